@@ -1,0 +1,4 @@
+//! What relations, schemas, roles and databases exist.
+
+pub mod relation;
+pub mod view;

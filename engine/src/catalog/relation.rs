@@ -1,0 +1,145 @@
+//! What the rest of the engine sees of a table, an index or a sequence: an immutable description.
+//!
+//! A description is made from catalog rows, shared by reference and replaced, never changed: a holder of the
+//! `Arc` with a lock on the relation may trust it until the lock goes.
+
+use std::sync::Arc;
+
+use crate::ids::{Oid, RelFile};
+use crate::types::datum::SqlType;
+
+/// The eight table lock modes, weakest first. Manual, 13.3.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LockMode {
+    AccessShare = 1,
+    RowShare,
+    RowExclusive,
+    ShareUpdateExclusive,
+    Share,
+    ShareRowExclusive,
+    Exclusive,
+    AccessExclusive,
+}
+
+/// `pg_class.relkind`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RelationKind {
+    Table,
+    Index,
+    Sequence,
+    View,
+    /// Filled by the code at each scan; has no file.
+    Virtual,
+}
+
+impl RelationKind {
+    /// The letter in `pg_class.relkind`; virtual tables show as views, as PostgreSQL's statistics views do.
+    pub const fn letter(self) -> u8 {
+        match self {
+            RelationKind::Table => b'r',
+            RelationKind::Index => b'i',
+            RelationKind::Sequence => b'S',
+            RelationKind::View | RelationKind::Virtual => b'v',
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Relation {
+    pub oid: Oid,
+    pub name: String,
+    pub schema: Oid,
+    pub schema_name: String,
+    pub kind: RelationKind,
+    pub owner: Oid,
+    /// Meaningless for `Virtual` and `View`.
+    pub file: RelFile,
+    /// Holds values too large for a heap tuple; `None` for relations that need none.
+    pub overflow: Option<RelFile>,
+    /// In attribute order, dropped ones included: `columns[i].attribute == i + 1`.
+    pub columns: Vec<Column>,
+    /// Indexes on this table, valid or not, by oid.
+    pub indexes: Vec<Arc<Index>>,
+    pub checks: Vec<Check>,
+    /// Rows and pages as last counted by VACUUM or ANALYZE; -1 rows: never.
+    pub estimated_rows: f64,
+    pub estimated_pages: u32,
+}
+
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub name: String,
+    /// From 1.
+    pub attribute: i16,
+    pub ty: SqlType,
+    pub not_null: bool,
+    pub dropped: bool,
+    /// SQL text of the default, as `pg_get_expr` shows it; parsed and bound when used.
+    pub default: Option<String>,
+    pub identity: Identity,
+    /// The value of rows that were written before the column was added (`attmissingval`), in text form.
+    pub missing: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    No,
+    Always,
+    ByDefault,
+}
+
+/// A CHECK constraint: its name and its SQL text.
+#[derive(Debug, Clone)]
+pub struct Check {
+    pub oid: Oid,
+    pub name: String,
+    pub expression: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Index {
+    pub oid: Oid,
+    pub name: String,
+    pub table: Oid,
+    pub file: RelFile,
+    pub keys: Vec<IndexKey>,
+    /// Positions (from 0) of INCLUDE columns in the table.
+    pub included: Vec<usize>,
+    pub unique: bool,
+    pub primary: bool,
+    /// NULLS NOT DISTINCT
+    pub nulls_not_distinct: bool,
+    /// False while it is being built.
+    pub valid: bool,
+    /// The constraint that owns it, if any.
+    pub constraint: Option<(Oid, String)>,
+    /// Uniqueness is checked at the end of the statement or the transaction.
+    pub deferrable: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct IndexKey {
+    /// Position (from 0) in the table's columns.
+    pub column: usize,
+    pub ty: SqlType,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+impl Relation {
+    /// Position (from 0) of a live column.
+    pub fn column_named(&self, name: &str) -> Option<usize> {
+        self.columns
+            .iter()
+            .position(|c| !c.dropped && c.name == name)
+    }
+    pub fn live_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.columns.iter().enumerate().filter(|(_, c)| !c.dropped)
+    }
+    pub fn primary_key(&self) -> Option<&Arc<Index>> {
+        self.indexes.iter().find(|i| i.primary)
+    }
+    pub fn is_shared(&self) -> bool {
+        self.file.tablespace == crate::ids::GLOBAL_TABLESPACE
+    }
+}

@@ -1,0 +1,1 @@
+//! Settings, their files and their meaning; `pg_hba.conf`; connection strings.

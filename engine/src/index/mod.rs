@@ -1,0 +1,1 @@
+//! B+tree indexes with memcmp-comparable keys.

@@ -1,0 +1,1 @@
+//! A disk in memory that keeps live and durable bytes apart. Crash images are taken from it.

@@ -1,0 +1,29 @@
+//! Understudy's engine. Rooms in reading order, which is also the order in which they may use each other.
+
+pub mod ids;
+
+pub mod config;
+
+pub mod types;
+
+pub mod io;
+
+pub mod wal;
+
+pub mod storage;
+
+pub mod txn;
+
+pub mod table;
+
+pub mod index;
+
+pub mod catalog;
+
+pub mod recovery;
+
+pub mod replication;
+
+pub mod sql;
+
+pub mod server;

@@ -1,0 +1,1 @@
+//! Redo, checkpoints, standby replay, promotion.

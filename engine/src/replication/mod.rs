@@ -1,0 +1,1 @@
+//! Walsender, walreceiver, slots, base backup.

@@ -1,0 +1,1 @@
+//! Listener, authentication, protocol, HTTP, command line.

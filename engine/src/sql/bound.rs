@@ -1,0 +1,460 @@
+//! The bound query: names resolved, types chosen, functions picked. `bind` makes it, `plan` reads it.
+//!
+//! Invariants: every expression has its type and every argument has the exact type that its function takes
+//! (casts are explicit calls); a column is addressed by (range, column) within its query level; aggregates
+//! stand in [`Select::aggregates`] and are referred to by index; everything that a statement touches is listed
+//! in [`Bound::relations`], so that the session can lock it and have the names checked again.
+
+use std::sync::Arc;
+
+use crate::catalog::relation::{LockMode, Relation};
+use crate::ids::Oid;
+use crate::types::datum::{Datum, SqlType};
+use crate::types::function::{Aggregate, Function};
+
+/// A statement ready for planning.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    pub statement: BoundStatement,
+    /// Types of `$1..$n`, as declared or inferred.
+    pub parameters: Vec<SqlType>,
+    /// What the session must lock before planning, each with the strongest mode needed.
+    pub relations: Vec<(Oid, LockMode)>,
+    /// The catalog generation the names were resolved in.
+    pub generation: u64,
+    /// True if a result may differ between two executions with the same catalog for reasons other than data:
+    /// such a plan is not kept (none in this version's grammar except `search_path` dependence).
+    pub uncacheable: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum BoundStatement {
+    Query(Box<Query>),
+    Insert(Box<Insert>),
+    Update(Box<Update>),
+    Delete(Box<Delete>),
+}
+
+/// What a client sees of a result column (`RowDescription`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputColumn {
+    pub name: String,
+    pub ty: SqlType,
+    /// The table column it comes from, or (0, 0).
+    pub table: Oid,
+    pub attribute: i16,
+}
+
+/// A whole SELECT, with its set operations, ordering and limits.
+#[derive(Debug, Clone)]
+pub struct Query {
+    pub body: Body,
+    /// Keys are indexes into the body's targets (junk ones included).
+    pub order_by: Vec<SortItem>,
+    pub limit: Option<Expr>,
+    pub offset: Option<Expr>,
+    pub with_ties: bool,
+    /// FOR UPDATE and the like, for ranges of the body's select.
+    pub locking: Vec<RowLocking>,
+    /// The visible columns: the first `output.len()` targets of the body; junk targets come behind them.
+    pub output: Vec<OutputColumn>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Body {
+    Select(Box<Select>),
+    Values(Values),
+    SetOperation(Box<SetOperation>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetOp {
+    Union,
+    Intersect,
+    Except,
+}
+
+#[derive(Debug, Clone)]
+pub struct SetOperation {
+    pub op: SetOp,
+    pub all: bool,
+    /// Both sides give the same column types (casts are already in their targets).
+    pub left: Query,
+    pub right: Query,
+}
+
+#[derive(Debug, Clone)]
+pub struct Values {
+    pub rows: Vec<Vec<Expr>>,
+    pub types: Vec<SqlType>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Select {
+    /// The range table of this level; `Expr::Column` and `FromItem::Range` index it.
+    pub ranges: Vec<Range>,
+    /// FROM items, joined by comma (inner, no condition). Empty: one row without columns.
+    pub from: Vec<FromItem>,
+    pub filter: Option<Expr>,
+    /// Grouped if this is not empty, or if there are aggregates, or if there is a HAVING.
+    pub group_by: Vec<Expr>,
+    pub having: Option<Expr>,
+    pub aggregates: Vec<AggregateCall>,
+    /// Target expressions; above grouping, they, `having` and sort keys use only group expressions
+    /// (as [`Expr::Group`]) and aggregates (as [`Expr::Aggregate`]).
+    pub targets: Vec<Target>,
+    pub distinct: Distinct,
+}
+
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub expr: Expr,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Distinct {
+    No,
+    /// Over all visible targets.
+    All,
+    /// DISTINCT ON: indexes of targets.
+    On(Vec<usize>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SortItem {
+    pub target: usize,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+/// One thing that rows come from.
+#[derive(Debug, Clone)]
+pub struct Range {
+    pub alias: String,
+    pub source: RangeSource,
+    pub columns: Vec<RangeColumn>,
+}
+
+#[derive(Debug, Clone)]
+pub struct RangeColumn {
+    pub name: String,
+    pub ty: SqlType,
+}
+
+#[derive(Debug, Clone)]
+pub enum RangeSource {
+    /// A table; `columns[i]` is the relation's `columns[i]` (dropped columns are there, unreachable by name).
+    Table(Arc<Relation>),
+    /// A table that the code fills (`pg_proc`, `pg_settings`, ...).
+    Virtual(Arc<Relation>),
+    Subquery(Box<Query>),
+    Values(Values),
+    /// A set-returning or plain function in FROM; args see no other range (LATERAL comes later).
+    Function {
+        function: &'static Function,
+        args: Vec<Expr>,
+        with_ordinality: bool,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub enum FromItem {
+    Range(usize),
+    Join(Box<Join>),
+}
+
+#[derive(Debug, Clone)]
+pub struct Join {
+    pub kind: JoinKind,
+    pub left: FromItem,
+    pub right: FromItem,
+    /// Already contains what USING and NATURAL mean.
+    pub on: Option<Expr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    Full,
+}
+
+#[derive(Debug, Clone)]
+pub struct RowLocking {
+    pub range: usize,
+    pub mode: RowLockMode,
+    pub wait: LockWait,
+}
+
+/// The four row locks, weakest first. Manual, 13.3.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowLockMode {
+    KeyShare,
+    Share,
+    NoKeyUpdate,
+    Update,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockWait {
+    Block,
+    NoWait,
+    SkipLocked,
+}
+
+#[derive(Debug, Clone)]
+pub struct AggregateCall {
+    pub aggregate: &'static Aggregate,
+    pub args: Vec<Expr>,
+    pub distinct: bool,
+    /// ORDER BY inside the call: (argument expression, descending, nulls first).
+    pub order_by: Vec<(Expr, bool, bool)>,
+    pub filter: Option<Expr>,
+    pub ty: SqlType,
+}
+
+#[derive(Debug, Clone)]
+pub enum Expr {
+    Const(Datum, SqlType),
+    /// `$n`, counted from 0.
+    Param(usize, SqlType),
+    Column(ColumnRef),
+    /// A group expression by its index in `Select::group_by`.
+    Group(usize, SqlType),
+    /// An aggregate by its index in `Select::aggregates`.
+    Aggregate(usize, SqlType),
+    /// Functions, operators and cast functions alike.
+    Call {
+        function: &'static Function,
+        args: Vec<Expr>,
+        ty: SqlType,
+    },
+    /// A cast that goes through the text form of both types.
+    CastViaText {
+        arg: Box<Expr>,
+        ty: SqlType,
+    },
+    /// Length coercion (`varchar(n)`, `numeric(p,s)`, ...); explicit casts cut where assignments refuse.
+    Coerce {
+        arg: Box<Expr>,
+        ty: SqlType,
+        explicit: bool,
+    },
+    /// The same bits under another type (`text` as `varchar`).
+    Relabel {
+        arg: Box<Expr>,
+        ty: SqlType,
+    },
+    And(Vec<Expr>),
+    Or(Vec<Expr>),
+    Not(Box<Expr>),
+    IsNull {
+        arg: Box<Expr>,
+        negated: bool,
+    },
+    /// IS [NOT] TRUE, FALSE, UNKNOWN.
+    BoolTest {
+        arg: Box<Expr>,
+        is: Option<bool>,
+        negated: bool,
+    },
+    /// IS [NOT] DISTINCT FROM; `equal` is the operator's function.
+    IsDistinct {
+        equal: &'static Function,
+        left: Box<Expr>,
+        right: Box<Expr>,
+        negated: bool,
+    },
+    Case {
+        arms: Vec<(Expr, Expr)>,
+        otherwise: Option<Box<Expr>>,
+        ty: SqlType,
+    },
+    Coalesce(Vec<Expr>, SqlType),
+    /// NULLIF(left, right)
+    NullIf {
+        equal: &'static Function,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
+    /// GREATEST and LEAST.
+    MinMax {
+        args: Vec<Expr>,
+        greatest: bool,
+        ty: SqlType,
+    },
+    /// `left op ANY (list)` or ALL; IN is `= ANY`, NOT IN is `<> ALL`. Each item has the function's type.
+    AnyOf {
+        function: &'static Function,
+        left: Box<Expr>,
+        items: Vec<Expr>,
+        all: bool,
+    },
+    /// `left op ANY (array)` or ALL.
+    AnyArray {
+        function: &'static Function,
+        left: Box<Expr>,
+        array: Box<Expr>,
+        all: bool,
+    },
+    ArrayLiteral {
+        items: Vec<Expr>,
+        ty: SqlType,
+    },
+    /// Row value, for output and IS NULL only; comparisons are expanded by the binder.
+    Row(Vec<Expr>),
+    /// Uncorrelated: planned by itself and run at most once for an execution.
+    Subquery(Box<SubqueryExpr>),
+    /// DEFAULT of the target column, in INSERT's VALUES and UPDATE's SET; replaced by the binder before planning.
+    SetToDefault(SqlType),
+    /// System column of a range (`ctid`, `xmin`, `tableoid`, ...).
+    SystemColumn {
+        range: usize,
+        column: SystemColumn,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemColumn {
+    TableOid,
+    Ctid,
+    Xmin,
+    Xmax,
+    Cmin,
+    Cmax,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColumnRef {
+    pub range: usize,
+    pub column: usize,
+    pub ty: SqlType,
+}
+
+#[derive(Debug, Clone)]
+pub struct SubqueryExpr {
+    pub kind: SubqueryKind,
+    pub query: Query,
+    pub ty: SqlType,
+}
+
+#[derive(Debug, Clone)]
+pub enum SubqueryKind {
+    /// One column; 21000 if it gives more than one row.
+    Scalar,
+    Exists,
+    /// `left op ANY (query)`; IN is `= ANY`.
+    Any {
+        function: &'static Function,
+        left: Expr,
+        all: bool,
+    },
+    /// ARRAY(query)
+    Array,
+}
+
+#[derive(Debug, Clone)]
+pub struct Insert {
+    pub target: Arc<Relation>,
+    /// Gives one value for each column of the relation that is not dropped... in attribute order, defaults and
+    /// assignment casts included; dropped columns get NULL.
+    pub source: Query,
+    pub on_conflict: Option<OnConflict>,
+    pub returning: Option<Returning>,
+    /// OVERRIDING SYSTEM VALUE was checked by the binder.
+    pub default_values: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct OnConflict {
+    /// Index oids that arbitrate; empty means any unique index (only with `Nothing`).
+    pub arbiters: Vec<Oid>,
+    pub action: ConflictAction,
+}
+
+#[derive(Debug, Clone)]
+pub enum ConflictAction {
+    Nothing,
+    /// Range 0 is the existing row, range 1 is EXCLUDED.
+    Update {
+        assignments: Vec<Assignment>,
+        filter: Option<Expr>,
+    },
+}
+
+/// `column` counts from 0 in the relation's columns; the value already has the column's type.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    pub column: usize,
+    pub value: Expr,
+}
+
+/// RETURNING: range 0 is the target's new (for DELETE, old) row, further ranges are those of FROM or USING.
+#[derive(Debug, Clone)]
+pub struct Returning {
+    pub targets: Vec<Target>,
+    pub output: Vec<OutputColumn>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Update {
+    pub target: Arc<Relation>,
+    /// Range 0 is the target; FROM's ranges follow.
+    pub ranges: Vec<Range>,
+    pub from: Vec<FromItem>,
+    pub filter: Option<Expr>,
+    pub assignments: Vec<Assignment>,
+    pub returning: Option<Returning>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Delete {
+    pub target: Arc<Relation>,
+    /// Range 0 is the target; USING's ranges follow.
+    pub ranges: Vec<Range>,
+    pub using: Vec<FromItem>,
+    pub filter: Option<Expr>,
+    pub returning: Option<Returning>,
+}
+
+impl Expr {
+    /// The type of the value it gives.
+    pub fn ty(&self) -> SqlType {
+        use crate::types::oids;
+        match self {
+            Expr::Const(_, ty)
+            | Expr::Param(_, ty)
+            | Expr::Group(_, ty)
+            | Expr::Aggregate(_, ty)
+            | Expr::Call { ty, .. }
+            | Expr::CastViaText { ty, .. }
+            | Expr::Coerce { ty, .. }
+            | Expr::Relabel { ty, .. }
+            | Expr::Case { ty, .. }
+            | Expr::Coalesce(_, ty)
+            | Expr::MinMax { ty, .. }
+            | Expr::ArrayLiteral { ty, .. }
+            | Expr::SetToDefault(ty) => *ty,
+            Expr::Column(c) => c.ty,
+            Expr::NullIf { left, .. } => left.ty(),
+            Expr::And(_)
+            | Expr::Or(_)
+            | Expr::Not(_)
+            | Expr::IsNull { .. }
+            | Expr::BoolTest { .. }
+            | Expr::IsDistinct { .. }
+            | Expr::AnyOf { .. }
+            | Expr::AnyArray { .. } => SqlType::plain(oids::BOOL),
+            Expr::Row(_) => SqlType::plain(oids::RECORD),
+            Expr::Subquery(s) => s.ty,
+            Expr::SystemColumn { column, .. } => SqlType::plain(match column {
+                SystemColumn::TableOid => oids::OID,
+                SystemColumn::Ctid => oids::TID,
+                SystemColumn::Xmin | SystemColumn::Xmax => oids::XID,
+                SystemColumn::Cmin | SystemColumn::Cmax => oids::CID,
+            }),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! From a statement's text to its rows.
+
+pub mod bound;

@@ -1,0 +1,1 @@
+//! Heap tables: row versions, visibility, pruning, vacuum, overflow values.

@@ -1,0 +1,1 @@
+//! Transactions: ids, outcomes, snapshots, release of commits, locks, interrupts.

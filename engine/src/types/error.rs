@@ -1,0 +1,22 @@
+//! Errors of value conversion and computation, with the facts that PostgreSQL's messages show.
+
+/// `state` is the SQLSTATE; the message is PostgreSQL's wording.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct TypeError {
+    pub state: &'static str,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+impl TypeError {
+    pub fn new(state: &'static str, message: impl Into<String>) -> TypeError {
+        TypeError {
+            state,
+            message: message.into(),
+            detail: None,
+            hint: None,
+        }
+    }
+}

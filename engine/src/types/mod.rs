@@ -1,0 +1,12 @@
+//! Values of SQL types: text and binary forms, arithmetic, functions, operators, casts, aggregates.
+//!
+//! Knows nothing of pages, transactions or statements. Meaning is PostgreSQL 15's to the digit.
+
+pub mod array;
+pub mod datetime;
+pub mod datum;
+pub mod error;
+pub mod function;
+pub mod interval;
+pub mod numeric;
+pub mod oids;

@@ -1,0 +1,1 @@
+//! The write-ahead log: PostgreSQL 15's framing, our payloads.

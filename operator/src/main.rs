@@ -1,0 +1,3 @@
+//! The program `understudy-operator`.
+
+fn main() {}
