@@ -44,6 +44,8 @@ pub enum Datum {
     Date(i32),
     /// Microseconds since midnight.
     Time(i64),
+    /// Microseconds since midnight, and the zone in seconds *west* of Greenwich.
+    TimeTz(i64, i32),
     /// Microseconds since 2000-01-01 00:00:00; `i64::MIN` and `i64::MAX` are the infinities.
     Timestamp(i64),
     /// The same, in UTC.

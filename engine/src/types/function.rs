@@ -42,10 +42,24 @@ pub type Scalar = fn(&[Datum], &FunctionCx) -> Result<Datum, TypeError>;
 pub type Rows = Box<dyn Iterator<Item = Result<Datum, TypeError>> + Send>;
 pub type SetReturning = fn(&[Datum], &FunctionCx) -> Result<Rows, TypeError>;
 
+/// The types that a call was resolved to: a `Datum::Text` alone does not say whether it is `json` or `text`.
+#[derive(Clone, Copy, Debug)]
+pub struct CallTypes<'a> {
+    pub args: &'a [Oid],
+    pub result: Oid,
+}
+pub type Typed = fn(&[Datum], CallTypes<'_>, &FunctionCx) -> Result<Datum, TypeError>;
+pub type TypedSet = fn(&[Datum], CallTypes<'_>, &FunctionCx) -> Result<Rows, TypeError>;
+
+/// The arguments of a call to a VARIADIC function come spread out, unless the call said VARIADIC: the
+/// implementation tells by the last argument's type. Functions whose variadic type is not `any` get an array.
 #[derive(Clone, Copy)]
 pub enum Implementation {
     Scalar(Scalar),
     Set(SetReturning),
+    /// Needs the types of its arguments (`to_json`, `concat`, `pg_typeof`, ...).
+    Typed(Typed),
+    TypedSet(TypedSet),
     /// Needs the session or the catalog: [`Host::call`] dispatches on the function's oid.
     Host,
     HostSet,
@@ -56,6 +70,8 @@ impl std::fmt::Debug for Implementation {
         f.write_str(match self {
             Implementation::Scalar(_) => "Scalar",
             Implementation::Set(_) => "Set",
+            Implementation::Typed(_) => "Typed",
+            Implementation::TypedSet(_) => "TypedSet",
             Implementation::Host => "Host",
             Implementation::HostSet => "HostSet",
         })
@@ -147,5 +163,6 @@ pub struct Aggregate {
     pub returns: Oid,
     /// NULL arguments are skipped.
     pub strict: bool,
-    pub make: fn() -> Box<dyn Accumulator>,
+    /// `args` are the types that the call was resolved to.
+    pub make: fn(args: &[Oid]) -> Box<dyn Accumulator>,
 }
