@@ -1,0 +1,342 @@
+//! The one error that a client sees: PostgreSQL's fields of an ErrorResponse or NoticeResponse.
+//!
+//! Errors of lower rooms become one here and nowhere else, so the mapping to SQLSTATEs is one file. The
+//! parser and the analyzer know byte offsets; [`SqlError::located`] turns them into the character position
+//! that the protocol wants, once, where the query string is at hand. It must not know a connection.
+
+use std::fmt;
+
+use crate::catalog::view::CatalogError;
+use crate::storage::StorageError;
+use crate::types::error::TypeError;
+
+/// Field `S` of the message, and what becomes of the session. Manual, 20.8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Debug,
+    Log,
+    Info,
+    Notice,
+    Warning,
+    Error,
+    /// Ends the session.
+    Fatal,
+    /// Ends the server.
+    Panic,
+}
+
+impl Severity {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Severity::Debug => "DEBUG",
+            Severity::Log => "LOG",
+            Severity::Info => "INFO",
+            Severity::Notice => "NOTICE",
+            Severity::Warning => "WARNING",
+            Severity::Error => "ERROR",
+            Severity::Fatal => "FATAL",
+            Severity::Panic => "PANIC",
+        }
+    }
+}
+
+/// SQLSTATEs by PostgreSQL's names. Manual, appendix A.
+pub mod state {
+    pub const SUCCESSFUL_COMPLETION: &str = "00000";
+    pub const WARNING: &str = "01000";
+    pub const CONNECTION_FAILURE: &str = "08006";
+    pub const TRANSACTION_RESOLUTION_UNKNOWN: &str = "08007";
+    pub const PROTOCOL_VIOLATION: &str = "08P01";
+    pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
+    pub const CARDINALITY_VIOLATION: &str = "21000";
+    pub const DATA_EXCEPTION: &str = "22000";
+    pub const STRING_TOO_LONG: &str = "22001";
+    pub const NUMERIC_OUT_OF_RANGE: &str = "22003";
+    pub const NULL_NOT_ALLOWED: &str = "22004";
+    pub const INVALID_ROW_COUNT_IN_LIMIT: &str = "2201W";
+    pub const INVALID_ROW_COUNT_IN_OFFSET: &str = "2201X";
+    pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";
+    pub const INVALID_PARAMETER_VALUE: &str = "22023";
+    pub const INVALID_ESCAPE_SEQUENCE: &str = "22025";
+    pub const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
+    pub const BAD_COPY_FORMAT: &str = "22P04";
+    pub const INTEGRITY_VIOLATION: &str = "23000";
+    pub const NOT_NULL_VIOLATION: &str = "23502";
+    pub const FOREIGN_KEY_VIOLATION: &str = "23503";
+    pub const UNIQUE_VIOLATION: &str = "23505";
+    pub const CHECK_VIOLATION: &str = "23514";
+    pub const ACTIVE_SQL_TRANSACTION: &str = "25001";
+    pub const READ_ONLY_SQL_TRANSACTION: &str = "25006";
+    pub const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
+    pub const IN_FAILED_SQL_TRANSACTION: &str = "25P02";
+    pub const INVALID_STATEMENT_NAME: &str = "26000";
+    pub const INVALID_AUTHORIZATION: &str = "28000";
+    pub const INVALID_PASSWORD: &str = "28P01";
+    pub const DEPENDENT_OBJECTS_STILL_EXIST: &str = "2BP01";
+    pub const INVALID_CURSOR_NAME: &str = "34000";
+    pub const INVALID_SAVEPOINT: &str = "3B001";
+    pub const UNDEFINED_DATABASE: &str = "3D000";
+    pub const INVALID_SCHEMA_NAME: &str = "3F000";
+    pub const SERIALIZATION_FAILURE: &str = "40001";
+    pub const DEADLOCK_DETECTED: &str = "40P01";
+    pub const SYNTAX_ERROR: &str = "42601";
+    pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    pub const CANNOT_COERCE: &str = "42846";
+    pub const GROUPING_ERROR: &str = "42803";
+    pub const WINDOWING_ERROR: &str = "42P20";
+    pub const DATATYPE_MISMATCH: &str = "42804";
+    pub const WRONG_OBJECT_TYPE: &str = "42809";
+    pub const GENERATED_ALWAYS: &str = "428C9";
+    pub const UNDEFINED_COLUMN: &str = "42703";
+    pub const UNDEFINED_FUNCTION: &str = "42883";
+    pub const UNDEFINED_TABLE: &str = "42P01";
+    pub const UNDEFINED_PARAMETER: &str = "42P02";
+    pub const UNDEFINED_OBJECT: &str = "42704";
+    pub const DUPLICATE_COLUMN: &str = "42701";
+    pub const DUPLICATE_CURSOR: &str = "42P03";
+    pub const DUPLICATE_DATABASE: &str = "42P04";
+    pub const DUPLICATE_PREPARED_STATEMENT: &str = "42P05";
+    pub const DUPLICATE_SCHEMA: &str = "42P06";
+    pub const DUPLICATE_TABLE: &str = "42P07";
+    pub const DUPLICATE_ALIAS: &str = "42712";
+    pub const DUPLICATE_OBJECT: &str = "42710";
+    pub const AMBIGUOUS_COLUMN: &str = "42702";
+    pub const AMBIGUOUS_FUNCTION: &str = "42725";
+    pub const AMBIGUOUS_PARAMETER: &str = "42P08";
+    pub const AMBIGUOUS_ALIAS: &str = "42P09";
+    pub const INVALID_COLUMN_REFERENCE: &str = "42P10";
+    pub const INVALID_COLUMN_DEFINITION: &str = "42611";
+    pub const INVALID_TABLE_DEFINITION: &str = "42P16";
+    pub const INVALID_OBJECT_DEFINITION: &str = "42P17";
+    pub const INDETERMINATE_DATATYPE: &str = "42P18";
+    pub const INVALID_NAME: &str = "42602";
+    pub const NAME_TOO_LONG: &str = "42622";
+    pub const RESERVED_NAME: &str = "42939";
+    pub const DISK_FULL: &str = "53100";
+    pub const OUT_OF_MEMORY: &str = "53200";
+    pub const TOO_MANY_CONNECTIONS: &str = "53300";
+    pub const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
+    pub const STATEMENT_TOO_COMPLEX: &str = "54001";
+    pub const TOO_MANY_COLUMNS: &str = "54011";
+    pub const TOO_MANY_ARGUMENTS: &str = "54023";
+    pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
+    pub const OBJECT_IN_USE: &str = "55006";
+    pub const CANT_CHANGE_RUNTIME_PARAM: &str = "55P02";
+    pub const LOCK_NOT_AVAILABLE: &str = "55P03";
+    pub const QUERY_CANCELED: &str = "57014";
+    pub const ADMIN_SHUTDOWN: &str = "57P01";
+    pub const CRASH_SHUTDOWN: &str = "57P02";
+    pub const CANNOT_CONNECT_NOW: &str = "57P03";
+    pub const IDLE_SESSION_TIMEOUT: &str = "57P05";
+    pub const IO_ERROR: &str = "58030";
+    pub const UNDEFINED_FILE: &str = "58P01";
+    pub const DUPLICATE_FILE: &str = "58P02";
+    pub const INTERNAL_ERROR: &str = "XX000";
+    pub const DATA_CORRUPTED: &str = "XX001";
+    pub const INDEX_CORRUPTED: &str = "XX002";
+}
+
+/// An error or a notice. Fields are boxed: a `Result` of it stays small.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SqlError(Box<Fields>);
+
+/// The fields of the protocol's message. Manual, 55.8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fields {
+    pub severity: Severity,
+    pub state: &'static str,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    /// Characters, from 1, in the client's query string.
+    pub position: Option<u32>,
+    /// CONTEXT: where it happened, one line for each level.
+    pub context: Option<String>,
+    pub schema: Option<String>,
+    pub table: Option<String>,
+    pub column: Option<String>,
+    pub datatype: Option<String>,
+    pub constraint: Option<String>,
+    /// Byte offset in the statement's source, until [`SqlError::located`] makes `position` of it.
+    offset: Option<u32>,
+}
+
+impl std::ops::Deref for SqlError {
+    type Target = Fields;
+    fn deref(&self) -> &Fields {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for SqlError {
+    fn deref_mut(&mut self) -> &mut Fields {
+        &mut self.0
+    }
+}
+
+impl SqlError {
+    /// An ERROR.
+    pub fn new(state: &'static str, message: impl Into<String>) -> SqlError {
+        SqlError::with_severity(Severity::Error, state, message)
+    }
+    pub fn with_severity(
+        severity: Severity,
+        state: &'static str,
+        message: impl Into<String>,
+    ) -> SqlError {
+        SqlError(Box::new(Fields {
+            severity,
+            state,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            position: None,
+            context: None,
+            schema: None,
+            table: None,
+            column: None,
+            datatype: None,
+            constraint: None,
+            offset: None,
+        }))
+    }
+    /// 0A000. Name the feature in the message and the way round in a hint.
+    pub fn unsupported(message: impl Into<String>) -> SqlError {
+        SqlError::new(state::FEATURE_NOT_SUPPORTED, message)
+    }
+    pub fn internal(message: impl Into<String>) -> SqlError {
+        SqlError::new(state::INTERNAL_ERROR, message)
+    }
+    pub fn notice(message: impl Into<String>) -> SqlError {
+        SqlError::with_severity(Severity::Notice, state::SUCCESSFUL_COMPLETION, message)
+    }
+    pub fn warning(state: &'static str, message: impl Into<String>) -> SqlError {
+        SqlError::with_severity(Severity::Warning, state, message)
+    }
+    pub fn fatal(state: &'static str, message: impl Into<String>) -> SqlError {
+        SqlError::with_severity(Severity::Fatal, state, message)
+    }
+
+    pub fn detail(mut self, detail: impl Into<String>) -> SqlError {
+        self.0.detail = Some(detail.into());
+        self
+    }
+    pub fn hint(mut self, hint: impl Into<String>) -> SqlError {
+        self.0.hint = Some(hint.into());
+        self
+    }
+    pub fn context(mut self, context: impl Into<String>) -> SqlError {
+        self.0.context = Some(context.into());
+        self
+    }
+    /// `offset` in bytes from the start of the query string; the first one given wins.
+    pub fn at(mut self, offset: u32) -> SqlError {
+        if self.0.offset.is_none() && self.0.position.is_none() {
+            self.0.offset = Some(offset);
+        }
+        self
+    }
+    /// Forgets where it was: the text was not the client's (a stored default, for instance).
+    pub fn nowhere(mut self) -> SqlError {
+        self.0.offset = None;
+        self.0.position = None;
+        self
+    }
+    pub fn table(mut self, schema: impl Into<String>, table: impl Into<String>) -> SqlError {
+        self.0.schema = Some(schema.into());
+        self.0.table = Some(table.into());
+        self
+    }
+    pub fn column(mut self, column: impl Into<String>) -> SqlError {
+        self.0.column = Some(column.into());
+        self
+    }
+    pub fn constraint(mut self, constraint: impl Into<String>) -> SqlError {
+        self.0.constraint = Some(constraint.into());
+        self
+    }
+    pub fn datatype(mut self, datatype: impl Into<String>) -> SqlError {
+        self.0.datatype = Some(datatype.into());
+        self
+    }
+    /// Turns the byte offset into a character position of `source`.
+    pub fn located(mut self, source: &str) -> SqlError {
+        if let Some(offset) = self.0.offset.take() {
+            let upto = (offset as usize).min(source.len());
+            let characters = source.as_bytes()[..upto]
+                .iter()
+                .filter(|b| (**b & 0xC0) != 0x80)
+                .count();
+            self.0.position = u32::try_from(characters + 1).ok();
+        }
+        self
+    }
+}
+
+impl fmt::Display for SqlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:  {}", self.severity.as_str(), self.message)?;
+        if let Some(detail) = &self.detail {
+            write!(f, "\nDETAIL:  {detail}")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\nHINT:  {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SqlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {self} (position {:?})", self.state, self.position)
+    }
+}
+
+impl std::error::Error for SqlError {}
+
+impl From<TypeError> for SqlError {
+    fn from(e: TypeError) -> SqlError {
+        let mut out = SqlError::new(e.state, e.message);
+        out.detail = e.detail;
+        out.hint = e.hint;
+        out
+    }
+}
+
+impl From<StorageError> for SqlError {
+    fn from(e: StorageError) -> SqlError {
+        let code = match &e {
+            StorageError::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                    state::DISK_FULL
+                }
+                std::io::ErrorKind::NotFound => state::UNDEFINED_FILE,
+                std::io::ErrorKind::PermissionDenied => state::INSUFFICIENT_PRIVILEGE,
+                _ => state::IO_ERROR,
+            },
+            StorageError::Damaged(_) | StorageError::BeyondEnd(_) => state::DATA_CORRUPTED,
+            StorageError::TooLarge(_) => state::PROGRAM_LIMIT_EXCEEDED,
+            StorageError::NoBuffers => state::OUT_OF_MEMORY,
+            #[allow(unreachable_patterns)]
+            _ => state::INTERNAL_ERROR,
+        };
+        let mut out = SqlError::new(code, e.to_string());
+        if code == state::DISK_FULL {
+            out.hint = Some("Check free disk space.".to_owned());
+        }
+        out
+    }
+}
+
+impl From<CatalogError> for SqlError {
+    fn from(e: CatalogError) -> SqlError {
+        match e {
+            CatalogError::NoSchema(_) => SqlError::new(state::INVALID_SCHEMA_NAME, e.to_string()),
+            CatalogError::OtherDatabase(_) => SqlError::unsupported(e.to_string()),
+            CatalogError::Storage(s) => s.into(),
+            CatalogError::Damaged { .. } => SqlError::new(state::DATA_CORRUPTED, e.to_string()),
+            #[allow(unreachable_patterns)]
+            other => SqlError::internal(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Scalar expressions.
+
+use super::query::{OrderItem, Query};
+
+/// An identifier, folded, with the byte offset of its first character.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ident {
+    pub name: String,
+    pub at: u32,
+}
+
+/// `name`, `schema.name` or `database.schema.name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectName {
+    pub database: Option<Ident>,
+    pub schema: Option<Ident>,
+    pub name: Ident,
+}
+
+impl ObjectName {
+    pub fn at(&self) -> u32 {
+        self.database
+            .as_ref()
+            .or(self.schema.as_ref())
+            .unwrap_or(&self.name)
+            .at
+    }
+    pub fn schema_name(&self) -> Option<&str> {
+        self.schema.as_ref().map(|s| s.name.as_str())
+    }
+}
+
+/// As PostgreSQL shows it in messages: dotted, not quoted.
+impl std::fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(d) = &self.database {
+            write!(f, "{}.", d.name)?;
+        }
+        if let Some(s) = &self.schema {
+            write!(f, "{}.", s.name)?;
+        }
+        f.write_str(&self.name.name)
+    }
+}
+
+/// A type as written: name, modifiers, array dimensions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TypeName {
+    pub name: ObjectName,
+    /// True where the grammar chose the name (`int` is `pg_catalog.int4`).
+    pub system: bool,
+    /// `varchar(10)`, `numeric(10, 2)`.
+    pub modifiers: Vec<Expr>,
+    /// INTERVAL's field restriction, as the mask of `interval`'s type modifier.
+    pub interval_fields: Option<i32>,
+    /// How many `[]`.
+    pub array_dimensions: usize,
+    pub set_of: bool,
+    pub at: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expr {
+    pub kind: ExprKind,
+    /// Where PostgreSQL points for this node: for an operator at the operator.
+    pub at: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Literal {
+    Null,
+    /// PostgreSQL makes a cast of it: the column is called `bool`.
+    Bool(bool),
+    Int(i32),
+    /// Too large for `int4`, or with a fraction or an exponent; as written.
+    Number(String),
+    Text(String),
+    /// `b'01'` with the letter in front: `b` or `x`.
+    Bits(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ExprKind {
+    Literal(Literal),
+    /// `$n`, from 1.
+    Param(u32),
+    /// `a`, `t.a`, `s.t.a`, `d.s.t.a`
+    Column(Vec<Ident>),
+    /// `*`, `t.*`
+    Star(Vec<Ident>),
+    /// `(expression).field`
+    Field {
+        arg: Box<Expr>,
+        field: Ident,
+    },
+    /// `(expression).*`
+    FieldStar(Box<Expr>),
+    Subscript {
+        arg: Box<Expr>,
+        index: Subscript,
+    },
+    /// `left` is `None` for a prefix operator.
+    Operator {
+        op: OperatorName,
+        left: Option<Box<Expr>>,
+        right: Box<Expr>,
+    },
+    And(Vec<Expr>),
+    Or(Vec<Expr>),
+    Not(Box<Expr>),
+    IsNull {
+        arg: Box<Expr>,
+        negated: bool,
+    },
+    /// IS [NOT] TRUE, FALSE, UNKNOWN (`None`).
+    BoolTest {
+        arg: Box<Expr>,
+        is: Option<bool>,
+        negated: bool,
+    },
+    IsDistinct {
+        left: Box<Expr>,
+        right: Box<Expr>,
+        negated: bool,
+    },
+    Between {
+        arg: Box<Expr>,
+        low: Box<Expr>,
+        high: Box<Expr>,
+        negated: bool,
+        symmetric: bool,
+    },
+    In {
+        arg: Box<Expr>,
+        list: InList,
+        negated: bool,
+    },
+    Like {
+        kind: LikeKind,
+        arg: Box<Expr>,
+        pattern: Box<Expr>,
+        escape: Option<Box<Expr>>,
+        negated: bool,
+    },
+    /// `left op ANY (...)` or ALL.
+    Quantified {
+        op: OperatorName,
+        left: Box<Expr>,
+        all: bool,
+        right: QuantifiedOperand,
+    },
+    Call(Box<FunctionCall>),
+    /// `CAST(x AS t)`, `x::t`, `t 'x'`; `at` is the `::`, the CAST or the type.
+    Cast {
+        arg: Box<Expr>,
+        ty: TypeName,
+    },
+    Case {
+        operand: Option<Box<Expr>>,
+        arms: Vec<(Expr, Expr)>,
+        otherwise: Option<Box<Expr>>,
+    },
+    Coalesce(Vec<Expr>),
+    NullIf(Box<Expr>, Box<Expr>),
+    /// GREATEST or LEAST.
+    MinMax {
+        greatest: bool,
+        args: Vec<Expr>,
+    },
+    Array(Vec<Expr>),
+    /// `ROW(...)`, or `(a, b)` if not explicit.
+    Row {
+        fields: Vec<Expr>,
+        explicit: bool,
+    },
+    Subquery(Box<Query>),
+    Exists(Box<Query>),
+    ArraySubquery(Box<Query>),
+    /// `current_date`, `current_user`, ...
+    SessionValue(SessionValue),
+    Collate {
+        arg: Box<Expr>,
+        collation: ObjectName,
+    },
+    /// DEFAULT in VALUES and SET.
+    Default,
+    /// GROUPING(...), XML functions: named so that the analyzer refuses them by name.
+    Unsupported(&'static str),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Subscript {
+    Index(Box<Expr>),
+    Slice(Option<Box<Expr>>, Option<Box<Expr>>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorName {
+    /// From `OPERATOR(schema.op)`.
+    pub schema: Option<String>,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum InList {
+    Items(Vec<Expr>),
+    Query(Box<Query>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LikeKind {
+    Like,
+    ILike,
+    Similar,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum QuantifiedOperand {
+    Array(Box<Expr>),
+    Query(Box<Query>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FunctionCall {
+    pub name: ObjectName,
+    /// True where the grammar made the call of other syntax (EXTRACT, AT TIME ZONE, ...).
+    pub sql_syntax: bool,
+    pub args: Vec<Argument>,
+    /// `count(*)`
+    pub star: bool,
+    /// The last argument is `VARIADIC array`.
+    pub variadic: bool,
+    pub distinct: bool,
+    pub order_by: Vec<OrderItem>,
+    /// `WITHIN GROUP (ORDER BY ...)`
+    pub within_group: bool,
+    pub filter: Option<Box<Expr>>,
+    /// It has an OVER clause.
+    pub over: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Argument {
+    /// `name => value`
+    pub name: Option<Ident>,
+    pub value: Expr,
+}
+
+/// The niladic functions of the grammar, with their precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionValue {
+    CurrentDate,
+    CurrentTime(Option<i32>),
+    CurrentTimestamp(Option<i32>),
+    LocalTime(Option<i32>),
+    LocalTimestamp(Option<i32>),
+    CurrentRole,
+    CurrentUser,
+    User,
+    SessionUser,
+    CurrentCatalog,
+    CurrentSchema,
+}
