@@ -8,18 +8,7 @@ use std::sync::Arc;
 use crate::ids::{Oid, RelFile};
 use crate::types::datum::SqlType;
 
-/// The eight table lock modes, weakest first. Manual, 13.3.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LockMode {
-    AccessShare = 1,
-    RowShare,
-    RowExclusive,
-    ShareUpdateExclusive,
-    Share,
-    ShareRowExclusive,
-    Exclusive,
-    AccessExclusive,
-}
+pub use crate::txn::LockMode;
 
 /// `pg_class.relkind`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

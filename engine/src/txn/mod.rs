@@ -1,1 +1,39 @@
-//! Transactions: ids, outcomes, snapshots, release of commits, locks, interrupts.
+//! Transactions: ids, commit log, snapshots, the release of commits, locks, interrupts.
+//!
+//! Owns the life of a transaction from `begin` to the moment its effects may be seen and its locks go. Knows
+//! the log and the page store below it; knows no row format, no statement, no socket. Invariants:
+//!
+//! - Reserving a commit record's position, publishing it as the xid's commit LSN and joining the release queue
+//!   are one critical section (`manager.rs`), so the release queue is in LSN order by construction.
+//! - Nobody but the transaction itself sees a commit before it is released, and until then it keeps its locks.
+//! - Waiters are async tasks; no function here blocks a thread except on short mutexes and page reads of the
+//!   commit log.
+//!
+//! A crash loses everything volatile here (commit LSNs, locks, snapshots) and that is right: after recovery
+//! every commit replayed is visible to every new snapshot, and no transaction survives.
+
+pub mod commit_log;
+pub mod commit_lsns;
+pub mod error;
+pub mod interrupt;
+pub mod locks;
+pub mod manager;
+pub mod own;
+pub mod participant;
+pub mod record;
+pub mod redo;
+pub mod release;
+pub mod snapshot;
+pub mod timer;
+pub mod transaction;
+pub mod xid;
+
+pub use error::{CommitError, TxnError};
+pub use interrupt::{Interrupt, Interrupts};
+pub use locks::{LockError, LockManager, LockMode, LockTag, LockWait, RowLockMode};
+pub use manager::{TxnConfig, TxnManager};
+pub use own::OwnXids;
+pub use record::Invalidation;
+pub use release::{CommitLevel, InstanceId, Release, ReleasePolicy};
+pub use snapshot::{Horizon, Seen, Snapshot};
+pub use transaction::{Isolation, Outcome, Transaction, TxnOptions};
