@@ -1,0 +1,401 @@
+//! Reading `pg_hba.conf`: PostgreSQL's tokens (quotes, commas, `@file`) and its messages.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use super::{
+    AddressRule, AuthMethod, ConnectionKind, DatabaseRule, Hba, HbaError, HbaRecord, UserRule,
+};
+use crate::config::conf_file::os_message;
+
+const MAX_INCLUDE_DEPTH: usize = 10;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Token {
+    text: String,
+    /// A quoted word is a name, never a keyword.
+    quoted: bool,
+}
+
+impl Token {
+    fn is(&self, keyword: &str) -> bool {
+        !self.quoted && self.text == keyword
+    }
+}
+
+/// A field is a comma-separated list.
+type Field = Vec<Token>;
+
+struct Fault {
+    message: String,
+    hint: Option<String>,
+}
+
+fn fault(message: impl Into<String>) -> Fault {
+    Fault {
+        message: message.into(),
+        hint: None,
+    }
+}
+
+pub(super) fn parse(text: &str, path: &Path) -> Result<Hba, Vec<HbaError>> {
+    let mut records = Vec::new();
+    let mut errors = Vec::new();
+    for (number, line) in logical_lines(text) {
+        let fields = match fields_of(&line, path.parent().unwrap_or(Path::new("")), 1) {
+            Ok(fields) if fields.is_empty() => continue,
+            Ok(fields) => Ok(fields),
+            Err(f) => Err(f),
+        };
+        match fields.and_then(|f| record(&f, number)) {
+            Ok(r) => records.push(r),
+            Err(f) => errors.push(HbaError {
+                line: number,
+                message: f.message,
+                hint: f.hint,
+                context: format!("line {number} of configuration file \"{}\"", path.display()),
+            }),
+        }
+    }
+    if errors.is_empty() {
+        Ok(Hba {
+            records: records.into(),
+        })
+    } else {
+        Err(errors)
+    }
+}
+
+/// Lines with a backslash at their end go on in the next.
+fn logical_lines(text: &str) -> Vec<(u32, String)> {
+    let mut out = Vec::new();
+    let mut open: Option<(u32, String)> = None;
+    for (number, line) in (1u32..).zip(text.lines()) {
+        let (start, mut whole) = open.take().unwrap_or((number, String::new()));
+        match line.strip_suffix('\\') {
+            Some(part) => {
+                whole.push_str(part);
+                open = Some((start, whole));
+            }
+            None => {
+                whole.push_str(line);
+                out.push((start, whole));
+            }
+        }
+    }
+    out.extend(open);
+    out
+}
+
+fn fields_of(line: &str, dir: &Path, depth: usize) -> Result<Vec<Field>, Fault> {
+    let mut fields = Vec::new();
+    let mut rest = line.trim_start();
+    while !rest.is_empty() && !rest.starts_with('#') {
+        let mut field = Vec::new();
+        loop {
+            let (token, after) = token(rest)?;
+            if let Some(token) = token {
+                include_or_push(token, dir, depth, &mut field)?;
+            }
+            // A comma goes on with the list even over white space.
+            match after.trim_start().strip_prefix(',') {
+                Some(more) => rest = more.trim_start(),
+                None => {
+                    rest = after.trim_start();
+                    break;
+                }
+            }
+            if rest.is_empty() || rest.starts_with('#') {
+                break;
+            }
+        }
+        if !field.is_empty() {
+            fields.push(field);
+        }
+    }
+    Ok(fields)
+}
+
+fn include_or_push(token: Token, dir: &Path, depth: usize, out: &mut Field) -> Result<(), Fault> {
+    let Some(name) = token
+        .text
+        .strip_prefix('@')
+        .filter(|n| !n.is_empty() && !token.quoted)
+    else {
+        out.push(token);
+        return Ok(());
+    };
+    let path = dir.join(name);
+    if depth >= MAX_INCLUDE_DEPTH {
+        return Err(fault(format!(
+            "could not open file \"{}\": maximum nesting depth exceeded",
+            path.display()
+        )));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        fault(format!(
+            "could not open secondary authentication file \"@{name}\" as \"{}\": {}",
+            path.display(),
+            os_message(&e)
+        ))
+    })?;
+    let dir = path.parent().unwrap_or(dir).to_owned();
+    for (_, line) in logical_lines(&text) {
+        for field in fields_of(&line, &dir, depth + 1)? {
+            out.extend(field);
+        }
+    }
+    Ok(())
+}
+
+/// One word up to white space, comma or comment; quotes may stand anywhere in it.
+fn token(s: &str) -> Result<(Option<Token>, &str), Fault> {
+    let mut text = String::new();
+    let mut started_quoted = false;
+    let mut in_quote = false;
+    let mut any = false;
+    for (i, c) in s.char_indices() {
+        match c {
+            '"' => {
+                if !any {
+                    started_quoted = true;
+                }
+                any = true;
+                in_quote = !in_quote;
+            }
+            c if !in_quote && (c.is_ascii_whitespace() || c == ',' || c == '#') => {
+                return Ok((
+                    any.then_some(Token {
+                        text,
+                        quoted: started_quoted,
+                    }),
+                    &s[i..],
+                ));
+            }
+            c => {
+                any = true;
+                text.push(c);
+            }
+        }
+    }
+    Ok((
+        any.then_some(Token {
+            text,
+            quoted: started_quoted,
+        }),
+        "",
+    ))
+}
+
+fn record(fields: &[Field], line: u32) -> Result<HbaRecord, Fault> {
+    let mut fields = fields.iter();
+    let kind = connection_kind(single(
+        fields.next(),
+        "connection type",
+        "before connection type",
+    )?)?;
+    let databases = fields
+        .next()
+        .ok_or_else(|| fault("end-of-line before database specification"))?
+        .iter()
+        .map(database_rule)
+        .collect();
+    let users = fields
+        .next()
+        .ok_or_else(|| fault("end-of-line before role specification"))?
+        .iter()
+        .map(user_rule)
+        .collect();
+    let address = if kind == ConnectionKind::Local {
+        None
+    } else {
+        Some(address_rule(&mut fields)?)
+    };
+    let method = single(
+        fields.next(),
+        "authentication type",
+        "before authentication method",
+    )?;
+    let method = auth_method(method, kind)?;
+    let mut map = None;
+    for option in fields.flatten() {
+        map = option_of(&option.text, method)?.or(map);
+    }
+    Ok(HbaRecord {
+        line,
+        kind,
+        databases,
+        users,
+        address,
+        method,
+        map,
+    })
+}
+
+fn single<'a>(field: Option<&'a Field>, what: &str, end: &str) -> Result<&'a Token, Fault> {
+    let field = field.ok_or_else(|| fault(format!("end-of-line {end}")))?;
+    match field.as_slice() {
+        [one] => Ok(one),
+        _ => Err(Fault {
+            message: format!("multiple values specified for {what}"),
+            hint: Some(format!("Specify exactly one {what} per line.")),
+        }),
+    }
+}
+
+fn connection_kind(t: &Token) -> Result<ConnectionKind, Fault> {
+    Ok(match t.text.as_str() {
+        "local" => ConnectionKind::Local,
+        "host" => ConnectionKind::Host,
+        "hostssl" => ConnectionKind::HostSsl,
+        "hostnossl" => ConnectionKind::HostNoSsl,
+        "hostgssenc" => ConnectionKind::HostGssEnc,
+        "hostnogssenc" => ConnectionKind::HostNoGssEnc,
+        other => return Err(fault(format!("invalid connection type \"{other}\""))),
+    })
+}
+
+fn database_rule(t: &Token) -> DatabaseRule {
+    match t.text.as_str() {
+        _ if t.quoted => DatabaseRule::Named(t.text.clone()),
+        "all" => DatabaseRule::All,
+        "sameuser" => DatabaseRule::SameUser,
+        "samerole" | "samegroup" => DatabaseRule::SameRole,
+        "replication" => DatabaseRule::Replication,
+        _ => DatabaseRule::Named(t.text.clone()),
+    }
+}
+
+fn user_rule(t: &Token) -> UserRule {
+    match t.text.strip_prefix('+') {
+        _ if t.is("all") => UserRule::All,
+        Some(role) if !t.quoted => UserRule::MemberOf(role.to_owned()),
+        _ => UserRule::Named(t.text.clone()),
+    }
+}
+
+fn address_rule<'a>(fields: &mut impl Iterator<Item = &'a Field>) -> Result<AddressRule, Fault> {
+    let field = fields
+        .next()
+        .ok_or_else(|| fault("end-of-line before IP address specification"))?;
+    let [t] = field.as_slice() else {
+        return Err(Fault {
+            message: "multiple values specified for host address".to_owned(),
+            hint: Some("Specify one address range per line.".to_owned()),
+        });
+    };
+    if t.is("all") {
+        return Ok(AddressRule::All);
+    }
+    if t.is("samehost") {
+        return Ok(AddressRule::SameHost);
+    }
+    if t.is("samenet") {
+        return Ok(AddressRule::SameNet);
+    }
+    let (text, bits) = match t.text.split_once('/') {
+        Some((a, b)) => (a, Some(b)),
+        None => (t.text.as_str(), None),
+    };
+    let Ok(address) = text.parse::<IpAddr>() else {
+        return Err(not_an_address(&t.text, bits.is_some()));
+    };
+    if let Some(bits) = bits {
+        let mask = mask_of(address, bits)
+            .ok_or_else(|| fault(format!("invalid CIDR mask in address \"{}\"", t.text)))?;
+        return Ok(AddressRule::Masked { address, mask });
+    }
+    let field = fields.next().ok_or_else(|| Fault {
+        message: "end-of-line before netmask specification".to_owned(),
+        hint: Some(
+            "Specify an address range in CIDR notation, or provide a separate netmask.".to_owned(),
+        ),
+    })?;
+    let [m] = field.as_slice() else {
+        return Err(fault("multiple values specified for netmask"));
+    };
+    let mask = m.text.parse::<IpAddr>().map_err(|_| {
+        fault(format!(
+            "invalid IP mask \"{}\": Name or service not known",
+            m.text
+        ))
+    })?;
+    if mask.is_ipv4() != address.is_ipv4() {
+        return Err(fault("IP address and mask do not match"));
+    }
+    Ok(AddressRule::Masked { address, mask })
+}
+
+fn not_an_address(text: &str, with_mask: bool) -> Fault {
+    if with_mask {
+        return fault(format!(
+            "specifying both host name and CIDR mask is invalid: \"{text}\""
+        ));
+    }
+    Fault {
+        message: format!("host names in pg_hba.conf are not implemented: \"{text}\""),
+        hint: Some(
+            "Use an IP address range in CIDR notation, or samehost, samenet or all.".to_owned(),
+        ),
+    }
+}
+
+fn mask_of(address: IpAddr, bits: &str) -> Option<IpAddr> {
+    let n: u32 = bits.parse().ok()?;
+    match address {
+        IpAddr::V4(_) if n <= 32 => Some(IpAddr::V4(Ipv4Addr::from(
+            u32::MAX.checked_shl(32 - n).unwrap_or(0),
+        ))),
+        IpAddr::V6(_) if n <= 128 => Some(IpAddr::V6(Ipv6Addr::from(
+            u128::MAX.checked_shl(128 - n).unwrap_or(0),
+        ))),
+        _ => None,
+    }
+}
+
+fn auth_method(t: &Token, kind: ConnectionKind) -> Result<AuthMethod, Fault> {
+    let not_implemented = |hint: &str| Fault {
+        message: format!("authentication method \"{}\" is not implemented", t.text),
+        hint: Some(hint.to_owned()),
+    };
+    match t.text.as_str() {
+        "trust" => Ok(AuthMethod::Trust),
+        "reject" => Ok(AuthMethod::Reject),
+        // PostgreSQL too answers "md5" with SCRAM where the password is stored for SCRAM; here all are.
+        "scram-sha-256" | "md5" => Ok(AuthMethod::ScramSha256),
+        "peer" if kind == ConnectionKind::Local => Ok(AuthMethod::Peer),
+        "peer" => Err(fault(
+            "peer authentication is only supported on local sockets",
+        )),
+        "gss" if kind == ConnectionKind::Local => Err(fault(
+            "gssapi authentication is not supported on local sockets",
+        )),
+        "cert" if kind != ConnectionKind::HostSsl => Err(fault(
+            "cert authentication is only supported on hostssl connections",
+        )),
+        "ident" | "password" | "gss" | "sspi" | "pam" | "bsd" | "ldap" | "cert" | "radius" => Err(
+            not_implemented("Use scram-sha-256, or peer on local sockets."),
+        ),
+        other => Err(fault(format!("invalid authentication method \"{other}\""))),
+    }
+}
+
+fn option_of(text: &str, method: AuthMethod) -> Result<Option<String>, Fault> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(fault(format!(
+            "authentication option not in name=value format: {text}"
+        )));
+    };
+    match name {
+        "map" if method == AuthMethod::Peer => Ok(Some(value.to_owned())),
+        "map" => Err(fault(
+            "authentication option \"map\" is only valid for authentication methods ident, peer, gssapi, sspi, and cert",
+        )),
+        "clientcert" => Err(fault(
+            "clientcert can only be configured for \"hostssl\" rows",
+        )),
+        _ => Err(fault(format!(
+            "unrecognized authentication option name: \"{name}\""
+        ))),
+    }
+}
