@@ -21,3 +21,38 @@ pub enum StorageError {
     #[error("no unpinned buffers available")]
     NoBuffers,
 }
+
+impl StorageError {
+    pub(crate) fn io(operation: &'static str, path: &str, source: io::Error) -> StorageError {
+        StorageError::Io {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
+    }
+    /// The file is not there: for redo, which may meet records of files that were dropped later.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// A page or a record's block data that a page function cannot make sense of.
+///
+/// On the forward path it is a broken invariant and ends the process; in redo it means that the page or the
+/// log is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{what} (item {item})")]
+pub struct PageFault {
+    pub what: &'static str,
+    /// The line pointer concerned, 0 for none.
+    pub item: u16,
+}
+
+impl PageFault {
+    pub const fn new(what: &'static str) -> PageFault {
+        PageFault { what, item: 0 }
+    }
+    pub const fn at(what: &'static str, item: u16) -> PageFault {
+        PageFault { what, item }
+    }
+}

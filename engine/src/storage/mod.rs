@@ -1,5 +1,11 @@
 //! Pages, the buffer pool, relation files, the control file, the write sequence.
 
+pub mod buffer_pool;
 pub mod error;
+pub mod files;
+pub mod page;
 
-pub use error::StorageError;
+pub use buffer_pool::{BufferPool, Flow, PageRead, PageWrite, Pinned, Progress, Ring, WriteGate};
+pub use error::{PageFault, StorageError};
+pub use files::RelationFiles;
+pub use page::PageBuf;
