@@ -1,11 +1,14 @@
 //! Pages, the buffer pool, relation files, the control file, the write sequence.
 
 pub mod buffer_pool;
+pub mod control_file;
 pub mod error;
 pub mod files;
 pub mod page;
 
 pub use buffer_pool::{BufferPool, Flow, PageRead, PageWrite, Pinned, Progress, Ring, WriteGate};
+pub use control_file::{ClusterState, ControlData, ControlError, ControlFile};
+pub use error::StorageError;
 pub use error::{PageFault, StorageError};
 pub use files::RelationFiles;
 pub use page::PageBuf;

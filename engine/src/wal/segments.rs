@@ -1,0 +1,373 @@
+//! Segment files: creating, filling, reading, recycling.
+//!
+//! A segment gets its name only when it has its full size on disk, so a file with a segment's name never grows
+//! and writing it meets no `ENOSPC`. A crash leaves at most a temporary file (`xlogtemp.*`), removed at the next
+//! start. A name is durable before the first byte of log goes into the file: naming and syncing the directory
+//! are one step under one lock. Recycling keeps the old bytes in a file; their page addresses are wrong under
+//! the new name, which is how readers know them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::ids::{Lsn, PAGE_SIZE, SegmentNumber, TimelineId};
+use crate::io::{Access, Disk, DiskRef, EntryKind, FileRef, durable};
+
+use super::archive_status;
+use super::error::WalError;
+use super::page::PageHeader;
+use super::timeline::History;
+
+/// What [`Segments::recycle_before`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recycled {
+    pub removed: u32,
+    pub recycled: u32,
+}
+
+pub struct Segments {
+    disk: DiskRef,
+    dir: PathBuf,
+    size: u32,
+    /// Held while a name appears or goes.
+    names: Mutex<()>,
+    /// Segments up to this one may be gone; looked at after a read, because a file can be renamed under a reader.
+    removed_upto: AtomicU64,
+    open: Mutex<Option<(TimelineId, SegmentNumber, FileRef)>>,
+    temporary: AtomicU64,
+}
+
+impl Segments {
+    pub fn new(disk: DiskRef, dir: PathBuf, size: u32) -> Segments {
+        assert!(
+            size.is_power_of_two() && size as usize >= 2 * PAGE_SIZE,
+            "bad segment size {size}"
+        );
+        Segments {
+            disk,
+            dir,
+            size,
+            names: Mutex::new(()),
+            removed_upto: AtomicU64::new(0),
+            open: Mutex::new(None),
+            temporary: AtomicU64::new(0),
+        }
+    }
+    pub fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+    /// Bytes in a segment.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+    pub fn name(&self, timeline: TimelineId, segment: SegmentNumber) -> String {
+        segment.file_name(timeline, self.size)
+    }
+    pub fn path(&self, timeline: TimelineId, segment: SegmentNumber) -> PathBuf {
+        self.dir.join(self.name(timeline, segment))
+    }
+    pub fn exists(&self, timeline: TimelineId, segment: SegmentNumber) -> Result<bool, WalError> {
+        let path = self.path(timeline, segment);
+        self.disk.exists(&path).map_err(WalError::io("stat", path))
+    }
+    /// The newest segment that may have been removed since the start.
+    pub fn removed_upto(&self) -> SegmentNumber {
+        SegmentNumber::new(self.removed_upto.load(Ordering::SeqCst))
+    }
+
+    /// All segments, in order of number, then timeline.
+    pub fn list(&self) -> Result<Vec<(TimelineId, SegmentNumber)>, WalError> {
+        let entries = self
+            .disk
+            .list(&self.dir)
+            .map_err(WalError::io("read directory", &self.dir))?;
+        let mut found: Vec<_> = entries
+            .iter()
+            .filter(|(_, kind)| *kind == EntryKind::File)
+            .filter_map(|(name, _)| SegmentNumber::parse_file_name(name, self.size))
+            .collect();
+        found.sort_by_key(|(timeline, segment)| (*segment, *timeline));
+        Ok(found)
+    }
+
+    /// For writing. A segment that is missing is made first.
+    pub fn open_or_create(
+        &self,
+        timeline: TimelineId,
+        segment: SegmentNumber,
+    ) -> Result<FileRef, WalError> {
+        self.prepare(timeline, segment)?;
+        let path = self.path(timeline, segment);
+        self.disk
+            .open(&path, Access::ReadWrite)
+            .map_err(WalError::io("open", path))
+    }
+
+    /// Makes sure that the segment is there in full size.
+    pub fn prepare(&self, timeline: TimelineId, segment: SegmentNumber) -> Result<(), WalError> {
+        let _names = self.names.lock();
+        if self.exists(timeline, segment)? {
+            return Ok(());
+        }
+        let temporary = self.fill_temporary(&[])?;
+        self.give_name(&temporary, &self.path(timeline, segment))
+    }
+
+    /// A new file of full size: `beginning`, then zeroes. Durable but for its name.
+    fn fill_temporary(&self, beginning: &[u8]) -> Result<PathBuf, WalError> {
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        let path = self
+            .dir
+            .join(format!("xlogtemp.{}.{number}", std::process::id()));
+        let fill = || -> io::Result<()> {
+            let file = self.disk.open(&path, Access::Truncate)?;
+            file.write_all_at(beginning, 0)?;
+            let done = beginning.len() as u64;
+            file.allocate(done, u64::from(self.size) - done)?;
+            file.sync()
+        };
+        fill().map_err(|error| {
+            // The half-filled file takes room that is wanted.
+            let _ = self.disk.remove_file(&path);
+            WalError::io("write to", &path)(error)
+        })?;
+        Ok(path)
+    }
+
+    fn give_name(&self, from: &Path, to: &Path) -> Result<(), WalError> {
+        durable::rename(&*self.disk, from, to).map_err(WalError::io("rename", from))
+    }
+
+    /// Bytes from `lsn` on, up to the end of the segment.
+    pub fn read(&self, timeline: TimelineId, lsn: Lsn, buf: &mut [u8]) -> Result<usize, WalError> {
+        let segment = lsn.segment(self.size);
+        let path = self.path(timeline, segment);
+        let file = self.open_to_read(timeline, segment)?;
+        let offset = lsn.segment_offset(self.size);
+        let n = buf.len().min((self.size - offset) as usize);
+        let n = file
+            .read_at(&mut buf[..n], u64::from(offset))
+            .map_err(WalError::io("read", path))?;
+        if self.removed_upto.load(Ordering::SeqCst) >= segment.raw()
+            && !self.exists(timeline, segment)?
+        {
+            return Err(WalError::SegmentRemoved(self.name(timeline, segment)));
+        }
+        Ok(n)
+    }
+
+    /// As [`Self::read`], from the newest timeline of `history` that has the segment.
+    pub fn read_on(&self, history: &History, lsn: Lsn, buf: &mut [u8]) -> Result<usize, WalError> {
+        let mut newest = None;
+        for timeline in history.candidates(lsn.segment(self.size), self.size) {
+            match self.read(timeline, lsn, buf) {
+                Err(WalError::SegmentRemoved(name)) => {
+                    newest.get_or_insert(name);
+                }
+                other => return other,
+            }
+        }
+        let name = newest.unwrap_or_else(|| self.name(history.timeline(), lsn.segment(self.size)));
+        Err(WalError::SegmentRemoved(name))
+    }
+
+    fn open_to_read(
+        &self,
+        timeline: TimelineId,
+        segment: SegmentNumber,
+    ) -> Result<FileRef, WalError> {
+        let mut open = self.open.lock();
+        if let Some((t, s, file)) = &*open
+            && (*t, *s) == (timeline, segment)
+            && self.removed_upto.load(Ordering::SeqCst) < segment.raw()
+        {
+            return Ok(file.clone());
+        }
+        let path = self.path(timeline, segment);
+        let file = self
+            .disk
+            .open(&path, Access::Read)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => WalError::SegmentRemoved(self.name(timeline, segment)),
+                _ => WalError::io("open", path)(error),
+            })?;
+        *open = Some((timeline, segment, file.clone()));
+        Ok(file)
+    }
+
+    /// Zeroes what stands behind the end of the log in its segment: bytes of records that were lost in a crash
+    /// could otherwise be taken for the continuation of what is written from here on, if a later crash cuts the
+    /// log just where they begin. (No later segment can hold such bytes: it is begun only when this is durable.)
+    pub fn clear_after(&self, timeline: TimelineId, end: Lsn) -> Result<(), WalError> {
+        let segment = end.segment(self.size);
+        if !self.exists(timeline, segment)? {
+            return Ok(());
+        }
+        let path = self.path(timeline, segment);
+        let clear = || -> io::Result<()> {
+            let file = self.disk.open(&path, Access::ReadWrite)?;
+            let mut buf = vec![0; 128 * PAGE_SIZE];
+            let mut offset = u64::from(end.segment_offset(self.size));
+            let mut changed = false;
+            while offset < u64::from(self.size) {
+                let n = file.read_at(&mut buf, offset)?;
+                if n == 0 {
+                    break;
+                }
+                let first = buf[..n].iter().position(|b| *b != 0);
+                let last = buf[..n].iter().rposition(|b| *b != 0);
+                if let (Some(first), Some(last)) = (first, last) {
+                    buf[first..=last].fill(0);
+                    file.write_all_at(&buf[first..=last], offset + first as u64)?;
+                    changed = true;
+                }
+                offset += n as u64;
+            }
+            if changed { file.sync() } else { Ok(()) }
+        };
+        clear().map_err(WalError::io("write to", &path))
+    }
+
+    /// Does the segment begin with a page that belongs there?
+    pub fn begins_right(
+        &self,
+        timeline: TimelineId,
+        segment: SegmentNumber,
+    ) -> Result<bool, WalError> {
+        let mut header = [0; super::page::LONG_HEADER];
+        let start = segment.start(self.size);
+        match self.read(timeline, start, &mut header) {
+            Ok(n) => Ok(PageHeader::decode(&header[..n], start, self.size, None).is_ok()),
+            Err(WalError::SegmentRemoved(_)) => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// A promotion's first segment: what the old timeline's segment holds before `end`, then zeroes.
+    pub fn fork(&self, from: TimelineId, to: TimelineId, end: Lsn) -> Result<(), WalError> {
+        let segment = end.segment(self.size);
+        let mut beginning = vec![0; end.segment_offset(self.size) as usize];
+        if !beginning.is_empty() {
+            let n = self.read(from, segment.start(self.size), &mut beginning)?;
+            beginning.truncate(n);
+        }
+        let _names = self.names.lock();
+        let temporary = self.fill_temporary(&beginning)?;
+        self.give_name(&temporary, &self.path(to, segment))
+    }
+
+    /// Gives the segment in which the old timeline was cut the name `*.partial`, so that its archived form never
+    /// stands in the way of the whole one.
+    pub fn mark_partial(
+        &self,
+        timeline: TimelineId,
+        segment: SegmentNumber,
+    ) -> Result<String, WalError> {
+        let name = format!("{}.partial", self.name(timeline, segment));
+        let _names = self.names.lock();
+        self.give_name(&self.path(timeline, segment), &self.dir.join(&name))?;
+        Ok(name)
+    }
+
+    /// At the start: removes what a crash left half made, and syncs every segment, because replay writes pages
+    /// that rely on log which so far only the operating system may have.
+    pub fn clean_up_and_sync(&self) -> Result<(), WalError> {
+        let entries = self
+            .disk
+            .list(&self.dir)
+            .map_err(WalError::io("read directory", &self.dir))?;
+        for (name, kind) in entries {
+            if kind == EntryKind::File && name.starts_with("xlogtemp.") {
+                let path = self.dir.join(name);
+                self.disk
+                    .remove_file(&path)
+                    .map_err(WalError::io("remove", path))?;
+            }
+        }
+        for (timeline, segment) in self.list()? {
+            let path = self.path(timeline, segment);
+            let file = self
+                .disk
+                .open(&path, Access::ReadWrite)
+                .map_err(WalError::io("open", &path))?;
+            file.sync().map_err(WalError::io("fsync", path))?;
+        }
+        self.disk
+            .sync_dir(&self.dir)
+            .map_err(WalError::io("fsync", &self.dir))
+    }
+
+    /// Removes segments (of any timeline) numbered below `keep_from`, or gives them names from `first_new` to
+    /// `recycle_to` on `timeline`. With `archiving`, one that is not archived yet stays.
+    pub fn recycle_before(
+        &self,
+        keep_from: SegmentNumber,
+        timeline: TimelineId,
+        first_new: SegmentNumber,
+        recycle_to: SegmentNumber,
+        archiving: bool,
+    ) -> Result<Recycled, WalError> {
+        let mut done = Recycled::default();
+        let mut free = first_new;
+        for (t, segment) in self.list()? {
+            if segment >= keep_from {
+                break;
+            }
+            let name = self.name(t, segment);
+            if archiving && !archive_status::is_done(self.disk(), &self.dir, &name)? {
+                continue;
+            }
+            let _names = self.names.lock();
+            self.removed_upto.fetch_max(segment.raw(), Ordering::SeqCst);
+            while free <= recycle_to && self.exists(timeline, free)? {
+                free = free.next();
+            }
+            let path = self.dir.join(&name);
+            let full_size = self
+                .disk
+                .open(&path, Access::Read)
+                .and_then(|file| file.len());
+            let full_size = full_size.map_err(WalError::io("open", &path))?;
+            if free <= recycle_to && full_size == u64::from(self.size) {
+                self.give_name(&path, &self.path(timeline, free))?;
+                done.recycled += 1;
+            } else {
+                durable::remove(self.disk(), &path).map_err(WalError::io("remove", &path))?;
+                done.removed += 1;
+            }
+            archive_status::forget(self.disk(), &self.dir, &name)?;
+        }
+        Ok(done)
+    }
+
+    /// After a promotion: removes segments of the timelines before that lie behind the fork, which nobody may
+    /// take for log. Those waiting to be archived stay.
+    pub fn remove_after_fork(
+        &self,
+        new_timeline: TimelineId,
+        fork: Lsn,
+    ) -> Result<Recycled, WalError> {
+        let mut done = Recycled::default();
+        let last_used = fork.previous_byte_segment(self.size);
+        for (t, segment) in self.list()? {
+            if t >= new_timeline || segment <= last_used {
+                continue;
+            }
+            let name = self.name(t, segment);
+            if archive_status::is_ready(self.disk(), &self.dir, &name)? {
+                continue;
+            }
+            let _names = self.names.lock();
+            let path = self.dir.join(&name);
+            durable::remove(self.disk(), &path).map_err(WalError::io("remove", &path))?;
+            archive_status::forget(self.disk(), &self.dir, &name)?;
+            done.removed += 1;
+        }
+        Ok(done)
+    }
+}
