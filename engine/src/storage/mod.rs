@@ -8,7 +8,6 @@ pub mod page;
 
 pub use buffer_pool::{BufferPool, Flow, PageRead, PageWrite, Pinned, Progress, Ring, WriteGate};
 pub use control_file::{ClusterState, ControlData, ControlError, ControlFile};
-pub use error::StorageError;
 pub use error::{PageFault, StorageError};
 pub use files::RelationFiles;
 pub use page::PageBuf;
