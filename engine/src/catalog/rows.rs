@@ -90,7 +90,11 @@ impl<T: Field> Field for Option<T> {
         self.as_ref().map_or(Datum::Null, Field::to_datum)
     }
     fn from_datum(datum: &Datum) -> Option<Self> {
-        if datum.is_null() { Some(None) } else { T::from_datum(datum).map(Some) }
+        if datum.is_null() {
+            Some(None)
+        } else {
+            T::from_datum(datum).map(Some)
+        }
     }
 }
 
@@ -101,7 +105,11 @@ pub struct List<T, const ELEMENT: u32, const LOWER: i32>(pub Vec<T>);
 
 impl<T: Field, const ELEMENT: u32, const LOWER: i32> Field for List<T, ELEMENT, LOWER> {
     fn to_datum(&self) -> Datum {
-        let dimensions = if self.0.is_empty() { vec![] } else { vec![(self.0.len(), LOWER)] };
+        let dimensions = if self.0.is_empty() {
+            vec![]
+        } else {
+            vec![(self.0.len(), LOWER)]
+        };
         Datum::Array(Arc::new(Array {
             element: Oid::new(ELEMENT),
             dimensions,
@@ -110,9 +118,12 @@ impl<T: Field, const ELEMENT: u32, const LOWER: i32> Field for List<T, ELEMENT, 
     }
     fn from_datum(datum: &Datum) -> Option<Self> {
         match datum {
-            Datum::Array(array) => {
-                array.items.iter().map(T::from_datum).collect::<Option<Vec<T>>>().map(List)
-            }
+            Datum::Array(array) => array
+                .items
+                .iter()
+                .map(T::from_datum)
+                .collect::<Option<Vec<T>>>()
+                .map(List),
             _ => None,
         }
     }
@@ -258,7 +269,9 @@ mod tests {
     #[test]
     fn structs_have_the_columns_of_the_schema_in_order() {
         for (oid, fields) in COLUMNS {
-            let table = all_tables().find(|t| t.oid == *oid).expect("a system table");
+            let table = all_tables()
+                .find(|t| t.oid == *oid)
+                .expect("a system table");
             let columns: Vec<&str> = table
                 .columns
                 .split(", ")

@@ -8,9 +8,7 @@ pub enum IndexError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// 54000
-    #[error(
-        "index row size {size} exceeds btree version 4 maximum {max} for index \"{index}\""
-    )]
+    #[error("index row size {size} exceeds btree version 4 maximum {max} for index \"{index}\"")]
     KeyTooLong {
         size: usize,
         max: usize,

@@ -7,7 +7,10 @@
 use std::fmt;
 
 use crate::catalog::view::CatalogError;
+use crate::index::IndexError;
 use crate::storage::StorageError;
+use crate::txn::interrupt::{Conflict, Interrupt};
+use crate::txn::{LockError, TxnError};
 use crate::types::error::TypeError;
 
 /// Field `S` of the message, and what becomes of the session. Manual, 20.8.
@@ -338,5 +341,76 @@ impl From<CatalogError> for SqlError {
             #[allow(unreachable_patterns)]
             other => SqlError::internal(other.to_string()),
         }
+    }
+}
+
+impl From<Interrupt> for SqlError {
+    fn from(e: Interrupt) -> SqlError {
+        let code = match &e {
+            Interrupt::Terminate => state::ADMIN_SHUTDOWN,
+            Interrupt::ClientGone => state::CONNECTION_FAILURE,
+            Interrupt::IdleInTransaction => "25P03",
+            Interrupt::IdleSession => state::IDLE_SESSION_TIMEOUT,
+            Interrupt::RecoveryConflict(Conflict::Database) => "57P04",
+            Interrupt::RecoveryConflict(_) => state::SERIALIZATION_FAILURE,
+            Interrupt::LockTimeout => state::LOCK_NOT_AVAILABLE,
+            Interrupt::StatementTimeout | Interrupt::Cancel => state::QUERY_CANCELED,
+        };
+        let severity = if e.ends_session() {
+            Severity::Fatal
+        } else {
+            Severity::Error
+        };
+        let mut out = SqlError::with_severity(severity, code, e.to_string());
+        if let Interrupt::RecoveryConflict(conflict) = e {
+            out.detail = Some(conflict.detail().to_owned());
+        }
+        out
+    }
+}
+
+impl From<TxnError> for SqlError {
+    fn from(e: TxnError) -> SqlError {
+        let code = match e {
+            TxnError::Interrupted(i) => return i.into(),
+            TxnError::InRecovery => state::READ_ONLY_SQL_TRANSACTION,
+            TxnError::Log(_) => state::IO_ERROR,
+            TxnError::CommitLog { ref source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull => state::DISK_FULL,
+                _ => state::IO_ERROR,
+            },
+            TxnError::TooManyCommands => state::PROGRAM_LIMIT_EXCEEDED,
+            TxnError::NoSavepoint(_) => state::INVALID_SAVEPOINT,
+        };
+        SqlError::new(code, e.to_string())
+    }
+}
+
+impl From<LockError> for SqlError {
+    fn from(e: LockError) -> SqlError {
+        match e {
+            LockError::NotAvailable(_) => SqlError::new(state::LOCK_NOT_AVAILABLE, e.to_string()),
+            LockError::Deadlock { ref detail } => {
+                SqlError::new(state::DEADLOCK_DETECTED, e.to_string())
+                    .detail(detail.clone())
+                    .hint("See server log for query details.")
+            }
+            LockError::TableFull => SqlError::new(state::OUT_OF_MEMORY, e.to_string())
+                .hint("You might need to increase max_locks_per_transaction."),
+            LockError::Interrupted(i) => i.into(),
+            LockError::Transaction(t) => t.into(),
+        }
+    }
+}
+
+impl From<IndexError> for SqlError {
+    fn from(e: IndexError) -> SqlError {
+        let code = match e {
+            IndexError::Storage(s) => return s.into(),
+            IndexError::KeyTooLong { .. } => state::PROGRAM_LIMIT_EXCEEDED,
+            IndexError::Damaged { .. } => state::INDEX_CORRUPTED,
+            IndexError::UnsupportedType(_) => state::FEATURE_NOT_SUPPORTED,
+        };
+        SqlError::new(code, e.to_string())
     }
 }

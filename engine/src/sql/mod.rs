@@ -2,6 +2,10 @@
 
 pub mod error;
 
+pub mod exec;
+
+pub mod plan;
+
 pub mod front;
 
 pub mod bound;

@@ -186,14 +186,12 @@ pub(super) const HEAP_TABLES: &[TableSpec] = &[
         shared: true,
         kind: TableKind::Heap,
         columns: "setdatabase oid!, setrole oid!, setconfig text[]",
-        indexes: &[
-            IndexSpec {
-                oid: 2965,
-                name: "pg_db_role_setting_databaseid_rol_index",
-                columns: "setdatabase,setrole",
-                kind: IndexKind::Primary,
-            },
-        ],
+        indexes: &[IndexSpec {
+            oid: 2965,
+            name: "pg_db_role_setting_databaseid_rol_index",
+            columns: "setdatabase,setrole",
+            kind: IndexKind::Primary,
+        }],
     },
     TableSpec {
         oid: 2608,
@@ -223,14 +221,12 @@ pub(super) const HEAP_TABLES: &[TableSpec] = &[
         shared: false,
         kind: TableKind::Heap,
         columns: "objoid oid!, classoid oid!, objsubid int4!, description text!",
-        indexes: &[
-            IndexSpec {
-                oid: 2675,
-                name: "pg_description_o_c_o_index",
-                columns: "objoid,classoid,objsubid",
-                kind: IndexKind::Primary,
-            },
-        ],
+        indexes: &[IndexSpec {
+            oid: 2675,
+            name: "pg_description_o_c_o_index",
+            columns: "objoid,classoid,objsubid",
+            kind: IndexKind::Primary,
+        }],
     },
     TableSpec {
         oid: 2610,
@@ -286,14 +282,12 @@ pub(super) const HEAP_TABLES: &[TableSpec] = &[
         kind: TableKind::Heap,
         columns: "seqrelid oid!, seqtypid oid!, seqstart int8!, seqincrement int8!, seqmax int8!, \
             seqmin int8!, seqcache int8!, seqcycle bool!",
-        indexes: &[
-            IndexSpec {
-                oid: 5002,
-                name: "pg_sequence_seqrelid_index",
-                columns: "seqrelid",
-                kind: IndexKind::Primary,
-            },
-        ],
+        indexes: &[IndexSpec {
+            oid: 5002,
+            name: "pg_sequence_seqrelid_index",
+            columns: "seqrelid",
+            kind: IndexKind::Primary,
+        }],
     },
     TableSpec {
         oid: 2396,
@@ -301,14 +295,12 @@ pub(super) const HEAP_TABLES: &[TableSpec] = &[
         shared: true,
         kind: TableKind::Heap,
         columns: "objoid oid!, classoid oid!, description text!",
-        indexes: &[
-            IndexSpec {
-                oid: 2397,
-                name: "pg_shdescription_o_c_index",
-                columns: "objoid,classoid",
-                kind: IndexKind::Primary,
-            },
-        ],
+        indexes: &[IndexSpec {
+            oid: 2397,
+            name: "pg_shdescription_o_c_index",
+            columns: "objoid,classoid",
+            kind: IndexKind::Primary,
+        }],
     },
     TableSpec {
         oid: 2619,
@@ -322,13 +314,11 @@ pub(super) const HEAP_TABLES: &[TableSpec] = &[
             stanumbers1 float4[], stanumbers2 float4[], stanumbers3 float4[], stanumbers4 \
             float4[], stanumbers5 float4[], stavalues1 text[], stavalues2 text[], stavalues3 \
             text[], stavalues4 text[], stavalues5 text[]",
-        indexes: &[
-            IndexSpec {
-                oid: 2696,
-                name: "pg_statistic_relid_att_inh_index",
-                columns: "starelid,staattnum,stainherit",
-                kind: IndexKind::Primary,
-            },
-        ],
+        indexes: &[IndexSpec {
+            oid: 2696,
+            name: "pg_statistic_relid_att_inh_index",
+            columns: "starelid,staattnum,stainherit",
+            kind: IndexKind::Primary,
+        }],
     },
 ];

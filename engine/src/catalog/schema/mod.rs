@@ -15,7 +15,10 @@ pub use spec::{
 
 /// Every system table, heap tables first.
 pub fn all_tables() -> impl Iterator<Item = &'static TableSpec> {
-    heap_tables::HEAP_TABLES.iter().chain(static_tables::STATIC_TABLES).chain(views::VIEWS)
+    heap_tables::HEAP_TABLES
+        .iter()
+        .chain(static_tables::STATIC_TABLES)
+        .chain(views::VIEWS)
 }
 
 #[cfg(test)]

@@ -56,7 +56,10 @@ pub struct SystemRelations {
 
 impl SystemRelations {
     pub fn of_database(database: Oid) -> SystemRelations {
-        let mut all = SystemRelations { by_oid: HashMap::new(), by_name: HashMap::new() };
+        let mut all = SystemRelations {
+            by_oid: HashMap::new(),
+            by_name: HashMap::new(),
+        };
         for spec in super::all_tables() {
             let table = Arc::new(table_relation(spec, database));
             for index in &table.indexes {
@@ -68,7 +71,8 @@ impl SystemRelations {
     }
 
     fn add(&mut self, relation: Arc<Relation>) {
-        self.by_name.insert(relation.name.clone(), Arc::clone(&relation));
+        self.by_name
+            .insert(relation.name.clone(), Arc::clone(&relation));
         self.by_oid.insert(relation.oid, relation);
     }
 
@@ -84,7 +88,11 @@ impl SystemRelations {
 }
 
 fn file_of(shared: bool, database: Oid, number: Oid) -> RelFile {
-    if shared { RelFile::shared(number) } else { RelFile::of_database(database, number) }
+    if shared {
+        RelFile::shared(number)
+    } else {
+        RelFile::of_database(database, number)
+    }
 }
 
 fn table_relation(spec: &TableSpec, database: Oid) -> Relation {
@@ -136,7 +144,9 @@ fn columns_of(spec: &TableSpec) -> Vec<Column> {
             Some(rest) => (rest, true),
             None => (text, false),
         };
-        let (name, ty) = text.split_once(' ').expect("a column is written `name type`");
+        let (name, ty) = text
+            .split_once(' ')
+            .expect("a column is written `name type`");
         Column {
             name: name.to_owned(),
             attribute: i16::try_from(at + 1).expect("system tables have few columns"),
@@ -153,8 +163,16 @@ fn columns_of(spec: &TableSpec) -> Vec<Column> {
 
 fn index_of(spec: &TableSpec, index: &IndexSpec, columns: &[Column], database: Oid) -> Index {
     let key = |name: &str| {
-        let column = columns.iter().position(|c| c.name == name).expect("an index names columns");
-        IndexKey { column, ty: columns[column].ty, descending: false, nulls_first: false }
+        let column = columns
+            .iter()
+            .position(|c| c.name == name)
+            .expect("an index names columns");
+        IndexKey {
+            column,
+            ty: columns[column].ty,
+            descending: false,
+            nulls_first: false,
+        }
     };
     Index {
         oid: Oid::new(index.oid),

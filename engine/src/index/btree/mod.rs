@@ -28,7 +28,10 @@ pub enum Entry {
 pub enum Inserted {
     Done,
     /// Nothing was inserted.
-    Conflict { tid: Tid, state: Entry },
+    Conflict {
+        tid: Tid,
+        state: Entry,
+    },
 }
 
 /// A range of encoded keys.
@@ -40,7 +43,10 @@ pub struct KeyRange {
 
 impl KeyRange {
     pub fn all() -> KeyRange {
-        KeyRange { lower: Bound::Unbounded, upper: Bound::Unbounded }
+        KeyRange {
+            lower: Bound::Unbounded,
+            upper: Bound::Unbounded,
+        }
     }
 }
 

@@ -140,7 +140,8 @@ mod tests {
 
     /// Table 13.2 of the manual, row by row; `x` is a conflict.
     const TABLE: [&str; 8] = [
-        ".......x", "......xx", "....xxxx", "...xxxxx", "..xx.xxx", "..xxxxxx", ".xxxxxxx", "xxxxxxxx",
+        ".......x", "......xx", "....xxxx", "...xxxxx", "..xx.xxx", "..xxxxxx", ".xxxxxxx",
+        "xxxxxxxx",
     ];
 
     #[test]
@@ -156,9 +157,17 @@ mod tests {
     #[test]
     fn row_modes_conflict_as_the_manual_says() {
         use RowLockMode::{Exclusive, KeyShare, NoKeyExclusive, Share};
-        let table = [(KeyShare, "...x"), (Share, "..xx"), (NoKeyExclusive, ".xxx"), (Exclusive, "xxxx")];
+        let table = [
+            (KeyShare, "...x"),
+            (Share, "..xx"),
+            (NoKeyExclusive, ".xxx"),
+            (Exclusive, "xxxx"),
+        ];
         for (a, row) in table {
-            for (b, cell) in [KeyShare, Share, NoKeyExclusive, Exclusive].into_iter().zip(row.chars()) {
+            for (b, cell) in [KeyShare, Share, NoKeyExclusive, Exclusive]
+                .into_iter()
+                .zip(row.chars())
+            {
                 assert_eq!(a.conflicts_with(b), cell == 'x', "{a:?} and {b:?}");
             }
         }

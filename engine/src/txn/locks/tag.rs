@@ -43,7 +43,10 @@ impl fmt::Display for LockTag {
                 database,
                 relation,
                 tid,
-            } => write!(f, "tuple {tid} of relation {relation} of database {database}"),
+            } => write!(
+                f,
+                "tuple {tid} of relation {relation} of database {database}"
+            ),
             LockTag::Transaction(xid) => write!(f, "transaction {}", xid.low()),
             LockTag::Object {
                 database,

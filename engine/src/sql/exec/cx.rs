@@ -1,0 +1,131 @@
+//! What expressions and nodes of one execution share: parameters, init plans, memory, the budget between yields.
+
+use std::sync::Arc;
+
+use crate::ids::{Oid, Xid};
+use crate::sql::error::SqlError;
+use crate::sql::exec::hashed::ValueSet;
+use crate::sql::exec::init;
+use crate::sql::exec::memory::{Memory, MemoryLimits};
+use crate::sql::plan::Plan;
+use crate::txn::interrupt::Interrupts;
+use crate::types::datum::Datum;
+use crate::types::function::FunctionCx;
+
+/// What a node's `next` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The node's slots hold a row.
+    Row,
+    Done,
+    /// Hand control back and call again; nothing of the frame is to be looked at.
+    Yield,
+}
+
+/// Rows that scans may read between two yields.
+const BUDGET: u32 = 512;
+
+/// The state of one execution that is not a node's own.
+pub struct EvalCx {
+    pub params: Box<[Datum]>,
+    pub function: Arc<FunctionCx>,
+    pub memory: Memory,
+    pub(crate) interrupts: Arc<Interrupts>,
+    pub(crate) plan: Option<Arc<Plan>>,
+    pub(crate) init: Vec<InitState>,
+    pub(crate) access: super::access::Access,
+    /// What has to happen before the node that yielded can go on.
+    pub(crate) request: Option<Request>,
+    /// Rows inserted, updated or deleted.
+    pub(crate) changed: u64,
+    pub(crate) instruments: Option<super::instrument::Instruments>,
+    budget: u32,
+}
+
+/// What a node that yields may ask of the loop at the top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// The statement is about to change something.
+    AssignXid,
+    /// Until this transaction has ended.
+    WaitFor(Xid),
+}
+
+/// How far an init plan is.
+pub(crate) enum InitState {
+    Waiting,
+    /// It is being computed: asking for it now would be a cycle.
+    Running,
+    Done {
+        value: Datum,
+        set: Option<Arc<ValueSet>>,
+    },
+}
+
+impl EvalCx {
+    pub(crate) fn new(
+        plan: Option<Arc<Plan>>,
+        params: Box<[Datum]>,
+        function: Arc<FunctionCx>,
+        interrupts: Arc<Interrupts>,
+        limits: MemoryLimits,
+        access: super::access::Access,
+    ) -> EvalCx {
+        let count = plan.as_ref().map_or(0, |p| p.init.len());
+        EvalCx {
+            params,
+            function,
+            memory: Memory::new(limits),
+            interrupts,
+            plan,
+            init: (0..count).map(|_| InitState::Waiting).collect(),
+            access,
+            request: None,
+            changed: 0,
+            instruments: None,
+            budget: BUDGET,
+        }
+    }
+
+    /// One row's worth of work. True: hand back control before the next one.
+    #[inline]
+    pub fn spend(&mut self) -> bool {
+        if self.budget == 0 {
+            self.budget = BUDGET;
+            return true;
+        }
+        self.budget -= 1;
+        false
+    }
+
+    /// The result of an init plan; computes it at the first call.
+    pub fn init_value(&mut self, number: usize) -> Result<Datum, SqlError> {
+        if let InitState::Done { value, .. } = &self.init[number] {
+            return Ok(value.clone());
+        }
+        init::compute(self, number)
+    }
+
+    /// The items of an init plan's array, by hash.
+    pub fn init_set(&mut self, number: usize, ty: Oid) -> Result<Arc<ValueSet>, SqlError> {
+        if let InitState::Done { set: Some(set), .. } = &self.init[number] {
+            return Ok(Arc::clone(set));
+        }
+        let value = self.init_value(number)?;
+        let Datum::Array(array) = value else {
+            return Err(SqlError::internal(
+                "a list of subquery values is not an array",
+            ));
+        };
+        let made = Arc::new(ValueSet::new(ty, array.items.iter().cloned()));
+        if let InitState::Done { set, .. } = &mut self.init[number] {
+            *set = Some(Arc::clone(&made));
+        }
+        Ok(made)
+    }
+
+    /// Error if the session was told to stop. Called between yields and by loops that cannot yield.
+    pub fn check_interrupts(&self) -> Result<(), SqlError> {
+        self.interrupts.check().map_err(SqlError::from)
+    }
+}

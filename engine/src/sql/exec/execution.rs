@@ -1,0 +1,217 @@
+//! One execution of a plan, from its parameters to its last row, possibly in several runs (a portal).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::sql::bound::OutputColumn;
+use crate::sql::error::SqlError;
+use crate::sql::exec::access::{Access, Storage, VirtualTables};
+use crate::sql::exec::cx::{EvalCx, Request, Step};
+use crate::sql::exec::memory::MemoryLimits;
+use crate::sql::exec::node::{self, BoxNode};
+use crate::sql::exec::spill::TempSpace;
+use crate::sql::exec::{init, instrument};
+use crate::sql::plan::{Command, Plan};
+use crate::txn::{Interrupts, Isolation, LockError, LockWait, Snapshot, Transaction, TxnManager};
+use crate::types::datum::Datum;
+use crate::types::function::FunctionCx;
+
+/// What the session gives to an execution.
+pub struct ExecCx {
+    pub txns: Arc<TxnManager>,
+    /// Taken for the statement (READ COMMITTED) or the transaction's.
+    pub snapshot: Arc<Snapshot>,
+    pub isolation: Isolation,
+    pub function: Arc<FunctionCx>,
+    pub interrupts: Arc<Interrupts>,
+    pub virtuals: Arc<dyn VirtualTables>,
+    pub limits: MemoryLimits,
+    pub temp: TempSpace,
+    /// EXPLAIN ANALYZE: count rows and time of each node.
+    pub instrument: bool,
+}
+
+/// Whether a sink can take more at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SinkState {
+    More,
+    /// Its buffer is full: await [`RowSink::ready`] before the next row.
+    Full,
+}
+
+/// Where rows go.
+pub trait RowSink: Send {
+    /// Called before the first row of the first run of a statement that gives rows.
+    fn columns(&mut self, columns: &[OutputColumn]);
+    fn row(&mut self, row: &[Datum]) -> Result<SinkState, SqlError>;
+    /// Returns when there is room again.
+    fn ready(&mut self) -> Pin<Box<dyn Future<Output = Result<(), SqlError>> + Send + '_>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// How far a run came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// False: the limit was reached and there may be more.
+    pub complete: bool,
+    /// For the command tag: rows sent by this run of a query, rows changed by the whole of a change.
+    pub rows: u64,
+}
+
+/// The running statement. Dropping it gives back everything that it holds.
+pub struct Execution {
+    plan: Arc<Plan>,
+    root: BoxNode,
+    frame: Vec<Datum>,
+    row: Vec<Datum>,
+    cx: EvalCx,
+    txns: Arc<TxnManager>,
+    announced: bool,
+    prepared: bool,
+    finished: bool,
+}
+
+/// Makes the running tree; nothing is read yet.
+pub fn start(plan: &Arc<Plan>, params: &[Datum], given: ExecCx) -> Execution {
+    let access = Access {
+        storage: Some(Storage {
+            txns: Arc::clone(&given.txns),
+            snapshot: given.snapshot,
+        }),
+        virtuals: given.virtuals,
+        temp: Some(given.temp),
+        xid: None,
+        command: crate::ids::CommandId::FIRST,
+        isolation: given.isolation,
+    };
+    let mut cx = EvalCx::new(
+        Some(Arc::clone(plan)),
+        params.into(),
+        given.function,
+        given.interrupts,
+        given.limits,
+        access,
+    );
+    if given.instrument {
+        cx.instruments = Some(instrument::Instruments::new(plan.nodes));
+    }
+    Execution {
+        root: node::build(&plan.main.root, &cx),
+        frame: vec![Datum::Null; plan.main.slots.len()],
+        row: Vec::new(),
+        plan: Arc::clone(plan),
+        cx,
+        txns: given.txns,
+        announced: false,
+        prepared: false,
+        finished: false,
+    }
+}
+
+impl Execution {
+    /// Runs to the end, or until `limit` rows have gone to the sink. May be called again after a limit.
+    pub async fn run(
+        &mut self,
+        txn: &mut Transaction,
+        sink: &mut dyn RowSink,
+        limit: Option<u64>,
+    ) -> Result<Progress, SqlError> {
+        if !self.announced && !self.plan.output.is_empty() {
+            sink.columns(&self.plan.output);
+        }
+        self.announced = true;
+        self.cx.access.command = txn.command_id();
+        self.prepare(txn).await?;
+        let mut sent = 0;
+        while !self.finished {
+            if limit == Some(sent) {
+                return Ok(self.progress(false, sent));
+            }
+            match self.root.next(&mut self.frame, &mut self.cx)? {
+                Step::Row => {
+                    if self.plan.output.is_empty() {
+                        continue;
+                    }
+                    sent += 1;
+                    if self.send(sink)? == SinkState::Full {
+                        sink.ready().await?;
+                    }
+                }
+                Step::Yield => self.pause(txn).await?,
+                Step::Done => self.finished = true,
+            }
+        }
+        Ok(self.progress(true, sent))
+    }
+
+    fn progress(&self, complete: bool, sent: u64) -> Progress {
+        let rows = match self.plan.command {
+            Command::Select => sent,
+            _ => self.cx.changed,
+        };
+        Progress { complete, rows }
+    }
+
+    fn send(&mut self, sink: &mut dyn RowSink) -> Result<SinkState, SqlError> {
+        let main = &self.plan.main;
+        if let Some(first) = main.contiguous {
+            return sink.row(&self.frame[first..first + main.output.len()]);
+        }
+        self.row.clear();
+        self.row
+            .extend(main.output.iter().map(|slot| self.frame[*slot].clone()));
+        sink.row(&self.row)
+    }
+
+    /// Init plans that may have to wait are run before the main tree needs their result.
+    async fn prepare(&mut self, txn: &mut Transaction) -> Result<(), SqlError> {
+        if self.prepared {
+            return Ok(());
+        }
+        let plan = Arc::clone(&self.plan);
+        for (number, init) in plan.init.iter().enumerate() {
+            if !init.eager {
+                continue;
+            }
+            let mut running = init::Running::new(&plan, number, &mut self.cx);
+            while !running.advance(&mut self.cx)? {
+                self.pause(txn).await?;
+            }
+        }
+        self.prepared = true;
+        Ok(())
+    }
+
+    /// Between two calls of a node: interrupts, what the node asked for, other tasks.
+    async fn pause(&mut self, txn: &mut Transaction) -> Result<(), SqlError> {
+        self.cx.check_interrupts()?;
+        match self.cx.request.take() {
+            None => tokio::task::yield_now().await,
+            Some(Request::AssignXid) => {
+                self.cx.access.xid = Some(self.txns.xid(txn)?);
+            }
+            Some(Request::WaitFor(xid)) => {
+                match self
+                    .txns
+                    .locks()
+                    .wait_for_transaction(txn, xid, LockWait::Wait)
+                    .await
+                {
+                    Err(LockError::NotAvailable(_)) | Ok(()) => {}
+                    Err(other) => return Err(other.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What EXPLAIN ANALYZE shows; `None` if the execution was not asked to measure.
+    pub fn instruments(&self) -> Option<&instrument::Instruments> {
+        self.cx.instruments.as_ref()
+    }
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+}

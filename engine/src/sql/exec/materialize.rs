@@ -1,0 +1,69 @@
+//! Keeps the rows of its child, to give them again after a rewind; to disk above `work_mem`.
+
+use std::sync::Arc;
+
+use crate::sql::error::SqlError;
+use crate::sql::exec::cx::{EvalCx, Step};
+use crate::sql::exec::node::{BoxNode, Node};
+use crate::sql::exec::row_store::{RowReader, RowStore};
+use crate::sql::plan::tree::{NodeKind, PlanNode};
+use crate::types::datum::Datum;
+
+pub struct MaterializeNode {
+    spec: Arc<PlanNode>,
+    child: BoxNode,
+    store: RowStore,
+    /// The child has given all it has.
+    complete: bool,
+    reader: RowReader,
+}
+
+impl MaterializeNode {
+    pub fn new(spec: Arc<PlanNode>, child: BoxNode) -> MaterializeNode {
+        let NodeKind::Materialize { slots, .. } = &spec.kind else {
+            unreachable!("built from a materialisation")
+        };
+        let store = RowStore::new(slots.len());
+        MaterializeNode {
+            spec,
+            child,
+            store,
+            complete: false,
+            reader: RowReader::default(),
+        }
+    }
+}
+
+impl Node for MaterializeNode {
+    fn next(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Step, SqlError> {
+        let NodeKind::Materialize { slots, .. } = &self.spec.kind else {
+            unreachable!("built from a materialisation")
+        };
+        if self.store.read(&mut self.reader, slots, frame)? {
+            if cx.spend() {
+                cx.check_interrupts()?;
+            }
+            return Ok(Step::Row);
+        }
+        if self.complete {
+            return Ok(Step::Done);
+        }
+        match self.child.next(frame, cx)? {
+            Step::Row => {
+                self.store.push(slots, frame, cx)?;
+                self.reader.to_end(&self.store);
+                Ok(Step::Row)
+            }
+            Step::Done => {
+                self.complete = true;
+                Ok(Step::Done)
+            }
+            Step::Yield => Ok(Step::Yield),
+        }
+    }
+
+    fn rewind(&mut self, _cx: &mut EvalCx) -> Result<(), SqlError> {
+        self.reader = RowReader::default();
+        Ok(())
+    }
+}

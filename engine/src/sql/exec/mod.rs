@@ -1,0 +1,28 @@
+//! Running plans: expressions, nodes, changes of rows, and the loop above them that waits.
+//!
+//! Nodes are synchronous: they read and change pages through `table` and `index`, which never wait, and hand
+//! control back with a [`cx::Request`] where somebody else's transaction has to end first. Only
+//! [`Execution::run`] awaits. So no latch and no borrow of a page crosses an await. Nothing here knows SQL text or
+//! a protocol. A crash leaves temporary files, which the next start removes.
+
+pub mod access;
+pub mod cx;
+pub mod eval;
+mod execution;
+mod hashed;
+mod init;
+pub mod instrument;
+mod limit;
+mod materialize;
+pub mod memory;
+mod nest_loop;
+mod node;
+mod row_store;
+mod simple;
+mod spill;
+
+pub use access::{NoVirtualTables, VirtualTables};
+pub use cx::Step;
+pub use execution::{ExecCx, Execution, Progress, RowSink, SinkState, start};
+pub use memory::MemoryLimits;
+pub use spill::TempSpace;

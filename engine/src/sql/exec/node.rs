@@ -1,0 +1,62 @@
+//! The running form of a plan: a tree of nodes, each a small state machine.
+//!
+//! A node's `next` leaves a row in its slots of the frame, or says that there is none, or hands control back
+//! (`Yield`) and goes on where it was at the next call. No node awaits, none keeps a latch between calls. A
+//! node may leave anything in its slots after `Done` and `Yield`.
+
+use std::sync::Arc;
+
+use crate::sql::error::SqlError;
+use crate::sql::exec::cx::{EvalCx, Step};
+use crate::sql::exec::{limit, materialize, nest_loop, simple};
+use crate::sql::plan::tree::{NodeKind, PlanNode};
+use crate::types::datum::Datum;
+
+pub trait Node: Send {
+    fn next(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Step, SqlError>;
+    /// Starts over. Slots of nodes outside of this subtree may have changed.
+    fn rewind(&mut self, cx: &mut EvalCx) -> Result<(), SqlError>;
+}
+
+pub type BoxNode = Box<dyn Node>;
+
+/// Makes the running node of a plan node and of those below it.
+pub fn build(plan: &Arc<PlanNode>, cx: &EvalCx) -> BoxNode {
+    let made = build_bare(plan, cx);
+    match &cx.instruments {
+        None => made,
+        Some(_) => Box::new(super::instrument::Measured::new(plan.id, made)),
+    }
+}
+
+fn build_bare(plan: &Arc<PlanNode>, cx: &EvalCx) -> BoxNode {
+    let spec = Arc::clone(plan);
+    match &plan.kind {
+        NodeKind::Result { .. } => Box::new(simple::ResultNode::new(spec)),
+        NodeKind::Project { child, .. } => {
+            let child = build(child, cx);
+            Box::new(simple::ProjectNode::new(spec, child))
+        }
+        NodeKind::Filter { child, .. } => {
+            let child = build(child, cx);
+            Box::new(simple::FilterNode::new(spec, child))
+        }
+        NodeKind::NestLoop(j) => {
+            let (outer, inner) = (build(&j.outer, cx), build(&j.inner, cx));
+            Box::new(nest_loop::NestLoopNode::new(spec, outer, inner))
+        }
+        NodeKind::Materialize { child, .. } => {
+            let child = build(child, cx);
+            Box::new(materialize::MaterializeNode::new(spec, child))
+        }
+        NodeKind::Limit(l) => {
+            let child = build(&l.child, cx);
+            Box::new(limit::LimitNode::new(spec, child))
+        }
+        NodeKind::Append { children } => {
+            let children = children.iter().map(|c| build(c, cx)).collect();
+            Box::new(simple::AppendNode::new(children))
+        }
+        _ => unimplemented!("lands next"),
+    }
+}

@@ -1,0 +1,498 @@
+//! The plan as data.
+//!
+//! Invariants: every level (the statement, each init plan) has one *frame*, a row of slots. A range's columns, a
+//! group's keys and aggregates, a projection's results each have slots of their own; a node writes its slots and
+//! reads those of the nodes below it. Nodes that keep rows (sort, hash table, materialisation) save and restore
+//! exactly the slots listed in them, which are those that something above still reads. Children are shared only
+//! once planning is over.
+
+use std::sync::Arc;
+
+use crate::catalog::relation::{Index, LockMode, Relation};
+use crate::ids::Oid;
+use crate::sql::bound::{JoinKind, LockWait, OutputColumn, RowLockMode, SetOp};
+use crate::sql::exec::eval::{Scalar, Slot, Test};
+use crate::sql::plan::point::PointPlan;
+use crate::types::compare::{Comparator, Hasher};
+use crate::types::datum::SqlType;
+use crate::types::function::{Aggregate, Function};
+
+/// What the statement is, for its command tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    Select,
+    Insert,
+    Update,
+    Delete,
+}
+
+impl Command {
+    /// The tag that CommandComplete carries for `rows` rows.
+    pub fn tag(self, rows: u64) -> String {
+        match self {
+            Command::Select => format!("SELECT {rows}"),
+            Command::Insert => format!("INSERT 0 {rows}"),
+            Command::Update => format!("UPDATE {rows}"),
+            Command::Delete => format!("DELETE {rows}"),
+        }
+    }
+}
+
+/// A statement, planned. Shared by all its executions.
+#[derive(Debug)]
+pub struct Plan {
+    pub command: Command,
+    /// Empty: the statement gives no rows to the client.
+    pub output: Arc<[OutputColumn]>,
+    pub parameters: Vec<SqlType>,
+    /// What the session locks before each execution.
+    pub relations: Vec<(Oid, LockMode)>,
+    /// The catalog generation that it was made in: replan if that has changed.
+    pub generation: u64,
+    pub uncacheable: bool,
+    /// It changes or locks rows: refused in a read-only transaction and on a standby.
+    pub writes: bool,
+    pub(crate) main: Level,
+    pub(crate) init: Vec<InitPlan>,
+    /// How many nodes carry an id.
+    pub(crate) nodes: usize,
+    pub(crate) point: Option<PointPlan>,
+}
+
+/// A tree and its frame.
+#[derive(Debug)]
+pub struct Level {
+    pub root: Arc<PlanNode>,
+    pub slots: Vec<SlotInfo>,
+    /// Where the visible columns are, in order.
+    pub output: Vec<Slot>,
+    /// The first slot, if they stand side by side: then a row goes out without being copied.
+    pub contiguous: Option<Slot>,
+}
+
+/// What a slot holds; for EXPLAIN and for estimates.
+#[derive(Debug, Clone)]
+pub struct SlotInfo {
+    /// `alias.column`, or empty for a computed value.
+    pub name: String,
+    pub ty: SqlType,
+    /// The expression that fills it, for a computed value.
+    pub computed: Option<crate::sql::bound::Expr>,
+}
+
+/// A subquery that depends on nothing outside: run at most once for an execution, when first asked for.
+#[derive(Debug)]
+pub struct InitPlan {
+    pub level: Level,
+    pub kind: InitKind,
+    /// It locks rows, so it may have to wait: run ahead of the main tree.
+    pub eager: bool,
+    /// `InitPlan 1`, `CTE x`: as EXPLAIN names it.
+    pub name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitKind {
+    Scalar,
+    Exists,
+    /// All values of the one column, as an array of `element`.
+    Array {
+        element: Oid,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cost {
+    pub startup: f64,
+    pub total: f64,
+    pub rows: f64,
+    pub width: f64,
+}
+
+#[derive(Debug)]
+pub struct PlanNode {
+    pub kind: NodeKind,
+    pub cost: Cost,
+    /// Index into the instruments of EXPLAIN ANALYZE.
+    pub id: usize,
+}
+
+#[derive(Debug)]
+pub enum NodeKind {
+    /// One row without columns, or none if the condition fails.
+    Result {
+        filter: Option<Test>,
+    },
+    SeqScan(SeqScan),
+    IndexScan(IndexScan),
+    VirtualScan {
+        relation: Arc<Relation>,
+        fetch: Fetch,
+        filter: Option<Test>,
+    },
+    FunctionScan(FunctionScan),
+    ValuesScan {
+        rows: Vec<Vec<Scalar>>,
+        slots: Vec<Slot>,
+        filter: Option<Test>,
+    },
+    Project {
+        child: Arc<PlanNode>,
+        items: Vec<(Slot, Scalar)>,
+    },
+    Filter {
+        child: Arc<PlanNode>,
+        test: Test,
+    },
+    NestLoop(NestLoop),
+    HashJoin(HashJoin),
+    Materialize {
+        child: Arc<PlanNode>,
+        slots: Vec<Slot>,
+    },
+    Sort(Sort),
+    Limit(Limit),
+    Aggregate(AggregateNode),
+    /// First row of each run of equal keys; the input is ordered by them.
+    Unique {
+        child: Arc<PlanNode>,
+        keys: Vec<KeySlot>,
+    },
+    /// Each distinct row of the slots once.
+    HashDistinct {
+        child: Arc<PlanNode>,
+        keys: Vec<KeySlot>,
+        slots: Vec<Slot>,
+    },
+    Append {
+        children: Vec<Arc<PlanNode>>,
+    },
+    SetOp(SetOpNode),
+    LockRows {
+        child: Arc<PlanNode>,
+        locks: Vec<LockTarget>,
+        recheck: Option<Test>,
+    },
+    Modify(Box<Modify>),
+}
+
+/// A value that is compared or hashed.
+#[derive(Debug, Clone, Copy)]
+pub struct KeySlot {
+    pub slot: Slot,
+    pub ty: SqlType,
+    pub compare: Comparator,
+    pub hash: Option<Hasher>,
+}
+
+/// Which of a relation's columns go where: attribute positions rise.
+#[derive(Debug, Clone, Default)]
+pub struct Fetch {
+    pub columns: Vec<(usize, Slot)>,
+    pub tableoid: Option<Slot>,
+    pub ctid: Option<Slot>,
+    pub xmin: Option<Slot>,
+    pub xmax: Option<Slot>,
+    pub cmin: Option<Slot>,
+    pub cmax: Option<Slot>,
+}
+
+#[derive(Debug)]
+pub struct SeqScan {
+    pub relation: Arc<Relation>,
+    pub alias: String,
+    pub fetch: Fetch,
+    pub filter: Option<Test>,
+}
+
+#[derive(Debug)]
+pub struct IndexScan {
+    pub relation: Arc<Relation>,
+    pub alias: String,
+    pub index: Arc<Index>,
+    pub backward: bool,
+    /// Values of the leading key columns.
+    pub equal: Vec<KeyValue>,
+    /// Bounds of the key column behind them.
+    pub lower: Option<Bound>,
+    pub upper: Option<Bound>,
+    pub fetch: Fetch,
+    /// Conditions that the index does not answer.
+    pub filter: Option<Test>,
+    /// The conditions that it does, for EXPLAIN and for rechecks.
+    pub conditions: Vec<crate::sql::bound::Expr>,
+}
+
+/// What a key column must equal.
+#[derive(Debug)]
+pub enum KeyValue {
+    One(Scalar),
+    /// Any of these: a scan for each different one, in key order.
+    AnyOf(Vec<Scalar>),
+    /// Any item of this array.
+    AnyArray(Scalar),
+    IsNull,
+}
+
+#[derive(Debug)]
+pub struct Bound {
+    /// `None`: the bound is the edge of the NULLs.
+    pub value: Option<Scalar>,
+    pub inclusive: bool,
+}
+
+#[derive(Debug)]
+pub struct FunctionScan {
+    pub function: &'static Function,
+    pub alias: String,
+    pub args: Vec<Scalar>,
+    /// The types that the call was resolved to.
+    pub arg_types: Vec<Oid>,
+    pub result: Oid,
+    /// One slot for a scalar, one for each field of a record; `None` for fields that nobody reads.
+    pub slots: Vec<Option<Slot>>,
+    pub ordinality: Option<Slot>,
+    pub filter: Option<Test>,
+}
+
+/// How a join treats rows without a partner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinType {
+    Inner,
+    Left,
+    Right,
+    Full,
+    /// Outer rows with a partner, once.
+    Semi,
+    /// Outer rows without a partner.
+    Anti,
+}
+
+impl From<JoinKind> for JoinType {
+    fn from(kind: JoinKind) -> JoinType {
+        match kind {
+            JoinKind::Inner => JoinType::Inner,
+            JoinKind::Left => JoinType::Left,
+            JoinKind::Right => JoinType::Right,
+            JoinKind::Full => JoinType::Full,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct NestLoop {
+    /// Inner, Left, Semi or Anti.
+    pub join: JoinType,
+    pub outer: Arc<PlanNode>,
+    /// Rewound for each outer row, whose slots it may read.
+    pub inner: Arc<PlanNode>,
+    pub condition: Option<Test>,
+    /// Conditions of WHERE above an outer join.
+    pub filter: Option<Test>,
+    /// Set to NULL for a row without partner.
+    pub inner_slots: Vec<Slot>,
+}
+
+#[derive(Debug)]
+pub struct HashJoin {
+    pub join: JoinType,
+    /// Read row by row.
+    pub outer: Arc<PlanNode>,
+    /// Kept in the hash table.
+    pub inner: Arc<PlanNode>,
+    pub outer_keys: Vec<Scalar>,
+    pub inner_keys: Vec<Scalar>,
+    pub key_order: Vec<(Comparator, Hasher)>,
+    /// Conditions of the join that are not equalities.
+    pub residual: Option<Test>,
+    pub filter: Option<Test>,
+    /// What is kept of the inner side.
+    pub inner_slots: Vec<Slot>,
+    /// Set to NULL for an inner row without partner; what a spilled outer row keeps.
+    pub outer_slots: Vec<Slot>,
+    /// For EXPLAIN: the equalities.
+    pub conditions: Vec<crate::sql::bound::Expr>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct SortKey {
+    pub slot: Slot,
+    pub ty: SqlType,
+    pub compare: Comparator,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+#[derive(Debug)]
+pub struct Sort {
+    pub child: Arc<PlanNode>,
+    pub keys: Vec<SortKey>,
+    /// What is kept of a row, keys included.
+    pub slots: Vec<Slot>,
+    /// Only so many first rows are wanted (limit and offset are known when it starts).
+    pub limit: Option<TopRows>,
+}
+
+/// LIMIT + OFFSET as seen by the sort below.
+#[derive(Debug)]
+pub struct TopRows {
+    pub limit: Scalar,
+    pub offset: Option<Scalar>,
+}
+
+#[derive(Debug)]
+pub struct Limit {
+    pub child: Arc<PlanNode>,
+    pub limit: Option<Scalar>,
+    pub offset: Option<Scalar>,
+    /// WITH TIES: the sort keys.
+    pub ties: Option<Vec<SortKey>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grouping {
+    /// One group, one row, even of no input.
+    Plain,
+    Hashed,
+    /// The input is ordered by the keys.
+    Sorted,
+}
+
+#[derive(Debug)]
+pub struct AggregateNode {
+    pub child: Arc<PlanNode>,
+    pub grouping: Grouping,
+    /// The group expressions' values, already in slots of the input.
+    pub keys: Vec<KeySlot>,
+    pub calls: Vec<AggregateSpec>,
+}
+
+#[derive(Debug)]
+pub struct AggregateSpec {
+    pub aggregate: &'static Aggregate,
+    pub args: Vec<Scalar>,
+    pub arg_types: Vec<Oid>,
+    pub distinct: bool,
+    /// (expression, comparator, descending, nulls first)
+    pub order_by: Vec<AggregateOrder>,
+    pub filter: Option<Test>,
+    pub slot: Slot,
+}
+
+#[derive(Debug)]
+pub struct AggregateOrder {
+    pub value: Scalar,
+    pub compare: Comparator,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+#[derive(Debug)]
+pub struct SetOpNode {
+    pub op: SetOp,
+    pub all: bool,
+    /// Both write the slots of `keys`.
+    pub left: Arc<PlanNode>,
+    pub right: Arc<PlanNode>,
+    pub keys: Vec<KeySlot>,
+}
+
+#[derive(Debug)]
+pub struct LockTarget {
+    pub relation: Arc<Relation>,
+    /// The row's address; NULL for the null-extended side of an outer join, which is not locked.
+    pub ctid: Slot,
+    pub fetch: Fetch,
+    pub mode: RowLockMode,
+    pub wait: LockWait,
+}
+
+#[derive(Debug)]
+pub struct Modify {
+    pub child: Arc<PlanNode>,
+    pub relation: Arc<Relation>,
+    pub action: ModifyAction,
+    /// Checked on each new row, whose columns are in `row_slots`.
+    pub checks: Vec<CheckTest>,
+    /// The new row (for DELETE, the old one), a slot for each column of the relation.
+    pub row_slots: Vec<Slot>,
+    /// RETURNING's expressions; none: nothing is given up to the client.
+    pub returning: Vec<(Slot, Scalar)>,
+}
+
+#[derive(Debug)]
+pub struct CheckTest {
+    pub name: String,
+    pub test: Test,
+}
+
+#[derive(Debug)]
+pub enum ModifyAction {
+    Insert {
+        /// A slot of the child for each column.
+        source: Vec<Slot>,
+        on_conflict: Option<ConflictPlan>,
+    },
+    Update {
+        ctid: Slot,
+        /// Reads the newest version into the child's slots when the row has changed.
+        fetch: Fetch,
+        /// Computed before anything changes; (column, value).
+        assignments: Vec<(usize, Scalar)>,
+        /// Old values, a slot for each column.
+        old: Vec<Slot>,
+        recheck: Option<Test>,
+        /// Indexes with a column among the assigned ones.
+        touched: Vec<Arc<Index>>,
+    },
+    Delete {
+        ctid: Slot,
+        fetch: Fetch,
+        recheck: Option<Test>,
+    },
+}
+
+#[derive(Debug)]
+pub struct ConflictPlan {
+    /// Empty: any unique index.
+    pub arbiters: Vec<Oid>,
+    pub update: Option<ConflictUpdate>,
+}
+
+/// DO UPDATE: the existing row is in `old`, the proposed one in `Modify::row_slots`' source.
+#[derive(Debug)]
+pub struct ConflictUpdate {
+    pub old: Vec<Slot>,
+    pub fetch: Fetch,
+    pub assignments: Vec<(usize, Scalar)>,
+    pub filter: Option<Test>,
+    pub touched: Vec<Arc<Index>>,
+}
+
+impl PlanNode {
+    /// The nodes it reads from, outer first.
+    pub fn children(&self) -> Vec<&Arc<PlanNode>> {
+        match &self.kind {
+            NodeKind::Result { .. }
+            | NodeKind::SeqScan(_)
+            | NodeKind::IndexScan(_)
+            | NodeKind::VirtualScan { .. }
+            | NodeKind::FunctionScan(_)
+            | NodeKind::ValuesScan { .. } => Vec::new(),
+            NodeKind::Project { child, .. }
+            | NodeKind::Filter { child, .. }
+            | NodeKind::Materialize { child, .. }
+            | NodeKind::Unique { child, .. }
+            | NodeKind::HashDistinct { child, .. }
+            | NodeKind::LockRows { child, .. } => vec![child],
+            NodeKind::NestLoop(j) => vec![&j.outer, &j.inner],
+            NodeKind::HashJoin(j) => vec![&j.outer, &j.inner],
+            NodeKind::Sort(s) => vec![&s.child],
+            NodeKind::Limit(l) => vec![&l.child],
+            NodeKind::Aggregate(a) => vec![&a.child],
+            NodeKind::Append { children } => children.iter().collect(),
+            NodeKind::SetOp(s) => vec![&s.left, &s.right],
+            NodeKind::Modify(m) => vec![&m.child],
+        }
+    }
+}
