@@ -1,1 +1,9 @@
 //! Walsender, walreceiver, slots, base backup.
+//!
+//! Reading order: `messages` (what travels), `client` and `receiver` (the standby's side).
+
+pub mod client;
+pub mod clock;
+pub mod error;
+pub mod messages;
+pub mod receiver;

@@ -1,0 +1,38 @@
+//! What can end a replication connection, on either side.
+
+use std::io;
+
+use crate::ids::{Lsn, SystemId, Term, TimelineId};
+use crate::replication::messages::MessageError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicationError {
+    #[error("could not connect to the primary server: {0}")]
+    Connect(String),
+    /// The upstream answered a command with an error.
+    #[error("{severity}:  {message}")]
+    Upstream { severity: String, state: String, message: String },
+    #[error("invalid response from primary server: {0}")]
+    Protocol(String),
+    #[error("connection to the primary server was lost: {0}")]
+    Lost(#[source] io::Error),
+    #[error("the primary server closed the connection")]
+    Closed,
+    #[error("terminating walreceiver due to timeout")]
+    Timeout,
+    #[error(
+        "database system identifier differs between the primary and standby: the primary's identifier \
+         is {primary}, the standby's identifier is {standby}"
+    )]
+    SystemId { primary: SystemId, standby: SystemId },
+    #[error("highest timeline {upstream} of the primary is behind recovery timeline {wanted}")]
+    TimelineBehind { upstream: TimelineId, wanted: TimelineId },
+    #[error("the upstream's promised term {upstream} is below this instance's promise {promised}")]
+    StaleTerm { upstream: Term, promised: Term },
+    #[error("WAL data for {got} arrived where {expected} was expected")]
+    OutOfOrder { expected: Lsn, got: Lsn },
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    #[error("could not write received WAL: {0}")]
+    Write(#[source] io::Error),
+}

@@ -1,0 +1,534 @@
+//! The walreceiver: a thread that asks the upstream for WAL, writes and syncs it, and reports how far it is.
+//!
+//! Recovery tells it where to begin ([`Receiver::stream`]) and watches how far the flushed WAL goes; it never
+//! starts, stops or interprets replay itself. Invariants: what is reported as flushed is on disk; bytes are
+//! written in order, without a gap; nothing is taken from an upstream with another system identifier or a
+//! lower promised term. A crash at any point leaves a prefix of the upstream's WAL in `pg_wal`, ending in
+//! the middle of a record at worst; the next start asks again from the segment's beginning.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::conninfo::ConnInfo;
+use crate::ids::{Lsn, SystemId, Term, TimelineId};
+use crate::replication::client::{Connection, CopyEvent, Identity};
+use crate::replication::clock::now_micros;
+use crate::replication::error::ReplicationError;
+use crate::replication::messages::{FromPrimary, FromStandby};
+
+/// Where received WAL goes.
+pub trait ReceivedWal: Send {
+    /// Bytes of `timeline` from `at` on; a segment is synced before the first byte of the next is written.
+    fn write(&mut self, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> io::Result<()>;
+    /// All that was written is durable when it returns.
+    fn sync(&mut self) -> io::Result<()>;
+    fn has_history(&self, timeline: TimelineId) -> io::Result<bool>;
+    /// Stores a timeline history file durably.
+    fn put_history(&mut self, timeline: TimelineId, text: &[u8]) -> io::Result<()>;
+}
+
+/// The standby that the receiver works for.
+pub trait Standby: Send + Sync + 'static {
+    /// Asked at each connection, so that a reload takes effect.
+    fn upstream(&self) -> UpstreamSettings;
+    fn system_id(&self) -> SystemId;
+    /// The term that this instance has promised; `None` where no operator manages it.
+    fn promised_term(&self) -> Option<Term>;
+    fn replay_lsn(&self) -> watch::Receiver<Lsn>;
+    /// The oldest snapshot in use here, for `hot_standby_feedback`.
+    fn oldest_snapshot(&self) -> Option<Lsn>;
+    /// The primary says that every commit at or below `released` is on the required standbys.
+    fn released(&self, released: Lsn, synchronous: bool);
+}
+
+#[derive(Debug, Clone)]
+pub struct UpstreamSettings {
+    /// `primary_conninfo`; `None` if it is empty.
+    pub conninfo: Option<ConnInfo>,
+    pub slot: Option<String>,
+    /// The default `application_name`: `cluster_name`, else `walreceiver`.
+    pub name: String,
+    /// `wal_receiver_status_interval`; zero: only when asked.
+    pub status_interval: Duration,
+    /// `wal_receiver_timeout`; zero: none.
+    pub timeout: Duration,
+    /// `wal_retrieve_retry_interval`
+    pub retry_interval: Duration,
+    pub feedback: bool,
+    /// This instance's id in a managed cluster.
+    pub instance_id: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Stopped,
+    Connecting,
+    Streaming,
+    /// The upstream's timeline ended at `flushed`; recovery decides what follows.
+    EndOfTimeline,
+    /// The last attempt failed; recovery may look elsewhere or ask again.
+    Failed,
+}
+
+/// What the receiver has done; recovery and `pg_stat_wal_receiver` watch it.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    pub state: State,
+    pub timeline: TimelineId,
+    pub started_at: Lsn,
+    pub written: Lsn,
+    pub flushed: Lsn,
+    /// The upstream's end of WAL as last told, and when (microseconds since 2000-01-01).
+    pub latest_end: Lsn,
+    pub latest_end_at: i64,
+    pub last_sent_at: i64,
+    pub last_received_at: i64,
+    pub upstream: Option<(String, u16)>,
+    pub upstream_term: Option<Term>,
+    pub slot: Option<String>,
+    pub conninfo: String,
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    Stop,
+    Stream { from: Lsn, timeline: TimelineId },
+    Quit,
+}
+
+/// Handle on the receiver's thread.
+pub struct Receiver {
+    request: watch::Sender<(u64, Request)>,
+    progress: watch::Receiver<Progress>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Receiver {
+    pub fn spawn(standby: Arc<dyn Standby>, wal: Box<dyn ReceivedWal>) -> io::Result<Receiver> {
+        let (request, requests) = watch::channel((0, Request::Stop));
+        let (publish, progress) = watch::channel(Progress::idle());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("walreceiver".to_owned()).spawn(move || {
+            runtime.block_on(Worker { standby, wal, requests, publish }.run());
+        })?;
+        Ok(Receiver { request, progress, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Asks for WAL of `timeline` from `from` (the start of a segment); replaces an earlier request.
+    pub fn stream(&self, from: Lsn, timeline: TimelineId) {
+        self.send(Request::Stream { from, timeline });
+    }
+
+    /// Ends the stream and waits until nothing more is written.
+    pub async fn stop(&self) {
+        self.send(Request::Stop);
+        let mut progress = self.progress.clone();
+        let stopped = progress.wait_for(|p| p.state == State::Stopped);
+        // The sender goes only with the thread, and then nothing is written either.
+        let _ = stopped.await;
+    }
+
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Ends the thread.
+    pub fn quit(&self) {
+        self.send(Request::Quit);
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, request: Request) {
+        self.request.send_modify(|(version, current)| {
+            *version += 1;
+            *current = request;
+        });
+    }
+}
+
+impl Progress {
+    fn idle() -> Progress {
+        Progress {
+            state: State::Stopped,
+            timeline: TimelineId::FIRST,
+            started_at: Lsn::INVALID,
+            written: Lsn::INVALID,
+            flushed: Lsn::INVALID,
+            latest_end: Lsn::INVALID,
+            latest_end_at: 0,
+            last_sent_at: 0,
+            last_received_at: 0,
+            upstream: None,
+            upstream_term: None,
+            slot: None,
+            conninfo: String::new(),
+            last_error: None,
+        }
+    }
+}
+
+struct Worker {
+    standby: Arc<dyn Standby>,
+    wal: Box<dyn ReceivedWal>,
+    requests: watch::Receiver<(u64, Request)>,
+    publish: watch::Sender<Progress>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        loop {
+            let (version, request) = *self.requests.borrow_and_update();
+            match request {
+                Request::Quit => return,
+                Request::Stop => self.publish.send_modify(|p| p.state = State::Stopped),
+                Request::Stream { from, timeline } => self.serve(version, from, timeline).await,
+            }
+            if self.requests.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One request: streams until it is replaced, the timeline ends or something fails.
+    async fn serve(&mut self, version: u64, from: Lsn, timeline: TimelineId) {
+        self.publish.send_modify(|p| {
+            *p = Progress {
+                state: State::Connecting,
+                timeline,
+                started_at: from,
+                written: from,
+                flushed: from,
+                ..Progress::idle()
+            };
+        });
+        let mut requests = self.requests.clone();
+        let outcome = tokio::select! {
+            outcome = self.stream(from, timeline) => outcome,
+            _ = requests.wait_for(|(v, _)| *v != version) => return self.sync_rest(),
+        };
+        match outcome {
+            Ok(()) => self.publish.send_modify(|p| p.state = State::EndOfTimeline),
+            Err(error) => {
+                tracing::info!(target: "postgres", level = "FATAL", "{error}");
+                self.sync_rest();
+                self.publish.send_modify(|p| {
+                    p.state = State::Failed;
+                    p.last_error = Some(error.to_string());
+                });
+            }
+        }
+    }
+
+    /// What was written but not synced when a stream ended counts once it is synced.
+    fn sync_rest(&mut self) {
+        if self.wal.sync().is_ok() {
+            self.publish.send_modify(|p| p.flushed = p.written);
+        }
+    }
+
+    async fn stream(&mut self, from: Lsn, timeline: TimelineId) -> Result<(), ReplicationError> {
+        let settings = self.standby.upstream();
+        let conninfo = settings
+            .conninfo
+            .clone()
+            .ok_or_else(|| ReplicationError::Connect("primary_conninfo is empty".to_owned()))?;
+        let mut connection = Connection::open(&conninfo, &self.identity(&settings)).await?;
+        self.publish.send_modify(|p| {
+            p.upstream = Some(connection.peer.clone());
+            p.slot.clone_from(&settings.slot);
+            p.conninfo = conninfo.without_password();
+        });
+        self.check_upstream(&mut connection, timeline).await?;
+        let slot = settings.slot.as_ref().map_or(String::new(), |s| format!("SLOT \"{s}\" "));
+        let command = format!("START_REPLICATION {slot}{from} TIMELINE {timeline}");
+        if connection.start_copy_both(&command).await?.is_some() {
+            tracing::info!(target: "postgres", "primary server contains no more WAL on requested timeline {timeline}");
+            return Ok(());
+        }
+        tracing::info!(target: "postgres", "streaming replication successfully connected to primary");
+        tracing::info!(target: "postgres", "started streaming WAL from primary at {from} on timeline {timeline}");
+        self.publish.send_modify(|p| p.state = State::Streaming);
+        self.receive(&mut connection, &settings, from, timeline).await
+    }
+
+    fn identity(&self, settings: &UpstreamSettings) -> Identity {
+        let mut options = Vec::new();
+        if let Some(id) = &settings.instance_id {
+            options.push(("understudy.instance_id".to_owned(), id.clone()));
+            let term = self.standby.promised_term().unwrap_or_default();
+            options.push(("understudy.term".to_owned(), term.to_string()));
+        }
+        Identity { application_name: settings.name.clone(), options }
+    }
+
+    /// Is it the same cluster, does it know our timeline, has it not been deposed?
+    async fn check_upstream(
+        &mut self,
+        connection: &mut Connection,
+        timeline: TimelineId,
+    ) -> Result<(), ReplicationError> {
+        let rows = connection.command("IDENTIFY_SYSTEM").await?;
+        let (primary, upstream) = identified(&rows)?;
+        let standby = self.standby.system_id();
+        if primary != standby {
+            return Err(ReplicationError::SystemId { primary, standby });
+        }
+        if upstream < timeline {
+            return Err(ReplicationError::TimelineBehind { upstream, wanted: timeline });
+        }
+        if let Some(promised) = self.standby.promised_term() {
+            let rows = connection.command("SHOW understudy.term").await?;
+            let term = rows.first().and_then(|r| r.first()?.as_deref()?.parse().ok()).map(Term::new);
+            let term = term.ok_or_else(|| {
+                ReplicationError::Protocol("the upstream is not managed by an operator".to_owned())
+            })?;
+            if term < promised {
+                return Err(ReplicationError::StaleTerm { upstream: term, promised });
+            }
+            self.publish.send_modify(|p| p.upstream_term = Some(term));
+        }
+        let mut wanted = timeline;
+        while wanted <= upstream {
+            self.fetch_history(connection, wanted).await?;
+            wanted = wanted.next();
+        }
+        Ok(())
+    }
+
+    async fn fetch_history(
+        &mut self,
+        connection: &mut Connection,
+        timeline: TimelineId,
+    ) -> Result<(), ReplicationError> {
+        if timeline == TimelineId::FIRST
+            || self.wal.has_history(timeline).map_err(ReplicationError::Write)?
+        {
+            return Ok(());
+        }
+        tracing::info!(target: "postgres", "fetching timeline history file for timeline {timeline} from primary server");
+        let rows = match connection.command(&format!("TIMELINE_HISTORY {timeline}")).await {
+            // Timelines are numbered by term, so numbers in between may never have existed.
+            Err(ReplicationError::Upstream { state, .. }) if state == "58P01" => return Ok(()),
+            other => other?,
+        };
+        let text = match rows.as_slice() {
+            [row] if row.len() == 2 => row[1].clone().unwrap_or_default(),
+            _ => return Err(ReplicationError::Protocol("timeline history has another form".to_owned())),
+        };
+        self.wal.put_history(timeline, text.as_bytes()).map_err(ReplicationError::Write)
+    }
+
+    async fn receive(
+        &mut self,
+        connection: &mut Connection,
+        settings: &UpstreamSettings,
+        from: Lsn,
+        timeline: TimelineId,
+    ) -> Result<(), ReplicationError> {
+        let mut replay = self.standby.replay_lsn();
+        let mut session = Session::new(from, settings);
+        loop {
+            if connection.has_buffered_message() {
+                // More is here already: write it before paying for a sync.
+            } else if session.unsynced {
+                self.wal.sync().map_err(ReplicationError::Write)?;
+                session.unsynced = false;
+                session.flushed = session.written;
+                self.publish.send_modify(|p| p.flushed = session.flushed);
+                self.reply(connection, &mut session, &replay, false).await?;
+            }
+            tokio::select! {
+                biased;
+                event = connection.copy_event() => match event? {
+                    CopyEvent::Done => {
+                        self.sync_rest();
+                        return self.end_of_timeline(connection, timeline).await;
+                    }
+                    CopyEvent::Data(payload) => {
+                        self.take(&mut session, timeline, payload)?;
+                        if std::mem::take(&mut session.reply_requested) {
+                            self.reply(connection, &mut session, &replay, false).await?;
+                        }
+                    }
+                },
+                changed = replay.changed(), if session.caught_up(&replay) || !session.unsynced => {
+                    changed.map_err(|_| ReplicationError::Closed)?;
+                    self.reply(connection, &mut session, &replay, false).await?;
+                }
+                () = tokio::time::sleep_until(session.next_status()) => {
+                    let ask = session.is_overdue()?;
+                    self.reply(connection, &mut session, &replay, ask).await?;
+                }
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        session: &mut Session,
+        timeline: TimelineId,
+        payload: Bytes,
+    ) -> Result<(), ReplicationError> {
+        let received_at = now_micros();
+        session.heard_at = Instant::now();
+        session.asked = false;
+        match FromPrimary::decode(payload)? {
+            FromPrimary::XLogData { start, end, sent_at, data } => {
+                if start != session.written {
+                    return Err(ReplicationError::OutOfOrder { expected: session.written, got: start });
+                }
+                self.wal.write(timeline, start, &data).map_err(ReplicationError::Write)?;
+                session.written = start.advance(data.len() as u64);
+                session.unsynced = true;
+                self.publish.send_modify(|p| {
+                    p.written = session.written;
+                    p.note(end, sent_at, received_at);
+                });
+            }
+            FromPrimary::Keepalive { end, sent_at, reply_requested } => {
+                session.reply_requested = reply_requested;
+                self.publish.send_modify(|p| p.note(end, sent_at, received_at));
+            }
+            FromPrimary::Released { released, synchronous } => {
+                self.standby.released(released, synchronous);
+            }
+        }
+        Ok(())
+    }
+
+    async fn reply(
+        &self,
+        connection: &mut Connection,
+        session: &mut Session,
+        replay: &watch::Receiver<Lsn>,
+        ask: bool,
+    ) -> Result<(), ReplicationError> {
+        let apply = *replay.borrow();
+        let status = FromStandby::Status {
+            write: session.written,
+            flush: session.flushed,
+            apply,
+            sent_at: now_micros(),
+            reply_requested: ask,
+        };
+        connection.send_copy_data(|out| status.encode(out)).await?;
+        session.reported_at = Instant::now();
+        if session.feedback {
+            let oldest = self.standby.oldest_snapshot();
+            if session.fed_back != Some(oldest) {
+                connection.send_copy_data(|out| FromStandby::Needed { oldest }.encode(out)).await?;
+                session.fed_back = Some(oldest);
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_of_timeline(
+        &mut self,
+        connection: &mut Connection,
+        timeline: TimelineId,
+    ) -> Result<(), ReplicationError> {
+        let rows = connection.finish_copy_both(true).await?;
+        tracing::info!(target: "postgres", "replication terminated by primary server");
+        let next = rows.first().and_then(|r| r.first()?.as_deref()?.parse().ok()).map(TimelineId::new);
+        if let Some(next) = next {
+            let at = rows.first().and_then(|r| r.get(1)?.clone()).unwrap_or_default();
+            tracing::info!(target: "postgres", "end of WAL reached on timeline {timeline} at {at}");
+            self.fetch_history(connection, next).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Progress {
+    fn note(&mut self, end: Lsn, sent_at: i64, received_at: i64) {
+        if end > self.latest_end {
+            self.latest_end = end;
+            self.latest_end_at = sent_at;
+        }
+        self.last_sent_at = sent_at;
+        self.last_received_at = received_at;
+    }
+}
+
+/// Positions and times of one stream.
+struct Session {
+    written: Lsn,
+    flushed: Lsn,
+    unsynced: bool,
+    reply_requested: bool,
+    heard_at: Instant,
+    reported_at: Instant,
+    /// A reply was asked for after half the time-out without a word.
+    asked: bool,
+    status_interval: Duration,
+    timeout: Duration,
+    /// Only our own primary understands the position; another is sent nothing.
+    feedback: bool,
+    fed_back: Option<Option<Lsn>>,
+}
+
+impl Session {
+    fn new(from: Lsn, settings: &UpstreamSettings) -> Session {
+        let now = Instant::now();
+        Session {
+            written: from,
+            flushed: from,
+            unsynced: false,
+            reply_requested: false,
+            heard_at: now,
+            reported_at: now,
+            asked: false,
+            status_interval: settings.status_interval,
+            timeout: settings.timeout,
+            feedback: settings.feedback && settings.instance_id.is_some(),
+            fed_back: None,
+        }
+    }
+
+    /// Replay has reached what is flushed: worth telling at once, a commit may wait for it.
+    fn caught_up(&self, replay: &watch::Receiver<Lsn>) -> bool {
+        *replay.borrow() >= self.flushed
+    }
+
+    fn next_status(&self) -> Instant {
+        const FAR: Duration = Duration::from_secs(3600);
+        let regular = if self.status_interval.is_zero() { FAR } else { self.status_interval };
+        let half = if self.timeout.is_zero() || self.asked { FAR } else { self.timeout / 2 };
+        let end = if self.timeout.is_zero() { FAR } else { self.timeout };
+        (self.reported_at + regular).min(self.heard_at + half).min(self.heard_at + end)
+    }
+
+    /// Whether it is time to ask the upstream for a sign of life; an error when it is too late for that.
+    fn is_overdue(&mut self) -> Result<bool, ReplicationError> {
+        if self.timeout.is_zero() {
+            return Ok(false);
+        }
+        let silent = self.heard_at.elapsed();
+        if silent >= self.timeout {
+            return Err(ReplicationError::Timeout);
+        }
+        let ask = !self.asked && silent >= self.timeout / 2;
+        self.asked |= ask;
+        Ok(ask)
+    }
+}
+
+/// System identifier and timeline from `IDENTIFY_SYSTEM`'s row.
+fn identified(rows: &[Vec<Option<String>>]) -> Result<(SystemId, TimelineId), ReplicationError> {
+    let field = |at: usize| rows.first().and_then(|r| r.get(at)?.as_deref());
+    let system = field(0).and_then(|v| v.parse().ok()).map(SystemId::new);
+    let timeline = field(1).and_then(|v| v.parse().ok()).map(TimelineId::new);
+    system.zip(timeline).ok_or_else(|| {
+        ReplicationError::Protocol("could not identify system: another form of answer".to_owned())
+    })
+}
