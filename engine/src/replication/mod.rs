@@ -1,9 +1,14 @@
 //! Walsender, walreceiver, slots, base backup.
 //!
-//! Reading order: `messages` (what travels), `client` and `receiver` (the standby's side).
+//! Reading order: `messages` (what travels), `client` and `receiver` (the standby's side), `reply`, `standbys`,
+//! `slots` and `sender` (the primary's side).
 
 pub mod client;
 pub mod clock;
 pub mod error;
 pub mod messages;
 pub mod receiver;
+pub mod reply;
+pub mod sender;
+pub mod slots;
+pub mod standbys;

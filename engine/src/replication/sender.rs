@@ -1,0 +1,385 @@
+//! The walsender: streams the log to one standby from the moment it is flushed here.
+//!
+//! Sends only what is flushed locally, whole ranges of bytes without looking at records. Wakes when the flush
+//! position moves, not on a timer. Ends the stream with CopyDone where its timeline ends (a standby that is
+//! being promoted, or an old timeline asked for by number), at a fast shutdown only after the standby has
+//! flushed everything, and when the standby is silent for `wal_sender_timeout`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::ids::{Lsn, TimelineId};
+use crate::replication::clock::now_micros;
+use crate::replication::messages::{FromPrimary, FromStandby, put_xlog_data_header};
+use crate::replication::reply::{self, CommandError, Link, ServeError};
+use crate::replication::slots::Slots;
+use crate::replication::standbys::{LagTracker, Registration, SenderState};
+use crate::types::oids;
+use crate::wal::{Wal, WalError};
+
+/// WAL bytes in one message; PostgreSQL's `MAX_SEND_SIZE`.
+const CHUNK: usize = 128 << 10;
+
+/// What a sender asks of its server.
+pub trait Upstream: Send + Sync + 'static {
+    fn wal(&self) -> &Arc<Wal>;
+    fn slots(&self) -> &Arc<Slots>;
+    /// `wal_sender_timeout`; zero: none.
+    fn sender_timeout(&self) -> Duration;
+    /// Position up to which every commit is released and on the required standbys, and whether any is required.
+    fn safe_watch(&self) -> watch::Receiver<(Lsn, bool)>;
+    /// True once a shutdown has written its last record: send what is left, then end.
+    fn shutting_down(&self) -> watch::Receiver<bool>;
+    /// The standby's oldest snapshot, by the slot of its sender; `None` takes it back.
+    fn feedback(&self, sender: u64, oldest: Option<Lsn>);
+}
+
+/// `START_REPLICATION`
+#[derive(Debug, Clone)]
+pub struct StartReplication {
+    pub slot: Option<String>,
+    pub start: Lsn,
+    pub timeline: Option<TimelineId>,
+    /// The client is our own receiver and wants the messages of our own.
+    pub own_messages: bool,
+}
+
+/// Where a requested timeline ends here; `None` for the one that is being written.
+fn historic_end(wal: &Wal, request: &StartReplication) -> Result<(TimelineId, Option<Lsn>), CommandError> {
+    let current = wal.timeline();
+    let timeline = request.timeline.unwrap_or(current);
+    if timeline == current {
+        return Ok((timeline, None));
+    }
+    let history = wal.history();
+    let end = history.as_ref().and_then(|h| h.end_of(timeline)).ok_or_else(|| {
+        CommandError::new("22023", format!("requested timeline {timeline} is not in this server's history"))
+    })?;
+    if request.start > end {
+        let message = format!(
+            "requested starting point {} on timeline {timeline} is not in this server's history",
+            request.start
+        );
+        let detail = format!("This server's history forked from timeline {timeline} at {end}.");
+        return Err(CommandError::new("22023", message).detail(detail));
+    }
+    Ok((timeline, Some(end)))
+}
+
+/// Serves one `START_REPLICATION` from CopyBothResponse to CommandComplete.
+pub async fn stream<L: Link>(
+    link: &mut L,
+    upstream: &dyn Upstream,
+    registration: &Registration,
+    sender_id: u64,
+    request: StartReplication,
+) -> Result<(), ServeError> {
+    let wal = upstream.wal();
+    let (timeline, end) = historic_end(wal, &request)?;
+    if end == Some(request.start) {
+        next_timeline(link.out(), wal, timeline, end);
+        reply::complete(link.out(), "START_STREAMING");
+        return Ok(());
+    }
+    let flushed = wal.flush_lsn();
+    if request.start > flushed {
+        let message = format!(
+            "requested starting point {} is ahead of the WAL flush position of this server {flushed}",
+            request.start
+        );
+        return Err(CommandError::new("55000", message).into());
+    }
+    let _acquired = match &request.slot {
+        Some(name) => Some(upstream.slots().acquire(name)?),
+        None => None,
+    };
+    reply::copy_response(link.out(), b'W');
+    link.flush().await?;
+    let mut sender = Sender {
+        link,
+        upstream,
+        registration,
+        sender_id,
+        timeline,
+        end,
+        slot: request.slot.clone(),
+        sent: request.start,
+        flushed_there: Lsn::INVALID,
+        lag: LagTracker::default(),
+        heard_at: Instant::now(),
+        asked: false,
+        caught_up: false,
+        peer_done: false,
+        own_messages: request.own_messages,
+    };
+    registration.set_sent(request.start);
+    registration.set_state(SenderState::Catchup);
+    let outcome = sender.run().await;
+    upstream.feedback(sender_id, None);
+    outcome
+}
+
+struct Sender<'a, L: Link> {
+    link: &'a mut L,
+    upstream: &'a dyn Upstream,
+    registration: &'a Registration,
+    sender_id: u64,
+    timeline: TimelineId,
+    /// Where the timeline ends, once it is no longer the one being written.
+    end: Option<Lsn>,
+    slot: Option<String>,
+    sent: Lsn,
+    flushed_there: Lsn,
+    lag: LagTracker,
+    heard_at: Instant,
+    asked: bool,
+    caught_up: bool,
+    peer_done: bool,
+    own_messages: bool,
+}
+
+/// Why a stream ends in good order.
+enum Ending {
+    Timeline,
+    Shutdown,
+    Peer,
+}
+
+impl<L: Link> Sender<'_, L> {
+    async fn run(&mut self) -> Result<(), ServeError> {
+        let ending = self.until_end().await?;
+        if let Ending::Shutdown = ending {
+            self.drain().await?;
+        }
+        reply::copy_done(self.link.out());
+        self.link.flush().await?;
+        while !self.peer_done {
+            self.take_message().await?;
+        }
+        if let Ending::Timeline = ending {
+            next_timeline(self.link.out(), self.upstream.wal(), self.timeline, self.end);
+        }
+        reply::complete(self.link.out(), "COPY 0");
+        if !matches!(ending, Ending::Shutdown) {
+            reply::complete(self.link.out(), "START_STREAMING");
+        }
+        Ok(())
+    }
+
+    async fn until_end(&mut self) -> Result<Ending, ServeError> {
+        let mut flush = self.upstream.wal().flush_watch();
+        let mut safe = self.upstream.safe_watch();
+        let mut stopping = self.upstream.shutting_down();
+        safe.mark_changed();
+        loop {
+            flush.borrow_and_update();
+            self.notice_timeline_switch();
+            let more = self.send_some().await?;
+            if self.end == Some(self.sent) {
+                return Ok(Ending::Timeline);
+            }
+            if self.peer_done {
+                return Ok(Ending::Peer);
+            }
+            if !more && !self.caught_up {
+                self.caught_up = true;
+                self.registration.set_state(SenderState::Streaming);
+            }
+            if *stopping.borrow_and_update() && !more {
+                return Ok(Ending::Shutdown);
+            }
+            tokio::select! {
+                biased;
+                received = self.link.receive() => self.handle(received?)?,
+                () = std::future::ready(()), if more => {}
+                changed = flush.changed() => changed.map_err(|_| ServeError::Closed)?,
+                changed = safe.changed(), if self.own_messages => {
+                    changed.map_err(|_| ServeError::Closed)?;
+                    let (released, synchronous) = *safe.borrow_and_update();
+                    let message = FromPrimary::Released { released, synchronous };
+                    reply::copy_data(self.link.out(), |out| message.encode(out));
+                    self.flush_within_timeout().await?;
+                }
+                _ = stopping.changed() => {}
+                () = tokio::time::sleep_until(self.next_check()) => self.check_silence().await?,
+            }
+        }
+    }
+
+    /// A promotion of this server ends the timeline that is being streamed.
+    fn notice_timeline_switch(&mut self) {
+        let wal = self.upstream.wal();
+        if self.end.is_none() && wal.timeline() != self.timeline {
+            self.end = wal.history().and_then(|h| h.end_of(self.timeline));
+        }
+    }
+
+    /// Sends one chunk; true if there is more to send.
+    async fn send_some(&mut self) -> Result<bool, ServeError> {
+        let wal = Arc::clone(self.upstream.wal());
+        let limit = self.end.unwrap_or_else(|| wal.flush_lsn());
+        let available = limit.saturating_sub(self.sent);
+        if available == 0 {
+            return Ok(false);
+        }
+        let room = usize::try_from(available).unwrap_or(CHUNK).min(CHUNK);
+        let mut failed = None;
+        let mut n = 0;
+        reply::copy_data(self.link.out(), |out| {
+            put_xlog_data_header(out, self.sent, limit, now_micros());
+            let at = out.len();
+            out.resize(at + room, 0);
+            let buf = &mut out[at..];
+            let read = match self.end {
+                None => wal.read_flushed(self.sent, buf),
+                Some(_) => wal.segments().read(self.timeline, self.sent, buf),
+            };
+            match read {
+                Ok(got) => n = got,
+                Err(error) => failed = Some(error),
+            }
+            out.truncate(at + n);
+        });
+        if let Some(error) = failed {
+            self.link.out().clear();
+            return Err(ServeError::Fatal(wal_error(&error)));
+        }
+        self.flush_within_timeout().await?;
+        self.sent = self.sent.advance(n as u64);
+        self.registration.set_sent(self.sent);
+        self.lag.sent(self.sent, now_micros());
+        Ok(self.sent < limit)
+    }
+
+    async fn flush_within_timeout(&mut self) -> Result<(), ServeError> {
+        let limit = self.upstream.sender_timeout();
+        if limit.is_zero() {
+            return Ok(self.link.flush().await?);
+        }
+        match tokio::time::timeout(limit, self.link.flush()).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(timed_out()),
+        }
+    }
+
+    async fn take_message(&mut self) -> Result<(), ServeError> {
+        let received = self.link.receive().await?;
+        self.handle(received)
+    }
+
+    fn handle(&mut self, received: Option<(u8, bytes::Bytes)>) -> Result<(), ServeError> {
+        let (kind, body) = received.ok_or(ServeError::Closed)?;
+        self.heard_at = Instant::now();
+        self.asked = false;
+        match kind {
+            b'd' => {
+                let message = FromStandby::decode(body).map_err(|error| {
+                    ServeError::Fatal(CommandError::new("08P01", error.to_string()))
+                })?;
+                self.standby_says(message)
+            }
+            b'c' => {
+                self.peer_done = true;
+                Ok(())
+            }
+            b'X' => Err(ServeError::Closed),
+            other => {
+                let what = format!("invalid standby message type \"{}\"", char::from(other));
+                Err(ServeError::Fatal(CommandError::new("08P01", what)))
+            }
+        }
+    }
+
+    fn standby_says(&mut self, message: FromStandby) -> Result<(), ServeError> {
+        match message {
+            FromStandby::Status { write, flush, apply, sent_at, reply_requested } => {
+                let lags = self.lag.reported(write, flush, apply, now_micros());
+                self.flushed_there = flush;
+                self.registration.reported(write, flush, apply, sent_at, lags);
+                if let Some(slot) = &self.slot {
+                    self.upstream.slots().advance(slot, flush);
+                }
+                if reply_requested {
+                    self.keepalive(false);
+                }
+            }
+            // PostgreSQL's xmin says nothing to a server whose snapshots are positions.
+            FromStandby::Feedback { .. } => {}
+            FromStandby::Needed { oldest } => self.upstream.feedback(self.sender_id, oldest),
+        }
+        Ok(())
+    }
+
+    /// Queued; goes out with the next flush.
+    fn keepalive(&mut self, reply_requested: bool) {
+        let message = FromPrimary::Keepalive { end: self.sent, sent_at: now_micros(), reply_requested };
+        reply::copy_data(self.link.out(), |out| message.encode(out));
+    }
+
+    fn next_check(&self) -> Instant {
+        let limit = self.upstream.sender_timeout();
+        if limit.is_zero() {
+            return Instant::now() + Duration::from_secs(3600);
+        }
+        self.heard_at + if self.asked { limit } else { limit / 2 }
+    }
+
+    async fn check_silence(&mut self) -> Result<(), ServeError> {
+        let limit = self.upstream.sender_timeout();
+        if limit.is_zero() {
+            return Ok(());
+        }
+        if self.heard_at.elapsed() >= limit {
+            return Err(timed_out());
+        }
+        self.asked = true;
+        self.keepalive(true);
+        self.flush_within_timeout().await
+    }
+
+    /// At a shutdown: waits until the standby has flushed everything, so that it can take over without loss.
+    async fn drain(&mut self) -> Result<(), ServeError> {
+        self.registration.set_state(SenderState::Stopping);
+        while self.send_some().await? {}
+        self.keepalive(true);
+        self.flush_within_timeout().await?;
+        while self.flushed_there < self.sent && !self.peer_done {
+            tokio::select! {
+                received = self.link.receive() => self.handle(received?)?,
+                () = tokio::time::sleep_until(self.next_check()) => self.check_silence().await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The row set that follows a historic timeline: which comes next, and from where.
+fn next_timeline(out: &mut BytesMut, wal: &Wal, timeline: TimelineId, end: Option<Lsn>) {
+    let next = wal.history().and_then(|history| {
+        let later = history.ancestors().iter().map(|a| a.timeline).filter(|t| *t > timeline).min();
+        Some(later.unwrap_or(history.timeline())).filter(|t| *t > timeline)
+    });
+    if let (Some(next), Some(end)) = (next, end) {
+        reply::columns(out, &[("next_tli", oids::INT8), ("next_tli_startpos", oids::TEXT)]);
+        reply::row(out, &[Some(&next.to_string()), Some(&end.to_string())]);
+    }
+}
+
+fn timed_out() -> ServeError {
+    ServeError::Fatal(CommandError::new(
+        "08006",
+        "terminating walsender process due to replication timeout",
+    ))
+}
+
+fn wal_error(error: &WalError) -> CommandError {
+    let state = match error {
+        WalError::SegmentRemoved(_) => "58P01",
+        _ => "58030",
+    };
+    CommandError::new(state, error.to_string())
+}
