@@ -163,10 +163,8 @@ impl<L: Link> Sender<'_, L> {
         if let Ending::Timeline = ending {
             next_timeline(self.link.out(), self.upstream.wal(), self.timeline, self.end);
         }
-        reply::complete(self.link.out(), "COPY 0");
-        if !matches!(ending, Ending::Shutdown) {
-            reply::complete(self.link.out(), "START_STREAMING");
-        }
+        let tag = if let Ending::Shutdown = ending { "COPY 0" } else { "START_STREAMING" };
+        reply::complete(self.link.out(), tag);
         Ok(())
     }
 
@@ -192,6 +190,7 @@ impl<L: Link> Sender<'_, L> {
             if *stopping.borrow_and_update() && !more {
                 return Ok(Ending::Shutdown);
             }
+            let check_at = self.next_check();
             tokio::select! {
                 biased;
                 received = self.link.receive() => self.handle(received?)?,
@@ -205,7 +204,7 @@ impl<L: Link> Sender<'_, L> {
                     self.flush_within_timeout().await?;
                 }
                 _ = stopping.changed() => {}
-                () = tokio::time::sleep_until(self.next_check()) => self.check_silence().await?,
+                () = tokio::time::sleep_until(check_at) => self.check_silence().await?,
             }
         }
     }
@@ -348,9 +347,10 @@ impl<L: Link> Sender<'_, L> {
         self.keepalive(true);
         self.flush_within_timeout().await?;
         while self.flushed_there < self.sent && !self.peer_done {
+            let check_at = self.next_check();
             tokio::select! {
                 received = self.link.receive() => self.handle(received?)?,
-                () = tokio::time::sleep_until(self.next_check()) => self.check_silence().await?,
+                () = tokio::time::sleep_until(check_at) => self.check_silence().await?,
             }
         }
         Ok(())
