@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::ids::{Oid, RelFile};
-use crate::types::datum::SqlType;
+use crate::types::datum::{Datum, SqlType};
 
 pub use crate::txn::LockMode;
 
@@ -66,8 +66,8 @@ pub struct Column {
     /// SQL text of the default, as `pg_get_expr` shows it; parsed and bound when used.
     pub default: Option<String>,
     pub identity: Identity,
-    /// The value of rows that were written before the column was added (`attmissingval`), in text form.
-    pub missing: Option<String>,
+    /// The value of rows that were written before the column was added (`attmissingval`).
+    pub missing: Option<Datum>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

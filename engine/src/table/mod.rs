@@ -1,1 +1,14 @@
-//! Heap tables: row versions, visibility, pruning, vacuum, overflow values.
+//! Heap tables: row versions, visibility, pruning, vacuum, overflow values, free space.
+//!
+//! Type-agnostic above `row.rs`: rows come and go as slices of [`Datum`](crate::types::datum::Datum). Nothing here
+//! waits for another transaction or knows a statement. Latch order: heap page, then overflow page, then
+//! free-space page; two pages of one heap in ascending order, unless the second is only tried.
+
+pub mod cx;
+pub mod error;
+pub mod heap;
+pub mod row;
+pub mod tuple;
+
+pub use cx::TableCx;
+pub use error::TableError;
