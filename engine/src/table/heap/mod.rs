@@ -44,9 +44,13 @@ pub enum Modified {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
     Dead,
-    Live { tid: Tid },
+    Live {
+        tid: Tid,
+    },
     /// Depends on how this transaction ends.
-    Wait { xid: Xid },
+    Wait {
+        xid: Xid,
+    },
 }
 
 pub struct HeapScan<'a> {
@@ -55,7 +59,13 @@ pub struct HeapScan<'a> {
 
 pub struct BulkInsert {}
 
-pub fn insert(_cx: TableCx<'_>, _rel: &Relation, _row: &[Datum], _xid: Xid, _cid: CommandId) -> Result<Tid, TableError> {
+pub fn insert(
+    _cx: TableCx<'_>,
+    _rel: &Relation,
+    _row: &[Datum],
+    _xid: Xid,
+    _cid: CommandId,
+) -> Result<Tid, TableError> {
     unimplemented!("heap")
 }
 impl BulkInsert {
@@ -63,23 +73,51 @@ impl BulkInsert {
         unimplemented!("heap")
     }
     /// Appends the rows' tids to `tids`. Keep one `BulkInsert` for a whole COPY.
-    pub fn insert_many<'r>(&mut self, _cx: TableCx<'_>, _rel: &Relation, _rows: impl Iterator<Item = &'r [Datum]>, _xid: Xid, _cid: CommandId, _tids: &mut Vec<Tid>) -> Result<(), TableError> {
+    pub fn insert_many<'r>(
+        &mut self,
+        _cx: TableCx<'_>,
+        _rel: &Relation,
+        _rows: impl Iterator<Item = &'r [Datum]>,
+        _xid: Xid,
+        _cid: CommandId,
+        _tids: &mut Vec<Tid>,
+    ) -> Result<(), TableError> {
         unimplemented!("heap")
     }
 }
 /// The version that the snapshot sees, from an index pointer (follows same-page chains); false: none.
-pub fn fetch(_cx: TableCx<'_>, _rel: &Relation, _tid: Tid, _snapshot: &Snapshot, _into: &mut RowBuf) -> Result<bool, TableError> {
+pub fn fetch(
+    _cx: TableCx<'_>,
+    _rel: &Relation,
+    _tid: Tid,
+    _snapshot: &Snapshot,
+    _into: &mut RowBuf,
+) -> Result<bool, TableError> {
     unimplemented!("heap")
 }
 /// The very version at `tid`, whoever sees it: after `lock_row` or `update` named it. False: gone.
-pub fn fetch_version(_cx: TableCx<'_>, _rel: &Relation, _tid: Tid, _into: &mut RowBuf) -> Result<bool, TableError> {
+pub fn fetch_version(
+    _cx: TableCx<'_>,
+    _rel: &Relation,
+    _tid: Tid,
+    _into: &mut RowBuf,
+) -> Result<bool, TableError> {
     unimplemented!("heap")
 }
 /// For unique checks: what an index pointer leads to, seen from the transaction that owns `own`.
-pub fn liveness(_cx: TableCx<'_>, _file: crate::ids::RelFile, _tid: Tid, _own: &OwnXids) -> Result<Liveness, TableError> {
+pub fn liveness(
+    _cx: TableCx<'_>,
+    _file: crate::ids::RelFile,
+    _tid: Tid,
+    _own: &OwnXids,
+) -> Result<Liveness, TableError> {
     unimplemented!("heap")
 }
-pub fn scan<'a>(_cx: TableCx<'a>, _rel: &Relation, _snapshot: &'a Snapshot) -> Result<HeapScan<'a>, TableError> {
+pub fn scan<'a>(
+    _cx: TableCx<'a>,
+    _rel: &Relation,
+    _snapshot: &'a Snapshot,
+) -> Result<HeapScan<'a>, TableError> {
     unimplemented!("heap")
 }
 impl HeapScan<'_> {
@@ -91,13 +129,36 @@ impl HeapScan<'_> {
 }
 /// Whether indexed columns changed (no same-page update then) and whether a unique key changed (a stronger lock)
 /// is found out here, from the stored bytes.
-pub fn update(_cx: TableCx<'_>, _rel: &Relation, _tid: Tid, _row: &[Datum], _xid: Xid, _cid: CommandId, _snapshot: &Snapshot) -> Result<Modified, TableError> {
+pub fn update(
+    _cx: TableCx<'_>,
+    _rel: &Relation,
+    _tid: Tid,
+    _row: &[Datum],
+    _xid: Xid,
+    _cid: CommandId,
+    _snapshot: &Snapshot,
+) -> Result<Modified, TableError> {
     unimplemented!("heap")
 }
-pub fn delete(_cx: TableCx<'_>, _rel: &Relation, _tid: Tid, _xid: Xid, _cid: CommandId, _snapshot: &Snapshot) -> Result<Modified, TableError> {
+pub fn delete(
+    _cx: TableCx<'_>,
+    _rel: &Relation,
+    _tid: Tid,
+    _xid: Xid,
+    _cid: CommandId,
+    _snapshot: &Snapshot,
+) -> Result<Modified, TableError> {
     unimplemented!("heap")
 }
-pub fn lock_row(_cx: TableCx<'_>, _rel: &Relation, _tid: Tid, _mode: RowLockMode, _xid: Xid, _cid: CommandId, _snapshot: &Snapshot) -> Result<Modified, TableError> {
+pub fn lock_row(
+    _cx: TableCx<'_>,
+    _rel: &Relation,
+    _tid: Tid,
+    _mode: RowLockMode,
+    _xid: Xid,
+    _cid: CommandId,
+    _snapshot: &Snapshot,
+) -> Result<Modified, TableError> {
     unimplemented!("heap")
 }
 
@@ -108,11 +169,19 @@ impl<'a> RowVersion<'a> {
 }
 impl RowBuf {
     pub fn new() -> RowBuf {
-        RowBuf { tid: None, file: crate::ids::RelFile::shared(crate::ids::Oid::INVALID), bytes: Vec::new() }
+        RowBuf {
+            tid: None,
+            file: crate::ids::RelFile::shared(crate::ids::Oid::INVALID),
+            bytes: Vec::new(),
+        }
     }
     /// What the last successful fetch put here.
     pub fn version(&self) -> Option<RowVersion<'_>> {
-        Some(RowVersion { tid: self.tid?, file: self.file, bytes: &self.bytes })
+        Some(RowVersion {
+            tid: self.tid?,
+            file: self.file,
+            bytes: &self.bytes,
+        })
     }
 }
 impl Default for RowBuf {
