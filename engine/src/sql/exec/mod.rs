@@ -6,9 +6,12 @@
 //! a protocol. A crash leaves temporary files, which the next start removes.
 
 pub mod access;
+mod aggregate;
 pub mod cx;
+mod distinct;
 pub mod eval;
 mod execution;
+mod hash_join;
 mod hashed;
 mod init;
 pub mod instrument;
@@ -18,7 +21,9 @@ pub mod memory;
 mod nest_loop;
 mod node;
 mod row_store;
+mod set_op;
 mod simple;
+mod sort;
 mod spill;
 
 pub use access::{NoVirtualTables, VirtualTables};

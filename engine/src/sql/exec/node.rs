@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::{EvalCx, Step};
-use crate::sql::exec::{limit, materialize, nest_loop, simple};
+use crate::sql::exec::{
+    aggregate, distinct, hash_join, limit, materialize, nest_loop, set_op, simple, sort,
+};
 use crate::sql::plan::tree::{NodeKind, PlanNode};
 use crate::types::datum::Datum;
 
@@ -45,17 +47,41 @@ fn build_bare(plan: &Arc<PlanNode>, cx: &EvalCx) -> BoxNode {
             let (outer, inner) = (build(&j.outer, cx), build(&j.inner, cx));
             Box::new(nest_loop::NestLoopNode::new(spec, outer, inner))
         }
+        NodeKind::HashJoin(j) => {
+            let (outer, inner) = (build(&j.outer, cx), build(&j.inner, cx));
+            Box::new(hash_join::HashJoinNode::new(spec, outer, inner))
+        }
         NodeKind::Materialize { child, .. } => {
             let child = build(child, cx);
             Box::new(materialize::MaterializeNode::new(spec, child))
+        }
+        NodeKind::Sort(s) => {
+            let child = build(&s.child, cx);
+            Box::new(sort::SortNode::new(spec, child))
         }
         NodeKind::Limit(l) => {
             let child = build(&l.child, cx);
             Box::new(limit::LimitNode::new(spec, child))
         }
+        NodeKind::Aggregate(a) => {
+            let child = build(&a.child, cx);
+            aggregate::build(spec, child)
+        }
+        NodeKind::Unique { child, .. } => {
+            let child = build(child, cx);
+            Box::new(distinct::UniqueNode::new(spec, child))
+        }
+        NodeKind::HashDistinct { child, .. } => {
+            let child = build(child, cx);
+            Box::new(distinct::HashDistinctNode::new(spec, child))
+        }
         NodeKind::Append { children } => {
             let children = children.iter().map(|c| build(c, cx)).collect();
             Box::new(simple::AppendNode::new(children))
+        }
+        NodeKind::SetOp(s) => {
+            let (left, right) = (build(&s.left, cx), build(&s.right, cx));
+            Box::new(set_op::SetOpNode::new(spec, left, right))
         }
         _ => unimplemented!("lands next"),
     }

@@ -53,9 +53,8 @@ pub enum Liveness {
     },
 }
 
-pub struct HeapScan<'a> {
-    cx: TableCx<'a>,
-}
+/// A scan's place in a table. It borrows nothing, so that a node of the executor can own it between its steps.
+pub struct HeapScan {}
 
 pub struct BulkInsert {}
 
@@ -113,17 +112,20 @@ pub fn liveness(
 ) -> Result<Liveness, TableError> {
     unimplemented!("heap")
 }
-pub fn scan<'a>(
-    _cx: TableCx<'a>,
+pub fn scan(
+    _cx: TableCx<'_>,
     _rel: &Relation,
-    _snapshot: &'a Snapshot,
-) -> Result<HeapScan<'a>, TableError> {
+    _snapshot: &Snapshot,
+) -> Result<HeapScan, TableError> {
     unimplemented!("heap")
 }
-impl HeapScan<'_> {
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Result<Option<RowVersion<'_>>, TableError> {
-        let _ = self.cx;
+impl HeapScan {
+    /// `cx` and `snapshot` are those that the scan was begun with. No page is held between two calls.
+    pub fn next(
+        &mut self,
+        _cx: TableCx<'_>,
+        _snapshot: &Snapshot,
+    ) -> Result<Option<RowVersion<'_>>, TableError> {
         unimplemented!("heap")
     }
 }
