@@ -130,7 +130,12 @@ pub struct Wal {
 impl Wal {
     /// A log in recovery.
     pub fn new(disk: DiskRef, config: WalConfig) -> Arc<Wal> {
-        let segments = Arc::new(Segments::new(disk, config.dir, config.segment_size));
+        let segments = Arc::new(Segments::new(
+            disk,
+            config.dir,
+            config.segment_size,
+            config.system_id,
+        ));
         Arc::new(Wal {
             geometry: Geometry::new(config.segment_size),
             ring: Ring::new(config.buffers),

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::ids::{Lsn, PAGE_SIZE, SegmentNumber, TimelineId};
+use crate::ids::{Lsn, PAGE_SIZE, SegmentNumber, SystemId, TimelineId};
 use crate::io::{Access, Disk, DiskRef, EntryKind, FileRef, durable};
 
 use super::archive_status;
 use super::error::WalError;
-use super::page::PageHeader;
+use super::page::{LongHeader, PageHeader};
 use super::timeline::History;
 
 /// What [`Segments::recycle_before`] did.
@@ -31,6 +31,7 @@ pub struct Segments {
     disk: DiskRef,
     dir: PathBuf,
     size: u32,
+    system_id: SystemId,
     /// Held while a name appears or goes.
     names: Mutex<()>,
     /// Segments up to this one may be gone; looked at after a read, because a file can be renamed under a reader.
@@ -40,7 +41,7 @@ pub struct Segments {
 }
 
 impl Segments {
-    pub fn new(disk: DiskRef, dir: PathBuf, size: u32) -> Segments {
+    pub fn new(disk: DiskRef, dir: PathBuf, size: u32, system_id: SystemId) -> Segments {
         assert!(
             size.is_power_of_two() && size as usize >= 2 * PAGE_SIZE,
             "bad segment size {size}"
@@ -49,6 +50,7 @@ impl Segments {
             disk,
             dir,
             size,
+            system_id,
             names: Mutex::new(()),
             removed_upto: AtomicU64::new(0),
             open: Mutex::new(None),
@@ -114,7 +116,21 @@ impl Segments {
         if self.exists(timeline, segment)? {
             return Ok(());
         }
-        let temporary = self.fill_temporary(&[])?;
+        // Like a recycled segment, a new one begins with a header of another address: pg_waldump takes the segment
+        // size from whichever file it finds first.
+        let long = LongHeader {
+            system_id: self.system_id,
+            segment_size: self.size,
+        };
+        let nowhere = PageHeader {
+            info: 0,
+            timeline,
+            address: Lsn::INVALID,
+            remaining: 0,
+            long: Some(long),
+        };
+        let (header, len) = nowhere.encode();
+        let temporary = self.fill_temporary(&header[..len])?;
         self.give_name(&temporary, &self.path(timeline, segment))
     }
 
