@@ -9,6 +9,7 @@ use std::fmt;
 use crate::catalog::view::CatalogError;
 use crate::index::IndexError;
 use crate::storage::StorageError;
+use crate::table::TableError;
 use crate::txn::interrupt::{Conflict, Interrupt};
 use crate::txn::{LockError, TxnError};
 use crate::types::error::TypeError;
@@ -410,6 +411,22 @@ impl From<IndexError> for SqlError {
             IndexError::KeyTooLong { .. } => state::PROGRAM_LIMIT_EXCEEDED,
             IndexError::Damaged { .. } => state::INDEX_CORRUPTED,
             IndexError::UnsupportedType(_) => state::FEATURE_NOT_SUPPORTED,
+        };
+        SqlError::new(code, e.to_string())
+    }
+}
+
+impl From<TableError> for SqlError {
+    fn from(e: TableError) -> SqlError {
+        let code = match e {
+            TableError::Storage(s) => return s.into(),
+            TableError::Lock(l) => return l.into(),
+            TableError::RowTooBig { .. } => state::PROGRAM_LIMIT_EXCEEDED,
+            TableError::DamagedRow { .. } | TableError::DamagedValue { .. } => {
+                state::DATA_CORRUPTED
+            }
+            TableError::UnsupportedType(_) => state::FEATURE_NOT_SUPPORTED,
+            TableError::WrongValue { .. } => state::INTERNAL_ERROR,
         };
         SqlError::new(code, e.to_string())
     }

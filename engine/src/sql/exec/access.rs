@@ -6,6 +6,8 @@ use crate::catalog::relation::Relation;
 use crate::ids::{CommandId, Xid};
 use crate::sql::error::SqlError;
 use crate::sql::exec::spill::TempSpace;
+use crate::storage::Store;
+use crate::table::TableCx;
 use crate::txn::{Isolation, Snapshot, TxnManager};
 use crate::types::datum::Datum;
 
@@ -42,6 +44,7 @@ pub struct Access {
 
 /// Tables and indexes as the statement's snapshot sees them.
 pub struct Storage {
+    pub store: Arc<Store>,
     pub txns: Arc<TxnManager>,
     pub snapshot: Arc<Snapshot>,
 }
@@ -56,5 +59,19 @@ impl Access {
         self.temp
             .as_ref()
             .ok_or_else(|| SqlError::internal("this execution has no place for temporary files"))
+    }
+}
+
+impl Storage {
+    #[inline]
+    pub fn table(&self) -> TableCx<'_> {
+        TableCx {
+            store: &self.store,
+            txns: &self.txns,
+        }
+    }
+    #[inline]
+    pub fn index(&self) -> &Store {
+        &self.store
     }
 }

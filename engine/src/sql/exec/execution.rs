@@ -13,12 +13,14 @@ use crate::sql::exec::node::{self, BoxNode};
 use crate::sql::exec::spill::TempSpace;
 use crate::sql::exec::{init, instrument};
 use crate::sql::plan::{Command, Plan};
+use crate::storage::Store;
 use crate::txn::{Interrupts, Isolation, LockError, LockWait, Snapshot, Transaction, TxnManager};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
 /// What the session gives to an execution.
 pub struct ExecCx {
+    pub store: Arc<Store>,
     pub txns: Arc<TxnManager>,
     /// Taken for the statement (READ COMMITTED) or the transaction's.
     pub snapshot: Arc<Snapshot>,
@@ -77,6 +79,7 @@ pub struct Execution {
 pub fn start(plan: &Arc<Plan>, params: &[Datum], given: ExecCx) -> Execution {
     let access = Access {
         storage: Some(Storage {
+            store: given.store,
             txns: Arc::clone(&given.txns),
             snapshot: given.snapshot,
         }),

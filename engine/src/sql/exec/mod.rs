@@ -21,6 +21,7 @@ pub mod memory;
 mod nest_loop;
 mod node;
 mod row_store;
+mod scan;
 mod set_op;
 mod simple;
 mod sort;

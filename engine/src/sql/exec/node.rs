@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::{
-    aggregate, distinct, hash_join, limit, materialize, nest_loop, set_op, simple, sort,
+    aggregate, distinct, hash_join, limit, materialize, nest_loop, scan, set_op, simple, sort,
 };
 use crate::sql::plan::tree::{NodeKind, PlanNode};
 use crate::types::datum::Datum;
@@ -35,6 +35,11 @@ fn build_bare(plan: &Arc<PlanNode>, cx: &EvalCx) -> BoxNode {
     let spec = Arc::clone(plan);
     match &plan.kind {
         NodeKind::Result { .. } => Box::new(simple::ResultNode::new(spec)),
+        NodeKind::SeqScan(_) => Box::new(scan::seq::SeqScanNode::new(spec)),
+        NodeKind::IndexScan(_) => Box::new(scan::index::IndexScanNode::new(spec)),
+        NodeKind::VirtualScan { .. } => Box::new(scan::computed::VirtualScanNode::new(spec)),
+        NodeKind::FunctionScan(_) => Box::new(scan::computed::FunctionScanNode::new(spec)),
+        NodeKind::ValuesScan { .. } => Box::new(scan::computed::ValuesScanNode::new(spec)),
         NodeKind::Project { child, .. } => {
             let child = build(child, cx);
             Box::new(simple::ProjectNode::new(spec, child))

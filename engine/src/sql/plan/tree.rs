@@ -13,6 +13,7 @@ use crate::ids::Oid;
 use crate::sql::bound::{JoinKind, LockWait, OutputColumn, RowLockMode, SetOp};
 use crate::sql::exec::eval::{Scalar, Slot, Test};
 use crate::sql::plan::point::PointPlan;
+use crate::table::row::RowDecoder;
 use crate::types::compare::{Comparator, Hasher};
 use crate::types::datum::SqlType;
 use crate::types::function::{Aggregate, Function};
@@ -195,6 +196,49 @@ pub struct Fetch {
     pub xmax: Option<Slot>,
     pub cmin: Option<Slot>,
     pub cmax: Option<Slot>,
+    /// The first of the columns' slots, if they stand side by side in order.
+    pub direct: Option<Slot>,
+    /// Made when the plan is settled, if there are columns.
+    pub decoder: Option<RowDecoder>,
+}
+
+impl Fetch {
+    pub fn has_header_columns(&self) -> bool {
+        self.tableoid.is_some()
+            || self.xmin.is_some()
+            || self.xmax.is_some()
+            || self.cmin.is_some()
+            || self.cmax.is_some()
+    }
+    /// Makes the decoder; `columns` are in order.
+    pub fn settle(&mut self, relation: &Relation) {
+        self.columns.sort_unstable();
+        let consecutive = self.columns.windows(2).all(|w| w[0].1 + 1 == w[1].1);
+        self.direct = self
+            .columns
+            .first()
+            .filter(|_| consecutive)
+            .map(|(_, slot)| *slot);
+        if !self.columns.is_empty() {
+            let wanted: Vec<usize> = self.columns.iter().map(|(column, _)| *column).collect();
+            self.decoder = Some(RowDecoder::new(relation, &wanted));
+        }
+    }
+    /// Every slot that it fills.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        let system = [
+            self.tableoid,
+            self.ctid,
+            self.xmin,
+            self.xmax,
+            self.cmin,
+            self.cmax,
+        ];
+        self.columns
+            .iter()
+            .map(|(_, slot)| *slot)
+            .chain(system.into_iter().flatten())
+    }
 }
 
 #[derive(Debug)]
@@ -236,8 +280,7 @@ pub enum KeyValue {
 
 #[derive(Debug)]
 pub struct Bound {
-    /// `None`: the bound is the edge of the NULLs.
-    pub value: Option<Scalar>,
+    pub value: Scalar,
     pub inclusive: bool,
 }
 
@@ -249,6 +292,8 @@ pub struct FunctionScan {
     /// The types that the call was resolved to.
     pub arg_types: Vec<Oid>,
     pub result: Oid,
+    /// It gives records, whose fields go to the slots.
+    pub fields: bool,
     /// One slot for a scalar, one for each field of a record; `None` for fields that nobody reads.
     pub slots: Vec<Option<Slot>>,
     pub ordinality: Option<Slot>,

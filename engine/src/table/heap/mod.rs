@@ -129,6 +129,16 @@ impl HeapScan {
         unimplemented!("heap")
     }
 }
+/// Undoes the own insert of `tid` by the same command: ON CONFLICT lost a race. Nobody will ever see the row.
+pub fn undo_insert(
+    _cx: TableCx<'_>,
+    _rel: &Relation,
+    _tid: Tid,
+    _xid: Xid,
+    _cid: CommandId,
+) -> Result<(), TableError> {
+    unimplemented!("heap")
+}
 /// Whether indexed columns changed (no same-page update then) and whether a unique key changed (a stronger lock)
 /// is found out here, from the stored bytes.
 pub fn update(
