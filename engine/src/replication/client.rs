@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::backend::{self, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -57,7 +57,10 @@ pub enum CopyEvent {
 
 impl Connection {
     /// Tries each endpoint in turn; the error is that of the last.
-    pub async fn open(conninfo: &ConnInfo, identity: &Identity) -> Result<Connection, ReplicationError> {
+    pub async fn open(
+        conninfo: &ConnInfo,
+        identity: &Identity,
+    ) -> Result<Connection, ReplicationError> {
         let invalid = |e: &dyn std::fmt::Display| ReplicationError::Connect(e.to_string());
         conninfo.check_tls().map_err(|e| invalid(&e))?;
         let endpoints = conninfo.endpoints().map_err(|e| invalid(&e))?;
@@ -65,7 +68,9 @@ impl Connection {
         let limit = Duration::from_secs(limit.unwrap_or(60));
         let mut last = ReplicationError::Connect("no host to connect to".to_owned());
         for endpoint in endpoints {
-            match tokio::time::timeout(limit, Connection::start(&endpoint, conninfo, identity)).await {
+            match tokio::time::timeout(limit, Connection::start(&endpoint, conninfo, identity))
+                .await
+            {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last = error,
                 Err(_) => {
@@ -98,7 +103,9 @@ impl Connection {
         };
         let user = conninfo.user().map_or_else(default_user, str::to_owned);
         let options = merged_options(conninfo.get("options"), &identity.options);
-        let application = conninfo.application_name().unwrap_or(&identity.application_name);
+        let application = conninfo
+            .application_name()
+            .unwrap_or(&identity.application_name);
         let mut parameters = vec![
             ("user", user.as_str()),
             ("database", "replication"),
@@ -127,7 +134,9 @@ impl Connection {
                 .map(str::to_owned)
                 .or_else(|| std::env::var("PGPASSWORD").ok())
                 .or_else(|| pass_file_entry(conninfo, endpoint, user))
-                .ok_or_else(|| ReplicationError::Connect("fe_sendauth: no password supplied".to_owned()))
+                .ok_or_else(|| {
+                    ReplicationError::Connect("fe_sendauth: no password supplied".to_owned())
+                })
         };
         loop {
             match self.message().await? {
@@ -138,13 +147,18 @@ impl Connection {
                 }
                 Message::AuthenticationMd5Password(body) => {
                     let hash = md5_hash(user.as_bytes(), password()?.as_bytes(), body.salt());
-                    frontend::password_message(hash.as_bytes(), &mut self.outgoing).map_err(protocol)?;
+                    frontend::password_message(hash.as_bytes(), &mut self.outgoing)
+                        .map_err(protocol)?;
                 }
                 Message::AuthenticationSasl(body) => {
-                    let offered: Vec<String> =
-                        body.mechanisms().map(|m| Ok(m.to_owned())).collect().map_err(protocol)?;
+                    let offered: Vec<String> = body
+                        .mechanisms()
+                        .map(|m| Ok(m.to_owned()))
+                        .collect()
+                        .map_err(protocol)?;
                     if !offered.iter().any(|m| m == SCRAM_SHA_256) {
-                        let what = format!("none of the server's SASL mechanisms is known: {offered:?}");
+                        let what =
+                            format!("none of the server's SASL mechanisms is known: {offered:?}");
                         return Err(ReplicationError::Connect(what));
                     }
                     self.scram(password()?.as_bytes()).await?;
@@ -208,7 +222,10 @@ impl Connection {
 
     /// Sends a command that begins CopyBoth (`START_REPLICATION`). With `None` the server had nothing on that
     /// timeline: the rows say which comes next.
-    pub async fn start_copy_both(&mut self, text: &str) -> Result<Option<Vec<Row>>, ReplicationError> {
+    pub async fn start_copy_both(
+        &mut self,
+        text: &str,
+    ) -> Result<Option<Vec<Row>>, ReplicationError> {
         frontend::query(text, &mut self.outgoing).map_err(protocol)?;
         self.flush().await?;
         let mut rows = Vec::new();
@@ -278,9 +295,13 @@ impl Connection {
         frame_length(&self.incoming).is_ok_and(|n| n.is_some_and(|n| self.incoming.len() >= n))
     }
 
-    pub async fn send_copy_data(&mut self, fill: impl FnOnce(&mut BytesMut)) -> Result<(), ReplicationError> {
+    pub async fn send_copy_data(
+        &mut self,
+        fill: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), ReplicationError> {
         let at = self.outgoing.len();
-        self.outgoing.extend_from_slice(&[backend::COPY_DATA_TAG, 0, 0, 0, 0]);
+        self.outgoing
+            .extend_from_slice(&[backend::COPY_DATA_TAG, 0, 0, 0, 0]);
         fill(&mut self.outgoing);
         let length = u32::try_from(self.outgoing.len() - at - 1).expect("replies are short");
         self.outgoing[at + 1..at + 5].copy_from_slice(&length.to_be_bytes());
@@ -289,7 +310,10 @@ impl Connection {
 
     /// Ends our side of CopyBoth; gives the rows that follow (next timeline and its start) once the server has
     /// ended its side too.
-    pub async fn finish_copy_both(&mut self, server_is_done: bool) -> Result<Vec<Row>, ReplicationError> {
+    pub async fn finish_copy_both(
+        &mut self,
+        server_is_done: bool,
+    ) -> Result<Vec<Row>, ReplicationError> {
         frontend::copy_done(&mut self.outgoing);
         self.flush().await?;
         let mut done = server_is_done;
@@ -300,7 +324,10 @@ impl Connection {
     }
 
     async fn flush(&mut self) -> Result<(), ReplicationError> {
-        self.stream.write_all(&self.outgoing).await.map_err(ReplicationError::Lost)?;
+        self.stream
+            .write_all(&self.outgoing)
+            .await
+            .map_err(ReplicationError::Lost)?;
         self.outgoing.clear();
         self.stream.flush().await.map_err(ReplicationError::Lost)
     }
@@ -317,7 +344,11 @@ impl Connection {
             } else {
                 self.incoming.reserve(64 << 10);
             }
-            let n = self.stream.read_buf(&mut self.incoming).await.map_err(ReplicationError::Lost)?;
+            let n = self
+                .stream
+                .read_buf(&mut self.incoming)
+                .await
+                .map_err(ReplicationError::Lost)?;
             if n == 0 {
                 return Err(ReplicationError::Closed);
             }
@@ -341,17 +372,25 @@ async fn connect(endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {
 }
 
 fn frame_length(buffered: &[u8]) -> Result<Option<usize>, ReplicationError> {
-    let Some(header) = backend::Header::parse(buffered).map_err(protocol)? else { return Ok(None) };
-    let length = usize::try_from(header.len()).map_err(|e| ReplicationError::Protocol(e.to_string()))?;
+    let Some(header) = backend::Header::parse(buffered).map_err(protocol)? else {
+        return Ok(None);
+    };
+    let length =
+        usize::try_from(header.len()).map_err(|e| ReplicationError::Protocol(e.to_string()))?;
     if length > MAX_MESSAGE {
-        let what = format!("message of type {:?} claims {length} bytes", char::from(header.tag()));
+        let what = format!(
+            "message of type {:?} claims {length} bytes",
+            char::from(header.tag())
+        );
         return Err(ReplicationError::Protocol(what));
     }
     Ok(Some(length + 1))
 }
 
 fn parse(mut frame: BytesMut) -> Result<Message, ReplicationError> {
-    Message::parse(&mut frame).map_err(protocol)?.ok_or_else(|| unexpected("a whole message"))
+    Message::parse(&mut frame)
+        .map_err(protocol)?
+        .ok_or_else(|| unexpected("a whole message"))
 }
 
 fn decode_row(body: &backend::DataRowBody) -> Result<Row, ReplicationError> {
@@ -374,7 +413,11 @@ fn upstream_error(body: &backend::ErrorResponseBody) -> ReplicationError {
             _ => {}
         }
     }
-    ReplicationError::Upstream { severity, state, message }
+    ReplicationError::Upstream {
+        severity,
+        state,
+        message,
+    }
 }
 
 fn protocol(error: io::Error) -> ReplicationError {
@@ -386,7 +429,9 @@ fn unexpected(wanted: &str) -> ReplicationError {
 }
 
 fn default_user() -> String {
-    std::env::var("PGUSER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "postgres".to_owned())
+    std::env::var("PGUSER")
+        .or_else(|_| std::env::var("USER"))
+        .unwrap_or_else(|_| "postgres".to_owned())
 }
 
 /// Spaces and backslashes within a value are escaped as the server's option parser wants them.
@@ -404,16 +449,26 @@ fn merged_options(given: Option<&str>, own: &[(String, String)]) -> String {
 
 /// The password of the first matching line of `passfile` or `~/.pgpass`. Manual, 34.16.
 fn pass_file_entry(conninfo: &ConnInfo, endpoint: &Endpoint, user: &str) -> Option<String> {
-    let path = conninfo.get("passfile").map(str::to_owned).or_else(|| std::env::var("PGPASSFILE").ok());
+    let path = conninfo
+        .get("passfile")
+        .map(str::to_owned)
+        .or_else(|| std::env::var("PGPASSFILE").ok());
     let path = path.or_else(|| Some(format!("{}/.pgpass", std::env::var("HOME").ok()?)))?;
     let text = std::fs::read_to_string(path).ok()?;
-    let host = if endpoint.host.starts_with('/') { "localhost" } else { &endpoint.host };
+    let host = if endpoint.host.starts_with('/') {
+        "localhost"
+    } else {
+        &endpoint.host
+    };
     let wanted = [host, &endpoint.port.to_string(), "replication", user];
-    text.lines().filter(|l| !l.starts_with('#')).find_map(|line| {
-        let fields = split_pass_line(line);
-        let matches = fields.len() == 5 && wanted.iter().zip(&fields).all(|(w, f)| f == "*" || f == w);
-        matches.then(|| fields[4].clone())
-    })
+    text.lines()
+        .filter(|l| !l.starts_with('#'))
+        .find_map(|line| {
+            let fields = split_pass_line(line);
+            let matches =
+                fields.len() == 5 && wanted.iter().zip(&fields).all(|(w, f)| f == "*" || f == w);
+            matches.then(|| fields[4].clone())
+        })
 }
 
 fn split_pass_line(line: &str) -> Vec<String> {
@@ -435,14 +490,20 @@ mod tests {
 
     #[test]
     fn pass_lines_split_at_unescaped_colons() {
-        assert_eq!(split_pass_line(r"h\:1:5432:*:u:p:w\\"), ["h:1", "5432", "*", "u", r"p:w\"]);
+        assert_eq!(
+            split_pass_line(r"h\:1:5432:*:u:p:w\\"),
+            ["h:1", "5432", "*", "u", r"p:w\"]
+        );
         assert_eq!(split_pass_line("nothing"), ["nothing"]);
     }
 
     #[test]
     fn options_are_appended_escaped() {
         let own = [("understudy.instance_id".to_owned(), r"a b\c".to_owned())];
-        assert_eq!(merged_options(Some("-c x=1"), &own), r"-c x=1 -c understudy.instance_id=a\ b\\c");
+        assert_eq!(
+            merged_options(Some("-c x=1"), &own),
+            r"-c x=1 -c understudy.instance_id=a\ b\\c"
+        );
     }
 
     #[test]

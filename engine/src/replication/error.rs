@@ -11,7 +11,11 @@ pub enum ReplicationError {
     Connect(String),
     /// The upstream answered a command with an error.
     #[error("{severity}:  {message}")]
-    Upstream { severity: String, state: String, message: String },
+    Upstream {
+        severity: String,
+        state: String,
+        message: String,
+    },
     #[error("invalid response from primary server: {0}")]
     Protocol(String),
     #[error("connection to the primary server was lost: {0}")]
@@ -24,9 +28,15 @@ pub enum ReplicationError {
         "database system identifier differs between the primary and standby: the primary's identifier \
          is {primary}, the standby's identifier is {standby}"
     )]
-    SystemId { primary: SystemId, standby: SystemId },
+    SystemId {
+        primary: SystemId,
+        standby: SystemId,
+    },
     #[error("highest timeline {upstream} of the primary is behind recovery timeline {wanted}")]
-    TimelineBehind { upstream: TimelineId, wanted: TimelineId },
+    TimelineBehind {
+        upstream: TimelineId,
+        wanted: TimelineId,
+    },
     #[error("the upstream's promised term {upstream} is below this instance's promise {promised}")]
     StaleTerm { upstream: Term, promised: Term },
     #[error("WAL data for {got} arrived where {expected} was expected")]

@@ -20,8 +20,17 @@ use crate::ids::Lsn;
 /// From a sender.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FromPrimary {
-    XLogData { start: Lsn, end: Lsn, sent_at: i64, data: Bytes },
-    Keepalive { end: Lsn, sent_at: i64, reply_requested: bool },
+    XLogData {
+        start: Lsn,
+        end: Lsn,
+        sent_at: i64,
+        data: Bytes,
+    },
+    Keepalive {
+        end: Lsn,
+        sent_at: i64,
+        reply_requested: bool,
+    },
     /// Every commit at or below `released` has been released and is on the required standbys; with
     /// `synchronous` false there are none required and whatever is replayed may be shown.
     Released { released: Lsn, synchronous: bool },
@@ -30,10 +39,22 @@ pub enum FromPrimary {
 /// From a receiver.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum FromStandby {
-    Status { write: Lsn, flush: Lsn, apply: Lsn, sent_at: i64, reply_requested: bool },
-    Feedback { sent_at: i64, xmin: u32, epoch: u32 },
+    Status {
+        write: Lsn,
+        flush: Lsn,
+        apply: Lsn,
+        sent_at: i64,
+        reply_requested: bool,
+    },
+    Feedback {
+        sent_at: i64,
+        xmin: u32,
+        epoch: u32,
+    },
     /// The oldest snapshot in use on the standby; `None` if there is none.
-    Needed { oldest: Option<Lsn> },
+    Needed {
+        oldest: Option<Lsn>,
+    },
 }
 
 /// A payload that is not one of the messages above.
@@ -61,17 +82,29 @@ pub fn put_xlog_data_header(out: &mut BytesMut, start: Lsn, end: Lsn, sent_at: i
 impl FromPrimary {
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
-            FromPrimary::XLogData { start, end, sent_at, data } => {
+            FromPrimary::XLogData {
+                start,
+                end,
+                sent_at,
+                data,
+            } => {
                 put_xlog_data_header(out, *start, *end, *sent_at);
                 out.put_slice(data);
             }
-            FromPrimary::Keepalive { end, sent_at, reply_requested } => {
+            FromPrimary::Keepalive {
+                end,
+                sent_at,
+                reply_requested,
+            } => {
                 out.put_u8(b'k');
                 out.put_u64(end.raw());
                 out.put_i64(*sent_at);
                 out.put_u8(u8::from(*reply_requested));
             }
-            FromPrimary::Released { released, synchronous } => {
+            FromPrimary::Released {
+                released,
+                synchronous,
+            } => {
                 out.put_u8(b'u');
                 out.put_u64(released.raw());
                 out.put_u8(u8::from(*synchronous));
@@ -83,7 +116,11 @@ impl FromPrimary {
         let length = payload.len();
         let kind = take_kind(&mut payload)?;
         let expect = |ok: bool| {
-            if ok { Ok(()) } else { Err(MessageError::WrongLength { kind, length }) }
+            if ok {
+                Ok(())
+            } else {
+                Err(MessageError::WrongLength { kind, length })
+            }
         };
         match kind {
             b'w' => {
@@ -118,7 +155,13 @@ impl FromPrimary {
 impl FromStandby {
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
-            FromStandby::Status { write, flush, apply, sent_at, reply_requested } => {
+            FromStandby::Status {
+                write,
+                flush,
+                apply,
+                sent_at,
+                reply_requested,
+            } => {
                 out.put_u8(b'r');
                 out.put_u64(write.raw());
                 out.put_u64(flush.raw());
@@ -126,7 +169,11 @@ impl FromStandby {
                 out.put_i64(*sent_at);
                 out.put_u8(u8::from(*reply_requested));
             }
-            FromStandby::Feedback { sent_at, xmin, epoch } => {
+            FromStandby::Feedback {
+                sent_at,
+                xmin,
+                epoch,
+            } => {
                 out.put_u8(b'h');
                 out.put_i64(*sent_at);
                 out.put_u32(*xmin);
@@ -144,7 +191,11 @@ impl FromStandby {
         let length = payload.len();
         let kind = take_kind(&mut payload)?;
         let expect = |want: usize| {
-            if length == want { Ok(()) } else { Err(MessageError::WrongLength { kind, length }) }
+            if length == want {
+                Ok(())
+            } else {
+                Err(MessageError::WrongLength { kind, length })
+            }
         };
         match kind {
             b'r' => {
@@ -160,12 +211,18 @@ impl FromStandby {
             b'h' => {
                 expect(25)?;
                 let sent_at = payload.get_i64();
-                Ok(FromStandby::Feedback { sent_at, xmin: payload.get_u32(), epoch: payload.get_u32() })
+                Ok(FromStandby::Feedback {
+                    sent_at,
+                    xmin: payload.get_u32(),
+                    epoch: payload.get_u32(),
+                })
             }
             b'n' => {
                 expect(9)?;
                 let oldest = Lsn::new(payload.get_u64());
-                Ok(FromStandby::Needed { oldest: oldest.is_valid().then_some(oldest) })
+                Ok(FromStandby::Needed {
+                    oldest: oldest.is_valid().then_some(oldest),
+                })
             }
             other => Err(MessageError::UnknownType(other)),
         }
@@ -173,7 +230,11 @@ impl FromStandby {
 }
 
 fn take_kind(payload: &mut Bytes) -> Result<u8, MessageError> {
-    if payload.has_remaining() { Ok(payload.get_u8()) } else { Err(MessageError::Empty) }
+    if payload.has_remaining() {
+        Ok(payload.get_u8())
+    } else {
+        Err(MessageError::Empty)
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Walsender, walreceiver, slots, base backup.
 //!
 //! Reading order: `messages` (what travels), `client` and `receiver` (the standby's side), `reply`, `standbys`,
-//! `slots` and `sender` (the primary's side).
+//! `slots`, `sender` and `base_backup` (the primary's side).
 
+pub mod base_backup;
 pub mod client;
 pub mod clock;
 pub mod error;

@@ -114,11 +114,27 @@ impl Receiver {
     pub fn spawn(standby: Arc<dyn Standby>, wal: Box<dyn ReceivedWal>) -> io::Result<Receiver> {
         let (request, requests) = watch::channel((0, Request::Stop));
         let (publish, progress) = watch::channel(Progress::idle());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("walreceiver".to_owned()).spawn(move || {
-            runtime.block_on(Worker { standby, wal, requests, publish }.run());
-        })?;
-        Ok(Receiver { request, progress, thread: Mutex::new(Some(thread)) })
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = std::thread::Builder::new()
+            .name("walreceiver".to_owned())
+            .spawn(move || {
+                runtime.block_on(
+                    Worker {
+                        standby,
+                        wal,
+                        requests,
+                        publish,
+                    }
+                    .run(),
+                );
+            })?;
+        Ok(Receiver {
+            request,
+            progress,
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     /// Asks for WAL of `timeline` from `from` (the start of a segment); replaces an earlier request.
@@ -248,7 +264,10 @@ impl Worker {
             p.conninfo = conninfo.without_password();
         });
         self.check_upstream(&mut connection, timeline).await?;
-        let slot = settings.slot.as_ref().map_or(String::new(), |s| format!("SLOT \"{s}\" "));
+        let slot = settings
+            .slot
+            .as_ref()
+            .map_or(String::new(), |s| format!("SLOT \"{s}\" "));
         let command = format!("START_REPLICATION {slot}{from} TIMELINE {timeline}");
         if connection.start_copy_both(&command).await?.is_some() {
             tracing::info!(target: "postgres", "primary server contains no more WAL on requested timeline {timeline}");
@@ -257,7 +276,8 @@ impl Worker {
         tracing::info!(target: "postgres", "streaming replication successfully connected to primary");
         tracing::info!(target: "postgres", "started streaming WAL from primary at {from} on timeline {timeline}");
         self.publish.send_modify(|p| p.state = State::Streaming);
-        self.receive(&mut connection, &settings, from, timeline).await
+        self.receive(&mut connection, &settings, from, timeline)
+            .await
     }
 
     fn identity(&self, settings: &UpstreamSettings) -> Identity {
@@ -267,7 +287,10 @@ impl Worker {
             let term = self.standby.promised_term().unwrap_or_default();
             options.push(("understudy.term".to_owned(), term.to_string()));
         }
-        Identity { application_name: settings.name.clone(), options }
+        Identity {
+            application_name: settings.name.clone(),
+            options,
+        }
     }
 
     /// Is it the same cluster, does it know our timeline, has it not been deposed?
@@ -283,16 +306,25 @@ impl Worker {
             return Err(ReplicationError::SystemId { primary, standby });
         }
         if upstream < timeline {
-            return Err(ReplicationError::TimelineBehind { upstream, wanted: timeline });
+            return Err(ReplicationError::TimelineBehind {
+                upstream,
+                wanted: timeline,
+            });
         }
         if let Some(promised) = self.standby.promised_term() {
             let rows = connection.command("SHOW understudy.term").await?;
-            let term = rows.first().and_then(|r| r.first()?.as_deref()?.parse().ok()).map(Term::new);
+            let term = rows
+                .first()
+                .and_then(|r| r.first()?.as_deref()?.parse().ok())
+                .map(Term::new);
             let term = term.ok_or_else(|| {
                 ReplicationError::Protocol("the upstream is not managed by an operator".to_owned())
             })?;
             if term < promised {
-                return Err(ReplicationError::StaleTerm { upstream: term, promised });
+                return Err(ReplicationError::StaleTerm {
+                    upstream: term,
+                    promised,
+                });
             }
             self.publish.send_modify(|p| p.upstream_term = Some(term));
         }
@@ -310,21 +342,33 @@ impl Worker {
         timeline: TimelineId,
     ) -> Result<(), ReplicationError> {
         if timeline == TimelineId::FIRST
-            || self.wal.has_history(timeline).map_err(ReplicationError::Write)?
+            || self
+                .wal
+                .has_history(timeline)
+                .map_err(ReplicationError::Write)?
         {
             return Ok(());
         }
         tracing::info!(target: "postgres", "fetching timeline history file for timeline {timeline} from primary server");
-        let rows = match connection.command(&format!("TIMELINE_HISTORY {timeline}")).await {
+        let rows = match connection
+            .command(&format!("TIMELINE_HISTORY {timeline}"))
+            .await
+        {
             // Timelines are numbered by term, so numbers in between may never have existed.
             Err(ReplicationError::Upstream { state, .. }) if state == "58P01" => return Ok(()),
             other => other?,
         };
         let text = match rows.as_slice() {
             [row] if row.len() == 2 => row[1].clone().unwrap_or_default(),
-            _ => return Err(ReplicationError::Protocol("timeline history has another form".to_owned())),
+            _ => {
+                return Err(ReplicationError::Protocol(
+                    "timeline history has another form".to_owned(),
+                ));
+            }
         };
-        self.wal.put_history(timeline, text.as_bytes()).map_err(ReplicationError::Write)
+        self.wal
+            .put_history(timeline, text.as_bytes())
+            .map_err(ReplicationError::Write)
     }
 
     async fn receive(
@@ -382,11 +426,21 @@ impl Worker {
         session.heard_at = Instant::now();
         session.asked = false;
         match FromPrimary::decode(payload)? {
-            FromPrimary::XLogData { start, end, sent_at, data } => {
+            FromPrimary::XLogData {
+                start,
+                end,
+                sent_at,
+                data,
+            } => {
                 if start != session.written {
-                    return Err(ReplicationError::OutOfOrder { expected: session.written, got: start });
+                    return Err(ReplicationError::OutOfOrder {
+                        expected: session.written,
+                        got: start,
+                    });
                 }
-                self.wal.write(timeline, start, &data).map_err(ReplicationError::Write)?;
+                self.wal
+                    .write(timeline, start, &data)
+                    .map_err(ReplicationError::Write)?;
                 session.written = start.advance(data.len() as u64);
                 session.unsynced = true;
                 self.publish.send_modify(|p| {
@@ -394,11 +448,19 @@ impl Worker {
                     p.note(end, sent_at, received_at);
                 });
             }
-            FromPrimary::Keepalive { end, sent_at, reply_requested } => {
+            FromPrimary::Keepalive {
+                end,
+                sent_at,
+                reply_requested,
+            } => {
                 session.reply_requested = reply_requested;
-                self.publish.send_modify(|p| p.note(end, sent_at, received_at));
+                self.publish
+                    .send_modify(|p| p.note(end, sent_at, received_at));
             }
-            FromPrimary::Released { released, synchronous } => {
+            FromPrimary::Released {
+                released,
+                synchronous,
+            } => {
                 self.standby.released(released, synchronous);
             }
         }
@@ -425,7 +487,9 @@ impl Worker {
         if session.feedback {
             let oldest = self.standby.oldest_snapshot();
             if session.fed_back != Some(oldest) {
-                connection.send_copy_data(|out| FromStandby::Needed { oldest }.encode(out)).await?;
+                connection
+                    .send_copy_data(|out| FromStandby::Needed { oldest }.encode(out))
+                    .await?;
                 session.fed_back = Some(oldest);
             }
         }
@@ -439,9 +503,15 @@ impl Worker {
     ) -> Result<(), ReplicationError> {
         let rows = connection.finish_copy_both(true).await?;
         tracing::info!(target: "postgres", "replication terminated by primary server");
-        let next = rows.first().and_then(|r| r.first()?.as_deref()?.parse().ok()).map(TimelineId::new);
+        let next = rows
+            .first()
+            .and_then(|r| r.first()?.as_deref()?.parse().ok())
+            .map(TimelineId::new);
         if let Some(next) = next {
-            let at = rows.first().and_then(|r| r.get(1)?.clone()).unwrap_or_default();
+            let at = rows
+                .first()
+                .and_then(|r| r.get(1)?.clone())
+                .unwrap_or_default();
             tracing::info!(target: "postgres", "end of WAL reached on timeline {timeline} at {at}");
             self.fetch_history(connection, next).await?;
         }
@@ -502,10 +572,24 @@ impl Session {
 
     fn next_status(&self) -> Instant {
         const FAR: Duration = Duration::from_secs(3600);
-        let regular = if self.status_interval.is_zero() { FAR } else { self.status_interval };
-        let half = if self.timeout.is_zero() || self.asked { FAR } else { self.timeout / 2 };
-        let end = if self.timeout.is_zero() { FAR } else { self.timeout };
-        (self.reported_at + regular).min(self.heard_at + half).min(self.heard_at + end)
+        let regular = if self.status_interval.is_zero() {
+            FAR
+        } else {
+            self.status_interval
+        };
+        let half = if self.timeout.is_zero() || self.asked {
+            FAR
+        } else {
+            self.timeout / 2
+        };
+        let end = if self.timeout.is_zero() {
+            FAR
+        } else {
+            self.timeout
+        };
+        (self.reported_at + regular)
+            .min(self.heard_at + half)
+            .min(self.heard_at + end)
     }
 
     /// Whether it is time to ask the upstream for a sign of life; an error when it is too late for that.

@@ -32,7 +32,12 @@ pub struct CommandError {
 
 impl CommandError {
     pub fn new(state: &'static str, message: impl Into<String>) -> CommandError {
-        CommandError { state, message: message.into(), detail: None, hint: None }
+        CommandError {
+            state,
+            message: message.into(),
+            detail: None,
+            hint: None,
+        }
     }
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> CommandError {

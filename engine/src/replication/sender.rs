@@ -49,16 +49,25 @@ pub struct StartReplication {
 }
 
 /// Where a requested timeline ends here; `None` for the one that is being written.
-fn historic_end(wal: &Wal, request: &StartReplication) -> Result<(TimelineId, Option<Lsn>), CommandError> {
+fn historic_end(
+    wal: &Wal,
+    request: &StartReplication,
+) -> Result<(TimelineId, Option<Lsn>), CommandError> {
     let current = wal.timeline();
     let timeline = request.timeline.unwrap_or(current);
     if timeline == current {
         return Ok((timeline, None));
     }
     let history = wal.history();
-    let end = history.as_ref().and_then(|h| h.end_of(timeline)).ok_or_else(|| {
-        CommandError::new("22023", format!("requested timeline {timeline} is not in this server's history"))
-    })?;
+    let end = history
+        .as_ref()
+        .and_then(|h| h.end_of(timeline))
+        .ok_or_else(|| {
+            CommandError::new(
+                "22023",
+                format!("requested timeline {timeline} is not in this server's history"),
+            )
+        })?;
     if request.start > end {
         let message = format!(
             "requested starting point {} on timeline {timeline} is not in this server's history",
@@ -161,9 +170,18 @@ impl<L: Link> Sender<'_, L> {
             self.take_message().await?;
         }
         if let Ending::Timeline = ending {
-            next_timeline(self.link.out(), self.upstream.wal(), self.timeline, self.end);
+            next_timeline(
+                self.link.out(),
+                self.upstream.wal(),
+                self.timeline,
+                self.end,
+            );
         }
-        let tag = if let Ending::Shutdown = ending { "COPY 0" } else { "START_STREAMING" };
+        let tag = if let Ending::Shutdown = ending {
+            "COPY 0"
+        } else {
+            "START_STREAMING"
+        };
         reply::complete(self.link.out(), tag);
         Ok(())
     }
@@ -295,10 +313,17 @@ impl<L: Link> Sender<'_, L> {
 
     fn standby_says(&mut self, message: FromStandby) -> Result<(), ServeError> {
         match message {
-            FromStandby::Status { write, flush, apply, sent_at, reply_requested } => {
+            FromStandby::Status {
+                write,
+                flush,
+                apply,
+                sent_at,
+                reply_requested,
+            } => {
                 let lags = self.lag.reported(write, flush, apply, now_micros());
                 self.flushed_there = flush;
-                self.registration.reported(write, flush, apply, sent_at, lags);
+                self.registration
+                    .reported(write, flush, apply, sent_at, lags);
                 if let Some(slot) = &self.slot {
                     self.upstream.slots().advance(slot, flush);
                 }
@@ -315,7 +340,11 @@ impl<L: Link> Sender<'_, L> {
 
     /// Queued; goes out with the next flush.
     fn keepalive(&mut self, reply_requested: bool) {
-        let message = FromPrimary::Keepalive { end: self.sent, sent_at: now_micros(), reply_requested };
+        let message = FromPrimary::Keepalive {
+            end: self.sent,
+            sent_at: now_micros(),
+            reply_requested,
+        };
         reply::copy_data(self.link.out(), |out| message.encode(out));
     }
 
@@ -360,11 +389,19 @@ impl<L: Link> Sender<'_, L> {
 /// The row set that follows a historic timeline: which comes next, and from where.
 fn next_timeline(out: &mut BytesMut, wal: &Wal, timeline: TimelineId, end: Option<Lsn>) {
     let next = wal.history().and_then(|history| {
-        let later = history.ancestors().iter().map(|a| a.timeline).filter(|t| *t > timeline).min();
+        let later = history
+            .ancestors()
+            .iter()
+            .map(|a| a.timeline)
+            .filter(|t| *t > timeline)
+            .min();
         Some(later.unwrap_or(history.timeline())).filter(|t| *t > timeline)
     });
     if let (Some(next), Some(end)) = (next, end) {
-        reply::columns(out, &[("next_tli", oids::INT8), ("next_tli_startpos", oids::TEXT)]);
+        reply::columns(
+            out,
+            &[("next_tli", oids::INT8), ("next_tli_startpos", oids::TEXT)],
+        );
         reply::row(out, &[Some(&next.to_string()), Some(&end.to_string())]);
     }
 }

@@ -30,11 +30,19 @@ pub struct Slots {
 impl Slots {
     /// `limit`: `max_replication_slots`.
     pub fn new(limit: usize) -> Arc<Slots> {
-        Arc::new(Slots { slots: Mutex::default(), limit })
+        Arc::new(Slots {
+            slots: Mutex::default(),
+            limit,
+        })
     }
 
     /// Makes a temporary slot; `restart` is the position to keep, if it is to be reserved at once.
-    pub fn create(&self, name: &str, owner: ProcessId, restart: Option<Lsn>) -> Result<(), CommandError> {
+    pub fn create(
+        &self,
+        name: &str,
+        owner: ProcessId,
+        restart: Option<Lsn>,
+    ) -> Result<(), CommandError> {
         check_name(name)?;
         let mut slots = self.slots.lock();
         if slots.contains_key(name) {
@@ -42,11 +50,18 @@ impl Slots {
             return Err(CommandError::new("42710", message));
         }
         if slots.len() >= self.limit {
-            return Err(CommandError::new("53400", "all replication slots are in use")
-                .hint("Free one or increase max_replication_slots."));
+            return Err(
+                CommandError::new("53400", "all replication slots are in use")
+                    .hint("Free one or increase max_replication_slots."),
+            );
         }
         let restart = restart.unwrap_or(Lsn::INVALID);
-        let slot = Slot { name: name.to_owned(), owner, restart, active: false };
+        let slot = Slot {
+            name: name.to_owned(),
+            owner,
+            restart,
+            active: false,
+        };
         slots.insert(name.to_owned(), slot);
         Ok(())
     }
@@ -82,7 +97,10 @@ impl Slots {
             return Err(in_use(slot));
         }
         slot.active = true;
-        Ok(Acquired { slots: Arc::clone(self), name: name.to_owned() })
+        Ok(Acquired {
+            slots: Arc::clone(self),
+            name: name.to_owned(),
+        })
     }
 
     /// The consumer has everything below `flushed`.
@@ -94,7 +112,12 @@ impl Slots {
 
     /// The log from here on must be kept; `None` if no slot asks for any.
     pub fn oldest(&self) -> Option<Lsn> {
-        self.slots.lock().values().map(|s| s.restart).filter(|lsn| lsn.is_valid()).min()
+        self.slots
+            .lock()
+            .values()
+            .map(|s| s.restart)
+            .filter(|lsn| lsn.is_valid())
+            .min()
     }
 }
 
@@ -125,11 +148,17 @@ fn check_name(name: &str) -> Result<(), CommandError> {
 }
 
 fn missing(name: &str) -> CommandError {
-    CommandError::new("42704", format!("replication slot \"{name}\" does not exist"))
+    CommandError::new(
+        "42704",
+        format!("replication slot \"{name}\" does not exist"),
+    )
 }
 
 fn in_use(slot: &Slot) -> CommandError {
-    let message = format!("replication slot \"{}\" is active for PID {}", slot.name, slot.owner);
+    let message = format!(
+        "replication slot \"{}\" is active for PID {}",
+        slot.name, slot.owner
+    );
     CommandError::new("55006", message)
 }
 
@@ -143,8 +172,14 @@ mod tests {
         let slots = Slots::new(2);
         slots.create("a", me, Some(Lsn::new(500))).expect("free");
         slots.create("b", me, None).expect("free");
-        assert_eq!(slots.create("c", me, None).expect_err("full").state, "53400");
-        assert_eq!(slots.create("a", me, None).expect_err("taken").state, "42710");
+        assert_eq!(
+            slots.create("c", me, None).expect_err("full").state,
+            "53400"
+        );
+        assert_eq!(
+            slots.create("a", me, None).expect_err("taken").state,
+            "42710"
+        );
         assert_eq!(slots.oldest(), Some(Lsn::new(500)));
         {
             let _held = slots.acquire("a").expect("idle");

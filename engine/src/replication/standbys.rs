@@ -80,7 +80,11 @@ impl Standbys {
     /// `limit`: `max_wal_senders`.
     pub fn new(limit: usize, release: Arc<Release>) -> Arc<Standbys> {
         let (changed, _) = watch::channel(0);
-        Arc::new(Standbys { slots: Mutex::new(vec![None; limit]), release, changed })
+        Arc::new(Standbys {
+            slots: Mutex::new(vec![None; limit]),
+            release,
+            changed,
+        })
     }
 
     /// Takes a slot; refused with PostgreSQL's words where all are taken.
@@ -108,7 +112,10 @@ impl Standbys {
             replied_at: 0,
             counts: false,
         });
-        Ok(Registration { standbys: Arc::clone(self), slot: free })
+        Ok(Registration {
+            standbys: Arc::clone(self),
+            slot: free,
+        })
     }
 
     pub fn rows(&self) -> Vec<StandbyRow> {
@@ -130,7 +137,12 @@ impl StandbyPositions for Standbys {
     fn each(&self, visit: &mut dyn FnMut(&StandbyPosition)) {
         let positions: Vec<StandbyPosition> = {
             let slots = self.slots.lock();
-            slots.iter().flatten().filter(|row| row.streams()).map(StandbyRow::position).collect()
+            slots
+                .iter()
+                .flatten()
+                .filter(|row| row.streams())
+                .map(StandbyRow::position)
+                .collect()
         };
         positions.iter().for_each(visit);
     }
@@ -138,13 +150,18 @@ impl StandbyPositions for Standbys {
 
 impl StandbyRow {
     fn streams(&self) -> bool {
-        matches!(self.state, SenderState::Streaming | SenderState::Stopping) && self.flush.is_valid()
+        matches!(self.state, SenderState::Streaming | SenderState::Stopping)
+            && self.flush.is_valid()
     }
 
     pub fn position(&self) -> StandbyPosition {
         StandbyPosition {
             application_name: self.peer.application_name.clone(),
-            instance: if self.counts { self.peer.instance.clone() } else { None },
+            instance: if self.counts {
+                self.peer.instance.clone()
+            } else {
+                None
+            },
             write: self.write,
             flush: self.flush,
             apply: self.apply,
@@ -161,7 +178,11 @@ pub struct Registration {
 impl Registration {
     fn update(&self, change: impl FnOnce(&mut StandbyRow)) {
         let mut slots = self.standbys.slots.lock();
-        change(slots[self.slot].as_mut().expect("the slot is ours until we drop"));
+        change(
+            slots[self.slot]
+                .as_mut()
+                .expect("the slot is ours until we drop"),
+        );
     }
 
     pub fn set_state(&self, state: SenderState) {
@@ -238,7 +259,8 @@ impl LagTracker {
     pub fn reported(&mut self, write: Lsn, flush: Lsn, apply: Lsn, now: i64) -> Lags {
         let newest = |reached: Lsn, before: Lsn| {
             let at = self.samples.iter().rev().find(|(lsn, _)| *lsn <= reached);
-            at.filter(|(lsn, _)| *lsn > before).map(|(_, sent)| (now - sent).max(0))
+            at.filter(|(lsn, _)| *lsn > before)
+                .map(|(_, sent)| (now - sent).max(0))
         };
         let lags = Lags {
             write: newest(write, self.write),
@@ -264,10 +286,27 @@ mod tests {
         lag.sent(at(100), 1_000);
         lag.sent(at(200), 2_000);
         let first = lag.reported(at(200), at(100), Lsn::INVALID, 5_000);
-        assert_eq!(first, Lags { write: Some(3_000), flush: Some(4_000), apply: None });
+        assert_eq!(
+            first,
+            Lags {
+                write: Some(3_000),
+                flush: Some(4_000),
+                apply: None
+            }
+        );
         let second = lag.reported(at(200), at(200), at(200), 6_000);
-        assert_eq!(second, Lags { write: None, flush: Some(4_000), apply: Some(4_000) });
-        assert_eq!(lag.reported(at(200), at(200), at(200), 9_000), Lags::default());
+        assert_eq!(
+            second,
+            Lags {
+                write: None,
+                flush: Some(4_000),
+                apply: Some(4_000)
+            }
+        );
+        assert_eq!(
+            lag.reported(at(200), at(200), at(200), 9_000),
+            Lags::default()
+        );
     }
 
     #[test]

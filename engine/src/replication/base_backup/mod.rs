@@ -1,0 +1,12 @@
+//! `BASE_BACKUP`: the data directory as a tar stream while the server runs, with a manifest.
+//!
+//! Reading order: `options` (what was asked), `manifest`, `files` (what is copied), `send` (how it travels).
+
+mod files;
+mod manifest;
+mod options;
+mod send;
+
+pub use manifest::ChecksumAlgorithm;
+pub use options::{BackupOptions, Checkpoint, ManifestChoice};
+pub use send::{BackupSource, Started, Stopped, send};

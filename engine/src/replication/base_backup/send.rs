@@ -1,0 +1,498 @@
+//! Sending a backup: result sets, then one copy with the archive and the manifest, then the end position.
+//!
+//! Message layout inside CopyData (PostgreSQL 15, 55.4): `n` archive name and location, `d` bytes of the current
+//! archive or manifest, `p` bytes done so far, `m` the manifest begins.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use tokio::time::Instant;
+
+use crate::ids::{BLOCKS_PER_FILE, BlockNumber, Lsn, PAGE_SIZE, TimelineId};
+use crate::io::{Access, Disk, DiskRef};
+use crate::replication::base_backup::files::{self, Entry};
+use crate::replication::base_backup::manifest::{ChecksumAlgorithm, FileChecksum, Manifest};
+use crate::replication::base_backup::options::{BackupOptions, ManifestChoice};
+use crate::replication::reply::{self, CommandError, Link, ServeError};
+use crate::storage::page;
+use crate::types::oids;
+use crate::wal::Wal;
+
+const TAR_BLOCK: usize = 512;
+/// Bytes read and sent at a time.
+const CHUNK: usize = 256 << 10;
+
+/// The server's part of a backup: checkpoint, forced page images, label, end record.
+pub trait BackupSource: Send + Sync {
+    fn disk(&self) -> &DiskRef;
+    fn wal(&self) -> &Arc<Wal>;
+    /// Begins: full-page images are forced from here until [`Self::stop`] or [`Self::abandon`].
+    fn start(
+        &self,
+        options: &BackupOptions,
+    ) -> impl Future<Output = Result<Started, CommandError>> + Send;
+    /// Ends: the backup is consistent once replayed to the returned position.
+    fn stop(
+        &self,
+        started: &Started,
+        wait_for_archive: bool,
+    ) -> impl Future<Output = Result<Stopped, CommandError>> + Send;
+    /// The backup is given up.
+    fn abandon(&self, started: &Started);
+}
+
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// The redo point that replay begins from.
+    pub start: Lsn,
+    pub timeline: TimelineId,
+    /// Contents of `backup_label`.
+    pub label_file: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Stopped {
+    pub end: Lsn,
+    pub timeline: TimelineId,
+}
+
+/// Gives up a backup whose sending ended early.
+struct Running<'a, S: BackupSource> {
+    source: &'a S,
+    started: Option<Started>,
+}
+
+impl<S: BackupSource> Drop for Running<'_, S> {
+    fn drop(&mut self) {
+        if let Some(started) = &self.started {
+            self.source.abandon(started);
+        }
+    }
+}
+
+/// Serves one `BASE_BACKUP` up to its CommandComplete.
+pub async fn send<L: Link, S: BackupSource>(
+    link: &mut L,
+    source: &S,
+    options: &BackupOptions,
+) -> Result<(), ServeError> {
+    let started = source.start(options).await?;
+    let mut running = Running {
+        source,
+        started: Some(started.clone()),
+    };
+    let entries = files::to_copy(&**source.disk()).map_err(read_error(Path::new("")))?;
+    header(link, source, &started, options, &entries).await?;
+    let algorithm = match options.manifest {
+        ManifestChoice::Yes(algorithm) => Some(algorithm),
+        ManifestChoice::No => None,
+    };
+    let mut archive = Archive::new(link, &**source.disk(), options, algorithm, started.start);
+    archive.begin("base.tar").await?;
+    archive
+        .bytes("backup_label", started.label_file.as_bytes())
+        .await?;
+    for entry in &entries {
+        match entry {
+            Entry::Directory(path) => archive.directory(path).await?,
+            Entry::File(path) => archive.file(path).await?,
+        }
+    }
+    archive.file(Path::new(files::CONTROL_FILE)).await?;
+    let stopped = source.stop(&started, options.wait).await?;
+    running.started = None;
+    if options.wal {
+        archive.log(source.wal(), &started, &stopped).await?;
+    }
+    archive.end().await?;
+    let damaged = archive.damaged_pages;
+    if let Some(manifest) = archive.manifest.take() {
+        let text = manifest.finish(started.timeline, started.start, stopped.end);
+        archive.send_manifest(&text).await?;
+    }
+    let out = link.out();
+    reply::copy_done(out);
+    position(out, stopped.end, stopped.timeline);
+    if damaged > 0 {
+        let message = format!("checksum verification failure during base backup: {damaged} pages");
+        return Err(CommandError::new("XX001", message).into());
+    }
+    reply::complete(out, "BASE_BACKUP");
+    Ok(())
+}
+
+fn position(out: &mut BytesMut, lsn: Lsn, timeline: TimelineId) {
+    reply::columns(out, &[("recptr", oids::TEXT), ("tli", oids::INT8)]);
+    reply::row(out, &[Some(&lsn.to_string()), Some(&timeline.to_string())]);
+    reply::complete(out, "SELECT");
+}
+
+async fn header<L: Link, S: BackupSource>(
+    link: &mut L,
+    source: &S,
+    started: &Started,
+    options: &BackupOptions,
+    entries: &[Entry],
+) -> Result<(), ServeError> {
+    let size = options
+        .progress
+        .then(|| (total_size(&**source.disk(), entries) / 1024).to_string());
+    let out = link.out();
+    position(out, started.start, started.timeline);
+    reply::columns(
+        out,
+        &[
+            ("spcoid", oids::OID),
+            ("spclocation", oids::TEXT),
+            ("size", oids::INT8),
+        ],
+    );
+    reply::row(out, &[None, None, size.as_deref()]);
+    reply::complete(out, "SELECT");
+    reply::copy_response(out, b'H');
+    Ok(link.flush().await?)
+}
+
+/// An estimate for the progress display; files that went meanwhile count nothing.
+fn total_size(disk: &dyn Disk, entries: &[Entry]) -> u64 {
+    let size = |entry: &Entry| match entry {
+        Entry::File(path) => disk
+            .open(path, Access::Read)
+            .and_then(|f| f.len())
+            .unwrap_or(0),
+        Entry::Directory(_) => 0,
+    };
+    entries.iter().map(size).sum()
+}
+
+/// One tar archive on its way out.
+struct Archive<'a, L: Link> {
+    link: &'a mut L,
+    disk: &'a dyn Disk,
+    manifest: Option<Manifest>,
+    verify: bool,
+    discard: bool,
+    progress: bool,
+    /// Pages with a newer LSN may be torn in the copy; the log heals them.
+    start: Lsn,
+    throttle: Option<Throttle>,
+    done: u64,
+    reported: Instant,
+    damaged_pages: u64,
+    chunk: Vec<u8>,
+}
+
+impl<'a, L: Link> Archive<'a, L> {
+    fn new(
+        link: &'a mut L,
+        disk: &'a dyn Disk,
+        options: &BackupOptions,
+        algorithm: Option<ChecksumAlgorithm>,
+        start: Lsn,
+    ) -> Self {
+        Archive {
+            link,
+            disk,
+            manifest: algorithm.map(Manifest::new),
+            verify: options.verify_checksums,
+            discard: options.discard,
+            progress: options.progress,
+            start,
+            throttle: options.max_rate.map(Throttle::new),
+            done: 0,
+            reported: Instant::now(),
+            damaged_pages: 0,
+            chunk: vec![0; CHUNK],
+        }
+    }
+
+    async fn begin(&mut self, name: &str) -> Result<(), ServeError> {
+        reply::copy_data(self.link.out(), |out| {
+            out.put_u8(b'n');
+            out.put_slice(name.as_bytes());
+            out.put_slice(b"\0\0");
+        });
+        Ok(self.link.flush().await?)
+    }
+
+    async fn data(&mut self, bytes: &[u8]) -> Result<(), ServeError> {
+        self.done += bytes.len() as u64;
+        if !self.discard {
+            reply::copy_data(self.link.out(), |out| {
+                out.put_u8(b'd');
+                out.put_slice(bytes);
+            });
+        }
+        if self.progress && self.reported.elapsed() >= Duration::from_secs(1) {
+            self.report_progress();
+        }
+        if self.link.out().len() >= CHUNK {
+            self.link.flush().await?;
+        }
+        if let Some(pause) = self
+            .throttle
+            .as_mut()
+            .and_then(|t| t.spent(bytes.len() as u64))
+        {
+            self.link.flush().await?;
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    fn report_progress(&mut self) {
+        let done = self.done;
+        reply::copy_data(self.link.out(), |out| {
+            out.put_u8(b'p');
+            out.put_u64(done);
+        });
+        self.reported = Instant::now();
+    }
+
+    async fn tar_header(
+        &mut self,
+        path: &Path,
+        size: u64,
+        directory: bool,
+    ) -> Result<(), ServeError> {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(path).map_err(read_error(path))?;
+        header.set_size(size);
+        header.set_mode(if directory { 0o700 } else { 0o600 });
+        header.set_mtime(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default());
+        header.set_entry_type(if directory {
+            tar::EntryType::Directory
+        } else {
+            tar::EntryType::Regular
+        });
+        header.set_cksum();
+        self.data(header.as_bytes()).await
+    }
+
+    async fn padding(&mut self, size: u64) -> Result<(), ServeError> {
+        let over = usize::try_from(size % TAR_BLOCK as u64).expect("below 512");
+        if over == 0 {
+            Ok(())
+        } else {
+            self.data(&[0; TAR_BLOCK][over..]).await
+        }
+    }
+
+    async fn directory(&mut self, path: &Path) -> Result<(), ServeError> {
+        self.tar_header(path, 0, true).await
+    }
+
+    /// A file whose contents are made here.
+    async fn bytes(&mut self, path: &str, contents: &[u8]) -> Result<(), ServeError> {
+        self.tar_header(Path::new(path), contents.len() as u64, false)
+            .await?;
+        self.data(contents).await?;
+        self.padding(contents.len() as u64).await?;
+        if let Some(manifest) = &mut self.manifest {
+            let mut sum = manifest.checksum();
+            sum.update(contents);
+            manifest.add_file(path, contents.len() as u64, jiff::Timestamp::now(), sum);
+        }
+        Ok(())
+    }
+
+    /// A file as it is on disk. One that went meanwhile is left out; one that shrinks is filled with zeroes, one
+    /// that grows is cut: the log tells the rest.
+    async fn file(&mut self, path: &Path) -> Result<(), ServeError> {
+        let file = match self.disk.open(path, Access::Read) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(read_error(path))?,
+        };
+        let size = file.len().map_err(read_error(path))?;
+        self.tar_header(path, size, false).await?;
+        let verify = self.verify && files::has_page_checksums(path);
+        let mut sum = self
+            .manifest
+            .as_ref()
+            .map_or(FileChecksum::None, Manifest::checksum);
+        let mut at = 0;
+        while at < size {
+            let mut chunk = std::mem::take(&mut self.chunk);
+            let want = usize::try_from(size - at).unwrap_or(CHUNK).min(CHUNK);
+            let got = file
+                .read_at(&mut chunk[..want], at)
+                .map_err(read_error(path))?;
+            chunk[got..want].fill(0);
+            if verify {
+                self.verify_pages(path, &*file, &mut chunk[..got], at)?;
+            }
+            sum.update(&chunk[..want]);
+            let sent = self.data(&chunk[..want]).await;
+            self.chunk = chunk;
+            sent?;
+            at += want as u64;
+        }
+        self.padding(size).await?;
+        if let (Some(manifest), Some(name)) = (&mut self.manifest, path.to_str()) {
+            manifest.add_file(name, size, jiff::Timestamp::now(), sum);
+        }
+        Ok(())
+    }
+
+    /// Checks pages that were not changed since the backup began. A page that fails is read once more: the
+    /// first read may have met a write half done.
+    fn verify_pages(
+        &mut self,
+        path: &Path,
+        file: &dyn crate::io::DiskFile,
+        chunk: &mut [u8],
+        at: u64,
+    ) -> Result<(), ServeError> {
+        let first = first_block(path, at);
+        for (n, bytes) in chunk.chunks_exact_mut(PAGE_SIZE).enumerate() {
+            let block = BlockNumber::new(first + u32::try_from(n).expect("few pages in a chunk"));
+            let bytes: &mut [u8; PAGE_SIZE] = bytes.try_into().expect("a whole page");
+            if self.is_fine(bytes, block) {
+                continue;
+            }
+            file.read_at(bytes, at + (n * PAGE_SIZE) as u64)
+                .map_err(read_error(path))?;
+            if !self.is_fine(bytes, block) {
+                self.damaged_pages += 1;
+                tracing::warn!(
+                    target: "postgres",
+                    "checksum verification failed in file \"{}\", block {block}",
+                    path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn is_fine(&self, bytes: &[u8; PAGE_SIZE], block: BlockNumber) -> bool {
+        page::is_new(bytes)
+            || page::lsn(bytes) >= self.start
+            || page::stored_checksum(bytes) == page::checksum_of(bytes, block)
+    }
+
+    /// The segments that replay of the backup needs, and the history of the timeline.
+    async fn log(
+        &mut self,
+        wal: &Wal,
+        started: &Started,
+        stopped: &Stopped,
+    ) -> Result<(), ServeError> {
+        let size = wal.segment_size();
+        let (mut segment, last) = (
+            started.start.segment(size),
+            stopped.end.previous_byte_segment(size),
+        );
+        while segment <= last {
+            let name = segment.file_name(stopped.timeline, size);
+            self.tar_header(&Path::new("pg_wal").join(name), u64::from(size), false)
+                .await?;
+            let mut at = segment.start(size);
+            let end = segment.next().start(size);
+            while at < end {
+                let mut chunk = std::mem::take(&mut self.chunk);
+                let read = wal.segments().read(stopped.timeline, at, &mut chunk);
+                let n = read.map_err(|error| CommandError::new("58P01", error.to_string()))?;
+                let sent = self.data(&chunk[..n]).await;
+                self.chunk = chunk;
+                sent?;
+                at = at.advance(n as u64);
+            }
+            segment = segment.next();
+        }
+        if stopped.timeline != TimelineId::FIRST {
+            let path = Path::new("pg_wal").join(stopped.timeline.history_file_name());
+            self.file_outside_manifest(&path).await?;
+        }
+        Ok(())
+    }
+
+    async fn file_outside_manifest(&mut self, path: &Path) -> Result<(), ServeError> {
+        let kept = self.manifest.take();
+        let done = self.file(path).await;
+        self.manifest = kept;
+        done
+    }
+
+    async fn end(&mut self) -> Result<(), ServeError> {
+        self.data(&[0; 2 * TAR_BLOCK]).await?;
+        if self.progress {
+            self.report_progress();
+        }
+        Ok(self.link.flush().await?)
+    }
+
+    async fn send_manifest(&mut self, text: &str) -> Result<(), ServeError> {
+        reply::copy_data(self.link.out(), |out| out.put_u8(b'm'));
+        for piece in text.as_bytes().chunks(CHUNK) {
+            self.data(piece).await?;
+        }
+        Ok(self.link.flush().await?)
+    }
+}
+
+/// The number of the block that begins at `offset` of the file, counted over the fork's 1 GiB files.
+fn first_block(path: &Path, offset: u64) -> u32 {
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .and_then(|e| e.parse::<u32>().ok());
+    let in_file = u32::try_from(offset / PAGE_SIZE as u64).expect("a file has 131072 blocks");
+    extension.unwrap_or(0) * BLOCKS_PER_FILE + in_file
+}
+
+fn read_error(path: &Path) -> impl Fn(io::Error) -> CommandError {
+    let path = path.display().to_string();
+    move |error| CommandError::new("58030", format!("could not read file \"{path}\": {error}"))
+}
+
+/// Keeps an average rate, measured over slices of an eighth of a second.
+struct Throttle {
+    rate: u64,
+    began: Instant,
+    spent: u64,
+}
+
+impl Throttle {
+    fn new(rate: u64) -> Throttle {
+        Throttle {
+            rate,
+            began: Instant::now(),
+            spent: 0,
+        }
+    }
+
+    /// How long to pause after so many more bytes.
+    fn spent(&mut self, bytes: u64) -> Option<Duration> {
+        self.spent += bytes;
+        let due = Duration::from_micros(self.spent.saturating_mul(1_000_000) / self.rate);
+        due.checked_sub(self.began.elapsed())
+            .filter(|pause| *pause >= Duration::from_millis(125))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_counted_over_the_files_of_a_fork() {
+        assert_eq!(first_block(Path::new("base/5/16384"), 3 * 8192), 3);
+        assert_eq!(
+            first_block(Path::new("base/5/16384.2"), 8192),
+            2 * BLOCKS_PER_FILE + 1
+        );
+    }
+
+    #[test]
+    fn a_throttle_pauses_only_when_ahead_of_its_rate() {
+        let mut throttle = Throttle::new(1_000_000);
+        assert_eq!(throttle.spent(1_000), None);
+        let pause = throttle
+            .spent(10_000_000)
+            .expect("ten seconds' worth at once");
+        assert!(pause > Duration::from_secs(9), "{pause:?}");
+    }
+}
