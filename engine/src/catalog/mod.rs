@@ -1,9 +1,14 @@
 //! What relations, schemas, roles and databases exist: heap tables like any other, and what is remembered of them.
 //!
 //! Reading order: `schema` (which system tables there are), `rows` (their rows as structs), `relation` and
-//! `view` (what others see).
+//! `view` (what others see), `access` (reading and changing rows), `load` (rows to descriptions), `cache` and
+//! `session` (what is remembered, and for whom).
 
+pub mod access;
+pub mod cache;
+mod load;
 pub mod relation;
 pub mod rows;
 pub mod schema;
+pub mod session;
 pub mod view;

@@ -17,6 +17,20 @@ pub enum CatalogError {
     OtherDatabase(String),
     #[error(transparent)]
     Storage(#[from] crate::storage::StorageError),
+    #[error(transparent)]
+    Table(#[from] crate::table::TableError),
+    #[error(transparent)]
+    Index(#[from] crate::index::IndexError),
+    #[error(transparent)]
+    Txn(#[from] crate::txn::TxnError),
+    #[error(transparent)]
+    Lock(#[from] crate::txn::LockError),
+    /// 23505: another transaction made the same thing first.
+    #[error("duplicate key value violates unique constraint \"{index}\"")]
+    Duplicate { index: String },
+    /// XX000, PostgreSQL's words: the row went or changed although the object was locked.
+    #[error("tuple concurrently updated in {0}")]
+    ConcurrentUpdate(String),
     #[error("catalog of database {database} is damaged: {what}")]
     Damaged { database: Oid, what: String },
 }

@@ -1,0 +1,269 @@
+//! The catalog as one transaction of one session sees it.
+//!
+//! Made for a statement and dropped with it. Answers come from the database's cache; where the transaction has
+//! changed the catalog itself, they are read with its own snapshot and remembered only here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::catalog::access::CatalogCx;
+use crate::catalog::cache::{Caches, DatabaseCache};
+use crate::catalog::relation::Relation;
+use crate::catalog::schema::{PG_CATALOG, SystemRelations};
+use crate::catalog::rows::ClassRow;
+use crate::catalog::view::{CatalogError, CatalogView, ColumnStatistics, Database, Role};
+use crate::ids::Oid;
+use crate::storage::Store;
+use crate::table::TableCx;
+use crate::txn::{Snapshot, Transaction, TxnManager};
+
+/// The catalogs of all databases of a server.
+pub struct Catalog {
+    pub store: Arc<Store>,
+    pub txns: Arc<TxnManager>,
+    pub caches: Arc<Caches>,
+    system: Mutex<HashMap<Oid, Arc<SystemRelations>>>,
+}
+
+impl Catalog {
+    /// Hooks itself to the invalidations of released commits.
+    pub fn new(store: Arc<Store>, txns: Arc<TxnManager>) -> Arc<Catalog> {
+        let caches = Arc::new(Caches::default());
+        let hooked = Arc::clone(&caches);
+        txns.on_invalidation(Box::new(move |what| hooked.invalidate(what)));
+        Arc::new(Catalog { store, txns, caches, system: Mutex::default() })
+    }
+
+    /// System relations as the database has them; for `Oid::INVALID` only the shared ones mean anything.
+    pub fn system(&self, database: Oid) -> Arc<SystemRelations> {
+        let mut known = self.system.lock();
+        let make = || Arc::new(SystemRelations::of_database(database));
+        Arc::clone(known.entry(database).or_insert_with(make))
+    }
+
+    pub fn table_cx(&self) -> TableCx<'_> {
+        TableCx { store: &self.store, txns: &self.txns }
+    }
+
+    /// For reading and changing catalog rows directly.
+    pub fn cx<'a>(&'a self, system: &'a SystemRelations, database: Oid) -> CatalogCx<'a> {
+        CatalogCx { table: self.table_cx(), system, database }
+    }
+
+    /// The view of a transaction. `path` is `search_path` with `"$user"` as written, `user` its current role.
+    pub fn view<'a>(
+        &'a self,
+        database: Oid,
+        txn: &'a Transaction,
+        path: &'a [String],
+        user: &'a str,
+    ) -> SessionCatalog<'a> {
+        SessionCatalog {
+            catalog: self,
+            database,
+            system: self.system(database),
+            cache: self.caches.database(database),
+            own_changes: txn.invalidations().len(),
+            txn,
+            path,
+            user,
+            own: OwnAnswers::default(),
+        }
+    }
+}
+
+/// What a transaction with changes of its own has read.
+#[derive(Default)]
+struct OwnAnswers {
+    relations: Mutex<HashMap<Oid, Option<Arc<Relation>>>>,
+}
+
+pub struct SessionCatalog<'a> {
+    catalog: &'a Catalog,
+    database: Oid,
+    system: Arc<SystemRelations>,
+    cache: Arc<DatabaseCache>,
+    own_changes: usize,
+    txn: &'a Transaction,
+    path: &'a [String],
+    user: &'a str,
+    own: OwnAnswers,
+}
+
+impl SessionCatalog<'_> {
+    fn snapshot(&self) -> Snapshot {
+        self.catalog.txns.catalog_snapshot(self.txn)
+    }
+
+    fn cx(&self) -> CatalogCx<'_> {
+        self.catalog.cx(&self.system, self.database)
+    }
+
+    /// From the shared cache, unless the transaction must see changes of its own.
+    fn answer<T: Clone>(
+        &self,
+        load: impl Fn(&CatalogCx<'_>, &Snapshot) -> Result<T, CatalogError>,
+        remember: impl FnOnce(
+            &DatabaseCache,
+            &dyn Fn() -> Result<T, CatalogError>,
+        ) -> Result<T, CatalogError>,
+    ) -> Result<T, CatalogError> {
+        let read = || load(&self.cx(), &self.snapshot());
+        if self.own_changes > 0 { read() } else { remember(&self.cache, &read) }
+    }
+
+    fn relation_oid(&self, schema: Oid, name: &str) -> Result<Option<Oid>, CatalogError> {
+        if schema == PG_CATALOG
+            && let Some(system) = self.system.named(name)
+        {
+            return Ok(Some(system.oid));
+        }
+        self.answer(
+            |cx, snapshot| cx.load_relation_oid(snapshot, schema, name),
+            |cache, read| cache.name((schema, name.to_owned()), read),
+        )
+    }
+
+    fn path_schema(&self, name: &str) -> Result<Option<Oid>, CatalogError> {
+        self.schema_named(if name == "$user" { self.user } else { name })
+    }
+}
+
+impl CatalogView for SessionCatalog<'_> {
+    fn generation(&self) -> u64 {
+        // Own changes come and go with the transaction; they are kept apart from the shared counts.
+        let shared = self.cache.generation() + self.catalog.caches.shared.generation();
+        (shared << 20) | (self.own_changes as u64 & 0xF_FFFF)
+    }
+
+    fn relation_named(
+        &self,
+        schema: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Arc<Relation>>, CatalogError> {
+        let schemas = match schema {
+            Some(schema) => match self.schema_named(schema)? {
+                Some(oid) => vec![oid],
+                None => return Err(CatalogError::NoSchema(schema.to_owned())),
+            },
+            None => self.search_path()?,
+        };
+        for schema in schemas {
+            if let Some(oid) = self.relation_oid(schema, name)? {
+                return self.relation(oid);
+            }
+        }
+        Ok(None)
+    }
+
+    fn relation(&self, oid: Oid) -> Result<Option<Arc<Relation>>, CatalogError> {
+        if let Some(system) = self.system.get(oid) {
+            return Ok(Some(Arc::clone(system)));
+        }
+        if self.own_changes > 0 {
+            if let Some(known) = self.own.relations.lock().get(&oid) {
+                return Ok(known.clone());
+            }
+            let read = self.cx().load_relation(&self.snapshot(), oid)?;
+            self.own.relations.lock().insert(oid, read.clone());
+            return Ok(read);
+        }
+        self.cache.relation(oid, || self.cx().load_relation(&self.snapshot(), oid))
+    }
+
+    fn relations(&self) -> Result<Vec<Arc<Relation>>, CatalogError> {
+        let mut all: Vec<Arc<Relation>> = self.system.iter().cloned().collect();
+        for (_, row) in self.cx().scan::<ClassRow>(&self.snapshot())? {
+            if self.system.get(row.oid).is_none()
+                && let Some(relation) = self.relation(row.oid)?
+            {
+                all.push(relation);
+            }
+        }
+        all.sort_by_key(|r| r.oid);
+        Ok(all)
+    }
+
+    fn schema_named(&self, name: &str) -> Result<Option<Oid>, CatalogError> {
+        self.answer(
+            |cx, snapshot| cx.load_schema_oid(snapshot, name),
+            |cache, read| cache.schema(name.to_owned(), read),
+        )
+    }
+
+    fn schema_name(&self, oid: Oid) -> Result<Option<String>, CatalogError> {
+        self.answer(
+            |cx, snapshot| cx.load_schema_name(snapshot, oid),
+            |cache, read| cache.schema_name(oid, read),
+        )
+    }
+
+    fn search_path(&self) -> Result<Vec<Oid>, CatalogError> {
+        let mut found = Vec::with_capacity(self.path.len() + 1);
+        for name in self.path {
+            if let Some(oid) = self.path_schema(name)?
+                && !found.contains(&oid)
+            {
+                found.push(oid);
+            }
+        }
+        if !found.contains(&PG_CATALOG) {
+            found.insert(0, PG_CATALOG);
+        }
+        Ok(found)
+    }
+
+    fn creation_schema(&self) -> Result<Option<Oid>, CatalogError> {
+        for name in self.path {
+            if let Some(oid) = self.path_schema(name)? {
+                return Ok(Some(oid));
+            }
+        }
+        Ok(None)
+    }
+
+    fn role_named(&self, name: &str) -> Result<Option<Role>, CatalogError> {
+        let read = || self.cx().load_role_named(&self.snapshot(), name);
+        if self.own_changes > 0 {
+            return read();
+        }
+        self.catalog.caches.shared.role_named(name.to_owned(), read)
+    }
+
+    fn role(&self, oid: Oid) -> Result<Option<Role>, CatalogError> {
+        let read = || self.cx().load_role(&self.snapshot(), oid);
+        if self.own_changes > 0 {
+            return read();
+        }
+        self.catalog.caches.shared.role(oid, read)
+    }
+
+    fn database_named(&self, name: &str) -> Result<Option<Database>, CatalogError> {
+        let read = || self.cx().load_database_named(&self.snapshot(), name);
+        if self.own_changes > 0 {
+            return read();
+        }
+        self.catalog.caches.shared.database_named(name.to_owned(), read)
+    }
+
+    fn database(&self, oid: Oid) -> Result<Option<Database>, CatalogError> {
+        let read = || self.cx().load_database(&self.snapshot(), oid);
+        if self.own_changes > 0 {
+            return read();
+        }
+        self.catalog.caches.shared.database(oid, read)
+    }
+
+    fn column_statistics(
+        &self,
+        relation: Oid,
+        attribute: i16,
+    ) -> Result<Option<Arc<ColumnStatistics>>, CatalogError> {
+        self.answer(
+            |cx, snapshot| cx.load_statistics(snapshot, relation, attribute),
+            |cache, read| cache.statistics((relation, attribute), read),
+        )
+    }
+}
