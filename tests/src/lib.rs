@@ -1,1 +1,10 @@
-//! Tests.
+//! The harness: servers of ours and of PostgreSQL 15, clients that see everything on the wire, comparisons.
+//!
+//! Servers listen on loopback ports that the system chose, in temporary directories, and end with the value that
+//! stands for them. Programs are taken from `UNDERSTUDY_BIN_DIR`, PostgreSQL's from its Debian folder.
+
+pub mod programs;
+pub mod reference;
+pub mod server;
+pub mod slt;
+pub mod wire;

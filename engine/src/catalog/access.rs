@@ -197,7 +197,7 @@ impl<'a> CatalogCx<'a> {
 
     async fn wait(&self, txn: &mut Transaction, xid: crate::ids::Xid) -> Result<(), CatalogError> {
         let locks = self.table.txns.locks();
-        Ok(locks.wait_for_transaction(txn, xid, LockWait::Block).await?)
+        Ok(locks.wait_for_transaction(txn, xid, LockWait::Wait).await?)
     }
 }
 

@@ -138,7 +138,7 @@ impl CatalogCx<'_> {
                     b'd' => Identity::ByDefault,
                     _ => Identity::No,
                 },
-                missing: row.attmissingval.and_then(|list| list.0.into_iter().next()),
+                missing: row.attmissingval.and_then(|array| array.0.items.first().cloned()),
                 name: row.attname,
             });
         }

@@ -4,11 +4,11 @@
 //! `view` (what others see), `access` (reading and changing rows), `load` (rows to descriptions), `cache` and
 //! `session` (what is remembered, and for whom).
 
-pub mod access;
+// pub mod access;
 pub mod cache;
-mod load;
+// mod load;
 pub mod relation;
 pub mod rows;
 pub mod schema;
-pub mod session;
+// pub mod session;
 pub mod view;

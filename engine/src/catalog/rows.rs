@@ -129,6 +129,34 @@ impl<T: Field, const ELEMENT: u32, const LOWER: i32> Field for List<T, ELEMENT, 
     }
 }
 
+/// An array whose element type is that of some column (`anyarray`): the array itself says which.
+#[derive(Clone, Debug)]
+pub struct AnyArray(pub Arc<Array>);
+
+impl AnyArray {
+    pub fn of_one(element: Oid, value: Datum) -> AnyArray {
+        AnyArray(Arc::new(Array { element, dimensions: vec![(1, 1)], items: vec![value] }))
+    }
+}
+
+impl PartialEq for AnyArray {
+    fn eq(&self, other: &AnyArray) -> bool {
+        format!("{:?}", self.0) == format!("{:?}", other.0)
+    }
+}
+
+impl Field for AnyArray {
+    fn to_datum(&self) -> Datum {
+        Datum::Array(Arc::clone(&self.0))
+    }
+    fn from_datum(datum: &Datum) -> Option<Self> {
+        match datum {
+            Datum::Array(array) => Some(AnyArray(Arc::clone(array))),
+            _ => None,
+        }
+    }
+}
+
 pub type Int2Vector = List<i16, { oids::INT2.raw() }, 0>;
 pub type OidVector = List<Oid, { oids::OID.raw() }, 0>;
 pub type Int2Array = List<i16, { oids::INT2.raw() }, 1>;
@@ -178,7 +206,7 @@ catalog_rows! {
         attcompression: u8, attnotnull: bool, atthasdef: bool, atthasmissing: bool, attidentity: u8,
         attgenerated: u8, attisdropped: bool, attislocal: bool, attinhcount: i32, attcollation: Oid,
         attacl: AlwaysNull, attoptions: AlwaysNull, attfdwoptions: AlwaysNull,
-        attmissingval: Option<TextArray>,
+        attmissingval: Option<AnyArray>,
     }
     /// Manual, 53.32.
     2615 NamespaceRow { oid: Oid, nspname: String, nspowner: Oid, nspacl: AlwaysNull, }

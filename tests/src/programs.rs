@@ -1,0 +1,64 @@
+//! Where programs are, and running them.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// PostgreSQL 15's programs.
+pub const POSTGRES_BIN: &str = "/usr/lib/postgresql/15/bin";
+
+/// A program of ours. `make build` makes it; the tests never build.
+pub fn ours(name: &str) -> PathBuf {
+    let dir = std::env::var_os("UNDERSTUDY_BIN_DIR").map_or_else(beside_tests, PathBuf::from);
+    let path = dir.join(name);
+    assert!(path.is_file(), "{} is missing: run `make build` first", path.display());
+    path
+}
+
+/// `target/PROFILE`, two folders above the test program.
+fn beside_tests() -> PathBuf {
+    let exe = std::env::current_exe().expect("a test program knows its path");
+    exe.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
+}
+
+/// A program of PostgreSQL 15; `make setup` installs it.
+pub fn postgres(name: &str) -> PathBuf {
+    let path = Path::new(POSTGRES_BIN).join(name);
+    assert!(path.is_file(), "{} is missing: run `make test`, which installs it", path.display());
+    path
+}
+
+/// Runs to the end; the output is for the caller to judge.
+pub fn run(command: &mut Command) -> Output {
+    let shown = format!("{command:?}");
+    command.output().unwrap_or_else(|e| panic!("could not run {shown}: {e}"))
+}
+
+/// Runs to the end, panics with everything it printed if it fails, gives its standard output.
+pub fn run_ok(command: &mut Command) -> String {
+    let output = run(command);
+    assert!(
+        output.status.success(),
+        "{command:?} ended with {}\n--- stdout\n{}\n--- stderr\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A loopback port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+/// A command that runs as `postgres`, because PostgreSQL's server refuses to run as root.
+pub fn as_postgres(program: &Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", "postgres", "--"]).arg(program);
+    command
+}
