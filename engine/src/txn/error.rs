@@ -12,7 +12,7 @@ pub enum TxnError {
     InRecovery,
     /// 53100 where the disk is full, else 58030.
     #[error("could not write to the write-ahead log: {0}")]
-    Log(Arc<dyn std::error::Error + Send + Sync>),
+    Log(Arc<crate::wal::WalError>),
     /// 53100 or 58030.
     #[error("could not access status of transaction {xid}: {source}")]
     CommitLog {

@@ -269,6 +269,14 @@ impl Interrupts {
     }
 }
 
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        if let Some(participant) = self.participant.get() {
+            participant.leave();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

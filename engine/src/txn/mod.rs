@@ -12,28 +12,37 @@
 //! A crash loses everything volatile here (commit LSNs, locks, snapshots) and that is right: after recovery
 //! every commit replayed is visible to every new snapshot, and no transaction survives.
 
-pub mod commit_log;
-pub mod commit_lsns;
+mod assignment;
+pub(crate) mod commit_log;
+pub(crate) mod commit_lsns;
+mod ending;
 pub mod error;
 pub mod interrupt;
 pub mod locks;
 pub mod manager;
 pub mod own;
-pub mod participant;
+pub(crate) mod participant;
 pub mod record;
 pub mod redo;
 pub mod release;
 pub mod snapshot;
-pub mod timer;
+mod subtransaction;
+pub(crate) mod timer;
 pub mod transaction;
-pub mod xid;
+mod visibility;
+pub(crate) mod xid;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::{CommitError, TxnError};
 pub use interrupt::{Interrupt, Interrupts};
 pub use locks::{LockError, LockManager, LockMode, LockTag, LockWait, RowLockMode};
 pub use manager::{TxnConfig, TxnManager};
 pub use own::OwnXids;
+pub use participant::Activity;
 pub use record::Invalidation;
 pub use release::{CommitLevel, InstanceId, Release, ReleasePolicy};
+pub use redo::{Effect, RecoveryStart, RedoError};
 pub use snapshot::{Horizon, Seen, Snapshot};
 pub use transaction::{Isolation, Outcome, Transaction, TxnOptions};

@@ -1,0 +1,192 @@
+//! Locks and snapshots that replay on a standby has to get past.
+//!
+//! Replay is one thread, not a task: it polls, because conflicts are rare and last long. Past the deadline
+//! (`max_standby_streaming_delay`) whoever stands in the way is told to give up, again and again until he does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::ids::{Lsn, Xid};
+use crate::txn::interrupt::{Conflict, Interrupt, Interrupts};
+use crate::txn::locks::table::Acquired;
+use crate::txn::locks::{LockError, LockMode, LockTag};
+use crate::txn::manager::{Shared, TxnManager};
+use crate::txn::participant::{OldestSnapshot, Participant};
+
+const POLL: Duration = Duration::from_millis(2);
+/// How often somebody in the way is told.
+const NUDGE: Duration = Duration::from_millis(50);
+
+/// How replay stopped waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    Resolved,
+    /// `stop` said so: the server is shutting down.
+    Stopped,
+}
+
+impl TxnManager {
+    /// Takes the locks of a replayed record; they are held until the transactions' ends are replayed. `startup`
+    /// is the identity of the replaying thread. `deadline`: `None` waits for ever.
+    pub fn replay_locks(
+        &self,
+        startup: &Arc<Interrupts>,
+        locks: &[(Xid, LockTag)],
+        deadline: Option<Instant>,
+        stop: &dyn Fn() -> bool,
+    ) -> Patience {
+        let owner = self.participant_of(startup);
+        for (xid, tag) in locks {
+            if self.take_for_replay(&owner, *tag, deadline, stop) == Patience::Stopped {
+                return Patience::Stopped;
+            }
+            let mut held = self.shared().replay.locks.lock();
+            held.entry(*xid).or_default().push((owner.clone(), *tag));
+        }
+        Patience::Resolved
+    }
+
+    fn take_for_replay(
+        &self,
+        owner: &Arc<Participant>,
+        tag: LockTag,
+        deadline: Option<Instant>,
+        stop: &dyn Fn() -> bool,
+    ) -> Patience {
+        let shared = self.shared();
+        let mode = LockMode::AccessExclusive;
+        let locks = &shared.locks;
+        locks
+            .strong
+            .strengthen(tag, mode, &shared.participants, &locks.table);
+        let waiter = loop {
+            match locks.table.acquire(tag, mode, owner, true) {
+                Ok(Acquired::Granted) => return Patience::Resolved,
+                Ok(Acquired::Waiting(waiter)) => break waiter,
+                // Sessions fill the table; some of them will end. Replay can't go on without the lock.
+                Err(LockError::TableFull) if !stop() => std::thread::sleep(POLL),
+                Err(_) => {
+                    locks.strong.weaken(tag, mode);
+                    return Patience::Stopped;
+                }
+            }
+        };
+        let patience = poll(deadline, stop, |nudge| {
+            if nudge {
+                for holder in locks.table.blockers(tag, mode, owner) {
+                    raise(&holder, Conflict::Lock);
+                }
+            }
+            waiter.is_granted()
+        });
+        if patience == Patience::Stopped {
+            if locks.table.leave(tag, &waiter) {
+                locks.table.release(tag, mode, owner);
+            }
+            locks.strong.weaken(tag, mode);
+        }
+        patience
+    }
+
+    /// Row versions are about to be removed whose end `newest_removed` committed: waits until no snapshot here
+    /// needs them. That the primary removes them proves that every commit up to there is released, so new
+    /// snapshots here may see them from now on, whatever was told.
+    pub fn replay_cleanup(
+        &self,
+        newest_removed: Lsn,
+        deadline: Option<Instant>,
+        stop: &dyn Fn() -> bool,
+    ) -> Patience {
+        if !newest_removed.is_valid() {
+            return Patience::Resolved;
+        }
+        let shared = self.shared();
+        shared.replay.tell_at_least(newest_removed);
+        self.replayed(newest_removed);
+        poll(deadline, stop, |nudge| {
+            let mut clear = true;
+            shared.participants.each(|p| match p.oldest_snapshot() {
+                OldestSnapshot::At(lsn) if lsn < newest_removed => {
+                    clear = false;
+                    if nudge {
+                        raise(p, Conflict::Snapshot);
+                    }
+                }
+                OldestSnapshot::Taking => clear = false,
+                _ => {}
+            });
+            clear
+        })
+    }
+
+    /// Ends the sessions' use of a database that replay is about to drop. `is_in` tells by process id.
+    pub fn replay_drop_database(&self, is_in: &dyn Fn(&Interrupts) -> bool) {
+        self.shared().participants.each(|p| {
+            if let Some(session) = p.interrupts.upgrade()
+                && is_in(&session)
+            {
+                session.raise(Interrupt::RecoveryConflict(Conflict::Database));
+            }
+        });
+    }
+}
+
+fn raise(participant: &Participant, conflict: Conflict) {
+    if let Some(session) = participant.interrupts.upgrade() {
+        session.raise(Interrupt::RecoveryConflict(conflict));
+    }
+}
+
+/// Asks `resolved` until it is; past the deadline with the word to nudge whoever is in the way.
+fn poll(
+    deadline: Option<Instant>,
+    stop: &dyn Fn() -> bool,
+    mut resolved: impl FnMut(bool) -> bool,
+) -> Patience {
+    let mut nudged: Option<Instant> = None;
+    loop {
+        let now = Instant::now();
+        let late = deadline.is_some_and(|d| now >= d);
+        let nudge = late && nudged.is_none_or(|at| now - at >= NUDGE);
+        if nudge {
+            nudged = Some(now);
+        }
+        if resolved(nudge) {
+            return Patience::Resolved;
+        }
+        if stop() {
+            return Patience::Stopped;
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+impl Shared {
+    pub(crate) fn release_replay_locks(&self, xid: Xid, subs: &[Xid]) {
+        let mut gone = Vec::new();
+        {
+            let mut held = self.replay.locks.lock();
+            if held.is_empty() {
+                return;
+            }
+            for xid in subs.iter().chain([&xid]) {
+                gone.extend(held.remove(xid).unwrap_or_default());
+            }
+        }
+        self.give_back(gone);
+    }
+
+    pub(crate) fn release_all_replay_locks(&self) {
+        let gone = std::mem::take(&mut *self.replay.locks.lock());
+        self.give_back(gone.into_values().flatten());
+    }
+
+    fn give_back(&self, locks: impl IntoIterator<Item = (Arc<Participant>, LockTag)>) {
+        for (owner, tag) in locks {
+            self.locks
+                .table
+                .release(tag, LockMode::AccessExclusive, &owner);
+            self.locks.strong.weaken(tag, LockMode::AccessExclusive);
+        }
+    }
+}

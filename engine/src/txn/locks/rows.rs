@@ -1,0 +1,131 @@
+//! Shared row locks: FOR KEY SHARE and FOR SHARE.
+//!
+//! An exclusive locker stands in the row's `xmax`. Shared lockers stand here, and a bit on the row says that it
+//! may have some; the bit alone means nothing, so nothing has to be recovered. Whoever reads or changes entries
+//! of a row holds its page latched, which makes "look at `xmax` and at the lockers, then lock" atomic. The table
+//! is bounded: a full one refuses new lockers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::ids::{RelFile, Tid, Xid};
+use crate::txn::locks::{LockError, RowLockMode};
+use crate::txn::own::OwnXids;
+
+const SHARDS: usize = 64;
+
+type Row = (RelFile, Tid);
+type Lockers = SmallVec<[(Xid, RowLockMode); 2]>;
+
+pub(crate) struct RowLockers {
+    rows: Box<[Mutex<HashMap<Row, Lockers>>]>,
+    /// The rows of each locker, for its end.
+    by_xid: Box<[Mutex<HashMap<Xid, Vec<Row>>>]>,
+    count: AtomicUsize,
+    max: usize,
+}
+
+impl RowLockers {
+    pub(crate) fn new(max: usize) -> RowLockers {
+        RowLockers {
+            rows: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            by_xid: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            count: AtomicUsize::new(0),
+            max,
+        }
+    }
+
+    fn row_shard(&self, (file, tid): &Row) -> &Mutex<HashMap<Row, Lockers>> {
+        let mixed = file
+            .number
+            .raw()
+            .wrapping_add(tid.block.raw())
+            .wrapping_mul(0x9E37_79B1)
+            .wrapping_add(u32::from(tid.offset.raw()));
+        &self.rows[mixed as usize % SHARDS]
+    }
+
+    fn xid_shard(&self, xid: Xid) -> &Mutex<HashMap<Xid, Vec<Row>>> {
+        &self.by_xid[xid.raw() as usize % SHARDS]
+    }
+
+    pub(crate) fn add(
+        &self,
+        file: RelFile,
+        tid: Tid,
+        mode: RowLockMode,
+        xid: Xid,
+    ) -> Result<(), LockError> {
+        debug_assert!(mode.is_shared());
+        let row = (file, tid);
+        {
+            let mut shard = self.row_shard(&row).lock();
+            if let Some(lockers) = shard.get_mut(&row)
+                && let Some(mine) = lockers.iter_mut().find(|(x, _)| *x == xid)
+            {
+                mine.1 = mine.1.max(mode);
+                return Ok(());
+            }
+            if self.count.fetch_add(1, Ordering::AcqRel) >= self.max {
+                self.count.fetch_sub(1, Ordering::AcqRel);
+                return Err(LockError::TableFull);
+            }
+            shard.entry(row).or_default().push((xid, mode));
+        }
+        self.xid_shard(xid).lock().entry(xid).or_default().push(row);
+        Ok(())
+    }
+
+    pub(crate) fn against(
+        &self,
+        file: RelFile,
+        tid: Tid,
+        mode: RowLockMode,
+        own: &OwnXids,
+    ) -> Option<Xid> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let row = (file, tid);
+        let shard = self.row_shard(&row).lock();
+        let other = |(xid, held): &&(Xid, RowLockMode)| {
+            mode.conflicts_with(*held) && !own.contains(*xid)
+        };
+        shard.get(&row)?.iter().find(other).map(|(xid, _)| *xid)
+    }
+
+    pub(crate) fn inherit(&self, file: RelFile, from: Tid, to: Tid) -> Result<(), LockError> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let row = (file, from);
+        let lockers = self.row_shard(&row).lock().get(&row).cloned();
+        for (xid, mode) in lockers.unwrap_or_default() {
+            self.add(file, to, mode, xid)?;
+        }
+        Ok(())
+    }
+
+    /// The locker's (sub)transaction has ended.
+    pub(crate) fn release(&self, xid: Xid) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let rows = self.xid_shard(xid).lock().remove(&xid);
+        for row in rows.unwrap_or_default() {
+            let mut shard = self.row_shard(&row).lock();
+            if let Some(lockers) = shard.get_mut(&row) {
+                let before = lockers.len();
+                lockers.retain(|(x, _)| *x != xid);
+                let gone = before - lockers.len();
+                self.count.fetch_sub(gone, Ordering::AcqRel);
+                if lockers.is_empty() {
+                    shard.remove(&row);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! The queue of commits that wait, and what snapshots see because of it.
+//!
+//! Invariants:
+//! - Commits enter in LSN order: entering is part of the critical section that reserves the record's position.
+//! - `published` is the highest released commit; its lowest bit (LSNs are multiples of 8) says that commits at or
+//!   below it still wait, because one that asked for less overtook them. Only then does a snapshot take the lock.
+//! - The highest released commit and [`Release::low`] never go back.
+//! - What a commit waits for is judged by the policy of the moment, not of when it began to wait.
+//!
+//! On a standby nothing waits: `published` is what its queries see, min(replayed, last told).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::sync::{Notify, watch};
+
+use crate::ids::Lsn;
+use crate::txn::participant::Participant;
+use crate::txn::release::CommitLevel;
+use crate::txn::release::policy::{
+    Limits, Positions, ReleasePolicy, StandbyPosition, StandbyPositions, SyncState,
+};
+
+const EXCLUDES: u64 = 1;
+
+struct Waiting {
+    lsn: Lsn,
+    level: CommitLevel,
+    who: Arc<Participant>,
+}
+
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    highest: Lsn,
+    /// The waiting commits at or below `highest`, if they were collected since the last change.
+    excluded: Option<Arc<[Lsn]>>,
+    positions: Positions,
+    policy: ReleasePolicy,
+    limits: Limits,
+    /// What was acknowledged before the set in effect was taken up.
+    before_policy: Lsn,
+    /// What standbys may be told; never goes back.
+    safe: Lsn,
+    gate: Gate,
+    /// The policy changed: any commit may be free to go.
+    look_at_all: bool,
+}
+
+/// What has to be true before the first snapshot after recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Open,
+    /// The required standbys have flushed this: the end of recovery.
+    Durable(Lsn),
+    /// A standby's visible position has reached this.
+    Visible(Lsn),
+}
+
+/// See the module's header.
+pub struct Release {
+    queue: Mutex<Queue>,
+    published: AtomicU64,
+    /// `LOCAL`, `SYNCHRONOUS` or `CLOSED`, after the policy.
+    mode: AtomicU8,
+    open: AtomicBool,
+    opened: Notify,
+    announce: Mutex<()>,
+    released: watch::Sender<Lsn>,
+    safe: watch::Sender<(Lsn, bool)>,
+}
+
+impl std::fmt::Debug for Release {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Release")
+            .field("released", &self.released_lsn())
+            .finish_non_exhaustive()
+    }
+}
+
+type Wake = SmallVec<[(Arc<Participant>, Lsn); 16]>;
+
+/// How long a wait may be.
+const LOCAL: u8 = 0;
+const SYNCHRONOUS: u8 = 1;
+const CLOSED: u8 = 2;
+
+impl Release {
+    pub(crate) fn new() -> Release {
+        Release {
+            queue: Mutex::new(Queue {
+                waiting: VecDeque::new(),
+                highest: Lsn::INVALID,
+                excluded: None,
+                positions: Positions::default(),
+                policy: ReleasePolicy::Closed,
+                limits: Limits::default(),
+                before_policy: Lsn::INVALID,
+                safe: Lsn::INVALID,
+                gate: Gate::Visible(Lsn::MAX),
+                look_at_all: false,
+            }),
+            published: AtomicU64::new(0),
+            mode: AtomicU8::new(CLOSED),
+            open: AtomicBool::new(false),
+            opened: Notify::new(),
+            announce: Mutex::new(()),
+            released: watch::Sender::new(Lsn::INVALID),
+            safe: watch::Sender::new((Lsn::INVALID, false)),
+        }
+    }
+
+    /// Joins the queue. Runs inside the log's critical section. A commit that asks for nothing is released here.
+    pub(crate) fn enqueue(&self, lsn: Lsn, level: CommitLevel, who: &Arc<Participant>) {
+        let mut queue = self.queue.lock();
+        debug_assert!(queue.waiting.back().is_none_or(|last| last.lsn < lsn));
+        if lsn <= queue.limits.of(level) {
+            queue.highest = queue.highest.max(lsn);
+            who.released(lsn);
+        } else {
+            let who = who.clone();
+            queue.waiting.push_back(Waiting { lsn, level, who });
+        }
+        self.publish(&mut queue);
+    }
+
+    /// The log is flushed up to here; called on the flush thread.
+    pub fn advance_flush(&self, lsn: Lsn) {
+        self.change(|queue| queue.positions.flush = queue.positions.flush.max(lsn));
+    }
+
+    /// The standbys' positions, all of them, whenever one moved, came or went.
+    pub fn advance_standbys(&self, standbys: &dyn StandbyPositions) {
+        self.change(|queue| queue.positions.update(standbys));
+    }
+
+    /// Refused (false) where an in-sync set is older than the one in effect: a primary moves on, never back.
+    pub fn set_policy(&self, policy: ReleasePolicy) -> bool {
+        let mut accepted = true;
+        let mut look_again = Vec::new();
+        self.change(|queue| {
+            let version = |p: &ReleasePolicy| match p {
+                ReleasePolicy::InSyncSet { term, counter, .. } => Some((*term, *counter)),
+                _ => None,
+            };
+            let (old, new) = (version(&queue.policy), version(&policy));
+            if new.is_some() && old > new {
+                accepted = false;
+                return;
+            }
+            if new.is_some() && old != new {
+                queue.before_policy = queue.highest.max(queue.before_policy);
+                if old.map(|v| v.0) != new.map(|v| v.0) {
+                    queue.positions.forget_members();
+                }
+            }
+            let mode = match &policy {
+                ReleasePolicy::Closed => CLOSED,
+                other if other.is_synchronous() => SYNCHRONOUS,
+                _ => LOCAL,
+            };
+            self.mode.store(mode, Ordering::SeqCst);
+            queue.policy = policy;
+            queue.look_at_all = true;
+            look_again.extend(queue.waiting.iter().map(|w| w.who.clone()));
+        });
+        // A wait that was to be short may have become long, and may be interrupted from now on.
+        for who in look_again {
+            who.commit_done.notify_one();
+        }
+        accepted
+    }
+
+    pub fn policy(&self) -> ReleasePolicy {
+        self.queue.lock().policy.clone()
+    }
+
+    /// Required members of the set in effect have flushed everything that was acknowledged before it.
+    pub fn caught_up(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.limits.durable() >= queue.before_policy
+    }
+
+    /// `sync_priority` and `sync_state` of each standby, for `pg_stat_replication`.
+    pub fn sync_states(&self, standbys: &[StandbyPosition]) -> Vec<(u32, SyncState)> {
+        let queue = self.queue.lock();
+        let state = |s: &StandbyPosition| match &queue.policy {
+            ReleasePolicy::InSyncSet {
+                members, required, ..
+            } if *required > 0 && s.instance.as_ref().is_some_and(|i| members.contains(i)) => {
+                (1, SyncState::Quorum)
+            }
+            _ => (0, SyncState::Async),
+        };
+        match &queue.policy {
+            ReleasePolicy::Names(names) => names.states(standbys),
+            _ => standbys.iter().map(state).collect(),
+        }
+    }
+
+    /// The standbys as last reported.
+    pub fn standbys(&self) -> Vec<StandbyPosition> {
+        self.queue.lock().positions.standbys().to_vec()
+    }
+
+    /// Commits that wait, and the oldest of them: for status and monitoring.
+    pub fn waiting(&self) -> (usize, Option<Lsn>) {
+        let queue = self.queue.lock();
+        (queue.waiting.len(), queue.waiting.front().map(|w| w.lsn))
+    }
+
+    /// The highest released commit (on a standby: what queries see).
+    pub fn released_lsn(&self) -> Lsn {
+        Lsn::new(self.published.load(Ordering::SeqCst) & !EXCLUDES)
+    }
+
+    pub fn released_watch(&self) -> watch::Receiver<Lsn> {
+        self.released.subscribe()
+    }
+
+    /// What standbys are told: every commit at or below it is released and is on the required standbys. The flag
+    /// says whether standbys are synchronous at all. A commit that waits only for standbys to *apply* it does not
+    /// hold this back: it is durable, and they have to show it for the wait to mean anything.
+    pub fn safe_watch(&self) -> watch::Receiver<(Lsn, bool)> {
+        self.safe.subscribe()
+    }
+
+    /// A commit at this level may wait for longer than a local flush.
+    pub(crate) fn waits_for_others(&self, level: CommitLevel) -> bool {
+        match self.mode.load(Ordering::SeqCst) {
+            LOCAL => false,
+            SYNCHRONOUS => level > CommitLevel::Local,
+            _ => true,
+        }
+    }
+
+    /// The snapshot of this moment: one load unless a commit was overtaken.
+    pub(crate) fn snapshot(&self) -> (Lsn, Option<Arc<[Lsn]>>) {
+        let word = self.published.load(Ordering::SeqCst);
+        if word & EXCLUDES == 0 {
+            return (Lsn::new(word), None);
+        }
+        let mut queue = self.queue.lock();
+        let highest = queue.highest;
+        if queue.excluded.is_none() {
+            let below = queue.waiting.iter().take_while(|w| w.lsn <= highest);
+            queue.excluded = Some(below.map(|w| w.lsn).collect());
+        }
+        let excluded = queue.excluded.clone().filter(|list| !list.is_empty());
+        (highest, excluded)
+    }
+
+    /// Whether the commit with this LSN is released: for writers.
+    pub(crate) fn is_released(&self, lsn: Lsn) -> bool {
+        let word = self.published.load(Ordering::SeqCst);
+        if lsn.raw() > word & !EXCLUDES {
+            return false;
+        }
+        word & EXCLUDES == 0 || {
+            let queue = self.queue.lock();
+            queue
+                .waiting
+                .binary_search_by_key(&lsn, |w| w.lsn)
+                .is_err()
+        }
+    }
+
+    /// Every snapshot taken from now on sees the commits at or below this.
+    pub(crate) fn low(&self) -> Lsn {
+        let queue = self.queue.lock();
+        match queue.waiting.front() {
+            Some(first) => queue.highest.min(Lsn::new(first.lsn.raw() - 1)),
+            None => queue.highest,
+        }
+    }
+
+    /// On a standby: queries see everything up to `lsn`.
+    pub(crate) fn show(&self, lsn: Lsn) {
+        self.change(|queue| queue.highest = queue.highest.max(lsn));
+    }
+
+    /// A standby's (or recovery's) snapshots wait until queries see this position.
+    pub(crate) fn gate_until_visible(&self, lsn: Lsn) {
+        self.open.store(false, Ordering::SeqCst);
+        self.change(|queue| queue.gate = Gate::Visible(lsn));
+    }
+
+    /// Recovery or standby ends here: everything up to `end` is what sessions will see, as soon as the
+    /// required standbys have it.
+    pub(crate) fn become_primary(&self, end: Lsn, flushed: Lsn) {
+        self.open.store(false, Ordering::SeqCst);
+        self.change(|queue| {
+            queue.highest = queue.highest.max(end);
+            queue.before_policy = queue.before_policy.max(end);
+            queue.positions.flush = queue.positions.flush.max(flushed);
+            queue.gate = Gate::Durable(end);
+        });
+    }
+
+    pub(crate) fn open_anyway(&self) {
+        self.change(|queue| queue.gate = Gate::Open);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn wait_open(&self) {
+        loop {
+            let opened = self.opened.notified();
+            if self.is_open() {
+                return;
+            }
+            opened.await;
+        }
+    }
+
+    /// Sends the watches what changed; never inside the log's critical section.
+    pub(crate) fn announce(&self) {
+        let _in_order = self.announce.lock();
+        let (highest, safe, synchronous) = {
+            let queue = self.queue.lock();
+            (queue.highest, queue.safe, queue.policy.is_synchronous())
+        };
+        self.released.send_if_modified(|value| {
+            let changed = *value != highest;
+            *value = highest;
+            changed
+        });
+        self.safe.send_if_modified(|value| {
+            let changed = *value != (safe, synchronous);
+            *value = (safe, synchronous);
+            changed
+        });
+    }
+
+    /// Applies a change of positions or policy, releases what may be released, wakes whom it concerns.
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        let mut wake = Wake::new();
+        {
+            let mut queue = self.queue.lock();
+            change(&mut queue);
+            queue.limits = queue.positions.limits(&queue.policy);
+            queue.settle(&mut wake);
+            self.publish(&mut queue);
+            if queue.gate_is_met() && !self.open.swap(true, Ordering::SeqCst) {
+                self.opened.notify_waiters();
+            }
+        }
+        // After publishing: whoever wakes takes its next snapshot with its own commit in it.
+        for (who, lsn) in wake {
+            who.released(lsn);
+            who.commit_done.notify_one();
+        }
+        self.announce();
+    }
+
+    fn publish(&self, queue: &mut Queue) {
+        let overtaken = queue
+            .waiting
+            .front()
+            .is_some_and(|first| first.lsn <= queue.highest);
+        queue.excluded = None;
+        let word = queue.highest.raw() | if overtaken { EXCLUDES } else { 0 };
+        self.published.store(word, Ordering::SeqCst);
+    }
+}
+
+impl Queue {
+    fn settle(&mut self, wake: &mut Wake) {
+        // What asks for nothing never waits, but for the time of a closed policy.
+        let all = std::mem::take(&mut self.look_at_all);
+        let top = if all { Lsn::MAX } else { self.limits.highest() };
+        let mut kept = SmallVec::<[Waiting; 16]>::new();
+        while let Some(first) = self.waiting.pop_front() {
+            if first.lsn > top {
+                kept.push(first);
+                break;
+            }
+            if first.lsn <= self.limits.of(first.level) {
+                self.highest = self.highest.max(first.lsn);
+                wake.push((first.who, first.lsn));
+            } else {
+                kept.push(first);
+            }
+        }
+        for entry in kept.into_iter().rev() {
+            self.waiting.push_front(entry);
+        }
+        self.safe = self.safe.max(self.safe_now());
+    }
+
+    fn safe_now(&self) -> Lsn {
+        let durable = self.limits.durable();
+        let held = |w: &&Waiting| !(w.level == CommitLevel::RemoteApply && w.lsn <= durable);
+        match self.waiting.iter().find(held) {
+            Some(first) => durable.min(Lsn::new(first.lsn.raw() - 1)),
+            None => durable,
+        }
+    }
+
+    fn gate_is_met(&mut self) -> bool {
+        let met = match self.gate {
+            Gate::Open => true,
+            Gate::Durable(end) => self.limits.durable() >= end,
+            Gate::Visible(lsn) => self.highest >= lsn,
+        };
+        if met {
+            self.gate = Gate::Open;
+        }
+        met
+    }
+}
