@@ -375,6 +375,7 @@ impl From<TxnError> for SqlError {
         let code = match e {
             TxnError::Interrupted(i) => return i.into(),
             TxnError::InRecovery => state::READ_ONLY_SQL_TRANSACTION,
+            TxnError::Log(ref e) if e.is_out_of_space() => state::DISK_FULL,
             TxnError::Log(_) => state::IO_ERROR,
             TxnError::CommitLog { ref source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull => state::DISK_FULL,
@@ -398,6 +399,9 @@ impl From<LockError> for SqlError {
             }
             LockError::TableFull => SqlError::new(state::OUT_OF_MEMORY, e.to_string())
                 .hint("You might need to increase max_locks_per_transaction."),
+            LockError::InRecovery(_) => SqlError::new(state::OBJECT_NOT_IN_PREREQUISITE_STATE, e.to_string()).hint(
+                "Only RowExclusiveLock or less can be acquired on database objects during recovery.",
+            ),
             LockError::Interrupted(i) => i.into(),
             LockError::Transaction(t) => t.into(),
         }

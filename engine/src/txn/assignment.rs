@@ -46,7 +46,7 @@ impl Shared {
 
     fn assign_one(&self, txn: &mut Transaction, top: Option<Xid>) -> Result<Xid, TxnError> {
         let mut grew = false;
-        let xid = self.xids.assign(|xid| {
+        let xid = self.xids.assign::<TxnError>(|xid| {
             self.make_log_page(xid)
                 .map_err(|e| commit_log_error(xid, e))?;
             if !txn.pages.iter().any(|p| p.holds(xid)) {

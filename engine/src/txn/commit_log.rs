@@ -71,10 +71,7 @@ impl LogPage {
 
     fn place(xid: Xid) -> (usize, u64) {
         let index = xid.raw() % XIDS_PER_PAGE;
-        (
-            (index / XIDS_PER_WORD) as usize,
-            index % XIDS_PER_WORD * 2,
-        )
+        ((index / XIDS_PER_WORD) as usize, index % XIDS_PER_WORD * 2)
     }
 
     fn status(&self, xid: Xid) -> Status {
@@ -196,9 +193,8 @@ impl CommitLog {
         }
         // A holder of the `Arc` may still set bits, so a page goes only when the map alone has it. Nobody can
         // get at it meanwhile: the slots are empty and we hold the map.
-        resident.retain(|_, page| {
-            Arc::strong_count(page) > 1 || page.dirty.load(Ordering::Acquire)
-        });
+        resident
+            .retain(|_, page| Arc::strong_count(page) > 1 || page.dirty.load(Ordering::Acquire));
     }
 
     /// A new page of zeroes, in memory and (its space) on disk. The caller has logged or replays its making.

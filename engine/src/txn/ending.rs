@@ -124,13 +124,7 @@ impl Shared {
     }
 
     /// Logs and records that `xid` and its subtransactions are aborted.
-    pub(crate) fn log_abort(
-        &self,
-        txn: &Transaction,
-        xid: Xid,
-        subs: Vec<Xid>,
-        files: &[RelFile],
-    ) {
+    pub(crate) fn log_abort(&self, txn: &Transaction, xid: Xid, subs: Vec<Xid>, files: &[RelFile]) {
         let ending = Ending {
             time_us: now_us(),
             database: txn.options.database,

@@ -145,12 +145,9 @@ impl TxnManager {
 
     /// One load in the normal case; registered until dropped. The caller has waited for the first snapshot.
     pub fn snapshot(&self, txn: &Transaction) -> Snapshot {
-        Snapshot::take(
-            &txn.participant,
-            txn.own.clone(),
-            txn.command_id(),
-            || self.shared.release.snapshot(),
-        )
+        Snapshot::take(&txn.participant, txn.own.clone(), txn.command_id(), || {
+            self.shared.release.snapshot()
+        })
     }
 
     /// For catalog reads: the newest released state; on a standby what is replayed, because replay has
@@ -159,12 +156,9 @@ impl TxnManager {
         if !self.in_recovery() {
             return self.snapshot(txn);
         }
-        Snapshot::take(
-            &txn.participant,
-            txn.own.clone(),
-            txn.command_id(),
-            || (self.shared.replay.replayed(), None),
-        )
+        Snapshot::take(&txn.participant, txn.own.clone(), txn.command_id(), || {
+            (self.shared.replay.replayed(), None)
+        })
     }
 
     /// Whether statements may take snapshots: one load.

@@ -42,7 +42,7 @@ pub use manager::{TxnConfig, TxnManager};
 pub use own::OwnXids;
 pub use participant::Activity;
 pub use record::Invalidation;
-pub use release::{CommitLevel, InstanceId, Release, ReleasePolicy};
 pub use redo::{Effect, RecoveryStart, RedoError};
+pub use release::{CommitLevel, InstanceId, Release, ReleasePolicy};
 pub use snapshot::{Horizon, Seen, Snapshot};
 pub use transaction::{Isolation, Outcome, Transaction, TxnOptions};

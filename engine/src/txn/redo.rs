@@ -233,9 +233,7 @@ impl TxnManager {
         shared.lsns.bury_below(next);
         shared.lsns.ensure(next);
         let newest_page = (next.raw() - 1) / XIDS_PER_PAGE;
-        shared
-            .newest_log_page
-            .store(newest_page, Ordering::SeqCst);
+        shared.newest_log_page.store(newest_page, Ordering::SeqCst);
         shared.release_all_replay_locks();
         shared
             .release

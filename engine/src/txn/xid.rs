@@ -80,10 +80,7 @@ mod tests {
         assert_eq!(widen(0xF, next), Xid::new(0x2_0000_000F));
         assert_eq!(widen(0x50, next), Xid::new(0x2_0000_0050));
         assert_eq!(widen(0xFFFF_FFF0, next), Xid::new(0x1_FFFF_FFF0));
-        assert_eq!(
-            widen(5, Xid::new(0x1_FFFF_FFFE)),
-            Xid::new(0x2_0000_0005)
-        );
+        assert_eq!(widen(5, Xid::new(0x1_FFFF_FFFE)), Xid::new(0x2_0000_0005));
         assert_eq!(widen(700, Xid::new(3)), Xid::new(700));
     }
 

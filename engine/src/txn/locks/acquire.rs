@@ -116,7 +116,8 @@ impl LockManager {
             }
             _ => None,
         };
-        self.acquire(tag, mode, &owner, &txn.interrupts, wait).await?;
+        self.acquire(tag, mode, &owner, &txn.interrupts, wait)
+            .await?;
         txn.locks.add(tag, mode);
         if let Some((xid, database, relation)) = logged {
             txn.logged_locks = true;
@@ -220,7 +221,8 @@ impl LockManager {
         wait: LockWait,
     ) -> Result<(), LockError> {
         let owner = &txn.participant;
-        self.acquire(tag, mode, owner, &txn.interrupts, wait).await?;
+        self.acquire(tag, mode, owner, &txn.interrupts, wait)
+            .await?;
         *owner.session_locks.lock().entry((tag, mode)).or_default() += 1;
         Ok(())
     }

@@ -60,8 +60,8 @@ impl StrongCounts {
         if strong.load(Ordering::SeqCst) != 0 {
             return false;
         }
-        match list.0.iter_mut().find(|(t, _)| *t == tag) {
-            Some((_, modes)) => *modes |= mode.bit(),
+        match list.0.iter().position(|(t, _)| *t == tag) {
+            Some(i) => list.0[i].1 |= mode.bit(),
             None if list.0.len() < LIMIT => list.0.push((tag, mode.bit())),
             None => return false,
         }
@@ -87,7 +87,13 @@ impl StrongCounts {
 
     /// A mode that conflicts with a weak one is going to be asked for: no new fast locks from here on, and those
     /// that are there go to the table. Undone by [`Self::weaken`].
-    pub(crate) fn strengthen(&self, tag: LockTag, mode: LockMode, all: &Participants, table: &LockTable) {
+    pub(crate) fn strengthen(
+        &self,
+        tag: LockTag,
+        mode: LockMode,
+        all: &Participants,
+        table: &LockTable,
+    ) {
         let Some(strong) = self.of(&tag).filter(|_| is_strong(mode)) else {
             return;
         };

@@ -46,9 +46,7 @@ pub enum LockError {
     #[error("out of shared memory")]
     TableFull,
     /// 55000. HINT: "Only RowExclusiveLock or less can be acquired on database objects during recovery."
-    #[error(
-        "cannot acquire lock mode {0} on database objects while recovery is in progress"
-    )]
+    #[error("cannot acquire lock mode {0} on database objects while recovery is in progress")]
     InRecovery(LockMode),
     #[error(transparent)]
     Interrupted(#[from] Interrupt),

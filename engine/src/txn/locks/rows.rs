@@ -91,9 +91,8 @@ impl RowLockers {
         }
         let row = (file, tid);
         let shard = self.row_shard(&row).lock();
-        let other = |(xid, held): &&(Xid, RowLockMode)| {
-            mode.conflicts_with(*held) && !own.contains(*xid)
-        };
+        let other =
+            |(xid, held): &&(Xid, RowLockMode)| mode.conflicts_with(*held) && !own.contains(*xid);
         shard.get(&row)?.iter().find(other).map(|(xid, _)| *xid)
     }
 

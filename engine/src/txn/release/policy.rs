@@ -419,7 +419,17 @@ mod tests {
         );
         assert_eq!(parse("first"), Some((false, 1, names(&["first"]))));
         for bad in [
-            "a b", "2 a", "(a)", "ANY (a)", "2 (a", "2 ()", ",", "a,", "a-b", "\"a", "FIRST a (b)",
+            "a b",
+            "2 a",
+            "(a)",
+            "ANY (a)",
+            "2 (a",
+            "2 ()",
+            ",",
+            "a,",
+            "a-b",
+            "\"a",
+            "FIRST a (b)",
         ] {
             assert!(SyncNames::parse(bad).is_err(), "{bad:?} was accepted");
         }
@@ -450,9 +460,8 @@ mod tests {
 
     #[test]
     fn first_waits_for_the_best_and_any_for_the_fastest() {
-        let policy = |text| {
-            ReleasePolicy::Names(SyncNames::parse(text).expect("valid").expect("not empty"))
-        };
+        let policy =
+            |text| ReleasePolicy::Names(SyncNames::parse(text).expect("valid").expect("not empty"));
         let all = || vec![standby("c", 300), standby("a", 100), standby("B", 200)];
         assert_eq!(flush_limit(&policy("a, b"), all()), 100);
         assert_eq!(flush_limit(&policy("b, a"), all()), 200);

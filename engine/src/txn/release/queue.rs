@@ -260,10 +260,7 @@ impl Release {
         }
         word & EXCLUDES == 0 || {
             let queue = self.queue.lock();
-            queue
-                .waiting
-                .binary_search_by_key(&lsn, |w| w.lsn)
-                .is_err()
+            queue.waiting.binary_search_by_key(&lsn, |w| w.lsn).is_err()
         }
     }
 
