@@ -21,6 +21,7 @@ pub mod recovery_conf;
 
 pub mod conninfo;
 pub mod hba;
+pub mod scram;
 
 pub use date_style::{DateOrder, DateStyle, IntervalStyle};
 pub use definition::{Context, Definition, SettingId};

@@ -11,3 +11,5 @@ pub mod front;
 pub mod bound;
 
 pub mod bind;
+
+pub mod session;

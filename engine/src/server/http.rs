@@ -1,0 +1,222 @@
+//! Health, status and metrics over HTTP, and the supervisor's control socket.
+//!
+//! `/healthz` and `/readyz` say yes or no, `/status` is ARCHITECTURE.md's JSON, `/metrics` is Prometheus' text. On the
+//! control socket `POST /obey` makes the instance read its promise again. Everything answered here is local knowledge
+//! and writes no WAL. Runs on a runtime of its own, so that 64 sorts at once starve no health check.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+
+/// What `node.rs` knows.
+pub trait StatusSource: Send + Sync + 'static {
+    /// The process works: its log can be written and its threads turn.
+    fn healthy(&self) -> Result<(), String>;
+    /// Statements are served (a standby: consistent; a primary: what it shows is safe).
+    fn ready(&self) -> Result<(), String>;
+    /// ARCHITECTURE.md has the fields.
+    fn status(&self) -> serde_json::Value;
+    /// Prometheus' text format.
+    fn metrics(&self) -> String;
+    /// Reads the promise file and obeys it, then gives the status. `Err`: why it could not be obeyed.
+    fn obey(&self) -> Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send + '_>>;
+}
+
+/// Who may call what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Open,
+    Control,
+}
+
+/// Requests in progress at one door; more wait in the kernel's queue.
+const AT_ONCE: usize = 64;
+const SLOWEST_HEADER: Duration = Duration::from_secs(10);
+
+/// Binds the address of `http_listen`: `host:port`, or a port alone for loopback.
+pub fn bind(address: &str) -> std::io::Result<std::net::TcpListener> {
+    let listener = if let Ok(port) = address.parse::<u16>() {
+        std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))?
+    } else {
+        let address = address.replacen("*:", "0.0.0.0:", 1);
+        std::net::TcpListener::bind(address.as_str())?
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Binds the control socket; only this user may speak to it. A socket that a crash left is replaced: the data
+/// directory's lock says that nobody else serves it.
+pub fn bind_control(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves until the task is dropped.
+pub async fn serve<S: StatusSource>(listener: std::net::TcpListener, source: Arc<S>) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let permit = Arc::clone(&slots).acquire_owned().await;
+        if let Ok((stream, _)) = listener.accept().await {
+            let source = Arc::clone(&source);
+            tokio::spawn(async move {
+                connection(stream, source, Door::Open).await;
+                drop(permit);
+            });
+        } else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// The same for the control socket.
+pub async fn serve_control<S: StatusSource>(
+    listener: std::os::unix::net::UnixListener,
+    source: Arc<S>,
+) {
+    let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(connection(stream, Arc::clone(&source), Door::Control));
+        } else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+async fn connection<S: StatusSource>(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    source: Arc<S>,
+    door: Door,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let source = Arc::clone(&source);
+        async move {
+            Ok::<_, Infallible>(answer(request.method(), request.uri().path(), &*source, door).await)
+        }
+    });
+    // A client that breaks off is nothing to report.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(SLOWEST_HEADER)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer<S: StatusSource>(method: &Method, path: &str, source: &S, door: Door) -> Answer {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    match path {
+        "/healthz" if reads => yes_or_no(source.healthy()),
+        "/readyz" if reads => yes_or_no(source.ready()),
+        "/status" if reads => json(StatusCode::OK, &source.status()),
+        "/metrics" if reads => {
+            text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", source.metrics())
+        }
+        "/obey" if door == Door::Control && method == Method::POST => match source.obey().await {
+            Ok(status) => json(StatusCode::OK, &status),
+            Err(why) => json(StatusCode::CONFLICT, &serde_json::json!({ "error": why })),
+        },
+        "/healthz" | "/readyz" | "/status" | "/metrics" => not_allowed("GET, HEAD"),
+        "/obey" if door == Door::Control => not_allowed("POST"),
+        _ => plain(StatusCode::NOT_FOUND, "not found\n".to_owned()),
+    }
+}
+
+fn yes_or_no(state: Result<(), String>) -> Answer {
+    match state {
+        Ok(()) => plain(StatusCode::OK, "ok\n".to_owned()),
+        Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+fn not_allowed(allow: &'static str) -> Answer {
+    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n".to_owned());
+    answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
+    answer
+}
+
+fn plain(status: StatusCode, body: String) -> Answer {
+    text(status, "text/plain; charset=utf-8", body)
+}
+
+fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
+    text(status, "application/json", value.to_string())
+}
+
+fn text(status: StatusCode, kind: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed;
+
+    impl StatusSource for Fixed {
+        fn healthy(&self) -> Result<(), String> {
+            Ok(())
+        }
+        fn ready(&self) -> Result<(), String> {
+            Err("waiting for standbys".to_owned())
+        }
+        fn status(&self) -> serde_json::Value {
+            serde_json::json!({ "role": "primary" })
+        }
+        fn metrics(&self) -> String {
+            "understudy_up 1\n".to_owned()
+        }
+        fn obey(
+            &self,
+        ) -> Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send + '_>> {
+            Box::pin(async { Ok(self.status()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn doors_answer_what_is_theirs() {
+        let code = async |method: Method, path: &str, door| {
+            answer(&method, path, &Fixed, door).await.status().as_u16()
+        };
+        for (method, path, open, control) in [
+            (Method::GET, "/healthz", 200, 200),
+            (Method::HEAD, "/healthz", 200, 200),
+            (Method::GET, "/readyz", 503, 503),
+            (Method::GET, "/status", 200, 200),
+            (Method::GET, "/metrics", 200, 200),
+            (Method::POST, "/obey", 404, 200),
+            (Method::GET, "/obey", 404, 405),
+            (Method::POST, "/status", 405, 405),
+            (Method::GET, "/", 404, 404),
+        ] {
+            assert_eq!(code(method.clone(), path, Door::Open).await, open, "{method} {path}");
+            assert_eq!(code(method.clone(), path, Door::Control).await, control, "{method} {path}");
+        }
+    }
+}

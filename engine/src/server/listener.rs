@@ -1,0 +1,516 @@
+//! Sockets that clients come to, and the task of each connection.
+//!
+//! Sockets are bound before recovery, so that a client hears "starting up" rather than nothing. A crash leaves a socket
+//! file and its lock file in the socket directory; the next start sees that the process is gone and replaces both.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::connection::{Connection, KeepAlive};
+use super::host::{Host, Statements};
+use super::log::{self, Entry, identified};
+use super::session_loop::{self, End};
+use super::startup::{self, Arrival};
+use super::{cli::process, protocol::backend};
+use crate::config::conf_file::os_message;
+use crate::config::error::Complaint;
+use crate::config::hba::Hba;
+use crate::config::session::Level;
+use crate::config::ServerSettings;
+use crate::sql::error::{SqlError, state};
+use crate::sql::session::backends::Place;
+
+/// A connection may not stand at the door for ever, and not in arbitrary numbers.
+const WAITING_PER_SLOT: usize = 2;
+
+/// The bound sockets. Dropping them removes the socket files.
+pub struct Listeners {
+    tcp: Vec<std::net::TcpListener>,
+    unix: Vec<(std::os::unix::net::UnixListener, SocketFile)>,
+}
+
+/// Removes the socket and its lock file when the server ends.
+struct SocketFile {
+    path: PathBuf,
+    lock: PathBuf,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // What cannot be removed now is replaced by the next start.
+        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.lock);
+    }
+}
+
+impl Listeners {
+    /// Binds everything that the settings name, and logs it. An error is what PostgreSQL ends the start with.
+    pub fn bind(settings: &ServerSettings) -> Result<Listeners, Complaint> {
+        let mut tcp = Vec::new();
+        for name in &settings.listen_addresses {
+            match bind_name(name, settings.port) {
+                Ok(mut bound) => tcp.append(&mut bound),
+                Err(()) => log::warning(&format!("could not create listen socket for \"{name}\"")),
+            }
+        }
+        if tcp.is_empty() && !settings.listen_addresses.is_empty() {
+            return Err(Complaint::new("could not create any TCP/IP sockets"));
+        }
+        let mut unix = Vec::new();
+        for directory in &settings.unix_socket_directories {
+            unix.push(bind_unix(directory, settings)?);
+        }
+        if tcp.is_empty() && unix.is_empty() {
+            return Err(Complaint::new("no socket created for listening"));
+        }
+        Ok(Listeners { tcp, unix })
+    }
+
+    /// For `postmaster.pid`: the first socket directory, and the first address.
+    pub fn first_places(&self, settings: &ServerSettings) -> (String, String) {
+        let directory = match self.unix.first() {
+            Some(_) => settings.unix_socket_directories[0].display().to_string(),
+            None => String::new(),
+        };
+        let address = match self.tcp.first() {
+            Some(_) => settings.listen_addresses.first().cloned().unwrap_or_default(),
+            None => String::new(),
+        };
+        (directory, address)
+    }
+}
+
+/// `*` is every address of both families; a name may stand for several addresses.
+fn bind_name(name: &str, port: u16) -> Result<Vec<std::net::TcpListener>, ()> {
+    use std::net::ToSocketAddrs;
+    let addresses: Vec<SocketAddr> = match name {
+        "*" => vec![
+            SocketAddr::from(([0, 0, 0, 0], port)),
+            SocketAddr::from(([0u16; 8], port)),
+        ],
+        _ => match (name, port).to_socket_addrs() {
+            Ok(found) => found.collect(),
+            Err(e) => {
+                log::log(&format!(
+                    "could not translate host name \"{name}\", service \"{port}\" to address: {}",
+                    os_message(&e)
+                ));
+                return Err(());
+            }
+        },
+    };
+    let mut bound = Vec::new();
+    let mut seen = Vec::new();
+    for address in addresses {
+        if seen.contains(&address) {
+            continue;
+        }
+        seen.push(address);
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        match bind_address(address) {
+            Ok(listener) => {
+                log::log(&format!(
+                    "listening on {family} address \"{}\", port {port}",
+                    address.ip()
+                ));
+                bound.push(listener);
+            }
+            // A machine without IPv6 is served on the rest.
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {}
+            Err(e) => log::complaint(
+                Level::Log,
+                &Complaint {
+                    hint: (e.kind() == io::ErrorKind::AddrInUse).then(|| {
+                        format!(
+                            "Is another postmaster already running on port {port}? If not, wait a few seconds and retry."
+                        )
+                    }),
+                    ..Complaint::new(format!(
+                        "could not bind {family} address \"{}\": {}",
+                        address.ip(),
+                        os_message(&e)
+                    ))
+                },
+            ),
+        }
+    }
+    if bound.is_empty() { Err(()) } else { Ok(bound) }
+}
+
+fn bind_address(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn bind_unix(
+    directory: &Path,
+    settings: &ServerSettings,
+) -> Result<(std::os::unix::net::UnixListener, SocketFile), Complaint> {
+    let path = directory.join(format!(".s.PGSQL.{}", settings.port));
+    let lock = directory.join(format!(".s.PGSQL.{}.lock", settings.port));
+    let shown = path.display();
+    take_socket_lock(&lock, &path, settings)?;
+    let file = SocketFile { path: path.clone(), lock };
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(Complaint::new(format!(
+                "could not remove socket file \"{shown}\": {}",
+                os_message(&e)
+            )));
+        }
+        _ => {}
+    }
+    let fail = |what: &str, e: &io::Error| {
+        Complaint::new(format!("could not {what} \"{shown}\": {}", os_message(e)))
+    };
+    let listener = std::os::unix::net::UnixListener::bind(&path)
+        .map_err(|e| fail("bind Unix address", &e))?;
+    let mode = std::fs::Permissions::from_mode(settings.unix_socket_permissions);
+    std::fs::set_permissions(&path, mode).map_err(|e| fail("set permissions of file", &e))?;
+    listener.set_nonblocking(true).map_err(|e| fail("use socket", &e))?;
+    log::log(&format!("listening on Unix socket \"{shown}\""));
+    Ok((listener, file))
+}
+
+/// The lock file holds our pid and data directory, as PostgreSQL's does, so that its tools and servers respect it.
+fn take_socket_lock(lock: &Path, socket: &Path, s: &ServerSettings) -> Result<(), Complaint> {
+    let text = format!(
+        "{}\n{}\n{}\n{}\n{}\n",
+        std::process::id(),
+        s.data_directory.display(),
+        process::unix_seconds(),
+        s.port,
+        socket.parent().unwrap_or(Path::new("")).display()
+    );
+    for _ in 0..2 {
+        match write_new(lock, &text) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => {
+                return Err(Complaint::new(format!(
+                    "could not create lock file \"{}\": {}",
+                    lock.display(),
+                    os_message(&e)
+                )));
+            }
+        }
+        let owner = std::fs::read_to_string(lock)
+            .ok()
+            .and_then(|t| t.lines().next().and_then(|l| l.trim().parse::<i32>().ok()));
+        if let Some(pid) = owner
+            && process::is_alive(pid)
+        {
+            return Err(Complaint {
+                hint: Some(format!(
+                    "Is another postmaster (PID {pid}) using socket file \"{}\"?",
+                    socket.display()
+                )),
+                ..Complaint::new(format!("lock file \"{}\" already exists", lock.display()))
+            });
+        }
+        // Its process is gone.
+        let _ = std::fs::remove_file(lock);
+    }
+    Err(Complaint::new(format!("could not create lock file \"{}\"", lock.display())))
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(text.as_bytes())
+}
+
+/// The running listener: accepts connections until it is dropped or closed.
+pub struct Server<H: Host> {
+    host: Arc<H>,
+    hba: ArcSwap<Hba>,
+    own_addresses: ArcSwap<Vec<(IpAddr, IpAddr)>>,
+    waiting: Arc<Semaphore>,
+}
+
+impl<H: Host> Server<H> {
+    /// Reads `pg_hba.conf`; an error stops the start.
+    pub fn new(host: Arc<H>) -> Result<Arc<Server<H>>, Complaint> {
+        let settings = host.settings().current();
+        let hba = read_hba(&settings).map_err(|()| {
+            Complaint::new(format!("could not load {}", settings.hba_file.display()))
+        })?;
+        let waiting = (settings.max_connections + settings.max_wal_senders) * WAITING_PER_SLOT;
+        Ok(Arc::new(Server {
+            host,
+            hba: ArcSwap::from_pointee(hba),
+            own_addresses: ArcSwap::from_pointee(own_addresses()),
+            waiting: Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS))),
+        }))
+    }
+
+    /// After SIGHUP. A file with errors leaves the old rules in force.
+    pub fn reload(&self) {
+        let settings = self.host.settings().current();
+        match read_hba(&settings) {
+            Ok(hba) => self.hba.store(Arc::new(hba)),
+            Err(()) => {
+                log::log(&format!("{} was not reloaded", settings.hba_file.display()));
+            }
+        }
+        self.own_addresses.store(Arc::new(own_addresses()));
+    }
+
+    /// Accepts until the task is dropped. Each connection is a task on this runtime.
+    pub async fn serve(self: Arc<Self>, listeners: Listeners) -> io::Result<()> {
+        let mut accepting = JoinSet::new();
+        let mut files = Vec::new();
+        for listener in listeners.tcp {
+            let listener = TcpListener::from_std(listener)?;
+            let server = Arc::clone(&self);
+            accepting.spawn(async move {
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, _)) => server.came(
+                            Connection::tcp(stream, keep_alive(&server.host.settings().current())),
+                        ),
+                        Err(e) => server.not_accepted(&e).await,
+                    }
+                }
+            });
+        }
+        for (listener, file) in listeners.unix {
+            let listener = UnixListener::from_std(listener)?;
+            files.push(file);
+            let server = Arc::clone(&self);
+            accepting.spawn(async move {
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, _)) => server.came(Ok(Connection::unix(stream))),
+                        Err(e) => server.not_accepted(&e).await,
+                    }
+                }
+            });
+        }
+        // These tasks end only by being dropped, with the files.
+        while accepting.join_next().await.is_some() {}
+        drop(files);
+        Ok(())
+    }
+
+    async fn not_accepted(&self, e: &io::Error) {
+        log::log(&format!("could not accept new connection: {}", os_message(e)));
+        // Out of descriptors, most likely: give others time to close theirs.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    fn came(self: &Arc<Self>, connection: io::Result<Connection>) {
+        // A client that left before its options were set is nobody's concern.
+        let Ok(connection) = connection else { return };
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            let who = startup::identity(&*server.host, &connection);
+            let task = server.connection(connection, Arc::clone(&who));
+            identified(who, task).await;
+        });
+    }
+
+    async fn connection(self: Arc<Self>, mut c: Connection, who: Arc<log::SessionIdentity>) {
+        let Ok(permit) = Arc::clone(&self.waiting).try_acquire_owned() else {
+            backend::error_response(
+                &mut c.output,
+                &SqlError::fatal(state::TOO_MANY_CONNECTIONS, "sorry, too many clients already"),
+            );
+            let _ = c.flush().await;
+            return;
+        };
+        let settings = self.host.settings().current();
+        let verbose = settings.values.bool("log_connections");
+        if verbose {
+            log::log(&match c.remote {
+                Some(r) => format!(
+                    "connection received: host={} port={}",
+                    r.ip().to_canonical(),
+                    r.port()
+                ),
+                None => "connection received: host=[local]".to_owned(),
+            });
+        }
+        let hba = self.hba.load_full();
+        let own = self.own_addresses.load_full();
+        let arrival = tokio::time::timeout(
+            settings.authentication_timeout,
+            startup::arrive(&*self.host, &hba, &own, &mut c, &who),
+        );
+        let arrival = match arrival.await {
+            Ok(Ok(arrival)) => arrival,
+            Ok(Err(refusal)) => return startup::refuse(&mut c, &refusal).await,
+            Err(_) => {
+                let e = SqlError::fatal(
+                    state::QUERY_CANCELED,
+                    "canceling authentication due to timeout",
+                );
+                return startup::refuse(&mut c, &e.into()).await;
+            }
+        };
+        drop(permit);
+        drop((hba, own, settings));
+        match arrival {
+            Arrival::Nothing => {}
+            Arrival::Session(new, place) => self.session(c, new, &place, &who).await,
+            Arrival::Replication(new, peer, place) => {
+                who.change_names(|n| n.application = Some(Arc::from(peer.application_name.as_str())));
+                greet(&mut c, &place);
+                let ended = self.host.replicate(&mut c, new, peer).await;
+                if let Err(e) = ended {
+                    log::sql_error(&e, None);
+                    backend::error_response(&mut c.output, &e);
+                    let _ = c.flush().await;
+                }
+                drop(place);
+            }
+        }
+    }
+
+    async fn session(
+        &self,
+        mut c: Connection,
+        new: super::host::NewSession,
+        place: &Place,
+        who: &log::SessionIdentity,
+    ) {
+        let application = new.settings.iter().rev().find(|(n, _)| n == "application_name");
+        let application: Option<Arc<str>> = application.map(|(_, v)| Arc::from(v.as_str()));
+        who.change_names(|n| n.application = application.clone().or(Some(Arc::from(""))));
+        let mut session = match self.host.open(new).await {
+            Ok(session) => session,
+            Err(mut e) => {
+                e.severity = crate::sql::error::Severity::Fatal;
+                return startup::refuse(&mut c, &e.into()).await;
+            }
+        };
+        backend::authentication_ok(&mut c.output);
+        session.report_settings(&mut c);
+        backend::backend_key_data(&mut c.output, place.backend.pid.get(), place.backend.key);
+        let end = session_loop::run(&mut c, &mut session, &place.backend.interrupts).await;
+        let in_transaction = session.status() != b'I';
+        match &end {
+            End::Left => {}
+            End::Lost if in_transaction => {
+                log::log("unexpected EOF on client connection with an open transaction");
+            }
+            End::Lost => log::log("could not receive data from client: Connection reset by peer"),
+            End::Fatal(e) => log::write(&Entry {
+                state: Some(e.state),
+                detail: e.detail.as_deref(),
+                hint: e.hint.as_deref(),
+                ..Entry::new(Level::Fatal, &e.message)
+            }),
+        }
+        session.close().await;
+        if self.host.settings().current().values.bool("log_disconnections") {
+            disconnected(place, who, &c);
+        }
+    }
+}
+
+/// What a walsender's client hears before its first ReadyForQuery.
+fn greet(c: &mut Connection, place: &Place) {
+    backend::authentication_ok(&mut c.output);
+    for (name, value) in [
+        ("server_version", crate::config::registry::SERVER_VERSION),
+        ("server_encoding", "UTF8"),
+        ("client_encoding", "UTF8"),
+        ("DateStyle", "ISO, MDY"),
+        ("TimeZone", "GMT"),
+        ("integer_datetimes", "on"),
+        ("standard_conforming_strings", "on"),
+        ("IntervalStyle", "postgres"),
+    ] {
+        backend::parameter_status(&mut c.output, name, value);
+    }
+    backend::backend_key_data(&mut c.output, place.backend.pid.get(), place.backend.key);
+}
+
+fn disconnected(place: &Place, who: &log::SessionIdentity, c: &Connection) {
+    let lasted = jiff::Timestamp::now().duration_since(who.started);
+    let seconds = lasted.as_secs();
+    let from = c.remote.map_or("host=[local]".to_owned(), |r| {
+        format!("host={} port={}", r.ip().to_canonical(), r.port())
+    });
+    log::log(&format!(
+        "disconnection: session time: {}:{:02}:{:02}.{:03} user={} database={} {from}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+        lasted.subsec_millis(),
+        place.backend.user_name,
+        place.backend.database_name,
+    ));
+}
+
+fn keep_alive(s: &ServerSettings) -> KeepAlive {
+    KeepAlive {
+        idle: s.values.duration("tcp_keepalives_idle").unwrap_or_default(),
+        interval: s.values.duration("tcp_keepalives_interval").unwrap_or_default(),
+        count: u32::try_from(s.values.integer("tcp_keepalives_count")).unwrap_or(0),
+        user_timeout: s.values.duration("tcp_user_timeout").unwrap_or_default(),
+    }
+}
+
+/// Every wrong line is logged, as PostgreSQL does.
+fn read_hba(settings: &ServerSettings) -> Result<Hba, ()> {
+    let path = &settings.hba_file;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        log::log(&format!(
+            "could not open configuration file \"{}\": {}",
+            path.display(),
+            os_message(&e)
+        ));
+    })?;
+    let hba = Hba::parse(&text, path).map_err(|errors| {
+        for e in errors {
+            log::write(&Entry {
+                state: Some("F0000"),
+                hint: e.hint.as_deref(),
+                context: Some(&e.context),
+                ..Entry::new(Level::Log, &e.message)
+            });
+        }
+    })?;
+    if hba.records.is_empty() {
+        log::log(&format!("configuration file \"{}\" contains no entries", path.display()));
+        return Err(());
+    }
+    Ok(hba)
+}
+
+/// This machine's addresses with their masks.
+fn own_addresses() -> Vec<(IpAddr, IpAddr)> {
+    let ip = |s: Option<nix::sys::socket::SockaddrStorage>| {
+        let s = s?;
+        s.as_sockaddr_in()
+            .map(|a| IpAddr::V4(a.ip()))
+            .or_else(|| s.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+    };
+    nix::ifaddrs::getifaddrs()
+        .map(|all| all.filter_map(|i| Some((ip(i.address)?, ip(i.netmask)?))).collect())
+        .unwrap_or_default()
+}

@@ -1,0 +1,97 @@
+//! What a log line knows of the session it comes from.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+/// `%b`; manual, `pg_stat_activity.backend_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendType {
+    Postmaster,
+    Client,
+    WalSender,
+    WalReceiver,
+    Startup,
+    Checkpointer,
+    Archiver,
+    AutovacuumWorker,
+}
+
+impl BackendType {
+    pub fn name(self) -> &'static str {
+        match self {
+            BackendType::Postmaster => "postmaster",
+            BackendType::Client => "client backend",
+            BackendType::WalSender => "walsender",
+            BackendType::WalReceiver => "walreceiver",
+            BackendType::Startup => "startup",
+            BackendType::Checkpointer => "checkpointer",
+            BackendType::Archiver => "archiver",
+            BackendType::AutovacuumWorker => "autovacuum worker",
+        }
+    }
+}
+
+/// Names become known while the session starts; the rest is fixed.
+#[derive(Debug)]
+pub struct SessionIdentity {
+    pub pid: u32,
+    pub backend_type: BackendType,
+    /// `None`: a unix socket.
+    pub remote: Option<SocketAddr>,
+    pub started: jiff::Timestamp,
+    pub names: ArcSwap<Names>,
+    lines: AtomicU64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    pub user: Option<Arc<str>>,
+    pub database: Option<Arc<str>>,
+    pub application: Option<Arc<str>>,
+    /// The tag of the statement that runs.
+    pub command: Option<&'static str>,
+}
+
+impl SessionIdentity {
+    pub fn new(pid: u32, backend_type: BackendType, remote: Option<SocketAddr>) -> SessionIdentity {
+        SessionIdentity {
+            pid,
+            backend_type,
+            remote,
+            started: jiff::Timestamp::now(),
+            names: ArcSwap::from_pointee(Names::default()),
+            lines: AtomicU64::new(0),
+        }
+    }
+
+    pub fn change_names(&self, change: impl Fn(&mut Names)) {
+        let mut names = Names::clone(&self.names.load());
+        change(&mut names);
+        self.names.store(Arc::new(names));
+    }
+
+    pub(super) fn next_line(&self) -> u64 {
+        self.lines.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+tokio::task_local! {
+    static CURRENT: Arc<SessionIdentity>;
+}
+
+/// Runs a session's task with its identity, so that everything it logs carries it.
+pub fn identified<F: Future>(
+    who: Arc<SessionIdentity>,
+    task: F,
+) -> impl Future<Output = F::Output> {
+    CURRENT.scope(who, task)
+}
+
+pub(super) fn with_current<R>(f: impl FnOnce(Option<&SessionIdentity>) -> R) -> R {
+    let who = CURRENT.try_with(Arc::clone).ok();
+    f(who.as_deref())
+}

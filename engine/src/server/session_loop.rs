@@ -1,0 +1,264 @@
+//! The life of a session after start-up: messages in, calls of the session, messages out.
+//!
+//! One flush for each Sync (or simple query, or Flush, or full buffer), whatever was pipelined before it. After an
+//! error in the extended protocol everything up to the next Sync is skipped. While the session waits for its client it
+//! also waits for interrupts, so that a shutdown or an idle time-out can speak first.
+
+use crate::sql::error::{SqlError, state};
+use crate::sql::session::output::{Formats, Output};
+use crate::txn::interrupt::{Interrupt, Interrupts};
+
+use super::connection::{Connection, FULL, ReadError};
+use super::host::{BindRequest, Statements};
+use super::output::protocol_error;
+use super::protocol::ProtocolError;
+use super::protocol::backend;
+use super::protocol::frontend::{Bind, Frame, Message, Target};
+
+/// How the loop ended.
+#[derive(Debug)]
+pub enum End {
+    /// Terminate, or a clean end of the stream.
+    Left,
+    /// The stream broke off, perhaps in the middle of a transaction.
+    Lost,
+    /// The client was told (if it still listens).
+    Fatal(SqlError),
+}
+
+/// What one message led to.
+enum Next {
+    Continue,
+    /// ReadyForQuery is due.
+    Ready,
+    Leave,
+}
+
+pub async fn run<S: Statements>(
+    connection: &mut Connection,
+    session: &mut S,
+    interrupts: &Interrupts,
+) -> End {
+    let mut skipping = false;
+    ready(connection, session);
+    loop {
+        let frame = match next_frame(connection, session, interrupts).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return End::Left,
+            Err(Stop::Lost) => return End::Lost,
+            Err(Stop::Fatal(e)) => return fatal(connection, e).await,
+        };
+        if skipping && !matches!(frame.tag, b'S' | b'X') {
+            continue;
+        }
+        match handle(&frame, connection, session, &mut skipping).await {
+            Ok(Next::Continue) => {}
+            Ok(Next::Ready) => ready(connection, session),
+            Ok(Next::Leave) => return End::Left,
+            Err(e) => return fatal(connection, e).await,
+        }
+        if connection.output.len() >= FULL && connection.flush().await.is_err() {
+            return End::Lost;
+        }
+    }
+}
+
+enum Stop {
+    Lost,
+    Fatal(SqlError),
+}
+
+/// The next message: what is buffered first, else everything is flushed and the client waited for.
+async fn next_frame<S: Statements>(
+    connection: &mut Connection,
+    session: &mut S,
+    interrupts: &Interrupts,
+) -> Result<Option<Frame>, Stop> {
+    match connection.buffered_frame() {
+        Ok(Some(frame)) => return Ok(Some(frame)),
+        Ok(None) => {}
+        Err(e) => return Err(Stop::Fatal(protocol_error(&e))),
+    }
+    connection.flush().await.map_err(|_| Stop::Lost)?;
+    connection.shrink();
+    session.rests();
+    let result = loop {
+        tokio::select! {
+            biased;
+            frame = connection.frame(None) => break match frame {
+                Ok(frame) => Ok(frame),
+                Err(ReadError::Protocol(e)) => Err(Stop::Fatal(protocol_error(&e))),
+                Err(ReadError::Io(_) | ReadError::Cut) => Err(Stop::Lost),
+            },
+            interrupt = interrupts.wait() => {
+                // A cancel that finds nothing running is nothing.
+                if interrupt.ends_session() {
+                    break Err(Stop::Fatal(interrupted(interrupt)));
+                }
+            }
+        }
+    };
+    session.wakes();
+    result
+}
+
+/// An interrupt that ends the session, as the client is told.
+fn interrupted(interrupt: Interrupt) -> SqlError {
+    let mut e = SqlError::from(interrupt);
+    e.severity = crate::sql::error::Severity::Fatal;
+    e
+}
+
+async fn fatal(connection: &mut Connection, e: SqlError) -> End {
+    backend::error_response(&mut connection.output, &e);
+    // Nobody may be listening any more.
+    let _ = connection.flush().await;
+    End::Fatal(e)
+}
+
+fn ready<S: Statements>(connection: &mut Connection, session: &mut S) {
+    session.report_settings(connection);
+    backend::ready_for_query(&mut connection.output, session.status());
+}
+
+/// Deals with one message. `Err` ends the session; an error that does not has been sent.
+async fn handle<S: Statements>(
+    frame: &Frame,
+    c: &mut Connection,
+    session: &mut S,
+    skipping: &mut bool,
+) -> Result<Next, SqlError> {
+    let message = match frame.message() {
+        Ok(message) => message,
+        Err(e) => return malformed(&e, frame.tag, c, session, skipping).await,
+    };
+    let done = match message {
+        Message::Query(text) => {
+            *skipping = false;
+            session.simple(text, c).await?;
+            return Ok(Next::Ready);
+        }
+        Message::Sync => {
+            *skipping = false;
+            if let Err(e) = session.sync(c).await {
+                report(c, e)?;
+            }
+            return Ok(Next::Ready);
+        }
+        Message::Terminate => return Ok(Next::Leave),
+        Message::Flush => {
+            c.flush().await.map_err(|_| gone())?;
+            Ok(())
+        }
+        // What is left of a COPY that failed on our side.
+        Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) => Ok(()),
+        Message::FunctionCall => {
+            session.failed().await;
+            report(
+                c,
+                SqlError::unsupported("the function call protocol is not implemented")
+                    .hint("Call the function with SELECT."),
+            )?;
+            return Ok(Next::Ready);
+        }
+        Message::Password(_) => {
+            return Err(protocol_error(&ProtocolError::UnknownType(b'p')));
+        }
+        other => extended(other, c, session).await,
+    };
+    if let Err(e) = done {
+        *skipping = true;
+        report(c, e)?;
+    }
+    Ok(Next::Continue)
+}
+
+fn gone() -> SqlError {
+    SqlError::fatal(state::CONNECTION_FAILURE, "connection to client lost")
+}
+
+/// Sends an error that the session outlives; gives back one that it does not.
+fn report(c: &mut Connection, e: SqlError) -> Result<(), SqlError> {
+    if e.severity >= crate::sql::error::Severity::Fatal {
+        return Err(e);
+    }
+    c.error(&e);
+    Ok(())
+}
+
+/// A message whose fields are wrong fails like a statement: the stream itself is still in step.
+async fn malformed<S: Statements>(
+    e: &ProtocolError,
+    tag: u8,
+    c: &mut Connection,
+    session: &mut S,
+    skipping: &mut bool,
+) -> Result<Next, SqlError> {
+    let error = protocol_error(e);
+    super::log::sql_error(&error, None);
+    session.failed().await;
+    report(c, error)?;
+    if matches!(tag, b'Q' | b'S') {
+        *skipping = false;
+        return Ok(Next::Ready);
+    }
+    *skipping = true;
+    Ok(Next::Continue)
+}
+
+async fn extended<S: Statements>(
+    message: Message<'_>,
+    c: &mut Connection,
+    session: &mut S,
+) -> Result<(), SqlError> {
+    match message {
+        Message::Parse { name, query, types } => {
+            let types = types.iter().map(crate::ids::Oid::new).collect();
+            session.parse(name, query, types, c).await?;
+            backend::parse_complete(&mut c.output);
+        }
+        Message::Bind(bind) => {
+            let request = request(&bind, session).await?;
+            session.bind(request, c).await?;
+            backend::bind_complete(&mut c.output);
+        }
+        Message::Describe { target: Target::Statement, name } => {
+            session.describe_statement(name, c).await?;
+        }
+        Message::Describe { target: Target::Portal, name } => {
+            session.describe_portal(name, c).await?;
+        }
+        Message::Execute { portal, max_rows } => session.execute(portal, max_rows, c).await?,
+        Message::Close { target, name } => {
+            match target {
+                Target::Statement => session.close_statement(name),
+                Target::Portal => session.close_portal(name),
+            }
+            backend::close_complete(&mut c.output);
+        }
+        _ => unreachable!("handle() deals with every other message"),
+    }
+    Ok(())
+}
+
+async fn request<'a, S: Statements>(
+    bind: &Bind<'a>,
+    session: &mut S,
+) -> Result<BindRequest<'a>, SqlError> {
+    let formats = bind.parameter_formats.formats().and_then(|p| {
+        bind.result_formats.formats().map(|r| (Formats::new(p), Formats::new(r)))
+    });
+    match formats {
+        Ok((parameter_formats, result_formats)) => Ok(BindRequest {
+            portal: bind.portal,
+            statement: bind.statement,
+            parameter_formats,
+            parameters: bind.parameters.iter().collect(),
+            result_formats,
+        }),
+        Err(e) => {
+            session.failed().await;
+            Err(protocol_error(&e))
+        }
+    }
+}
