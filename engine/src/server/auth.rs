@@ -30,7 +30,10 @@ pub struct Refusal {
 
 impl From<SqlError> for Refusal {
     fn from(error: SqlError) -> Refusal {
-        Refusal { error, log_detail: None }
+        Refusal {
+            error,
+            log_detail: None,
+        }
     }
 }
 
@@ -56,7 +59,9 @@ pub async fn authenticate<H: Host>(
         };
         hba.find(&visitor).cloned()
     };
-    let Some(record) = record else { return Err(no_entry(connection, claim).into()) };
+    let Some(record) = record else {
+        return Err(no_entry(connection, claim).into());
+    };
     match record.method {
         AuthMethod::Trust => {}
         AuthMethod::Reject => return Err(rejected(connection, claim).into()),
@@ -67,7 +72,9 @@ pub async fn authenticate<H: Host>(
 }
 
 fn place(connection: &Connection) -> String {
-    connection.remote.map_or("[local]".to_owned(), |r| r.ip().to_canonical().to_string())
+    connection
+        .remote
+        .map_or("[local]".to_owned(), |r| r.ip().to_canonical().to_string())
 }
 
 fn refused(message: String) -> SqlError {
@@ -109,7 +116,10 @@ fn peer(connection: &Connection, claim: &Claim) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal {
-        error: refused(format!("Peer authentication failed for user \"{}\"", claim.user)),
+        error: refused(format!(
+            "Peer authentication failed for user \"{}\"",
+            claim.user
+        )),
         log_detail: Some(format!(
             "provided user name ({}) and authenticated user name ({}) do not match",
             claim.user,
@@ -133,10 +143,16 @@ fn wrong_password(claim: &Claim, record: &HbaRecord, why: Option<String>) -> Ref
 }
 
 /// The stored verifier, or one that nothing fits, and why.
-fn verifier_of<H: Host>(host: &H, claim: &Claim, role: Option<&Role>) -> (Verifier, Option<String>) {
+fn verifier_of<H: Host>(
+    host: &H,
+    claim: &Claim,
+    role: Option<&Role>,
+) -> (Verifier, Option<String>) {
     let mock = |why: String| (Verifier::mock(&host.mock_secret(), &claim.user), Some(why));
     let user = &claim.user;
-    let Some(role) = role else { return mock(format!("Role \"{user}\" does not exist.")) };
+    let Some(role) = role else {
+        return mock(format!("Role \"{user}\" does not exist."));
+    };
     let Some(password) = &role.password else {
         return mock(format!("User \"{user}\" has no password assigned."));
     };
@@ -145,7 +161,9 @@ fn verifier_of<H: Host>(host: &H, claim: &Claim, role: Option<&Role>) -> (Verifi
     }
     match Verifier::parse(password) {
         Some(v) => (v, None),
-        None => mock(format!("User \"{user}\" does not have a valid SCRAM secret.")),
+        None => mock(format!(
+            "User \"{user}\" does not have a valid SCRAM secret."
+        )),
     }
 }
 

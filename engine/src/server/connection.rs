@@ -114,7 +114,11 @@ impl Connection {
                 return Ok(Some(frame));
             }
             if !self.fill().await? {
-                return if self.input.is_empty() { Ok(None) } else { Err(ReadError::Cut) };
+                return if self.input.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(ReadError::Cut)
+                };
             }
         }
     }
@@ -130,7 +134,11 @@ impl Connection {
                 return Ok(Some(packet));
             }
             if !self.fill().await? {
-                return if self.input.is_empty() { Ok(None) } else { Err(ReadError::Cut) };
+                return if self.input.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(ReadError::Cut)
+                };
             }
         }
     }
@@ -208,8 +216,11 @@ impl Connection {
 
     async fn wait_to_write(&mut self) -> io::Result<()> {
         let read_too = !self.ended && self.input.len() < READ_AHEAD;
-        let interest =
-            if read_too { Interest::READABLE | Interest::WRITABLE } else { Interest::WRITABLE };
+        let interest = if read_too {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::WRITABLE
+        };
         let ready = self.ready(interest).await?;
         if ready.is_readable() && read_too && self.try_read()? == Some(0) {
             self.ended = true;

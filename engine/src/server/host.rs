@@ -17,7 +17,9 @@ pub enum Accepting {
     /// 57P03 "the database system is starting up"
     StartingUp,
     /// 57P03 on a standby that is not consistent yet, or where `hot_standby` is off.
-    NotConsistent { hot_standby: bool },
+    NotConsistent {
+        hot_standby: bool,
+    },
     /// 57P03 "the database system is shutting down"
     ShuttingDown,
     /// Smart shutdown: only those who are here stay.
@@ -123,10 +125,8 @@ pub trait Host: Send + Sync + 'static {
     fn is_member(&self, role: &Role, of: &str) -> bool;
     /// The same for the whole life of a cluster: for verifiers of roles that do not exist.
     fn mock_secret(&self) -> Vec<u8>;
-    fn open(
-        &self,
-        new: NewSession,
-    ) -> impl Future<Output = Result<Self::Session, SqlError>> + Send;
+    fn open(&self, new: NewSession)
+    -> impl Future<Output = Result<Self::Session, SqlError>> + Send;
     /// Serves a walsender connection from its first ReadyForQuery to its end.
     fn replicate(
         &self,

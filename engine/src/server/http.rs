@@ -74,7 +74,9 @@ pub fn bind_control(path: &Path) -> std::io::Result<std::os::unix::net::UnixList
 
 /// Serves until the task is dropped.
 pub async fn serve<S: StatusSource>(listener: std::net::TcpListener, source: Arc<S>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        return;
+    };
     let slots = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let permit = Arc::clone(&slots).acquire_owned().await;
@@ -95,7 +97,9 @@ pub async fn serve_control<S: StatusSource>(
     listener: std::os::unix::net::UnixListener,
     source: Arc<S>,
 ) {
-    let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
+    let Ok(listener) = tokio::net::UnixListener::from_std(listener) else {
+        return;
+    };
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(connection(stream, Arc::clone(&source), Door::Control));
@@ -113,7 +117,9 @@ async fn connection<S: StatusSource>(
     let service = service_fn(move |request: Request<Incoming>| {
         let source = Arc::clone(&source);
         async move {
-            Ok::<_, Infallible>(answer(request.method(), request.uri().path(), &*source, door).await)
+            Ok::<_, Infallible>(
+                answer(request.method(), request.uri().path(), &*source, door).await,
+            )
         }
     });
     // A client that breaks off is nothing to report.
@@ -132,9 +138,11 @@ async fn answer<S: StatusSource>(method: &Method, path: &str, source: &S, door: 
         "/healthz" if reads => yes_or_no(source.healthy()),
         "/readyz" if reads => yes_or_no(source.ready()),
         "/status" if reads => json(StatusCode::OK, &source.status()),
-        "/metrics" if reads => {
-            text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", source.metrics())
-        }
+        "/metrics" if reads => text(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            source.metrics(),
+        ),
         "/obey" if door == Door::Control && method == Method::POST => match source.obey().await {
             Ok(status) => json(StatusCode::OK, &status),
             Err(why) => json(StatusCode::CONFLICT, &serde_json::json!({ "error": why })),
@@ -153,8 +161,13 @@ fn yes_or_no(state: Result<(), String>) -> Answer {
 }
 
 fn not_allowed(allow: &'static str) -> Answer {
-    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n".to_owned());
-    answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
+    let mut answer = plain(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method not allowed\n".to_owned(),
+    );
+    answer
+        .headers_mut()
+        .insert(header::ALLOW, header::HeaderValue::from_static(allow));
     answer
 }
 
@@ -169,7 +182,9 @@ fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
 fn text(status: StatusCode, kind: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     answer
 }
 
@@ -215,8 +230,16 @@ mod tests {
             (Method::POST, "/status", 405, 405),
             (Method::GET, "/", 404, 404),
         ] {
-            assert_eq!(code(method.clone(), path, Door::Open).await, open, "{method} {path}");
-            assert_eq!(code(method.clone(), path, Door::Control).await, control, "{method} {path}");
+            assert_eq!(
+                code(method.clone(), path, Door::Open).await,
+                open,
+                "{method} {path}"
+            );
+            assert_eq!(
+                code(method.clone(), path, Door::Control).await,
+                control,
+                "{method} {path}"
+            );
         }
     }
 }

@@ -21,11 +21,11 @@ use super::log::{self, Entry, identified};
 use super::session_loop::{self, End};
 use super::startup::{self, Arrival};
 use super::{cli::process, protocol::backend};
+use crate::config::ServerSettings;
 use crate::config::conf_file::os_message;
 use crate::config::error::Complaint;
 use crate::config::hba::Hba;
 use crate::config::session::Level;
-use crate::config::ServerSettings;
 use crate::sql::error::{SqlError, state};
 use crate::sql::session::backends::Place;
 
@@ -82,7 +82,11 @@ impl Listeners {
             None => String::new(),
         };
         let address = match self.tcp.first() {
-            Some(_) => settings.listen_addresses.first().cloned().unwrap_or_default(),
+            Some(_) => settings
+                .listen_addresses
+                .first()
+                .cloned()
+                .unwrap_or_default(),
             None => String::new(),
         };
         (directory, address)
@@ -167,7 +171,10 @@ fn bind_unix(
     let lock = directory.join(format!(".s.PGSQL.{}.lock", settings.port));
     let shown = path.display();
     take_socket_lock(&lock, &path, settings)?;
-    let file = SocketFile { path: path.clone(), lock };
+    let file = SocketFile {
+        path: path.clone(),
+        lock,
+    };
     match std::fs::remove_file(&path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             return Err(Complaint::new(format!(
@@ -180,11 +187,13 @@ fn bind_unix(
     let fail = |what: &str, e: &io::Error| {
         Complaint::new(format!("could not {what} \"{shown}\": {}", os_message(e)))
     };
-    let listener = std::os::unix::net::UnixListener::bind(&path)
-        .map_err(|e| fail("bind Unix address", &e))?;
+    let listener =
+        std::os::unix::net::UnixListener::bind(&path).map_err(|e| fail("bind Unix address", &e))?;
     let mode = std::fs::Permissions::from_mode(settings.unix_socket_permissions);
     std::fs::set_permissions(&path, mode).map_err(|e| fail("set permissions of file", &e))?;
-    listener.set_nonblocking(true).map_err(|e| fail("use socket", &e))?;
+    listener
+        .set_nonblocking(true)
+        .map_err(|e| fail("use socket", &e))?;
     log::log(&format!("listening on Unix socket \"{shown}\""));
     Ok((listener, file))
 }
@@ -228,7 +237,10 @@ fn take_socket_lock(lock: &Path, socket: &Path, s: &ServerSettings) -> Result<()
         // Its process is gone.
         let _ = std::fs::remove_file(lock);
     }
-    Err(Complaint::new(format!("could not create lock file \"{}\"", lock.display())))
+    Err(Complaint::new(format!(
+        "could not create lock file \"{}\"",
+        lock.display()
+    )))
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
@@ -288,9 +300,10 @@ impl<H: Host> Server<H> {
             accepting.spawn(async move {
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => server.came(
-                            Connection::tcp(stream, keep_alive(&server.host.settings().current())),
-                        ),
+                        Ok((stream, _)) => server.came(Connection::tcp(
+                            stream,
+                            keep_alive(&server.host.settings().current()),
+                        )),
                         Err(e) => server.not_accepted(&e).await,
                     }
                 }
@@ -316,7 +329,10 @@ impl<H: Host> Server<H> {
     }
 
     async fn not_accepted(&self, e: &io::Error) {
-        log::log(&format!("could not accept new connection: {}", os_message(e)));
+        log::log(&format!(
+            "could not accept new connection: {}",
+            os_message(e)
+        ));
         // Out of descriptors, most likely: give others time to close theirs.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -336,7 +352,10 @@ impl<H: Host> Server<H> {
         let Ok(permit) = Arc::clone(&self.waiting).try_acquire_owned() else {
             backend::error_response(
                 &mut c.output,
-                &SqlError::fatal(state::TOO_MANY_CONNECTIONS, "sorry, too many clients already"),
+                &SqlError::fatal(
+                    state::TOO_MANY_CONNECTIONS,
+                    "sorry, too many clients already",
+                ),
             );
             let _ = c.flush().await;
             return;
@@ -376,7 +395,9 @@ impl<H: Host> Server<H> {
             Arrival::Nothing => {}
             Arrival::Session(new, place) => self.session(c, new, &place, &who).await,
             Arrival::Replication(new, peer, place) => {
-                who.change_names(|n| n.application = Some(Arc::from(peer.application_name.as_str())));
+                who.change_names(|n| {
+                    n.application = Some(Arc::from(peer.application_name.as_str()))
+                });
                 greet(&mut c, &place);
                 let ended = self.host.replicate(&mut c, new, peer).await;
                 if let Err(e) = ended {
@@ -396,7 +417,11 @@ impl<H: Host> Server<H> {
         place: &Place,
         who: &log::SessionIdentity,
     ) {
-        let application = new.settings.iter().rev().find(|(n, _)| n == "application_name");
+        let application = new
+            .settings
+            .iter()
+            .rev()
+            .find(|(n, _)| n == "application_name");
         let application: Option<Arc<str>> = application.map(|(_, v)| Arc::from(v.as_str()));
         who.change_names(|n| n.application = application.clone().or(Some(Arc::from(""))));
         let mut session = match self.host.open(new).await {
@@ -425,7 +450,13 @@ impl<H: Host> Server<H> {
             }),
         }
         session.close().await;
-        if self.host.settings().current().values.bool("log_disconnections") {
+        if self
+            .host
+            .settings()
+            .current()
+            .values
+            .bool("log_disconnections")
+        {
             disconnected(place, who, &c);
         }
     }
@@ -469,7 +500,10 @@ fn disconnected(place: &Place, who: &log::SessionIdentity, c: &Connection) {
 fn keep_alive(s: &ServerSettings) -> KeepAlive {
     KeepAlive {
         idle: s.values.duration("tcp_keepalives_idle").unwrap_or_default(),
-        interval: s.values.duration("tcp_keepalives_interval").unwrap_or_default(),
+        interval: s
+            .values
+            .duration("tcp_keepalives_interval")
+            .unwrap_or_default(),
         count: u32::try_from(s.values.integer("tcp_keepalives_count")).unwrap_or(0),
         user_timeout: s.values.duration("tcp_user_timeout").unwrap_or_default(),
     }
@@ -496,7 +530,10 @@ fn read_hba(settings: &ServerSettings) -> Result<Hba, ()> {
         }
     })?;
     if hba.records.is_empty() {
-        log::log(&format!("configuration file \"{}\" contains no entries", path.display()));
+        log::log(&format!(
+            "configuration file \"{}\" contains no entries",
+            path.display()
+        ));
         return Err(());
     }
     Ok(hba)
@@ -511,6 +548,9 @@ fn own_addresses() -> Vec<(IpAddr, IpAddr)> {
             .or_else(|| s.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
     };
     nix::ifaddrs::getifaddrs()
-        .map(|all| all.filter_map(|i| Some((ip(i.address)?, ip(i.netmask)?))).collect())
+        .map(|all| {
+            all.filter_map(|i| Some((ip(i.address)?, ip(i.netmask)?)))
+                .collect()
+        })
         .unwrap_or_default()
 }

@@ -50,8 +50,10 @@ impl Output for Connection {
             }
             if writer.length() > MAX_ROW {
                 writer.abandon();
-                return Err(SqlError::new(state::PROGRAM_LIMIT_EXCEEDED, "out of memory")
-                    .detail("A row of the result is longer than 1 GB."));
+                return Err(
+                    SqlError::new(state::PROGRAM_LIMIT_EXCEEDED, "out of memory")
+                        .detail("A row of the result is longer than 1 GB."),
+                );
             }
         }
         writer.finish();

@@ -222,10 +222,16 @@ async fn extended<S: Statements>(
             session.bind(request, c).await?;
             backend::bind_complete(&mut c.output);
         }
-        Message::Describe { target: Target::Statement, name } => {
+        Message::Describe {
+            target: Target::Statement,
+            name,
+        } => {
             session.describe_statement(name, c).await?;
         }
-        Message::Describe { target: Target::Portal, name } => {
+        Message::Describe {
+            target: Target::Portal,
+            name,
+        } => {
             session.describe_portal(name, c).await?;
         }
         Message::Execute { portal, max_rows } => session.execute(portal, max_rows, c).await?,
@@ -246,7 +252,9 @@ async fn request<'a, S: Statements>(
     session: &mut S,
 ) -> Result<BindRequest<'a>, SqlError> {
     let formats = bind.parameter_formats.formats().and_then(|p| {
-        bind.result_formats.formats().map(|r| (Formats::new(p), Formats::new(r)))
+        bind.result_formats
+            .formats()
+            .map(|r| (Formats::new(p), Formats::new(r)))
     });
     match formats {
         Ok((parameter_formats, result_formats)) => Ok(BindRequest {

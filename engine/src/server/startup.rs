@@ -49,7 +49,10 @@ async fn packet<H: Host>(host: &H, c: &mut Connection) -> Result<Option<Startup>
             Err(ReadError::Protocol(e)) => return Err(protocol_error(&e)),
         };
         let again = |kind: &str| {
-            SqlError::fatal(state::PROTOCOL_VIOLATION, format!("duplicate {kind} request"))
+            SqlError::fatal(
+                state::PROTOCOL_VIOLATION,
+                format!("duplicate {kind} request"),
+            )
         };
         match packet {
             StartupPacket::Ssl if !ssl => ssl = true,
@@ -185,31 +188,48 @@ pub async fn arrive<H: Host>(
     who: &Arc<SessionIdentity>,
 ) -> Result<Arrival, Refusal> {
     let settings = host.settings().current();
-    let Some(mut startup) = packet(host, c).await? else { return Ok(Arrival::Nothing) };
+    let Some(mut startup) = packet(host, c).await? else {
+        return Ok(Arrival::Nothing);
+    };
     if startup.minor > 0 || !startup.unknown_options.is_empty() {
         backend::negotiate_protocol_version(&mut c.output, &startup.unknown_options);
     }
     let replication = replication_mode(&startup)?;
-    let user = startup.user.take().filter(|u| !u.is_empty()).ok_or_else(|| {
-        SqlError::fatal(
-            state::INVALID_AUTHORIZATION,
-            "no PostgreSQL user name specified in startup packet",
-        )
-    })?;
+    let user = startup
+        .user
+        .take()
+        .filter(|u| !u.is_empty())
+        .ok_or_else(|| {
+            SqlError::fatal(
+                state::INVALID_AUTHORIZATION,
+                "no PostgreSQL user name specified in startup packet",
+            )
+        })?;
     let user = cut_name(user);
     let database = match replication {
         Replication::Physical => String::new(),
-        Replication::No => {
-            cut_name(startup.database.take().filter(|d| !d.is_empty()).unwrap_or(user.clone()))
-        }
+        Replication::No => cut_name(
+            startup
+                .database
+                .take()
+                .filter(|d| !d.is_empty())
+                .unwrap_or(user.clone()),
+        ),
     };
     who.change_names(|n| {
         n.user = Some(Arc::from(user.as_str()));
-        n.database = Some(Arc::from(if database.is_empty() { "[unknown]" } else { &database }));
+        n.database = Some(Arc::from(if database.is_empty() {
+            "[unknown]"
+        } else {
+            &database
+        }));
     });
     check_accepting(host.accepting())?;
-    let claim =
-        Claim { user, database, physical_replication: replication == Replication::Physical };
+    let claim = Claim {
+        user,
+        database,
+        physical_replication: replication == Replication::Physical,
+    };
     let (role, record) = auth::authenticate(host, hba, own_addresses, c, &claim).await?;
     let log_connections = settings.values.bool("log_connections");
     if log_connections {
@@ -230,7 +250,12 @@ pub async fn arrive<H: Host>(
     };
     authorized(c, &claim, &asked, log_connections);
     let place = admit(host, c, &claim, &role, database.as_ref(), who)?;
-    let new = NewSession { backend: Arc::clone(&place.backend), role, database, settings: asked };
+    let new = NewSession {
+        backend: Arc::clone(&place.backend),
+        role,
+        database,
+        settings: asked,
+    };
     Ok(match peer {
         Some(peer) => Arrival::Replication(new, peer, place),
         None => Arrival::Session(new, place),
@@ -243,7 +268,10 @@ fn authorized(c: &Connection, claim: &Claim, asked: &[(String, String)], log_con
         let from = c.remote.map_or("host=[local]".to_owned(), |r| {
             format!("host={} port={}", r.ip().to_canonical(), r.port())
         });
-        log::log(&format!("replication connection authorized: user={} {from}", claim.user));
+        log::log(&format!(
+            "replication connection authorized: user={} {from}",
+            claim.user
+        ));
     } else if log_connections {
         let application = asked
             .iter()
@@ -287,7 +315,10 @@ fn resolve<H: Host>(
     }
     let name = &claim.database;
     let database = host.database(name)?.ok_or_else(|| {
-        SqlError::fatal(state::UNDEFINED_DATABASE, format!("database \"{name}\" does not exist"))
+        SqlError::fatal(
+            state::UNDEFINED_DATABASE,
+            format!("database \"{name}\" does not exist"),
+        )
     })?;
     if !database.allow_connections {
         return Err(SqlError::fatal(
@@ -351,7 +382,11 @@ pub async fn refuse(c: &mut Connection, refusal: &Refusal) {
 /// The session's identity before anybody knows who it is.
 pub fn identity<H: Host>(host: &H, c: &Connection) -> Arc<SessionIdentity> {
     let pid = host.backends().new_pid();
-    Arc::new(SessionIdentity::new(pid.get(), BackendType::Client, c.remote))
+    Arc::new(SessionIdentity::new(
+        pid.get(),
+        BackendType::Client,
+        c.remote,
+    ))
 }
 
 #[cfg(test)]
@@ -363,22 +398,27 @@ mod tests {
         let pairs = |s: &str| option_settings(s).map_err(|e| e.message.clone());
         assert_eq!(
             pairs("-c a=1 -cb=2 --c-d=x\\ y").expect("valid"),
-            [("a", "1"), ("b", "2"), ("c_d", "x y")]
-                .map(|(n, v)| (n.to_owned(), v.to_owned()))
+            [("a", "1"), ("b", "2"), ("c_d", "x y")].map(|(n, v)| (n.to_owned(), v.to_owned()))
         );
         assert_eq!(
             pairs("-z").expect_err("no such switch"),
             "invalid command-line argument for server process: -z"
         );
-        assert_eq!(pairs("-c geqo").expect_err("no value"), "-c geqo requires a value");
+        assert_eq!(
+            pairs("-c geqo").expect_err("no value"),
+            "-c geqo requires a value"
+        );
     }
 
     #[test]
     fn a_receiver_s_identity_is_no_setting() {
-        let mut settings: Vec<(String, String)> =
-            [("understudy.instance_id", "i-1"), ("understudy.term", "7"), ("work_mem", "1MB")]
-                .map(|(n, v)| (n.to_owned(), v.to_owned()))
-                .into();
+        let mut settings: Vec<(String, String)> = [
+            ("understudy.instance_id", "i-1"),
+            ("understudy.term", "7"),
+            ("work_mem", "1MB"),
+        ]
+        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+        .into();
         let peer = take_peer(&mut settings);
         assert_eq!(peer.instance_id.as_deref(), Some("i-1"));
         assert_eq!(peer.term, Some(7));

@@ -31,9 +31,14 @@ pub trait Programs {
 
 /// Runs the program that the arguments name.
 pub fn main(args: Vec<OsString>, programs: &dyn Programs) -> ExitCode {
-    let args: Vec<String> = args.into_iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    let args: Vec<String> = args
+        .into_iter()
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
     let called = args.first().map(String::as_str).unwrap_or("understudy");
-    let called = Path::new(called).file_name().map(|n| n.to_string_lossy().into_owned());
+    let called = Path::new(called)
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned());
     let (name, rest) = match called.as_deref() {
         Some(name @ ("initdb" | "pg_ctl" | "postgres" | "postmaster")) => {
             (name.to_owned(), args.get(1..).unwrap_or(&[]))
@@ -98,7 +103,12 @@ pub enum Argument<'a> {
 
 impl<'a> Options<'a> {
     pub fn new(program: &'static str, args: &'a [String]) -> Options<'a> {
-        Options { program, args, at: 0, cluster: None }
+        Options {
+            program,
+            args,
+            at: 0,
+            cluster: None,
+        }
     }
 
     /// The next argument; `None` at the end.
@@ -176,15 +186,27 @@ mod tests {
 
     #[test]
     fn options_are_read_as_getopt_reads_them() {
-        let args: Vec<String> = ["-wD", "/d", "-l/log", "--mode=fast", "--pgdata", "/e", "start", "-"]
-            .map(str::to_owned)
-            .into();
+        let args: Vec<String> = [
+            "-wD",
+            "/d",
+            "-l/log",
+            "--mode=fast",
+            "--pgdata",
+            "/e",
+            "start",
+            "-",
+        ]
+        .map(str::to_owned)
+        .into();
         let mut o = Options::new("pg_ctl", &args);
         assert_eq!(o.take(), Some(Argument::Short('w')));
         let d = o.take().expect("more");
         assert_eq!(o.value(&d).expect("a value"), "/d");
         let l = o.take().expect("more");
-        assert_eq!((&l, o.value(&l).expect("a value")), (&Argument::Short('l'), "/log"));
+        assert_eq!(
+            (&l, o.value(&l).expect("a value")),
+            (&Argument::Short('l'), "/log")
+        );
         let m = o.take().expect("more");
         assert_eq!(o.value(&m).expect("a value"), "fast");
         let p = o.take().expect("more");

@@ -2,7 +2,10 @@
 
 /// The name of a user, if the system knows it.
 pub fn name_of(uid: u32) -> Option<String> {
-    nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten().map(|u| u.name)
+    nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid))
+        .ok()
+        .flatten()
+        .map(|u| u.name)
 }
 
 /// The user that this process runs as: what `initdb` calls the superuser.

@@ -63,10 +63,12 @@ fn stop(text: impl Into<String>) -> Stop {
 }
 
 pub fn main(args: &[String], programs: &dyn Programs) -> u8 {
-    match parse(args).map_err(|Usage(text)| Stop(text, 1)).and_then(|p| match p {
-        None => Ok(0),
-        Some((action, words, request)) => act(&action, &words, &request, programs),
-    }) {
+    match parse(args)
+        .map_err(|Usage(text)| Stop(text, 1))
+        .and_then(|p| match p {
+            None => Ok(0),
+            Some((action, words, request)) => act(&action, &words, &request, programs),
+        }) {
         Ok(code) => code,
         Err(Stop(text, code)) => {
             eprintln!("{text}");
@@ -79,7 +81,10 @@ type Parsed = Option<(String, Vec<String>, Request)>;
 
 fn parse(args: &[String]) -> Result<Parsed, Usage> {
     let mut o = Options::new("pg_ctl", args);
-    let timeout = std::env::var("PGCTLTIMEOUT").ok().and_then(|t| t.parse().ok()).unwrap_or(60);
+    let timeout = std::env::var("PGCTLTIMEOUT")
+        .ok()
+        .and_then(|t| t.parse().ok())
+        .unwrap_or(60);
     let mut r = Request {
         directory: None,
         log: None,
@@ -131,9 +136,9 @@ fn parse(args: &[String]) -> Result<Parsed, Usage> {
             "silent" => r.silent = true,
             "timeout" => {
                 let text = o.value(&arg)?;
-                let seconds = text.parse().map_err(|_| {
-                    Usage(format!("pg_ctl: invalid timeout \"{text}\""))
-                })?;
+                let seconds = text
+                    .parse()
+                    .map_err(|_| Usage(format!("pg_ctl: invalid timeout \"{text}\"")))?;
                 r.timeout = Duration::from_secs(seconds);
             }
             "wait" => r.wait = true,
@@ -170,12 +175,7 @@ fn mode(name: &str) -> Result<Signal, Usage> {
     }
 }
 
-fn act(
-    action: &str,
-    words: &[String],
-    r: &Request,
-    programs: &dyn Programs,
-) -> Result<u8, Stop> {
+fn act(action: &str, words: &[String], r: &Request, programs: &dyn Programs) -> Result<u8, Stop> {
     if action == "kill" {
         return kill(words);
     }
@@ -189,7 +189,11 @@ fn act(
     }
     if matches!(action, "init" | "initdb") {
         let mut args = split_words(r.options.as_deref().unwrap_or(""));
-        args.extend(r.directory.iter().flat_map(|d| ["-D".to_owned(), d.clone()]));
+        args.extend(
+            r.directory
+                .iter()
+                .flat_map(|d| ["-D".to_owned(), d.clone()]),
+        );
         return Ok(initdb::main(&args, programs));
     }
     let directory = directory(r)?;
@@ -200,7 +204,9 @@ fn act(
         "reload" => reload(&directory, r),
         "status" => Ok(status(&directory)),
         "promote" => promote(&directory, r),
-        "logrotate" => Err(stop("the logging collector is not implemented; the log goes to stderr")),
+        "logrotate" => Err(stop(
+            "the logging collector is not implemented; the log goes to stderr",
+        )),
         other => Err(Stop(
             format!(
                 "pg_ctl: unrecognized operation mode \"{other}\"\nTry \"pg_ctl --help\" for more information."
@@ -226,7 +232,13 @@ fn directory(r: &Request) -> Result<PathBuf, Stop> {
         std::io::ErrorKind::NotFound => {
             Stop(format!("pg_ctl: directory \"{given}\" does not exist"), 4)
         }
-        _ => Stop(format!("pg_ctl: could not access directory \"{given}\": {}", os_message(&e)), 4),
+        _ => Stop(
+            format!(
+                "pg_ctl: could not access directory \"{given}\": {}",
+                os_message(&e)
+            ),
+            4,
+        ),
     })?;
     if !path.join("PG_VERSION").exists() {
         return Err(Stop(
@@ -245,10 +257,16 @@ fn running(directory: &Path) -> Option<Found> {
 fn no_server(directory: &Path) -> Stop {
     let file = directory.join(pid_file::FILE_NAME);
     if file.exists() {
-        return stop(format!("PID file \"{}\" names a server that is not running", file.display()));
+        return stop(format!(
+            "PID file \"{}\" names a server that is not running",
+            file.display()
+        ));
     }
     Stop(
-        format!("pg_ctl: PID file \"{}\" does not exist\nIs server running?", file.display()),
+        format!(
+            "pg_ctl: PID file \"{}\" does not exist\nIs server running?",
+            file.display()
+        ),
         1,
     )
 }
@@ -325,7 +343,11 @@ fn launch(directory: &Path, options: &[String], r: &Request) -> Result<u8, Stop>
 /// Our own program, in a process group of its own, so that the terminal's signals do not reach it.
 fn spawn(directory: &Path, options: &[String], r: &Request) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("postgres").arg("-D").arg(directory).args(options);
+    command
+        .arg("postgres")
+        .arg("-D")
+        .arg(directory)
+        .args(options);
     command.stdin(Stdio::null()).process_group(0);
     if let Some(path) = &r.log {
         let log = OpenOptions::new().create(true).append(true).open(path)?;
@@ -335,8 +357,12 @@ fn spawn(directory: &Path, options: &[String], r: &Request) -> std::io::Result<C
 }
 
 fn signal(pid: i32, what: Signal, name: &str) -> Result<(), Stop> {
-    process::signal(pid, what)
-        .map_err(|e| stop(format!("could not send {name} signal (PID: {pid}): {}", os_message(&e))))
+    process::signal(pid, what).map_err(|e| {
+        stop(format!(
+            "could not send {name} signal (PID: {pid}): {}",
+            os_message(&e)
+        ))
+    })
 }
 
 /// Tells the server to stop and, if asked to, waits until it is gone. False: the time ran out.
@@ -347,7 +373,9 @@ fn shut_down(directory: &Path, found: &Found, r: &Request) -> Result<bool, Stop>
         return Ok(true);
     }
     say(r, "waiting for server to shut down...");
-    let gone = wait_until(r, || (!process::is_alive(found.pid) || running(directory).is_none()).then_some(true));
+    let gone = wait_until(r, || {
+        (!process::is_alive(found.pid) || running(directory).is_none()).then_some(true)
+    });
     if gone {
         say(r, " done\nserver stopped\n");
     } else {
@@ -375,14 +403,20 @@ fn restart(directory: &Path, r: &Request) -> Result<u8, Stop> {
     };
     match running(directory) {
         Some(found) => {
-            let waiting = Request { wait: true, ..r.clone() };
+            let waiting = Request {
+                wait: true,
+                ..r.clone()
+            };
             if !shut_down(directory, &found, &waiting)? {
                 return Err(stop("server does not shut down"));
             }
         }
         None => {
             let file = directory.join(pid_file::FILE_NAME);
-            eprintln!("pg_ctl: PID file \"{}\" does not exist\nIs server running?\ntrying to start server anyway", file.display());
+            eprintln!(
+                "pg_ctl: PID file \"{}\" does not exist\nIs server running?\ntrying to start server anyway",
+                file.display()
+            );
         }
     }
     launch(directory, &options, r)
@@ -435,7 +469,11 @@ fn promote(directory: &Path, r: &Request) -> Result<u8, Stop> {
     }
     let file = promote_file(directory);
     std::fs::write(&file, "").map_err(|e| {
-        stop(format!("could not create promote signal file \"{}\": {}", file.display(), os_message(&e)))
+        stop(format!(
+            "could not create promote signal file \"{}\": {}",
+            file.display(),
+            os_message(&e)
+        ))
     })?;
     if let Err(e) = signal(found.pid, Signal::USR1, "promote") {
         // Left behind, it would promote the server at some later time.
@@ -463,12 +501,18 @@ fn promote(directory: &Path, r: &Request) -> Result<u8, Stop> {
 
 /// Promotion renames `recovery.conf` or removes the signal file, and a running standby has one of them.
 fn in_recovery(directory: &Path) -> bool {
-    [RECOVERY_CONF, STANDBY_SIGNAL, RECOVERY_SIGNAL].iter().any(|f| directory.join(f).exists())
+    [RECOVERY_CONF, STANDBY_SIGNAL, RECOVERY_SIGNAL]
+        .iter()
+        .any(|f| directory.join(f).exists())
 }
 
 fn kill(words: &[String]) -> Result<u8, Stop> {
     let [name, pid] = words else {
-        return Err(Stop("pg_ctl: missing arguments for kill mode\nTry \"pg_ctl --help\" for more information.".into(), 1));
+        return Err(Stop(
+            "pg_ctl: missing arguments for kill mode\nTry \"pg_ctl --help\" for more information."
+                .into(),
+            1,
+        ));
     };
     let what = match name.trim_start_matches("SIG") {
         "HUP" => Signal::HUP,
@@ -520,7 +564,15 @@ mod tests {
     fn words_are_split_as_a_shell_splits_them() {
         assert_eq!(
             split_words(r#"-p 5433  -c "log_line_prefix=%m [%p] " -k '' a\ b"#),
-            ["-p", "5433", "-c", "log_line_prefix=%m [%p] ", "-k", "", "a b"]
+            [
+                "-p",
+                "5433",
+                "-c",
+                "log_line_prefix=%m [%p] ",
+                "-k",
+                "",
+                "a b"
+            ]
         );
         assert!(split_words("  ").is_empty());
     }

@@ -74,13 +74,17 @@ impl PidFile {
         };
         let found = read(data_directory);
         let version = data_directory.join("PG_VERSION");
-        let lock = OpenOptions::new().read(true).write(true).open(&version).map_err(|e| {
-            Complaint::new(format!(
-                "could not open file \"{}\": {}",
-                version.display(),
-                os_message(&e)
-            ))
-        })?;
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&version)
+            .map_err(|e| {
+                Complaint::new(format!(
+                    "could not open file \"{}\": {}",
+                    version.display(),
+                    os_message(&e)
+                ))
+            })?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(held(found.map(|f| f.pid)));
         }
@@ -103,9 +107,16 @@ impl PidFile {
             String::new(),
             State::Starting.line().to_owned(),
         ];
-        let file = PidFile { path, lines: Mutex::new(lines), _lock: lock };
+        let file = PidFile {
+            path,
+            lines: Mutex::new(lines),
+            _lock: lock,
+        };
         file.write().map_err(|e| {
-            Complaint::new(format!("could not create lock file \"{FILE_NAME}\": {}", os_message(&e)))
+            Complaint::new(format!(
+                "could not create lock file \"{FILE_NAME}\": {}",
+                os_message(&e)
+            ))
         })?;
         Ok(file)
     }
@@ -166,8 +177,9 @@ fn own_pid() -> i32 {
 /// Whether a live process looks like a database server: a pid file that was copied from another machine, or outlived
 /// a reboot, names processes that have nothing to do with it.
 fn is_server(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/comm"))
-        .map_or(true, |name| matches!(name.trim(), "postgres" | "postmaster" | "understudy"))
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or(true, |name| {
+        matches!(name.trim(), "postgres" | "postmaster" | "understudy")
+    })
 }
 
 /// What the file says.
@@ -186,7 +198,10 @@ pub fn read(data_directory: &Path) -> Option<Found> {
     Some(Found {
         pid: lines.first()?.trim().parse().ok()?,
         data_directory: PathBuf::from(lines.get(1).copied().unwrap_or("")),
-        started: lines.get(2).and_then(|l| l.trim().parse().ok()).unwrap_or(0),
+        started: lines
+            .get(2)
+            .and_then(|l| l.trim().parse().ok())
+            .unwrap_or(0),
         state: lines.get(7).map(|l| l.trim().to_owned()),
     })
 }
@@ -204,10 +219,14 @@ mod tests {
     #[test]
     fn a_second_server_is_kept_out_and_a_stale_file_is_not_in_the_way() {
         let d = directory();
-        std::fs::write(d.path().join(FILE_NAME), "999999\n/elsewhere\n1\n5432\n").expect("writable");
+        std::fs::write(d.path().join(FILE_NAME), "999999\n/elsewhere\n1\n5432\n")
+            .expect("writable");
         let first = PidFile::take(d.path(), 5433).expect("a stale file is no obstacle");
         let second = PidFile::take(d.path(), 5433).expect_err("it is locked");
-        assert_eq!(second.message, "lock file \"postmaster.pid\" already exists");
+        assert_eq!(
+            second.message,
+            "lock file \"postmaster.pid\" already exists"
+        );
         first.set_places("/tmp", "*");
         first.set_state(State::Ready);
         let found = read(d.path()).expect("written");

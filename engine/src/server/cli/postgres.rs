@@ -74,7 +74,11 @@ pub fn main(args: &[String], programs: &dyn Programs) -> u8 {
 
 fn parse(args: &[String]) -> Result<Parsed, Usage> {
     let mut o = Options::new("postgres", args);
-    let mut c = Command { data_directory: None, settings: Vec::new(), print: None };
+    let mut c = Command {
+        data_directory: None,
+        settings: Vec::new(),
+        print: None,
+    };
     while let Some(arg) = o.take() {
         let setting = match &arg {
             Argument::Short('D') => {
@@ -104,7 +108,8 @@ fn parse(args: &[String]) -> Result<Parsed, Usage> {
                 continue;
             }
             Argument::Short('i') => {
-                c.settings.push(("listen_addresses".to_owned(), "*".to_owned()));
+                c.settings
+                    .push(("listen_addresses".to_owned(), "*".to_owned()));
                 continue;
             }
             Argument::Short('V') | Argument::Long("version", None) => {
@@ -121,7 +126,8 @@ fn parse(args: &[String]) -> Result<Parsed, Usage> {
                 ));
             }
             Argument::Long(name, Some(value)) => {
-                c.settings.push((name.replace('-', "_"), (*value).to_owned()));
+                c.settings
+                    .push((name.replace('-', "_"), (*value).to_owned()));
                 continue;
             }
             Argument::Long(name, None) => {
@@ -149,7 +155,10 @@ fn run(command: Command, args: &[String], programs: &dyn Programs) -> u8 {
             return code;
         }
     };
-    let options = LoadOptions { data_directory: directory.clone(), command_line: command.settings };
+    let options = LoadOptions {
+        data_directory: directory.clone(),
+        command_line: command.settings,
+    };
     let (settings, report) = match Settings::load(options) {
         Ok(loaded) => loaded,
         Err(e) => return refused_settings(&e),
@@ -259,13 +268,19 @@ fn prepare(
             os_message(&e)
         ));
     }
-    Ok(ServerStart { settings: Arc::new(settings), pid_file, events, listeners })
+    Ok(ServerStart {
+        settings: Arc::new(settings),
+        pid_file,
+        events,
+        listeners,
+    })
 }
 
 /// What `postmaster.opts` holds: the program and its arguments, each quoted.
 fn command_text(args: &[String]) -> String {
-    let program = std::env::current_exe().map_or("postgres".to_owned(), |p| p.display().to_string());
-    let mut text = program;
+    let program =
+        std::env::current_exe().map_or("postgres".to_owned(), |p| p.display().to_string());
+    let mut text = format!("{program} \"postgres\"");
     for a in args {
         text.push_str(&format!(" \"{a}\""));
     }
@@ -276,21 +291,30 @@ fn command_text(args: &[String]) -> String {
 fn check_directory(directory: &Path) -> Result<(), Complaint> {
     let shown = directory.display();
     let meta = std::fs::metadata(directory).map_err(|e| {
-        Complaint::new(format!("could not read permissions of directory \"{shown}\": {}", os_message(&e)))
+        Complaint::new(format!(
+            "could not read permissions of directory \"{shown}\": {}",
+            os_message(&e)
+        ))
     })?;
     if !meta.is_dir() {
-        return Err(Complaint::new(format!("specified data directory \"{shown}\" is not a directory")));
+        return Err(Complaint::new(format!(
+            "specified data directory \"{shown}\" is not a directory"
+        )));
     }
     if meta.uid() != rustix::process::geteuid().as_raw() {
         return Err(Complaint {
-            hint: Some("The server must be started by the user that owns the data directory.".into()),
+            hint: Some(
+                "The server must be started by the user that owns the data directory.".into(),
+            ),
             ..Complaint::new(format!("data directory \"{shown}\" has wrong ownership"))
         });
     }
     if meta.permissions().mode() & 0o027 != 0 {
         return Err(Complaint {
             detail: Some("Permissions should be u=rwx (0700) or u=rwx,g=rx (0750).".into()),
-            ..Complaint::new(format!("data directory \"{shown}\" has invalid permissions"))
+            ..Complaint::new(format!(
+                "data directory \"{shown}\" has invalid permissions"
+            ))
         });
     }
     let path = directory.join("PG_VERSION");
@@ -300,10 +324,12 @@ fn check_directory(directory: &Path) -> Result<(), Complaint> {
         ..Complaint::new(format!("\"{shown}\" is not a valid data directory"))
     };
     let version = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            invalid(format!("File \"{}\" is missing.", path.display()))
-        }
-        _ => Complaint::new(format!("could not open file \"{}\": {}", path.display(), os_message(&e))),
+        std::io::ErrorKind::NotFound => invalid(format!("File \"{}\" is missing.", path.display())),
+        _ => Complaint::new(format!(
+            "could not open file \"{}\": {}",
+            path.display(),
+            os_message(&e)
+        )),
     })?;
     match version.trim() {
         "15" => Ok(()),
@@ -315,7 +341,10 @@ fn check_directory(directory: &Path) -> Result<(), Complaint> {
         }),
         _ => Err(Complaint {
             hint: Some("You might need to initdb.".into()),
-            ..invalid(format!("File \"{}\" does not contain valid data.", path.display()))
+            ..invalid(format!(
+                "File \"{}\" does not contain valid data.",
+                path.display()
+            ))
         }),
     }
 }

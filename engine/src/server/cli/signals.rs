@@ -34,16 +34,30 @@ pub type Events = UnboundedReceiver<ServerEvent>;
 /// Starts the thread that listens. It ends with the process.
 pub fn listen() -> std::io::Result<Events> {
     let (sender, receiver) = unbounded_channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     // Handlers stand before this returns: a signal that comes at once is not lost.
     let streams = {
         let _guard = runtime.enter();
         [
-            (signal(SignalKind::terminate())?, ServerEvent::Shutdown(ShutdownMode::Smart)),
-            (signal(SignalKind::interrupt())?, ServerEvent::Shutdown(ShutdownMode::Fast)),
-            (signal(SignalKind::quit())?, ServerEvent::Shutdown(ShutdownMode::Immediate)),
+            (
+                signal(SignalKind::terminate())?,
+                ServerEvent::Shutdown(ShutdownMode::Smart),
+            ),
+            (
+                signal(SignalKind::interrupt())?,
+                ServerEvent::Shutdown(ShutdownMode::Fast),
+            ),
+            (
+                signal(SignalKind::quit())?,
+                ServerEvent::Shutdown(ShutdownMode::Immediate),
+            ),
             (signal(SignalKind::hangup())?, ServerEvent::Reload),
-            (signal(SignalKind::user_defined1())?, ServerEvent::CheckPromote),
+            (
+                signal(SignalKind::user_defined1())?,
+                ServerEvent::CheckPromote,
+            ),
         ]
     };
     std::thread::Builder::new()

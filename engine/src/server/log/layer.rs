@@ -20,7 +20,9 @@ struct PostgresLines;
 /// Makes every `tracing` event of the process go to the log. A second call does nothing.
 pub fn install() {
     // Another subscriber (a test's) is left in place.
-    let _ = tracing_subscriber::registry().with(PostgresLines).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(PostgresLines)
+        .try_init();
 }
 
 #[derive(Default)]

@@ -92,7 +92,15 @@ pub struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     pub fn new(level: Level, message: &'a str) -> Entry<'a> {
-        Entry { level, message, state: None, detail: None, hint: None, context: None, statement: None }
+        Entry {
+            level,
+            message,
+            state: None,
+            detail: None,
+            hint: None,
+            context: None,
+            statement: None,
+        }
     }
 }
 
@@ -141,7 +149,7 @@ pub fn write(entry: &Entry<'_>) {
 fn render(shape: &Shape, entry: &Entry<'_>, who: Option<&SessionIdentity>) -> String {
     let mut out = String::with_capacity(160);
     let now = jiff::Timestamp::now();
-    let mut line = |kind: &str, text: &str, out: &mut String| {
+    let line = |kind: &str, text: &str, out: &mut String| {
         shape.prefix.write(out, who, now, &shape.zone, entry.state);
         out.push_str(kind);
         out.push_str(":  ");
@@ -150,14 +158,20 @@ fn render(shape: &Shape, entry: &Entry<'_>, who: Option<&SessionIdentity>) -> St
     };
     match entry.state {
         Some(state) if shape.verbosity == Verbosity::Verbose => {
-            line(word(entry.level), &format!("{state}: {}", entry.message), &mut out);
+            line(
+                word(entry.level),
+                &format!("{state}: {}", entry.message),
+                &mut out,
+            );
         }
         _ => line(word(entry.level), entry.message, &mut out),
     }
     if shape.verbosity != Verbosity::Terse {
-        for (kind, text) in
-            [("DETAIL", entry.detail), ("HINT", entry.hint), ("CONTEXT", entry.context)]
-        {
+        for (kind, text) in [
+            ("DETAIL", entry.detail),
+            ("HINT", entry.hint),
+            ("CONTEXT", entry.context),
+        ] {
             if let Some(text) = text {
                 line(kind, text, &mut out);
             }

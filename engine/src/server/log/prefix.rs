@@ -11,7 +11,10 @@ use super::identity::SessionIdentity;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Item {
     Literal(String),
-    Escape { what: char, padding: i32 },
+    Escape {
+        what: char,
+        padding: i32,
+    },
     /// `%q`: lines that belong to no session stop here.
     SessionsOnly,
 }
@@ -110,15 +113,19 @@ fn escape(
         'a' => known(names.as_ref().and_then(|n| n.application.as_deref()), who),
         'u' => known(names.as_ref().and_then(|n| n.user.as_deref()), who),
         'd' => known(names.as_ref().and_then(|n| n.database.as_deref()), who),
-        'b' => who.map_or("postmaster", |w| w.backend_type.name()).to_owned(),
+        'b' => who
+            .map_or("postmaster", |w| w.backend_type.name())
+            .to_owned(),
         'r' => match who {
-            Some(w) => {
-                w.remote.map_or("[local]".to_owned(), |r| format!("{}({})", r.ip(), r.port()))
-            }
+            Some(w) => w.remote.map_or("[local]".to_owned(), |r| {
+                format!("{}({})", r.ip(), r.port())
+            }),
             None => String::new(),
         },
         'h' => match who {
-            Some(w) => w.remote.map_or("[local]".to_owned(), |r| r.ip().to_string()),
+            Some(w) => w
+                .remote
+                .map_or("[local]".to_owned(), |r| r.ip().to_string()),
             None => String::new(),
         },
         'p' => pid.to_string(),
@@ -138,6 +145,10 @@ fn escape(
 
 fn stamp(at: Timestamp, zone: &TimeZone, milliseconds: bool) -> String {
     let local = at.to_zoned(zone.clone());
-    let format = if milliseconds { "%Y-%m-%d %H:%M:%S.%3f %Z" } else { "%Y-%m-%d %H:%M:%S %Z" };
+    let format = if milliseconds {
+        "%Y-%m-%d %H:%M:%S.%3f %Z"
+    } else {
+        "%Y-%m-%d %H:%M:%S %Z"
+    };
     local.strftime(format).to_string()
 }

@@ -79,11 +79,24 @@ pub enum Target {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     Query(&'a str),
-    Parse { name: &'a str, query: &'a str, types: Numbers<'a, 4> },
+    Parse {
+        name: &'a str,
+        query: &'a str,
+        types: Numbers<'a, 4>,
+    },
     Bind(Bind<'a>),
-    Describe { target: Target, name: &'a str },
-    Execute { portal: &'a str, max_rows: u32 },
-    Close { target: Target, name: &'a str },
+    Describe {
+        target: Target,
+        name: &'a str,
+    },
+    Execute {
+        portal: &'a str,
+        max_rows: u32,
+    },
+    Close {
+        target: Target,
+        name: &'a str,
+    },
     Sync,
     Flush,
     Terminate,
@@ -119,13 +132,17 @@ impl<const N: usize> Numbers<'_, N> {
 
 impl Numbers<'_, 4> {
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.0.chunks_exact(4).map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]))
+        self.0
+            .chunks_exact(4)
+            .map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]))
     }
 }
 
 impl Numbers<'_, 2> {
     pub fn iter(&self) -> impl Iterator<Item = i16> + '_ {
-        self.0.chunks_exact(2).map(|c| i16::from_be_bytes([c[0], c[1]]))
+        self.0
+            .chunks_exact(2)
+            .map(|c| i16::from_be_bytes([c[0], c[1]]))
     }
 
     /// The format of the item at `i`: one code stands for all, none for text.
@@ -178,7 +195,11 @@ impl Frame {
         let mut r = Reader { rest: &self.body };
         let message = match self.tag {
             b'Q' => Message::Query(r.string()?),
-            b'P' => Message::Parse { name: r.string()?, query: r.string()?, types: r.numbers()? },
+            b'P' => Message::Parse {
+                name: r.string()?,
+                query: r.string()?,
+                types: r.numbers()?,
+            },
             b'B' => return r.bind(),
             b'D' => {
                 let (target, name) = r.target("DESCRIBE")?;
@@ -188,7 +209,10 @@ impl Frame {
                 let (target, name) = r.target("CLOSE")?;
                 Message::Close { target, name }
             }
-            b'E' => Message::Execute { portal: r.string()?, max_rows: r.row_limit()? },
+            b'E' => Message::Execute {
+                portal: r.string()?,
+                max_rows: r.row_limit()?,
+            },
             b'S' => Message::Sync,
             b'H' => Message::Flush,
             b'X' => Message::Terminate,
@@ -209,7 +233,10 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize) -> Result<&'a [u8], ProtocolError> {
-        let (head, tail) = self.rest.split_at_checked(n).ok_or(ProtocolError::TooShort)?;
+        let (head, tail) = self
+            .rest
+            .split_at_checked(n)
+            .ok_or(ProtocolError::TooShort)?;
         self.rest = tail;
         Ok(head)
     }
@@ -269,14 +296,27 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             self.value()?;
         }
-        let parameters = Parameters { count, bytes: &all[..all.len() - self.rest.len()] };
+        let parameters = Parameters {
+            count,
+            bytes: &all[..all.len() - self.rest.len()],
+        };
         let result_formats = self.numbers()?;
         self.end()?;
-        Ok(Message::Bind(Bind { portal, statement, parameter_formats, parameters, result_formats }))
+        Ok(Message::Bind(Bind {
+            portal,
+            statement,
+            parameter_formats,
+            parameters,
+            result_formats,
+        }))
     }
 
     fn end(&self) -> Result<(), ProtocolError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(ProtocolError::LeftOver) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(ProtocolError::LeftOver)
+        }
     }
 }
 
@@ -292,8 +332,11 @@ pub fn text(bytes: &[u8]) -> Result<&str, ProtocolError> {
             0xF0..=0xF7 => 4,
             _ => 1,
         };
-        let shown: Vec<String> =
-            bytes[from..].iter().take(announced).map(|b| format!("0x{b:02x}")).collect();
+        let shown: Vec<String> = bytes[from..]
+            .iter()
+            .take(announced)
+            .map(|b| format!("0x{b:02x}"))
+            .collect();
         ProtocolError::NotUtf8(shown.join(" "))
     })
 }

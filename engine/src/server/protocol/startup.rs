@@ -36,7 +36,9 @@ pub struct Startup {
 
 /// Cuts the packet out of `input`, if it is all there.
 pub fn next_packet(input: &mut BytesMut) -> Result<Option<StartupPacket>, ProtocolError> {
-    let Some(header) = input.get(..4) else { return Ok(None) };
+    let Some(header) = input.get(..4) else {
+        return Ok(None);
+    };
     let length = u32::from_be_bytes([header[0], header[1], header[2], header[3]]) as usize;
     if !(8..=MAX_STARTUP_PACKET).contains(&length) {
         return Err(ProtocolError::StartupLength);
@@ -48,9 +50,10 @@ pub fn next_packet(input: &mut BytesMut) -> Result<Option<StartupPacket>, Protoc
     packet.advance(4);
     let code = packet.get_u32();
     match code {
-        CANCEL_REQUEST if packet.len() == 8 => {
-            Ok(Some(StartupPacket::Cancel { pid: packet.get_u32(), key: packet.get_u32() }))
-        }
+        CANCEL_REQUEST if packet.len() == 8 => Ok(Some(StartupPacket::Cancel {
+            pid: packet.get_u32(),
+            key: packet.get_u32(),
+        })),
         CANCEL_REQUEST => Err(ProtocolError::StartupLength),
         SSL_REQUEST => Ok(Some(StartupPacket::Ssl)),
         GSSENC_REQUEST => Ok(Some(StartupPacket::GssEnc)),
@@ -65,7 +68,10 @@ pub fn next_packet(input: &mut BytesMut) -> Result<Option<StartupPacket>, Protoc
 }
 
 fn parameters(bytes: &[u8], minor: u16) -> Result<Startup, ProtocolError> {
-    let mut out = Startup { minor, ..Startup::default() };
+    let mut out = Startup {
+        minor,
+        ..Startup::default()
+    };
     let mut rest = bytes;
     let mut next = || -> Result<String, ProtocolError> {
         let end = memchr::memchr(0, rest).ok_or(ProtocolError::StartupLayout)?;
@@ -88,7 +94,11 @@ fn parameters(bytes: &[u8], minor: u16) -> Result<Startup, ProtocolError> {
             _ => out.settings.push((name, value)),
         }
     }
-    if rest.is_empty() { Ok(out) } else { Err(ProtocolError::StartupLayout) }
+    if rest.is_empty() {
+        Ok(out)
+    } else {
+        Err(ProtocolError::StartupLayout)
+    }
 }
 
 /// Splits `options` as a shell would, but for quotes: white space parts, a backslash keeps the next character.

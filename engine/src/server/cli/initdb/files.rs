@@ -101,11 +101,15 @@ fn place(category: &str) -> usize {
         "Lock",
         "Version",
     ];
-    ORDER.iter().position(|p| category.starts_with(p)).unwrap_or(ORDER.len())
+    ORDER
+        .iter()
+        .position(|p| category.starts_with(p))
+        .unwrap_or(ORDER.len())
 }
 
 fn line(d: &Definition, chosen: &[(&'static str, String)]) -> String {
-    if d.flags.hidden || matches!(d.context, Context::Internal) || d.category == "Developer Options" {
+    if d.flags.hidden || matches!(d.context, Context::Internal) || d.category == "Developer Options"
+    {
         return String::new();
     }
     let set = chosen.iter().find(|(name, _)| *name == d.name);
@@ -122,7 +126,11 @@ fn line(d: &Definition, chosen: &[(&'static str, String)]) -> String {
         Some((_, value)) => format!("{name} = {value}"),
         None => format!("#{name} = {}", shown_default(d)),
     };
-    let restart = if d.context == Context::Postmaster { " (change requires restart)" } else { "" };
+    let restart = if d.context == Context::Postmaster {
+        " (change requires restart)"
+    } else {
+        ""
+    };
     let description = d.description;
     if restart.is_empty() && description.is_empty() {
         return format!("{text}\n");
@@ -167,15 +175,22 @@ pub(super) fn pg_hba_conf(plan: &Plan) -> String {
     out.push_str("\n# TYPE  DATABASE        USER            ADDRESS                 METHOD\n\n");
     for (comment, database) in [
         ("", "all"),
-        ("# Allow replication connections from localhost, by a user with the\n# replication privilege.\n", "replication"),
+        (
+            "# Allow replication connections from localhost, by a user with the\n# replication privilege.\n",
+            "replication",
+        ),
     ] {
         out.push_str(comment);
         if database == "all" {
             out.push_str("# \"local\" is for Unix domain socket connections only\n");
         }
-        out.push_str(&format!("local   {database:<15} all                                     {local}\n"));
+        out.push_str(&format!(
+            "local   {database:<15} all                                     {local}\n"
+        ));
         for address in ["127.0.0.1/32", "::1/128"] {
-            out.push_str(&format!("host    {database:<15} all             {address:<23} {host}\n"));
+            out.push_str(&format!(
+                "host    {database:<15} all             {address:<23} {host}\n"
+            ));
         }
     }
     out

@@ -45,7 +45,10 @@ struct Failure {
 }
 
 fn failure(message: impl Into<String>) -> Failure {
-    Failure { message: message.into(), hint: None }
+    Failure {
+        message: message.into(),
+        hint: None,
+    }
 }
 
 /// How the data directory was found, which says how to undo.
@@ -103,14 +106,24 @@ fn report(f: &Failure) -> u8 {
 }
 
 fn greet(plan: &Plan) {
-    println!("The files belonging to this database system will be owned by user \"{}\".", super::os_user::current_name());
+    println!(
+        "The files belonging to this database system will be owned by user \"{}\".",
+        super::os_user::current_name()
+    );
     println!("This user must also own the server process.\n");
-    println!("The database cluster will be initialized with locale \"{}\".", plan.cluster.locale);
+    println!(
+        "The database cluster will be initialized with locale \"{}\".",
+        plan.cluster.locale
+    );
     println!("The default database encoding has been set to \"UTF8\".");
     println!("The default text search configuration will be set to \"english\".\n");
     println!(
         "Data page checksums are {}.\n",
-        if plan.cluster.checksums { "enabled" } else { "disabled" }
+        if plan.cluster.checksums {
+            "enabled"
+        } else {
+            "disabled"
+        }
     );
 }
 
@@ -118,9 +131,10 @@ fn inspect(directory: &Path) -> Result<Found, Failure> {
     let shown = directory.display();
     match std::fs::read_dir(directory) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
-        Err(e) => {
-            Err(failure(format!("could not access directory \"{shown}\": {}", os_message(&e))))
-        }
+        Err(e) => Err(failure(format!(
+            "could not access directory \"{shown}\": {}",
+            os_message(&e)
+        ))),
         Ok(mut entries) => match entries.next() {
             None => Ok(Found::Empty),
             Some(_) => Err(Failure {
@@ -145,15 +159,27 @@ fn step(name: &str, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Fa
 }
 
 fn create(path: &Path) -> Result<(), Failure> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| {
-        failure(format!("could not create directory \"{}\": {}", path.display(), os_message(&e)))
-    })
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| {
+            failure(format!(
+                "could not create directory \"{}\": {}",
+                path.display(),
+                os_message(&e)
+            ))
+        })
 }
 
 fn write(directory: &Path, name: &str, text: &str) -> Result<(), Failure> {
     let path = directory.join(name);
     let fail = |e: io::Error| {
-        failure(format!("could not write file \"{}\": {}", path.display(), os_message(&e)))
+        failure(format!(
+            "could not write file \"{}\": {}",
+            path.display(),
+            os_message(&e)
+        ))
     };
     std::fs::write(&path, text).map_err(fail)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(fail)
@@ -166,22 +192,29 @@ fn make(plan: &Plan, found: Found, programs: &dyn Programs) -> Result<(), Failur
         Found::Missing => {
             step(&format!("creating directory {shown}"), || create(directory))?;
         }
-        Found::Empty => step(&format!("fixing permissions on existing directory {shown}"), || {
-            std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(
-                |e| {
-                    failure(format!(
-                        "could not change permissions of directory \"{shown}\": {}",
-                        os_message(&e)
-                    ))
-                },
-            )
-        })?,
+        Found::Empty => step(
+            &format!("fixing permissions on existing directory {shown}"),
+            || {
+                std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(
+                    |e| {
+                        failure(format!(
+                            "could not change permissions of directory \"{shown}\": {}",
+                            os_message(&e)
+                        ))
+                    },
+                )
+            },
+        )?,
     }
     if let Some(wal) = &plan.wal_directory {
-        step(&format!("creating directory {}", wal.display()), || link_wal(directory, wal))?;
+        step(&format!("creating directory {}", wal.display()), || {
+            link_wal(directory, wal)
+        })?;
     }
     step("creating subdirectories", || {
-        DIRECTORIES.iter().try_for_each(|d| create(&directory.join(d)))
+        DIRECTORIES
+            .iter()
+            .try_for_each(|d| create(&directory.join(d)))
     })?;
     step("creating configuration files", || {
         write(directory, "postgresql.conf", &files::postgresql_conf(plan))?;
@@ -196,12 +229,13 @@ fn make(plan: &Plan, found: Found, programs: &dyn Programs) -> Result<(), Failur
     write(directory, "PG_VERSION", "15\n")?;
     if plan.sync {
         step("syncing data to disk", || {
-            sync_tree(directory).map_err(|e| {
-                failure(format!("could not fsync \"{shown}\": {}", os_message(&e)))
-            })
+            sync_tree(directory)
+                .map_err(|e| failure(format!("could not fsync \"{shown}\": {}", os_message(&e))))
         })?;
     } else {
-        println!("\nSync to disk skipped.\nThe data directory might become corrupt if the operating system crashes.");
+        println!(
+            "\nSync to disk skipped.\nThe data directory might become corrupt if the operating system crashes."
+        );
     }
     Ok(())
 }
@@ -257,7 +291,9 @@ fn remove_contents(directory: &Path) -> io::Result<()> {
 fn farewell(plan: &Plan) {
     if plan.warn_about_trust {
         eprintln!("\ninitdb: warning: enabling \"trust\" authentication for local connections");
-        eprintln!("initdb: hint: You can change this by editing pg_hba.conf or using the option -A, or --auth-local and --auth-host, the next time you run initdb.");
+        eprintln!(
+            "initdb: hint: You can change this by editing pg_hba.conf or using the option -A, or --auth-local and --auth-host, the next time you run initdb."
+        );
     }
     if plan.instructions {
         println!(
@@ -272,5 +308,9 @@ fn farewell(plan: &Plan) {
 fn pg_ctl_command() -> String {
     let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("understudy"));
     let link = exe.with_file_name("pg_ctl");
-    if link.exists() { link.display().to_string() } else { format!("{} pg_ctl", exe.display()) }
+    if link.exists() {
+        link.display().to_string()
+    } else {
+        format!("{} pg_ctl", exe.display())
+    }
 }

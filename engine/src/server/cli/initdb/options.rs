@@ -171,7 +171,10 @@ fn check(raw: Raw) -> Result<Plan, Usage> {
         })?;
     let directory = std::path::absolute(&directory).unwrap_or_else(|_| PathBuf::from(&directory));
     if let Some(e) = &raw.encoding
-        && !matches!(e.to_ascii_lowercase().replace('-', "").as_str(), "utf8" | "unicode")
+        && !matches!(
+            e.to_ascii_lowercase().replace('-', "").as_str(),
+            "utf8" | "unicode"
+        )
     {
         return Err(with_hint(
             format!("encoding \"{e}\" is not implemented"),
@@ -191,7 +194,11 @@ fn check(raw: Raw) -> Result<Plan, Usage> {
     let warn_about_trust = raw.auth_local.is_none() || raw.auth_host.is_none();
     let auth_local = check_auth(raw.auth_local.as_deref(), "local")?;
     let auth_host = check_auth(raw.auth_host.as_deref(), "host")?;
-    let password = raw.password_file.as_deref().map(read_password).transpose()?;
+    let password = raw
+        .password_file
+        .as_deref()
+        .map(read_password)
+        .transpose()?;
     let wants_password = |m: &str| matches!(m, "scram-sha-256" | "md5");
     if password.is_none() && (wants_password(&auth_local) || wants_password(&auth_host)) {
         return Err(error(
@@ -223,12 +230,16 @@ fn check(raw: Raw) -> Result<Plan, Usage> {
 }
 
 fn segment_size(megabytes: Option<&str>) -> Result<u32, Usage> {
-    let Some(text) = megabytes else { return Ok(16 << 20) };
+    let Some(text) = megabytes else {
+        return Ok(16 << 20);
+    };
     let n: u32 = text
         .parse()
         .map_err(|_| error("argument of --wal-segsize must be a number"))?;
     if !n.is_power_of_two() || n > 1024 {
-        return Err(error("argument of --wal-segsize must be a power of 2 between 1 and 1024"));
+        return Err(error(
+            "argument of --wal-segsize must be a power of 2 between 1 and 1024",
+        ));
     }
     Ok(n << 20)
 }
@@ -308,5 +319,8 @@ fn read_password(path: &str) -> Result<String, Usage> {
 }
 
 fn time_zone() -> String {
-    jiff::tz::TimeZone::system().iana_name().unwrap_or("Etc/UTC").to_owned()
+    jiff::tz::TimeZone::system()
+        .iana_name()
+        .unwrap_or("Etc/UTC")
+        .to_owned()
 }
