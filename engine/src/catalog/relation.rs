@@ -62,6 +62,7 @@ pub struct Column {
     pub attribute: i16,
     pub ty: SqlType,
     pub not_null: bool,
+    /// `ty` stays a type of the same width: rows written before still have the value, which readers skip.
     pub dropped: bool,
     /// SQL text of the default, as `pg_get_expr` shows it; parsed and bound when used.
     pub default: Option<String>,

@@ -332,6 +332,16 @@ pub fn put_item_at(
     offset: OffsetNumber,
     bytes: &[u8],
 ) -> Result<(), PageFault> {
+    reserve_item_at(page, offset, bytes.len())?.copy_from_slice(bytes);
+    Ok(())
+}
+
+/// Makes an item of `len` bytes under an unused line pointer or under the next new one; the caller fills it.
+pub fn reserve_item_at(
+    page: &mut PageBuf,
+    offset: OffsetNumber,
+    len: usize,
+) -> Result<&mut [u8], PageFault> {
     let count = item_count(page);
     let new_line = offset.raw() == count + 1;
     if offset.raw() > count + 1 || item_state(page, offset) != ItemState::Unused {
@@ -340,15 +350,14 @@ pub fn put_item_at(
             offset.raw(),
         ));
     }
-    let needed = bytes.len() + if new_line { ITEM_ID_SIZE } else { 0 };
+    let needed = len + if new_line { ITEM_ID_SIZE } else { 0 };
     if gap(page) < needed {
         return Err(PageFault::at(
             "no room on the page for the item",
             offset.raw(),
         ));
     }
-    let start = usize::from(upper(page)) - bytes.len();
-    page[start..start + bytes.len()].copy_from_slice(bytes);
+    let start = usize::from(upper(page)) - len;
     set_upper(page, start as u16);
     if new_line {
         let lower = lower(page) + ITEM_ID_SIZE as u16;
@@ -357,9 +366,9 @@ pub fn put_item_at(
     put_u32(
         page,
         item_id_at(offset),
-        encode_item_id(start as u16, STATE_NORMAL, bytes.len() as u16),
+        encode_item_id(start as u16, STATE_NORMAL, len as u16),
     );
-    Ok(())
+    Ok(&mut page[start..start + len])
 }
 
 /// Inserts an item before `offset`, moving that line pointer and those after it up by one: for pages whose

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ids::Lsn;
+use crate::ids::{Lsn, RelFile};
 use crate::io::DiskRef;
 use crate::storage::StorageError;
 use crate::storage::buffer_pool::{BufferPool, WriteGate};
@@ -37,6 +37,13 @@ impl Store {
             files,
             control,
         }
+    }
+
+    /// Removes a relation's files, without writing what is in memory: after the commit that dropped the relation,
+    /// after the abort of the transaction that made it, and in redo of both. Files that are gone are no error.
+    pub fn drop_relation_file(&self, file: RelFile) -> Result<(), StorageError> {
+        self.pool.forget(file);
+        self.files.unlink(file)
     }
 }
 

@@ -116,9 +116,6 @@ pub struct Operator {
     /// `a op b` is `b commutator a`; `Oid::INVALID` if there is none.
     pub commutator: Oid,
     pub negator: Oid,
-    /// `oprcanmerge`, `oprcanhash`
-    pub can_merge: bool,
-    pub can_hash: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,7 +128,6 @@ pub enum CastContext {
 /// A row of `pg_cast`.
 #[derive(Debug)]
 pub struct Cast {
-    pub oid: Oid,
     pub source: Oid,
     pub target: Oid,
     pub context: CastContext,

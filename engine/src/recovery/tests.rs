@@ -1,1 +1,0 @@
-//! Recovery as a whole: crashes, standbys, promotions, checkpoints.

@@ -1,5 +1,0 @@
-//! Doing what was decided. Never decides.
-
-mod local;
-
-pub use local::{LocalActor, LocalContext};
