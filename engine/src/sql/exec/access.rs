@@ -50,6 +50,17 @@ pub struct Storage {
 }
 
 impl Access {
+    /// No tables, no files.
+    pub fn none() -> Access {
+        Access {
+            storage: None,
+            virtuals: Arc::new(NoVirtualTables),
+            temp: None,
+            xid: None,
+            command: CommandId::FIRST,
+            isolation: Isolation::ReadCommitted,
+        }
+    }
     pub fn storage(&self) -> Result<&Storage, SqlError> {
         self.storage
             .as_ref()

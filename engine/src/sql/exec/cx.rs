@@ -87,6 +87,19 @@ impl EvalCx {
         }
     }
 
+    /// For expressions that need nothing but functions: constants, defaults, tests of one row.
+    pub fn bare(function: Arc<FunctionCx>) -> EvalCx {
+        let pid = crate::ids::ProcessId::MIN;
+        EvalCx::new(
+            None,
+            Box::default(),
+            function,
+            Interrupts::new(pid),
+            MemoryLimits::default(),
+            super::access::Access::none(),
+        )
+    }
+
     /// One row's worth of work. True: hand back control before the next one.
     #[inline]
     pub fn spend(&mut self) -> bool {

@@ -71,27 +71,46 @@ impl Node for ProjectNode {
 pub struct FilterNode {
     spec: Arc<PlanNode>,
     child: BoxNode,
+    /// What a condition that reads no row said.
+    verdict: Option<bool>,
 }
 
 impl FilterNode {
     pub fn new(spec: Arc<PlanNode>, child: BoxNode) -> FilterNode {
-        FilterNode { spec, child }
+        FilterNode {
+            spec,
+            child,
+            verdict: None,
+        }
     }
 }
 
 impl Node for FilterNode {
     fn next(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Step, SqlError> {
-        let NodeKind::Filter { test, .. } = &self.spec.kind else {
+        let NodeKind::Filter { test, once, .. } = &self.spec.kind else {
             unreachable!("built from a filter")
         };
+        if *once {
+            let verdict = match self.verdict {
+                Some(verdict) => verdict,
+                None => *self.verdict.insert(test.passes(frame, cx)?),
+            };
+            return if verdict {
+                self.child.next(frame, cx)
+            } else {
+                Ok(Step::Done)
+            };
+        }
         loop {
             let step = self.child.next(frame, cx)?;
             if step != Step::Row || test.passes(frame, cx)? {
                 return Ok(step);
             }
+            cx.refused(self.spec.id);
         }
     }
     fn rewind(&mut self, cx: &mut EvalCx) -> Result<(), SqlError> {
+        self.verdict = None;
         self.child.rewind(cx)
     }
 }

@@ -4,19 +4,26 @@
 //! parameters. Planning reads the catalog and its statistics, never data. All slots of one plan level live in
 //! one frame (see [`tree`]); nothing is copied between the nodes of a level that keep no rows.
 
+mod access;
+mod build;
+mod cost;
+mod exprs;
+mod fold;
+mod from;
+mod joins;
+mod modify;
+mod path;
+mod planner;
 pub mod point;
+mod query;
+mod ranges;
+mod select;
 mod settings;
+mod settle;
+mod statistics;
+mod top;
 pub mod tree;
 
 pub use settings::{PlanCx, PlannerSettings};
+pub use top::plan;
 pub use tree::{Command, Plan};
-
-use crate::catalog::view::CatalogView;
-use crate::sql::bound::Bound;
-use crate::sql::error::SqlError;
-
-/// Plans a bound statement.
-pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result<Plan, SqlError> {
-    let _ = (bound, catalog, cx);
-    unimplemented!("the planner lands next")
-}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::catalog::relation::Relation;
 use crate::types::function::FunctionCx;
 
 #[derive(Debug, Clone)]
@@ -45,9 +46,11 @@ impl Default for PlannerSettings {
 }
 
 /// What planning needs beside the catalog.
-#[derive(Debug, Clone)]
+#[derive(Clone, Copy)]
 pub struct PlanCx<'a> {
     pub settings: &'a PlannerSettings,
+    /// How many pages a table has right now, if that can be asked.
+    pub pages: Option<&'a dyn Fn(&Relation) -> Option<u32>>,
     /// For computing constant expressions ahead; only immutable functions are.
     pub function: &'a Arc<FunctionCx>,
 }

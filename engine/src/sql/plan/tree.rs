@@ -128,11 +128,13 @@ pub enum NodeKind {
     IndexScan(IndexScan),
     VirtualScan {
         relation: Arc<Relation>,
+        alias: String,
         fetch: Fetch,
         filter: Option<Test>,
     },
     FunctionScan(FunctionScan),
     ValuesScan {
+        alias: String,
         rows: Vec<Vec<Scalar>>,
         slots: Vec<Slot>,
         filter: Option<Test>,
@@ -144,6 +146,8 @@ pub enum NodeKind {
     Filter {
         child: Arc<PlanNode>,
         test: Test,
+        /// It reads no row: tested before the first one.
+        once: bool,
     },
     NestLoop(NestLoop),
     HashJoin(HashJoin),
@@ -163,7 +167,6 @@ pub enum NodeKind {
     HashDistinct {
         child: Arc<PlanNode>,
         keys: Vec<KeySlot>,
-        slots: Vec<Slot>,
     },
     Append {
         children: Vec<Arc<PlanNode>>,
@@ -347,7 +350,10 @@ pub struct HashJoin {
     pub inner: Arc<PlanNode>,
     pub outer_keys: Vec<Scalar>,
     pub inner_keys: Vec<Scalar>,
+    /// Of the inner keys.
     pub key_order: Vec<(Comparator, Hasher)>,
+    /// Of the outer keys, whose type may be another one that hashes alike.
+    pub probe_order: Vec<(Comparator, Hasher)>,
     /// Conditions of the join that are not equalities.
     pub residual: Option<Test>,
     pub filter: Option<Test>,
@@ -463,6 +469,8 @@ pub struct Modify {
     pub row_slots: Vec<Slot>,
     /// RETURNING's expressions; none: nothing is given up to the client.
     pub returning: Vec<(Slot, Scalar)>,
+    /// System columns of the new row that RETURNING reads.
+    pub system: Fetch,
 }
 
 #[derive(Debug)]
@@ -487,8 +495,6 @@ pub enum ModifyAction {
         /// Old values, a slot for each column.
         old: Vec<Slot>,
         recheck: Option<Test>,
-        /// Indexes with a column among the assigned ones.
-        touched: Vec<Arc<Index>>,
     },
     Delete {
         ctid: Slot,
@@ -511,7 +517,6 @@ pub struct ConflictUpdate {
     pub fetch: Fetch,
     pub assignments: Vec<(usize, Scalar)>,
     pub filter: Option<Test>,
-    pub touched: Vec<Arc<Index>>,
 }
 
 impl PlanNode {

@@ -115,7 +115,7 @@ fn compare_integers(a: &Datum, b: &Datum) -> Ordering {
 }
 
 /// The value of `left op right` where both are of types with a shared order.
-pub fn comparison_result(op: Comparison, order: Comparator, a: &Datum, b: &Datum) -> Option<bool> {
+fn comparison_result(op: Comparison, order: Comparator, a: &Datum, b: &Datum) -> Option<bool> {
     if a.is_null() || b.is_null() {
         return None;
     }

@@ -19,7 +19,7 @@ use crate::sql::error::SqlError;
 use crate::sql::exec::cx::EvalCx;
 use crate::types::datum::{Datum, SqlType};
 
-pub use compare::{Comparison, comparison_of, comparison_result};
+pub use compare::{Comparison, comparison_of, shared_order};
 
 /// Position in the frame.
 pub type Slot = usize;

@@ -167,7 +167,7 @@ impl HashJoinNode {
         if !whole && !keeps_outer(join.join) {
             return Ok(());
         }
-        let hash = hash_of(&join.key_order, &self.keys);
+        let hash = hash_of(&join.probe_order, &self.keys);
         let divided = self.divided.as_mut().expect("dividing");
         divided
             .outer
@@ -211,7 +211,7 @@ impl HashJoinNode {
         self.matched = false;
         let whole = compute(&join.outer_keys, &mut self.keys, frame, cx)?;
         let first = if whole {
-            let hash = hash_of(&join.key_order, &self.keys);
+            let hash = hash_of(&join.probe_order, &self.keys);
             self.table.find(&join.key_order, hash, &self.keys)
         } else {
             NONE

@@ -35,6 +35,7 @@ impl Node for ValuesScanNode {
             rows,
             slots,
             filter,
+            ..
         } = &self.spec.kind
         else {
             unreachable!("built from VALUES")

@@ -1,0 +1,321 @@
+//! One frame being planned: its slots, and how bound expressions become expressions over them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::catalog::relation::Relation;
+use crate::catalog::view::CatalogView;
+use crate::sql::bound::{Expr, SubqueryExpr, SubqueryKind, SystemColumn};
+use crate::sql::error::{SqlError, state};
+use crate::sql::exec::cx::EvalCx;
+use crate::sql::exec::eval::{INIT_PLAN, Slot, slot_expr};
+use crate::sql::plan::exprs::{children, children_mut};
+use crate::sql::plan::fold::fold;
+use crate::sql::plan::query;
+use crate::sql::plan::settings::PlanCx;
+use crate::sql::plan::settle::Settler;
+use crate::sql::plan::statistics::{ColumnFacts, Estimates};
+use crate::sql::plan::tree::{Fetch, InitKind, InitPlan, Level, PlanNode, SlotInfo};
+use crate::types::datum::SqlType;
+use crate::types::{oids, registry};
+
+/// What all frames of a statement share.
+pub struct Shared<'a> {
+    pub catalog: &'a dyn CatalogView,
+    pub cx: &'a PlanCx<'a>,
+    pub init: Vec<InitPlan>,
+    pub folding: EvalCx,
+    pub settler: Settler,
+    depth: usize,
+}
+
+/// Deeper nesting of subqueries is refused.
+const MAX_DEPTH: usize = 64;
+
+impl<'a> Shared<'a> {
+    pub fn new(catalog: &'a dyn CatalogView, cx: &'a PlanCx<'a>) -> Shared<'a> {
+        Shared {
+            catalog,
+            cx,
+            init: Vec::new(),
+            folding: EvalCx::bare(Arc::clone(cx.function)),
+            settler: Settler::default(),
+            depth: 0,
+        }
+    }
+}
+
+pub struct Planner<'s, 'a> {
+    pub shared: &'s mut Shared<'a>,
+    pub slots: Vec<SlotInfo>,
+    pub estimates: Estimates,
+}
+
+/// What the names of one query level mean.
+#[derive(Default)]
+pub struct Scope {
+    pub ranges: Vec<RangeScope>,
+    /// Slots of group expressions and of aggregates.
+    pub groups: Vec<Slot>,
+    pub aggregates: Vec<Slot>,
+}
+
+#[derive(Default, Clone)]
+pub struct RangeScope {
+    /// A lowered expression for each column; `None` for columns that nobody reads.
+    pub columns: Vec<Option<Expr>>,
+    pub fetch: Fetch,
+}
+
+/// Which columns of each range are read.
+#[derive(Debug, Clone, Default)]
+pub struct Needed {
+    pub columns: BTreeSet<usize>,
+    pub system: Vec<SystemColumn>,
+}
+
+/// Collects the columns of `ranges` that an expression reads.
+pub fn collect_needed(expr: &Expr, needed: &mut [Needed]) {
+    match expr {
+        Expr::Column(c) => {
+            if let Some(range) = needed.get_mut(c.range) {
+                range.columns.insert(c.column);
+            }
+        }
+        Expr::SystemColumn { range, column } => {
+            if let Some(range) = needed.get_mut(*range)
+                && !range.system.contains(column)
+            {
+                range.system.push(*column);
+            }
+        }
+        other => children(other, &mut |part| collect_needed(part, needed)),
+    }
+}
+
+impl<'a> Planner<'_, 'a> {
+    pub fn catalog(&self) -> &'a dyn CatalogView {
+        self.shared.catalog
+    }
+
+    pub fn new_slot(&mut self, name: String, ty: SqlType) -> Slot {
+        self.slots.push(SlotInfo {
+            name,
+            ty,
+            computed: None,
+        });
+        self.slots.len() - 1
+    }
+
+    /// A slot for a computed value.
+    pub fn computed_slot(&mut self, expr: &Expr) -> Slot {
+        self.slots.push(SlotInfo {
+            name: String::new(),
+            ty: expr.ty(),
+            computed: Some(expr.clone()),
+        });
+        self.slots.len() - 1
+    }
+
+    /// Slots for the needed columns of a relation, in the order that rows are decoded in.
+    pub fn relation_scope(
+        &mut self,
+        alias: &str,
+        relation: &Arc<Relation>,
+        needed: &Needed,
+        rows: f64,
+    ) -> Result<RangeScope, SqlError> {
+        let mut scope = RangeScope {
+            columns: vec![None; relation.columns.len()],
+            fetch: Fetch::default(),
+        };
+        for number in &needed.columns {
+            let column = &relation.columns[*number];
+            let slot = self.new_slot(format!("{alias}.{}", column.name), column.ty);
+            scope.columns[*number] = Some(slot_expr(slot, column.ty));
+            scope.fetch.columns.push((*number, slot));
+            let unique = relation
+                .indexes
+                .iter()
+                .any(|i| i.unique && i.valid && i.keys.len() == 1 && i.keys[0].column == *number);
+            let statistics = self
+                .catalog()
+                .column_statistics(relation.oid, column.attribute)?;
+            self.estimates.columns.insert(
+                slot,
+                ColumnFacts {
+                    relation: Arc::clone(relation),
+                    rows,
+                    unique,
+                    statistics,
+                },
+            );
+        }
+        for column in &needed.system {
+            self.system_slot(alias, &mut scope.fetch, *column);
+        }
+        Ok(scope)
+    }
+
+    /// The slot of a system column, made if need be.
+    pub fn system_slot(&mut self, alias: &str, fetch: &mut Fetch, column: SystemColumn) -> Slot {
+        let (place, name, ty) = match column {
+            SystemColumn::TableOid => (&mut fetch.tableoid, "tableoid", oids::OID),
+            SystemColumn::Ctid => (&mut fetch.ctid, "ctid", oids::TID),
+            SystemColumn::Xmin => (&mut fetch.xmin, "xmin", oids::XID),
+            SystemColumn::Xmax => (&mut fetch.xmax, "xmax", oids::XID),
+            SystemColumn::Cmin => (&mut fetch.cmin, "cmin", oids::CID),
+            SystemColumn::Cmax => (&mut fetch.cmax, "cmax", oids::CID),
+        };
+        if let Some(slot) = place {
+            return *slot;
+        }
+        self.slots.push(SlotInfo {
+            name: format!("{alias}.{name}"),
+            ty: SqlType::plain(ty),
+            computed: None,
+        });
+        let slot = self.slots.len() - 1;
+        *place = Some(slot);
+        slot
+    }
+
+    /// The expression over slots, subqueries planned, constants computed.
+    pub fn lower(&mut self, expr: &Expr, scope: &Scope) -> Result<Expr, SqlError> {
+        let mut made = expr.clone();
+        self.lower_in_place(&mut made, scope)?;
+        fold(&mut made, &mut self.shared.folding);
+        Ok(made)
+    }
+
+    fn lower_in_place(&mut self, expr: &mut Expr, scope: &Scope) -> Result<(), SqlError> {
+        let unknown = |what: &str| SqlError::internal(format!("{what} is not known in this place"));
+        match expr {
+            Expr::Column(c) => {
+                let found = scope
+                    .ranges
+                    .get(c.range)
+                    .and_then(|r| r.columns.get(c.column))
+                    .and_then(Option::as_ref);
+                *expr = found.ok_or_else(|| unknown("column"))?.clone();
+                Ok(())
+            }
+            Expr::SystemColumn { range, column } => {
+                let fetch = &scope
+                    .ranges
+                    .get(*range)
+                    .ok_or_else(|| unknown("range"))?
+                    .fetch;
+                let slot = match column {
+                    SystemColumn::TableOid => fetch.tableoid,
+                    SystemColumn::Ctid => fetch.ctid,
+                    SystemColumn::Xmin => fetch.xmin,
+                    SystemColumn::Xmax => fetch.xmax,
+                    SystemColumn::Cmin => fetch.cmin,
+                    SystemColumn::Cmax => fetch.cmax,
+                };
+                let ty = expr.ty();
+                *expr = slot_expr(slot.ok_or_else(|| unknown("system column"))?, ty);
+                Ok(())
+            }
+            Expr::Group(number, ty) => {
+                let slot = scope.groups.get(*number).ok_or_else(|| unknown("group"))?;
+                *expr = slot_expr(*slot, *ty);
+                Ok(())
+            }
+            Expr::Aggregate(number, ty) => {
+                let slot = scope
+                    .aggregates
+                    .get(*number)
+                    .ok_or_else(|| unknown("aggregate"))?;
+                *expr = slot_expr(*slot, *ty);
+                Ok(())
+            }
+            Expr::Subquery(sub) => {
+                *expr = self.lower_subquery(sub, scope)?;
+                Ok(())
+            }
+            other => {
+                let mut result = Ok(());
+                children_mut(other, &mut |part| {
+                    if result.is_ok() {
+                        result = self.lower_in_place(part, scope);
+                    }
+                });
+                result
+            }
+        }
+    }
+
+    /// A subquery becomes an init plan; `x op ANY (query)` a search in its values.
+    fn lower_subquery(&mut self, sub: &SubqueryExpr, scope: &Scope) -> Result<Expr, SqlError> {
+        let element = || {
+            let column = sub.query.output.first().map(|c| c.ty.oid);
+            column.ok_or_else(|| SqlError::internal("a subquery has no column"))
+        };
+        match &sub.kind {
+            SubqueryKind::Scalar => self.init_plan(&sub.query, InitKind::Scalar, sub.ty),
+            SubqueryKind::Exists => self.init_plan(&sub.query, InitKind::Exists, sub.ty),
+            SubqueryKind::Array => {
+                let element = element()?;
+                self.init_plan(&sub.query, InitKind::Array { element }, sub.ty)
+            }
+            SubqueryKind::Any {
+                function,
+                left,
+                all,
+            } => {
+                let element = element()?;
+                let array = registry::by_oid(element).map_or(oids::ANYARRAY, |t| t.array);
+                let array = SqlType::plain(array);
+                let left = self.lower(left, scope)?;
+                let array = self.init_plan(&sub.query, InitKind::Array { element }, array)?;
+                Ok(Expr::AnyArray {
+                    function,
+                    left: Box::new(left),
+                    array: Box::new(array),
+                    all: *all,
+                })
+            }
+        }
+    }
+
+    fn init_plan(
+        &mut self,
+        query: &crate::sql::bound::Query,
+        kind: InitKind,
+        ty: SqlType,
+    ) -> Result<Expr, SqlError> {
+        if self.shared.depth >= MAX_DEPTH {
+            return Err(
+                SqlError::new(state::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded")
+                    .hint("Nest fewer subqueries in one another."),
+            );
+        }
+        self.shared.depth += 1;
+        let planned = query::plan_level(self.shared, query, kind == InitKind::Exists);
+        self.shared.depth -= 1;
+        let (level, locks) = planned?;
+        let number = self.shared.init.len();
+        let name = format!("InitPlan {}", number + 1);
+        self.shared.init.push(InitPlan {
+            level,
+            kind,
+            eager: locks,
+            name,
+        });
+        Ok(Expr::Param(INIT_PLAN + number, ty))
+    }
+
+    /// The frame is complete.
+    pub fn into_level(self, root: PlanNode, output: Vec<Slot>) -> Level {
+        let first = output.first().copied();
+        let contiguous = first.filter(|f| output.iter().enumerate().all(|(i, s)| *s == f + i));
+        Level {
+            root: Arc::new(root),
+            slots: self.slots,
+            output,
+            contiguous,
+        }
+    }
+}

@@ -1,0 +1,687 @@
+//! One SELECT: from its relations over grouping, targets, DISTINCT and ORDER BY to LIMIT.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::sql::bound::{AggregateCall, Distinct, Expr, Query, Select, SystemColumn};
+use crate::sql::error::SqlError;
+use crate::sql::exec::eval::{Scalar, Slot, Test, slot_of};
+use crate::sql::plan::build::{self, Parts, key_slot, node, order_of, sort_key};
+use crate::sql::plan::cost;
+use crate::sql::plan::exprs::{SlotSet, all_of, conjuncts};
+use crate::sql::plan::from::{BaseKind, FromPlanner, JoinItem, JoinList};
+use crate::sql::plan::path::{OrderKey, Path};
+use crate::sql::plan::planner::{Needed, Planner, Scope, collect_needed};
+use crate::sql::plan::query::{self, Limits, Planned};
+use crate::sql::plan::ranges::{Ranges, split_constant};
+use crate::sql::plan::tree::{
+    AggregateNode, AggregateOrder, AggregateSpec, Cost, Grouping, KeySlot, LockTarget, NodeKind,
+    PlanNode, SortKey,
+};
+
+/// Rows of FROM and WHERE, in the order they come.
+pub struct Source {
+    pub node: PlanNode,
+    pub order: Vec<OrderKey>,
+    pub fixed: SlotSet,
+}
+
+/// What the part above FROM would like.
+#[derive(Default)]
+pub struct Wish {
+    pub order: Vec<OrderKey>,
+    /// The reader stops after so many rows.
+    pub rows: Option<f64>,
+}
+
+impl Planner<'_, '_> {
+    /// Joins the opened relations under the conditions, in the way that is cheapest for the wish.
+    pub fn plan_source(
+        &mut self,
+        ranges: Ranges,
+        list: JoinList,
+        wish: &Wish,
+    ) -> Result<Source, SqlError> {
+        let mut list = list;
+        let (conditions, once) = split_constant(std::mem::take(&mut list.conditions));
+        list.conditions = conditions;
+        if list.items.is_empty() {
+            let filter = Test::all(once.into_iter().chain(list.conditions).collect());
+            let cost = Cost {
+                total: self.shared.cx.settings.cpu_tuple_cost,
+                rows: 1.0,
+                ..Cost::default()
+            };
+            return Ok(Source {
+                node: node(NodeKind::Result { filter }, cost),
+                order: Vec::new(),
+                fixed: SlotSet::default(),
+            });
+        }
+        let from = FromPlanner {
+            bases: &ranges.bases,
+            estimates: &self.estimates,
+            settings: self.shared.cx.settings,
+            function: self.shared.cx.function,
+            wants_order: !wish.order.is_empty(),
+        };
+        let found = from.plan_list(list, &[]);
+        let path = self.choose(&found.paths, wish);
+        let mut parts = Parts {
+            bases: &ranges.bases,
+            computed: ranges.computed,
+        };
+        let mut made = build::build(&path, &mut parts)?;
+        if let Some(test) = Test::all(once) {
+            let cost = made.cost;
+            let child = Arc::new(made);
+            made = node(
+                NodeKind::Filter {
+                    child,
+                    test,
+                    once: true,
+                },
+                cost,
+            );
+        }
+        Ok(Source {
+            node: made,
+            order: path.order.clone(),
+            fixed: path.fixed.clone(),
+        })
+    }
+
+    /// The path that costs least once its rows are in the wanted order, as far as they are read.
+    fn choose(&self, paths: &[Rc<Path>], wish: &Wish) -> Rc<Path> {
+        let s = self.shared.cx.settings;
+        let price = |p: &Path| {
+            let (startup, total) = if p.provides(&wish.order) {
+                (p.startup, p.total)
+            } else {
+                let sorting = cost::sort(s, p.rows, p.width, wish.rows);
+                (p.total + sorting, p.total + sorting)
+            };
+            let share = wish.rows.map_or(1.0, |r| (r / p.rows.max(1.0)).min(1.0));
+            startup + (total - startup) * share
+        };
+        let usable = paths.iter().filter(|p| p.outer.is_empty());
+        let best = usable.min_by(|a, b| price(a).total_cmp(&price(b)));
+        Rc::clone(best.expect("reading all of it is always a way"))
+    }
+}
+
+/// Everything that the level's expressions read.
+fn needed_of(select: &Select, query: &Query) -> Vec<Needed> {
+    let mut needed = vec![Needed::default(); select.ranges.len()];
+    let mut add = |e: &Expr| collect_needed(e, &mut needed);
+    select.targets.iter().for_each(|t| add(&t.expr));
+    select.filter.iter().for_each(&mut add);
+    select.group_by.iter().for_each(&mut add);
+    select.having.iter().for_each(&mut add);
+    for call in &select.aggregates {
+        call.args.iter().for_each(&mut add);
+        call.order_by.iter().for_each(|(e, _, _)| add(e));
+        call.filter.iter().for_each(&mut add);
+    }
+    for item in &select.from {
+        needed_of_item(item, &mut needed);
+    }
+    for lock in &query.locking {
+        if let Some(range) = needed.get_mut(lock.range)
+            && !range.system.contains(&SystemColumn::Ctid)
+        {
+            range.system.push(SystemColumn::Ctid);
+        }
+    }
+    needed
+}
+
+pub fn needed_of_item(item: &crate::sql::bound::FromItem, needed: &mut [Needed]) {
+    if let crate::sql::bound::FromItem::Join(join) = item {
+        if let Some(on) = &join.on {
+            collect_needed(on, needed);
+        }
+        needed_of_item(&join.left, needed);
+        needed_of_item(&join.right, needed);
+    }
+}
+
+/// All conditions of a list, those of inner joins below included; ON of outer joins apart.
+fn all_conditions(list: &JoinList) -> Vec<Expr> {
+    let mut made = list.conditions.clone();
+    for item in &list.items {
+        if let JoinItem::Outer { left, .. } = item {
+            made.extend(all_conditions(left));
+        }
+    }
+    made
+}
+
+struct Level<'q> {
+    select: &'q Select,
+    query: &'q Query,
+    scope: Scope,
+    limits: Limits,
+    dest: Option<&'q [Slot]>,
+    wanted_rows: Option<f64>,
+}
+
+pub fn plan(
+    planner: &mut Planner<'_, '_>,
+    select: &Select,
+    query: &Query,
+    dest: Option<&[Slot]>,
+    wanted_rows: Option<f64>,
+) -> Result<Planned, SqlError> {
+    let needed = needed_of(select, query);
+    let mut ranges = planner.open_ranges(&select.ranges, &needed)?;
+    let scope = std::mem::take(&mut ranges.scope);
+    let mut list = planner.join_list(&select.from, &scope)?;
+    if let Some(filter) = &select.filter {
+        conjuncts(planner.lower(filter, &scope)?, &mut list.conditions);
+    }
+    let limits = query::limits(planner, query)?;
+    let mut level = Level {
+        select,
+        query,
+        scope,
+        limits,
+        dest,
+        wanted_rows,
+    };
+    let locks = lock_targets(planner, &level, &ranges, &list)?;
+    let locks_below = ranges.locks;
+    let grouped =
+        !select.group_by.is_empty() || !select.aggregates.is_empty() || select.having.is_some();
+    let source = if grouped {
+        group(planner, &mut level, ranges, list)?
+    } else {
+        let wish = ungrouped_wish(planner, &level)?;
+        planner.plan_source(ranges, list, &wish)?
+    };
+    let mut planned = finish(planner, &level, source, locks)?;
+    planned.locks |= locks_below;
+    Ok(planned)
+}
+
+fn lock_targets(
+    planner: &mut Planner<'_, '_>,
+    level: &Level<'_>,
+    ranges: &Ranges,
+    list: &JoinList,
+) -> Result<Option<(Vec<LockTarget>, Option<Test>)>, SqlError> {
+    let _ = planner;
+    let mut targets = Vec::new();
+    for lock in &level.query.locking {
+        let base = &ranges.bases[lock.range];
+        let BaseKind::Table(relation) = &base.kind else {
+            return Err(SqlError::unsupported(format!(
+                "row locks on \"{}\" are not supported: it is not a table",
+                base.alias
+            ))
+            .hint("Lock the rows of its tables in the subquery itself."));
+        };
+        targets.push(LockTarget {
+            relation: Arc::clone(relation),
+            ctid: base.scope.fetch.ctid.expect("asked for with the columns"),
+            fetch: base.scope.fetch.clone(),
+            mode: lock.mode,
+            wait: lock.wait,
+        });
+    }
+    if targets.is_empty() {
+        return Ok(None);
+    }
+    let recheck = all_of(all_conditions(list)).map(Test::new);
+    Ok(Some((targets, recheck)))
+}
+
+/// The order that ORDER BY asks of FROM's rows, if its keys are columns.
+fn ungrouped_wish(planner: &mut Planner<'_, '_>, level: &Level<'_>) -> Result<Wish, SqlError> {
+    let rows = match (&level.select.distinct, level.wanted_rows) {
+        (Distinct::No, Some(rows)) => Some(rows),
+        (Distinct::No, None) => level.limits.rows(1000.0),
+        _ => None,
+    };
+    let mut order = Vec::new();
+    for item in &level.query.order_by {
+        let target = &level.select.targets[item.target].expr;
+        let lowered = planner.lower(target, &level.scope)?;
+        let Some(slot) = slot_of(&lowered) else {
+            return Ok(Wish {
+                order: Vec::new(),
+                rows: None,
+            });
+        };
+        order.push(OrderKey {
+            slot,
+            descending: item.descending,
+            nulls_first: item.nulls_first,
+        });
+    }
+    Ok(Wish { order, rows })
+}
+
+/// GROUP BY and HAVING over FROM's rows.
+fn group(
+    planner: &mut Planner<'_, '_>,
+    level: &mut Level<'_>,
+    ranges: Ranges,
+    list: JoinList,
+) -> Result<Source, SqlError> {
+    let select = level.select;
+    let mut computed = Vec::new();
+    let mut keys = Vec::new();
+    let mut key_exprs = Vec::new();
+    for expr in &select.group_by {
+        let lowered = planner.lower(expr, &level.scope)?;
+        let slot = slot_of(&lowered).unwrap_or_else(|| {
+            let slot = planner.computed_slot(&lowered);
+            computed.push((slot, Scalar::new(lowered.clone())));
+            slot
+        });
+        level.scope.groups.push(slot);
+        keys.push(key_slot(slot, expr.ty())?);
+        key_exprs.push(lowered);
+    }
+    let calls = aggregate_calls(planner, level)?;
+    let mut wish = group_wish(&keys, &computed);
+    let extreme = extreme_wish(level, &calls, &keys);
+    let min_max = extreme.is_some();
+    if let Some(order) = extreme {
+        wish = Wish {
+            order: vec![order],
+            rows: Some(1.0),
+        };
+    }
+    let mut source = planner.plan_source(ranges, list, &wish)?;
+    if !computed.is_empty() {
+        source.node = project(source.node, computed);
+    }
+    if min_max {
+        source = first_not_null(planner, source, &wish);
+    }
+    let groups = planner.estimates.groups(&key_exprs, source.node.cost.rows);
+    let aggregated = aggregate(planner, source, keys, calls, groups);
+    let mut source = aggregated;
+    if let Some(having) = &select.having {
+        let mut conditions = Vec::new();
+        conjuncts(planner.lower(having, &level.scope)?, &mut conditions);
+        let mut cost = source.node.cost;
+        cost.rows = (cost.rows / 3.0).max(1.0).round();
+        source.node = build::with_filter(source.node, conditions, cost);
+    }
+    Ok(source)
+}
+
+fn group_wish(keys: &[KeySlot], computed: &[(Slot, Scalar)]) -> Wish {
+    if !computed.is_empty() {
+        return Wish::default();
+    }
+    Wish {
+        order: keys
+            .iter()
+            .map(|k| OrderKey {
+                slot: k.slot,
+                descending: false,
+                nulls_first: false,
+            })
+            .collect(),
+        rows: None,
+    }
+}
+
+fn aggregate_calls(
+    planner: &mut Planner<'_, '_>,
+    level: &mut Level<'_>,
+) -> Result<Vec<AggregateSpec>, SqlError> {
+    let select = level.select;
+    let mut calls = Vec::new();
+    for (number, call) in select.aggregates.iter().enumerate() {
+        let slot = planner.new_slot(String::new(), call.ty);
+        planner.slots[slot].computed = Some(Expr::Aggregate(number, call.ty));
+        calls.push(aggregate_call(planner, &level.scope, call, slot)?);
+    }
+    level.scope.aggregates = calls.iter().map(|c| c.slot).collect();
+    Ok(calls)
+}
+
+fn aggregate_call(
+    planner: &mut Planner<'_, '_>,
+    scope: &Scope,
+    call: &AggregateCall,
+    slot: Slot,
+) -> Result<AggregateSpec, SqlError> {
+    let mut args = Vec::new();
+    for arg in &call.args {
+        args.push(Scalar::new(planner.lower(arg, scope)?));
+    }
+    let mut order_by = Vec::new();
+    for (expr, descending, nulls_first) in &call.order_by {
+        order_by.push(AggregateOrder {
+            compare: order_of(expr.ty())?,
+            value: Scalar::new(planner.lower(expr, scope)?),
+            descending: *descending,
+            nulls_first: *nulls_first,
+        });
+    }
+    if call.distinct {
+        for arg in &call.args {
+            order_of(arg.ty())?;
+        }
+    }
+    let filter = match &call.filter {
+        None => None,
+        Some(filter) => Some(Test::new(planner.lower(filter, scope)?)),
+    };
+    Ok(AggregateSpec {
+        aggregate: call.aggregate,
+        arg_types: call.args.iter().map(|a| a.ty().oid).collect(),
+        args,
+        distinct: call.distinct,
+        order_by,
+        filter,
+        slot,
+    })
+}
+
+/// `SELECT min(a) FROM ...` alone: the first row in `a`'s order is enough.
+fn extreme_wish(level: &Level<'_>, calls: &[AggregateSpec], keys: &[KeySlot]) -> Option<OrderKey> {
+    let [call] = calls else { return None };
+    if !keys.is_empty() || call.filter.is_some() || level.select.ranges.len() != 1 {
+        return None;
+    }
+    let descending = match call.aggregate.name {
+        "min" => false,
+        "max" => true,
+        _ => return None,
+    };
+    let [arg] = call.args.as_slice() else {
+        return None;
+    };
+    let slot = arg.slot()?;
+    Some(OrderKey {
+        slot,
+        descending,
+        nulls_first: descending,
+    })
+}
+
+/// Cuts an input that comes in the wanted order to its first row with a value.
+fn first_not_null(planner: &Planner<'_, '_>, mut source: Source, wish: &Wish) -> Source {
+    let Some(first) = source.order.first().copied() else {
+        return source;
+    };
+    let provides = source.order.first() == wish.order.first();
+    if !provides || source.fixed.contains(first.slot) {
+        return source;
+    }
+    let ty = planner.slots[first.slot].ty;
+    let not_null = Expr::IsNull {
+        arg: Box::new(crate::sql::exec::eval::slot_expr(first.slot, ty)),
+        negated: true,
+    };
+    let input = source.node.cost;
+    let filtered = build::with_filter(source.node, vec![not_null], input);
+    let one = Expr::Const(
+        crate::types::datum::Datum::Int8(1),
+        crate::types::datum::SqlType::plain(crate::types::oids::INT8),
+    );
+    let cost = Cost {
+        startup: input.startup,
+        total: input.startup + (input.total - input.startup) / input.rows.max(1.0),
+        rows: 1.0,
+        width: input.width,
+    };
+    source.node = node(
+        NodeKind::Limit(crate::sql::plan::tree::Limit {
+            child: Arc::new(filtered),
+            limit: Some(Scalar::new(one)),
+            offset: None,
+            ties: None,
+        }),
+        cost,
+    );
+    source
+}
+
+/// By hash or by order, whichever costs less and can be done.
+fn aggregate(
+    planner: &Planner<'_, '_>,
+    source: Source,
+    keys: Vec<KeySlot>,
+    calls: Vec<AggregateSpec>,
+    groups: f64,
+) -> Source {
+    let s = planner.shared.cx.settings;
+    let input = source.node.cost;
+    let per_row = s.cpu_operator_cost * (keys.len() + calls.len()) as f64;
+    let work = input.rows * per_row;
+    let wanted: Vec<OrderKey> = group_wish(&keys, &[]).order;
+    let in_order = is_in_order(&source, &wanted);
+    let hashable = keys.iter().all(|k| k.hash.is_some());
+    let sorting = if in_order {
+        0.0
+    } else {
+        cost::sort(s, input.rows, input.width, None)
+    };
+    let hash_off = if s.enable_hashagg {
+        0.0
+    } else {
+        cost::DISABLED
+    };
+    let grouping = if keys.is_empty() {
+        Grouping::Plain
+    } else if hashable && hash_off + input.rows * s.cpu_operator_cost * 0.5 < sorting {
+        Grouping::Hashed
+    } else {
+        Grouping::Sorted
+    };
+    let mut child = source.node;
+    let mut order = Vec::new();
+    if grouping == Grouping::Sorted {
+        if !in_order {
+            let sort_keys = keys
+                .iter()
+                .map(|k| SortKey {
+                    slot: k.slot,
+                    ty: k.ty,
+                    compare: k.compare,
+                    descending: false,
+                    nulls_first: false,
+                })
+                .collect();
+            child = query::sort(planner, child, sort_keys, None);
+        }
+        order = wanted;
+    }
+    let total = child.cost.total + work + groups * s.cpu_tuple_cost;
+    let cost = Cost {
+        startup: if grouping == Grouping::Sorted {
+            child.cost.startup
+        } else {
+            child.cost.total + work
+        },
+        total,
+        rows: if grouping == Grouping::Plain {
+            1.0
+        } else {
+            groups
+        },
+        width: 8.0 * (keys.len() + calls.len()) as f64,
+    };
+    Source {
+        node: node(
+            NodeKind::Aggregate(AggregateNode {
+                child: Arc::new(child),
+                grouping,
+                keys,
+                calls,
+            }),
+            cost,
+        ),
+        order,
+        fixed: source.fixed,
+    }
+}
+
+fn is_in_order(source: &Source, wanted: &[OrderKey]) -> bool {
+    let mut own = source
+        .order
+        .iter()
+        .filter(|k| !source.fixed.contains(k.slot));
+    wanted
+        .iter()
+        .filter(|k| !source.fixed.contains(k.slot))
+        .all(|k| own.next() == Some(k))
+}
+
+fn project(child: PlanNode, items: Vec<(Slot, Scalar)>) -> PlanNode {
+    if items.is_empty() {
+        return child;
+    }
+    let cost = child.cost;
+    node(
+        NodeKind::Project {
+            child: Arc::new(child),
+            items,
+        },
+        cost,
+    )
+}
+
+/// Targets, DISTINCT, ORDER BY, row locks, LIMIT.
+fn finish(
+    planner: &mut Planner<'_, '_>,
+    level: &Level<'_>,
+    source: Source,
+    locks: Option<(Vec<LockTarget>, Option<Test>)>,
+) -> Result<Planned, SqlError> {
+    let (select, query) = (level.select, level.query);
+    let visible = query.output.len();
+    let mut slots = Vec::new();
+    let (mut early, mut late) = (Vec::new(), Vec::new());
+    for (number, target) in select.targets.iter().enumerate() {
+        let lowered = planner.lower(&target.expr, &level.scope)?;
+        let wanted = level.dest.filter(|_| number < visible).map(|d| d[number]);
+        let slot = match (wanted, slot_of(&lowered)) {
+            (None, Some(slot)) => {
+                slots.push(slot);
+                continue;
+            }
+            (Some(slot), _) => slot,
+            (None, None) => planner.computed_slot(&lowered),
+        };
+        slots.push(slot);
+        let is_early = match &select.distinct {
+            Distinct::No => query.order_by.is_empty(),
+            Distinct::All => true,
+            Distinct::On(keys) => keys.contains(&number),
+        } || query.order_by.iter().any(|o| o.target == number);
+        let place = if is_early { &mut early } else { &mut late };
+        place.push((slot, Scalar::new(lowered)));
+    }
+    let Source {
+        node: made,
+        order,
+        fixed,
+    } = source;
+    let mut source = Source {
+        node: project(made, early),
+        order,
+        fixed,
+    };
+    if select.distinct == Distinct::All {
+        let keys = distinct_keys(planner, &slots[..visible])?;
+        source.node = query::distinct(planner, source.node, keys);
+        if matches!(source.node.kind, NodeKind::Unique { .. }) {
+            source.order = Vec::new();
+        }
+    }
+    let keys = sort_keys(planner, query, &slots)?;
+    source = ordered(planner, level, source, &keys, &slots)?;
+    if let Some((locks, recheck)) = locks {
+        let cost = source.node.cost;
+        let child = Arc::new(source.node);
+        let kind = NodeKind::LockRows {
+            child,
+            locks,
+            recheck,
+        };
+        source.node = node(kind, cost);
+    }
+    source.node = project(source.node, late);
+    let limits = Limits {
+        limit: level.limits.limit.clone(),
+        offset: level.limits.offset.clone(),
+    };
+    let made = query::limit(planner, source.node, query, limits, &keys)?;
+    Ok(Planned {
+        node: made,
+        output: slots[..visible].to_vec(),
+        order: source.order,
+        locks: !query.locking.is_empty(),
+    })
+}
+
+fn distinct_keys(planner: &Planner<'_, '_>, slots: &[Slot]) -> Result<Vec<KeySlot>, SqlError> {
+    slots
+        .iter()
+        .map(|slot| key_slot(*slot, planner.slots[*slot].ty))
+        .collect()
+}
+
+fn sort_keys(
+    planner: &Planner<'_, '_>,
+    query: &Query,
+    slots: &[Slot],
+) -> Result<Vec<SortKey>, SqlError> {
+    query
+        .order_by
+        .iter()
+        .map(|item| {
+            let slot = slots[item.target];
+            let ty = planner.slots[slot].ty;
+            sort_key(slot, ty, item.descending, item.nulls_first)
+        })
+        .collect()
+}
+
+/// ORDER BY, and DISTINCT ON, which keeps the first row of each run.
+fn ordered(
+    planner: &mut Planner<'_, '_>,
+    level: &Level<'_>,
+    mut source: Source,
+    keys: &[SortKey],
+    slots: &[Slot],
+) -> Result<Source, SqlError> {
+    let on = match &level.select.distinct {
+        Distinct::On(targets) => Some(targets.iter().map(|t| slots[*t]).collect::<Vec<_>>()),
+        _ => None,
+    };
+    let mut keys = keys.to_vec();
+    if let Some(on) = &on {
+        // ORDER BY begins with these, if there is one; what it leaves out has to be in order too.
+        for slot in on {
+            if !keys.iter().any(|k| k.slot == *slot) {
+                keys.push(sort_key(*slot, planner.slots[*slot].ty, false, false)?);
+            }
+        }
+    }
+    let wanted = query::order_of(&keys);
+    if !is_in_order(&source, &wanted) {
+        let top = match on {
+            None => query::top_rows(planner, level.query, &level.limits)?,
+            Some(_) => None,
+        };
+        source.node = query::sort(planner, source.node, keys, top);
+        source.order = wanted;
+    }
+    if let Some(on) = on {
+        let keys = distinct_keys(planner, &on)?;
+        let cost = source.node.cost;
+        let child = Arc::new(source.node);
+        source.node = node(NodeKind::Unique { child, keys }, cost);
+    }
+    Ok(source)
+}

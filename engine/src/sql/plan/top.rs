@@ -1,0 +1,48 @@
+//! The door: a bound statement in, a plan out.
+
+use crate::catalog::relation::LockMode;
+use crate::catalog::view::CatalogView;
+use crate::sql::bind;
+use crate::sql::bound::{Bound, BoundStatement};
+use crate::sql::error::SqlError;
+use crate::sql::plan::planner::Shared;
+use crate::sql::plan::settings::PlanCx;
+use crate::sql::plan::tree::{Command, Plan};
+use crate::sql::plan::{modify, query};
+
+/// Plans a bound statement. The caller holds the locks of [`Bound::relations`].
+pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result<Plan, SqlError> {
+    let mut shared = Shared::new(catalog, cx);
+    let (command, level, locks) = match &bound.statement {
+        BoundStatement::Query(q) => {
+            let (level, locks) = query::plan_level(&mut shared, q, false)?;
+            (Command::Select, level, locks)
+        }
+        BoundStatement::Insert(i) => (Command::Insert, modify::insert(&mut shared, i)?, true),
+        BoundStatement::Update(u) => (Command::Update, modify::update(&mut shared, u)?, true),
+        BoundStatement::Delete(d) => (Command::Delete, modify::delete(&mut shared, d)?, true),
+    };
+    let (_, output) = bind::describe(bound);
+    let locks = locks || shared.init.iter().any(|i| i.eager);
+    debug_assert!(
+        !locks
+            || bound
+                .relations
+                .iter()
+                .any(|(_, mode)| *mode >= LockMode::RowShare),
+        "a statement that changes rows locks its table"
+    );
+    Ok(Plan {
+        command,
+        output: output.into(),
+        parameters: bound.parameters.clone(),
+        relations: bound.relations.clone(),
+        generation: bound.generation,
+        uncacheable: bound.uncacheable,
+        writes: locks,
+        main: level,
+        nodes: shared.settler.nodes,
+        init: shared.init,
+        point: None,
+    })
+}
