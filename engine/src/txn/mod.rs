@@ -33,6 +33,8 @@ mod visibility;
 pub(crate) mod xid;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use error::{CommitError, TxnError};

@@ -1,1 +1,325 @@
+//! The release queue against a naive model: a commit is visible exactly when it is released.
 
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::{Lsn, Term};
+use crate::txn::interrupt::Interrupts;
+use crate::txn::participant::Participant;
+use crate::txn::testing::{World, session};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Commit(CommitLevel),
+    /// Flush this many of the records not yet flushed.
+    Flush(usize),
+    /// Standby `i` reports write, flush and apply, as counts of records.
+    Report(usize, [usize; 3]),
+    Disconnect(usize),
+    Policy(u8),
+}
+
+fn level() -> impl Strategy<Value = CommitLevel> {
+    prop_oneof![
+        Just(CommitLevel::Off),
+        Just(CommitLevel::Local),
+        Just(CommitLevel::RemoteWrite),
+        Just(CommitLevel::On),
+        Just(CommitLevel::RemoteApply),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => level().prop_map(Step::Commit),
+        3 => (1_usize..5).prop_map(Step::Flush),
+        3 => (0_usize..3, prop::array::uniform3(0_usize..6)).prop_map(|(i, n)| Step::Report(i, n)),
+        1 => (0_usize..3).prop_map(Step::Disconnect),
+        1 => (0_u8..7).prop_map(Step::Policy),
+    ]
+}
+
+fn policy(which: u8, counter: u64) -> ReleasePolicy {
+    let names = |text| {
+        let names = SyncNames::parse(text).expect("valid");
+        ReleasePolicy::Names(names.expect("not empty"))
+    };
+    let set = |required| ReleasePolicy::InSyncSet {
+        term: Term::new(1),
+        counter,
+        members: ["s0", "s1", "s2"].map(InstanceId::new).to_vec(),
+        required,
+    };
+    match which {
+        0 => ReleasePolicy::Local,
+        1 => names("s0, s1"),
+        2 => names("FIRST 2 (*)"),
+        3 => names("ANY 2 (s0, s1, s2)"),
+        4 => set(1),
+        5 => set(2),
+        _ => ReleasePolicy::Closed,
+    }
+}
+
+struct Commit {
+    lsn: Lsn,
+    level: CommitLevel,
+    who: Arc<Participant>,
+    released: bool,
+}
+
+struct Model {
+    world: World,
+    sessions: Vec<Arc<Interrupts>>,
+    release: Release,
+    commits: Vec<Commit>,
+    flushed: usize,
+    standbys: Vec<Option<[usize; 3]>>,
+    /// What members have confirmed, by their number.
+    confirmed: [[usize; 2]; 3],
+    policy: ReleasePolicy,
+    counter: u64,
+    safe: Lsn,
+}
+
+impl Model {
+    fn new() -> Model {
+        let release = Release::new();
+        release.set_policy(ReleasePolicy::Local);
+        Model {
+            world: World::recovering(16),
+            sessions: Vec::new(),
+            release,
+            commits: Vec::new(),
+            flushed: 0,
+            standbys: vec![None; 3],
+            confirmed: [[0; 2]; 3],
+            policy: ReleasePolicy::Local,
+            counter: 0,
+            safe: Lsn::INVALID,
+        }
+    }
+
+    fn lsn(count: usize) -> Lsn {
+        Lsn::new(count as u64 * 64)
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Commit(level) => {
+                let session = session();
+                let who = self.world.txns.participant_of(&session);
+                self.sessions.push(session);
+                let lsn = Self::lsn(self.commits.len() + 1);
+                self.release.enqueue(lsn, *level, &who);
+                self.commits.push(Commit {
+                    lsn,
+                    level: *level,
+                    who,
+                    released: false,
+                });
+            }
+            Step::Flush(n) => {
+                self.flushed = (self.flushed + n).min(self.commits.len());
+                self.release.advance_flush(Self::lsn(self.flushed));
+            }
+            Step::Report(i, counts) => {
+                let mut counts = counts.map(|c| c.min(self.flushed));
+                if let Some(old) = self.standbys[*i] {
+                    for (count, old) in counts.iter_mut().zip(old) {
+                        *count = (old + *count).min(self.flushed);
+                    }
+                }
+                counts[1] = counts[1].min(counts[0]);
+                counts[2] = counts[2].min(counts[1]);
+                self.standbys[*i] = Some(counts);
+                for (known, new) in self.confirmed[*i].iter_mut().zip(counts) {
+                    *known = (*known).max(new);
+                }
+                self.report();
+            }
+            Step::Disconnect(i) => {
+                self.standbys[*i] = None;
+                self.report();
+            }
+            Step::Policy(which) => {
+                self.counter += 1;
+                let new = policy(*which, self.counter);
+                let is_set = |p: &ReleasePolicy| matches!(p, ReleasePolicy::InSyncSet { .. });
+                if is_set(&new) && !is_set(&self.policy) {
+                    // A set after something else begins a new count of confirmations.
+                    self.confirmed = [[0; 2]; 3];
+                }
+                assert!(self.release.set_policy(new.clone()));
+                self.policy = new;
+                self.report();
+            }
+        }
+    }
+
+    fn report(&mut self) {
+        let mut reports = Vec::new();
+        for (i, counts) in self.standbys.iter().enumerate() {
+            if let Some([write, flush, apply]) = counts {
+                self.confirmed[i][0] = self.confirmed[i][0].max(*write);
+                self.confirmed[i][1] = self.confirmed[i][1].max(*flush);
+                reports.push(StandbyPosition {
+                    application_name: format!("s{i}"),
+                    instance: Some(InstanceId::new(&format!("s{i}"))),
+                    write: Self::lsn(*write),
+                    flush: Self::lsn(*flush),
+                    apply: Self::lsn(*apply),
+                });
+            }
+        }
+        self.release.advance_standbys(&reports);
+    }
+
+    /// Whether the rules let the `n`-th commit go at this moment, written down another way than in the queue.
+    fn may_go(&self, n: usize, level: CommitLevel) -> bool {
+        if self.policy == ReleasePolicy::Closed {
+            return false;
+        }
+        if level == CommitLevel::Off {
+            return true;
+        }
+        if self.flushed < n {
+            return false;
+        }
+        if level == CommitLevel::Local || !self.policy.is_synchronous() {
+            return true;
+        }
+        let connected: Vec<usize> = (0..3).filter(|i| self.standbys[*i].is_some()).collect();
+        let has = |i: &usize, what: usize| self.standbys[*i].is_some_and(|c| c[what] >= n);
+        let confirmed = |i: &usize, what: usize| self.confirmed[*i][what] >= n;
+        let flushed_and_applied = level == CommitLevel::RemoteApply;
+        let what = usize::from(level != CommitLevel::RemoteWrite);
+        let by_names = |candidates: &[usize], required: usize| {
+            let enough = |what| candidates.iter().filter(|i| has(i, what)).count() >= required;
+            enough(what) && (!flushed_and_applied || enough(2))
+        };
+        match &self.policy {
+            ReleasePolicy::Names(names) => {
+                let listed =
+                    |text: &str| SyncNames::parse(text).is_ok_and(|n| n.as_ref() == Some(names));
+                if listed("s0, s1") {
+                    let first = connected.iter().copied().find(|i| *i < 2);
+                    first.is_some_and(|i| by_names(&[i], 1))
+                } else if listed("FIRST 2 (*)") {
+                    connected.len() >= 2 && by_names(&connected[..2], 2)
+                } else {
+                    by_names(&connected, 2)
+                }
+            }
+            ReleasePolicy::InSyncSet { required, .. } => {
+                let all = [0, 1, 2];
+                let flushed = all.iter().filter(|i| confirmed(i, what)).count() >= *required;
+                let applied = all.iter().filter(|i| has(i, 2)).count() >= *required;
+                flushed && (!flushed_and_applied || applied)
+            }
+            ReleasePolicy::Local | ReleasePolicy::Closed => unreachable!("handled above"),
+        }
+    }
+
+    fn check(&mut self) {
+        for n in 0..self.commits.len() {
+            if !self.commits[n].released {
+                self.commits[n].released = self.may_go(n + 1, self.commits[n].level);
+            }
+        }
+        let (lsn, excluded) = self.release.snapshot();
+        let excluded = excluded.unwrap_or_default();
+        assert!(excluded.is_sorted());
+        let low = self.release.low();
+        let safe = self.release.safe_watch().borrow().0;
+        assert!(safe >= self.safe, "what standbys are told goes back");
+        self.safe = safe;
+        for (i, commit) in self.commits.iter().enumerate() {
+            let visible = commit.lsn <= lsn && !excluded.contains(&commit.lsn);
+            assert_eq!(visible, commit.released, "commit {i} {:?}", commit.level);
+            assert_eq!(self.release.is_released(commit.lsn), commit.released);
+            assert_eq!(commit.who.is_released(commit.lsn), commit.released);
+            if commit.lsn <= low {
+                assert!(commit.released, "commit {i} is below the low mark");
+            }
+            if commit.lsn <= safe {
+                let durable = commit.level == CommitLevel::RemoteApply;
+                assert!(
+                    commit.released || durable,
+                    "standbys are told of commit {i}"
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #[test]
+    fn a_commit_is_visible_exactly_when_it_is_released(steps in prop::collection::vec(step(), 1..60)) {
+        let mut model = Model::new();
+        for step in &steps {
+            model.step(step);
+            model.check();
+        }
+    }
+}
+
+#[test]
+fn an_older_set_is_refused_and_a_new_one_has_to_catch_up() {
+    let release = Release::new();
+    let set = |counter, members: &[&str]| ReleasePolicy::InSyncSet {
+        term: Term::new(4),
+        counter,
+        members: members.iter().map(|m| InstanceId::new(m)).collect(),
+        required: 1,
+    };
+    let report = |name: &str, at: u64| StandbyPosition {
+        application_name: "walreceiver".to_owned(),
+        instance: Some(InstanceId::new(name)),
+        write: Lsn::new(at),
+        flush: Lsn::new(at),
+        apply: Lsn::new(at),
+    };
+    let world = World::recovering(16);
+    let session = session();
+    let who = world.txns.participant_of(&session);
+    assert!(release.set_policy(set(1, &["a", "b"])));
+    release.enqueue(Lsn::new(800), CommitLevel::On, &who);
+    release.advance_flush(Lsn::new(800));
+    assert!(!who.is_released(Lsn::new(800)));
+    release.advance_standbys(&vec![report("a", 800), report("c", 100)]);
+    assert!(who.is_released(Lsn::new(800)));
+    assert!(release.set_policy(set(2, &["b", "c"])));
+    assert!(!release.caught_up());
+    assert!(!release.set_policy(set(1, &["a", "b"])));
+    release.advance_standbys(&vec![report("c", 800)]);
+    assert!(release.caught_up());
+}
+
+#[tokio::test]
+async fn after_recovery_snapshots_wait_for_the_required_standbys() {
+    let release = Release::new();
+    let end = Lsn::new(4096);
+    let names = SyncNames::parse("s").expect("valid").expect("not empty");
+    release.set_policy(ReleasePolicy::Names(names));
+    release.become_primary(end, end);
+    assert!(!release.is_open());
+    let standby = |flush| StandbyPosition {
+        application_name: "s".to_owned(),
+        instance: None,
+        write: flush,
+        flush,
+        apply: Lsn::INVALID,
+    };
+    release.advance_standbys(&vec![standby(Lsn::new(4088))]);
+    assert!(!release.is_open());
+    assert!(release.safe_watch().borrow().0 < end);
+    release.advance_standbys(&vec![standby(end)]);
+    release.wait_open().await;
+    assert_eq!(release.snapshot().0, end);
+    release.advance_standbys(&Vec::new());
+    assert!(release.is_open(), "once open, open");
+}
