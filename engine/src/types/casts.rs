@@ -1,14 +1,22 @@
 //! The table of casts: `pg_cast`. Casts through the text form that PostgreSQL finds without a row (any type to
 //! and from the string types) are not in it: the analyzer makes them by rule.
 
+use std::sync::LazyLock;
+
+use hashbrown::HashMap;
+
 use crate::ids::Oid;
+use crate::types::cast_table::CASTS;
 use crate::types::function::Cast;
+
+static BY_TYPES: LazyLock<HashMap<(Oid, Oid), &'static Cast>> =
+    LazyLock::new(|| CASTS.iter().map(|c| ((c.source, c.target), c)).collect());
 
 /// Every cast, length coercions (source equal to target) included.
 pub fn all() -> &'static [Cast] {
-    &[]
+    CASTS
 }
 
-pub fn find(_from: Oid, _to: Oid) -> Option<&'static Cast> {
-    unimplemented!("casts::find")
+pub fn find(from: Oid, to: Oid) -> Option<&'static Cast> {
+    BY_TYPES.get(&(from, to)).copied()
 }

@@ -20,3 +20,16 @@ impl TypeError {
         }
     }
 }
+
+impl TypeError {
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> TypeError {
+        self.detail = Some(detail.into());
+        self
+    }
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> TypeError {
+        self.hint = Some(hint.into());
+        self
+    }
+}

@@ -116,6 +116,9 @@ pub struct Operator {
     /// `a op b` is `b commutator a`; `Oid::INVALID` if there is none.
     pub commutator: Oid,
     pub negator: Oid,
+    /// `oprcanmerge`, `oprcanhash`
+    pub can_merge: bool,
+    pub can_hash: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,6 +131,7 @@ pub enum CastContext {
 /// A row of `pg_cast`.
 #[derive(Debug)]
 pub struct Cast {
+    pub oid: Oid,
     pub source: Oid,
     pub target: Oid,
     pub context: CastContext,

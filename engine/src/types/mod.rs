@@ -4,16 +4,22 @@
 
 pub mod aggregates;
 pub mod array;
+mod cast_table;
 pub mod casts;
 pub mod codec;
 pub mod compare;
 pub mod datetime;
 pub mod datum;
 pub mod error;
+pub mod float;
 pub mod function;
+#[macro_use]
 pub mod functions;
 pub mod interval;
+pub mod json;
 pub mod numeric;
 pub mod oids;
+mod operator_table;
 pub mod operators;
 pub mod registry;
+mod type_table;

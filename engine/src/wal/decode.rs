@@ -22,6 +22,8 @@ pub struct Decoded<'a> {
     pub end: Lsn,
     /// Start of the record before.
     pub prev: Lsn,
+    /// Start of the record that was given up before this one, if the reader came upon it.
+    pub overwrites: Option<Lsn>,
     pub rmgr: RmgrId,
     pub info: u8,
     pub xid_low: u32,
@@ -195,6 +197,7 @@ pub(super) fn decode(bytes: &[u8], start: Lsn, end: Lsn) -> Result<Decoded<'_>, 
         start,
         end,
         prev,
+        overwrites: None,
         rmgr,
         info: info & 0xF0,
         xid_low,

@@ -135,7 +135,7 @@ impl Wal {
     /// A page's beginning and the end of its header are the same place; the flushed position says the first. A
     /// wish that is further past the end than that comes from a page newer than the log.
     fn clamp(&self, upto: Lsn) -> Lsn {
-        let end = self.reserved_end();
+        let end = self.end_lsn();
         if upto <= end {
             return upto;
         }
@@ -278,7 +278,7 @@ impl Flusher {
     fn make_room(&mut self) -> Result<(), WalError> {
         let before = self.wal.write_lsn();
         let complete = self.write_complete()?;
-        if self.wal.write_lsn() == before && self.wal.reserved_end() > complete {
+        if self.wal.write_lsn() == before && self.wal.end_lsn() > complete {
             // Whoever wants room has to wait for an inserter before it, and so have we.
             self.wal.space_wanted.store(true, Ordering::SeqCst);
             self.wait_for_inserters();
@@ -288,7 +288,7 @@ impl Flusher {
 
     /// Nobody waits: sleeps for `wal_writer_delay`, then flushes what has come in meanwhile.
     fn idle(&mut self) -> Result<(), WalError> {
-        let before = self.wal.reserved_end();
+        let before = self.wal.end_lsn();
         thread::park_timeout(self.wal.writer_delay);
         let nobody_waits = self.wal.flush_wanted.load(Ordering::SeqCst) <= self.synced.raw();
         if before > self.synced && nobody_waits && !self.wal.space_wanted.load(Ordering::SeqCst) {

@@ -221,7 +221,7 @@ impl Wal {
     /// Flushes everything and ends the threads. Nothing may be inserted any more.
     pub fn stop(&self) {
         if self.mode.load(Ordering::SeqCst) == WRITING {
-            self.flush_blocking(self.reserved_end());
+            self.flush_blocking(self.end_lsn());
         }
         self.stopping.store(true, Ordering::SeqCst);
         self.wake_threads();
@@ -266,7 +266,7 @@ impl Wal {
             .start_lsn(self.reserved_position.load(Ordering::Acquire))
     }
     /// The end of the newest record that has a position.
-    pub(super) fn reserved_end(&self) -> Lsn {
+    pub fn end_lsn(&self) -> Lsn {
         self.geometry
             .end_lsn(self.reserved_position.load(Ordering::Acquire))
     }
@@ -345,7 +345,7 @@ impl Wal {
             return Ok(n);
         }
         match &*self.history.read() {
-            Some(history) => self.segments.read_on(history, from, buf),
+            Some(history) => self.segments.read_on(history, from, buf).map(|(_, n)| n),
             None => self.segments.read(self.timeline(), from, buf),
         }
     }
@@ -355,7 +355,7 @@ impl Wal {
             return false;
         }
         let still_there = || {
-            let overwritten_to = self.reserved_end().raw().next_multiple_of(PAGE_SIZE as u64);
+            let overwritten_to = self.end_lsn().raw().next_multiple_of(PAGE_SIZE as u64);
             overwritten_to <= from.page_start().raw() + self.ring.bytes()
         };
         if !still_there() {
@@ -368,7 +368,7 @@ impl Wal {
     /// Before a transaction gets an xid: is there room for what it will write? `ENOSPC` here is an error to the
     /// client; later it would end the server.
     pub fn ensure_space(&self) -> Result<(), WalError> {
-        let next = self.reserved_end().segment(self.segment_size()).next();
+        let next = self.end_lsn().segment(self.segment_size()).next();
         if self.prepared.load(Ordering::Acquire) >= next.raw() {
             return Ok(());
         }
@@ -376,7 +376,7 @@ impl Wal {
     }
 
     pub(super) fn prepare(&self, upto: SegmentNumber) -> Result<(), WalError> {
-        let from = self.reserved_end().segment(self.segment_size());
+        let from = self.end_lsn().segment(self.segment_size());
         for number in from.raw()..=upto.raw() {
             self.segments
                 .prepare(self.timeline(), SegmentNumber::new(number))?;
@@ -392,7 +392,9 @@ impl Wal {
         keep_from: SegmentNumber,
         recycle_to: SegmentNumber,
     ) -> Result<Recycled, WalError> {
-        let first_new = self.reserved_end().segment(self.segment_size()).next();
+        // In recovery nothing is reserved; what has been received must not be taken for free.
+        let end = self.end_lsn().max(self.flush_lsn());
+        let first_new = end.segment(self.segment_size()).next();
         let archiving = self.archiving.load(Ordering::SeqCst);
         self.segments
             .recycle_before(keep_from, self.timeline(), first_new, recycle_to, archiving)

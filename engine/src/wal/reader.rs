@@ -124,10 +124,6 @@ impl<S: WalBytes> WalReader<S> {
     pub fn aborted(&self) -> Option<AbortedRecord> {
         self.aborted
     }
-    /// Start of the record that the last one returned replaces (it is then an `OVERWRITE_CONTRECORD`).
-    pub fn overwritten(&self) -> Option<Lsn> {
-        self.overwritten
-    }
 
     /// The next record. `EndOfLog`, `WouldBlock` and `Io` leave the reader where it is, so it may be asked again
     /// when the source has more. A record whose CRC is right but whose parts make no sense is always damage.
@@ -146,12 +142,14 @@ impl<S: WalBytes> WalReader<S> {
             let segment = found.end.previous_byte_segment(self.segment_size);
             self.next = segment.next().start(self.segment_size);
         }
-        decode::decode(self.bytes(&found), found.start, self.next).map_err(|RecordFault(reason)| {
-            ReadError::Damaged {
+        let decoded = decode::decode(self.bytes(&found), found.start, self.next);
+        let overwrites = self.overwritten;
+        decoded
+            .map(|d| Decoded { overwrites, ..d })
+            .map_err(|RecordFault(reason)| ReadError::Damaged {
                 lsn: found.start,
                 reason: format!("{reason} at {}", found.start),
-            }
-        })
+            })
     }
 
     fn bytes(&self, found: &Found) -> &[u8] {

@@ -177,15 +177,20 @@ impl Segments {
         Ok(n)
     }
 
-    /// As [`Self::read`], from the newest timeline of `history` that has the segment.
-    pub fn read_on(&self, history: &History, lsn: Lsn, buf: &mut [u8]) -> Result<usize, WalError> {
+    /// As [`Self::read`], from the newest timeline of `history` that has the segment; says which.
+    pub fn read_on(
+        &self,
+        history: &History,
+        lsn: Lsn,
+        buf: &mut [u8],
+    ) -> Result<(TimelineId, usize), WalError> {
         let mut newest = None;
         for timeline in history.candidates(lsn.segment(self.size), self.size) {
             match self.read(timeline, lsn, buf) {
                 Err(WalError::SegmentRemoved(name)) => {
                     newest.get_or_insert(name);
                 }
-                other => return other,
+                other => return other.map(|n| (timeline, n)),
             }
         }
         let name = newest.unwrap_or_else(|| self.name(history.timeline(), lsn.segment(self.size)));

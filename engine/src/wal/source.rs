@@ -98,7 +98,13 @@ impl WalBytes for FileSource {
                     .segments
                     .read_on(&self.history, request.page, &mut self.chunk)
                 {
-                    Ok(n) => self.chunk.truncate(n),
+                    Ok((timeline, n)) => {
+                        // What a timeline's file holds behind its end is not of this history.
+                        let end = self.history.end_of(timeline).unwrap_or(Lsn::MAX);
+                        let owned = end.saturating_sub(request.page);
+                        self.chunk
+                            .truncate(n.min(usize::try_from(owned).unwrap_or(usize::MAX)));
+                    }
                     Err(error) => {
                         self.chunk.clear();
                         return match error {
@@ -122,8 +128,10 @@ impl WalBytes for FileSource {
 
     fn goes_on_after(&mut self, segment: SegmentNumber) -> Result<bool, WalError> {
         for (timeline, later) in self.segments.list()? {
+            let end = self.history.end_of(timeline).unwrap_or(Lsn::MAX);
             if later > segment
                 && self.history.contains(timeline)
+                && later.start(self.segments.size()) < end
                 && self.segments.begins_right(timeline, later)?
             {
                 return Ok(true);

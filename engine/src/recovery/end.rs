@@ -1,0 +1,345 @@
+//! The end of recovery: the log may be written from here on.
+//!
+//! After a crash, on the same timeline; after a promotion, on a new one. Order on promotion: history file, first
+//! segment, log open, end-of-recovery record flushed, `pg_control` says "in production" on the new timeline, and
+//! only then does the file go that asked for recovery. A crash before `pg_control` changes leaves a standby; one
+//! after it a primary, or, while the file is still there, a standby on the new timeline. No checkpoint is waited
+//! for: the old redo point stays good until the next one, which the caller asks for.
+
+use std::io;
+use std::path::Path;
+
+use crate::ids::{Lsn, PAGE_SIZE, TimelineId, Xid};
+use crate::io::{Access, Disk, EntryKind, durable};
+use crate::storage::{ClusterState, Store, WriteGate, page};
+use crate::wal::timeline::{self, History};
+use crate::wal::xlog_records::{self, EndOfRecovery, OverwriteContrecord};
+use crate::wal::{AbortedRecord, Record, RmgrId, StartWriting, archive_status};
+
+use super::error::RecoveryError;
+use super::replay::{Applier, End};
+use super::source::StandbySource;
+use super::startup::{Outcome, OutcomeKind, StartupConfig};
+use super::state::Phase;
+
+/// Is everything there that must be, now that there is no more log?
+pub(super) fn check_end(
+    config: &StartupConfig,
+    applier: &Applier,
+    end: &End,
+    archive: bool,
+) -> Result<(), RecoveryError> {
+    let control = config.store.control.get();
+    let behind = end.end < control.min_recovery_point || control.backup_start.is_valid();
+    if behind && (archive || control.backup_end_required) {
+        return Err(if control.backup_start.is_valid() {
+            RecoveryError::EndsBeforeBackupEnd {
+                required: control.backup_end_required,
+            }
+        } else {
+            RecoveryError::EndsBeforeConsistency {
+                end: end.end,
+                wanted: control.min_recovery_point,
+            }
+        });
+    }
+    applier.missing.check()?;
+    if applier.newest_page > end.end {
+        return Err(RecoveryError::PageBeyondEnd {
+            page: applier.newest_page,
+            end: end.end,
+        });
+    }
+    Ok(())
+}
+
+/// Nothing to replay: the log goes on behind the shutdown checkpoint.
+pub(super) fn begin_clean(
+    config: &StartupConfig,
+    end: End,
+    history: History,
+) -> Result<Outcome, RecoveryError> {
+    let timeline = history.timeline();
+    let at = end.end;
+    config
+        .store
+        .wal
+        .set_redo_point_to(config.store.control.get().checkpoint_copy.redo);
+    config.state.set_replayed(at, timeline);
+    open_log(config, history, at, end.last_record, None)?;
+    config
+        .store
+        .control
+        .update(|data| data.state = ClusterState::InProduction)?;
+    Ok(begin_writing(config, timeline, at, OutcomeKind::Clean))
+}
+
+/// After a crash: the same timeline.
+pub(super) fn end_crash_recovery(
+    config: &StartupConfig,
+    end: End,
+    history: History,
+) -> Result<Outcome, RecoveryError> {
+    let timeline = history.timeline();
+    end_participant(config, end.end)?;
+    let resume = end.aborted.map_or(end.end, |aborted| aborted.missing);
+    open_log(config, history, resume, end.last_record, end.aborted)?;
+    let record_end = write_end_of_recovery(config, timeline, timeline)?;
+    Ok(begin_writing(
+        config,
+        timeline,
+        record_end,
+        OutcomeKind::Crash,
+    ))
+}
+
+/// A standby becomes a primary: a new timeline begins at the end of the last whole record.
+pub(super) fn promote(
+    config: &StartupConfig,
+    end: End,
+    history: History,
+    source: &StandbySource,
+) -> Result<Outcome, RecoveryError> {
+    let store = &config.store;
+    let segments = store.wal.segments().clone();
+    let size = segments.size();
+    let old = history.owner(end.end);
+    let newest = source
+        .newest_timeline(history.timeline())?
+        .unwrap_or(history.timeline());
+    let wanted = end.promotion.and_then(|promotion| promotion.timeline);
+    let new = wanted
+        .filter(|timeline| *timeline > newest)
+        .unwrap_or(newest.next());
+    tracing::info!("selected new timeline ID: {new}");
+    let cut = cut_at(&history, end.end);
+    let reason = "no recovery target specified";
+    let history = cut.fork(new, end.end, reason);
+    end_participant(config, end.end)?;
+    if end.end.segment_offset(size) > 0 {
+        segments.fork(old, new, end.end)?;
+    }
+    timeline::write(
+        segments.disk(),
+        segments.dir(),
+        &history,
+        config.settings.archiving,
+    )?;
+    open_log(config, history, end.end, end.last_record, None)?;
+    let record_end = write_end_of_recovery(config, new, old)?;
+    finish_request(config)?;
+    if let Some(trigger) = &config.trigger {
+        trigger.done();
+    }
+    if config.settings.archiving {
+        archive_cut_segment(config, old, end.end)?;
+    }
+    segments.remove_after_fork(new, end.end)?;
+    tracing::info!("archive recovery complete");
+    Ok(begin_writing(
+        config,
+        new,
+        record_end,
+        OutcomeKind::Promoted,
+    ))
+}
+
+/// The part of `history` that has been replayed: timelines that begin behind `end` were never reached.
+fn cut_at(history: &History, end: Lsn) -> History {
+    let mut cut: Option<History> = None;
+    for ancestor in history.ancestors() {
+        let so_far = match cut {
+            None => History::root(ancestor.timeline),
+            Some(history) => history,
+        };
+        if end < ancestor.end {
+            return so_far;
+        }
+        let next = history
+            .ancestors()
+            .iter()
+            .map(|a| a.timeline)
+            .chain([history.timeline()])
+            .find(|t| *t > ancestor.timeline)
+            .unwrap_or(history.timeline());
+        cut = Some(so_far.fork(next, ancestor.end, &ancestor.reason));
+    }
+    cut.unwrap_or_else(|| History::root(history.timeline()))
+}
+
+fn end_participant(config: &StartupConfig, end: Lsn) -> Result<(), RecoveryError> {
+    let failed = |source| RecoveryError::State {
+        what: "end recovery",
+        source,
+    };
+    config.participant.end_recovery(end).map_err(failed)
+}
+
+fn open_log(
+    config: &StartupConfig,
+    history: History,
+    end_of_log: Lsn,
+    last_record: Lsn,
+    aborted: Option<AbortedRecord>,
+) -> Result<(), RecoveryError> {
+    let store = &config.store;
+    store.wal.begin_writing(StartWriting {
+        history,
+        end_of_log,
+        last_record,
+        aborted,
+    })?;
+    store
+        .pool
+        .set_gate(store.wal.clone() as std::sync::Arc<dyn WriteGate>);
+    if let Some(aborted) = aborted {
+        let payload = OverwriteContrecord {
+            overwritten: aborted.start,
+            time_us: xlog_records::now_us(),
+        };
+        insert(store, xlog_records::OVERWRITE_CONTRECORD, &payload.encode());
+    }
+    Ok(())
+}
+
+fn insert(store: &Store, info: u8, main: &[u8]) -> Lsn {
+    let record = Record {
+        rmgr: RmgrId::XLOG,
+        info,
+        xid: Xid::INVALID,
+        main,
+        blocks: &[],
+    };
+    store.wal.insert(&record).end
+}
+
+/// The first record of the new life; from when it is durable, so is the fact that recovery is over.
+fn write_end_of_recovery(
+    config: &StartupConfig,
+    timeline: TimelineId,
+    previous: TimelineId,
+) -> Result<Lsn, RecoveryError> {
+    let payload = EndOfRecovery {
+        time_us: xlog_records::now_us(),
+        timeline,
+        previous_timeline: previous,
+    };
+    let end = insert(
+        &config.store,
+        xlog_records::END_OF_RECOVERY,
+        &payload.encode(),
+    );
+    config.store.wal.flush_blocking(end);
+    config.store.control.update(|data| {
+        data.state = ClusterState::InProduction;
+        data.min_recovery_point = end;
+        data.min_recovery_timeline = timeline;
+        data.backup_start = Lsn::INVALID;
+        data.backup_end = Lsn::INVALID;
+        data.backup_end_required = false;
+    })?;
+    Ok(end)
+}
+
+fn begin_writing(
+    config: &StartupConfig,
+    timeline: TimelineId,
+    end_of_recovery: Lsn,
+    kind: OutcomeKind,
+) -> Outcome {
+    config.state.set_end_of_recovery(end_of_recovery);
+    config.participant.begin_writing(end_of_recovery);
+    config.state.publish_replayed();
+    config.state.set_phase(Phase::Writing);
+    Outcome {
+        timeline,
+        end_of_recovery,
+        kind,
+    }
+}
+
+/// `recovery.conf` becomes `recovery.done`; signal files go.
+fn finish_request(config: &StartupConfig) -> Result<(), RecoveryError> {
+    let Some(name) = config.request_file else {
+        return Ok(());
+    };
+    let disk = &*config.store.disk;
+    let path = Path::new(name);
+    if name == "recovery.conf" {
+        durable::rename(disk, path, Path::new("recovery.done"))
+            .map_err(RecoveryError::io("rename", path))
+    } else {
+        durable::remove(disk, path).map_err(RecoveryError::io("remove", path))
+    }
+}
+
+/// The old timeline's last segment is not whole: it is archived under another name, unless it has been archived.
+fn archive_cut_segment(
+    config: &StartupConfig,
+    old: TimelineId,
+    end: Lsn,
+) -> Result<(), RecoveryError> {
+    let segments = config.store.wal.segments();
+    let (disk, dir) = (segments.disk(), segments.dir());
+    let segment = end.segment(segments.size());
+    let name = segments.name(old, segment);
+    let noted = archive_status::is_ready(disk, dir, &name)?
+        || disk
+            .exists(&dir.join(archive_status::DIR).join(format!("{name}.done")))
+            .map_err(RecoveryError::io("stat", &name))?;
+    let whole = end.segment_offset(segments.size()) == 0;
+    if whole || noted || !segments.exists(old, segment)? {
+        return Ok(());
+    }
+    let partial = segments.mark_partial(old, segment)?;
+    Ok(archive_status::notify(disk, dir, &partial)?)
+}
+
+/// Refuses a copied directory in which a page is newer than its log: a copy without all the WAL it needs, started
+/// by itself. (With a standby file the rest of the log would be fetched.)
+pub(super) fn check_no_page_beyond(store: &Store, end: Lsn) -> Result<(), RecoveryError> {
+    let disk = &*store.disk;
+    let mut newest = scan_dir(disk, Path::new("global"))?;
+    let databases = disk
+        .list(Path::new("base"))
+        .map_err(RecoveryError::io("read directory", "base"))?;
+    for (name, kind) in databases {
+        if kind == EntryKind::Directory {
+            newest = newest.max(scan_dir(disk, &Path::new("base").join(name))?);
+        }
+    }
+    if newest > end {
+        return Err(RecoveryError::PageBeyondEnd { page: newest, end });
+    }
+    Ok(())
+}
+
+fn scan_dir(disk: &dyn Disk, dir: &Path) -> Result<Lsn, RecoveryError> {
+    let mut newest = Lsn::INVALID;
+    for (name, kind) in disk
+        .list(dir)
+        .map_err(RecoveryError::io("read directory", dir))?
+    {
+        if kind == EntryKind::File && name.starts_with(|c: char| c.is_ascii_digit()) {
+            let path = dir.join(name);
+            newest = newest.max(scan_file(disk, &path).map_err(RecoveryError::io("read", &path))?);
+        }
+    }
+    Ok(newest)
+}
+
+fn scan_file(disk: &dyn Disk, path: &Path) -> io::Result<Lsn> {
+    let file = disk.open(path, Access::Read)?;
+    let mut buf = vec![0; 64 * PAGE_SIZE];
+    let (mut offset, mut newest) = (0, Lsn::INVALID);
+    loop {
+        let n = file.read_at(&mut buf, offset)?;
+        for bytes in buf[..n].as_chunks::<PAGE_SIZE>().0 {
+            newest = newest.max(page::lsn(bytes));
+        }
+        if n < buf.len() {
+            return Ok(newest);
+        }
+        offset += n as u64;
+    }
+}

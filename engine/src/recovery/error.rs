@@ -1,0 +1,126 @@
+//! What stops a start or a checkpoint.
+
+use std::io;
+
+use crate::ids::{Lsn, PageId, TimelineId};
+use crate::storage::{ControlError, PageFault, StorageError};
+use crate::wal::{RmgrId, WalError};
+
+/// A record that could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum RedoError {
+    #[error("could not apply record to block {} of {}: {fault}", .page.block, .page.file.path(.page.fork))]
+    Page { page: PageId, fault: PageFault },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The owner of the record says so.
+    #[error("{0}")]
+    Owner(String),
+    #[error("no resource manager {0} is registered")]
+    NoHandler(RmgrId),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("could not {operation} file \"{path}\": {source}")]
+    Io {
+        operation: &'static str,
+        path: String,
+        source: io::Error,
+    },
+    #[error("invalid data in file \"backup_label\"")]
+    BackupLabel,
+    #[error("could not locate required checkpoint record")]
+    NoCheckpoint {
+        lsn: Lsn,
+        reason: String,
+        with_label: bool,
+    },
+    #[error("could not find redo location referenced by checkpoint record")]
+    NoRedo { lsn: Lsn },
+    #[error("WAL is damaged at {lsn}: {reason}")]
+    Damaged { lsn: Lsn, reason: String },
+    #[error("WAL redo at {lsn} for {rmgr}/{info:02X}: {source}")]
+    Redo {
+        lsn: Lsn,
+        rmgr: RmgrId,
+        info: u8,
+        source: RedoError,
+    },
+    #[error("WAL contains references to invalid pages")]
+    InvalidPages { count: usize, first: PageId },
+    #[error("WAL ends before end of online backup")]
+    EndsBeforeBackupEnd { required: bool },
+    #[error("WAL ends before consistent recovery point")]
+    EndsBeforeConsistency { end: Lsn, wanted: Lsn },
+    #[error("a data page is newer ({page}) than the end of WAL ({end})")]
+    PageBeyondEnd { page: Lsn, end: Lsn },
+    #[error("requested timeline {wanted} is not a child of this server's history")]
+    NotAChild {
+        wanted: TimelineId,
+        checkpoint: Lsn,
+        timeline: TimelineId,
+    },
+    #[error("recovery target timeline {0} does not exist")]
+    NoSuchTimeline(TimelineId),
+    #[error(
+        "hot standby is not possible because {setting} = {here} is a lower setting than on the primary server, where its value was {primary}"
+    )]
+    LowerSetting {
+        setting: &'static str,
+        here: i32,
+        primary: i32,
+    },
+    /// The server is being stopped.
+    #[error("recovery was interrupted")]
+    Interrupted,
+    #[error("could not {what}: {source}")]
+    State {
+        what: &'static str,
+        source: io::Error,
+    },
+}
+
+impl RecoveryError {
+    pub(crate) fn io(
+        operation: &'static str,
+        path: impl AsRef<std::path::Path>,
+    ) -> impl FnOnce(io::Error) -> RecoveryError {
+        let path = path.as_ref().display().to_string();
+        move |source| RecoveryError::Io {
+            operation,
+            path,
+            source,
+        }
+    }
+
+    /// PostgreSQL's hint for the administrator, where it has one.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            RecoveryError::NoCheckpoint {
+                with_label: true, ..
+            } => Some(
+                "If you are restoring from a backup, touch \"recovery.signal\" or \"standby.signal\" and add required recovery options. If you are not restoring from a backup, try removing the file \"backup_label\". Be careful: removing \"backup_label\" will result in a corrupt cluster if restoring from a backup.",
+            ),
+            RecoveryError::NoRedo { .. } => Some(
+                "If you are restoring from a backup, touch \"recovery.signal\" or \"standby.signal\" and add required recovery options.",
+            ),
+            RecoveryError::EndsBeforeBackupEnd { required: true } => Some(
+                "All WAL generated while online backup was taken must be available at recovery.",
+            ),
+            RecoveryError::EndsBeforeBackupEnd { required: false } => Some(
+                "Online backup started with pg_backup_start() must be ended with pg_backup_stop(), and all WAL up to that point must be available at recovery.",
+            ),
+            RecoveryError::PageBeyondEnd { .. } => Some(
+                "The copy of the data directory is newer than its WAL: provide the WAL up to the end of the backup, or create \"standby.signal\" so that it is fetched.",
+            ),
+            _ => None,
+        }
+    }
+}

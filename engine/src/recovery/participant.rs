@@ -1,0 +1,43 @@
+//! What recovery and checkpoints ask of the rooms that keep state beside pages.
+
+use std::io;
+
+use crate::ids::{Lsn, Oid};
+use crate::wal::xlog_records::{CheckPoint, ParameterChange};
+
+use super::checkpoint::CheckpointFields;
+
+/// Implemented by the wiring, over transactions (xids, commit log), catalog (object ids) and slots.
+pub trait Participant: Send + Sync + 'static {
+    /// What the checkpoint record says of xids and object ids. Runs inside the log's reservation lock: a few
+    /// loads.
+    fn at_redo_point(&self, redo: Lsn) -> CheckpointFields;
+    /// Makes everything durable that records below the redo point changed and that is not in pages: commit log,
+    /// slots, other small files.
+    fn flush(&self, redo: Lsn) -> io::Result<()>;
+    /// After a checkpoint: old state may be removed (commit log cut, forgotten files).
+    fn after_checkpoint(&self, _checkpoint: &CheckPoint) {}
+
+    /// Recovery begins: the counters to start from.
+    fn begin_recovery(&self, checkpoint: &CheckPoint);
+    /// Replay met a record of this xid (low half, not 0).
+    fn saw_xid(&self, xid_low: u32);
+    /// Replay met a checkpoint record; `shutdown` ones say that no transaction is running.
+    fn saw_checkpoint(&self, checkpoint: &CheckPoint, shutdown: bool);
+    /// Replay met the record of a start after a crash or a promotion: no transaction from before it is running.
+    fn saw_end_of_recovery(&self, at: Lsn);
+    /// Replay met a record that says that object ids below this one may have been given out.
+    fn saw_next_oid(&self, next: Oid);
+    /// The primary's settings changed.
+    fn saw_parameters(&self, _parameters: &ParameterChange) {}
+    /// Everything that ends at or below `replayed` has been applied. Called for batches of records, and always
+    /// before replay waits.
+    fn replayed(&self, replayed: Lsn);
+    /// A standby is consistent: queries may begin.
+    fn consistent(&self, _at: Lsn) {}
+    /// Replay is over at `end` and nothing has been written since: transactions without an outcome are aborted,
+    /// their files removed.
+    fn end_recovery(&self, end: Lsn) -> io::Result<()>;
+    /// The log accepts records; the first has been written.
+    fn begin_writing(&self, end_of_recovery: Lsn);
+}

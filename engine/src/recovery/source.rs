@@ -1,0 +1,458 @@
+//! Where a standby's WAL comes from: the archive, `pg_wal`, the stream, and the archive again.
+//!
+//! A state machine like PostgreSQL's `WaitForWALToBecomeAvailable`. Files first: each segment from the archive,
+//! else from `pg_wal`; when both have no more (or what they have is no record), the stream from the beginning of
+//! that segment; when the stream fails, files again, after `wal_retrieve_retry_interval`. Nothing here waits:
+//! `read_page` answers `NotYet`, and the replay loop calls [`StandbySource::advance`] until that changes.
+//! Invariant: bytes behind a timeline's end are never given out as that timeline's.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::ids::{Lsn, PAGE_SIZE, SegmentNumber, TimelineId};
+use crate::io::{Access, EntryKind, FileRef};
+use crate::wal::timeline::{self, History};
+use crate::wal::{PageBytes, PageRequest, Segments, WalBytes, WalError, archive_status};
+
+use super::restore::{self, ArchiveShell};
+use super::state::RecoveryState;
+
+/// How the stream is, as far as recovery cares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UpstreamState {
+    Stopped,
+    Connecting,
+    Streaming,
+    /// The upstream has no more on the timeline that was asked for.
+    EndOfTimeline,
+    Failed,
+}
+
+/// The walreceiver, as recovery drives it. What it has synced it reports to [`RecoveryState::received`].
+pub trait Upstream: Send + Sync {
+    /// Is there an upstream to ask at all (`primary_conninfo`)?
+    fn is_configured(&self) -> bool;
+    /// Asks for WAL of `timeline` from `from` (the beginning of a segment); replaces an earlier request.
+    fn stream(&self, from: Lsn, timeline: TimelineId);
+    /// Ends the stream; nothing more is written or reported when it returns.
+    fn stop(&self);
+    /// Of the newest request: never an earlier one's outcome.
+    fn state(&self) -> UpstreamState;
+}
+
+/// Which timeline to follow: `recovery_target_timeline`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TargetTimeline {
+    #[default]
+    Latest,
+    Current,
+    Number(TimelineId),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum From {
+    Files,
+    /// Files have no more.
+    FilesExhausted,
+    Stream {
+        timeline: TimelineId,
+        from: Lsn,
+    },
+}
+
+struct Open {
+    timeline: TimelineId,
+    segment: SegmentNumber,
+    file: FileRef,
+}
+
+pub(super) struct StandbySource {
+    pub segments: Arc<Segments>,
+    pub state: Arc<RecoveryState>,
+    pub archive: Option<Arc<dyn ArchiveShell>>,
+    pub upstream: Option<Arc<dyn Upstream>>,
+    /// False in archive recovery without standby mode: the archive's end is the end.
+    pub standby: bool,
+    pub target: TargetTimeline,
+    pub retry_interval: Duration,
+    /// Name of the oldest segment that a restart would need.
+    pub oldest_kept: String,
+    history: History,
+    history_changed: bool,
+    from: From,
+    open: Option<Open>,
+    /// Not before then is the same tried again.
+    retry_at: Instant,
+    finishing: bool,
+}
+
+pub(super) struct SourceParts {
+    pub segments: Arc<Segments>,
+    pub state: Arc<RecoveryState>,
+    pub archive: Option<Arc<dyn ArchiveShell>>,
+    pub upstream: Option<Arc<dyn Upstream>>,
+    pub standby: bool,
+    pub target: TargetTimeline,
+    pub retry_interval: Duration,
+    pub oldest_kept: String,
+    pub history: History,
+}
+
+impl StandbySource {
+    pub fn new(parts: SourceParts) -> StandbySource {
+        let SourceParts {
+            segments,
+            state,
+            archive,
+            upstream,
+            standby,
+            target,
+            retry_interval,
+            oldest_kept,
+            history,
+        } = parts;
+        StandbySource {
+            segments,
+            state,
+            archive,
+            upstream,
+            standby,
+            target,
+            retry_interval,
+            oldest_kept,
+            history,
+            history_changed: false,
+            from: From::Files,
+            open: None,
+            retry_at: Instant::now(),
+            finishing: false,
+        }
+    }
+
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+    pub fn set_history(&mut self, history: History) {
+        self.history = history;
+    }
+    /// The history, if it is another one since the last call.
+    pub fn take_changed_history(&mut self) -> Option<History> {
+        std::mem::take(&mut self.history_changed).then(|| self.history.clone())
+    }
+
+    /// No more waiting: what is here is all there will be.
+    pub fn finish(&mut self) {
+        self.finishing = true;
+        self.stop_stream();
+        self.open = None;
+        self.from = From::Files;
+    }
+    pub fn stop_stream(&self) {
+        if let Some(upstream) = &self.upstream {
+            upstream.stop();
+        }
+    }
+
+    /// What was given out for the record at `position` is no record: look elsewhere.
+    pub fn refuse(&mut self, reason: &str) {
+        self.open = None;
+        match self.from {
+            From::Files => {
+                tracing::info!("{reason}");
+                self.from = From::FilesExhausted;
+            }
+            From::FilesExhausted => {}
+            From::Stream { .. } => {
+                tracing::info!("{reason}");
+                self.stop_stream();
+                self.from = From::Files;
+                self.retry_at = Instant::now() + self.retry_interval;
+            }
+        }
+    }
+
+    /// After `NotYet` for the record at `position`: goes to the next source if it is time. True if it is worth
+    /// asking for the page again at once.
+    pub fn advance(&mut self, position: Lsn) -> Result<bool, WalError> {
+        match self.from {
+            From::Files => Ok(true),
+            From::FilesExhausted => {
+                if Instant::now() < self.retry_at {
+                    return Ok(false);
+                }
+                let configured = self.upstream.as_ref().filter(|u| u.is_configured());
+                let Some(upstream) = configured else {
+                    self.retry_at = Instant::now() + self.retry_interval;
+                    self.rescan_timelines()?;
+                    self.from = From::Files;
+                    return Ok(true);
+                };
+                let size = self.segments.size();
+                let from = position.segment(size).start(size);
+                let timeline = self.history.owner(position);
+                upstream.stream(from, timeline);
+                self.from = From::Stream { timeline, from };
+                Ok(false)
+            }
+            From::Stream { .. } => {
+                let state = self
+                    .upstream
+                    .as_ref()
+                    .map_or(UpstreamState::Failed, |u| u.state());
+                match state {
+                    UpstreamState::Failed => {
+                        self.retry_at = Instant::now() + self.retry_interval;
+                        self.rescan_timelines()?;
+                    }
+                    UpstreamState::EndOfTimeline => {
+                        if !self.rescan_timelines()? {
+                            self.retry_at = Instant::now() + self.retry_interval;
+                        }
+                    }
+                    _ => return Ok(false),
+                }
+                self.open = None;
+                self.from = From::Files;
+                Ok(true)
+            }
+        }
+    }
+
+    /// With `recovery_target_timeline = latest`: is there a newer timeline that goes on from where we are?
+    fn rescan_timelines(&mut self) -> Result<bool, WalError> {
+        if self.target != TargetTimeline::Latest {
+            return Ok(false);
+        }
+        let current = self.history.timeline();
+        let Some(newest) = self.newest_timeline(current)? else {
+            return Ok(false);
+        };
+        let Some(history) = self.read_history(newest)? else {
+            return Ok(false);
+        };
+        let Some(fork) = history.end_of(current) else {
+            tracing::info!(
+                "new timeline {newest} is not a child of database system timeline {current}"
+            );
+            return Ok(false);
+        };
+        let replayed = self.state.replay_lsn();
+        if fork < replayed {
+            tracing::info!(
+                "new timeline {newest} forked off current database system timeline {current} before current recovery point {replayed}"
+            );
+            return Ok(false);
+        }
+        tracing::info!("new target timeline is {newest}");
+        self.history = history;
+        self.history_changed = true;
+        self.open = None;
+        Ok(true)
+    }
+
+    /// The highest timeline above `current` with a history file in `pg_wal` or the archive.
+    pub fn newest_timeline(&self, current: TimelineId) -> Result<Option<TimelineId>, WalError> {
+        let dir = self.segments.dir();
+        let entries = self
+            .segments
+            .disk()
+            .list(dir)
+            .map_err(WalError::io("read directory", dir))?;
+        let here = entries
+            .iter()
+            .filter(|(_, kind)| *kind == EntryKind::File)
+            .filter_map(|(name, _)| {
+                let number = name.strip_suffix(".history").filter(|n| n.len() == 8)?;
+                u32::from_str_radix(number, 16).ok().map(TimelineId::new)
+            })
+            .filter(|t| *t > current)
+            .max();
+        let mut newest = here;
+        let mut next = newest.unwrap_or(current).next();
+        while self.fetch_history(next)? {
+            newest = Some(next);
+            next = next.next();
+        }
+        Ok(newest)
+    }
+
+    fn fetch_history(&self, timeline: TimelineId) -> Result<bool, WalError> {
+        let Some(archive) = &self.archive else {
+            return Ok(false);
+        };
+        let name = timeline.history_file_name();
+        let (disk, dir) = (self.segments.disk(), self.segments.dir());
+        restore::fetch(&**archive, disk, dir, &name, None, &self.oldest_kept)
+            .map_err(WalError::io("restore", name))
+    }
+
+    /// The timeline's history from `pg_wal`, else from the archive.
+    pub fn read_history(&self, wanted: TimelineId) -> Result<Option<History>, WalError> {
+        let (disk, dir) = (self.segments.disk(), self.segments.dir());
+        if let Some(history) = timeline::read(disk, dir, wanted)? {
+            return Ok(Some(history));
+        }
+        if self.fetch_history(wanted)? {
+            timeline::read(disk, dir, wanted)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Opens the segment: from the archive if it has it, else as it is in `pg_wal`; under the newest timeline first.
+    fn open_file(&mut self, segment: SegmentNumber, page: Lsn) -> Result<bool, WalError> {
+        let ends_before = |timeline| self.history.end_of(timeline).is_some_and(|end| end <= page);
+        if let Some(open) = &self.open
+            && open.segment == segment
+            && !ends_before(open.timeline)
+        {
+            return Ok(true);
+        }
+        let size = self.segments.size();
+        let candidates: Vec<TimelineId> = self
+            .history
+            .candidates(segment, size)
+            .filter(|timeline| !ends_before(*timeline))
+            .collect();
+        self.open = None;
+        let (disk, dir) = (self.segments.disk(), self.segments.dir());
+        for restoring in [true, false] {
+            for timeline in &candidates {
+                let name = segment.file_name(*timeline, size);
+                if restoring {
+                    let Some(archive) = &self.archive else {
+                        continue;
+                    };
+                    let size = Some(u64::from(size));
+                    let got = restore::fetch(&**archive, disk, dir, &name, size, &self.oldest_kept);
+                    if !got.map_err(WalError::io("restore", &name))? {
+                        continue;
+                    }
+                    archive_status::set_done(disk, dir, &name)?;
+                }
+                let path = dir.join(&name);
+                match disk.open(&path, Access::Read) {
+                    Ok(file) => {
+                        self.open = Some(Open {
+                            timeline: *timeline,
+                            segment,
+                            file,
+                        });
+                        return Ok(true);
+                    }
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(WalError::io("open", path)(e)),
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn read_file(
+        &mut self,
+        request: PageRequest,
+        buf: &mut [u8; PAGE_SIZE],
+        limit: Lsn,
+    ) -> Result<PageBytes, WalError> {
+        let size = self.segments.size();
+        let Some(open) = &self.open else {
+            return Ok(PageBytes::NotYet);
+        };
+        let end = self
+            .history
+            .end_of(open.timeline)
+            .unwrap_or(Lsn::MAX)
+            .min(limit);
+        let owned = usize::try_from(end.saturating_sub(request.page)).unwrap_or(PAGE_SIZE);
+        let have = owned.min(PAGE_SIZE);
+        if have < request.need {
+            return Ok(PageBytes::NotYet);
+        }
+        let offset = u64::from(request.page.segment_offset(size));
+        let path = self.segments.path(open.timeline, open.segment);
+        let n = open
+            .file
+            .read_at(&mut buf[..], offset)
+            .map_err(WalError::io("read", path))?;
+        Ok(if n.min(have) < request.need {
+            PageBytes::NotYet
+        } else {
+            PageBytes::Have(n.min(have))
+        })
+    }
+
+    fn read_streamed(
+        &mut self,
+        request: PageRequest,
+        buf: &mut [u8; PAGE_SIZE],
+        timeline: TimelineId,
+        from: Lsn,
+    ) -> Result<PageBytes, WalError> {
+        let Some((t, begin, upto)) = self.state.received_range() else {
+            return Ok(PageBytes::NotYet);
+        };
+        if t != timeline || begin > request.page.max(from) || upto < request.page {
+            return Ok(PageBytes::NotYet);
+        }
+        let segment = request.page.segment(self.segments.size());
+        let is_open = self
+            .open
+            .as_ref()
+            .is_some_and(|o| o.timeline == timeline && o.segment == segment);
+        if !is_open {
+            let path = self.segments.path(timeline, segment);
+            let file = self.segments.disk().open(&path, Access::Read);
+            let file = file.map_err(WalError::io("open", path))?;
+            self.open = Some(Open {
+                timeline,
+                segment,
+                file,
+            });
+        }
+        self.read_file(request, buf, upto)
+    }
+}
+
+impl WalBytes for StandbySource {
+    fn read_page(
+        &mut self,
+        request: PageRequest,
+        buf: &mut [u8; PAGE_SIZE],
+    ) -> Result<PageBytes, WalError> {
+        let answer = match self.from {
+            From::Files => {
+                let segment = request.page.segment(self.segments.size());
+                if self.open_file(segment, request.page)? {
+                    self.read_file(request, buf, Lsn::MAX)?
+                } else {
+                    PageBytes::NotYet
+                }
+            }
+            From::FilesExhausted => PageBytes::NotYet,
+            From::Stream { timeline, from } => {
+                return self.read_streamed(request, buf, timeline, from);
+            }
+        };
+        if answer == PageBytes::NotYet {
+            if self.finishing || !self.standby {
+                return Ok(PageBytes::Missing);
+            }
+            self.from = From::FilesExhausted;
+        }
+        Ok(answer)
+    }
+
+    fn goes_on_after(&mut self, segment: SegmentNumber) -> Result<bool, WalError> {
+        for (timeline, later) in self.segments.list()? {
+            let own = self.history.contains(timeline)
+                && self
+                    .history
+                    .end_of(timeline)
+                    .is_none_or(|end| later.start(self.segments.size()) < end);
+            if later > segment && own && self.segments.begins_right(timeline, later)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

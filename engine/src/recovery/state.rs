@@ -1,0 +1,190 @@
+//! How far recovery is, for everyone who wants to know; and the wishes that it obeys.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+use crate::ids::{Lsn, TimelineId};
+use crate::wal::xlog_records::CheckPoint;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// Nothing is known yet.
+    Starting,
+    /// Replaying, not yet consistent: no queries.
+    Replaying,
+    /// A standby that may be read.
+    Consistent,
+    /// The log is being written: a primary.
+    Writing,
+}
+
+pub struct RecoveryState {
+    phase: watch::Sender<Phase>,
+    replayed: AtomicU64,
+    replay_watch: watch::Sender<Lsn>,
+    /// End of the record that is being applied; pages written meanwhile may carry it.
+    applying: AtomicU64,
+    replay_timeline: AtomicU32,
+    /// Received and synced by the stream, and from where.
+    received: Mutex<Option<(TimelineId, Lsn, Lsn)>>,
+    /// Time of the last commit or abort replayed, microseconds since 2000; 0 for none.
+    last_commit_us: AtomicI64,
+    end_of_recovery: AtomicU64,
+    promote: AtomicBool,
+    stop: AtomicBool,
+    wakeups: Mutex<u64>,
+    woken: Condvar,
+    /// The newest checkpoint record replayed: where a restartpoint can be made.
+    checkpoint: Mutex<Option<(Lsn, Lsn, CheckPoint)>>,
+    /// End of the last checkpoint's record that was written here: nothing has been logged while the log ends there.
+    checkpoint_end: AtomicU64,
+}
+
+impl Default for RecoveryState {
+    fn default() -> RecoveryState {
+        RecoveryState {
+            phase: watch::Sender::new(Phase::Starting),
+            replayed: AtomicU64::new(0),
+            replay_watch: watch::Sender::new(Lsn::INVALID),
+            applying: AtomicU64::new(0),
+            replay_timeline: AtomicU32::new(1),
+            received: Mutex::new(None),
+            last_commit_us: AtomicI64::new(0),
+            end_of_recovery: AtomicU64::new(0),
+            promote: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            wakeups: Mutex::new(0),
+            woken: Condvar::new(),
+            checkpoint: Mutex::new(None),
+            checkpoint_end: AtomicU64::new(0),
+        }
+    }
+}
+
+impl RecoveryState {
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+    pub fn phase_watch(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+    /// `pg_is_in_recovery()`
+    pub fn in_recovery(&self) -> bool {
+        self.phase() != Phase::Writing
+    }
+    /// Everything that ends at or below this has been applied (and keeps its last value after promotion).
+    pub fn replay_lsn(&self) -> Lsn {
+        Lsn::new(self.replayed.load(Ordering::Acquire))
+    }
+    /// The same as a value to watch; it moves in steps of many records while replay is behind.
+    pub fn replay_watch(&self) -> watch::Receiver<Lsn> {
+        self.replay_watch.subscribe()
+    }
+    pub fn replay_timeline(&self) -> TimelineId {
+        TimelineId::new(self.replay_timeline.load(Ordering::Acquire))
+    }
+    /// What the stream has brought and synced; invalid if there was none.
+    pub fn received_lsn(&self) -> Lsn {
+        self.received
+            .lock()
+            .map_or(Lsn::INVALID, |(_, _, upto)| upto)
+    }
+    /// Microseconds since 2000-01-01; `None` if no commit has been replayed.
+    pub fn last_commit_us(&self) -> Option<i64> {
+        Some(self.last_commit_us.load(Ordering::Relaxed)).filter(|t| *t != 0)
+    }
+    /// Set by the owner of commit records.
+    pub fn set_last_commit_us(&self, time_us: i64) {
+        self.last_commit_us.store(time_us, Ordering::Relaxed);
+    }
+    /// Where recovery ended; invalid before.
+    pub fn end_of_recovery(&self) -> Lsn {
+        Lsn::new(self.end_of_recovery.load(Ordering::Acquire))
+    }
+
+    /// `pg_promote()`, `pg_ctl promote`: ends a standby's recovery as the trigger file does.
+    pub fn request_promotion(&self) {
+        self.promote.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+    pub fn promotion_requested(&self) -> bool {
+        self.promote.load(Ordering::SeqCst)
+    }
+    /// Ends replay without promotion: the server stops.
+    pub fn request_stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+    pub fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+    /// Replay looks again at what it waits for.
+    pub fn wake(&self) {
+        *self.wakeups.lock() += 1;
+        self.woken.notify_all();
+    }
+
+    /// The stream has made WAL of `timeline` durable up to `upto`; it began at `from`.
+    pub fn received(&self, timeline: TimelineId, from: Lsn, upto: Lsn) {
+        *self.received.lock() = Some((timeline, from, upto));
+        self.wake();
+    }
+    /// The stream's timeline, beginning and end, if it ever brought something.
+    pub(super) fn received_range(&self) -> Option<(TimelineId, Lsn, Lsn)> {
+        *self.received.lock()
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+    pub(super) fn set_applying(&self, end: Lsn) {
+        self.applying.store(end.raw(), Ordering::Release);
+    }
+    pub(super) fn applying(&self) -> Lsn {
+        Lsn::new(self.applying.load(Ordering::Acquire))
+    }
+    pub(super) fn set_replayed(&self, end: Lsn, timeline: TimelineId) {
+        self.replay_timeline
+            .store(timeline.raw(), Ordering::Release);
+        self.replayed.store(end.raw(), Ordering::Release);
+    }
+    pub(super) fn publish_replayed(&self) {
+        let replayed = self.replay_lsn();
+        self.replay_watch.send_if_modified(|seen| {
+            let moved = *seen != replayed;
+            *seen = replayed;
+            moved
+        });
+    }
+    pub(super) fn set_end_of_recovery(&self, end: Lsn) {
+        self.end_of_recovery.store(end.raw(), Ordering::Release);
+    }
+    pub(super) fn set_checkpoint(&self, start: Lsn, end: Lsn, checkpoint: CheckPoint) {
+        *self.checkpoint.lock() = Some((start, end, checkpoint));
+    }
+    pub(super) fn last_checkpoint(&self) -> Option<(Lsn, Lsn, CheckPoint)> {
+        *self.checkpoint.lock()
+    }
+
+    pub(super) fn checkpoint_end(&self) -> Lsn {
+        Lsn::new(self.checkpoint_end.load(Ordering::SeqCst))
+    }
+    pub(super) fn set_checkpoint_end(&self, end: Lsn) {
+        self.checkpoint_end.store(end.raw(), Ordering::SeqCst);
+    }
+
+    /// How often replay has been woken; to be passed to [`Self::wait`].
+    pub(super) fn wakeups(&self) -> u64 {
+        *self.wakeups.lock()
+    }
+    /// Waits for a wake-up since `seen`, at most `timeout`.
+    pub(super) fn wait(&self, seen: u64, timeout: Duration) {
+        let mut wakeups = self.wakeups.lock();
+        if *wakeups == seen {
+            self.woken.wait_for(&mut wakeups, timeout);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `regclass` and its relatives: oids that read and print as names.
+//!
+//! Types, functions and operators are found in this room's tables; relations, schemas and roles are asked of the
+//! host, by the input and output functions' own table rows.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{scalar, to_text};
+use crate::ids::Oid;
+use crate::types::datum::{Datum, SqlType};
+use crate::types::error::TypeError;
+use crate::types::function::{Function, FunctionCx};
+use crate::types::{functions, oids, operators, registry};
+
+pub(crate) fn is_alias(ty: Oid) -> bool {
+    matches!(
+        ty,
+        oids::REGCLASS
+            | oids::REGTYPE
+            | oids::REGPROC
+            | oids::REGPROCEDURE
+            | oids::REGOPER
+            | oids::REGOPERATOR
+            | oids::REGNAMESPACE
+            | oids::REGROLE
+            | REGCOLLATION
+            | REGCONFIG
+            | REGDICTIONARY
+    )
+}
+
+const REGCOLLATION: Oid = Oid::new(4191);
+const REGCONFIG: Oid = Oid::new(3734);
+const REGDICTIONARY: Oid = Oid::new(3769);
+
+fn by_host(function: &str, arg: Datum, cx: &FunctionCx) -> Result<Datum, TypeError> {
+    let row = functions::named(function)
+        .first()
+        .expect("input and output functions are in the table");
+    cx.host.call(row, &[arg])
+}
+
+pub(crate) fn parse(ty: Oid, text: &str, cx: &FunctionCx) -> Result<Datum, TypeError> {
+    if text == "-" {
+        return Ok(Datum::Oid(Oid::INVALID));
+    }
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(Datum::Oid(Oid::new(scalar::parse_oid(text)?)));
+    }
+    match ty {
+        oids::REGCLASS => by_host("regclassin", Datum::text(text), cx),
+        oids::REGNAMESPACE => by_host("regnamespacein", Datum::text(text), cx),
+        oids::REGROLE => by_host("regrolein", Datum::text(text), cx),
+        oids::REGTYPE => registry::parse_type_name(text).map(|t| Datum::Oid(t.oid)),
+        oids::REGPROC => procedure(text).map(Datum::Oid),
+        oids::REGPROCEDURE => signature(text).map(|f| Datum::Oid(f.oid)),
+        oids::REGOPER => operator(text).map(Datum::Oid),
+        oids::REGOPERATOR => operator_signature(text).map(Datum::Oid),
+        _ => Err(TypeError::new(
+            "0A000",
+            format!(
+                "names of type {} are not implemented: use the oid",
+                registry::format_type(SqlType::plain(ty))
+            ),
+        )),
+    }
+}
+
+fn unqualified(text: &str) -> &str {
+    text.trim()
+        .strip_prefix("pg_catalog.")
+        .unwrap_or(text.trim())
+}
+
+fn procedure(text: &str) -> Result<Oid, TypeError> {
+    match functions::named(unqualified(text)) {
+        [only] => Ok(only.oid),
+        [] => Err(TypeError::new(
+            "42883",
+            format!("function \"{text}\" does not exist"),
+        )),
+        _ => Err(TypeError::new(
+            "42725",
+            format!("more than one function named \"{text}\""),
+        )),
+    }
+}
+
+fn argument_types(list: &str) -> Result<Vec<Oid>, TypeError> {
+    let list = list.trim();
+    if list.is_empty() {
+        return Ok(Vec::new());
+    }
+    list.split(',')
+        .map(|t| match t.trim() {
+            "none" | "NONE" => Ok(Oid::INVALID),
+            t => registry::parse_type_name(t).map(|t| t.oid),
+        })
+        .collect()
+}
+
+fn split_signature<'a>(text: &'a str, what: &str) -> Result<(&'a str, Vec<Oid>), TypeError> {
+    let bad = |m: &str| TypeError::new("22P02", m.to_owned());
+    let open = text
+        .find('(')
+        .ok_or_else(|| bad("expected a left parenthesis"))?;
+    let list = text[open + 1..]
+        .trim_end()
+        .strip_suffix(')')
+        .ok_or_else(|| bad("expected a right parenthesis"))?;
+    let name = text[..open].trim();
+    if name.is_empty() {
+        return Err(bad(&format!("expected {what} name")));
+    }
+    Ok((unqualified(name), argument_types(list)?))
+}
+
+fn signature(text: &str) -> Result<&'static Function, TypeError> {
+    let (name, args) = split_signature(text, "a function")?;
+    functions::named(name)
+        .iter()
+        .find(|f| f.args == args.as_slice())
+        .copied()
+        .ok_or_else(|| TypeError::new("42883", format!("function \"{text}\" does not exist")))
+}
+
+fn operator(text: &str) -> Result<Oid, TypeError> {
+    match operators::named(unqualified(text)) {
+        [only] => Ok(only.oid),
+        [] => Err(TypeError::new(
+            "42883",
+            format!("operator does not exist: {text}"),
+        )),
+        _ => Err(TypeError::new(
+            "42725",
+            format!("more than one operator named {text}"),
+        )),
+    }
+}
+
+fn operator_signature(text: &str) -> Result<Oid, TypeError> {
+    let (name, args) = split_signature(text, "an operator")?;
+    let [left, right] = args.as_slice() else {
+        return Err(TypeError::new("42P02", "missing argument")
+            .with_hint("Use NONE to denote the missing argument of a unary operator."));
+    };
+    operators::named(name)
+        .iter()
+        .find(|o| o.left == *left && o.right == *right)
+        .map(|o| o.oid)
+        .ok_or_else(|| TypeError::new("42883", format!("operator does not exist: {text}")))
+}
+
+/// Appends the name, or the number if there is no such object.
+pub(crate) fn write(ty: Oid, oid: Oid, out: &mut BytesMut, cx: &FunctionCx) {
+    if !oid.is_valid() {
+        // The operator types print 0, the others a dash.
+        let zero = matches!(ty, oids::REGOPER | oids::REGOPERATOR);
+        return out.put_u8(if zero { b'0' } else { b'-' });
+    }
+    let name = match ty {
+        oids::REGCLASS => host_name("regclassout", oid, cx),
+        oids::REGNAMESPACE => host_name("regnamespaceout", oid, cx),
+        oids::REGROLE => host_name("regroleout", oid, cx),
+        oids::REGTYPE => {
+            registry::by_oid(oid).map(|_| registry::format_type(SqlType::plain(oid)).into_owned())
+        }
+        oids::REGPROC => functions::by_oid(oid).map(|f| f.name.to_owned()),
+        oids::REGPROCEDURE => {
+            functions::by_oid(oid).map(|f| format!("{}({})", f.name, type_list(f.args)))
+        }
+        oids::REGOPER => operators::by_oid(oid).map(|o| o.name.to_owned()),
+        oids::REGOPERATOR => operators::by_oid(oid).map(|o| {
+            let name = |t: Oid| {
+                if t.is_valid() {
+                    registry::format_type(SqlType::plain(t)).into_owned()
+                } else {
+                    "NONE".to_owned()
+                }
+            };
+            format!("{}({},{})", o.name, name(o.left), name(o.right))
+        }),
+        _ => None,
+    };
+    match name {
+        Some(name) => out.put_slice(name.as_bytes()),
+        None => scalar::write_int(i64::from(oid.raw()), out),
+    }
+}
+
+fn type_list(args: &[Oid]) -> String {
+    let names: Vec<_> = args
+        .iter()
+        .map(|t| registry::format_type(SqlType::plain(*t)))
+        .collect();
+    names.join(",")
+}
+
+/// A host that cannot answer leaves the number.
+fn host_name(function: &str, oid: Oid, cx: &FunctionCx) -> Option<String> {
+    match by_host(function, Datum::Oid(oid), cx) {
+        Ok(Datum::Null) | Err(_) => None,
+        Ok(name) => Some(to_text(oids::CSTRING, &name, cx)),
+    }
+}

@@ -1,0 +1,20 @@
+//! Functions that PostgreSQL 15 does not have: the older names of the backup functions (PostgreSQL 14's signatures, with
+//! oids that PostgreSQL leaves free), and conversions that it makes without a function.
+
+use super::functions;
+use crate::types::function::Function;
+use crate::types::functions::conversions;
+
+pub(super) static ROWS: &[Function] = functions! {
+    9101 "pg_start_backup" [TEXT BOOL BOOL] PG_LSN VS => Host defaults ["false" "true"];
+    9102 "pg_stop_backup" [] PG_LSN VS => Host;
+    9103 "pg_stop_backup" [BOOL BOOL] RECORD VS => HostSet defaults ["true"] out ["lsn" PG_LSN "labelfile" TEXT "spcmapfile" TEXT];
+    9104 "pg_is_in_backup" [] BOOL VS => Host;
+    9105 "pg_backup_start_time" [] TIMESTAMPTZ SS => Host;
+};
+
+/// Found by oid only: `pg_proc` and name lookup do not show them. `pg_cast` shows a cast with one of these as binary.
+pub(super) static HIDDEN: &[Function] = functions! {
+    0x8000_0001 "int4_to_oid" [INT4] OID IS => Scalar(conversions::int4_oid);
+    0x8000_0002 "oid_to_int4" [OID] INT4 IS => Scalar(conversions::oid_int4);
+};

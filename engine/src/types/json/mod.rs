@@ -1,0 +1,76 @@
+//! JSON text: checked for `json`, normalised for `jsonb`.
+//!
+//! A parse gives a tree of the text's own pieces, because `json` values keep their spelling. `jsonb` values are
+//! trees of `serde_json` with keys ordered by length and then bytes, the last of equal keys kept, and numbers in
+//! `numeric`'s spelling; every `Datum::Jsonb` holds to that.
+
+pub(crate) mod compare;
+mod parse;
+pub(crate) mod write;
+
+use serde_json::{Map, Number, Value};
+
+use crate::types::error::TypeError;
+use crate::types::numeric::Numeric;
+
+pub(crate) use parse::{Kind, Node, parse};
+
+/// Checks `json` input.
+pub fn validate(text: &str) -> Result<(), TypeError> {
+    parse(text, false).map(|_| ())
+}
+
+/// `jsonb` input.
+pub fn parse_jsonb(text: &str) -> Result<Value, TypeError> {
+    to_value(&parse(text, true)?)
+}
+
+/// The `jsonb` form of parsed text.
+pub(crate) fn to_value(node: &Node<'_>) -> Result<Value, TypeError> {
+    Ok(match &node.kind {
+        Kind::Null => Value::Null,
+        Kind::Bool(b) => Value::Bool(*b),
+        Kind::Number => number(&Numeric::parse(node.raw)?),
+        Kind::String(s) => Value::String(s.clone()),
+        Kind::Array(items) => Value::Array(
+            items
+                .iter()
+                .map(to_value)
+                .collect::<Result<Vec<_>, TypeError>>()?,
+        ),
+        Kind::Object(pairs) => {
+            let pairs: Result<Vec<_>, TypeError> = pairs
+                .iter()
+                .map(|(k, v)| Ok((k.clone(), to_value(v)?)))
+                .collect();
+            object(pairs?)
+        }
+    })
+}
+
+/// A `jsonb` number.
+pub(crate) fn number(n: &Numeric) -> Value {
+    Value::Number(Number::from_string_unchecked(n.to_string()))
+}
+
+/// The value of a `jsonb` number.
+pub(crate) fn to_numeric(n: &Number) -> Numeric {
+    Numeric::parse(n.as_str()).expect("jsonb numbers come from numeric")
+}
+
+/// Keys in `jsonb` order.
+pub(crate) fn key_order(a: &str, b: &str) -> std::cmp::Ordering {
+    a.len()
+        .cmp(&b.len())
+        .then_with(|| a.as_bytes().cmp(b.as_bytes()))
+}
+
+/// An object with its keys in order, the last of equal ones kept.
+pub(crate) fn object(mut pairs: Vec<(String, Value)>) -> Value {
+    pairs.sort_by(|a, b| key_order(&a.0, &b.0));
+    let mut map = Map::with_capacity(pairs.len());
+    for (k, v) in pairs {
+        map.insert(k, v);
+    }
+    Value::Object(map)
+}

@@ -1,0 +1,354 @@
+//! The JSON grammar with PostgreSQL's complaints.
+
+use crate::types::error::TypeError;
+
+/// Nesting beyond this would endanger the stack.
+const MAX_DEPTH: usize = 3000;
+
+/// A value and the text it was read from.
+#[derive(Debug)]
+pub(crate) struct Node<'a> {
+    pub raw: &'a str,
+    pub kind: Kind<'a>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind<'a> {
+    Null,
+    Bool(bool),
+    Number,
+    /// Escapes resolved, if that was asked for.
+    String(String),
+    Array(Vec<Node<'a>>),
+    Object(Vec<(String, Node<'a>)>),
+}
+
+fn syntax(detail: impl Into<String>) -> TypeError {
+    TypeError::new("22P02", "invalid input syntax for type json").with_detail(detail)
+}
+
+/// Parses a whole text. `cook` resolves escapes, which `json` input leaves alone (so that `\u0000` passes).
+pub(crate) fn parse(text: &str, cook: bool) -> Result<Node<'_>, TypeError> {
+    let mut parser = Parser { text, at: 0, cook };
+    let node = parser.value(0)?;
+    parser.skip_space();
+    if parser.at < text.len() {
+        let token = parser.token_text()?;
+        return Err(syntax(format!(
+            "Expected end of input, but found \"{token}\"."
+        )));
+    }
+    Ok(node)
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    cook: bool,
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    /// The token here, for a complaint that it should not be here; an invalid token is its own complaint.
+    fn token_text(&mut self) -> Result<&'a str, TypeError> {
+        let start = self.at;
+        match self.peek() {
+            None => return Err(syntax("The input string ended unexpectedly.")),
+            Some(b'{' | b'}' | b'[' | b']' | b',' | b':') => self.at += 1,
+            Some(b'"') => {
+                self.string()?;
+            }
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(_) => {
+                let word = self.word();
+                if !matches!(word, "true" | "false" | "null") {
+                    return Err(syntax(format!("Token \"{word}\" is invalid.")));
+                }
+            }
+        }
+        Ok(&self.text[start..self.at])
+    }
+
+    fn expected<T>(&mut self, what: &str) -> Result<T, TypeError> {
+        let token = self.token_text()?;
+        Err(syntax(format!("Expected {what}, but found \"{token}\".")))
+    }
+
+    /// Letters, digits, underscores and non-ASCII characters; at least one character.
+    fn word(&mut self) -> &'a str {
+        let start = self.at;
+        let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
+        while self.peek().is_some_and(is_word) {
+            self.at += 1;
+        }
+        if self.at == start {
+            self.at += 1;
+        }
+        &self.text[start..self.at]
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Node<'a>, TypeError> {
+        if depth > MAX_DEPTH {
+            return Err(TypeError::new("54001", "stack depth limit exceeded"));
+        }
+        self.skip_space();
+        let start = self.at;
+        let kind = match self.peek() {
+            None => return Err(syntax("The input string ended unexpectedly.")),
+            Some(b'{') => self.object(depth)?,
+            Some(b'[') => self.array(depth)?,
+            Some(b'"') => Kind::String(self.string()?),
+            Some(b'-' | b'0'..=b'9') => {
+                self.number()?;
+                Kind::Number
+            }
+            Some(b'}' | b']' | b',' | b':') => return self.expected("JSON value"),
+            Some(_) => match self.word() {
+                "true" => Kind::Bool(true),
+                "false" => Kind::Bool(false),
+                "null" => Kind::Null,
+                word => return Err(syntax(format!("Token \"{word}\" is invalid."))),
+            },
+        };
+        Ok(Node {
+            raw: &self.text[start..self.at],
+            kind,
+        })
+    }
+
+    fn array(&mut self, depth: usize) -> Result<Kind<'a>, TypeError> {
+        self.at += 1;
+        let mut items = Vec::new();
+        self.skip_space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(Kind::Array(items));
+        }
+        if matches!(self.peek(), Some(b'}' | b',' | b':')) {
+            return self.expected("array element or \"]\"");
+        }
+        loop {
+            items.push(self.value(depth + 1)?);
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(Kind::Array(items));
+                }
+                _ => return self.expected("\",\" or \"]\""),
+            }
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Kind<'a>, TypeError> {
+        self.at += 1;
+        let mut pairs = Vec::new();
+        self.skip_space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(Kind::Object(pairs));
+        }
+        let mut what = "string or \"}\"";
+        loop {
+            self.skip_space();
+            if self.peek() != Some(b'"') {
+                return self.expected(what);
+            }
+            let key = self.string()?;
+            self.skip_space();
+            if self.peek() != Some(b':') {
+                return self.expected("\":\"");
+            }
+            self.at += 1;
+            pairs.push((key, self.value(depth + 1)?));
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(Kind::Object(pairs));
+                }
+                _ => return self.expected("\",\" or \"}\""),
+            }
+            what = "string";
+        }
+    }
+
+    fn number(&mut self) -> Result<(), TypeError> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        let mut good = match self.peek() {
+            Some(b'0') => {
+                self.at += 1;
+                true
+            }
+            Some(b'1'..=b'9') => self.digits(),
+            _ => false,
+        };
+        if good && self.peek() == Some(b'.') {
+            self.at += 1;
+            good = self.digits();
+        }
+        if good && matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            good = self.digits();
+        }
+        // Letters and digits that touch the number belong to the bad token.
+        let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
+        while self.peek().is_some_and(is_word) {
+            self.at += 1;
+            good = false;
+        }
+        if good {
+            return Ok(());
+        }
+        Err(syntax(format!(
+            "Token \"{}\" is invalid.",
+            &self.text[start..self.at]
+        )))
+    }
+
+    fn digits(&mut self) -> bool {
+        let start = self.at;
+        while self.peek().is_some_and(|b| b.is_ascii_digit()) {
+            self.at += 1;
+        }
+        self.at > start
+    }
+
+    /// At the opening quote. Gives the text with escapes resolved, or as it stands.
+    fn string(&mut self) -> Result<String, TypeError> {
+        let open = self.at;
+        self.at += 1;
+        let mut out = String::new();
+        let mut high: Option<u16> = None;
+        let lone = || syntax("Unicode low surrogate must follow a high surrogate.");
+        let mut from = self.at;
+        loop {
+            let Some(b) = self.peek() else {
+                return Err(syntax(format!(
+                    "Token \"{}\" is invalid.",
+                    &self.text[open..]
+                )));
+            };
+            match b {
+                b'"' => {
+                    if high.is_some() {
+                        return Err(lone());
+                    }
+                    out.push_str(&self.text[from..self.at]);
+                    self.at += 1;
+                    return Ok(out);
+                }
+                b'\\' => {
+                    out.push_str(&self.text[from..self.at]);
+                    self.escape(&mut out, &mut high)?;
+                    from = self.at;
+                }
+                0..=0x1f => {
+                    return Err(syntax(format!(
+                        "Character with value 0x{b:02x} must be escaped."
+                    )));
+                }
+                _ => {
+                    if high.is_some() {
+                        return Err(lone());
+                    }
+                    self.at += 1;
+                }
+            }
+        }
+    }
+
+    fn escape(&mut self, out: &mut String, high: &mut Option<u16>) -> Result<(), TypeError> {
+        let start = self.at;
+        self.at += 1;
+        let Some(c) = self.text[self.at..].chars().next() else {
+            return Err(syntax(format!(
+                "Token \"{}\" is invalid.",
+                &self.text[start..]
+            )));
+        };
+        if c == 'u' {
+            let hex = self.text.as_bytes().get(self.at + 1..self.at + 5);
+            let good = hex.filter(|h| h.iter().all(u8::is_ascii_hexdigit));
+            let Some(_) = good else {
+                return Err(syntax(
+                    "\"\\u\" must be followed by four hexadecimal digits.",
+                ));
+            };
+            let unit =
+                u16::from_str_radix(&self.text[self.at + 1..self.at + 5], 16).expect("checked");
+            self.at += 5;
+            if self.cook {
+                return cook_unit(unit, out, high);
+            }
+            out.push_str(&self.text[start..self.at]);
+            return Ok(());
+        }
+        if self.cook && high.is_some() {
+            return Err(syntax(
+                "Unicode low surrogate must follow a high surrogate.",
+            ));
+        }
+        let plain = match c {
+            '"' | '\\' | '/' => c,
+            'b' => '\x08',
+            'f' => '\x0c',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            _ => return Err(syntax(format!("Escape sequence \"\\{c}\" is invalid."))),
+        };
+        self.at += 1;
+        if self.cook {
+            out.push(plain);
+        } else {
+            out.push_str(&self.text[start..self.at]);
+        }
+        Ok(())
+    }
+}
+
+/// One UTF-16 unit of a `\u` escape; halves of a pair are joined.
+fn cook_unit(unit: u16, out: &mut String, high: &mut Option<u16>) -> Result<(), TypeError> {
+    match (unit, high.take()) {
+        (0xD800..=0xDBFF, None) => *high = Some(unit),
+        (0xD800..=0xDBFF, Some(_)) => {
+            return Err(syntax(
+                "Unicode high surrogate must not follow a high surrogate.",
+            ));
+        }
+        (0xDC00..=0xDFFF, Some(h)) => {
+            let point = 0x10000 + ((u32::from(h) & 0x3FF) << 10) + (u32::from(unit) & 0x3FF);
+            out.push(char::from_u32(point).expect("a surrogate pair is a character"));
+        }
+        (0xDC00..=0xDFFF, None) | (_, Some(_)) => {
+            return Err(syntax(
+                "Unicode low surrogate must follow a high surrogate.",
+            ));
+        }
+        (0, None) => {
+            return Err(
+                TypeError::new("22P05", "unsupported Unicode escape sequence")
+                    .with_detail("\\u0000 cannot be converted to text."),
+            );
+        }
+        (unit, None) => out.push(char::from_u32(u32::from(unit)).expect("not a surrogate")),
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Writing a log that comes from elsewhere: what a standby's receiver does with the bytes of its stream.
+//!
+//! The same rules as for the log's own writer: whole segments are prepared first, and a segment is synced before
+//! the first byte of the next one is written, so the end of a received log is told from damage as well.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::ids::{Lsn, SegmentNumber, TimelineId};
+use crate::io::{FileRef, durable};
+
+use super::archive_status;
+use super::error::WalError;
+use super::segments::Segments;
+use super::timeline::History;
+
+/// Told that bytes of a timeline, which began to come at the first position, are durable up to the second.
+pub type ReceivedHook = Box<dyn Fn(TimelineId, Lsn, Lsn) + Send>;
+
+pub struct ReceivedSegments {
+    segments: Arc<Segments>,
+    open: Option<(TimelineId, SegmentNumber, FileRef)>,
+    /// The stream's timeline, its first byte, and how far it is written.
+    stream: Option<(TimelineId, Lsn, Lsn)>,
+    synced: Lsn,
+    /// `archive_mode = always`: finished segments are archived here too.
+    archive_always: bool,
+    on_sync: ReceivedHook,
+}
+
+impl ReceivedSegments {
+    pub fn new(
+        segments: Arc<Segments>,
+        archive_always: bool,
+        on_sync: ReceivedHook,
+    ) -> ReceivedSegments {
+        ReceivedSegments {
+            segments,
+            open: None,
+            stream: None,
+            synced: Lsn::INVALID,
+            archive_always,
+            on_sync,
+        }
+    }
+
+    /// Writes bytes of `timeline` from `at` on. A position that does not follow the last begins a new stream.
+    pub fn write(&mut self, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> io::Result<()> {
+        match self.stream {
+            Some((t, _, upto)) if t == timeline && upto == at => {}
+            _ => {
+                self.sync()?;
+                self.open = None;
+                self.stream = Some((timeline, at, at));
+                self.synced = at;
+            }
+        }
+        let size = self.segments.size();
+        let (mut at, mut rest) = (at, bytes);
+        while !rest.is_empty() {
+            let offset = at.segment_offset(size);
+            let n = rest.len().min((size - offset) as usize);
+            let file = self.file(timeline, at.segment(size))?;
+            file.write_all_at(&rest[..n], u64::from(offset))?;
+            (at, rest) = (at.advance(n as u64), &rest[n..]);
+            if let Some((_, _, upto)) = &mut self.stream {
+                *upto = at;
+            }
+            if at.segment_offset(size) == 0 {
+                self.finish_segment(timeline, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, timeline: TimelineId, segment: SegmentNumber) -> io::Result<FileRef> {
+        if let Some((t, s, file)) = &self.open
+            && (*t, *s) == (timeline, segment)
+        {
+            return Ok(file.clone());
+        }
+        let file = self
+            .segments
+            .open_or_create(timeline, segment)
+            .map_err(into_io)?;
+        self.open = Some((timeline, segment, file.clone()));
+        Ok(file)
+    }
+
+    fn finish_segment(&mut self, timeline: TimelineId, end: Lsn) -> io::Result<()> {
+        self.sync()?;
+        self.open = None;
+        let size = self.segments.size();
+        let name = end.previous_byte_segment(size).file_name(timeline, size);
+        let (disk, dir) = (self.segments.disk(), self.segments.dir());
+        let noted = if self.archive_always {
+            archive_status::notify(disk, dir, &name)
+        } else {
+            archive_status::set_done(disk, dir, &name)
+        };
+        noted.map_err(into_io)
+    }
+
+    /// All that was written is durable when it returns.
+    pub fn sync(&mut self) -> io::Result<()> {
+        let Some((timeline, from, upto)) = self.stream else {
+            return Ok(());
+        };
+        if upto == self.synced {
+            return Ok(());
+        }
+        if let Some((_, _, file)) = &self.open {
+            file.sync()?;
+        }
+        self.synced = upto;
+        (self.on_sync)(timeline, from, upto);
+        Ok(())
+    }
+
+    pub fn has_history(&self, timeline: TimelineId) -> io::Result<bool> {
+        self.segments
+            .disk()
+            .exists(&self.segments.dir().join(timeline.history_file_name()))
+    }
+
+    /// Stores a timeline history file durably. Text that is no history is refused.
+    pub fn put_history(&self, timeline: TimelineId, text: &[u8]) -> io::Result<()> {
+        History::parse(timeline, &String::from_utf8_lossy(text)).map_err(into_io)?;
+        let path = self.segments.dir().join(timeline.history_file_name());
+        durable::replace(self.segments.disk(), &path, text)?;
+        if self.archive_always {
+            let name = timeline.history_file_name();
+            archive_status::notify(self.segments.disk(), self.segments.dir(), &name)
+                .map_err(into_io)?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps the system's error recognisable.
+fn into_io(error: WalError) -> io::Error {
+    match error {
+        WalError::Io { source, .. } => source,
+        other => io::Error::other(other),
+    }
+}

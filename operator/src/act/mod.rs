@@ -1,0 +1,5 @@
+//! Doing what was decided. Never decides.
+
+mod local;
+
+pub use local::{LocalActor, LocalContext};

@@ -1,0 +1,131 @@
+//! The engine's `GET /status`.
+
+use serde::{Deserialize, Serialize};
+
+use super::EngineSet;
+use crate::ids::{InstanceId, Lsn, Millis, Term};
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineRole {
+    Primary,
+    Standby,
+}
+
+/// Where the engine's timeline leaves its parent: the parent and the first byte that is not the parent's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Fork {
+    pub timeline: Term,
+    pub lsn: Lsn,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Receiver {
+    #[serde(default)]
+    pub state: String,
+    #[serde(default)]
+    pub upstream_term: Option<Term>,
+}
+
+/// A standby as the primary's walsender sees it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct StandbyStream {
+    #[serde(default)]
+    pub instance_id: Option<InstanceId>,
+    #[serde(default)]
+    pub application_name: String,
+    #[serde(default)]
+    pub term: Option<Term>,
+    #[serde(default)]
+    pub state: String,
+    #[serde(default)]
+    pub sent_lsn: Option<Lsn>,
+    #[serde(default)]
+    pub write_lsn: Option<Lsn>,
+    #[serde(default)]
+    pub flush_lsn: Option<Lsn>,
+    #[serde(default)]
+    pub replay_lsn: Option<Lsn>,
+    #[serde(default)]
+    pub sync_state: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct EngineStatus {
+    pub system_id: String,
+    #[serde(default)]
+    pub instance_id: Option<InstanceId>,
+    pub role: EngineRole,
+    #[serde(default)]
+    pub in_recovery: bool,
+    #[serde(default)]
+    pub consistent: bool,
+    #[serde(default)]
+    pub writable: bool,
+    /// The timeline that owns the last whole record flushed here.
+    pub timeline: Term,
+    #[serde(default)]
+    pub insert_lsn: Option<Lsn>,
+    #[serde(default)]
+    pub write_lsn: Option<Lsn>,
+    #[serde(default)]
+    pub flush_lsn: Option<Lsn>,
+    #[serde(default)]
+    pub replay_lsn: Option<Lsn>,
+    #[serde(default)]
+    pub released_lsn: Option<Lsn>,
+    #[serde(default)]
+    pub end_of_recovery_lsn: Option<Lsn>,
+    #[serde(default)]
+    pub promised_term: Option<Term>,
+    #[serde(default)]
+    pub sealed: bool,
+    /// The term of its own promotion; none on a standby.
+    #[serde(default)]
+    pub primary_term: Option<Term>,
+    /// The set in effect.
+    #[serde(default)]
+    pub set: Option<EngineSet>,
+    /// The required members of the set in effect have flushed all that was acknowledged under older ones.
+    #[serde(default)]
+    pub set_caught_up: bool,
+    #[serde(default)]
+    pub promoted_at_ms: Option<Millis>,
+    #[serde(default)]
+    pub writable_at_ms: Option<Millis>,
+    #[serde(default)]
+    pub receiver: Option<Receiver>,
+    #[serde(default)]
+    pub standbys: Vec<StandbyStream>,
+    #[serde(default)]
+    pub fork: Option<Fork>,
+}
+
+impl EngineStatus {
+    pub fn is_primary_of(&self, term: Term) -> bool {
+        self.role == EngineRole::Primary && self.primary_term == Some(term)
+    }
+    /// The stream of a copy that follows this primary in `term`, if there is one.
+    pub fn stream_of(&self, id: &InstanceId, term: Term) -> Option<&StandbyStream> {
+        self.standbys.iter().find(|s| {
+            s.instance_id.as_ref() == Some(id) && s.term == Some(term) && s.state == "streaming"
+        })
+    }
+    /// Without what moves with every commit: equal values need no new look.
+    #[must_use]
+    pub fn without_positions(&self) -> EngineStatus {
+        let mut quiet = self.clone();
+        quiet.insert_lsn = None;
+        quiet.write_lsn = None;
+        quiet.flush_lsn = None;
+        quiet.replay_lsn = None;
+        quiet.released_lsn = None;
+        for stream in &mut quiet.standbys {
+            stream.sent_lsn = None;
+            stream.write_lsn = None;
+            stream.flush_lsn = None;
+            stream.replay_lsn = None;
+        }
+        quiet
+    }
+}

@@ -1,0 +1,112 @@
+//! The supervisor's `GET /status` and the bodies of its control calls.
+
+use serde::{Deserialize, Serialize};
+
+use super::{EngineSet, EngineStatus};
+use crate::ids::{InstanceId, Term};
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SupervisorState {
+    /// There is no complete data directory yet.
+    Seeding,
+    /// The data was a primary's: it starts when the record says so.
+    Waiting,
+    /// The engine was started and does not answer yet.
+    Starting,
+    Running,
+    /// The engine ended unasked and is being started again.
+    Restarting,
+    Stopping,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct SeedingReport {
+    pub attempts: u32,
+    pub error: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct SupervisorStatus {
+    pub cluster_id: String,
+    pub name: String,
+    /// The promise, as it is on disk.
+    pub instance_id: Option<InstanceId>,
+    pub system_id: Option<String>,
+    pub promised_term: Term,
+    pub sealed: bool,
+    pub set: Option<EngineSet>,
+    pub state: SupervisorState,
+    pub supervisor_pid: u32,
+    pub engine_pid: Option<u32>,
+    pub port: u16,
+    /// Crashes of the engine within the last five minutes.
+    pub crashes: u32,
+    /// Since the engine ended unasked, until it answers again.
+    pub down_ms: u64,
+    /// Since a running engine last answered.
+    pub engine_silent_ms: u64,
+    pub seeding: Option<SeedingReport>,
+    pub engine: Option<EngineStatus>,
+    pub message: Option<String>,
+}
+
+impl SupervisorStatus {
+    /// Without what moves by itself: two equal values need no new look.
+    #[must_use]
+    pub fn without_positions(&self) -> SupervisorStatus {
+        let mut quiet = self.clone();
+        quiet.down_ms = 0;
+        quiet.engine_silent_ms = 0;
+        quiet.engine = self.engine.as_ref().map(EngineStatus::without_positions);
+        quiet
+    }
+}
+
+/// Promise `term`: follow nobody, accept nothing of a lower one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SealRequest {
+    pub term: Term,
+}
+
+/// As seal, but a primary first closes writes and ships its shutdown checkpoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DemoteRequest {
+    pub term: Term,
+    pub within_ms: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PromoteRequest {
+    pub term: Term,
+    pub candidate: InstanceId,
+    pub set: EngineSet,
+}
+
+/// The set to count by; also the record's word that this copy still is the primary.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SetRequest {
+    pub term: Term,
+    pub id: InstanceId,
+    pub set: EngineSet,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FollowRequest {
+    pub term: Term,
+    pub id: InstanceId,
+}
+
+/// Give up the copy `id` and seed anew, under a new id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReseedRequest {
+    pub term: Term,
+    pub id: InstanceId,
+}
+
+/// Why a call was not obeyed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    pub error: String,
+    pub promised_term: Term,
+}

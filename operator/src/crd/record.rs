@@ -1,0 +1,166 @@
+//! The record: the part of `status` that decides who is primary.
+//!
+//! Invariants: it is changed by compare-and-swap on `recordVersion` only; `term` never goes down; a term has
+//! one candidate for ever; every set that a primary may be acting under is listed in `inSync` until the newest
+//! one has everything that was acknowledged under the others. Everything else in `status` is a report.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{InstanceId, Millis, Term};
+
+/// What a commit waits for, and so what a failover may lose.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Flushed on the primary and on half of the in-sync standbys, rounded up. Nothing acknowledged is lost.
+    #[default]
+    Quorum,
+    /// Flushed on every standby. A missing standby stops writes.
+    Strict,
+    /// The primary acknowledges alone. A failover may lose the newest commits and says how much.
+    Async,
+}
+
+/// Where a change of role stands.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Phase {
+    /// The first instance is being initialised; nobody is primary yet.
+    Creating,
+    /// `primary` is the primary of `term`.
+    Running,
+    /// The term was raised; instances are being sealed and asked for their answers.
+    FailingOver,
+    /// As FailingOver, but the old primary is asked to stop cleanly first.
+    SwitchingOver,
+    /// `candidate` is recorded and is being promoted.
+    Promoting,
+}
+
+/// One copy of the data: the instance's name and the id of what is on its volume now.
+#[derive(
+    Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
+)]
+pub struct Member {
+    #[schemars(length(max = 63))]
+    pub name: String,
+    pub id: InstanceId,
+}
+
+/// Orders sets: a rebuilt record is newer than anything of an older term.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
+)]
+pub struct SetVersion {
+    pub term: Term,
+    pub counter: u64,
+}
+
+/// A set of standbys that the primary `owner` may be acknowledging under.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InSyncSet {
+    pub term: Term,
+    pub counter: u64,
+    /// The primary that may act under it; absent in a record that was rebuilt from the volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Member>,
+    /// The standbys that count, ordered.
+    #[schemars(length(max = 16))]
+    pub members: Vec<Member>,
+    /// How many of them must have flushed a commit before it is acknowledged.
+    pub required: u32,
+    pub durability: Durability,
+}
+
+impl InSyncSet {
+    pub fn version(&self) -> SetVersion {
+        SetVersion { term: self.term, counter: self.counter }
+    }
+    pub fn contains(&self, id: &InstanceId) -> bool {
+        self.members.iter().any(|m| m.id == *id)
+    }
+
+    /// How many members must answer so that every group of `required` members meets them: n - W + 1.
+    ///
+    /// With W = 0 that is more than there are: only the owner's own answer serves. With more required
+    /// than there are members nothing can have been acknowledged, and nobody is needed.
+    pub fn answers_needed(&self) -> usize {
+        (self.members.len() + 1).saturating_sub(self.required as usize)
+    }
+}
+
+/// Why the role moves.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ChangeKind {
+    Failover,
+    Switchover,
+    /// The record was rebuilt from the volumes.
+    Rebuild,
+}
+
+/// The change of role that is under way, from its detection until the new primary can acknowledge.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleChange {
+    pub kind: ChangeKind,
+    #[schemars(length(max = 256))]
+    pub cause: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<Member>,
+    /// The instance that a switchover asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    pub detected_at: Millis,
+    /// When a switchover stops waiting for its target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Millis>,
+    /// An administrator accepted the loss.
+    #[serde(default)]
+    pub forced: bool,
+}
+
+/// See the module's header.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Raised with each change of the record.
+    pub record_version: u64,
+    pub term: Term,
+    pub phase: Phase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<Member>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Member>,
+    /// Oldest first; the last one is the one that the primary is to act under.
+    #[schemars(length(max = 32))]
+    pub in_sync: Vec<InSyncSet>,
+    /// The identity of the database, as its control file has it; copies of another one never count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub system_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<RoleChange>,
+}
+
+impl Record {
+    /// The set that the primary is to act under.
+    pub fn newest_set(&self) -> Option<&InSyncSet> {
+        self.in_sync.last()
+    }
+    /// Whether some listed set counts on this copy, as a member or as its primary.
+    pub fn counts_on(&self, id: &InstanceId) -> bool {
+        let owner = |set: &InSyncSet| set.owner.as_ref().is_some_and(|o| o.id == *id);
+        self.in_sync.iter().any(|set| set.contains(id) || owner(set))
+    }
+    pub fn is_primary(&self, id: &InstanceId) -> bool {
+        self.primary.as_ref().is_some_and(|p| p.id == *id)
+    }
+}

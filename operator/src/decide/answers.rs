@@ -1,0 +1,117 @@
+//! The answers of sealed instances: which count, whether they are enough, and who is the best.
+
+use std::cmp::Reverse;
+
+use super::{Instance, Observed};
+use crate::api::{EngineStatus, Fork};
+use crate::crd::{Durability, InSyncSet, Member, Record};
+use crate::ids::{Lsn, Term};
+
+/// What a sealed instance holds. It can't change while the promise stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Answer {
+    pub member: Member,
+    /// The timeline that owns the last whole record flushed there.
+    pub timeline: Term,
+    pub flush: Lsn,
+    pub replay: Lsn,
+    pub fork: Option<Fork>,
+}
+
+/// What `instance` has answered to the seal of `term`; none if it has not, or its answer can't count.
+pub(super) fn answer(
+    name: &str,
+    instance: &Instance,
+    term: Term,
+    system_id: Option<&str>,
+) -> Option<Answer> {
+    let status = instance.heard()?;
+    let engine = status.engine.as_ref()?;
+    let id = status.instance_id.as_ref()?;
+    let sealed = status.promised_term == term
+        && status.sealed
+        && engine.promised_term == Some(term)
+        && engine.sealed;
+    let same = engine.instance_id.as_ref() == Some(id)
+        && system_id.is_none_or(|known| engine.system_id == known);
+    (sealed && same && engine.in_recovery && engine.consistent).then(|| Answer {
+        member: Member { name: name.to_owned(), id: id.clone() },
+        timeline: engine.timeline,
+        flush: engine.flush_lsn.unwrap_or_default(),
+        replay: engine.replay_lsn.unwrap_or_default(),
+        fork: engine.fork,
+    })
+}
+
+pub(super) fn all(observed: &Observed, record: &Record) -> Vec<Answer> {
+    let system_id = record.system_id.as_deref();
+    observed
+        .instances
+        .iter()
+        .filter_map(|(name, instance)| answer(name, instance, record.term, system_id))
+        .collect()
+}
+
+/// Whether every listed set is satisfied, so that one of the answers holds all that was acknowledged and
+/// nobody can acknowledge any more in an older term.
+pub(super) fn enough(record: &Record, answers: &[Answer]) -> bool {
+    !answers.is_empty() && record.in_sync.iter().all(|set| satisfied(set, answers))
+}
+
+fn satisfied(set: &InSyncSet, answers: &[Answer]) -> bool {
+    let owner = set.owner.as_ref();
+    let by_owner = owner.is_some_and(|o| answers.iter().any(|a| a.member.id == o.id));
+    let members = answers.iter().filter(|a| set.contains(&a.member.id)).count();
+    by_owner || members >= set.answers_needed() || set.durability == Durability::Async
+}
+
+/// Whose answers would help: the unsatisfied sets' primaries and members that have not answered.
+pub(super) fn missing(record: &Record, answers: &[Answer]) -> Vec<Member> {
+    let mut missing: Vec<Member> = record
+        .in_sync
+        .iter()
+        .filter(|set| !satisfied(set, answers))
+        .flat_map(|set| set.members.iter().chain(set.owner.as_ref()))
+        .filter(|m| answers.iter().all(|a| a.member.id != m.id))
+        .cloned()
+        .collect();
+    missing.sort();
+    missing.dedup();
+    missing
+}
+
+/// Who wins among equals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Preference<'a> {
+    /// A standby before the old primary.
+    AnyBut(Option<&'a Member>),
+    Name(Option<&'a str>),
+}
+
+/// The newest timeline, then the longest log, then the furthest replay, then preference, then the name.
+pub(super) fn best<'a>(answers: &'a [Answer], preference: Preference<'_>) -> Option<&'a Answer> {
+    let preferred = |a: &Answer| match preference {
+        Preference::AnyBut(old) => old.is_none_or(|old| old.id != a.member.id),
+        Preference::Name(name) => name.is_none_or(|name| name == a.member.name),
+    };
+    // A switchover's target may be behind in replay, which costs time only; never in what is durable.
+    let asked = matches!(preference, Preference::Name(_));
+    answers.iter().max_by_key(|a| {
+        let replay = if asked { Lsn::default() } else { a.replay };
+        (a.timeline, a.flush, replay, preferred(a), Reverse(a.member.name.clone()))
+    })
+}
+
+/// Whether all that `answer` has flushed is also in the log of one who stands at `timeline`, `flush`.
+pub(super) fn is_prefix(answer: &Answer, timeline: Term, flush: Lsn, fork: Option<Fork>) -> bool {
+    let same = answer.timeline == timeline && answer.flush <= flush;
+    let before_fork =
+        fork.is_some_and(|f| answer.timeline == f.timeline && answer.flush <= f.lsn);
+    same || before_fork
+}
+
+/// The same against a running primary.
+pub(super) fn can_follow(answer: &Answer, primary: &EngineStatus) -> bool {
+    let flush = primary.flush_lsn.unwrap_or_default();
+    is_prefix(answer, primary.timeline, flush, primary.fork)
+}

@@ -1,0 +1,334 @@
+//! A change of role, from the raised term to the promoted candidate.
+//!
+//! Two swaps: the first raised the term, and whoever lost it stopped; the second records the candidate and its
+//! in-sync set on the very version that the answers were gathered for. Between them instances are sealed.
+
+use super::answers::{self, Answer, Preference};
+use super::running::health;
+use super::{
+    Instance, LATE_ANSWER_ASYNC_MS, LATE_ANSWER_MS, Life, OLD_PRIMARY_START_MS, Observed, Outcome,
+    Plan, RequestKind, Routes, Step, in_sync, standbys,
+};
+use crate::api::EngineSet;
+use crate::crd::{ChangeKind, Durability, Member, Phase, Record, RoleChange};
+use crate::ids::Millis;
+use crate::validate::ValidatedCluster;
+
+use super::running::Health;
+
+/// The first swap: the next term, above everything that anyone has promised.
+pub(super) fn raise_term(
+    observed: &Observed,
+    record: &Record,
+    phase: Phase,
+    change: RoleChange,
+    plan: &mut Plan,
+) {
+    let promised = observed
+        .instances
+        .values()
+        .filter_map(|i| i.status.as_ref())
+        .map(|s| s.promised_term)
+        .max()
+        .unwrap_or_default();
+    let term = record.term.max(promised).next();
+    let next = Record { term, phase, candidate: None, change: Some(change), ..record.clone() };
+    plan.swap(Some(record), next);
+}
+
+/// FailingOver and SwitchingOver: seal, gather answers, choose.
+pub(super) fn gather(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    now: Millis,
+    plan: &mut Plan,
+) {
+    let change = record.change.clone().unwrap_or(RoleChange {
+        kind: ChangeKind::Failover,
+        cause: "unknown".to_owned(),
+        old: record.primary.clone(),
+        target: None,
+        detected_at: now,
+        deadline: None,
+        forced: false,
+    });
+    let elapsed = now.since(change.detected_at);
+    let in_time = change.deadline.is_some_and(|deadline| now < deadline);
+    if record.phase == Phase::SwitchingOver && in_time && demote_first(observed, record, plan) {
+        plan.obstacle("SwitchingOver", format!("{} is closing writes", primary_name(record)));
+        return;
+    }
+    close_write_service(observed, record, plan);
+    let answers = answers::all(observed, record);
+    let blocked = !answers::enough(record, &answers);
+    seal_all(observed, record, &change, blocked && elapsed >= OLD_PRIMARY_START_MS, plan);
+    if forced(cluster, observed, record, &change, &answers, plan) {
+        return;
+    }
+    if blocked {
+        tell_blocked(observed, record, &answers, plan);
+    } else if wait_for_more(observed, record, &answers, elapsed, in_time, &change) {
+        plan.obstacle("FailingOver", "waiting for the answers of instances that are alive");
+    } else {
+        let target = change.target.as_deref().filter(|_| in_time);
+        let preference = match change.kind {
+            ChangeKind::Switchover if target.is_some() => Preference::Name(target),
+            // A switchover that did not work out: the old primary reopens if it is as good as any.
+            ChangeKind::Switchover => Preference::Name(change.old.as_ref().map(|o| o.name.as_str())),
+            _ => Preference::AnyBut(change.old.as_ref()),
+        };
+        choose(cluster, record, &answers, preference, plan);
+    }
+}
+
+/// Asks the old primary to stop cleanly; false once it is sealed, or can't be asked.
+fn demote_first(observed: &Observed, record: &Record, plan: &mut Plan) -> bool {
+    let Some((name, instance)) = record.primary.as_ref().and_then(|p| observed.by_id(&p.id)) else {
+        return false;
+    };
+    let Some(status) = instance.heard() else { return false };
+    if status.promised_term >= record.term && status.sealed {
+        return false;
+    }
+    plan.step(Step::Demote { instance: name.to_owned(), term: record.term });
+    true
+}
+
+fn close_write_service(observed: &Observed, record: &Record, plan: &mut Plan) {
+    let standbys = observed.routes.as_ref().map(|r| r.standbys.clone()).unwrap_or_default();
+    standbys::route(
+        observed,
+        Routes { record_version: record.record_version, primary: None, standbys },
+        plan,
+    );
+}
+
+/// Fences the old primary where that is possible, starts what has ended, seals everyone else.
+fn seal_all(
+    observed: &Observed,
+    record: &Record,
+    change: &RoleChange,
+    start_old: bool,
+    plan: &mut Plan,
+) {
+    for (name, instance) in &observed.instances {
+        let old = change.old.as_ref().is_some_and(|old| old.name == *name);
+        match (instance.life, instance.heard()) {
+            (Life::Ended, _) if !old || start_old => {
+                plan.step(Step::Start { instance: name.clone() });
+            }
+            (Life::Ended, _) => {}
+            (Life::Alive, None) if old && observed.fencing => {
+                if let Some(pid) = instance.pid {
+                    plan.step(Step::Fence { instance: name.clone(), pid });
+                }
+            }
+            (Life::Alive, Some(status)) if is_sealed(instance, record) => {
+                debug_assert!(status.promised_term >= record.term);
+            }
+            (Life::Alive, _) => {
+                plan.step(Step::Seal { instance: name.clone(), term: record.term });
+            }
+        }
+    }
+}
+
+/// Promised at least this term, and its engine has obeyed (or has none to obey yet).
+fn is_sealed(instance: &Instance, record: &Record) -> bool {
+    instance.heard().is_some_and(|s| {
+        let obeyed = s.engine.as_ref().is_none_or(|e| e.sealed && e.promised_term >= Some(record.term));
+        (s.promised_term == record.term && s.sealed && obeyed) || s.promised_term > record.term
+    })
+}
+
+fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: &mut Plan) {
+    let missing = answers::missing(record, answers);
+    let pending = |m: &&Member| {
+        observed.instances.get(&m.name).is_some_and(|i| i.heard().is_some() && i.id() == Some(&m.id))
+    };
+    let names = |of: &mut dyn Iterator<Item = &Member>| {
+        let mut all: Vec<&str> = of.map(|m| m.name.as_str()).collect();
+        all.dedup();
+        all.join(", ")
+    };
+    let silent = names(&mut missing.iter().filter(|m| !pending(m)));
+    if silent.is_empty() {
+        let asked = names(&mut missing.iter());
+        plan.obstacle("FailingOver", format!("term {}: waiting for the answer of {asked}", record.term));
+        return;
+    }
+    let best = answers::best(answers, Preference::AnyBut(None)).map_or("NAME", |a| &a.member.name);
+    plan.obstacle(
+        "FailoverBlocked",
+        format!(
+            "term {}: {silent} may hold acknowledged commits and does not answer. Bring it back; or, accepting \
+             that commits may be lost, force-promote {best}@{}",
+            record.term, record.term
+        ),
+    );
+}
+
+/// Enough have answered; others that are alive get a moment, so that the new set is not smaller than it could be.
+fn wait_for_more(
+    observed: &Observed,
+    record: &Record,
+    answers: &[Answer],
+    elapsed: u64,
+    in_time: bool,
+    change: &RoleChange,
+) -> bool {
+    let pending = |name: &String, instance: &Instance| {
+        let answered = answers.iter().any(|a| a.member.name == *name);
+        let can = instance.heard().is_some_and(|s| s.system_id.is_some() && s.seeding.is_none());
+        let waiting_for_target = in_time && change.target.as_ref() == Some(name);
+        !answered && can && (record.in_sync.iter().any(|s| s.members.iter().any(|m| m.name == *name)) || waiting_for_target)
+    };
+    let newest_async = record.newest_set().is_some_and(|s| s.durability == Durability::Async);
+    let patience = match (in_time, newest_async) {
+        (true, _) => u64::MAX,
+        (false, true) => LATE_ANSWER_ASYNC_MS,
+        (false, false) => LATE_ANSWER_MS,
+    };
+    elapsed < patience && observed.instances.iter().any(|(name, i)| pending(name, i))
+}
+
+/// The second swap.
+fn choose(
+    cluster: &ValidatedCluster,
+    record: &Record,
+    answers: &[Answer],
+    preference: Preference<'_>,
+    plan: &mut Plan,
+) {
+    let Some(best) = answers::best(answers, preference) else { return };
+    let set = in_sync::of_candidate(cluster, record.term, best, answers);
+    let mut next = record.clone();
+    next.phase = Phase::Promoting;
+    next.candidate = Some(best.member.clone());
+    next.in_sync.push(set);
+    plan.event(
+        "CandidateChosen",
+        format!(
+            "term {}: {} will be promoted; its log ends at {} on timeline {}",
+            record.term, best.member.name, best.flush, best.timeline
+        ),
+    );
+    plan.swap(Some(record), next);
+}
+
+/// An administrator's word that the loss is accepted: `NAME@TERM`, for this very term.
+fn forced(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    change: &RoleChange,
+    answers: &[Answer],
+    plan: &mut Plan,
+) -> bool {
+    let Some(text) = &cluster.requests.force_promote else { return false };
+    let wanted = text.rsplit_once('@');
+    let Some((name, term)) = wanted.and_then(|(n, t)| Some((n, t.parse::<u32>().ok()?))) else {
+        refuse(plan, text, format!("\"{text}\" is not of the form NAME@TERM"));
+        return false;
+    };
+    if term != record.term.number() {
+        refuse(plan, text, format!("{text}: the term is {} now; look at the condition again", record.term));
+        return false;
+    }
+    let Some(chosen) = answers.iter().find(|a| a.member.name == name) else {
+        if !observed.instances.contains_key(name) {
+            refuse(plan, text, format!("{text}: there is no instance {name}"));
+        }
+        return false; // It may still answer; the request stands.
+    };
+    let mut next = record.clone();
+    next.phase = Phase::Promoting;
+    next.candidate = Some(chosen.member.clone());
+    next.in_sync = vec![in_sync::of_candidate(cluster, record.term, chosen, answers)];
+    next.change = Some(RoleChange { forced: true, ..change.clone() });
+    plan.outcomes.push(Outcome {
+        request: RequestKind::ForcePromote,
+        text: text.clone(),
+        event: super::Event {
+            reason: "ForcePromoted",
+            warning: true,
+            message: format!("term {}: {name} is promoted by force; commits may be lost", record.term),
+        },
+    });
+    plan.swap(Some(record), next);
+    true
+}
+
+fn refuse(plan: &mut Plan, text: &str, message: String) {
+    plan.outcomes.push(Outcome {
+        request: RequestKind::ForcePromote,
+        text: text.to_owned(),
+        event: super::Event { reason: "ForcePromoteRefused", warning: true, message },
+    });
+}
+
+/// Promoting: the candidate is made primary, the Service moves, the others follow.
+pub(super) fn promote(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    now: Millis,
+    plan: &mut Plan,
+) {
+    let (Some(candidate), Some(set)) = (&record.candidate, record.newest_set()) else {
+        plan.obstacle("RecordDamaged", "the record says Promoting and names no candidate");
+        return;
+    };
+    let promoted = observed
+        .by_id(&candidate.id)
+        .and_then(|(_, instance)| instance.engine())
+        .is_some_and(|engine| engine.is_primary_of(record.term));
+    if promoted {
+        standbys::lead_to(observed, record, candidate, plan);
+        for (name, instance) in &observed.instances {
+            if instance.id().is_some_and(|id| set.contains(id)) {
+                standbys::follow(name, instance, record, plan);
+            }
+        }
+        let mut next = record.clone();
+        next.phase = Phase::Running;
+        next.primary = next.candidate.take();
+        plan.event(
+            "Promoted",
+            format!("{} is the primary of term {}", candidate.name, record.term),
+        );
+        plan.swap(Some(record), next);
+        return;
+    }
+    match health(observed, record, candidate) {
+        Health::Lost(cause) => {
+            let old = record.change.as_ref();
+            let change = RoleChange {
+                kind: ChangeKind::Failover,
+                cause: format!("the candidate {} was lost: {cause}", candidate.name),
+                old: old.and_then(|c| c.old.clone()),
+                target: None,
+                detected_at: old.map_or(now, |c| c.detected_at),
+                deadline: None,
+                forced: old.is_some_and(|c| c.forced),
+            };
+            plan.warn("FailoverRestarted", change.cause.clone());
+            raise_term(observed, record, Phase::FailingOver, change, plan);
+        }
+        Health::Good | Health::Grace(_) => {
+            plan.step(Step::Promote {
+                instance: candidate.name.clone(),
+                term: record.term,
+                candidate: candidate.id.clone(),
+                set: EngineSet::from(set),
+            });
+            plan.obstacle("FailingOver", format!("{} is being promoted", candidate.name));
+        }
+    }
+    let _ = cluster;
+}
+
+fn primary_name(record: &Record) -> &str {
+    record.primary.as_ref().map_or("nobody", |p| &p.name)
+}

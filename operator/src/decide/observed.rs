@@ -1,0 +1,86 @@
+//! What the operator sees: the input of [`super::decide`].
+
+use std::collections::BTreeMap;
+
+use super::Routes;
+use crate::api::{EngineStatus, SupervisorStatus};
+use crate::crd::{Condition, LastRoleChange, Record};
+use crate::ids::{InstanceId, Term};
+
+/// Whether an instance's supervisor exists.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Life {
+    /// There is a volume, and its process is known to have ended (or never was started).
+    Ended,
+    /// Its process is there, or nobody knows.
+    Alive,
+}
+
+/// One instance that has a volume.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Instance {
+    pub life: Life,
+    /// For fencing: the very process that was seen.
+    pub pid: Option<u32>,
+    /// Since its supervisor was last heard, counted only while the operator itself ran.
+    pub silent_ms: u64,
+    /// The last status of the process that is alive.
+    pub status: Option<SupervisorStatus>,
+}
+
+impl Instance {
+    /// Alive, heard lately: its status can be acted on.
+    pub fn heard(&self) -> Option<&SupervisorStatus> {
+        let fresh = self.life == Life::Alive && self.silent_ms < super::SILENT_MS;
+        self.status.as_ref().filter(|_| fresh)
+    }
+    pub fn engine(&self) -> Option<&EngineStatus> {
+        self.heard().and_then(|status| status.engine.as_ref())
+    }
+    pub fn id(&self) -> Option<&InstanceId> {
+        self.status.as_ref().and_then(|status| status.instance_id.as_ref())
+    }
+    /// Follows whoever is primary in `term`, as far as its promise goes.
+    pub fn follows(&self, term: Term) -> bool {
+        self.heard().is_some_and(|s| s.promised_term == term && !s.sealed && !is_primary(s))
+    }
+}
+
+fn is_primary(status: &SupervisorStatus) -> bool {
+    status.engine.as_ref().is_some_and(|e| e.role == crate::api::EngineRole::Primary)
+}
+
+/// What earlier reports said and later ones go on from.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Past {
+    pub conditions: Vec<Condition>,
+    pub last_failover: Option<LastRoleChange>,
+    pub last_switchover: Option<LastRoleChange>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Observed {
+    pub record: Option<Record>,
+    pub past: Past,
+    /// Those that have a volume, by name.
+    pub instances: BTreeMap<String, Instance>,
+    /// Since each copy was last seen streaming from the recorded primary, milliseconds.
+    pub unstreamed_ms: BTreeMap<InstanceId, u64>,
+    /// Where the Services lead now; none if that is unknown.
+    pub routes: Option<Routes>,
+    /// Whether an instance can and may be ended from outside.
+    pub fencing: bool,
+}
+
+impl Observed {
+    /// The instance that holds the copy `id` now.
+    pub fn by_id(&self, id: &InstanceId) -> Option<(&str, &Instance)> {
+        self.instances
+            .iter()
+            .find(|(_, instance)| instance.id() == Some(id))
+            .map(|(name, instance)| (name.as_str(), instance))
+    }
+    pub fn unstreamed(&self, id: &InstanceId) -> u64 {
+        self.unstreamed_ms.get(id).copied().unwrap_or(0)
+    }
+}

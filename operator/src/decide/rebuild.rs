@@ -1,0 +1,156 @@
+//! The beginning of a record: the first instance of a new cluster, or volumes whose record is gone.
+
+use super::{Life, Observed, Plan, Seed, Step, in_sync};
+use crate::api::EngineRole;
+use crate::crd::{
+    ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange,
+};
+use crate::ids::{Millis, Term};
+use crate::names;
+use crate::validate::ValidatedCluster;
+
+/// No record: a new cluster if there is no volume, else the record is rebuilt from all of them.
+pub(super) fn begin(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    now: Millis,
+    plan: &mut Plan,
+) {
+    if observed.instances.is_empty() {
+        let record = Record {
+            record_version: 0,
+            term: Term::FIRST,
+            phase: Phase::Creating,
+            primary: None,
+            candidate: None,
+            in_sync: Vec::new(),
+            system_id: None,
+            change: None,
+        };
+        plan.event("Creating", format!("creating {} with {} standbys", cluster.name, cluster.replicas));
+        plan.swap(None, record);
+        return;
+    }
+    let missing: Vec<String> = (1..=cluster.replicas + 1)
+        .map(|number| names::instance(&cluster.name, number))
+        .filter(|name| !observed.instances.contains_key(name))
+        .collect();
+    if !missing.is_empty() {
+        plan.obstacle(
+            "VolumeMissing",
+            format!(
+                "the record is gone and must be rebuilt from all volumes; missing: {}. Bring them back, or lower \
+                 spec.replicas if they never existed",
+                missing.join(", ")
+            ),
+        );
+        return;
+    }
+    rebuild(observed, now, plan);
+}
+
+fn rebuild(observed: &Observed, now: Millis, plan: &mut Plan) {
+    let mut members = Vec::new();
+    let mut system_ids = Vec::new();
+    let mut newest = Term::default();
+    let mut unheard = Vec::new();
+    for (name, instance) in &observed.instances {
+        if instance.life == Life::Ended {
+            plan.step(Step::Start { instance: name.clone() });
+        }
+        let known = instance.heard().and_then(|s| {
+            Some((s, s.instance_id.clone()?, s.system_id.clone()))
+        });
+        match known {
+            Some((status, id, Some(system_id))) => {
+                newest = newest.max(status.promised_term);
+                let timeline = status.engine.as_ref().map(|e| e.timeline).unwrap_or_default();
+                newest = newest.max(timeline);
+                members.push(Member { name: name.clone(), id });
+                system_ids.push(system_id);
+            }
+            // A volume that was never seeded holds nothing.
+            Some((status, _, None)) => newest = newest.max(status.promised_term),
+            None => unheard.push(name.clone()),
+        }
+    }
+    if !unheard.is_empty() {
+        plan.obstacle("RebuildingRecord", format!("waiting for {}", unheard.join(", ")));
+        return;
+    }
+    system_ids.sort();
+    system_ids.dedup();
+    let [system_id] = system_ids.as_slice() else {
+        plan.obstacle(
+            "ForeignData",
+            "the volumes do not hold one and the same database; move the foreign ones away",
+        );
+        return;
+    };
+    let term = newest.next();
+    plan.warn("RebuildingRecord", format!("the record is rebuilt from {} volumes", members.len()));
+    plan.swap(
+        None,
+        Record {
+            record_version: 0,
+            term,
+            phase: Phase::FailingOver,
+            primary: None,
+            candidate: None,
+            // One required of all of them: every single one has to answer.
+            in_sync: vec![InSyncSet {
+                term: newest,
+                counter: 0,
+                owner: None,
+                members,
+                required: 1,
+                durability: Durability::Quorum,
+            }],
+            system_id: Some(system_id.clone()),
+            change: Some(RoleChange {
+                kind: ChangeKind::Rebuild,
+                cause: "the record was gone".to_owned(),
+                old: None,
+                target: None,
+                detected_at: now,
+                deadline: None,
+                forced: false,
+            }),
+        },
+    );
+}
+
+/// The first instance is initialised; when its engine runs, it becomes the primary of the first term.
+pub(super) fn create(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    plan: &mut Plan,
+) {
+    let name = names::instance(&cluster.name, 1);
+    let Some(instance) = observed.instances.get(&name) else {
+        plan.step(Step::Create { instance: name, seed: Seed::Initdb, term: record.term });
+        return;
+    };
+    if instance.life == Life::Ended {
+        plan.step(Step::Start { instance: name });
+        return;
+    }
+    let ready = instance.heard().zip(instance.engine()).filter(|(status, engine)| {
+        let same = engine.instance_id == status.instance_id;
+        same && engine.role == EngineRole::Primary && engine.timeline == record.term
+    });
+    let Some((status, engine)) = ready else {
+        plan.obstacle("Creating", format!("{name} is being initialised"));
+        return;
+    };
+    let Some(id) = status.instance_id.clone() else { return };
+    let member = Member { name, id };
+    let mut next = record.clone();
+    next.phase = Phase::Running;
+    next.in_sync = vec![in_sync::first(cluster, member.clone())];
+    next.system_id = Some(engine.system_id.clone());
+    plan.event("Created", format!("{} is the primary of a new database", member.name));
+    next.primary = Some(member);
+    plan.swap(Some(record), next);
+}

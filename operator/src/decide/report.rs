@@ -1,0 +1,188 @@
+//! What `status` says beside the record: conditions, instances, the last changes of role. Decides nothing.
+
+use super::{Instance, Life, Observed, Plan, running};
+use crate::api::{EngineRole, EngineStatus, SupervisorState};
+use crate::crd::{
+    Condition, ConditionStatus, InstanceReport, InstanceRole, Phase, Record,
+};
+use crate::ids::Term;
+use crate::validate::ValidatedCluster;
+
+pub(super) fn fill(cluster: &ValidatedCluster, observed: &Observed, plan: &mut Plan) {
+    let record = observed.record.as_ref();
+    let primary = record
+        .and_then(|r| r.primary.as_ref())
+        .and_then(|p| observed.by_id(&p.id))
+        .and_then(|(_, instance)| instance.engine());
+    plan.instances = observed
+        .instances
+        .iter()
+        .map(|(name, instance)| report(name, instance, record, primary))
+        .collect();
+    carry_changes(observed, record, primary, plan);
+    plan.conditions = conditions(cluster, record, primary, plan);
+}
+
+fn carry_changes(
+    observed: &Observed,
+    record: Option<&Record>,
+    primary: Option<&EngineStatus>,
+    plan: &mut Plan,
+) {
+    let past = &observed.past;
+    for (new, old) in [
+        (&mut plan.last_failover, &past.last_failover),
+        (&mut plan.last_switchover, &past.last_switchover),
+    ] {
+        if new.is_none() {
+            new.clone_from(old);
+        }
+        if let (Some(report), Some(record), Some(engine)) = (new, record, primary)
+            && report.lost_bytes.is_none()
+        {
+            report.lost_bytes = running::lost_bytes(observed, record, engine, report);
+        }
+    }
+}
+
+fn report(
+    name: &str,
+    instance: &Instance,
+    record: Option<&Record>,
+    primary: Option<&EngineStatus>,
+) -> InstanceReport {
+    let status = instance.status.as_ref();
+    let engine = instance.engine();
+    let id = instance.id().cloned();
+    let term = record.map(|r| r.term).unwrap_or_default();
+    let role = role(instance, engine);
+    let in_sync = record
+        .and_then(Record::newest_set)
+        .zip(id.as_ref())
+        .is_some_and(|(set, id)| set.contains(id));
+    let is_primary = record.zip(id.as_ref()).is_some_and(|(r, id)| r.is_primary(id));
+    let flush = engine.and_then(|e| e.flush_lsn);
+    InstanceReport {
+        name: name.to_owned(),
+        role,
+        ready: ready(role, engine, id.as_ref().zip(primary), term, is_primary),
+        in_sync,
+        timeline: engine.map(|e| e.timeline),
+        flush_lsn: flush,
+        replay_lsn: engine.and_then(|e| e.replay_lsn),
+        lag_bytes: match (role, primary.and_then(|e| e.flush_lsn), flush) {
+            (InstanceRole::Standby, Some(end), Some(flush)) => Some(end.bytes_since(flush)),
+            _ => None,
+        },
+        supervisor_pid: status.filter(|_| instance.life == Life::Alive).map(|s| s.supervisor_pid),
+        engine_pid: status.filter(|_| instance.life == Life::Alive).and_then(|s| s.engine_pid),
+        port: status.map(|s| s.port),
+        message: status.and_then(|s| {
+            s.message.clone().or_else(|| s.seeding.as_ref().and_then(|seed| seed.error.clone()))
+        }),
+        id,
+    }
+}
+
+fn role(instance: &Instance, engine: Option<&EngineStatus>) -> InstanceRole {
+    let Some(status) = instance.heard() else { return InstanceRole::Lost };
+    match (status.state, engine) {
+        (SupervisorState::Seeding, _) => InstanceRole::Seeding,
+        (_, Some(engine)) if engine.role == EngineRole::Primary => InstanceRole::Primary,
+        (_, Some(_)) if status.sealed => InstanceRole::Sealed,
+        (_, Some(_)) => InstanceRole::Standby,
+        (_, None) => InstanceRole::Starting,
+    }
+}
+
+fn ready(
+    role: InstanceRole,
+    engine: Option<&EngineStatus>,
+    stream: Option<(&crate::ids::InstanceId, &EngineStatus)>,
+    term: Term,
+    is_primary: bool,
+) -> bool {
+    match (role, engine) {
+        (InstanceRole::Primary, Some(engine)) => is_primary && engine.writable,
+        (InstanceRole::Standby, Some(engine)) => {
+            engine.consistent
+                && stream.is_some_and(|(id, primary)| primary.stream_of(id, term).is_some())
+        }
+        _ => false,
+    }
+}
+
+fn conditions(
+    cluster: &ValidatedCluster,
+    record: Option<&Record>,
+    primary: Option<&EngineStatus>,
+    plan: &Plan,
+) -> Vec<Condition> {
+    let wanted = cluster.replicas as usize + 1;
+    let ready = plan.instances.iter().filter(|i| i.ready).count();
+    let serving = record.is_some_and(|r| r.phase == Phase::Running)
+        && plan.instances.iter().any(|i| i.ready && i.role == InstanceRole::Primary);
+    let obstacle = plan.obstacle.as_ref();
+    let make = |type_: &str, is: bool, reason: &str, message: String| Condition {
+        type_: type_.to_owned(),
+        status: if is { ConditionStatus::True } else { ConditionStatus::False },
+        reason: reason.to_owned(),
+        message,
+        observed_generation: cluster.generation,
+        last_transition_time: String::new(),
+    };
+    let all = serving && ready == wanted && plan.instances.len() == wanted;
+    let tally = format!("{ready} of {wanted} instances are ready");
+    let why = obstacle.map(|(reason, message)| (*reason, message.clone()));
+    let (reason, message) = why.clone().unwrap_or(if all {
+        ("AllReady", tally.clone())
+    } else {
+        ("InstancesNotReady", tally.clone())
+    });
+    let moving = record.is_none_or(|r| r.phase != Phase::Running || r.change.is_some())
+        || plan.instances.len() != wanted
+        || plan.instances.iter().any(|i| i.role == InstanceRole::Seeding);
+    let blocked = why.as_ref().is_some_and(|(reason, _)| BLOCKED.contains(reason));
+    vec![
+        make("Ready", all, &reason, message.clone()),
+        make("Progressing", moving && !blocked, if moving { &reason } else { "Settled" }, if moving { message.clone() } else { tally.clone() }),
+        make(
+            "Degraded",
+            blocked || (serving && ready < wanted),
+            if blocked || !all { &reason } else { "Healthy" },
+            if blocked { message } else { tally },
+        ),
+        protected(record, primary, &make),
+    ]
+}
+
+/// Obstacles that do not go away by waiting.
+const BLOCKED: &[&str] =
+    &["FailoverBlocked", "PrimaryLost", "VolumeMissing", "ForeignData", "RecordDamaged"];
+
+fn protected(
+    record: Option<&Record>,
+    primary: Option<&EngineStatus>,
+    make: &dyn Fn(&str, bool, &str, String) -> Condition,
+) -> Condition {
+    let Some(set) = record.and_then(Record::newest_set) else {
+        return make("Protected", false, "NoRecord", "there is no primary yet".to_owned());
+    };
+    if set.required == 0 {
+        return make(
+            "Protected",
+            false,
+            "AcknowledgesAlone",
+            "a commit is on the primary only; its loss may lose acknowledged commits".to_owned(),
+        );
+    }
+    let settled = primary.is_some_and(|e| {
+        e.set_caught_up && e.set.as_ref().is_some_and(|s| s.version() == set.version())
+    });
+    if settled {
+        let copies = set.required + 1;
+        make("Protected", true, "Replicated", format!("each commit is on {copies} copies before it is acknowledged"))
+    } else {
+        make("Protected", false, "CatchingUp", "the required standbys do not have everything yet".to_owned())
+    }
+}

@@ -1,0 +1,399 @@
+//! The ordinary state: a primary serves. Is it still there, does it count by the right set, is a switchover
+//! asked for?
+
+use super::{
+    ENGINE_SILENT_MS, FIRST_WORD_MS, Instance, Life, Observed, Outcome, Plan, RESTART_GRACE_MS, RequestKind,
+    SILENT_MS, SWITCHOVER_MS, Step, answers, failover, in_sync, standbys,
+};
+use crate::api::{EngineRole, EngineSet, EngineStatus, SupervisorState};
+use crate::crd::{
+    ChangeKind, Durability, LastRoleChange, Member, Phase, Record, RoleChange,
+};
+use crate::ids::Millis;
+use crate::validate::ValidatedCluster;
+
+/// How a primary, or a candidate, is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Health {
+    Good,
+    /// Not serving, and given a moment more.
+    Grace(&'static str),
+    Lost(String),
+}
+
+/// The health of the copy that the record calls primary or candidate.
+pub(super) fn health(observed: &Observed, record: &Record, member: &Member) -> Health {
+    let lost = |why: &str| Health::Lost(format!("{} {why}", member.name));
+    let Some(instance) = observed.instances.get(&member.name) else {
+        return lost("has no volume any more");
+    };
+    if instance.life == Life::Ended {
+        return lost("has ended");
+    }
+    if instance.silent_ms >= SILENT_MS {
+        return lost("does not answer");
+    }
+    let Some(status) = &instance.status else { return Health::Grace("is not heard yet") };
+    match &status.instance_id {
+        Some(id) if *id != member.id => return lost("holds another copy now"),
+        None => return Health::Grace("is not heard yet"),
+        Some(_) => {}
+    }
+    if status.state == SupervisorState::Stopping {
+        return lost("is stopping");
+    }
+    if status.down_ms > 0 && status.crashes >= 2 {
+        return lost("has crashed twice within five minutes");
+    }
+    if status.down_ms + instance.silent_ms > RESTART_GRACE_MS && status.down_ms > 0 {
+        return lost("crashed and is not back within a second");
+    }
+    if status.engine_silent_ms >= ENGINE_SILENT_MS {
+        return lost("has an engine that does not answer");
+    }
+    if status.sealed && record.phase == Phase::Running {
+        return lost("is sealed in its own term");
+    }
+    let standby = status.engine.as_ref().is_some_and(|e| e.role == EngineRole::Standby);
+    if record.phase == Phase::Running && status.state == SupervisorState::Running && standby {
+        return lost("runs as a standby");
+    }
+    if status.down_ms > 0 { Health::Grace("is restarted in place") } else { Health::Good }
+}
+
+pub(super) fn tend(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    now: Millis,
+    plan: &mut Plan,
+) {
+    refuse_force(cluster, record, plan);
+    let Some(primary) = &record.primary else {
+        plan.obstacle("RecordDamaged", "the record says Running and names no primary");
+        return;
+    };
+    if let Some(term) = newer_promise(observed, record) {
+        let cause = format!("an instance has promised term {term}, which the record does not know");
+        start_failover(observed, record, primary, cause, now, plan);
+        return;
+    }
+    match health(observed, record, primary) {
+        Health::Lost(cause) if may_fail_over(observed, record, primary) => {
+            start_failover(observed, record, primary, cause, now, plan);
+        }
+        Health::Lost(cause) => hold_out(observed, record, primary, &cause, plan),
+        Health::Grace(why) => {
+            plan.obstacle("PrimaryRestarting", format!("{} {why}", primary.name));
+            keep_set(observed, record, primary, plan);
+        }
+        Health::Good => {
+            keep_set(observed, record, primary, plan);
+            let engine = observed.instances.get(&primary.name).and_then(Instance::engine);
+            match engine.filter(|e| e.is_primary_of(record.term)) {
+                Some(engine) => serve(cluster, observed, record, primary, engine, now, plan),
+                None => plan.obstacle("PrimaryStarting", format!("{} is starting", primary.name)),
+            }
+        }
+    }
+}
+
+/// The primary serves: finish what is open, then sets, standbys, requests.
+fn serve(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    primary: &Member,
+    engine: &EngineStatus,
+    now: Millis,
+    plan: &mut Plan,
+) {
+    standbys::lead_to(observed, record, primary, plan);
+    let leaving = standbys::leaving(cluster, observed, record);
+    standbys::tend_all(cluster, observed, record, engine, &leaving, plan);
+    if let Some(change) = &record.change {
+        if engine.writable {
+            finish_change(observed, record, primary, engine, change, now, plan);
+        } else {
+            plan.obstacle(
+                "WaitingForStandbys",
+                format!("{} waits until the required standbys have all it recovered", primary.name),
+            );
+        }
+        if plan.swap.is_some() {
+            return;
+        }
+    }
+    if in_sync::older_are_done(record, engine) {
+        let mut next = record.clone();
+        next.in_sync.drain(..next.in_sync.len() - 1);
+        plan.swap(Some(record), next);
+        return;
+    }
+    if let Some(set) = in_sync::wanted(cluster, observed, record, engine, &leaving) {
+        tell_set(record, &set, plan);
+        let mut next = record.clone();
+        next.in_sync.push(set);
+        plan.swap(Some(record), next);
+        return;
+    }
+    switchover(cluster, observed, record, primary, engine, now, plan);
+}
+
+fn tell_set(record: &Record, set: &crate::crd::InSyncSet, plan: &mut Plan) {
+    let names = |members: &[Member]| {
+        if members.is_empty() {
+            "nobody".to_owned()
+        } else {
+            members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", ")
+        }
+    };
+    let before = record.newest_set().map_or(0, |s| s.members.len());
+    let message = format!(
+        "in sync: {}; a commit waits for {} of {}",
+        names(&set.members),
+        set.required,
+        set.members.len()
+    );
+    if set.members.len() < before {
+        plan.warn("InSyncSetShrunk", message);
+    } else {
+        plan.event("InSyncSetGrown", message);
+    }
+}
+
+/// Tells the primary the set that it is to count by; also the word that a waiting primary needs.
+fn keep_set(observed: &Observed, record: &Record, primary: &Member, plan: &mut Plan) {
+    let Some(status) = observed.instances.get(&primary.name).and_then(Instance::heard) else {
+        return;
+    };
+    let Some(newest) = record.newest_set() else { return };
+    let told = status.set.as_ref().map(EngineSet::version) == Some(newest.version());
+    let in_effect = status.engine.as_ref().is_none_or(|e| {
+        e.set.as_ref().map(EngineSet::version) == Some(newest.version())
+    });
+    if !told || !in_effect || status.state == SupervisorState::Waiting {
+        plan.step(Step::Set {
+            instance: primary.name.clone(),
+            term: record.term,
+            id: primary.id.clone(),
+            set: EngineSet::from(newest),
+        });
+    }
+}
+
+fn newer_promise(observed: &Observed, record: &Record) -> Option<crate::ids::Term> {
+    let promised = observed.instances.values().filter_map(Instance::heard).map(|s| s.promised_term);
+    promised.max().filter(|term| *term > record.term)
+}
+
+/// Whether raising the term could lead anywhere without the lost primary: some other copy that is heard counts,
+/// and no listed set depends on the primary's own answer alone.
+fn may_fail_over(observed: &Observed, record: &Record, primary: &Member) -> bool {
+    let heard = |m: &Member| {
+        m.id != primary.id
+            && observed.by_id(&m.id).is_some_and(|(_, instance)| instance.heard().is_some())
+    };
+    let any_heard = record.in_sync.iter().any(|set| set.members.iter().any(heard));
+    let any_standby = observed.instances.iter().any(|(name, instance)| {
+        *name != primary.name && instance.engine().is_some_and(|e| e.consistent)
+    });
+    let replaced = observed.instances.get(&primary.name).is_none_or(|i| {
+        i.heard().and_then(|s| s.instance_id.as_ref()).is_some_and(|id| *id != primary.id)
+    });
+    let possible = record.in_sync.iter().all(|set| {
+        set.durability == Durability::Async
+            || set.answers_needed() <= set.members.len()
+            || set.owner.as_ref().is_some_and(|o| o.id != primary.id)
+    });
+    let is_async = record.newest_set().is_some_and(|s| s.durability == Durability::Async);
+    (possible && (any_heard || (is_async && any_standby))) || (replaced && any_standby)
+}
+
+/// Nobody may take over: bring the same primary back, in its own term.
+fn hold_out(
+    observed: &Observed,
+    record: &Record,
+    primary: &Member,
+    cause: &str,
+    plan: &mut Plan,
+) {
+    let unheard = |i: &Instance| {
+        i.life == Life::Alive && i.status.is_none() && i.silent_ms < FIRST_WORD_MS
+    };
+    if observed.instances.values().any(unheard) {
+        // An operator that has just started: those that are alive may hold what it takes.
+        plan.obstacle("PrimaryLost", format!("{cause}; asking the others"));
+        return;
+    }
+    if observed.instances.get(&primary.name).is_some_and(|i| i.life == Life::Ended) {
+        plan.step(Step::Start { instance: primary.name.clone() });
+    } else {
+        keep_set(observed, record, primary, plan);
+    }
+    for (name, instance) in &observed.instances {
+        if *name != primary.name && instance.life == Life::Ended {
+            plan.step(Step::Start { instance: name.clone() });
+        }
+    }
+    plan.obstacle(
+        "PrimaryLost",
+        format!("{cause}; no standby holds what it acknowledged, so it has to come back itself"),
+    );
+}
+
+fn start_failover(
+    observed: &Observed,
+    record: &Record,
+    primary: &Member,
+    cause: String,
+    now: Millis,
+    plan: &mut Plan,
+) {
+    // A change that is not finished goes on under its first detection: that is how long clients waited.
+    let open = record.change.as_ref();
+    let change = RoleChange {
+        kind: ChangeKind::Failover,
+        old: Some(primary.clone()),
+        target: None,
+        detected_at: open.map_or(now, |c| c.detected_at),
+        deadline: None,
+        forced: false,
+        cause: cause.clone(),
+    };
+    failover::raise_term(observed, record, Phase::FailingOver, change, plan);
+    let term = plan.swap.as_ref().map_or(record.term, |s| s.record.term);
+    plan.warn("FailoverStarted", format!("{cause}; failing over in term {term}"));
+}
+
+/// The new primary can acknowledge: write the report and close the change.
+fn finish_change(
+    observed: &Observed,
+    record: &Record,
+    primary: &Member,
+    engine: &EngineStatus,
+    change: &RoleChange,
+    now: Millis,
+    plan: &mut Plan,
+) {
+    let writable_at = engine.writable_at_ms.unwrap_or(now);
+    let report = LastRoleChange {
+        cause: change.cause.clone(),
+        old: change.old.as_ref().map(|o| o.name.clone()),
+        old_id: change.old.as_ref().map(|o| o.id.clone()),
+        new: primary.name.clone(),
+        term: record.term,
+        detected_at: change.detected_at,
+        promoted_at: engine.promoted_at_ms.unwrap_or(writable_at),
+        writable_at,
+        seconds: seconds(writable_at.since(change.detected_at)),
+        lost_bytes: None,
+        forced: change.forced,
+    };
+    let took = report.seconds;
+    let (reason, what) = match change.kind {
+        ChangeKind::Failover => ("FailoverCompleted", "failover"),
+        ChangeKind::Switchover => ("SwitchoverCompleted", "switchover"),
+        ChangeKind::Rebuild => ("RecordRebuilt", "rebuilding the record"),
+    };
+    plan.event(
+        reason,
+        format!("{what} completed: {} accepts writes in term {}, {took} s after the cause was seen", primary.name, record.term),
+    );
+    match change.kind {
+        ChangeKind::Switchover => plan.last_switchover = Some(report),
+        ChangeKind::Failover | ChangeKind::Rebuild => plan.last_failover = Some(report),
+    }
+    let mut next = record.clone();
+    next.change = None;
+    plan.swap(Some(record), next);
+    let _ = observed;
+}
+
+fn seconds(milliseconds: u64) -> f64 {
+    // Exact for any span that a report can have.
+    f64::from(u32::try_from(milliseconds).unwrap_or(u32::MAX)) / 1000.0
+}
+
+/// The bytes that the old primary had flushed and the new one never had, once the old copy is seen again.
+pub(super) fn lost_bytes(
+    observed: &Observed,
+    record: &Record,
+    engine: &EngineStatus,
+    report: &LastRoleChange,
+) -> Option<u64> {
+    let id = report.old_id.as_ref()?;
+    if record.is_primary(id) {
+        return Some(0);
+    }
+    let (name, instance) = observed.by_id(id)?;
+    if engine.stream_of(id, record.term).is_some() {
+        return Some(0);
+    }
+    let answer = answers::answer(name, instance, record.term, record.system_id.as_deref())?;
+    let fork = engine.fork?;
+    if answers::can_follow(&answer, engine) {
+        Some(0)
+    } else {
+        (report.term == record.term).then(|| answer.flush.bytes_since(fork.lsn))
+    }
+}
+
+fn refuse_force(cluster: &ValidatedCluster, record: &Record, plan: &mut Plan) {
+    if let Some(text) = &cluster.requests.force_promote {
+        plan.outcomes.push(Outcome {
+            request: RequestKind::ForcePromote,
+            text: text.clone(),
+            event: super::Event {
+                reason: "ForcePromoteRefused",
+                warning: true,
+                message: format!(
+                    "{text}: no failover is blocked, term {} has its primary; use a switchover",
+                    record.term
+                ),
+            },
+        });
+    }
+}
+
+/// Begins a switchover that was asked for, or says why not.
+fn switchover(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    primary: &Member,
+    engine: &EngineStatus,
+    now: Millis,
+    plan: &mut Plan,
+) {
+    let Some(text) = &cluster.requests.switchover_to else { return };
+    let outcome = |reason, warning, message| Outcome {
+        request: RequestKind::SwitchoverTo,
+        text: text.clone(),
+        event: super::Event { reason, warning, message },
+    };
+    let candidates = standbys::switchover_targets(observed, record, engine);
+    let target = if text == "any" { candidates.first() } else { candidates.iter().find(|c| *c == text) };
+    if *text == primary.name {
+        plan.outcomes.push(outcome("SwitchoverRefused", true, format!("{text} is the primary already")));
+    } else if let Some(target) = target {
+        let change = RoleChange {
+            kind: ChangeKind::Switchover,
+            cause: "switchover was asked for".to_owned(),
+            old: Some(primary.clone()),
+            target: Some(target.clone()),
+            detected_at: now,
+            deadline: Some(now.plus(SWITCHOVER_MS)),
+            forced: false,
+        };
+        plan.outcomes.push(outcome("SwitchoverStarted", false, format!("handing over from {} to {target}", primary.name)));
+        failover::raise_term(observed, record, Phase::SwitchingOver, change, plan);
+    } else {
+        let can = if candidates.is_empty() { "none can now".to_owned() } else { candidates.join(", ") };
+        plan.outcomes.push(outcome(
+            "SwitchoverRefused",
+            true,
+            format!("{text} is not an in-sync standby that streams and is near; these are: {can}"),
+        ));
+    }
+}

@@ -1,0 +1,218 @@
+//! The instances beside the primary: who is created, started, told to follow, seeded anew, removed; and where the
+//! Services lead.
+
+use super::answers::{self, answer};
+use super::{
+    CAUGHT_UP_BYTES, Instance, Life, MEMBER_LOST_MS, Observed, Plan, Routes, STUCK_MS, Seed, Step,
+};
+use crate::api::{EngineRole, EngineStatus, SupervisorState};
+use crate::crd::{Member, Record};
+use crate::names;
+use crate::validate::ValidatedCluster;
+
+/// The write Service to `primary`, the read Service to the standbys that follow it.
+pub(super) fn lead_to(observed: &Observed, record: &Record, primary: &Member, plan: &mut Plan) {
+    let engine = observed.instances.get(&primary.name).and_then(Instance::engine);
+    let ready = |name: &String, instance: &Instance| {
+        *name != primary.name
+            && instance.follows(record.term)
+            && instance.engine().is_some_and(|e| e.consistent && e.role == EngineRole::Standby)
+    };
+    let streams = |instance: &Instance| {
+        let id = instance.id();
+        id.is_some_and(|id| observed.unstreamed(id) < MEMBER_LOST_MS)
+            && id.zip(engine).is_some_and(|(id, e)| {
+                e.standbys.iter().any(|s| s.instance_id.as_ref() == Some(id))
+            })
+    };
+    let standbys = observed
+        .instances
+        .iter()
+        .filter(|(name, instance)| ready(name, instance) && streams(instance))
+        .map(|(name, _)| name.clone())
+        .collect();
+    let routes = Routes {
+        record_version: record.record_version,
+        primary: Some(primary.name.clone()),
+        standbys,
+    };
+    route(observed, routes, plan);
+}
+
+pub(super) fn route(observed: &Observed, routes: Routes, plan: &mut Plan) {
+    if observed.routes.as_ref().is_none_or(|now| !now.leads_as(&routes)) {
+        plan.step(Step::Route(routes));
+    }
+}
+
+/// Tells a standby to follow the primary of the record's term, unless it already does.
+pub(super) fn follow(name: &str, instance: &Instance, record: &Record, plan: &mut Plan) {
+    let (Some(status), Some(id)) = (instance.heard(), instance.id()) else { return };
+    if !instance.follows(record.term) && status.promised_term <= record.term {
+        plan.step(Step::Follow {
+            instance: name.to_owned(),
+            term: record.term,
+            id: id.clone(),
+        });
+    }
+}
+
+/// Instances to be removed: those outside the newest set first, then broken ones, then the highest number.
+pub(super) fn leaving(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+) -> Vec<String> {
+    let wanted = cluster.replicas as usize + 1;
+    let surplus = observed.instances.len().saturating_sub(wanted);
+    let mut standbys: Vec<(&String, &Instance)> = observed
+        .instances
+        .iter()
+        .filter(|(name, _)| record.primary.as_ref().is_none_or(|p| p.name != **name))
+        .collect();
+    standbys.sort_by_key(|(name, instance)| {
+        let member = instance.id().is_some_and(|id| {
+            record.newest_set().is_some_and(|set| set.contains(id))
+        });
+        let broken = instance.id().is_none_or(|id| observed.unstreamed(id) >= MEMBER_LOST_MS);
+        let number = names::instance_number(&cluster.name, name).unwrap_or(0);
+        (member, !broken, std::cmp::Reverse(number))
+    });
+    standbys.into_iter().take(surplus).map(|(name, _)| name.clone()).collect()
+}
+
+pub(super) fn tend_all(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    primary: &EngineStatus,
+    leaving: &[String],
+    plan: &mut Plan,
+) {
+    for (name, instance) in &observed.instances {
+        if record.primary.as_ref().is_some_and(|p| p.name == *name) {
+            continue;
+        }
+        if leaving.contains(name) {
+            let counted = instance.id().is_some_and(|id| record.counts_on(id));
+            let unknown = instance.life == Life::Alive && instance.status.is_none();
+            if !counted && !unknown {
+                plan.step(Step::Remove { instance: name.clone() });
+            }
+            continue;
+        }
+        tend(name, instance, observed, record, primary, plan);
+    }
+    create_missing(cluster, observed, record, plan);
+}
+
+fn create_missing(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    plan: &mut Plan,
+) {
+    let wanted = cluster.replicas as usize + 1;
+    let missing = wanted.saturating_sub(observed.instances.len());
+    let free = (1..)
+        .map(|number| names::instance(&cluster.name, number))
+        .filter(|name| !observed.instances.contains_key(name));
+    for instance in free.take(missing) {
+        plan.step(Step::Create { instance, seed: Seed::Backup, term: record.term });
+    }
+}
+
+/// One standby: started, sealed if it is somewhere else, then told to follow or seeded anew.
+fn tend(
+    name: &str,
+    instance: &Instance,
+    observed: &Observed,
+    record: &Record,
+    primary: &EngineStatus,
+    plan: &mut Plan,
+) {
+    if instance.life == Life::Ended {
+        plan.step(Step::Start { instance: name.to_owned() });
+        return;
+    }
+    let Some(status) = instance.heard() else { return };
+    let Some(id) = &status.instance_id else { return };
+    let seeding = matches!(status.state, SupervisorState::Seeding | SupervisorState::Stopping);
+    if seeding && status.promised_term >= record.term && !status.sealed {
+        return;
+    }
+    if instance.follows(record.term) && status.state != SupervisorState::Waiting {
+        reseed_if_stuck(name, instance, observed, record, plan);
+    } else if seeding && status.sealed && status.promised_term == record.term {
+        // Sealed while it had no data yet: it holds nothing that could diverge.
+        follow(name, instance, record, plan);
+    } else if !(status.promised_term == record.term && status.sealed) {
+        plan.step(Step::Seal { instance: name.to_owned(), term: record.term });
+    } else if let Some(engine) = status.engine.as_ref() {
+        if record.system_id.as_ref().is_some_and(|known| engine.system_id != *known) {
+            plan.obstacle(
+                "ForeignData",
+                format!("{name} holds another database (system id {}); move its volume away", engine.system_id),
+            );
+            return;
+        }
+        match answer(name, instance, record.term, record.system_id.as_deref()) {
+            Some(answer) if answers::can_follow(&answer, primary) => {
+                follow(name, instance, record, plan);
+            }
+            Some(answer) if !record.counts_on(id) => plan.step(Step::Reseed {
+                instance: name.to_owned(),
+                term: record.term,
+                id: id.clone(),
+                why: format!(
+                    "its log ends at {} on timeline {}, which timeline {} does not contain",
+                    answer.flush, answer.timeline, primary.timeline
+                ),
+            }),
+            // Not consistent yet, or some listed set still counts on it.
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// An engine that runs and yet has not streamed for long can't get from the primary what it needs.
+fn reseed_if_stuck(
+    name: &str,
+    instance: &Instance,
+    observed: &Observed,
+    record: &Record,
+    plan: &mut Plan,
+) {
+    let (Some(engine), Some(id)) = (instance.engine(), instance.id()) else { return };
+    let connects = engine.receiver.as_ref().is_some_and(|r| r.state == "connecting");
+    if connects && observed.unstreamed(id) >= STUCK_MS && !record.counts_on(id) {
+        plan.step(Step::Reseed {
+            instance: name.to_owned(),
+            term: record.term,
+            id: id.clone(),
+            why: format!("it could not stream for {} s", STUCK_MS / 1000),
+        });
+    }
+}
+
+/// In-sync standbys that could take over without a wait, the nearest first.
+pub(super) fn switchover_targets(
+    observed: &Observed,
+    record: &Record,
+    primary: &EngineStatus,
+) -> Vec<String> {
+    let Some(set) = record.newest_set() else { return Vec::new() };
+    let end = primary.flush_lsn.unwrap_or_default();
+    let mut near: Vec<(u64, String)> = set
+        .members
+        .iter()
+        .filter(|m| observed.instances.get(&m.name).is_some_and(|i| i.follows(record.term)))
+        .filter_map(|m| {
+            let flush = primary.stream_of(&m.id, record.term)?.flush_lsn?;
+            Some((end.bytes_since(flush), m.name.clone()))
+        })
+        .filter(|(lag, _)| *lag <= CAUGHT_UP_BYTES)
+        .collect();
+    near.sort();
+    near.into_iter().map(|(_, name)| name).collect()
+}

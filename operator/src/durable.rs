@@ -1,0 +1,104 @@
+//! Replacing small files atomically and durably, and holding a file lock.
+//!
+//! A crash at any step of `replace` leaves the old file or the new one under the name, and at most a `.tmp`
+//! file beside it that the next replacement overwrites.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Makes `path` hold exactly `bytes`, or leaves it as it was.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = beside(path, ".tmp");
+    let mut file = File::create(&aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    std::fs::rename(&aside, path)?;
+    sync_dir(parent(path))
+}
+
+/// As [`replace`], but readable by the owner only; for credentials.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let aside = beside(path, ".tmp");
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    std::fs::rename(&aside, path)?;
+    sync_dir(parent(path))
+}
+
+/// Renames and syncs the directories on both sides.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)?;
+    sync_dir(parent(to))?;
+    if parent(from) == parent(to) { Ok(()) } else { sync_dir(parent(from)) }
+}
+
+/// Removes a file and makes that durable; a file that is not there is no error.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => sync_dir(parent(path)),
+    }
+}
+
+/// The file's bytes, `None` if there is no such file.
+pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// A lock on a file that lasts as long as this value, and ends with the process however it ends.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
+}
+
+impl FileLock {
+    /// `None` if another process holds it.
+    pub fn try_acquire(path: &Path) -> io::Result<Option<FileLock>> {
+        let file = open_lock(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(FileLock { _file: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+    /// Waits for it; for locks that are held for one short file operation only.
+    pub fn acquire(path: &Path) -> io::Result<FileLock> {
+        let file = open_lock(path)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(FileLock { _file: file })
+    }
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

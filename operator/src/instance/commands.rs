@@ -1,0 +1,293 @@
+//! The operator's calls. Each checks term and copy, makes the promise durable, and has the engine obey.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::supervisor::{Demotion, Supervisor};
+use super::read_config;
+use crate::api::{
+    DemoteRequest, EngineRole, EngineSet, FollowRequest, PromoteRequest, Refusal, ReseedRequest,
+    SealRequest, SetRequest, SupervisorState,
+};
+use crate::durable;
+use crate::ids::{InstanceId, Term};
+
+/// How long the engine may take to obey before it is ended instead.
+const OBEY_LIMIT: Duration = Duration::from_millis(1500);
+
+#[derive(Debug)]
+pub enum Call {
+    Seal(SealRequest),
+    Demote(DemoteRequest),
+    Promote(PromoteRequest),
+    Set(SetRequest),
+    Follow(FollowRequest),
+    Reseed(ReseedRequest),
+    /// The instance's configuration file has changed.
+    Reload,
+}
+
+#[derive(Debug)]
+pub struct Command {
+    pub call: Call,
+    pub reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// Why a call is not obeyed.
+enum No {
+    Refused(String),
+    Failed(io::Error),
+}
+impl From<io::Error> for No {
+    fn from(error: io::Error) -> No {
+        No::Failed(error)
+    }
+}
+type Done = Result<(), No>;
+
+fn refuse(why: impl Into<String>) -> Done {
+    Err(No::Refused(why.into()))
+}
+
+impl Supervisor {
+    pub(super) async fn obey(&mut self, command: Command) {
+        let done = match command.call {
+            Call::Seal(request) => self.seal(request.term).await,
+            Call::Demote(request) => self.demote(&request).await,
+            Call::Promote(request) => self.promote(request).await,
+            Call::Set(request) => self.set(request).await,
+            Call::Follow(request) => self.follow(&request).await,
+            Call::Reseed(request) => self.reseed(&request).await,
+            Call::Reload => self.reload(),
+        };
+        self.publish();
+        let answer = done.map_err(|no| Refusal {
+            error: match no {
+                No::Refused(why) => why,
+                No::Failed(error) => format!("failed: {error}"),
+            },
+            promised_term: self.promise.promised_term,
+        });
+        if let Err(refusal) = &answer {
+            tracing::info!(why = %refusal.error, "a call was refused");
+        }
+        // The caller may have gone; what was done stays done.
+        let _ = command.reply.send(answer);
+    }
+
+    fn not_below(&self, term: Term) -> Done {
+        if term < self.promise.promised_term {
+            return refuse(format!(
+                "term {term} is over: term {} was promised",
+                self.promise.promised_term
+            ));
+        }
+        Ok(())
+    }
+
+    fn is_copy(&self, id: &InstanceId) -> Done {
+        if self.promise.instance_id == *id {
+            Ok(())
+        } else {
+            refuse(format!("the copy here is {}, not {id}", self.promise.instance_id))
+        }
+    }
+
+    fn has_data(&self) -> Result<bool, io::Error> {
+        self.volume.holds(&self.promise.instance_id)
+    }
+
+    async fn seal(&mut self, term: Term) -> Done {
+        self.not_below(term)?;
+        if self.promise.promised_term == term && self.promise.is_for_primary() {
+            return refuse(format!("it was made the primary of term {term}"));
+        }
+        self.demotion = None;
+        if !(self.promise.sealed && self.promise.promised_term == term) {
+            self.promise.promised_term = term;
+            self.promise.sealed = true;
+            self.volume.store_promise(&self.promise)?;
+        }
+        durable::remove(&self.volume.trigger())?;
+        self.abort_seed();
+        self.settle();
+        if !self.has_data()? {
+            self.state = SupervisorState::Seeding;
+            self.message = Some("sealed before it had data".to_owned());
+            return Ok(());
+        }
+        let primary = !self.volume.is_standby()
+            || self.status.as_ref().is_some_and(|s| s.role == EngineRole::Primary);
+        if primary {
+            // It must not acknowledge anything more; whatever it is doing, it ends now.
+            self.end_engine().await?;
+        }
+        self.volume.make_standby()?;
+        self.tell_or_restart().await
+    }
+
+    /// The engine obeys the promise as it now is; one that is not there, or does not answer, is started anew.
+    async fn tell_or_restart(&mut self) -> Done {
+        if let Some(engine) = &self.engine {
+            match engine.control().obey(OBEY_LIMIT).await {
+                Ok(status) => {
+                    self.heard(status);
+                    return Ok(());
+                }
+                Err(error) => tracing::warn!(%error, "the engine did not obey and is restarted"),
+            }
+            self.end_engine().await?;
+        }
+        Ok(self.start_engine()?)
+    }
+
+    async fn demote(&mut self, request: &DemoteRequest) -> Done {
+        self.not_below(request.term)?;
+        let serving = self.engine.is_some()
+            && self.promise.is_for_primary()
+            && self.promise.promised_term < request.term;
+        if !serving {
+            return self.seal(request.term).await;
+        }
+        if self.demotion.is_some() {
+            return Ok(());
+        }
+        if let Some(engine) = &self.engine {
+            engine.interrupt();
+        }
+        let deadline = Instant::now() + Duration::from_millis(request.within_ms);
+        self.demotion = Some(Demotion { term: request.term, deadline });
+        Ok(())
+    }
+
+    async fn promote(&mut self, request: PromoteRequest) -> Done {
+        self.is_copy(&request.candidate)?;
+        if self.promise.promised_term != request.term || request.set.term != request.term {
+            return refuse(format!(
+                "term {} was promised, not {}",
+                self.promise.promised_term, request.term
+            ));
+        }
+        if !self.has_data()? {
+            return refuse("there is no data here");
+        }
+        self.take_set(request.set)?;
+        if self.status.as_ref().is_some_and(|s| s.is_primary_of(request.term)) {
+            return self.tell_or_restart().await;
+        }
+        let forked = self.status.as_ref().is_some_and(|s| s.timeline == request.term);
+        if forked || !self.volume.is_standby() {
+            // It was promoted in this very term already and was restarted in recovery since.
+            self.end_engine().await?;
+            self.volume.make_primary()?;
+            return Ok(self.start_engine()?);
+        }
+        let trigger = format!(
+            "cluster_id={}\nterm={}\ncandidate={}\n",
+            self.promise.cluster_id, request.term, request.candidate
+        );
+        durable::replace(&self.volume.trigger(), trigger.as_bytes())?;
+        self.tell_or_restart().await
+    }
+
+    /// The set is newer than the one before, never older; a promise with it is not sealed.
+    fn take_set(&mut self, set: EngineSet) -> Done {
+        let current = self.promise.set.as_ref().map(EngineSet::version);
+        if current > Some(set.version()) {
+            return refuse("a newer set is in effect");
+        }
+        if current != Some(set.version()) || self.promise.sealed {
+            self.promise.sealed = false;
+            self.promise.set = Some(set);
+            self.volume.store_promise(&self.promise)?;
+        }
+        Ok(())
+    }
+
+    async fn set(&mut self, request: SetRequest) -> Done {
+        self.is_copy(&request.id)?;
+        if self.promise.promised_term != request.term || self.promise.sealed {
+            let how = if self.promise.sealed { "sealed in" } else { "in" };
+            return refuse(format!("it is {how} term {}", self.promise.promised_term));
+        }
+        if request.set.term != request.term {
+            return refuse("the set is of another term");
+        }
+        if !self.has_data()? || self.volume.is_standby() {
+            return refuse("it is not a primary");
+        }
+        self.take_set(request.set)?;
+        match (&self.engine, self.state) {
+            (None, SupervisorState::Waiting) => Ok(self.start_engine()?),
+            // It is about to be restarted, and reads the promise then.
+            (None, _) => Ok(()),
+            (Some(_), _) => self.tell().await,
+        }
+    }
+
+    /// As `tell_or_restart`, for calls that are no reason to end an engine.
+    async fn tell(&mut self) -> Done {
+        let Some(engine) = &self.engine else { return Ok(()) };
+        match engine.control().obey(OBEY_LIMIT).await {
+            Ok(status) => {
+                self.heard(status);
+                Ok(())
+            }
+            Err(error) => refuse(format!("the engine has not obeyed yet: {error}")),
+        }
+    }
+
+    async fn follow(&mut self, request: &FollowRequest) -> Done {
+        self.is_copy(&request.id)?;
+        self.not_below(request.term)?;
+        let data = self.has_data()?;
+        if data && !self.volume.is_standby() {
+            return refuse("it holds a primary's data and has to be sealed first");
+        }
+        if self.promise.is_for_primary() && self.promise.promised_term == request.term {
+            return refuse("it is the candidate of this term");
+        }
+        durable::remove(&self.volume.trigger())?;
+        self.promise.promised_term = request.term;
+        self.promise.sealed = false;
+        self.promise.set = None;
+        self.volume.store_promise(&self.promise)?;
+        if data { self.tell_or_restart().await } else { Ok(self.begin()?) }
+    }
+
+    async fn reseed(&mut self, request: &ReseedRequest) -> Done {
+        self.is_copy(&request.id)?;
+        self.not_below(request.term)?;
+        if self.promise.is_for_primary() {
+            return refuse("it was made a primary");
+        }
+        let streams = self
+            .status
+            .as_ref()
+            .and_then(|s| s.receiver.as_ref())
+            .is_some_and(|r| r.state == "streaming");
+        if streams {
+            return refuse("it streams");
+        }
+        self.promise.instance_id = InstanceId::random();
+        self.promise.promised_term = request.term;
+        self.promise.sealed = false;
+        self.promise.set = None;
+        self.volume.store_promise(&self.promise)?;
+        durable::remove(&self.volume.trigger())?;
+        Ok(self.seed_anew().await?)
+    }
+
+    fn reload(&mut self) -> Done {
+        self.config = read_config(&self.volume.config())?;
+        if self.has_data()? {
+            super::files::write(&self.volume, &self.config, &self.promise)?;
+        }
+        if let Some(engine) = &self.engine {
+            engine.reload();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! The engine as a child process, and the control socket on which it is told things.
+//!
+//! The engine must not outlive its supervisor. So it is started through `guard`, a sub-command of this program that
+//! asks the kernel to kill it when its parent ends and then becomes the engine by `exec`: the request survives that.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::process::{Child, Command};
+
+use super::{InstanceConfig, Volume};
+use crate::api::EngineStatus;
+use crate::transport::{self, Address, CallError};
+
+/// A unix socket's path may have 107 bytes.
+const SOCKET_PATH_MAX: usize = 100;
+
+/// Where the engine of the instance in `dir` listens: there, or in the system's temporary folder if the path would be
+/// too long for a socket.
+pub fn control_socket(dir: &Path) -> PathBuf {
+    short_socket(&dir.join("engine.sock"))
+}
+
+/// `path`, or a short one that stands for it.
+pub fn short_socket(path: &Path) -> PathBuf {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    if path.as_os_str().len() <= SOCKET_PATH_MAX {
+        return path.to_path_buf();
+    }
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    let user = rustix::process::getuid().as_raw();
+    std::env::temp_dir().join(format!("understudy-{user}-{:016x}.sock", hasher.finish()))
+}
+
+#[derive(Debug)]
+pub struct Engine {
+    child: Child,
+    pid: u32,
+    socket: PathBuf,
+}
+
+impl Engine {
+    /// Starts it; it answers on its socket a little later.
+    pub fn start(volume: &Volume, config: &InstanceConfig) -> io::Result<Engine> {
+        let log = OpenOptions::new().create(true).append(true).open(volume.log("engine"))?;
+        let socket = control_socket(volume.dir());
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("instance-guard")
+            .arg(std::process::id().to_string())
+            .arg(&config.engine)
+            .args(["postgres", "-D"])
+            .arg(volume.data())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true);
+        let child = command.spawn()?;
+        let pid = child.id().ok_or_else(|| io::Error::other("the engine ended at once"))?;
+        Ok(Engine { child, pid, socket })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub async fn exited(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// SIGKILL, and waits until it has ended.
+    pub async fn kill(mut self) -> io::Result<()> {
+        self.child.kill().await
+    }
+
+    /// Fast shutdown.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+    /// Reads its settings again.
+    pub fn reload(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended in this moment; its exit is seen elsewhere.
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    pub fn control(&self) -> Control {
+        Control { socket: self.socket.clone() }
+    }
+}
+
+/// The control socket of a running engine.
+#[derive(Clone, Debug)]
+pub struct Control {
+    socket: PathBuf,
+}
+
+impl Control {
+    pub async fn status(&self, limit: Duration) -> Result<EngineStatus, CallError> {
+        transport::call(Address::Unix(&self.socket), "/status", None, None, limit).await
+    }
+    /// The engine reads the promise again and answers when it has obeyed.
+    pub async fn obey(&self, limit: Duration) -> Result<EngineStatus, CallError> {
+        transport::call(Address::Unix(&self.socket), "/obey", None, Some(Vec::new()), limit).await
+    }
+}
+
+/// Becomes the engine, tied to the life of `parent`. Returns only if that is impossible.
+pub fn guard(parent: u32, program: &Path, arguments: &[String]) -> io::Error {
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
+        return error.into();
+    }
+    // The parent may have ended before the request was in force.
+    let now = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    if u32::try_from(now).ok() != Some(parent) {
+        return io::Error::other("the supervisor has ended");
+    }
+    std::process::Command::new(program).args(arguments).exec()
+}
+
+/// The last line of the engine's log that says why it ended.
+pub fn last_words(log: &Path) -> Option<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(8192))).ok()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let telling = |l: &&str| l.contains("FATAL:") || l.contains("PANIC:") || l.contains("error:");
+    text.lines().rev().find(telling).map(|line| line.chars().take(500).collect())
+}

@@ -1,0 +1,179 @@
+//! The supervisor's HTTP: `GET /status` and `/watch` are open, control calls need the operator's credential.
+//!
+//! `/watch` is a stream of JSON lines: the status at once, at every change, and four times a second, so that a silent
+//! stream means a supervisor that does not run.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::commands::{Call, Command};
+use super::supervisor::Published;
+use crate::api::{Refusal, SupervisorStatus};
+use crate::transport::{self, ResponseBody};
+
+pub const HEARTBEAT: Duration = Duration::from_millis(250);
+
+#[derive(Clone)]
+pub struct Desk {
+    pub token: String,
+    pub commands: mpsc::Sender<Command>,
+    pub status: watch::Receiver<Published>,
+}
+
+/// Serves until the process ends.
+pub async fn serve(listener: TcpListener, desk: Desk) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let desk = desk.clone();
+        tokio::spawn(async move {
+            // Without Nagle's delay an answer is one packet at once.
+            let _ = stream.set_nodelay(true);
+            transport::serve(stream, |request| desk.clone().answer(request)).await;
+        });
+    }
+}
+
+impl Desk {
+    async fn answer(self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let path = request.uri().path().to_owned();
+        match (request.method(), path.as_str()) {
+            (&Method::GET, "/status") => {
+                transport::json(StatusCode::OK, &current(&self.status.borrow()))
+            }
+            (&Method::GET, "/watch") => watch_stream(self.status),
+            (&Method::POST, _) if !transport::authorized(&request, &self.token) => {
+                transport::text(StatusCode::UNAUTHORIZED, "the operator's credential is needed\n")
+            }
+            (&Method::POST, path) => {
+                let call = match parse(path, request).await {
+                    Ok(Some(call)) => call,
+                    Ok(None) => return not_found(),
+                    Err(wrong) => return transport::text(StatusCode::BAD_REQUEST, &wrong),
+                };
+                self.pass_on(call).await
+            }
+            _ => not_found(),
+        }
+    }
+
+    async fn pass_on(self, call: Call) -> Response<ResponseBody> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(Command { call, reply }).await.is_ok();
+        match answer.await {
+            Ok(Ok(())) => transport::json(StatusCode::OK, &current(&self.status.borrow())),
+            Ok(Err(refusal)) => transport::json(StatusCode::CONFLICT, &refusal),
+            Err(_) => {
+                let why = if sent { "the supervisor has failed" } else { "the supervisor is stopping" };
+                let promised_term = self.status.borrow().status.promised_term;
+                let refusal = Refusal { error: why.to_owned(), promised_term };
+                transport::json(StatusCode::SERVICE_UNAVAILABLE, &refusal)
+            }
+        }
+    }
+}
+
+async fn parse(path: &str, request: Request<Incoming>) -> Result<Option<Call>, String> {
+    Ok(Some(match path {
+        "/seal" => Call::Seal(transport::read_json(request).await?),
+        "/demote" => Call::Demote(transport::read_json(request).await?),
+        "/promote" => Call::Promote(transport::read_json(request).await?),
+        "/set" => Call::Set(transport::read_json(request).await?),
+        "/follow" => Call::Follow(transport::read_json(request).await?),
+        "/reseed" => Call::Reseed(transport::read_json(request).await?),
+        "/reload" => Call::Reload,
+        _ => return Ok(None),
+    }))
+}
+
+fn not_found() -> Response<ResponseBody> {
+    transport::text(StatusCode::NOT_FOUND, "there is nothing here\n")
+}
+
+/// The status with its ages as of now.
+fn current(published: &Published) -> SupervisorStatus {
+    let mut status = published.status.clone();
+    let age = u64::try_from(published.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if status.down_ms > 0 {
+        status.down_ms += age;
+    }
+    if status.engine_pid.is_some() && age >= 400 {
+        // The loop itself hangs: so does whatever it would have seen of the engine.
+        status.engine_silent_ms += age;
+    }
+    status
+}
+
+fn watch_stream(status: watch::Receiver<Published>) -> Response<ResponseBody> {
+    struct Follower {
+        status: watch::Receiver<Published>,
+        last: Option<SupervisorStatus>,
+        due: Instant,
+    }
+    let first = Follower { status, last: None, due: Instant::now() };
+    let lines = stream::unfold(first, |mut follower| async move {
+        loop {
+            let now = current(&follower.status.borrow_and_update());
+            let quiet = now.without_positions();
+            if Instant::now() >= follower.due || follower.last.as_ref() != Some(&quiet) {
+                follower.last = Some(quiet);
+                follower.due = Instant::now() + HEARTBEAT;
+                let mut line = serde_json::to_vec(&now).expect("a status has string keys only");
+                line.push(b'\n');
+                let frame = Ok::<_, Infallible>(Frame::data(Bytes::from(line)));
+                return Some((frame, follower));
+            }
+            let wait = follower.due.saturating_duration_since(Instant::now());
+            tokio::select! {
+                changed = follower.status.changed() => {
+                    if changed.is_err() {
+                        return None;
+                    }
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    });
+    Response::new(BodyExt::boxed(StreamBody::new(SyncStream::new(lines))))
+}
+
+use sync_stream::SyncStream;
+
+/// A body has to be `Sync`; a stream that one task alone polls needs no lock for that, only a proof.
+mod sync_stream {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use futures::Stream;
+    use futures::stream::BoxStream;
+    use parking_lot::Mutex;
+
+    pub struct SyncStream<T> {
+        inner: Mutex<BoxStream<'static, T>>,
+    }
+    impl<T> SyncStream<T> {
+        pub fn new(stream: impl Stream<Item = T> + Send + 'static) -> SyncStream<T> {
+            SyncStream { inner: Mutex::new(Box::pin(stream)) }
+        }
+    }
+    impl<T> Stream for SyncStream<T> {
+        type Item = T;
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+            self.inner.get_mut().as_mut().poll_next(cx)
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The supervisor: the process beside each engine (`understudy-operator instance`).
+//!
+//! It holds the volume's lock for its whole life, keeps the promise, seeds the data directory, writes the
+//! configuration, runs the engine and restarts it in place, and obeys the operator's calls of the current term.
+//! It decides nothing about roles: whoever it obeys had a record to show for it.
+
+mod commands;
+mod config;
+mod engine;
+mod files;
+pub(crate) mod http;
+mod run;
+mod seed;
+mod supervisor;
+mod volume;
+
+pub use config::{InstanceConfig, read_config, write_config};
+pub use engine::{control_socket, guard, short_socket};
+pub use run::run;
+pub use volume::Volume;

@@ -1,0 +1,88 @@
+//! Getting data: an empty database for the very first instance, a base backup of the primary for every other.
+//!
+//! A seed is built in `seed.tmp`, which is removed first; only a complete one is renamed. A crash leaves a `seed.tmp`.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use super::{InstanceConfig, Volume, files};
+use crate::api::Promise;
+use crate::decide::Seed;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    #[error("could not {0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+    #[error("{program} failed: {why}")]
+    Failed { program: &'static str, why: String },
+}
+
+/// Makes `seed.tmp` complete. Dropping the future ends the program that is at work.
+pub async fn seed(
+    volume: Volume,
+    config: InstanceConfig,
+    promise: Promise,
+    how: Seed,
+) -> Result<(), SeedError> {
+    let target = volume.seed();
+    if target.exists() {
+        tokio::fs::remove_dir_all(&target).await.map_err(|e| SeedError::Io("remove an old seed", e))?;
+    }
+    let (program, arguments) = match how {
+        Seed::Initdb => ("initdb", initdb(&target)),
+        Seed::Backup => ("basebackup", basebackup(&target, &config, &promise)),
+    };
+    let log_path = volume.log("seed");
+    let log = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(&log_path)
+        .map_err(|e| SeedError::Io("open the seed's log", e))?;
+    let output = log.try_clone().map_err(|e| SeedError::Io("open the seed's log", e))?;
+    let guard = std::env::current_exe().map_err(|e| SeedError::Io("find this program", e))?;
+    let mut command = Command::new(guard);
+    command
+        .arg("instance-guard")
+        .arg(std::process::id().to_string())
+        .arg(&config.engine)
+        .arg(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(log)
+        .kill_on_drop(true);
+    let status = command.status().await.map_err(|e| SeedError::Io("run the engine's program", e))?;
+    if status.success() {
+        // The programs sync what they write; the folder's entry in its parent is synced with its renaming.
+        crate::durable::sync_dir(&target).map_err(|e| SeedError::Io("make the seed durable", e))
+    } else {
+        let why = std::fs::read_to_string(&log_path).unwrap_or_default();
+        let last = why.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
+        Err(SeedError::Failed { program, why: format!("{last} ({status})") })
+    }
+}
+
+fn initdb(target: &Path) -> Vec<String> {
+    let target = target.to_string_lossy().into_owned();
+    ["-D", &target, "-U", "postgres", "-A", "trust", "--no-locale", "--encoding=UTF8", "-k"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// The one place that chooses how a base backup is taken: the engine's own client, with `pg_basebackup`'s options.
+/// The start-up options let it refuse a source of a lower term, and a source refuse it.
+fn basebackup(target: &Path, config: &InstanceConfig, promise: &Promise) -> Vec<String> {
+    let source = format!(
+        "{} options='-c understudy.instance_id={} -c understudy.term={}'",
+        files::conninfo(config),
+        promise.instance_id,
+        promise.promised_term
+    );
+    let target = target.to_string_lossy().into_owned();
+    ["-D", &target, "-d", &source, "-X", "stream", "-R", "-c", "fast"].map(str::to_owned).to_vec()
+}

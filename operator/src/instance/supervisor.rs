@@ -1,0 +1,474 @@
+//! The supervisor's state and its loop: one task owns everything; calls come in by a channel and go out as status.
+//!
+//! Invariants: the promise is durable before the engine hears of it, and the engine has obeyed, or has ended, before
+//! a call is answered. The engine runs as a primary only under a promise that is not sealed. A copy that was a
+//! primary alone (W = 0) starts only when the record's word has come since this process or the engine ended.
+
+use std::collections::VecDeque;
+use std::io;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::commands::Command;
+use super::engine::{Engine, last_words};
+use super::seed::{SeedError, seed};
+use super::{InstanceConfig, Volume, files};
+use crate::api::{
+    EngineRole, EngineStatus, Promise, SeedingReport, SupervisorState, SupervisorStatus,
+};
+use crate::decide::Seed;
+use crate::ids::{InstanceId, Term};
+
+/// Crashes within this time are counted.
+const CRASH_WINDOW: Duration = Duration::from_secs(300);
+/// How long a former primary waits for the record before it starts in its own term, if its set allows that.
+const RECORD_WAIT: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(200);
+const POLL_CHANGING: Duration = Duration::from_millis(10);
+/// How long the engine may take to answer a question.
+const STATUS_LIMIT: Duration = Duration::from_millis(1000);
+
+/// A status, and when it was made: whoever passes it on adds the time since.
+#[derive(Clone, Debug)]
+pub struct Published {
+    pub status: SupervisorStatus,
+    pub at: Instant,
+}
+
+pub struct Supervisor {
+    pub(super) volume: Volume,
+    pub(super) config: InstanceConfig,
+    pub(super) promise: Promise,
+    pub(super) engine: Option<Engine>,
+    pub(super) status: Option<EngineStatus>,
+    pub(super) state: SupervisorState,
+    pub(super) message: Option<String>,
+    pub(super) demotion: Option<Demotion>,
+    crashes: VecDeque<Instant>,
+    down_since: Option<Instant>,
+    answered_at: Instant,
+    restart_at: Option<Instant>,
+    waiting_since: Instant,
+    seeding: Option<JoinHandle<Result<(), SeedError>>>,
+    seed_attempts: u32,
+    seed_error: Option<String>,
+    out: watch::Sender<Published>,
+}
+
+/// A clean stop of a primary, asked for by a switchover.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Demotion {
+    pub term: Term,
+    pub deadline: Instant,
+}
+
+enum Event {
+    Command(Command),
+    Exited(io::Result<ExitStatus>),
+    Seeded(Result<(), SeedError>),
+    Tick,
+    Stop,
+}
+
+impl Supervisor {
+    /// Reads the volume, or makes its promise if this is the first start on it.
+    pub fn open(volume: Volume, config: InstanceConfig) -> io::Result<Supervisor> {
+        let promise = match volume.load_promise()? {
+            Some(promise) => promise,
+            None => {
+                let promise = Promise {
+                    cluster_id: config.cluster_id.clone(),
+                    instance_id: InstanceId::random(),
+                    system_id: None,
+                    promised_term: config.term,
+                    sealed: false,
+                    set: None,
+                };
+                volume.store_promise(&promise)?;
+                promise
+            }
+        };
+        if promise.cluster_id != config.cluster_id {
+            return Err(io::Error::other(format!(
+                "the volume belongs to the cluster {}, not to {}",
+                promise.cluster_id, config.cluster_id
+            )));
+        }
+        let now = Instant::now();
+        let mut supervisor = Supervisor {
+            volume,
+            config,
+            promise,
+            engine: None,
+            status: None,
+            state: SupervisorState::Starting,
+            message: None,
+            demotion: None,
+            crashes: VecDeque::new(),
+            down_since: None,
+            answered_at: now,
+            restart_at: None,
+            waiting_since: now,
+            seeding: None,
+            seed_attempts: 0,
+            seed_error: None,
+            out: watch::channel(Published { status: empty_status(), at: now }).0,
+        };
+        supervisor.publish();
+        Ok(supervisor)
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<Published> {
+        self.out.subscribe()
+    }
+
+    /// Until `stop` resolves; then the engine has been shut down.
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        stop: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        tokio::pin!(stop);
+        self.clean_aside();
+        self.begin()?;
+        loop {
+            self.publish();
+            match self.next_event(&mut commands, stop.as_mut()).await {
+                Event::Command(command) => self.obey(command).await,
+                Event::Exited(status) => self.engine_exited(status)?,
+                Event::Seeded(result) => self.seeded(result)?,
+                Event::Tick => self.tick().await?,
+                Event::Stop => return self.stop(&mut commands).await,
+            }
+        }
+    }
+
+    async fn next_event(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        stop: std::pin::Pin<&mut impl Future<Output = ()>>,
+    ) -> Event {
+        let poll = if self.is_changing() { POLL_CHANGING } else { POLL };
+        let exited = async {
+            match &mut self.engine {
+                Some(engine) => engine.exited().await,
+                None => std::future::pending().await,
+            }
+        };
+        let seeded = async {
+            match &mut self.seeding {
+                Some(task) => task.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop => Event::Stop,
+            status = exited => Event::Exited(status),
+            Some(command) = commands.recv() => Event::Command(command),
+            result = seeded => Event::Seeded(result.unwrap_or_else(|e| {
+                Err(SeedError::Failed { program: "seed", why: e.to_string() })
+            })),
+            () = tokio::time::sleep(poll) => Event::Tick,
+        }
+    }
+
+    /// Whether something is expected to happen at any moment.
+    fn is_changing(&self) -> bool {
+        let starting =
+            matches!(self.state, SupervisorState::Starting | SupervisorState::Restarting);
+        let engine = self.status.as_ref().is_some_and(|e| match e.role {
+            EngineRole::Primary => !e.writable || (e.set.is_some() && !e.set_caught_up),
+            EngineRole::Standby => !e.consistent || self.promise.is_for_primary(),
+        });
+        starting || engine || self.demotion.is_some()
+    }
+
+    /// From what the volume holds to the engine, a seed, or waiting for the record.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        if !self.volume.holds(&self.promise.instance_id)? {
+            self.volume.set_data_aside()?;
+            self.state = SupervisorState::Seeding;
+            self.begin_seed();
+            return Ok(());
+        }
+        if self.promise.sealed {
+            self.volume.make_standby()?;
+        }
+        let alone = self.promise.set.as_ref().is_some_and(|set| set.required == 0);
+        if !self.volume.is_standby() && self.promise.set.is_some() && (alone || self.is_first_start())
+        {
+            self.state = SupervisorState::Waiting;
+            self.waiting_since = Instant::now();
+            return Ok(());
+        }
+        self.start_engine()
+    }
+
+    fn is_first_start(&self) -> bool {
+        self.crashes.is_empty()
+    }
+
+    pub(super) fn start_engine(&mut self) -> io::Result<()> {
+        files::write(&self.volume, &self.config, &self.promise)?;
+        self.status = None;
+        self.answered_at = Instant::now();
+        self.engine = Some(Engine::start(&self.volume, &self.config)?);
+        self.state = if self.down_since.is_some() {
+            SupervisorState::Restarting
+        } else {
+            SupervisorState::Starting
+        };
+        Ok(())
+    }
+
+    fn begin_seed(&mut self) {
+        if self.promise.sealed {
+            self.message = Some("sealed before it had data; waits to be told whom to follow".to_owned());
+            return;
+        }
+        self.message = None;
+        let first = self.config.seed == Seed::Initdb && self.promise.system_id.is_none();
+        let how = if first { Seed::Initdb } else { Seed::Backup };
+        self.seed_attempts += 1;
+        let work =
+            seed(self.volume.clone(), self.config.clone(), self.promise.clone(), how);
+        self.seeding = Some(tokio::spawn(work));
+    }
+
+    pub(super) fn abort_seed(&mut self) {
+        if let Some(task) = self.seeding.take() {
+            task.abort();
+        }
+    }
+
+    fn seeded(&mut self, result: Result<(), SeedError>) -> io::Result<()> {
+        self.seeding = None;
+        if let Err(error) = result {
+            tracing::warn!(%error, attempts = self.seed_attempts, "seeding failed");
+            self.seed_error = Some(error.to_string());
+            let wait = Duration::from_millis(250 * u64::from(self.seed_attempts.min(40)));
+            self.restart_at = Some(Instant::now() + wait);
+            return Ok(());
+        }
+        let first = self.promise.system_id.is_none() && self.config.seed == Seed::Initdb;
+        self.volume.adopt_seed(&self.promise.instance_id)?;
+        if !first {
+            // Whatever the copied directory says.
+            self.volume.make_standby()?;
+        }
+        self.promise.system_id = Some(self.volume.system_id()?);
+        self.volume.store_promise(&self.promise)?;
+        self.seed_error = None;
+        self.seed_attempts = 0;
+        self.start_engine()
+    }
+
+    fn engine_exited(&mut self, status: io::Result<ExitStatus>) -> io::Result<()> {
+        self.engine = None;
+        self.status = None;
+        let status = status?;
+        if let Some(demotion) = self.demotion.take() {
+            return self.finish_demotion(demotion.term);
+        }
+        let now = Instant::now();
+        let deposed = status.code() == Some(3);
+        if deposed || self.promise.sealed {
+            tracing::info!(%status, "the engine has ended; it starts again in recovery");
+            self.volume.make_standby()?;
+            return self.start_engine();
+        }
+        self.down_since.get_or_insert(now);
+        self.crashes.push_back(now);
+        self.forget_old_crashes(now);
+        self.message = last_words(&self.volume.log("engine"));
+        tracing::error!(%status, crashes = self.crashes.len(), "the engine has ended unasked");
+        let wait = match self.crashes.len() {
+            0 | 1 => Duration::ZERO,
+            n => Duration::from_millis(200 << (n - 2).min(6)),
+        };
+        self.state = SupervisorState::Restarting;
+        if wait.is_zero() {
+            return self.begin();
+        }
+        self.restart_at = Some(now + wait);
+        Ok(())
+    }
+
+    fn forget_old_crashes(&mut self, now: Instant) {
+        while self.crashes.front().is_some_and(|at| now.duration_since(*at) > CRASH_WINDOW) {
+            self.crashes.pop_front();
+        }
+    }
+
+    async fn tick(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        self.forget_old_crashes(now);
+        if let Some(demotion) = self.demotion
+            && now >= demotion.deadline
+        {
+            self.end_engine().await?;
+            self.demotion = None;
+            return self.finish_demotion(demotion.term);
+        }
+        if self.restart_at.is_some_and(|at| now >= at) {
+            self.restart_at = None;
+            if self.state == SupervisorState::Seeding {
+                self.begin_seed();
+                return Ok(());
+            } else if self.engine.is_none() {
+                return self.begin();
+            }
+        }
+        if self.state == SupervisorState::Waiting {
+            let alone = self.promise.set.as_ref().is_none_or(|set| set.required == 0);
+            if !alone && now.duration_since(self.waiting_since) >= RECORD_WAIT {
+                tracing::warn!("the record is not to be had; starting in the promised term, members must confirm");
+                return self.start_engine();
+            }
+        }
+        self.ask_engine().await;
+        Ok(())
+    }
+
+    async fn ask_engine(&mut self) {
+        let Some(engine) = &self.engine else { return };
+        match engine.control().status(STATUS_LIMIT).await {
+            Ok(status) => self.heard(status),
+            Err(error) => tracing::debug!(%error, "the engine does not answer"),
+        }
+    }
+
+    pub(super) fn heard(&mut self, status: EngineStatus) {
+        self.answered_at = Instant::now();
+        // Crash recovery of a primary is not service yet: until its end it still counts as down.
+        let up = match status.role {
+            EngineRole::Primary => !status.in_recovery,
+            EngineRole::Standby => self.volume.is_standby(),
+        };
+        if up {
+            self.down_since = None;
+            self.state = SupervisorState::Running;
+            self.message = None;
+        }
+        self.status = Some(status);
+    }
+
+    pub(super) async fn end_engine(&mut self) -> io::Result<()> {
+        self.status = None;
+        match self.engine.take() {
+            Some(engine) => engine.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn finish_demotion(&mut self, term: Term) -> io::Result<()> {
+        self.promise.promised_term = term;
+        self.promise.sealed = true;
+        self.volume.store_promise(&self.promise)?;
+        self.volume.make_standby()?;
+        self.down_since = None;
+        self.start_engine()
+    }
+
+    /// Forgets why the engine was down: somebody else decided what it is to be now.
+    pub(super) fn settle(&mut self) {
+        self.down_since = None;
+        self.restart_at = None;
+        self.message = None;
+    }
+
+    /// A new copy begins: what was held is set aside.
+    pub(super) async fn seed_anew(&mut self) -> io::Result<()> {
+        self.end_engine().await?;
+        self.settle();
+        self.seed_attempts = 0;
+        self.crashes.clear();
+        self.abort_seed();
+        self.begin()?;
+        self.clean_aside();
+        Ok(())
+    }
+
+    /// Removing a copy takes long; the heartbeat must not wait for it.
+    fn clean_aside(&self) {
+        let volume = self.volume.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = volume.clean_aside() {
+                tracing::warn!(%error, "an old copy could not be removed");
+            }
+        });
+    }
+
+    pub(super) fn publish(&mut self) {
+        let now = Instant::now();
+        let milliseconds = |since: Instant| {
+            u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX)
+        };
+        let silent = if self.engine.is_some() { milliseconds(self.answered_at) } else { 0 };
+        let seeding = (self.state == SupervisorState::Seeding).then(|| SeedingReport {
+            attempts: self.seed_attempts,
+            error: self.seed_error.clone(),
+        });
+        let status = SupervisorStatus {
+            cluster_id: self.config.cluster_id.clone(),
+            name: self.config.name.clone(),
+            instance_id: Some(self.promise.instance_id.clone()),
+            system_id: self.promise.system_id.clone(),
+            promised_term: self.promise.promised_term,
+            sealed: self.promise.sealed,
+            set: self.promise.set.clone(),
+            state: self.state,
+            supervisor_pid: std::process::id(),
+            engine_pid: self.engine.as_ref().map(Engine::pid),
+            port: self.config.port,
+            crashes: u32::try_from(self.crashes.len()).unwrap_or(u32::MAX),
+            // At least 1: zero says that it is not down.
+            down_ms: self.down_since.map_or(0, |since| milliseconds(since).max(1)),
+            engine_silent_ms: silent,
+            seeding,
+            engine: self.status.clone(),
+            message: self.message.clone(),
+        };
+        self.out.send_replace(Published { status, at: now });
+    }
+
+    /// Fast shutdown, bounded; calls that come meanwhile are refused by the closed channel.
+    async fn stop(mut self, commands: &mut mpsc::Receiver<Command>) -> io::Result<()> {
+        commands.close();
+        self.abort_seed();
+        self.state = SupervisorState::Stopping;
+        self.publish();
+        let Some(mut engine) = self.engine.take() else { return Ok(()) };
+        engine.interrupt();
+        match tokio::time::timeout(Duration::from_secs(30), engine.exited()).await {
+            Ok(_) => Ok(()),
+            Err(_) => engine.kill().await,
+        }
+    }
+}
+
+fn empty_status() -> SupervisorStatus {
+    SupervisorStatus {
+        cluster_id: String::new(),
+        name: String::new(),
+        instance_id: None,
+        system_id: None,
+        promised_term: Term::default(),
+        sealed: false,
+        set: None,
+        state: SupervisorState::Starting,
+        supervisor_pid: 0,
+        engine_pid: None,
+        port: 0,
+        crashes: 0,
+        down_ms: 0,
+        engine_silent_ms: 0,
+        seeding: None,
+        engine: None,
+        message: None,
+    }
+}

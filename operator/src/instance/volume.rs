@@ -1,0 +1,135 @@
+//! The layout of an instance's volume.
+//!
+//! ```text
+//! instance.json   what the operator says of it        promise.json   the promise (api/promise.rs)
+//! lock            held by the supervisor for life     data.id        whose copy `data` is
+//! data/           the engine's data directory         seed.tmp/      a seed under way
+//! aside/          copies that were given up           trigger        the promotion trigger file
+//! engine.log supervisor.log seed.log
+//! ```
+//! `data` appears by rename when it is complete, and `data.id` after it: a crash in between leaves a `data` that is
+//! not this copy's, which is set aside and seeded again. A copy that was given up is kept for
+//! [`KEEP_ASIDE`], the newest two of them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::api::Promise;
+use crate::durable;
+use crate::ids::{InstanceId, Millis};
+
+/// How long a copy that was given up is kept.
+pub const KEEP_ASIDE: Duration = Duration::from_secs(24 * 3600);
+const KEEP_ASIDE_COPIES: usize = 2;
+
+#[derive(Clone, Debug)]
+pub struct Volume {
+    dir: PathBuf,
+}
+
+impl Volume {
+    pub fn new(dir: &Path) -> Volume {
+        Volume { dir: dir.to_path_buf() }
+    }
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("instance.json")
+    }
+    pub fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+    pub fn seed(&self) -> PathBuf {
+        self.dir.join("seed.tmp")
+    }
+    pub fn promise_file(&self) -> PathBuf {
+        self.dir.join("promise.json")
+    }
+    pub fn trigger(&self) -> PathBuf {
+        self.dir.join("trigger")
+    }
+    pub fn log(&self, of: &str) -> PathBuf {
+        self.dir.join(format!("{of}.log"))
+    }
+    fn data_id(&self) -> PathBuf {
+        self.dir.join("data.id")
+    }
+    fn aside(&self) -> PathBuf {
+        self.dir.join("aside")
+    }
+
+    pub fn load_promise(&self) -> io::Result<Option<Promise>> {
+        durable::read(&self.promise_file())?
+            .map(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other))
+            .transpose()
+    }
+    pub fn store_promise(&self, promise: &Promise) -> io::Result<()> {
+        let bytes = serde_json::to_vec(promise).map_err(io::Error::other)?;
+        durable::replace(&self.promise_file(), &bytes)
+    }
+
+    /// Whether `data` is complete and is the copy `id`.
+    pub fn holds(&self, id: &InstanceId) -> io::Result<bool> {
+        let owner = durable::read(&self.data_id())?;
+        Ok(self.data().is_dir() && owner.as_deref() == Some(id.as_str().as_bytes()))
+    }
+    /// A complete seed becomes the data of the copy `id`.
+    pub fn adopt_seed(&self, id: &InstanceId) -> io::Result<()> {
+        durable::rename(&self.seed(), &self.data())?;
+        durable::replace(&self.data_id(), id.as_str().as_bytes())
+    }
+    /// Moves whatever `data` is out of the way.
+    pub fn set_data_aside(&self) -> io::Result<()> {
+        if !self.data().exists() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(self.aside())?;
+        let name = format!("data.{}", Millis::now().raw());
+        durable::rename(&self.data(), &self.aside().join(name))
+    }
+    /// Removes copies that were set aside long ago, and all but the newest two.
+    pub fn clean_aside(&self) -> io::Result<()> {
+        if !self.aside().is_dir() {
+            return Ok(());
+        }
+        let mut copies = Vec::new();
+        for entry in std::fs::read_dir(self.aside())? {
+            let entry = entry?;
+            let age = SystemTime::now()
+                .duration_since(entry.metadata()?.modified()?)
+                .unwrap_or_default();
+            copies.push((entry.file_name(), entry.path(), age));
+        }
+        copies.sort_by(|a, b| b.0.cmp(&a.0));
+        for (place, (_, path, age)) in copies.into_iter().enumerate() {
+            if place >= KEEP_ASIDE_COPIES || age > KEEP_ASIDE {
+                std::fs::remove_dir_all(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the data directory starts as a standby's.
+    pub fn is_standby(&self) -> bool {
+        self.data().join("standby.signal").exists() || self.data().join("recovery.conf").exists()
+    }
+    pub fn make_standby(&self) -> io::Result<()> {
+        if self.is_standby() { Ok(()) } else { durable::replace(&self.data().join("standby.signal"), b"") }
+    }
+    pub fn make_primary(&self) -> io::Result<()> {
+        durable::remove(&self.data().join("standby.signal"))
+    }
+
+    /// The database's identity: the first eight bytes of the control file (PostgreSQL 15's layout).
+    pub fn system_id(&self) -> io::Result<String> {
+        use std::io::Read;
+        let mut bytes = [0_u8; 8];
+        std::fs::File::open(self.data().join("global/pg_control"))?.read_exact(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes).to_string())
+    }
+}

@@ -1,0 +1,5 @@
+//! Reading what is there. Never writes, never decides.
+
+mod local;
+
+pub use local::{LocalObserver, Watches};
