@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::{
-    aggregate, distinct, hash_join, limit, materialize, nest_loop, scan, set_op, simple, sort,
+    aggregate, distinct, hash_join, limit, lock_rows, materialize, modify, nest_loop, scan, set_op,
+    simple, sort,
 };
 use crate::sql::plan::tree::{NodeKind, PlanNode};
 use crate::types::datum::Datum;
@@ -88,6 +89,13 @@ fn build_bare(plan: &Arc<PlanNode>, cx: &EvalCx) -> BoxNode {
             let (left, right) = (build(&s.left, cx), build(&s.right, cx));
             Box::new(set_op::SetOpNode::new(spec, left, right))
         }
-        _ => unimplemented!("lands next"),
+        NodeKind::LockRows { child, .. } => {
+            let child = build(child, cx);
+            Box::new(lock_rows::LockRowsNode::new(spec, child))
+        }
+        NodeKind::Modify(m) => {
+            let child = build(&m.child, cx);
+            modify::build(spec, child)
+        }
     }
 }

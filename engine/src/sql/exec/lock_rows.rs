@@ -1,0 +1,172 @@
+//! SELECT ... FOR UPDATE and the like: locks the rows that pass through.
+//!
+//! A row that somebody changed meanwhile is locked in its newest version, if that still meets the conditions
+//! (READ COMMITTED; the other relations' rows as they were), or ends the statement with 40001.
+
+use std::sync::Arc;
+
+use crate::sql::bound::{LockWait, RowLockMode as Asked};
+use crate::sql::error::{SqlError, state};
+use crate::sql::exec::cx::{EvalCx, Request, Step};
+use crate::sql::exec::newest::{self, Newest};
+use crate::sql::exec::node::{BoxNode, Node};
+use crate::sql::exec::scan::fetch::RowLoader;
+use crate::sql::plan::tree::{LockTarget, NodeKind, PlanNode};
+use crate::table::heap::{self, Modified, RowBuf};
+use crate::txn::RowLockMode;
+use crate::types::datum::Datum;
+
+pub struct LockRowsNode {
+    spec: Arc<PlanNode>,
+    child: BoxNode,
+    /// The next target of the row in the frame.
+    at: Option<usize>,
+    /// A newer version was taken, so the conditions have to be tested again.
+    changed: bool,
+    buffer: RowBuf,
+    loader: RowLoader,
+}
+
+enum Locked {
+    Yes,
+    /// Without this row.
+    Skip,
+    Pause,
+}
+
+pub const fn lock_mode(asked: Asked) -> RowLockMode {
+    match asked {
+        Asked::KeyShare => RowLockMode::KeyShare,
+        Asked::Share => RowLockMode::Share,
+        Asked::NoKeyUpdate => RowLockMode::NoKeyExclusive,
+        Asked::Update => RowLockMode::Exclusive,
+    }
+}
+
+impl LockRowsNode {
+    pub fn new(spec: Arc<PlanNode>, child: BoxNode) -> LockRowsNode {
+        LockRowsNode {
+            spec,
+            child,
+            at: None,
+            changed: false,
+            buffer: RowBuf::new(),
+            loader: RowLoader::default(),
+        }
+    }
+
+    fn lock(
+        &mut self,
+        target: &LockTarget,
+        frame: &mut [Datum],
+        cx: &mut EvalCx,
+    ) -> Result<Locked, SqlError> {
+        let Datum::Tid(tid) = frame[target.ctid] else {
+            return Ok(Locked::Yes);
+        };
+        let Some(xid) = cx.access.xid else {
+            cx.request = Some(Request::AssignXid);
+            return Ok(Locked::Pause);
+        };
+        let storage = cx.access.storage()?;
+        let mode = lock_mode(target.mode);
+        let command = cx.access.command;
+        let relation = &target.relation;
+        let outcome = heap::lock_row(
+            storage.table(),
+            relation,
+            tid,
+            mode,
+            xid,
+            command,
+            &storage.snapshot,
+        )?;
+        match outcome {
+            Modified::Done { .. } => Ok(Locked::Yes),
+            // Changed by this very command, or by nobody who counts: as if it were not there.
+            Modified::SelfModified { .. } | Modified::Invisible => Ok(Locked::Skip),
+            Modified::Wait { xid } => match target.wait {
+                LockWait::Block => {
+                    cx.request = Some(Request::WaitFor(xid));
+                    Ok(Locked::Pause)
+                }
+                LockWait::SkipLocked => Ok(Locked::Skip),
+                LockWait::NoWait => Err(SqlError::new(
+                    state::LOCK_NOT_AVAILABLE,
+                    format!(
+                        "could not obtain lock on row in relation \"{}\"",
+                        relation.name
+                    ),
+                )),
+            },
+            Modified::Deleted => {
+                newest::refuse_in_repeatable_read(cx, "delete")?;
+                Ok(Locked::Skip)
+            }
+            Modified::Updated { next } => {
+                newest::refuse_in_repeatable_read(cx, "update")?;
+                let newest = newest::load(
+                    cx,
+                    relation,
+                    &target.fetch,
+                    next,
+                    &mut self.buffer,
+                    &mut self.loader,
+                    frame,
+                )?;
+                self.changed = true;
+                match newest {
+                    Newest::Loaded => self.lock(target, frame, cx),
+                    Newest::Gone => Ok(Locked::Skip),
+                }
+            }
+        }
+    }
+
+    /// Locks what the row in the frame has of each target.
+    fn lock_all(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Locked, SqlError> {
+        let spec = Arc::clone(&self.spec);
+        let NodeKind::LockRows { locks, recheck, .. } = &spec.kind else {
+            unreachable!("built from a row lock")
+        };
+        while let Some(at) = self.at {
+            let Some(target) = locks.get(at) else { break };
+            match self.lock(target, frame, cx)? {
+                Locked::Yes => self.at = Some(at + 1),
+                other => return Ok(other),
+            }
+        }
+        match recheck {
+            Some(test) if self.changed && !test.passes(frame, cx)? => Ok(Locked::Skip),
+            _ => Ok(Locked::Yes),
+        }
+    }
+}
+
+impl Node for LockRowsNode {
+    fn next(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Step, SqlError> {
+        loop {
+            if self.at.is_none() {
+                let step = self.child.next(frame, cx)?;
+                if step != Step::Row {
+                    return Ok(step);
+                }
+                self.at = Some(0);
+                self.changed = false;
+            }
+            match self.lock_all(frame, cx)? {
+                Locked::Pause => return Ok(Step::Yield),
+                Locked::Skip => self.at = None,
+                Locked::Yes => {
+                    self.at = None;
+                    return Ok(Step::Row);
+                }
+            }
+        }
+    }
+
+    fn rewind(&mut self, cx: &mut EvalCx) -> Result<(), SqlError> {
+        self.at = None;
+        self.child.rewind(cx)
+    }
+}

@@ -1,0 +1,72 @@
+//! DELETE.
+
+use super::{Progress, Work, Worked, Writer};
+use crate::sql::error::SqlError;
+use crate::sql::exec::cx::EvalCx;
+use crate::sql::exec::newest::{self, Newest};
+use crate::sql::plan::tree::{Modify, ModifyAction};
+use crate::table::heap::{self, Modified};
+use crate::types::datum::Datum;
+
+pub fn work(
+    modify: &Modify,
+    work: &mut Work,
+    writer: Writer,
+    frame: &mut [Datum],
+    cx: &mut EvalCx,
+) -> Result<Worked, SqlError> {
+    let ModifyAction::Delete {
+        ctid,
+        fetch,
+        recheck,
+    } = &modify.action
+    else {
+        unreachable!("called for deletes")
+    };
+    loop {
+        let Datum::Tid(tid) = frame[*ctid] else {
+            return Ok(Worked::Skipped);
+        };
+        let storage = cx.access.storage()?;
+        let deleted = heap::delete(
+            storage.table(),
+            &modify.relation,
+            tid,
+            writer.xid,
+            writer.command,
+            &storage.snapshot,
+        )?;
+        match deleted {
+            Modified::Done { tid, .. } => return Ok(Worked::Changed(Some(tid))),
+            Modified::Wait { xid } => return Ok(Worked::Wait(xid, Progress::Fresh)),
+            Modified::SelfModified { .. } => return Ok(Worked::Skipped),
+            Modified::Invisible => {
+                return Err(SqlError::internal("attempted to delete invisible tuple"));
+            }
+            Modified::Deleted => {
+                newest::refuse_in_repeatable_read(cx, "delete")?;
+                return Ok(Worked::Skipped);
+            }
+            Modified::Updated { next } => {
+                newest::refuse_in_repeatable_read(cx, "update")?;
+                let loaded = newest::load(
+                    cx,
+                    &modify.relation,
+                    fetch,
+                    next,
+                    &mut work.buffer,
+                    &mut work.loader,
+                    frame,
+                )?;
+                let wanted = matches!(loaded, Newest::Loaded)
+                    && match recheck {
+                        None => true,
+                        Some(test) => test.passes(frame, cx)?,
+                    };
+                if !wanted {
+                    return Ok(Worked::Skipped);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! INSERT, UPDATE, DELETE: one row at a time, each a small state machine that may have to wait for another
+//! transaction in the middle and then goes on where it was.
+//!
+//! Order of writes for a new row version: heap first, then each index. A statement that fails leaves dead
+//! versions and entries, which its transaction's abort makes invisible and vacuum removes.
+
+mod conflict;
+pub mod constraint;
+mod delete;
+pub mod entries;
+mod insert;
+mod update;
+
+use std::sync::Arc;
+
+use crate::ids::{CommandId, Tid, Xid};
+use crate::sql::error::SqlError;
+use crate::sql::exec::cx::{EvalCx, Request, Step};
+use crate::sql::exec::node::{BoxNode, Node};
+use crate::sql::exec::scan::fetch::RowLoader;
+use crate::sql::plan::tree::{Modify, ModifyAction, NodeKind, PlanNode};
+use crate::table::heap::RowBuf;
+use crate::types::datum::Datum;
+
+pub fn build(spec: Arc<PlanNode>, child: BoxNode) -> BoxNode {
+    Box::new(ModifyNode {
+        spec,
+        child,
+        busy: None,
+        work: Work::default(),
+    })
+}
+
+/// What is reused from row to row.
+#[derive(Default)]
+pub struct Work {
+    /// The new row, a value for each column.
+    pub row: Vec<Datum>,
+    pub key: Vec<u8>,
+    pub values: Vec<Datum>,
+    pub buffer: RowBuf,
+    pub loader: RowLoader,
+}
+
+/// How far the row in the frame is.
+#[derive(Clone, Copy)]
+pub enum Progress {
+    Fresh,
+    /// The new version is in the heap; the next index to get an entry.
+    Entries {
+        tid: Tid,
+        next: usize,
+    },
+    /// The same for DO UPDATE's new version of the existing row.
+    ConflictEntries {
+        tid: Tid,
+        next: usize,
+    },
+}
+
+/// What came of working on a row.
+pub enum Worked {
+    /// It was changed; where the new version is.
+    Changed(Option<Tid>),
+    /// There was nothing to change.
+    Skipped,
+    /// To be called again with this progress when the transaction has ended.
+    Wait(Xid, Progress),
+}
+
+/// Who changes.
+#[derive(Clone, Copy)]
+pub struct Writer {
+    pub xid: Xid,
+    pub command: CommandId,
+}
+
+struct ModifyNode {
+    spec: Arc<PlanNode>,
+    child: BoxNode,
+    busy: Option<Progress>,
+    work: Work,
+}
+
+fn spec_of(plan: &PlanNode) -> &Modify {
+    let NodeKind::Modify(modify) = &plan.kind else {
+        unreachable!("built from a change")
+    };
+    modify
+}
+
+impl Node for ModifyNode {
+    fn next(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Step, SqlError> {
+        loop {
+            let progress = match self.busy {
+                Some(progress) => progress,
+                None => {
+                    let step = self.child.next(frame, cx)?;
+                    if step != Step::Row {
+                        return Ok(step);
+                    }
+                    *self.busy.insert(Progress::Fresh)
+                }
+            };
+            let Some(xid) = cx.access.xid else {
+                cx.request = Some(Request::AssignXid);
+                return Ok(Step::Yield);
+            };
+            let writer = Writer {
+                xid,
+                command: cx.access.command,
+            };
+            let modify = spec_of(&self.spec);
+            let worked = match &modify.action {
+                ModifyAction::Insert { .. } => {
+                    insert::work(modify, &mut self.work, progress, writer, frame, cx)?
+                }
+                ModifyAction::Update { .. } => {
+                    update::work(modify, &mut self.work, progress, writer, frame, cx)?
+                }
+                ModifyAction::Delete { .. } => {
+                    delete::work(modify, &mut self.work, writer, frame, cx)?
+                }
+            };
+            match worked {
+                Worked::Wait(xid, progress) => {
+                    self.busy = Some(progress);
+                    cx.request = Some(Request::WaitFor(xid));
+                    return Ok(Step::Yield);
+                }
+                Worked::Skipped => self.busy = None,
+                Worked::Changed(tid) => {
+                    self.busy = None;
+                    cx.changed += 1;
+                    if !modify.returning.is_empty() {
+                        returned(modify, tid, writer, frame, cx)?;
+                        return Ok(Step::Row);
+                    }
+                }
+            }
+        }
+    }
+
+    fn rewind(&mut self, _cx: &mut EvalCx) -> Result<(), SqlError> {
+        Err(SqlError::internal("a change cannot be run again"))
+    }
+}
+
+/// Computes RETURNING for the row that was just changed.
+fn returned(
+    modify: &Modify,
+    tid: Option<Tid>,
+    writer: Writer,
+    frame: &mut [Datum],
+    cx: &mut EvalCx,
+) -> Result<(), SqlError> {
+    let system = &modify.system;
+    let mut put = |slot: Option<usize>, value: Datum| {
+        if let Some(slot) = slot {
+            frame[slot] = value;
+        }
+    };
+    put(system.ctid, tid.map_or(Datum::Null, Datum::Tid));
+    put(system.tableoid, Datum::Oid(modify.relation.oid));
+    put(system.xmin, Datum::Xid(writer.xid.low()));
+    put(system.xmax, Datum::Xid(0));
+    put(system.cmin, Datum::Xid(writer.command.raw()));
+    put(system.cmax, Datum::Xid(writer.command.raw()));
+    for (slot, value) in &modify.returning {
+        frame[*slot] = value.eval(frame, cx)?;
+    }
+    Ok(())
+}
