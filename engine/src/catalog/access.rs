@@ -9,11 +9,11 @@ use crate::catalog::rows::CatalogRow;
 use crate::catalog::schema::SystemRelations;
 use crate::catalog::view::CatalogError;
 use crate::ids::{Oid, Tid};
-use crate::index::btree::{self, Entry, Inserted, KeyRange, UniqueCheck};
+use crate::index::btree::{self, Direction, Entry, Inserted, KeyRange, UniqueCheck};
 use crate::index::{IndexError, key};
 use crate::table::heap::{self, Liveness, Modified, RowBuf, RowVersion};
 use crate::table::row::RowDecoder;
-use crate::table::{TableCx, TableError};
+use crate::table::TableCx;
 use crate::txn::{LockWait, OwnXids, Snapshot, Transaction};
 use crate::types::datum::Datum;
 
@@ -55,10 +55,11 @@ impl<'a> CatalogCx<'a> {
         let index = index_of(relation, index);
         let decoder = RowDecoder::all(relation);
         let mut buf = RowBuf::new();
+        let store = self.table.store;
         let mut found: Vec<(Tid, R)> = Vec::new();
         let wanted = encode(index, key)?;
-        let mut scan = btree::scan(self.table, index, prefix_range(wanted.clone()))?;
-        while let Some((tid, _)) = scan.next(self.table)? {
+        let mut scan = btree::scan(store, index, prefix_range(wanted.clone()), Direction::Forward)?;
+        while let Some((tid, _)) = scan.next(store)? {
             if !heap::fetch(self.table, relation, tid, snapshot, &mut buf)? {
                 continue;
             }
@@ -170,11 +171,12 @@ impl<'a> CatalogCx<'a> {
         let key_values: Vec<Datum> = index.keys.iter().map(|k| values[k.column].clone()).collect();
         let key = encode(index, &key_values)?;
         loop {
+            let xid = self.table.txns.xid(txn)?;
             let pending = {
                 let own = txn.own();
                 let mut ask = |at: Tid| self.entry_state(relation, at, own);
                 let check = if index.unique { UniqueCheck::Yes(&mut ask) } else { UniqueCheck::No };
-                match btree::insert(self.table, index, &key, tid, check)? {
+                match btree::insert(self.table.store, index, &key, tid, xid, check)? {
                     Inserted::Done => return Ok(()),
                     Inserted::Conflict { state: Entry::Pending(xid), .. } => xid,
                     Inserted::Conflict { .. } => {
@@ -188,7 +190,7 @@ impl<'a> CatalogCx<'a> {
 
     fn entry_state(&self, relation: &Relation, tid: Tid, own: &OwnXids) -> Result<Entry, IndexError> {
         let state = heap::liveness(self.table, relation.file, tid, own);
-        Ok(match state.map_err(TableError::into_index_error)? {
+        Ok(match state.map_err(|error| IndexError::Row(Box::new(error)))? {
             Liveness::Dead => Entry::Dead,
             Liveness::Live { .. } => Entry::Live,
             Liveness::Wait { xid } => Entry::Pending(xid),

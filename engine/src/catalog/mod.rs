@@ -4,11 +4,20 @@
 //! `view` (what others see), `access` (reading and changing rows), `load` (rows to descriptions), `cache` and
 //! `session` (what is remembered, and for whom).
 
-// pub mod access;
+pub mod access;
+pub mod bootstrap;
 pub mod cache;
-// mod load;
+pub mod database;
+mod load;
+pub mod oids;
 pub mod relation;
 pub mod rows;
 pub mod schema;
-// pub mod session;
+pub mod session;
 pub mod view;
+
+pub use load::{
+    INDEX_DESCENDING, INDEX_NULLS_FIRST, STATISTIC_CORRELATION, STATISTIC_HISTOGRAM,
+    STATISTIC_MOST_COMMON,
+};
+pub use session::{Catalog, SessionCatalog};

@@ -157,6 +157,12 @@ impl Field for AnyArray {
     }
 }
 
+impl<T, const ELEMENT: u32, const LOWER: i32> List<T, ELEMENT, LOWER> {
+    pub fn from_items(items: impl IntoIterator<Item = T>) -> Self {
+        List(items.into_iter().collect())
+    }
+}
+
 pub type Int2Vector = List<i16, { oids::INT2.raw() }, 0>;
 pub type OidVector = List<Oid, { oids::OID.raw() }, 0>;
 pub type Int2Array = List<i16, { oids::INT2.raw() }, 1>;

@@ -25,6 +25,8 @@ pub enum CatalogError {
     Txn(#[from] crate::txn::TxnError),
     #[error(transparent)]
     Lock(#[from] crate::txn::LockError),
+    #[error(transparent)]
+    OidsExhausted(#[from] crate::catalog::oids::OidsExhausted),
     /// 23505: another transaction made the same thing first.
     #[error("duplicate key value violates unique constraint \"{index}\"")]
     Duplicate { index: String },

@@ -21,6 +21,9 @@ pub enum IndexError {
         page: PageId,
         what: String,
     },
+    /// The table could not say what became of a row that an equal key points to.
+    #[error(transparent)]
+    Row(Box<crate::table::TableError>),
     /// 0A000
     #[error("indexes on values of type {0} are not supported")]
     UnsupportedType(crate::ids::Oid),

@@ -339,8 +339,15 @@ impl From<CatalogError> for SqlError {
             CatalogError::OtherDatabase(_) => SqlError::unsupported(e.to_string()),
             CatalogError::Storage(s) => s.into(),
             CatalogError::Damaged { .. } => SqlError::new(state::DATA_CORRUPTED, e.to_string()),
-            #[allow(unreachable_patterns)]
-            other => SqlError::internal(other.to_string()),
+            CatalogError::Table(t) => t.into(),
+            CatalogError::Index(i) => i.into(),
+            CatalogError::Txn(t) => t.into(),
+            CatalogError::Lock(l) => l.into(),
+            CatalogError::Duplicate { .. } => SqlError::new("23505", e.to_string()),
+            CatalogError::ConcurrentUpdate(_) => SqlError::internal(e.to_string()),
+            CatalogError::OidsExhausted(_) => {
+                SqlError::new(state::PROGRAM_LIMIT_EXCEEDED, e.to_string())
+            }
         }
     }
 }
@@ -412,6 +419,7 @@ impl From<IndexError> for SqlError {
     fn from(e: IndexError) -> SqlError {
         let code = match e {
             IndexError::Storage(s) => return s.into(),
+            IndexError::Row(table) => return (*table).into(),
             IndexError::KeyTooLong { .. } => state::PROGRAM_LIMIT_EXCEEDED,
             IndexError::Damaged { .. } => state::INDEX_CORRUPTED,
             IndexError::UnsupportedType(_) => state::FEATURE_NOT_SUPPORTED,
