@@ -75,7 +75,12 @@ impl DatabaseCache {
     remembered!(name, names, (Oid, String), Option<Oid>);
     remembered!(schema, schemas, String, Option<Oid>);
     remembered!(schema_name, schema_names, Oid, Option<String>);
-    remembered!(statistics, statistics, (Oid, i16), Option<Arc<ColumnStatistics>>);
+    remembered!(
+        statistics,
+        statistics,
+        (Oid, i16),
+        Option<Arc<ColumnStatistics>>
+    );
 
     fn forget(&self, what: Invalidation) {
         let mut answers = self.answers.write();
@@ -84,13 +89,20 @@ impl DatabaseCache {
             Invalidation::Relation { relation, .. } => {
                 // An index is described within its table; which one that is, the entry tells.
                 let affected = |r: &Option<Arc<Relation>>| {
-                    r.as_ref().is_some_and(|r| r.indexes.iter().any(|i| i.oid == relation))
+                    r.as_ref()
+                        .is_some_and(|r| r.indexes.iter().any(|i| i.oid == relation))
                 };
-                answers.relations.retain(|oid, r| *oid != relation && !affected(r));
-                answers.names.retain(|_, oid| *oid != Some(relation) && oid.is_some());
+                answers
+                    .relations
+                    .retain(|oid, r| *oid != relation && !affected(r));
+                answers
+                    .names
+                    .retain(|_, oid| *oid != Some(relation) && oid.is_some());
                 answers.statistics.retain(|(oid, _), _| *oid != relation);
             }
-            Invalidation::Catalog { .. } | Invalidation::All { .. } => *answers = Answers::default(),
+            Invalidation::Catalog { .. } | Invalidation::All { .. } => {
+                *answers = Answers::default()
+            }
         }
     }
 }
@@ -171,7 +183,10 @@ impl Caches {
                 }
                 Invalidation::All { .. } => {
                     self.shared.forget_all();
-                    self.databases.read().values().for_each(|cache| cache.forget(one));
+                    self.databases
+                        .read()
+                        .values()
+                        .for_each(|cache| cache.forget(one));
                 }
             }
         }
@@ -186,7 +201,9 @@ mod tests {
     const DATABASE: Oid = Oid::new(5);
 
     fn ask(cache: &DatabaseCache, answer: Option<Oid>) -> Option<Oid> {
-        cache.schema("s".to_owned(), || Ok::<_, Infallible>(answer)).unwrap_or_else(|e| match e {})
+        cache
+            .schema("s".to_owned(), || Ok::<_, Infallible>(answer))
+            .unwrap_or_else(|e| match e {})
     }
 
     #[test]
@@ -195,7 +212,10 @@ mod tests {
         let cache = caches.database(DATABASE);
         assert_eq!(ask(&cache, None), None);
         assert_eq!(ask(&cache, Some(Oid::new(9))), None, "remembered");
-        caches.invalidate(&[Invalidation::Catalog { database: DATABASE, catalog: Oid::new(2615) }]);
+        caches.invalidate(&[Invalidation::Catalog {
+            database: DATABASE,
+            catalog: Oid::new(2615),
+        }]);
         assert_eq!(ask(&cache, Some(Oid::new(9))), Some(Oid::new(9)));
         assert_eq!(cache.generation(), 1);
     }
@@ -205,10 +225,16 @@ mod tests {
         let caches = Caches::default();
         let cache = caches.database(DATABASE);
         let stale = cache.schema("s".to_owned(), || {
-            caches.invalidate(&[Invalidation::All { database: Oid::INVALID }]);
+            caches.invalidate(&[Invalidation::All {
+                database: Oid::INVALID,
+            }]);
             Ok::<_, Infallible>(Some(Oid::new(1)))
         });
         assert_eq!(stale, Ok(Some(Oid::new(1))));
-        assert_eq!(ask(&cache, Some(Oid::new(2))), Some(Oid::new(2)), "read anew");
+        assert_eq!(
+            ask(&cache, Some(Oid::new(2))),
+            Some(Oid::new(2)),
+            "read anew"
+        );
     }
 }

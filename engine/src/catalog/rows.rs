@@ -135,7 +135,11 @@ pub struct AnyArray(pub Arc<Array>);
 
 impl AnyArray {
     pub fn of_one(element: Oid, value: Datum) -> AnyArray {
-        AnyArray(Arc::new(Array { element, dimensions: vec![(1, 1)], items: vec![value] }))
+        AnyArray(Arc::new(Array {
+            element,
+            dimensions: vec![(1, 1)],
+            items: vec![value],
+        }))
     }
 }
 

@@ -159,7 +159,8 @@ fn equal(a: &Key, b: &Key) -> bool {
 }
 
 fn attribute<'a>(part: Option<&'a str>, name: &str) -> Result<&'a str, ScramError> {
-    part.and_then(|p| p.strip_prefix(name)).ok_or(ScramError::Malformed)
+    part.and_then(|p| p.strip_prefix(name))
+        .ok_or(ScramError::Malformed)
 }
 
 /// The server's side: client-first in, server-first out, client-final in, server-final out.
@@ -215,8 +216,11 @@ impl ServerExchange {
             return Err(ScramError::Malformed);
         }
         let nonce = format!("{client_nonce}{own_nonce}");
-        let server_first =
-            format!("r={nonce},s={},i={}", BASE64.encode(&verifier.salt), verifier.iterations);
+        let server_first = format!(
+            "r={nonce},s={},i={}",
+            BASE64.encode(&verifier.salt),
+            verifier.iterations
+        );
         let exchange = ServerExchange {
             verifier,
             genuine,
@@ -229,8 +233,9 @@ impl ServerExchange {
 
     /// Reads client-final; gives server-final if the proof is right.
     pub fn finish(self, client_final: &str) -> Result<String, ScramError> {
-        let (without_proof, proof) =
-            client_final.rsplit_once(",p=").ok_or(ScramError::Malformed)?;
+        let (without_proof, proof) = client_final
+            .rsplit_once(",p=")
+            .ok_or(ScramError::Malformed)?;
         let mut fields = without_proof.split(',');
         let binding = attribute(fields.next(), "c=")?;
         if binding != BASE64.encode(&self.gs2_header) {
@@ -251,7 +256,10 @@ impl ServerExchange {
         if !equal(&stored, &self.verifier.stored_key) || !self.genuine {
             return Err(ScramError::WrongProof);
         }
-        Ok(format!("v={}", BASE64.encode(hmac(&self.verifier.server_key, &message))))
+        Ok(format!(
+            "v={}",
+            BASE64.encode(hmac(&self.verifier.server_key, &message))
+        ))
     }
 }
 
@@ -293,8 +301,7 @@ mod tests {
         let verifier = Verifier::parse(&stored).expect("own form");
         for (password, right) in [("sécrét", true), ("secret", false), ("", false)] {
             assert_eq!(verifier.fits(password), right);
-            let mut client =
-                ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
+            let mut client = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
             let first = text(&client);
             let (server, server_first) =
                 ServerExchange::start(verifier.clone(), true, &first).expect("well formed");
@@ -333,7 +340,16 @@ mod tests {
             start("p=tls-server-end-point,,n=,r=abc"),
             Err(ScramError::ChannelBindingRequired)
         );
-        for bad in ["", "n", "n,,", "n,,n=", "n,,n=,r=", "x,,n=,r=a", "n,,r=a,n=", "n,,n=,r=\u{e9}"] {
+        for bad in [
+            "",
+            "n",
+            "n,,",
+            "n,,n=",
+            "n,,n=,r=",
+            "x,,n=,r=a",
+            "n,,r=a,n=",
+            "n,,n=,r=\u{e9}",
+        ] {
             assert_eq!(start(bad), Err(ScramError::Malformed), "{bad:?}");
         }
         assert_eq!(start("n,a=me,n=,r=abc"), Err(ScramError::Extension));

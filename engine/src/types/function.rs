@@ -51,8 +51,8 @@ pub struct CallTypes<'a> {
 pub type Typed = fn(&[Datum], CallTypes<'_>, &FunctionCx) -> Result<Datum, TypeError>;
 pub type TypedSet = fn(&[Datum], CallTypes<'_>, &FunctionCx) -> Result<Rows, TypeError>;
 
-/// The arguments of a call to a VARIADIC function come spread out, unless the call said VARIADIC: the
-/// implementation tells by the last argument's type. Functions whose variadic type is not `any` get an array.
+/// Functions whose variadic type is `any` get their arguments spread out. Other variadic functions always get an
+/// array, which the analyzer makes.
 #[derive(Clone, Copy)]
 pub enum Implementation {
     Scalar(Scalar),

@@ -131,7 +131,10 @@ impl Backends {
         let mut table = self.table.lock();
         if backend.kind == BackendKind::Client {
             let count = |f: &dyn Fn(&Backend) -> bool| {
-                table.values().filter(|b| b.kind == BackendKind::Client && f(b)).count()
+                table
+                    .values()
+                    .filter(|b| b.kind == BackendKind::Client && f(b))
+                    .count()
             };
             let used = count(&|_| true);
             if used >= limits.connections {
@@ -144,7 +147,9 @@ impl Backends {
                 ));
             }
             let over = |limit: i32, now: usize| usize::try_from(limit).is_ok_and(|l| now >= l);
-            if !backend.superuser && over(limits.database, count(&|b| b.database == backend.database)) {
+            if !backend.superuser
+                && over(limits.database, count(&|b| b.database == backend.database))
+            {
                 return Err(too_many(format!(
                     "too many connections for database \"{}\"",
                     backend.database_name
@@ -159,7 +164,10 @@ impl Backends {
         }
         let backend = Arc::new(backend);
         table.insert(backend.pid, Arc::clone(&backend));
-        Ok(Place { backends: Arc::clone(self), backend })
+        Ok(Place {
+            backends: Arc::clone(self),
+            backend,
+        })
     }
 
     pub fn get(&self, pid: ProcessId) -> Option<Arc<Backend>> {
@@ -174,12 +182,18 @@ impl Backends {
     }
 
     pub fn count(&self, kind: BackendKind) -> usize {
-        self.table.lock().values().filter(|b| b.kind == kind).count()
+        self.table
+            .lock()
+            .values()
+            .filter(|b| b.kind == kind)
+            .count()
     }
 
     /// A CancelRequest. A wrong key is silently nothing, as it must be.
     pub fn cancel(&self, pid: u32, key: u32) -> bool {
-        let Some(pid) = NonZeroU32::new(pid) else { return false };
+        let Some(pid) = NonZeroU32::new(pid) else {
+            return false;
+        };
         match self.get(pid) {
             Some(b) if b.key == key => {
                 b.interrupts.raise(Interrupt::Cancel);

@@ -10,6 +10,7 @@ pub(crate) mod conversions;
 pub(crate) mod datetime;
 pub(crate) mod float;
 pub(crate) mod integer;
+pub(crate) mod json_build;
 pub(crate) mod keywords;
 pub(crate) mod numeric;
 pub(crate) mod series;

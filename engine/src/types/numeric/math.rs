@@ -188,11 +188,23 @@ impl Numeric {
         let (weight, _) = leading(unscaled, *scale);
         let root_weight = (weight + 1) * 4 / 2 - 1;
         let result = display_scale(MIN_SIG_DIGITS - root_weight, &[*scale]);
-        let radicand = i64::from(result) * 2 - i64::from(*scale);
-        // One more decimal pair than needed decides the rounding; below it only "is there a rest" counts.
-        let n = unscaled.magnitude() * pow10((radicand + 2).max(0) as u32);
-        let root: BigUint = n.sqrt();
-        Numeric::checked(div_round(&BigInt::from(root), &BigInt::from(10)), result)
+        self.sqrt_at_scale(result)
+    }
+
+    /// The root of a value that is not negative, rounded to `digits` digits.
+    pub(crate) fn sqrt_at_scale(&self, digits: u32) -> Result<Numeric, TypeError> {
+        let Finite { unscaled, scale } = self else {
+            return Ok(self.clone());
+        };
+        // Two more decimal digits of the radicand give the root the digit that decides the rounding.
+        let shift = i64::from(digits) * 2 - i64::from(*scale) + 2;
+        let radicand = if shift >= 0 {
+            unscaled.magnitude() * pow10(shift as u32)
+        } else {
+            unscaled.magnitude() / pow10((-shift) as u32)
+        };
+        let root: BigUint = radicand.sqrt();
+        Numeric::checked(div_round(&BigInt::from(root), &BigInt::from(10)), digits)
     }
 
     pub fn exp(&self) -> Result<Numeric, TypeError> {

@@ -10,6 +10,7 @@ mod datetime;
 mod float;
 mod host;
 mod integer;
+mod json_build;
 mod numeric;
 mod own;
 mod series;
@@ -22,6 +23,7 @@ pub(super) static TABLES: &[&[Function]] = &[
     float::ROWS,
     host::ROWS,
     integer::ROWS,
+    json_build::ROWS,
     numeric::ROWS,
     series::ROWS,
     strings::ROWS,

@@ -1,0 +1,128 @@
+//! Counting, extremes, and folds of booleans and bits.
+
+use crate::ids::Oid;
+use crate::types::compare::{Comparator, comparator};
+use crate::types::datum::Datum;
+use crate::types::error::TypeError;
+use crate::types::function::{Accumulator, FunctionCx};
+
+type Made = Box<dyn Accumulator>;
+
+struct Count(i64);
+
+impl Accumulator for Count {
+    fn update(&mut self, _args: &[Datum], _cx: &FunctionCx) -> Result<(), TypeError> {
+        self.0 += 1;
+        Ok(())
+    }
+    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        Ok(Datum::Int8(self.0))
+    }
+}
+
+/// `count(*)` sees every row; `count(x)` is strict, so it sees only values.
+pub(super) fn count(_args: &[Oid]) -> Box<dyn Accumulator> {
+    Box::new(Count(0))
+}
+
+/// The value so far that wins against all others.
+struct Extreme {
+    best: Option<Datum>,
+    compare: Comparator,
+    largest: bool,
+}
+
+impl Accumulator for Extreme {
+    fn update(&mut self, args: &[Datum], _cx: &FunctionCx) -> Result<(), TypeError> {
+        let wins = match &self.best {
+            None => true,
+            Some(best) => {
+                let order = (self.compare)(&args[0], best);
+                if self.largest {
+                    order.is_gt()
+                } else {
+                    order.is_lt()
+                }
+            }
+        };
+        if wins {
+            self.best = Some(args[0].clone());
+        }
+        Ok(())
+    }
+    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        Ok(self.best.take().unwrap_or(Datum::Null))
+    }
+}
+
+fn extreme(args: &[Oid], largest: bool) -> Made {
+    let compare = comparator(args[0]).expect("the table has min and max only of ordered types");
+    Box::new(Extreme {
+        best: None,
+        compare,
+        largest,
+    })
+}
+pub(super) fn min(args: &[Oid]) -> Box<dyn Accumulator> {
+    extreme(args, false)
+}
+pub(super) fn max(args: &[Oid]) -> Box<dyn Accumulator> {
+    extreme(args, true)
+}
+
+/// A fold over values of one kind.
+struct Fold {
+    state: Option<Datum>,
+    step: fn(&Datum, &Datum) -> Datum,
+}
+
+impl Accumulator for Fold {
+    fn update(&mut self, args: &[Datum], _cx: &FunctionCx) -> Result<(), TypeError> {
+        self.state = Some(match &self.state {
+            None => args[0].clone(),
+            Some(state) => (self.step)(state, &args[0]),
+        });
+        Ok(())
+    }
+    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        Ok(self.state.take().unwrap_or(Datum::Null))
+    }
+}
+
+fn fold(step: fn(&Datum, &Datum) -> Datum) -> Made {
+    Box::new(Fold { state: None, step })
+}
+
+macro_rules! folds {
+    ($($name:ident $op:tt;)*) => {$(
+        fn $name(a: &Datum, b: &Datum) -> Datum {
+            match (a, b) {
+                (Datum::Bool(a), Datum::Bool(b)) => Datum::Bool(*a $op *b),
+                (Datum::Int2(a), Datum::Int2(b)) => Datum::Int2(*a $op *b),
+                (Datum::Int4(a), Datum::Int4(b)) => Datum::Int4(*a $op *b),
+                (Datum::Int8(a), Datum::Int8(b)) => Datum::Int8(*a $op *b),
+                other => panic!("the analyzer passed {other:?} to a fold of bits"),
+            }
+        }
+    )*};
+}
+folds! { and &; or |; xor ^; }
+
+pub(super) fn bool_and(_args: &[Oid]) -> Box<dyn Accumulator> {
+    fold(and)
+}
+pub(super) fn bool_or(_args: &[Oid]) -> Box<dyn Accumulator> {
+    fold(or)
+}
+pub(super) fn every(_args: &[Oid]) -> Box<dyn Accumulator> {
+    fold(and)
+}
+pub(super) fn bit_and(_args: &[Oid]) -> Box<dyn Accumulator> {
+    fold(and)
+}
+pub(super) fn bit_or(_args: &[Oid]) -> Box<dyn Accumulator> {
+    fold(or)
+}
+pub(super) fn bit_xor(_args: &[Oid]) -> Box<dyn Accumulator> {
+    fold(xor)
+}

@@ -1,0 +1,306 @@
+//! Aggregates that keep their input: strings, arrays, JSON.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::ids::Oid;
+use crate::types::array::Array;
+use crate::types::datum::Datum;
+use crate::types::error::TypeError;
+use crate::types::function::{Accumulator, FunctionCx};
+use crate::types::functions::json_build::{key_text, to_json, to_jsonb};
+use crate::types::{json, oids, registry};
+
+/// `string_agg`: the separator before each value but the first.
+#[derive(Default)]
+struct Strings {
+    any: bool,
+    bytes: Vec<u8>,
+    binary: bool,
+}
+
+fn bytes_of(d: &Datum) -> &[u8] {
+    match d {
+        Datum::Text(s) => s.as_bytes(),
+        Datum::Bytea(b) => b,
+        _ => &[],
+    }
+}
+
+impl Accumulator for Strings {
+    fn update(&mut self, args: &[Datum], _cx: &FunctionCx) -> Result<(), TypeError> {
+        if args[0].is_null() {
+            return Ok(());
+        }
+        if self.any {
+            self.bytes.extend_from_slice(bytes_of(&args[1]));
+        }
+        self.bytes.extend_from_slice(bytes_of(&args[0]));
+        self.any = true;
+        Ok(())
+    }
+    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        if !self.any {
+            return Ok(Datum::Null);
+        }
+        let bytes = std::mem::take(&mut self.bytes);
+        if self.binary {
+            return Ok(Datum::Bytea(Arc::from(bytes)));
+        }
+        let text = String::from_utf8(bytes).expect("joined from texts");
+        Ok(Datum::Text(Arc::from(text)))
+    }
+    fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+pub(super) fn string_agg_text(_args: &[Oid]) -> Box<dyn Accumulator> {
+    Box::new(Strings::default())
+}
+pub(super) fn string_agg_bytea(_args: &[Oid]) -> Box<dyn Accumulator> {
+    Box::new(Strings {
+        binary: true,
+        ..Strings::default()
+    })
+}
+
+/// `array_agg`, NULLs included.
+struct Items {
+    element: Oid,
+    items: Vec<Datum>,
+    bytes: usize,
+}
+
+impl Accumulator for Items {
+    fn update(&mut self, args: &[Datum], _cx: &FunctionCx) -> Result<(), TypeError> {
+        self.bytes += match &args[0] {
+            Datum::Text(s) => s.len(),
+            Datum::Bytea(b) => b.len(),
+            _ => 0,
+        };
+        self.items.push(args[0].clone());
+        Ok(())
+    }
+    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        if self.items.is_empty() {
+            return Ok(Datum::Null);
+        }
+        let items = std::mem::take(&mut self.items);
+        Ok(Datum::Array(Arc::new(Array::of(self.element, items))))
+    }
+    fn memory(&self) -> usize {
+        self.bytes + self.items.capacity() * size_of::<Datum>()
+    }
+}
+
+pub(super) fn array_agg_anynonarray(args: &[Oid]) -> Box<dyn Accumulator> {
+    let element = if args[0] == oids::UNKNOWN {
+        oids::TEXT
+    } else {
+        args[0]
+    };
+    Box::new(Items {
+        element,
+        items: Vec::new(),
+        bytes: 0,
+    })
+}
+
+/// `array_agg` of arrays: one dimension more.
+struct Arrays {
+    element: Oid,
+    inner: Option<Vec<(usize, i32)>>,
+    count: usize,
+    items: Vec<Datum>,
+}
+
+impl Accumulator for Arrays {
+    fn update(&mut self, args: &[Datum], _cx: &FunctionCx) -> Result<(), TypeError> {
+        let bad = |m: &str| Err(TypeError::new("2202E", m));
+        let Datum::Array(a) = &args[0] else {
+            return Err(TypeError::new("22004", "cannot accumulate null arrays"));
+        };
+        if a.dimensions.is_empty() {
+            return bad("cannot accumulate empty arrays");
+        }
+        if self.inner.get_or_insert_with(|| a.dimensions.clone()) != &a.dimensions {
+            return bad("cannot accumulate arrays of different dimensionality");
+        }
+        self.count += 1;
+        self.items.extend(a.items.iter().cloned());
+        Ok(())
+    }
+    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        let Some(inner) = self.inner.take() else {
+            return Ok(Datum::Null);
+        };
+        let mut dimensions = vec![(self.count, 1)];
+        dimensions.extend(inner);
+        let items = std::mem::take(&mut self.items);
+        Ok(Datum::Array(Arc::new(Array {
+            element: self.element,
+            dimensions,
+            items,
+        })))
+    }
+    fn memory(&self) -> usize {
+        self.items.capacity() * size_of::<Datum>()
+    }
+}
+
+pub(super) fn array_agg_anyarray(args: &[Oid]) -> Box<dyn Accumulator> {
+    let element = registry::element_of(args[0]).unwrap_or(oids::TEXT);
+    Box::new(Arrays {
+        element,
+        inner: None,
+        count: 0,
+        items: Vec::new(),
+    })
+}
+
+/// `json_agg`: text grows as values come.
+struct JsonItems {
+    ty: Oid,
+    text: String,
+}
+
+impl Accumulator for JsonItems {
+    fn update(&mut self, args: &[Datum], cx: &FunctionCx) -> Result<(), TypeError> {
+        let first = self.text.is_empty();
+        self.text.push_str(if first { "[" } else { ", " });
+        let structured = self.ty == oids::RECORD || registry::element_of(self.ty).is_some();
+        if !first && structured && !args[0].is_null() {
+            self.text.push_str("\n ");
+        }
+        to_json(&args[0], self.ty, cx, &mut self.text)
+    }
+    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        if self.text.is_empty() {
+            return Ok(Datum::Null);
+        }
+        self.text.push(']');
+        Ok(Datum::Text(Arc::from(std::mem::take(&mut self.text))))
+    }
+    fn memory(&self) -> usize {
+        self.text.capacity()
+    }
+}
+
+pub(super) fn json_agg(args: &[Oid]) -> Box<dyn Accumulator> {
+    Box::new(JsonItems {
+        ty: args[0],
+        text: String::new(),
+    })
+}
+
+struct JsonbItems {
+    ty: Oid,
+    items: Vec<Value>,
+    any: bool,
+}
+
+impl Accumulator for JsonbItems {
+    fn update(&mut self, args: &[Datum], cx: &FunctionCx) -> Result<(), TypeError> {
+        self.any = true;
+        self.items.push(to_jsonb(&args[0], self.ty, cx)?);
+        Ok(())
+    }
+    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        if !self.any {
+            return Ok(Datum::Null);
+        }
+        Ok(Datum::Jsonb(Arc::new(Value::Array(std::mem::take(
+            &mut self.items,
+        )))))
+    }
+    fn memory(&self) -> usize {
+        self.items.capacity() * size_of::<Value>()
+    }
+}
+
+pub(super) fn jsonb_agg(args: &[Oid]) -> Box<dyn Accumulator> {
+    Box::new(JsonbItems {
+        ty: args[0],
+        items: Vec::new(),
+        any: false,
+    })
+}
+
+struct JsonObject {
+    types: [Oid; 2],
+    text: String,
+}
+
+fn null_key() -> TypeError {
+    TypeError::new("22023", "field name must not be null")
+}
+
+impl Accumulator for JsonObject {
+    fn update(&mut self, args: &[Datum], cx: &FunctionCx) -> Result<(), TypeError> {
+        if args[0].is_null() {
+            return Err(null_key());
+        }
+        self.text
+            .push_str(if self.text.is_empty() { "{ " } else { ", " });
+        json::write::quoted(&key_text(&args[0], self.types[0], cx)?, &mut self.text);
+        self.text.push_str(" : ");
+        to_json(&args[1], self.types[1], cx, &mut self.text)
+    }
+    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        if self.text.is_empty() {
+            return Ok(Datum::Null);
+        }
+        self.text.push_str(" }");
+        Ok(Datum::Text(Arc::from(std::mem::take(&mut self.text))))
+    }
+    fn memory(&self) -> usize {
+        self.text.capacity()
+    }
+}
+
+pub(super) fn json_object_agg(args: &[Oid]) -> Box<dyn Accumulator> {
+    Box::new(JsonObject {
+        types: [args[0], args[1]],
+        text: String::new(),
+    })
+}
+
+struct JsonbObject {
+    types: [Oid; 2],
+    pairs: Vec<(String, Value)>,
+    any: bool,
+}
+
+impl Accumulator for JsonbObject {
+    fn update(&mut self, args: &[Datum], cx: &FunctionCx) -> Result<(), TypeError> {
+        if args[0].is_null() {
+            return Err(null_key());
+        }
+        self.any = true;
+        let key = key_text(&args[0], self.types[0], cx)?;
+        self.pairs
+            .push((key, to_jsonb(&args[1], self.types[1], cx)?));
+        Ok(())
+    }
+    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        if !self.any {
+            return Ok(Datum::Null);
+        }
+        Ok(Datum::Jsonb(Arc::new(json::object(std::mem::take(
+            &mut self.pairs,
+        )))))
+    }
+    fn memory(&self) -> usize {
+        self.pairs.capacity() * size_of::<(String, Value)>()
+    }
+}
+
+pub(super) fn jsonb_object_agg(args: &[Oid]) -> Box<dyn Accumulator> {
+    Box::new(JsonbObject {
+        types: [args[0], args[1]],
+        pairs: Vec::new(),
+        any: false,
+    })
+}
