@@ -14,6 +14,8 @@ mod overflow;
 mod page_ops;
 mod prune;
 pub mod row;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tuple;
 pub mod vacuum;
 pub mod visibility;

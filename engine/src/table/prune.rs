@@ -14,6 +14,7 @@ use crate::table::page_ops::{self, Prune};
 use crate::table::tuple::{HEAP_ONLY, HOT_UPDATED, TupleHeader};
 use crate::table::visibility::{self, Fate};
 use crate::txn::Horizon;
+use crate::txn::transaction::Outcome;
 use crate::wal::RmgrId;
 
 /// Readers prune pages with less room than this.
@@ -24,10 +25,25 @@ fn is_worth_it(page: &PageBuf) -> bool {
     page::prune_hint(page) != 0 && page::gap(page) < LITTLE_ROOM
 }
 
-/// Whether the transaction that the page's hint names has ended for everyone. The hint is the low half of its id.
-fn hint_is_old(page: &PageBuf, horizon: &Horizon) -> bool {
+/// Whether the transaction that the page's hint names has ended for everyone. The hint is the low half of its id,
+/// which was handed out less than 2^32 ids ago; a wrong guess only costs or saves an attempt.
+fn hint_is_old(cx: TableCx<'_>, page: &PageBuf, horizon: &Horizon) -> bool {
     let hint = page::prune_hint(page);
-    hint != 0 && (horizon.xid.low().wrapping_sub(hint) as i32) > 0
+    if hint == 0 {
+        return false;
+    }
+    let next = cx.txns.next_xid();
+    let near = Xid::from_halves(next.high(), hint);
+    let xid = if near < next {
+        near
+    } else {
+        Xid::from_halves(next.high().saturating_sub(1), hint)
+    };
+    match cx.txns.outcome(xid) {
+        Outcome::InProgress => false,
+        Outcome::Aborted | Outcome::Committed { lsn: None } => true,
+        Outcome::Committed { lsn: Some(lsn) } => lsn <= horizon.lsn,
+    }
 }
 
 /// A read latch on the page, pruned before if it was nearly full and nobody was in the way.
@@ -39,8 +55,8 @@ pub(in crate::table) fn read_pruned<'p>(
     if !is_worth_it(&page) || cx.store.wal.in_recovery() {
         return Ok(page);
     }
-    let horizon = cx.txns.oldest_needed();
-    if !hint_is_old(&page, &horizon) {
+    let horizon = cx.txns.recent_horizon();
+    if !hint_is_old(cx, &page, &horizon) {
         return Ok(page);
     }
     drop(page);
@@ -61,7 +77,7 @@ pub(in crate::table) fn prune_for_update(
         return Ok(false);
     }
     let horizon = cx.txns.oldest_needed();
-    if !hint_is_old(page, &horizon) {
+    if !hint_is_old(cx, page, &horizon) {
         return Ok(false);
     }
     prune_page(cx, page, &horizon, Indexed::Maybe).map(|removed| removed > 0)

@@ -1,1 +1,810 @@
+//! Row versions against a model; redo against the forward path; locks; chains.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::catalog::relation::Relation;
+use crate::ids::Tid;
+use crate::storage::Flow;
+use crate::table::TableError;
+use crate::table::check::check_heap;
+use crate::table::row::RowDecoder;
+use crate::table::testing::{create, pages, relation, replay_log};
+use crate::table::vacuum::{Vacuum, VacuumOptions, VacuumReport, VacuumStep, truncate_tail};
+use crate::txn::testing::World;
+use crate::txn::{CommitLevel, RowLockMode, Snapshot, Transaction};
+use crate::types::datum::Datum;
+use crate::types::oids;
+
+type Row = (i32, i32, Option<String>);
+
+fn row(values: &Row) -> Vec<Datum> {
+    vec![
+        Datum::Int4(values.0),
+        Datum::Int4(values.1),
+        values.2.as_deref().map_or(Datum::Null, Datum::text),
+    ]
+}
+
+struct Table {
+    world: World,
+    rel: Relation,
+    decoder: RowDecoder,
+    /// Stands for the unique index on the first column: entries are only removed by vacuum.
+    index: BTreeMap<i32, HashSet<Tid>>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Table {
+    fn new(frames: usize) -> Table {
+        let world = World::with_frames(frames);
+        let rel = relation(20_000, &[oids::INT4, oids::INT4, oids::TEXT], &[0]);
+        create(&world, &rel);
+        Table {
+            decoder: RowDecoder::all(&rel),
+            world,
+            rel,
+            index: BTreeMap::new(),
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .expect("a runtime"),
+        }
+    }
+
+    fn commit(&self, txn: Transaction) {
+        self.runtime
+            .block_on(self.world.txns.commit(txn, CommitLevel::Off))
+            .expect("committed");
+    }
+
+    fn decode(&self, version: RowVersion<'_>) -> Row {
+        let mut out = vec![Datum::Null; 3];
+        self.decoder
+            .decode(self.world.cx(), version, &mut out)
+            .expect("decodes");
+        match (&out[0], &out[1], &out[2]) {
+            (Datum::Int4(a), Datum::Int4(b), Datum::Text(t)) => (*a, *b, Some(t.to_string())),
+            (Datum::Int4(a), Datum::Int4(b), Datum::Null) => (*a, *b, None),
+            other => panic!("decoded {other:?}"),
+        }
+    }
+
+    fn scan(&self, snapshot: &Snapshot) -> BTreeMap<i32, Row> {
+        let cx = self.world.cx();
+        let mut found = BTreeMap::new();
+        let mut scan = scan(cx, &self.rel, snapshot).expect("scan");
+        while let Some(version) = scan.next(cx, snapshot).expect("next") {
+            let row = self.decode(version);
+            let again = found.insert(row.0, row);
+            assert_eq!(again, None, "two visible versions of one row");
+        }
+        found
+    }
+
+    /// Through the index: where the visible version with this key is.
+    fn find(&self, key: i32, snapshot: &Snapshot) -> Option<(Tid, Row)> {
+        let mut buf = RowBuf::new();
+        let mut found = None;
+        for tid in self.index.get(&key).into_iter().flatten() {
+            if fetch(self.world.cx(), &self.rel, *tid, snapshot, &mut buf).expect("fetch") {
+                let version = buf.version().expect("filled");
+                let row = self.decode(version);
+                if row.0 == key {
+                    assert!(found.is_none(), "key {key} is visible twice");
+                    found = Some((version.tid, row));
+                }
+            }
+        }
+        found
+    }
+
+    fn insert(&mut self, txn: &mut Transaction, values: &Row) -> Tid {
+        let xid = self.world.txns.xid(txn).expect("xid");
+        let tid = insert(
+            self.world.cx(),
+            &self.rel,
+            &row(values),
+            xid,
+            txn.command_id(),
+        )
+        .expect("insert");
+        self.index.entry(values.0).or_default().insert(tid);
+        tid
+    }
+
+    fn update(&mut self, txn: &mut Transaction, tid: Tid, values: &Row) -> Modified {
+        let xid = self.world.txns.xid(txn).expect("xid");
+        let snapshot = self.world.txns.snapshot(txn);
+        let cid = txn.command_id();
+        let done = update(
+            self.world.cx(),
+            &self.rel,
+            tid,
+            &row(values),
+            xid,
+            cid,
+            &snapshot,
+        )
+        .expect("update");
+        if let Modified::Done {
+            tid,
+            same_page: false,
+        } = done
+        {
+            self.index.entry(values.0).or_default().insert(tid);
+        }
+        done
+    }
+
+    fn delete(&self, txn: &mut Transaction, tid: Tid) -> Modified {
+        let xid = self.world.txns.xid(txn).expect("xid");
+        let snapshot = self.world.txns.snapshot(txn);
+        delete(
+            self.world.cx(),
+            &self.rel,
+            tid,
+            xid,
+            txn.command_id(),
+            &snapshot,
+        )
+        .expect("delete")
+    }
+
+    fn lock(&self, txn: &mut Transaction, tid: Tid, mode: RowLockMode) -> Modified {
+        let xid = self.world.txns.xid(txn).expect("xid");
+        let snapshot = self.world.txns.snapshot(txn);
+        let cid = txn.command_id();
+        lock_row(self.world.cx(), &self.rel, tid, mode, xid, cid, &snapshot).expect("lock")
+    }
+
+    fn vacuum(&mut self) -> VacuumReport {
+        let cx = self.world.cx();
+        let options = VacuumOptions {
+            freeze_before: self.world.txns.next_xid(),
+            max_dead: 100,
+        };
+        let mut vacuum = Vacuum::new(cx, &self.rel, options).expect("vacuum");
+        let index = &mut self.index;
+        loop {
+            let step = vacuum
+                .step::<TableError>(cx, &mut |is_dead| {
+                    for tids in index.values_mut() {
+                        tids.retain(|tid| !is_dead(*tid));
+                    }
+                    Ok(())
+                })
+                .expect("vacuum step");
+            if step == VacuumStep::Done {
+                return vacuum.report();
+            }
+        }
+    }
+}
+
+/// One step of a random history.
+#[derive(Debug, Clone)]
+enum Op {
+    Insert(Row),
+    /// Chooses among the living rows.
+    Update(usize, i32, Option<Option<String>>),
+    Rekey(usize, i32),
+    Delete(usize),
+    Lock(usize),
+    Savepoint,
+    Rollback,
+}
+
+fn text() -> impl Strategy<Value = Option<String>> {
+    prop_oneof![
+        1 => Just(None),
+        6 => (0..200_usize, any::<char>()).prop_map(|(n, c)| Some(c.to_string().repeat(n))),
+        1 => (1500..30_000_usize, any::<u8>()).prop_map(|(n, seed)| {
+            Some((0..n).map(|i| char::from(b'a' + ((i as u8) ^ seed) % 26)).collect())
+        }),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (0..400_i32, any::<i32>(), text()).prop_map(Op::Insert),
+        8 => (any::<usize>(), any::<i32>(), proptest::option::weighted(0.3, text()))
+            .prop_map(|(at, n, t)| Op::Update(at, n, t)),
+        1 => (any::<usize>(), 0..400_i32).prop_map(|(at, key)| Op::Rekey(at, key)),
+        2 => any::<usize>().prop_map(Op::Delete),
+        1 => any::<usize>().prop_map(Op::Lock),
+        1 => Just(Op::Savepoint),
+        1 => Just(Op::Rollback),
+    ]
+}
+
+#[derive(Debug, Clone)]
+struct History {
+    ops: Vec<Op>,
+    commits: bool,
+    vacuum: bool,
+    keep_snapshot: bool,
+}
+
+fn history() -> impl Strategy<Value = History> {
+    (
+        prop::collection::vec(op(), 1..8),
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.05),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(ops, commits, vacuum, keep_snapshot)| History {
+            ops,
+            commits,
+            vacuum,
+            keep_snapshot,
+        })
+}
+
+fn run_ops(table: &mut Table, txn: &mut Transaction, ops: &[Op], model: &mut BTreeMap<i32, Row>) {
+    let mut saved: Option<BTreeMap<i32, Row>> = None;
+    for op in ops {
+        let pick = |model: &BTreeMap<i32, Row>, at: usize| {
+            (!model.is_empty())
+                .then(|| model.values().nth(at % model.len()).cloned())
+                .flatten()
+        };
+        let snapshot = table.world.txns.snapshot(txn);
+        match op {
+            Op::Insert(values) if !model.contains_key(&values.0) => {
+                table.insert(txn, values);
+                model.insert(values.0, values.clone());
+            }
+            Op::Update(at, n, text) => {
+                let Some(mut values) = pick(model, *at) else {
+                    continue;
+                };
+                let (tid, found) = table.find(values.0, &snapshot).expect("a living row");
+                assert_eq!(found, values);
+                values.1 = *n;
+                if let Some(text) = text {
+                    values.2 = text.clone();
+                }
+                let done = table.update(txn, tid, &values);
+                assert!(matches!(done, Modified::Done { .. }), "{done:?}");
+                model.insert(values.0, values);
+            }
+            Op::Rekey(at, key) if !model.contains_key(key) => {
+                let Some(mut values) = pick(model, *at) else {
+                    continue;
+                };
+                let (tid, _) = table.find(values.0, &snapshot).expect("a living row");
+                model.remove(&values.0);
+                values.0 = *key;
+                let done = table.update(txn, tid, &values);
+                assert!(
+                    matches!(
+                        done,
+                        Modified::Done {
+                            same_page: false,
+                            ..
+                        }
+                    ),
+                    "{done:?}"
+                );
+                model.insert(*key, values);
+            }
+            Op::Delete(at) => {
+                let Some(values) = pick(model, *at) else {
+                    continue;
+                };
+                let (tid, _) = table.find(values.0, &snapshot).expect("a living row");
+                let done = table.delete(txn, tid);
+                assert!(matches!(done, Modified::Done { .. }), "{done:?}");
+                model.remove(&values.0);
+            }
+            Op::Lock(at) => {
+                let Some(values) = pick(model, *at) else {
+                    continue;
+                };
+                let (tid, _) = table.find(values.0, &snapshot).expect("a living row");
+                let done = table.lock(txn, tid, RowLockMode::Exclusive);
+                assert!(matches!(done, Modified::Done { .. }), "{done:?}");
+            }
+            Op::Savepoint if saved.is_none() => {
+                table.world.txns.savepoint(txn, "s");
+                saved = Some(model.clone());
+            }
+            Op::Rollback => {
+                if let Some(before) = saved.clone() {
+                    table
+                        .world
+                        .txns
+                        .rollback_to_savepoint(txn, "s")
+                        .expect("rolled back");
+                    *model = before;
+                }
+            }
+            _ => continue,
+        }
+        drop(snapshot);
+        txn.next_command().expect("next command");
+    }
+}
+
+fn run_histories(histories: &[History]) {
+    let mut table = Table::new(64);
+    let mut committed: BTreeMap<i32, Row> = BTreeMap::new();
+    let mut kept: Vec<(Transaction, Snapshot, BTreeMap<i32, Row>)> = Vec::new();
+    for history in histories {
+        let mut txn = table.world.begin();
+        let mut model = committed.clone();
+        run_ops(&mut table, &mut txn, &history.ops, &mut model);
+        let snapshot = table.world.txns.snapshot(&txn);
+        assert_eq!(table.scan(&snapshot), model, "own changes");
+        drop(snapshot);
+        if history.commits {
+            table.commit(txn);
+            committed = model;
+        } else {
+            table.world.txns.abort(txn);
+        }
+        if history.keep_snapshot {
+            if kept.len() == 3 {
+                let (_txn, snapshot, model) = kept.remove(0);
+                assert_eq!(table.scan(&snapshot), model, "an old snapshot");
+            }
+            let reader = table.world.begin();
+            let snapshot = table.world.txns.snapshot(&reader);
+            kept.push((reader, snapshot, committed.clone()));
+        }
+        if history.vacuum {
+            table.vacuum();
+        }
+    }
+    let reader = table.world.begin();
+    let snapshot = table.world.txns.snapshot(&reader);
+    assert_eq!(table.scan(&snapshot), committed);
+    for key in 0..400 {
+        let found = table.find(key, &snapshot).map(|(_, row)| row);
+        assert_eq!(
+            found.as_ref(),
+            committed.get(&key),
+            "key {key} through the index"
+        );
+    }
+    for (_txn, snapshot, model) in &kept {
+        assert_eq!(table.scan(snapshot), *model, "an old snapshot");
+    }
+    assert_eq!(check_heap(table.world.cx(), &table.rel).expect("check"), []);
+    drop(kept);
+    drop(snapshot);
+    let report = table.vacuum();
+    assert_eq!(report.live_rows, committed.len() as u64);
+    assert_eq!(report.recently_dead_rows, 0);
+    let snapshot = table.world.txns.snapshot(&reader);
+    assert_eq!(table.scan(&snapshot), committed, "after the last vacuum");
+    assert_eq!(check_heap(table.world.cx(), &table.rel).expect("check"), []);
+    compare_with_redo(&table);
+}
+
+fn compare_with_redo(table: &Table) {
+    let copy = World::recovering(64);
+    replay_log(&table.world, &copy);
+    for file in [table.rel.file, table.rel.overflow.expect("has one")] {
+        let (ours, theirs) = (pages(&table.world, file), pages(&copy, file));
+        assert_eq!(ours.len(), theirs.len(), "pages of {file}");
+        for (block, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+            let at = a.iter().zip(b).position(|(x, y)| x != y);
+            assert_eq!(at, None, "page {block} of {file} differs after redo");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #[test]
+    fn histories_agree_with_a_model_and_redo_gives_the_same_pages(
+        histories in prop::collection::vec(history(), 1..120)
+    ) {
+        run_histories(&histories);
+    }
+}
+
+#[test]
+fn an_update_of_an_unindexed_column_leaves_the_index_alone_and_logs_little() {
+    let mut table = Table::new(64);
+    let mut txn = table.world.begin();
+    let tid = table.insert(&mut txn, &(1, 0, Some("x".repeat(84))));
+    // The first change after the checkpoint logs the page; the next ones only what they change.
+    txn.next_command().expect("next");
+    let Modified::Done {
+        tid,
+        same_page: true,
+    } = table.update(&mut txn, tid, &(1, 1, Some("x".repeat(84))))
+    else {
+        panic!("not on the same page");
+    };
+    txn.next_command().expect("next");
+    let before = table.world.store.wal.insert_lsn();
+    let done = table.update(&mut txn, tid, &(1, 2, Some("x".repeat(84))));
+    let after = table.world.store.wal.insert_lsn();
+    assert!(matches!(
+        done,
+        Modified::Done {
+            same_page: true,
+            ..
+        }
+    ));
+    assert!(
+        after.saturating_sub(before) <= 100,
+        "{} bytes",
+        after.saturating_sub(before)
+    );
+    table.commit(txn);
+    let reader = table.world.begin();
+    let snapshot = table.world.txns.snapshot(&reader);
+    assert_eq!(table.find(1, &snapshot).map(|(_, row)| row.1), Some(2));
+}
+
+#[test]
+fn a_hot_row_stays_on_its_page_for_ever() {
+    let mut table = Table::new(64);
+    let mut txn = table.world.begin();
+    table.insert(&mut txn, &(1, 0, Some("x".repeat(84))));
+    table.commit(txn);
+    for n in 1..2000 {
+        let mut txn = table.world.begin();
+        let snapshot = table.world.txns.snapshot(&txn);
+        let (tid, row) = table.find(1, &snapshot).expect("the row");
+        drop(snapshot);
+        assert_eq!(row.1, n - 1);
+        let done = table.update(&mut txn, tid, &(1, n, row.2));
+        assert!(
+            matches!(
+                done,
+                Modified::Done {
+                    same_page: true,
+                    ..
+                }
+            ),
+            "{n}: {done:?}"
+        );
+        table.commit(txn);
+    }
+    assert_eq!(pages(&table.world, table.rel.file).len(), 1);
+    compare_with_redo(&table);
+}
+
+#[test]
+fn writers_are_told_what_is_in_their_way() {
+    let mut table = Table::new(64);
+    let mut setup = table.world.begin();
+    let one = table.insert(&mut setup, &(1, 0, None));
+    let two = table.insert(&mut setup, &(2, 0, None));
+    table.commit(setup);
+
+    let mut first = table.world.begin();
+    let first_xid = table.world.txns.xid(&mut first).expect("xid");
+    let Modified::Done { tid: newer, .. } = table.update(&mut first, one, &(1, 1, None)) else {
+        panic!("nothing was in the way");
+    };
+    assert_eq!(
+        table.update(&mut first, one, &(1, 2, None)),
+        Modified::SelfModified {
+            cid: first.command_id()
+        }
+    );
+    let mut second = table.world.begin();
+    assert_eq!(
+        table.update(&mut second, one, &(1, 5, None)),
+        Modified::Wait { xid: first_xid }
+    );
+    assert_eq!(
+        table.delete(&mut second, one),
+        Modified::Wait { xid: first_xid }
+    );
+    // The update did not touch the key: a foreign key check goes on.
+    let key_share = table.lock(&mut second, one, RowLockMode::KeyShare);
+    assert!(matches!(key_share, Modified::Done { .. }));
+    assert_eq!(
+        table.lock(&mut second, one, RowLockMode::Share),
+        Modified::Wait { xid: first_xid }
+    );
+    // And it protects the version that the update made.
+    let second_xid = second.top_xid().expect("has one");
+    first.next_command().expect("next");
+    assert_eq!(
+        table.delete(&mut first, newer),
+        Modified::Wait { xid: second_xid }
+    );
+    table.commit(first);
+    assert_eq!(
+        table.update(&mut second, one, &(1, 5, None)),
+        Modified::Updated { next: newer }
+    );
+    assert!(matches!(
+        table.delete(&mut second, two),
+        Modified::Done { .. }
+    ));
+    table.commit(second);
+    let mut third = table.world.begin();
+    assert_eq!(table.delete(&mut third, two), Modified::Deleted);
+    assert!(matches!(
+        table.delete(&mut third, newer),
+        Modified::Done { .. }
+    ));
+}
+
+#[test]
+fn exclusive_locks_stand_in_the_row_and_end_with_their_transaction() {
+    let mut table = Table::new(64);
+    let mut setup = table.world.begin();
+    let tid = table.insert(&mut setup, &(1, 0, None));
+    table.commit(setup);
+    let mut first = table.world.begin();
+    let xid = table.world.txns.xid(&mut first).expect("xid");
+    assert!(matches!(
+        table.lock(&mut first, tid, RowLockMode::NoKeyExclusive),
+        Modified::Done { .. }
+    ));
+    let mut second = table.world.begin();
+    assert_eq!(
+        table.lock(&mut second, tid, RowLockMode::Exclusive),
+        Modified::Wait { xid }
+    );
+    assert!(matches!(
+        table.lock(&mut second, tid, RowLockMode::KeyShare),
+        Modified::Done { .. }
+    ));
+    table.world.txns.abort(first);
+    assert!(matches!(
+        table.lock(&mut second, tid, RowLockMode::Exclusive),
+        Modified::Done { .. }
+    ));
+    let reader = table.world.begin();
+    let snapshot = table.world.txns.snapshot(&reader);
+    assert!(
+        table.find(1, &snapshot).is_some(),
+        "a lock does not hide the row"
+    );
+}
+
+#[test]
+fn a_lock_survives_the_rollback_of_a_later_one() {
+    let mut table = Table::new(64);
+    let mut setup = table.world.begin();
+    let tid = table.insert(&mut setup, &(1, 0, None));
+    table.commit(setup);
+    let mut first = table.world.begin();
+    let outer = table.world.txns.xid(&mut first).expect("xid");
+    assert!(matches!(
+        table.lock(&mut first, tid, RowLockMode::Exclusive),
+        Modified::Done { .. }
+    ));
+    table.world.txns.savepoint(&mut first, "s");
+    first.next_command().expect("next");
+    assert!(matches!(
+        table.update(&mut first, tid, &(1, 9, None)),
+        Modified::Done { .. }
+    ));
+    table
+        .world
+        .txns
+        .rollback_to_savepoint(&mut first, "s")
+        .expect("rolled back");
+    let mut second = table.world.begin();
+    assert_eq!(
+        table.update(&mut second, tid, &(1, 5, None)),
+        Modified::Wait { xid: outer }
+    );
+    table.world.txns.abort(first);
+    assert!(matches!(
+        table.update(&mut second, tid, &(1, 5, None)),
+        Modified::Done { .. }
+    ));
+}
+
+#[test]
+fn liveness_follows_what_is_true_now() {
+    let mut table = Table::new(64);
+    let file = table.rel.file;
+    let mut writer = table.world.begin();
+    let xid = table.world.txns.xid(&mut writer).expect("xid");
+    let tid = table.insert(&mut writer, &(1, 0, None));
+    let asker = table.world.begin();
+    let see = |table: &Table, txn: &Transaction| {
+        liveness(table.world.cx(), file, tid, txn.own()).expect("liveness")
+    };
+    assert_eq!(see(&table, &asker), Liveness::Wait { xid });
+    assert_eq!(see(&table, &writer), Liveness::Live { tid });
+    table.commit(writer);
+    assert_eq!(see(&table, &asker), Liveness::Live { tid });
+    let mut deleter = table.world.begin();
+    let xid = table.world.txns.xid(&mut deleter).expect("xid");
+    assert!(matches!(
+        table.delete(&mut deleter, tid),
+        Modified::Done { .. }
+    ));
+    assert_eq!(see(&table, &asker), Liveness::Wait { xid });
+    assert_eq!(see(&table, &deleter), Liveness::Dead);
+    table.commit(deleter);
+    assert_eq!(see(&table, &asker), Liveness::Dead);
+}
+
+#[test]
+fn an_undone_insert_is_dead_at_once() {
+    let mut table = Table::new(64);
+    let mut writer = table.world.begin();
+    let xid = table.world.txns.xid(&mut writer).expect("xid");
+    let tid = table.insert(&mut writer, &(1, 0, Some("x".repeat(10_000))));
+    undo_insert(table.world.cx(), &table.rel, tid, xid, writer.command_id()).expect("undone");
+    let asker = table.world.begin();
+    let alive = liveness(table.world.cx(), table.rel.file, tid, asker.own()).expect("liveness");
+    assert_eq!(alive, Liveness::Dead);
+    writer.next_command().expect("next");
+    let snapshot = table.world.txns.snapshot(&writer);
+    assert!(table.find(1, &snapshot).is_none());
+    drop(snapshot);
+    table.commit(writer);
+    table.vacuum();
+    let overflow = table.rel.overflow.expect("has one");
+    for file in [table.rel.file, overflow] {
+        assert_eq!(truncate_tail(table.world.cx(), file).expect("cut"), 0);
+    }
+}
+
+#[test]
+fn many_rows_at_once_are_the_same_rows() {
+    let table = Table::new(64);
+    let cx = table.world.cx();
+    let rows: Vec<Vec<Datum>> = (0..5000)
+        .map(|i| row(&(i, i * 2, (i % 3 > 0).then(|| "y".repeat(i as usize % 300)))))
+        .collect();
+    let mut txn = table.world.begin();
+    let xid = table.world.txns.xid(&mut txn).expect("xid");
+    let mut bulk = BulkInsert::new(cx, &table.rel);
+    let mut tids = Vec::new();
+    for batch in rows.chunks(700) {
+        let batch = batch.iter().map(Vec::as_slice);
+        bulk.insert_many(cx, &table.rel, batch, xid, txn.command_id(), &mut tids)
+            .expect("inserted");
+    }
+    table.commit(txn);
+    assert_eq!(tids.len(), 5000);
+    assert_eq!(tids.iter().collect::<HashSet<_>>().len(), 5000);
+    let reader = table.world.begin();
+    let snapshot = table.world.txns.snapshot(&reader);
+    assert_eq!(table.scan(&snapshot).len(), 5000);
+    let mut buf = RowBuf::new();
+    for (i, tid) in tids.iter().enumerate().step_by(97) {
+        assert!(fetch(cx, &table.rel, *tid, &snapshot, &mut buf).expect("fetch"));
+        assert_eq!(table.decode(buf.version().expect("filled")).0, i as i32);
+    }
+    compare_with_redo(&table);
+}
+
+#[test]
+fn an_unchanged_large_value_is_handed_on_and_freed_with_the_last_row() {
+    let mut table = Table::new(64);
+    let big = "z".repeat(50_000);
+    let overflow = table.rel.overflow.expect("has one");
+    let mut txn = table.world.begin();
+    table.insert(&mut txn, &(1, 0, Some(big.clone())));
+    table.commit(txn);
+    let size = pages(&table.world, overflow).len();
+    for n in 1..50 {
+        let mut txn = table.world.begin();
+        let snapshot = table.world.txns.snapshot(&txn);
+        let (tid, row) = table.find(1, &snapshot).expect("the row");
+        drop(snapshot);
+        assert_eq!(row.2.as_deref(), Some(big.as_str()));
+        table.update(&mut txn, tid, &(1, n, row.2));
+        table.commit(txn);
+    }
+    assert_eq!(
+        pages(&table.world, overflow).len(),
+        size,
+        "the value was copied"
+    );
+    let mut txn = table.world.begin();
+    let snapshot = table.world.txns.snapshot(&txn);
+    let (tid, _) = table.find(1, &snapshot).expect("the row");
+    drop(snapshot);
+    table.delete(&mut txn, tid);
+    table.commit(txn);
+    table.vacuum();
+    for file in [table.rel.file, overflow] {
+        assert_eq!(
+            truncate_tail(table.world.cx(), file).expect("cut"),
+            0,
+            "{file}"
+        );
+    }
+    compare_with_redo(&table);
+}
+
+#[test]
+fn space_that_vacuum_frees_is_used_again() {
+    let mut table = Table::new(128);
+    let mut size = 0;
+    for round in 0..6 {
+        let mut txn = table.world.begin();
+        for key in 0..1000 {
+            table.insert(&mut txn, &(key, round, Some("w".repeat(100))));
+        }
+        table.commit(txn);
+        let now = pages(&table.world, table.rel.file).len();
+        if round == 1 {
+            size = now;
+        } else if round > 1 {
+            assert!(
+                now <= size + 1,
+                "grew from {size} to {now} pages in round {round}"
+            );
+        }
+        let mut txn = table.world.begin();
+        let snapshot = table.world.txns.snapshot(&txn);
+        for key in 0..1000 {
+            let (tid, _) = table.find(key, &snapshot).expect("the row");
+            assert!(matches!(table.delete(&mut txn, tid), Modified::Done { .. }));
+        }
+        drop(snapshot);
+        table.commit(txn);
+        let report = table.vacuum();
+        assert_eq!(report.removed_rows, 1000);
+        assert!(table.index.values().all(HashSet::is_empty));
+    }
+}
+
+#[test]
+fn concurrent_writers_lose_no_row() {
+    const THREADS: i32 = 4;
+    const ROWS: i32 = 1500;
+    let table = Arc::new(Table::new(64));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let table = Arc::clone(&table);
+            std::thread::spawn(move || {
+                let cx = table.world.cx();
+                let mut tids = HashMap::new();
+                for i in 0..ROWS {
+                    let key = thread * ROWS + i;
+                    let mut txn = table.world.begin();
+                    let xid = table.world.txns.xid(&mut txn).expect("xid");
+                    let cid = txn.command_id();
+                    let values = row(&(key, 0, Some("q".repeat(i as usize % 120))));
+                    let tid = insert(cx, &table.rel, &values, xid, cid).expect("insert");
+                    tids.insert(key, tid);
+                    let victim = thread * ROWS + i / 2;
+                    let snapshot = table.world.txns.snapshot(&txn);
+                    let values = row(&(victim, i, Some("r".repeat(i as usize % 90))));
+                    let done = update(cx, &table.rel, tids[&victim], &values, xid, cid, &snapshot)
+                        .expect("update");
+                    if let Modified::Done { tid, .. } = done {
+                        tids.insert(victim, tid);
+                    } else {
+                        assert_eq!(victim, key, "{done:?}");
+                    }
+                    drop(snapshot);
+                    table.commit(txn);
+                    if i % 300 == 0 {
+                        table
+                            .world
+                            .store
+                            .pool
+                            .write_dirty(crate::ids::Lsn::MAX, &mut |_| Flow::Continue)
+                            .expect("checkpoint");
+                    }
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+    let reader = table.world.begin();
+    let snapshot = table.world.txns.snapshot(&reader);
+    assert_eq!(table.scan(&snapshot).len(), (THREADS * ROWS) as usize);
+    assert_eq!(check_heap(table.world.cx(), &table.rel).expect("check"), []);
+    compare_with_redo(&table);
+}

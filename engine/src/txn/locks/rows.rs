@@ -1,7 +1,7 @@
 //! Shared row locks: FOR KEY SHARE and FOR SHARE.
 //!
-//! An exclusive locker stands in the row's `xmax`. Shared lockers stand here, and a bit on the row says that it
-//! may have some; the bit alone means nothing, so nothing has to be recovered. Whoever reads or changes entries
+//! An exclusive locker stands in the row's `xmax`. Shared lockers stand here, and so does an exclusive lock whose
+//! place in `xmax` was taken by a later subtransaction of its own transaction. Nothing has to be recovered. Whoever reads or changes entries
 //! of a row holds its page latched, which makes "look at `xmax` and at the lockers, then lock" atomic. The table
 //! is bounded: a full one refuses new lockers.
 
@@ -59,7 +59,6 @@ impl RowLockers {
         mode: RowLockMode,
         xid: Xid,
     ) -> Result<(), LockError> {
-        debug_assert!(mode.is_shared());
         let row = (file, tid);
         {
             let mut shard = self.row_shard(&row).lock();
