@@ -30,6 +30,9 @@ mod simple;
 mod sort;
 mod spill;
 
+#[cfg(test)]
+mod tests;
+
 pub use access::{NoVirtualTables, VirtualTables};
 pub use cx::Step;
 pub use execution::{ExecCx, Execution, Progress, RowSink, SinkState, start};
