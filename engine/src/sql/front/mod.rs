@@ -6,7 +6,15 @@
 //! Knows nothing of tables or types; a string that parses may still mean nothing.
 
 pub mod ast;
+
+mod keywords;
+mod lexer;
+mod parser;
+
 pub mod replication;
+
+#[cfg(test)]
+mod tests;
 
 pub use ast::Statement;
 
@@ -28,12 +36,16 @@ pub struct Parsed {
 /// Splits and parses. An empty string (or one of comments and semicolons) gives an empty list. An error in
 /// any statement is an error of the whole string, as in PostgreSQL, with its position filled in.
 pub fn parse(sql: &str) -> Result<Vec<Parsed>, SqlError> {
-    let _ = sql;
-    unimplemented!("the parser lands next")
+    parser::statements(sql).map_err(|e| e.located(sql))
 }
 
 /// One expression, alone: a stored default or CHECK.
 pub fn parse_expression(text: &str) -> Result<ast::Expr, SqlError> {
-    let _ = text;
-    unimplemented!("the parser lands next")
+    parser::expression(text).map_err(|e| e.located(text))
 }
+
+/// One type name, alone: an argument of `to_regtype`, for instance.
+pub fn parse_type_name(text: &str) -> Result<ast::TypeName, SqlError> {
+    parser::type_name(text).map_err(|e| e.located(text))
+}
+

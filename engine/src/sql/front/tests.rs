@@ -1,0 +1,138 @@
+//! The parser against PostgreSQL 15's recorded verdicts (`testdata/grammar.tsv`): what is taken, what is
+//! refused, and with which message at which character.
+
+use super::ast::{ExprKind, QueryBody, Statement};
+use super::{parse, parse_expression};
+
+#[test]
+fn grammar_agrees_with_postgresql() {
+    let mut wrong = Vec::new();
+    for line in include_str!("testdata/grammar.tsv").lines() {
+        let mut fields = line.split('\t');
+        let statement = fields.next().unwrap_or("").replace("\\n", "\n");
+        let expected = match fields.next() {
+            Some("ok") => None,
+            Some(position) => Some((
+                position.parse::<u32>().ok(),
+                fields.next().unwrap_or("").to_owned(),
+            )),
+            None => panic!("a line without a verdict: {line}"),
+        };
+        let got = match parse(&statement) {
+            Ok(_) => None,
+            Err(e) => Some((e.position, e.message.clone())),
+        };
+        if got != expected {
+            wrong.push(format!("{statement}\n  want {expected:?}\n  got  {got:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn precedence_is_postgresqls() {
+    let shape = |text: &str| format!("{:?}", parse_expression(text).expect("it parses"));
+    let same = |a: &str, b: &str| {
+        let strip = |s: String| {
+            // Offsets differ by the parentheses.
+            let mut out = String::new();
+            let mut rest = s.as_str();
+            while let Some(n) = rest.find("at: ") {
+                out.push_str(&rest[..n]);
+                rest = rest[n + 4..].trim_start_matches(|c: char| c.is_ascii_digit());
+            }
+            out.push_str(rest);
+            out
+        };
+        assert_eq!(strip(shape(a)), strip(shape(b)), "{a} is {b}");
+    };
+    same("NOT a IS NULL", "NOT (a IS NULL)");
+    same("a = b IS NULL", "(a = b) IS NULL");
+    same("a + b * c ^ d", "a + (b * (c ^ d))");
+    same("a || b + c", "a || (b + c)");
+    same("a < b || c", "a < (b || c)");
+    same("a BETWEEN b AND c AND d", "(a BETWEEN b AND c) AND d");
+    same(
+        "a = b AND c OR NOT d = e",
+        "((a = b) AND c) OR (NOT (d = e))",
+    );
+    same("-a::int", "-(a::int)");
+    same("- a ^ b", "(-a) ^ b");
+    same("a IN (1) = true", "(a IN (1)) = true");
+    same("a LIKE b || c", "a LIKE (b || c)");
+    same("a ~ b = c", "(a ~ b) = c");
+    same("a AT TIME ZONE b + c", "(a AT TIME ZONE b) + c");
+    same("a IS DISTINCT FROM b = c", "a IS DISTINCT FROM (b = c)");
+}
+
+#[test]
+fn several_statements_keep_their_places() {
+    let sql = "SELECT 1; ; INSERT INTO t VALUES (2) ;-- end";
+    let parsed = parse(sql).expect("it parses");
+    let texts: Vec<_> = parsed.iter().map(|p| &sql[p.text.clone()]).collect();
+    assert_eq!(texts, ["SELECT 1", "INSERT INTO t VALUES (2)"]);
+    assert_eq!(parsed[1].tag, "INSERT");
+    assert_eq!(parse(" /* nothing */ ;").expect("it parses"), []);
+}
+
+#[test]
+fn strings_are_unescaped() {
+    let value = |text: &str| match parse_expression(text).expect("it parses").kind {
+        ExprKind::Literal(l) => format!("{l:?}"),
+        other => panic!("no literal: {other:?}"),
+    };
+    assert_eq!(value("'a''b'"), "Text(\"a'b\")");
+    assert_eq!(value("'a'\n -- it's a comment\n 'b'"), "Text(\"ab\")");
+    assert_eq!(
+        value(r"E'a\'b\n\x41\101\u00e9\\'"),
+        "Text(\"a'b\\nAAé\\\\\")"
+    );
+    assert_eq!(value(r"U&'\0061\+000062'"), "Text(\"ab\")");
+    assert_eq!(value("$x$a'$y$b$x$"), "Text(\"a'$y$b\")");
+    assert_eq!(value(r"E'\uD83D\uDE00'"), "Text(\"😀\")");
+}
+
+#[test]
+fn depth_is_limited_and_long_lists_are_not() {
+    let deep = format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000));
+    assert_eq!(parse(&deep).expect_err("too deep").state, "54001");
+    let chain = format!("SELECT 1{}", " + 1".repeat(5000));
+    assert_eq!(parse(&chain).expect_err("too long").state, "54001");
+    let list = format!("SELECT a IN (1{})", ", 1".repeat(5000));
+    parse(&list).expect("a list is flat");
+    let and = format!("SELECT a{}", " AND a".repeat(5000));
+    parse(&and).expect("AND is flat");
+    let parsed = parse(&format!("VALUES (1){}", ", (1)".repeat(5000))).expect("rows are flat");
+    match &parsed[0].statement {
+        Statement::Query(q) => match &q.body {
+            QueryBody::Values(rows) => assert_eq!(rows.len(), 5001),
+            other => panic!("no VALUES: {other:?}"),
+        },
+        other => panic!("no query: {other:?}"),
+    }
+}
+
+proptest::proptest! {
+    /// Whatever comes, the parser gives an answer.
+    #[test]
+    fn any_text_is_parsed_or_refused(text in "(?s).{0,80}") {
+        let _ = parse(&text);
+        let _ = super::replication::parse(&text);
+    }
+
+    /// The same for what looks like SQL.
+    #[test]
+    fn any_tokens_are_parsed_or_refused(
+        words in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "SELECT", "FROM", "WHERE", "(", ")", ",", "a", "'x'", "1", "=", "AND", "NOT", "IN",
+                "BETWEEN", "CASE", "WHEN", "END", "JOIN", "ON", "UNION", "VALUES", "INSERT", "INTO",
+                "CREATE", "TABLE", "int", "::", "[", "]", ".", "*", "ORDER", "BY", "E'\\'", "$1",
+                "INTERVAL", "COPY", "SET", "TO", "ALTER", "DEFAULT", "é", "$$", "\"", "--", "/*",
+            ]),
+            0..25,
+        )
+    ) {
+        let _ = parse(&words.join(" "));
+    }
+}
