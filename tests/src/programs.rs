@@ -11,27 +11,40 @@ pub const POSTGRES_BIN: &str = "/usr/lib/postgresql/15/bin";
 pub fn ours(name: &str) -> PathBuf {
     let dir = std::env::var_os("UNDERSTUDY_BIN_DIR").map_or_else(beside_tests, PathBuf::from);
     let path = dir.join(name);
-    assert!(path.is_file(), "{} is missing: run `make build` first", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: run `make build` first",
+        path.display()
+    );
     path
 }
 
 /// `target/PROFILE`, two folders above the test program.
 fn beside_tests() -> PathBuf {
     let exe = std::env::current_exe().expect("a test program knows its path");
-    exe.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
+    exe.ancestors()
+        .nth(2)
+        .expect("target/PROFILE/deps/TEST")
+        .to_owned()
 }
 
 /// A program of PostgreSQL 15; `make setup` installs it.
 pub fn postgres(name: &str) -> PathBuf {
     let path = Path::new(POSTGRES_BIN).join(name);
-    assert!(path.is_file(), "{} is missing: run `make test`, which installs it", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: run `make test`, which installs it",
+        path.display()
+    );
     path
 }
 
 /// Runs to the end; the output is for the caller to judge.
 pub fn run(command: &mut Command) -> Output {
     let shown = format!("{command:?}");
-    command.output().unwrap_or_else(|e| panic!("could not run {shown}: {e}"))
+    command
+        .output()
+        .unwrap_or_else(|e| panic!("could not run {shown}: {e}"))
 }
 
 /// Runs to the end, panics with everything it printed if it fails, gives its standard output.

@@ -17,9 +17,22 @@ impl Reference {
         let dir = tempfile::tempdir().expect("a temporary directory");
         // The server runs as another user, who has to reach the directory.
         run_ok(Command::new("chmod").arg("0777").arg(dir.path()));
-        let reference = Reference { dir, port: free_port() };
+        let reference = Reference {
+            dir,
+            port: free_port(),
+        };
         let mut initdb = as_postgres(&postgres("initdb"));
-        initdb.args(["--no-locale", "--encoding=UTF8", "-k", "-N", "-U", "postgres", "-A", "trust", "-D"]);
+        initdb.args([
+            "--no-locale",
+            "--encoding=UTF8",
+            "-k",
+            "-N",
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-D",
+        ]);
         run_ok(initdb.arg(reference.data()));
         let options = format!(
             "-p {} -k {} -c listen_addresses=127.0.0.1",
@@ -28,7 +41,12 @@ impl Reference {
         );
         let mut start = as_postgres(&postgres("pg_ctl"));
         start.args(["start", "-w", "-s", "-o", &options, "-l"]);
-        run_ok(start.arg(reference.dir.path().join("log")).arg("-D").arg(reference.data()));
+        run_ok(
+            start
+                .arg(reference.dir.path().join("log"))
+                .arg("-D")
+                .arg(reference.data()),
+        );
         reference
     }
 
@@ -44,7 +62,8 @@ impl Reference {
 impl Drop for Reference {
     fn drop(&mut self) {
         let mut stop = as_postgres(&postgres("pg_ctl"));
-        stop.args(["stop", "-s", "-w", "-m", "immediate", "-D"]).arg(self.data());
+        stop.args(["stop", "-s", "-w", "-m", "immediate", "-D"])
+            .arg(self.data());
         let _ = stop.output();
     }
 }

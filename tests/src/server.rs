@@ -38,14 +38,33 @@ impl Server {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
         let mut command = Command::new(ours("understudy"));
-        command.args(["initdb", "--no-locale", "--encoding=UTF8", "-U", "postgres", "-A", "trust", "-D"]);
+        command.args([
+            "initdb",
+            "--no-locale",
+            "--encoding=UTF8",
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-D",
+        ]);
         run_ok(command.arg(&data).args(arguments));
-        Server { dir: Some(dir), data, port: free_port(), child: None }
+        Server {
+            dir: Some(dir),
+            data,
+            port: free_port(),
+            child: None,
+        }
     }
 
     /// Over a directory that something else made; it is not removed.
     pub fn over(data: &Path) -> Server {
-        Server { dir: None, data: data.to_owned(), port: free_port(), child: None }
+        Server {
+            dir: None,
+            data: data.to_owned(),
+            port: free_port(),
+            child: None,
+        }
     }
 
     pub fn started() -> Server {
@@ -70,7 +89,10 @@ impl Server {
     pub fn configure(&self, lines: &str) {
         use std::io::Write as _;
         let path = self.data.join("postgresql.conf");
-        let mut file = File::options().append(true).open(path).expect("initdb wrote it");
+        let mut file = File::options()
+            .append(true)
+            .open(path)
+            .expect("initdb wrote it");
         writeln!(file, "{lines}").expect("written");
     }
 
@@ -83,7 +105,11 @@ impl Server {
     /// Starts without waiting.
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs already");
-        let log = File::options().create(true).append(true).open(self.log_path()).expect("a log");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("a log");
         let child = Command::new(ours("understudy"))
             .args(["postgres", "-D"])
             .arg(&self.data)
@@ -107,7 +133,11 @@ impl Server {
             if let Some(status) = self.exit_status() {
                 panic!("the server ended with {status}:\n{}", self.log());
             }
-            assert!(Instant::now() < until, "not ready in {limit:?}:\n{}", self.log());
+            assert!(
+                Instant::now() < until,
+                "not ready in {limit:?}:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -142,7 +172,11 @@ impl Server {
             if let Some(status) = self.exit_status() {
                 return status;
             }
-            assert!(Instant::now() < until, "{how:?} stop takes too long:\n{}", self.log());
+            assert!(
+                Instant::now() < until,
+                "{how:?} stop takes too long:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -158,7 +192,17 @@ impl Server {
 
     pub fn psql_command(&self, sql: &str) -> Command {
         let mut command = Command::new(postgres("psql"));
-        command.args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres"]);
+        command.args([
+            "-X",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+        ]);
         command.args(["-p", &self.port.to_string(), "-d", "postgres", "-c", sql]);
         command
     }
@@ -166,8 +210,12 @@ impl Server {
     /// A program of PostgreSQL's that connects here.
     pub fn tool(&self, name: &str) -> Command {
         let mut command = Command::new(postgres(name));
-        command.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string());
-        command.env("PGUSER", "postgres").env("PGDATABASE", "postgres");
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string());
+        command
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", "postgres");
         command
     }
 }
@@ -189,6 +237,8 @@ impl Drop for Server {
 
 fn tail(log: &str) -> &str {
     let start = log.len().saturating_sub(4000);
-    let start = (start..log.len()).find(|i| log.is_char_boundary(*i)).unwrap_or(0);
+    let start = (start..log.len())
+        .find(|i| log.is_char_boundary(*i))
+        .unwrap_or(0);
     &log[start..]
 }

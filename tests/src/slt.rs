@@ -53,14 +53,22 @@ pub fn parse(path: &Path) -> Vec<Record> {
             "statement" => Directive::Statement,
             "unordered" => Directive::Unordered,
             "refused" => Directive::Refused,
-            other => panic!("{}:{}: unknown directive {other:?}", path.display(), number + 1),
+            other => panic!(
+                "{}:{}: unknown directive {other:?}",
+                path.display(),
+                number + 1
+            ),
         };
         let mut sql = String::new();
         while let Some((_, line)) = lines.next_if(|(_, line)| !line.trim().is_empty()) {
             sql.push_str(line);
             sql.push('\n');
         }
-        records.push(Record { line: number + 1, directive, sql: sql.trim_end().to_owned() });
+        records.push(Record {
+            line: number + 1,
+            directive,
+            sql: sql.trim_end().to_owned(),
+        });
     }
     records
 }
@@ -74,17 +82,23 @@ pub fn compare(path: &Path, ours: &mut Client, reference: &mut Client) -> Outcom
             Ok(own) => own,
             Err(error) => {
                 let place = format!("{}:{}", path.display(), record.line);
-                outcome.differences.push(format!("{place}: {}\n  lost: {error}", record.sql));
+                outcome
+                    .differences
+                    .push(format!("{place}: {}\n  lost: {error}", record.sql));
                 return outcome;
             }
         };
-        let was_refused = own.iter().any(|a| a.error.as_ref().is_some_and(|e| e.state == "0A000"));
+        let was_refused = own
+            .iter()
+            .any(|a| a.error.as_ref().is_some_and(|e| e.state == "0A000"));
         if record.directive == Directive::Refused && was_refused {
             outcome.refused += 1;
         } else if agree(record.directive, &own, &theirs) {
             outcome.agreed += 1;
         } else {
-            outcome.differences.push(difference(path, &record, &own, &theirs));
+            outcome
+                .differences
+                .push(difference(path, &record, &own, &theirs));
         }
     }
     outcome
@@ -117,7 +131,10 @@ fn difference(path: &Path, record: &Record, own: &[Answer], theirs: &[Answer]) -
                 .iter()
                 .map(|c| format!("{}:{}({})", c.name, c.type_oid, c.modifier))
                 .collect();
-            let error = answer.error.as_ref().map(|e| format!("{} {}", e.state, e.message));
+            let error = answer
+                .error
+                .as_ref()
+                .map(|e| format!("{} {}", e.state, e.message));
             let _ = writeln!(
                 text,
                 "  {who}: {columns:?} {:?} {:?} {error:?}",

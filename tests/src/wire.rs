@@ -54,7 +54,10 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        let mut client = Client { stream, incoming: BytesMut::new() };
+        let mut client = Client {
+            stream,
+            incoming: BytesMut::new(),
+        };
         let mut out = BytesMut::new();
         frontend::startup_message([("user", user), ("database", database)], &mut out)?;
         client.stream.write_all(&out)?;
@@ -63,7 +66,10 @@ impl Client {
                 Message::ReadyForQuery(_) => return Ok(client),
                 Message::ErrorResponse(body) => {
                     let report = report(&mut body.fields());
-                    return Err(io::Error::other(format!("{}: {}", report.state, report.message)));
+                    return Err(io::Error::other(format!(
+                        "{}: {}",
+                        report.state, report.message
+                    )));
                 }
                 _ => {}
             }
@@ -71,7 +77,9 @@ impl Client {
     }
 
     pub fn set_read_timeout(&self, limit: Duration) {
-        self.stream.set_read_timeout(Some(limit)).expect("a duration above zero");
+        self.stream
+            .set_read_timeout(Some(limit))
+            .expect("a duration above zero");
     }
 
     /// Sends a simple query without waiting for the answer.
@@ -175,9 +183,7 @@ impl Client {
     }
 }
 
-fn report(
-    fields: &mut postgres_protocol::message::backend::ErrorFields<'_>,
-) -> Report {
+fn report(fields: &mut postgres_protocol::message::backend::ErrorFields<'_>) -> Report {
     let mut report = Report::default();
     while let Ok(Some(field)) = fields.next() {
         let value = String::from_utf8_lossy(field.value_bytes()).into_owned();

@@ -29,11 +29,17 @@ const SHARED_DESCRIPTIONS: &[&str] = &["catalog::relation", "catalog::schema"];
 const MOST_LINES: usize = 800;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ stands in the root")
+        .to_owned()
 }
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("readable").map(|e| e.expect("readable").path()) {
+    for entry in fs::read_dir(dir)
+        .expect("readable")
+        .map(|e| e.expect("readable").path())
+    {
         if entry.is_dir() {
             rust_files(&entry, found);
         } else if entry.extension().is_some_and(|e| e == "rs") {
@@ -52,7 +58,12 @@ fn sources() -> Vec<(PathBuf, String)> {
         .into_iter()
         .map(|path| {
             let text = fs::read_to_string(&path).expect("readable");
-            (path.strip_prefix(root()).expect("below the root").to_owned(), text)
+            (
+                path.strip_prefix(root())
+                    .expect("below the root")
+                    .to_owned(),
+                text,
+            )
         })
         .collect()
 }
@@ -73,7 +84,10 @@ fn every_file_begins_with_what_it_is_for() {
         .filter(|(path, text)| !text.starts_with("//!") && !path.ends_with("tests.rs"))
         .map(|(path, _)| path)
         .collect();
-    assert!(without.is_empty(), "files without a `//!` header: {without:#?}");
+    assert!(
+        without.is_empty(),
+        "files without a `//!` header: {without:#?}"
+    );
 }
 
 #[test]
@@ -84,7 +98,10 @@ fn no_file_is_too_large() {
         .map(|(path, text)| (production(&text).count(), path))
         .filter(|(lines, _)| *lines > MOST_LINES)
         .collect();
-    assert!(large.is_empty(), "files over {MOST_LINES} lines of production code: {large:#?}");
+    assert!(
+        large.is_empty(),
+        "files over {MOST_LINES} lines of production code: {large:#?}"
+    );
 }
 
 #[test]
@@ -96,16 +113,27 @@ fn layers_point_one_way() {
         .collect();
     let mut wrong = Vec::new();
     for (path, text) in sources() {
-        let Ok(inner) = path.strip_prefix("engine/src") else { continue };
+        let Ok(inner) = path.strip_prefix("engine/src") else {
+            continue;
+        };
         if is_test(&path) {
             continue;
         }
-        let first = inner.components().next().expect("a name").as_os_str().to_string_lossy();
-        let Some(own) = rank.get(first.trim_end_matches(".rs")) else { continue };
+        let first = inner
+            .components()
+            .next()
+            .expect("a name")
+            .as_os_str()
+            .to_string_lossy();
+        let Some(own) = rank.get(first.trim_end_matches(".rs")) else {
+            continue;
+        };
         for line in production(&text) {
             for used in line.split("crate::").skip(1) {
-                let room: String =
-                    used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let room: String = used
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
                 let shared = SHARED_DESCRIPTIONS.iter().any(|s| used.starts_with(s));
                 if rank.get(room.as_str()).is_some_and(|rank| rank > own) && !shared {
                     wrong.push(format!("{}: {}", path.display(), line.trim()));
@@ -113,5 +141,9 @@ fn layers_point_one_way() {
             }
         }
     }
-    assert!(wrong.is_empty(), "arrows that point up:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "arrows that point up:\n{}",
+        wrong.join("\n")
+    );
 }

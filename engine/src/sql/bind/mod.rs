@@ -4,19 +4,50 @@
 //! Asks the catalog and the tables of functions; reads no data and takes no lock: the caller locks
 //! [`Bound::relations`] and binds again if the catalog moved meanwhile.
 
+mod binder;
+mod call;
+mod catalog_literal;
+mod coerce;
+mod conflict;
+mod dml;
+mod expr;
+mod from;
+mod grouping;
+mod location;
+mod names;
+mod operator;
+mod query;
+mod resolve;
+mod targets;
+mod types;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
 use crate::catalog::relation::Relation;
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bound::{Bound, BoundStatement, Expr, OutputColumn};
-use crate::sql::error::SqlError;
-use crate::sql::front::ast::{Statement, TypeName};
+use crate::sql::error::{SqlError, state};
+use crate::sql::front::ast::{self, Statement, TypeName};
 use crate::types::datum::SqlType;
+use crate::types::function::FunctionCx;
+
+use binder::{Binder, Context};
+
+pub use names::qualified_names;
+pub use types::{is_serial, type_text};
 
 /// What the analyzer needs to know of the session.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct BindCx<'a> {
     /// The whole query string that the statement's offsets count in.
     pub source: &'a str,
+    /// Literals are read under these settings, as PostgreSQL reads them when it analyzes.
+    pub functions: &'a FunctionCx,
 }
 
 /// Types of `$1..$n` given by the client: 0 (`Oid::INVALID`) or missing ones are inferred.
@@ -26,8 +57,37 @@ pub fn bind(
     param_types: &[Oid],
     cx: &BindCx<'_>,
 ) -> Result<Bound, SqlError> {
-    let _ = (statement, catalog, param_types, cx);
-    unimplemented!("the analyzer lands next")
+    bind_inner(statement, catalog, param_types, cx).map_err(|e| e.located(cx.source))
+}
+
+fn bind_inner(
+    statement: &Statement,
+    catalog: &dyn CatalogView,
+    param_types: &[Oid],
+    cx: &BindCx<'_>,
+) -> Result<Bound, SqlError> {
+    // Taken first: if the catalog changes while names are resolved, the answer counts as older.
+    let generation = catalog.generation();
+    let mut b = Binder::new(catalog, cx.functions, Some(param_types));
+    let statement = match statement {
+        Statement::Query(q) => BoundStatement::Query(Box::new(b.bind_query(q, true)?)),
+        Statement::Insert(i) => b.bind_insert(i)?,
+        Statement::Update(u) => b.bind_update(u)?,
+        Statement::Delete(d) => b.bind_delete(d)?,
+        other => {
+            return Err(SqlError::internal(format!(
+                "{} is not a statement for the analyzer",
+                other.tag()
+            )));
+        }
+    };
+    Ok(Bound {
+        statement,
+        parameters: b.parameter_types()?,
+        relations: b.relations,
+        generation,
+        uncacheable: false,
+    })
 }
 
 /// Parameter types and result columns, as Describe shows them; no columns: NoData.
@@ -41,14 +101,53 @@ pub fn describe(bound: &Bound) -> (&[SqlType], &[OutputColumn]) {
     (&bound.parameters, columns)
 }
 
+/// Binds one expression over `relation`'s columns (range 0), or over nothing.
+fn bind_alone(
+    expr: &ast::Expr,
+    relation: Option<&Arc<Relation>>,
+    catalog: &dyn CatalogView,
+    functions: &FunctionCx,
+    context: Context,
+    finish: impl FnOnce(&mut Binder<'_>, Expr, u32) -> Result<Expr, SqlError>,
+) -> Result<Expr, SqlError> {
+    let mut b = Binder::new(catalog, functions, None);
+    if let Some(relation) = relation {
+        let range = b.table_range(relation.clone(), relation.name.clone());
+        let item = b.item_of(range, &[], Some(relation.schema_name.clone()));
+        b.scope().items = vec![item];
+    }
+    b.within(context, |b| {
+        let bound = b.bind(expr)?;
+        finish(b, bound, location::location(expr))
+    })
+}
+
 /// A stored CHECK: boolean over `relation`'s columns, which are range 0.
 pub fn check_expression(
     text: &str,
-    relation: &Relation,
+    relation: &Arc<Relation>,
     catalog: &dyn CatalogView,
+    functions: &FunctionCx,
 ) -> Result<Expr, SqlError> {
-    let _ = (text, relation, catalog);
-    unimplemented!("the analyzer lands next")
+    let parsed = crate::sql::front::parse_expression(text).map_err(SqlError::nowhere)?;
+    check_condition(&parsed, relation, catalog, functions).map_err(SqlError::nowhere)
+}
+
+/// A CHECK as it is being defined.
+pub fn check_condition(
+    expr: &ast::Expr,
+    relation: &Arc<Relation>,
+    catalog: &dyn CatalogView,
+    functions: &FunctionCx,
+) -> Result<Expr, SqlError> {
+    bind_alone(
+        expr,
+        Some(relation),
+        catalog,
+        functions,
+        Context::Check,
+        |b, e, at| b.boolean(e, "CHECK", at),
+    )
 }
 
 /// A stored default, with the assignment cast to `ty`.
@@ -57,36 +156,122 @@ pub fn default_expression(
     column: &str,
     ty: SqlType,
     catalog: &dyn CatalogView,
+    functions: &FunctionCx,
 ) -> Result<Expr, SqlError> {
-    let _ = (text, column, ty, catalog);
-    unimplemented!("the analyzer lands next")
+    Binder::new(catalog, functions, None).stored_default(text, column, ty)
 }
 
-/// COPY FROM ... WHERE, and any other boolean over one table's row (range 0).
-pub fn row_condition(
-    expr: &crate::sql::front::ast::Expr,
+/// The value that a column of `relation` gets where nothing is given: default, identity or NULL.
+pub fn column_default(
     relation: &Relation,
+    column: usize,
+    catalog: &dyn CatalogView,
+    functions: &FunctionCx,
+) -> Result<Expr, SqlError> {
+    Binder::new(catalog, functions, None).default_of(relation, column)
+}
+
+/// A DEFAULT as it is being defined: `cookDefault`'s errors.
+pub fn new_default(
+    expr: &ast::Expr,
+    column: &str,
+    ty: SqlType,
+    catalog: &dyn CatalogView,
+    functions: &FunctionCx,
+) -> Result<Expr, SqlError> {
+    bind_alone(
+        expr,
+        None,
+        catalog,
+        functions,
+        Context::Default,
+        |b, e, at| {
+            let source = e.ty();
+            match b.cast(e, ty, crate::types::function::CastContext::Assignment, at)? {
+                Some(e) => Ok(e),
+                None => Err(SqlError::new(
+                    state::DATATYPE_MISMATCH,
+                    format!(
+                        "column \"{column}\" is of type {} but default expression is of type {}",
+                        type_text(SqlType::plain(ty.oid)),
+                        type_text(SqlType::plain(source.oid))
+                    ),
+                )
+                .hint("You will need to rewrite or cast the expression.")),
+            }
+        },
+    )
+}
+
+/// COPY FROM ... WHERE: a boolean over one table's row (range 0).
+pub fn row_condition(
+    expr: &ast::Expr,
+    relation: &Arc<Relation>,
     catalog: &dyn CatalogView,
     cx: &BindCx<'_>,
 ) -> Result<Expr, SqlError> {
-    let _ = (expr, relation, catalog, cx);
-    unimplemented!("the analyzer lands next")
+    bind_alone(
+        expr,
+        Some(relation),
+        catalog,
+        cx.functions,
+        Context::CopyWhere,
+        |b, e, at| b.boolean(e, "WHERE", at),
+    )
+    .map_err(|e| e.located(cx.source))
 }
 
 /// Arguments of EXECUTE: each cast by assignment to the parameter's type.
 pub fn execute_arguments(
-    args: &[crate::sql::front::ast::Expr],
+    args: &[ast::Expr],
     statement_name: &str,
     types: &[SqlType],
     catalog: &dyn CatalogView,
     cx: &BindCx<'_>,
 ) -> Result<Vec<Expr>, SqlError> {
-    let _ = (args, statement_name, types, catalog, cx);
-    unimplemented!("the analyzer lands next")
+    if args.len() != types.len() {
+        return Err(SqlError::new(
+            state::SYNTAX_ERROR,
+            format!("wrong number of parameters for prepared statement \"{statement_name}\""),
+        )
+        .detail(format!(
+            "Expected {} parameters but got {}.",
+            types.len(),
+            args.len()
+        )));
+    }
+    let mut b = Binder::new(catalog, cx.functions, None);
+    let mut out = Vec::with_capacity(args.len());
+    for (i, (arg, ty)) in args.iter().zip(types).enumerate() {
+        let bound = b.within(Context::Execute, |b| {
+            let (e, at) = b.operand(arg)?;
+            let source = e.ty();
+            match b.cast(e, *ty, crate::types::function::CastContext::Assignment, at)? {
+                Some(e) => Ok(e),
+                None => Err(SqlError::new(
+                    state::DATATYPE_MISMATCH,
+                    format!(
+                        "parameter ${} of type {} cannot be coerced to the expected type {}",
+                        i + 1,
+                        type_text(source),
+                        type_text(*ty)
+                    ),
+                )
+                .hint("You will need to rewrite or cast the expression.")
+                .at(at)),
+            }
+        });
+        out.push(bound.map_err(|e| e.located(cx.source))?);
+    }
+    Ok(out)
 }
 
-/// A type as written in DDL, PREPARE or a cast.
+/// A type as written in DDL, PREPARE or a cast. The error's position is an offset: see [`SqlError::located`].
 pub fn resolve_type(ty: &TypeName, catalog: &dyn CatalogView) -> Result<SqlType, SqlError> {
-    let _ = (ty, catalog);
-    unimplemented!("the analyzer lands next")
+    types::resolve_type(ty, catalog)
+}
+
+/// 42704 for a collation that does not exist; all that exist order by bytes.
+pub fn check_collation(collation: &ast::ObjectName) -> Result<(), SqlError> {
+    expr::check_collation(collation)
 }

@@ -48,4 +48,3 @@ pub fn parse_expression(text: &str) -> Result<ast::Expr, SqlError> {
 pub fn parse_type_name(text: &str) -> Result<ast::TypeName, SqlError> {
     parser::type_name(text).map_err(|e| e.located(text))
 }
-

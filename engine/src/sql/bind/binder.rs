@@ -1,0 +1,341 @@
+//! The analyzer's state: query levels, parameters, what was touched.
+
+use std::sync::Arc;
+
+use crate::catalog::relation::{LockMode, Relation};
+use crate::catalog::view::CatalogView;
+use crate::ids::Oid;
+use crate::sql::bound::{
+    AggregateCall, ColumnRef, Expr, FromItem, Range, RangeColumn, RangeSource,
+};
+use crate::sql::error::{SqlError, state};
+use crate::sql::front::ast;
+use crate::types::datum::SqlType;
+use crate::types::function::FunctionCx;
+use crate::types::oids;
+
+type Result<T> = std::result::Result<T, SqlError>;
+
+/// Highest `$n`.
+const MAX_PARAMETER: u32 = 65535;
+/// Most entries of a select list (`MaxTupleAttributeNumber`).
+pub const MAX_TARGETS: usize = 1664;
+
+/// What is being analyzed, for the errors that name it (`ParseExprKind`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    Select,
+    JoinOn,
+    FunctionInFrom,
+    Where,
+    Having,
+    Filter,
+    GroupBy,
+    OrderBy,
+    DistinctOn,
+    Limit,
+    Offset,
+    Values,
+    InsertTarget,
+    UpdateSet,
+    ConflictSet,
+    Returning,
+    Default,
+    Check,
+    IndexExpression,
+    IndexPredicate,
+    CopyWhere,
+    Execute,
+    AlterType,
+}
+
+impl Context {
+    /// As in "... are not allowed in WHERE".
+    pub fn name(self) -> &'static str {
+        match self {
+            Context::Select => "SELECT",
+            Context::JoinOn => "JOIN conditions",
+            Context::FunctionInFrom => "functions in FROM",
+            Context::Where => "WHERE",
+            Context::Having => "HAVING",
+            Context::Filter => "FILTER",
+            Context::GroupBy => "GROUP BY",
+            Context::OrderBy => "ORDER BY",
+            Context::DistinctOn => "DISTINCT ON",
+            Context::Limit => "LIMIT",
+            Context::Offset => "OFFSET",
+            Context::Values => "VALUES",
+            Context::InsertTarget => "INSERT",
+            Context::UpdateSet | Context::ConflictSet => "UPDATE",
+            Context::Returning => "RETURNING",
+            Context::Default => "DEFAULT expressions",
+            Context::Check => "check constraints",
+            Context::IndexExpression => "index expressions",
+            Context::IndexPredicate => "index predicates",
+            Context::CopyWhere => "COPY FROM WHERE conditions",
+            Context::Execute => "EXECUTE parameters",
+            Context::AlterType => "transform expressions",
+        }
+    }
+    pub fn allows_aggregates(self) -> bool {
+        matches!(
+            self,
+            Context::Select | Context::Having | Context::OrderBy | Context::DistinctOn
+        )
+    }
+    /// The contexts whose name is singular in the messages about subqueries.
+    pub fn refuses_subqueries(self) -> Option<&'static str> {
+        Some(match self {
+            Context::Check => "cannot use subquery in check constraint",
+            Context::Default => "cannot use subquery in DEFAULT expression",
+            Context::IndexExpression => "cannot use subquery in index expression",
+            Context::IndexPredicate => "cannot use subquery in index predicate",
+            Context::CopyWhere => "cannot use subquery in COPY FROM WHERE condition",
+            Context::Execute => "cannot use subquery in EXECUTE parameter",
+            Context::AlterType => "cannot use subquery in transform expression",
+            _ => return None,
+        })
+    }
+}
+
+/// A name in FROM and the columns that it brings (`ParseNamespaceItem`).
+#[derive(Debug, Clone)]
+pub struct Item {
+    pub name: Option<String>,
+    /// Schema of a table without an alias: `schema.table.column` finds it.
+    pub schema: Option<String>,
+    pub columns: Vec<ItemColumn>,
+    /// The range behind it; joins have none.
+    pub range: Option<usize>,
+    pub table_visible: bool,
+    pub columns_visible: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct ItemColumn {
+    pub name: String,
+    pub expr: Expr,
+}
+
+/// One query level.
+#[derive(Debug, Default)]
+pub struct Scope {
+    pub ranges: Vec<Range>,
+    pub items: Vec<Item>,
+    pub aggregates: Vec<AggregateCall>,
+    pub in_aggregate: bool,
+    /// Columns used outside aggregates, with their places: for the grouping error.
+    pub seen: Vec<(ColumnRef, u32)>,
+    /// Set-returning functions of the select list became ranges; they go behind FROM.
+    pub set_ranges: Vec<FromItem>,
+    pub has_outer_join: bool,
+    /// WITH queries that this level defines.
+    pub ctes: Vec<CteEntry>,
+}
+
+/// A WITH query: analyzed anew at each reference, which is the same as long as it is not volatile.
+#[derive(Debug, Clone)]
+pub struct CteEntry {
+    pub cte: Arc<ast::Cte>,
+    pub references: usize,
+    /// How many entries of the same WITH it can see.
+    pub sees: usize,
+}
+
+pub struct Parameters {
+    /// 0 for one that nothing has given a type yet.
+    pub types: Vec<Oid>,
+    /// New ones may appear.
+    pub open: bool,
+}
+
+pub struct Binder<'a> {
+    pub catalog: &'a dyn CatalogView,
+    pub functions: &'a FunctionCx,
+    pub parameters: Parameters,
+    pub relations: Vec<(Oid, LockMode)>,
+    pub scopes: Vec<Scope>,
+    pub context: Context,
+    /// Inside CASE or COALESCE: a set-returning function there has its own error.
+    pub conditional: Option<&'static str>,
+}
+
+impl<'a> Binder<'a> {
+    pub fn new(
+        catalog: &'a dyn CatalogView,
+        functions: &'a FunctionCx,
+        param_types: Option<&[Oid]>,
+    ) -> Binder<'a> {
+        Binder {
+            catalog,
+            functions,
+            parameters: Parameters {
+                types: param_types.unwrap_or(&[]).to_vec(),
+                open: param_types.is_some(),
+            },
+            relations: Vec::new(),
+            scopes: vec![Scope::default()],
+            context: Context::Select,
+            conditional: None,
+        }
+    }
+
+    pub fn scope(&mut self) -> &mut Scope {
+        self.scopes.last_mut().expect("a query level is open")
+    }
+    pub fn scope_ref(&self) -> &Scope {
+        self.scopes.last().expect("a query level is open")
+    }
+
+    /// Runs `f` in `context`.
+    pub fn within<T>(
+        &mut self,
+        context: Context,
+        f: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let before = std::mem::replace(&mut self.context, context);
+        let conditional = self.conditional.take();
+        let out = f(self);
+        self.context = before;
+        self.conditional = conditional;
+        out
+    }
+
+    /// Runs `f` one query level down; gives what the level came to hold.
+    pub fn level<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<(T, Scope)> {
+        self.scopes.push(Scope::default());
+        let before = std::mem::replace(&mut self.context, Context::Select);
+        let conditional = self.conditional.take();
+        let out = f(self);
+        self.context = before;
+        self.conditional = conditional;
+        let scope = self.scopes.pop().expect("the level that was pushed");
+        out.map(|t| (t, scope))
+    }
+
+    /// Notes that the statement touches `relation`; the strongest mode counts.
+    pub fn touch(&mut self, relation: Oid, mode: LockMode) {
+        match self.relations.iter_mut().find(|(oid, _)| *oid == relation) {
+            Some((_, old)) => *old = (*old).max(mode),
+            None => self.relations.push((relation, mode)),
+        }
+    }
+
+    /// `$n`
+    pub fn parameter(&mut self, n: u32, at: u32) -> Result<Expr> {
+        let missing = |at| {
+            SqlError::new(
+                state::UNDEFINED_PARAMETER,
+                format!("there is no parameter ${n}"),
+            )
+            .at(at)
+        };
+        if n == 0 || n > MAX_PARAMETER || !self.parameters.open {
+            return Err(missing(at));
+        }
+        let index = n as usize - 1;
+        if self.parameters.types.len() <= index {
+            self.parameters.types.resize(index + 1, Oid::INVALID);
+        }
+        let oid = match self.parameters.types[index] {
+            Oid::INVALID => oids::UNKNOWN,
+            oid => oid,
+        };
+        Ok(Expr::Param(index, SqlType::plain(oid)))
+    }
+
+    /// The parameter gets its type from where it stands.
+    pub fn param_as(&mut self, index: usize, ty: Oid, at: u32) -> Result<Expr> {
+        let slot = &mut self.parameters.types[index];
+        if *slot == Oid::INVALID || *slot == oids::UNKNOWN {
+            *slot = ty;
+        } else if *slot != ty {
+            let old = super::types::type_text(SqlType::plain(*slot));
+            let new = super::types::type_text(SqlType::plain(ty));
+            return Err(SqlError::new(
+                state::AMBIGUOUS_PARAMETER,
+                format!("inconsistent types deduced for parameter ${}", index + 1),
+            )
+            .detail(format!("{old} versus {new}"))
+            .at(at));
+        }
+        Ok(Expr::Param(index, SqlType::plain(ty)))
+    }
+
+    /// Types of all parameters; one that nothing told is 42P18.
+    pub fn parameter_types(&self) -> Result<Vec<SqlType>> {
+        self.parameters
+            .types
+            .iter()
+            .enumerate()
+            .map(|(i, oid)| {
+                if *oid == Oid::INVALID || *oid == oids::UNKNOWN {
+                    Err(SqlError::new(
+                        state::INDETERMINATE_DATATYPE,
+                        format!("could not determine data type of parameter ${}", i + 1),
+                    ))
+                } else {
+                    Ok(SqlType::plain(*oid))
+                }
+            })
+            .collect()
+    }
+
+    /// Adds a range for a table and the item that names its columns.
+    pub fn table_range(&mut self, relation: Arc<Relation>, alias: String) -> usize {
+        use crate::catalog::relation::RelationKind;
+        let columns = relation
+            .columns
+            .iter()
+            .map(|c| RangeColumn {
+                name: c.name.clone(),
+                ty: c.ty,
+            })
+            .collect();
+        let source = if relation.kind == RelationKind::Virtual {
+            RangeSource::Virtual(relation)
+        } else {
+            RangeSource::Table(relation)
+        };
+        self.add_range(Range {
+            alias,
+            source,
+            columns,
+        })
+    }
+
+    pub fn add_range(&mut self, range: Range) -> usize {
+        let scope = self.scope();
+        scope.ranges.push(range);
+        scope.ranges.len() - 1
+    }
+
+    /// The item of a range; `names` rename its first columns.
+    pub fn item_of(&self, range: usize, names: &[String], schema: Option<String>) -> Item {
+        let r = &self.scope_ref().ranges[range];
+        let live = |i: usize| match &r.source {
+            RangeSource::Table(rel) | RangeSource::Virtual(rel) => !rel.columns[i].dropped,
+            _ => true,
+        };
+        let columns = (0..r.columns.len())
+            .filter(|i| live(*i))
+            .enumerate()
+            .map(|(n, i)| ItemColumn {
+                name: names.get(n).unwrap_or(&r.columns[i].name).clone(),
+                expr: Expr::Column(ColumnRef {
+                    range,
+                    column: i,
+                    ty: r.columns[i].ty,
+                }),
+            })
+            .collect();
+        Item {
+            name: Some(r.alias.clone()),
+            schema,
+            columns,
+            range: Some(range),
+            table_visible: true,
+            columns_visible: true,
+        }
+    }
+}

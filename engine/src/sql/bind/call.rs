@@ -1,0 +1,701 @@
+//! Function and aggregate calls (`ParseFuncOrColumn`, `func_get_detail`). Manual, 10.3.
+
+use super::binder::{Binder, Context};
+use super::location::location;
+use super::operator::has_columns;
+use super::resolve::{self, Choice, Pathway};
+use super::types::type_text;
+use super::walk;
+use crate::ids::Oid;
+use crate::sql::bound::{
+    AggregateCall, ColumnRef, Expr, FromItem, Range, RangeColumn, RangeSource,
+};
+use crate::sql::error::{SqlError, state};
+use crate::sql::front::ast::{self, FunctionCall};
+use crate::types::datum::SqlType;
+use crate::types::function::{Aggregate, CastContext, Function, Implementation};
+use crate::types::{aggregates, functions, oids, registry};
+
+type Result<T> = std::result::Result<T, SqlError>;
+
+/// One way to read the call.
+struct Candidate {
+    target: Target,
+    parameters: Vec<Oid>,
+    /// How many arguments go into the variadic array.
+    spread: Option<usize>,
+    /// How many defaults fill the end.
+    defaults: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    Function(&'static Function),
+    Aggregate(&'static Aggregate),
+}
+
+/// Names of parameters, where callers use them. Manual, 9.27.3 and 9.9.
+const PARAMETER_NAMES: &[(&str, &[&str])] = &[
+    ("pg_backup_start", &["label", "fast"]),
+    ("pg_start_backup", &["label", "fast", "exclusive"]),
+    ("pg_backup_stop", &["wait_for_archive"]),
+    ("pg_stop_backup", &["exclusive", "wait_for_archive"]),
+    ("pg_promote", &["wait", "wait_seconds"]),
+    ("pg_terminate_backend", &["pid", "timeout"]),
+    (
+        "make_interval",
+        &["years", "months", "weeks", "days", "hours", "mins", "secs"],
+    ),
+    ("make_date", &["year", "month", "day"]),
+    ("make_time", &["hour", "min", "sec"]),
+    (
+        "make_timestamp",
+        &["year", "month", "mday", "hour", "min", "sec"],
+    ),
+    (
+        "make_timestamptz",
+        &["year", "month", "mday", "hour", "min", "sec", "timezone"],
+    ),
+];
+
+pub fn returns_set(function: &Function) -> bool {
+    matches!(
+        function.implementation,
+        Implementation::Set(_) | Implementation::TypedSet(_) | Implementation::HostSet
+    )
+}
+
+impl Binder<'_> {
+    /// A call that other syntax stands for.
+    pub(super) fn system_function(
+        &mut self,
+        name: &str,
+        args: &[ast::Expr],
+        at: u32,
+    ) -> Result<Expr> {
+        let ident = |name: &str| ast::Ident {
+            name: name.to_owned(),
+            at,
+        };
+        let call = FunctionCall {
+            name: ast::ObjectName {
+                database: None,
+                schema: Some(ident("pg_catalog")),
+                name: ident(name),
+            },
+            sql_syntax: true,
+            args: args
+                .iter()
+                .map(|value| ast::Argument {
+                    name: None,
+                    value: value.clone(),
+                })
+                .collect(),
+            star: false,
+            variadic: false,
+            distinct: false,
+            order_by: Vec::new(),
+            within_group: false,
+            filter: None,
+            over: false,
+        };
+        self.bind_call(&call, at)
+    }
+
+    pub(super) fn bind_call(&mut self, call: &FunctionCall, at: u32) -> Result<Expr> {
+        if call.over {
+            return Err(SqlError::unsupported("window functions are not supported").at(at));
+        }
+        if call.within_group {
+            return Err(SqlError::unsupported("ordered-set aggregates are not supported").at(at));
+        }
+        let name = call.name.name.name.as_str();
+        let in_catalog = call.name.schema_name().is_none_or(|s| s == "pg_catalog");
+        if let Some(schema) = call.name.schema_name() {
+            if !in_catalog && self.catalog.schema_named(schema)?.is_none() {
+                return Err(SqlError::new(
+                    state::INVALID_SCHEMA_NAME,
+                    format!("schema \"{schema}\" does not exist"),
+                )
+                .at(at));
+            }
+        }
+        let is_aggregate =
+            in_catalog && !aggregates::named(name).is_empty() && functions::named(name).is_empty();
+        let nested = self.scope_ref().in_aggregate;
+        if is_aggregate {
+            self.scope().in_aggregate = true;
+        }
+        let args = self.call_arguments(call, in_catalog);
+        self.scope().in_aggregate = nested;
+        let args = args?;
+        let types: Vec<Oid> = args.iter().map(|(e, _)| e.ty().oid).collect();
+        let candidates = if in_catalog {
+            candidates(name, types.len(), call.variadic)
+        } else {
+            Vec::new()
+        };
+        let chosen = candidates
+            .iter()
+            .position(|c| c.parameters == types)
+            .map(Choice::One);
+        let choice = match chosen {
+            Some(choice) => choice,
+            None => {
+                if let Some(cast) = self.call_as_cast(call, &args, at)? {
+                    return Ok(cast);
+                }
+                let slices: Vec<&[Oid]> =
+                    candidates.iter().map(|c| c.parameters.as_slice()).collect();
+                prefer_plain(&candidates, resolve::choose(&types, &slices), &types)
+            }
+        };
+        let candidate = match choice {
+            Choice::One(i) => &candidates[i],
+            Choice::None => return Err(no_function(call, &types, at)),
+            Choice::Ambiguous => {
+                return Err(SqlError::new(
+                    state::AMBIGUOUS_FUNCTION,
+                    format!("function {} is not unique", signature(call, &types)),
+                )
+                .hint("Could not choose a best candidate function. You might need to add explicit type casts.")
+                .at(at));
+            }
+        };
+        match candidate.target {
+            Target::Aggregate(aggregate) => {
+                self.aggregate_call(call, aggregate, &candidate.parameters, args, nested, at)
+            }
+            Target::Function(function) => self.function_call(call, function, candidate, args, at),
+        }
+    }
+
+    /// Arguments in the order of the parameters.
+    fn call_arguments(
+        &mut self,
+        call: &FunctionCall,
+        in_catalog: bool,
+    ) -> Result<Vec<(Expr, u32)>> {
+        if call.args.iter().all(|a| a.name.is_none()) {
+            return call.args.iter().map(|a| self.operand(&a.value)).collect();
+        }
+        let name = call.name.name.name.as_str();
+        let names = PARAMETER_NAMES
+            .iter()
+            .find(|(f, _)| in_catalog && *f == name)
+            .map_or(&[][..], |(_, names)| names);
+        let mut slots: Vec<Option<(Expr, u32)>> = Vec::new();
+        for argument in &call.args {
+            let value = self.operand(&argument.value)?;
+            let position = match &argument.name {
+                None => slots.len(),
+                Some(wanted) => names
+                    .iter()
+                    .position(|n| *n == wanted.name)
+                    .ok_or_else(|| no_function(call, &[], call.name.at()))?,
+            };
+            if slots.len() <= position {
+                slots.resize(position + 1, None);
+            }
+            slots[position] = Some(value);
+        }
+        self.fill_named_gaps(call, slots)
+    }
+
+    /// Parameters that were left out before one that was named take their defaults.
+    fn fill_named_gaps(
+        &mut self,
+        call: &FunctionCall,
+        slots: Vec<Option<(Expr, u32)>>,
+    ) -> Result<Vec<(Expr, u32)>> {
+        let at = call.name.at();
+        let longest = functions::named(&call.name.name.name)
+            .iter()
+            .filter(|f| f.args.len() >= slots.len())
+            .max_by_key(|f| f.defaults.len())
+            .copied();
+        let mut out = Vec::with_capacity(slots.len());
+        for (i, slot) in slots.into_iter().enumerate() {
+            out.push(match (slot, longest) {
+                (Some(value), _) => value,
+                (None, Some(f)) if i + f.defaults.len() >= f.args.len() => {
+                    let text = f.defaults[i + f.defaults.len() - f.args.len()];
+                    (self.default_argument(text, f.args[i])?, at)
+                }
+                (None, _) => return Err(no_function(call, &[], at)),
+            });
+        }
+        Ok(out)
+    }
+
+    fn default_argument(&mut self, text: &str, ty: Oid) -> Result<Expr> {
+        let parsed = crate::sql::front::parse_expression(text)?;
+        let expr = self.bind(&parsed)?;
+        self.implicit(expr, ty, 0)
+    }
+
+    /// `int4(x)`: a type's name as a function of one argument.
+    fn call_as_cast(
+        &mut self,
+        call: &FunctionCall,
+        args: &[(Expr, u32)],
+        at: u32,
+    ) -> Result<Option<Expr>> {
+        let [(arg, arg_at)] = args else {
+            return Ok(None);
+        };
+        if call.sql_syntax || call.star || call.args[0].name.is_some() {
+            return Ok(None);
+        }
+        let in_catalog = call.name.schema_name().is_none_or(|s| s == "pg_catalog");
+        let found = registry::by_name(&call.name.name.name).filter(|t| t.kind == b'b');
+        let (true, Some(ty)) = (in_catalog, found) else {
+            return Ok(None);
+        };
+        let source = arg.ty().oid;
+        let possible = source == oids::UNKNOWN
+            || matches!(
+                resolve::pathway(source, ty.oid, CastContext::Explicit),
+                Some(Pathway::Relabel | Pathway::Text)
+            );
+        if !possible {
+            return Ok(None);
+        }
+        self.explicit(arg.clone(), SqlType::plain(ty.oid), *arg_at, at)
+            .map(Some)
+    }
+
+    fn function_call(
+        &mut self,
+        call: &FunctionCall,
+        function: &'static Function,
+        candidate: &Candidate,
+        args: Vec<(Expr, u32)>,
+        at: u32,
+    ) -> Result<Expr> {
+        let shown = call.name.to_string();
+        if call.star {
+            return Err(wrong_kind(
+                format!("{shown}(*) specified, but {shown} is not an aggregate function"),
+                at,
+            ));
+        }
+        for (given, what) in [
+            (call.distinct, "DISTINCT"),
+            (!call.order_by.is_empty(), "ORDER BY"),
+            (call.filter.is_some(), "FILTER"),
+        ] {
+            if given {
+                return Err(wrong_kind(
+                    format!("{what} specified, but {shown} is not an aggregate function"),
+                    at,
+                ));
+            }
+        }
+        let inputs: Vec<Oid> = args.iter().map(|(e, _)| e.ty().oid).collect();
+        let types = resolve::polymorphic_types(&inputs, &candidate.parameters)
+            .map_err(|_| no_function(call, &inputs, at))?;
+        let mut bound = Vec::with_capacity(function.args.len());
+        for ((arg, arg_at), declared) in args.into_iter().zip(&candidate.parameters) {
+            let ty = types.actual(*declared).ok_or_else(|| undetermined(at))?;
+            bound.push(self.implicit(arg, ty, arg_at)?);
+        }
+        if let Some(count) = candidate.spread {
+            self.gather_variadic(function, &mut bound, count)?;
+        }
+        let missing = function.defaults.len() - candidate.defaults;
+        for (text, ty) in function.defaults[missing..]
+            .iter()
+            .zip(&function.args[function.args.len() - candidate.defaults..])
+        {
+            bound.push(self.default_argument(text, *ty)?);
+        }
+        let ty = types
+            .actual(function.returns)
+            .ok_or_else(|| undetermined(at))?;
+        let ty = SqlType::plain(ty);
+        if returns_set(function) {
+            return self.set_call(call, function, bound, ty, at);
+        }
+        Ok(Expr::Call {
+            function,
+            args: bound,
+            ty,
+        })
+    }
+
+    /// The variadic arguments become one array, unless the parameter takes anything.
+    fn gather_variadic(
+        &mut self,
+        function: &'static Function,
+        bound: &mut Vec<Expr>,
+        count: usize,
+    ) -> Result<()> {
+        if function.variadic == oids::ANY {
+            return Ok(());
+        }
+        let items = bound.split_off(bound.len() - count);
+        let element = items.first().map_or(function.variadic, |e| e.ty().oid);
+        let array = resolve::array_of(element)
+            .ok_or_else(|| SqlError::internal("a variadic parameter without an array type"))?;
+        bound.push(Expr::ArrayLiteral {
+            items,
+            ty: SqlType::plain(array),
+        });
+        Ok(())
+    }
+
+    /// A set-returning function in the select list becomes a range of its own.
+    fn set_call(
+        &mut self,
+        call: &FunctionCall,
+        function: &'static Function,
+        args: Vec<Expr>,
+        ty: SqlType,
+        at: u32,
+    ) -> Result<Expr> {
+        let refuse = |what: &str| {
+            SqlError::new(
+                state::FEATURE_NOT_SUPPORTED,
+                format!("set-returning functions are not allowed in {what}"),
+            )
+            .at(at)
+        };
+        if self.context == Context::FunctionInFrom {
+            return Ok(Expr::Call { function, args, ty });
+        }
+        if let Some(what) = self.conditional {
+            return Err(refuse(what).hint(
+                "You might be able to move the set-returning function into a LATERAL FROM item.",
+            ));
+        }
+        if self.scope_ref().in_aggregate {
+            return Err(SqlError::new(
+                state::FEATURE_NOT_SUPPORTED,
+                "aggregate function calls cannot contain set-returning function calls",
+            )
+            .hint("You might be able to move the set-returning function into a LATERAL FROM item.")
+            .at(at));
+        }
+        if self.context != Context::Select {
+            return Err(refuse(self.context.name()));
+        }
+        if !self.scope_ref().set_ranges.is_empty() || args.iter().any(has_columns) {
+            return Err(SqlError::unsupported(
+                "more than one set-returning function, or one of columns, in a select list is not supported",
+            )
+            .hint("Call it in FROM.")
+            .at(at));
+        }
+        if ty.oid == oids::RECORD {
+            return Err(SqlError::unsupported(
+                "a set-returning function of rows in a select list is not supported",
+            )
+            .hint("Call it in FROM.")
+            .at(at));
+        }
+        let name = call.name.name.name.clone();
+        let range = self.add_range(Range {
+            alias: name.clone(),
+            source: RangeSource::Function {
+                function,
+                args,
+                with_ordinality: false,
+            },
+            columns: vec![RangeColumn { name, ty }],
+        });
+        self.scope().set_ranges.push(FromItem::Range(range));
+        Ok(Expr::Column(ColumnRef {
+            range,
+            column: 0,
+            ty,
+        }))
+    }
+
+    /// `(f(...)).field` for a function with OUT columns, called once in FROM.
+    pub(super) fn function_field(
+        &mut self,
+        call: &FunctionCall,
+        field: &ast::Ident,
+        at: u32,
+    ) -> Result<Option<Expr>> {
+        let out = functions::named(&call.name.name.name)
+            .iter()
+            .any(|f| !f.out.is_empty());
+        if !out || self.context != Context::Select {
+            return Ok(None);
+        }
+        let bound = self.within(Context::FunctionInFrom, |b| b.bind_call(call, at))?;
+        let Expr::Call { function, args, .. } = bound else {
+            return Ok(None);
+        };
+        if args.iter().any(has_columns) {
+            return Err(SqlError::unsupported(
+                "fields of a function's row are not supported where its arguments are columns",
+            )
+            .hint("Call it in FROM.")
+            .at(at));
+        }
+        let Some(column) = function.out.iter().position(|(n, _)| *n == field.name) else {
+            return Err(SqlError::new(
+                state::UNDEFINED_COLUMN,
+                format!("column \"{}\" not found in data type record", field.name),
+            )
+            .at(at));
+        };
+        let columns: Vec<RangeColumn> = function
+            .out
+            .iter()
+            .map(|(n, ty)| RangeColumn {
+                name: (*n).to_owned(),
+                ty: SqlType::plain(*ty),
+            })
+            .collect();
+        let ty = columns[column].ty;
+        let range = self.add_range(Range {
+            alias: function.name.to_owned(),
+            source: RangeSource::Function {
+                function,
+                args,
+                with_ordinality: false,
+            },
+            columns,
+        });
+        self.scope().set_ranges.push(FromItem::Range(range));
+        Ok(Some(Expr::Column(ColumnRef { range, column, ty })))
+    }
+
+    fn aggregate_call(
+        &mut self,
+        call: &FunctionCall,
+        aggregate: &'static Aggregate,
+        parameters: &[Oid],
+        args: Vec<(Expr, u32)>,
+        nested: bool,
+        at: u32,
+    ) -> Result<Expr> {
+        let shown = call.name.to_string();
+        if aggregate.args.is_empty() && !call.star {
+            return Err(wrong_kind(
+                format!("{shown}(*) must be used to call a parameterless aggregate function"),
+                at,
+            ));
+        }
+        let inputs: Vec<Oid> = args.iter().map(|(e, _)| e.ty().oid).collect();
+        let types = resolve::polymorphic_types(&inputs, parameters)
+            .map_err(|_| no_function(call, &inputs, at))?;
+        let mut bound = Vec::with_capacity(args.len());
+        for ((arg, arg_at), declared) in args.into_iter().zip(parameters) {
+            let ty = types.actual(*declared).ok_or_else(|| undetermined(at))?;
+            let arg = if ty == oids::ANY {
+                self.settle(arg, arg_at)?
+            } else {
+                self.implicit(arg, ty, arg_at)?
+            };
+            bound.push(arg);
+        }
+        let ty = types
+            .actual(aggregate.returns)
+            .ok_or_else(|| undetermined(at))?;
+        self.check_aggregate_place(nested, at)?;
+        let order_by = self.aggregate_order(call, &bound)?;
+        let filter = match &call.filter {
+            Some(filter) => Some(self.aggregate_part(|b| {
+                b.within(Context::Filter, |b| b.bind_boolean(filter, "FILTER"))
+            })?),
+            None => None,
+        };
+        let new = AggregateCall {
+            aggregate,
+            args: bound,
+            distinct: call.distinct,
+            order_by,
+            filter,
+            ty: SqlType::plain(ty),
+        };
+        let ty = new.ty;
+        let list = &mut self.scope().aggregates;
+        let index = match list.iter().position(|old| same_aggregate(old, &new)) {
+            Some(i) => i,
+            None => {
+                list.push(new);
+                list.len() - 1
+            }
+        };
+        Ok(Expr::Aggregate(index, ty))
+    }
+
+    /// Runs `f` with columns not counted as ungrouped.
+    fn aggregate_part<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let before = std::mem::replace(&mut self.scope().in_aggregate, true);
+        let out = f(self);
+        self.scope().in_aggregate = before;
+        out
+    }
+
+    fn check_aggregate_place(&self, nested: bool, at: u32) -> Result<()> {
+        if !self.context.allows_aggregates() {
+            return Err(SqlError::new(
+                state::GROUPING_ERROR,
+                format!(
+                    "aggregate functions are not allowed in {}",
+                    self.context.name()
+                ),
+            )
+            .at(at));
+        }
+        if nested {
+            return Err(SqlError::new(
+                state::GROUPING_ERROR,
+                "aggregate function calls cannot be nested",
+            )
+            .at(at));
+        }
+        Ok(())
+    }
+
+    fn aggregate_order(
+        &mut self,
+        call: &FunctionCall,
+        args: &[Expr],
+    ) -> Result<Vec<(Expr, bool, bool)>> {
+        let mut out = Vec::with_capacity(call.order_by.len());
+        for item in &call.order_by {
+            let (e, at) = self.aggregate_part(|b| b.operand(&item.expr))?;
+            let e = self.settle(e, at)?;
+            super::targets::require_order(e.ty(), at)?;
+            if call.distinct && !args.iter().any(|a| walk::same(a, &e)) {
+                return Err(SqlError::new(
+                    state::INVALID_COLUMN_REFERENCE,
+                    "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list",
+                )
+                .at(location(&item.expr)));
+            }
+            let (descending, nulls_first) = super::targets::direction(item)?;
+            out.push((e, descending, nulls_first));
+        }
+        if call.distinct {
+            for a in args {
+                super::targets::require_equality(a.ty(), call.name.at())?;
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn same_aggregate(a: &AggregateCall, b: &AggregateCall) -> bool {
+    let same_list = |x: &[Expr], y: &[Expr]| {
+        x.len() == y.len() && x.iter().zip(y).all(|(x, y)| walk::same(x, y))
+    };
+    a.aggregate.oid == b.aggregate.oid
+        && a.ty == b.ty
+        && a.distinct == b.distinct
+        && same_list(&a.args, &b.args)
+        && a.order_by.len() == b.order_by.len()
+        && a.order_by
+            .iter()
+            .zip(&b.order_by)
+            .all(|(x, y)| walk::same(&x.0, &y.0) && x.1 == y.1 && x.2 == y.2)
+        && match (&a.filter, &b.filter) {
+            (None, None) => true,
+            (Some(x), Some(y)) => walk::same(x, y),
+            _ => false,
+        }
+}
+
+fn candidates(name: &str, arguments: usize, variadic_call: bool) -> Vec<Candidate> {
+    let mut out: Vec<Candidate> = aggregates::named(name)
+        .iter()
+        .filter(|a| a.args.len() == arguments)
+        .map(|a| Candidate {
+            target: Target::Aggregate(a),
+            parameters: a.args.to_vec(),
+            spread: None,
+            defaults: 0,
+        })
+        .collect();
+    for f in functions::named(name) {
+        let n = f.args.len();
+        if n == arguments && (f.variadic == Oid::INVALID || variadic_call) {
+            out.push(Candidate {
+                target: Target::Function(f),
+                parameters: f.args.to_vec(),
+                spread: None,
+                defaults: 0,
+            });
+        } else if arguments < n && n - arguments <= f.defaults.len() {
+            out.push(Candidate {
+                target: Target::Function(f),
+                parameters: f.args[..arguments].to_vec(),
+                spread: None,
+                defaults: n - arguments,
+            });
+        } else if f.variadic != Oid::INVALID && !variadic_call && arguments >= n {
+            let fixed = n - 1;
+            let mut parameters = f.args[..fixed].to_vec();
+            parameters.resize(arguments, f.variadic);
+            out.push(Candidate {
+                target: Target::Function(f),
+                parameters,
+                spread: Some(arguments - fixed),
+                defaults: 0,
+            });
+        }
+    }
+    out
+}
+
+/// Of two that fit alike, the one without VARIADIC wins.
+fn prefer_plain(candidates: &[Candidate], choice: Choice, types: &[Oid]) -> Choice {
+    if choice != Choice::Ambiguous {
+        return choice;
+    }
+    let plain: Vec<usize> = (0..candidates.len())
+        .filter(|i| candidates[*i].spread.is_none())
+        .collect();
+    if plain.len() == candidates.len() || plain.is_empty() {
+        return choice;
+    }
+    let slices: Vec<&[Oid]> = plain
+        .iter()
+        .map(|i| candidates[*i].parameters.as_slice())
+        .collect();
+    match resolve::choose(types, &slices) {
+        Choice::One(i) => Choice::One(plain[i]),
+        _ => choice,
+    }
+}
+
+fn wrong_kind(message: String, at: u32) -> SqlError {
+    SqlError::new(state::WRONG_OBJECT_TYPE, message).at(at)
+}
+
+fn undetermined(at: u32) -> SqlError {
+    SqlError::new(
+        state::DATATYPE_MISMATCH,
+        "could not determine polymorphic type because input has type unknown",
+    )
+    .at(at)
+}
+
+fn signature(call: &FunctionCall, types: &[Oid]) -> String {
+    let mut shown: Vec<String> = types
+        .iter()
+        .map(|t| type_text(SqlType::plain(*t)))
+        .collect();
+    for (text, argument) in shown.iter_mut().zip(&call.args) {
+        if let Some(name) = &argument.name {
+            *text = format!("{} => {text}", name.name);
+        }
+    }
+    format!("{}({})", call.name, shown.join(", "))
+}
+
+fn no_function(call: &FunctionCall, types: &[Oid], at: u32) -> SqlError {
+    SqlError::new(
+        state::UNDEFINED_FUNCTION,
+        format!("function {} does not exist", signature(call, types)),
+    )
+    .hint("No function matches the given name and argument types. You might need to add explicit type casts.")
+    .at(at)
+}

@@ -1,0 +1,416 @@
+//! Column references, whole rows, system columns: what a name means here (`transformColumnRef`).
+
+use super::binder::{Binder, Item};
+use crate::ids::Oid;
+use crate::sql::bound::{Expr, RangeSource, SystemColumn};
+use crate::sql::error::{SqlError, state};
+use crate::sql::front::ast::Ident;
+
+type Result<T> = std::result::Result<T, SqlError>;
+
+fn correlated(at: u32) -> SqlError {
+    SqlError::unsupported("correlated subqueries are not supported")
+        .hint("Join the subquery's tables in the outer query instead.")
+        .at(at)
+}
+
+impl Binder<'_> {
+    pub(super) fn column_reference(&mut self, parts: &[Ident], at: u32) -> Result<Expr> {
+        if let Some(message) = self.refuses_columns() {
+            return Err(SqlError::new(state::FEATURE_NOT_SUPPORTED, message).at(at));
+        }
+        match parts {
+            [column] => self.unqualified(column, at),
+            [table, column] => self.qualified(None, table, column, at),
+            [schema, table, column] => self.qualified(Some(&schema.name), table, column, at),
+            [database, schema, table, column] => {
+                self.check_database(&database.name, parts, at)?;
+                self.qualified(Some(&schema.name), table, column, at)
+            }
+            _ => Err(too_many_names(parts, at)),
+        }
+    }
+
+    fn refuses_columns(&self) -> Option<&'static str> {
+        use super::binder::Context;
+        // Columns of a subquery inside are its own.
+        if self.scopes.len() > 1 && !self.scope_ref().ranges.is_empty() {
+            return None;
+        }
+        match self.context {
+            Context::Default => Some("cannot use column reference in DEFAULT expression"),
+            _ => None,
+        }
+    }
+
+    /// A name of three dots must begin with this database's name.
+    pub(super) fn check_database(&self, name: &str, parts: &[Ident], at: u32) -> Result<()> {
+        let known = self.catalog.database_named(name)?.is_some();
+        let dotted: Vec<&str> = parts.iter().map(|p| p.name.as_str()).collect();
+        if known {
+            return Ok(());
+        }
+        Err(SqlError::unsupported(format!(
+            "cross-database references are not implemented: {}",
+            dotted.join(".")
+        ))
+        .at(at))
+    }
+
+    fn unqualified(&mut self, name: &Ident, at: u32) -> Result<Expr> {
+        let innermost = self.scopes.len() - 1;
+        for level in (0..self.scopes.len()).rev() {
+            let found = find_in_items(&self.scopes[level].items, &name.name, at)?;
+            let Some(expr) = found else { continue };
+            if level != innermost {
+                return Err(correlated(at));
+            }
+            self.note(&expr, at);
+            return Ok(expr);
+        }
+        if let Some((level, item)) = self.table_item(None, &name.name, at)? {
+            if level != innermost {
+                return Err(correlated(at));
+            }
+            return self.whole_row(&item, at);
+        }
+        // ctid and the like of the only table that has them.
+        if let Some(expr) = self.system_column_anywhere(&name.name, at)? {
+            return Ok(expr);
+        }
+        Err(self.missing_column(None, &name.name, at))
+    }
+
+    fn qualified(
+        &mut self,
+        schema: Option<&str>,
+        table: &Ident,
+        column: &Ident,
+        at: u32,
+    ) -> Result<Expr> {
+        let Some((level, item)) = self.table_item(schema, &table.name, at)? else {
+            return Err(self.missing_table(schema, &table.name, at));
+        };
+        if level + 1 != self.scopes.len() {
+            return Err(correlated(at));
+        }
+        let found = find_in_columns(&item, &column.name, at)?;
+        if let Some(expr) = found {
+            self.note(&expr, at);
+            return Ok(expr);
+        }
+        if let Some(system) = system_column(&column.name) {
+            if let Some(range) = self.system_range(&item) {
+                return Ok(Expr::SystemColumn {
+                    range,
+                    column: system,
+                });
+            }
+        }
+        Err(self.missing_column(Some(&table.name), &column.name, at))
+    }
+
+    fn note(&mut self, expr: &Expr, at: u32) {
+        let scope = self.scope();
+        if scope.in_aggregate {
+            return;
+        }
+        if let Expr::Column(c) = expr {
+            scope.seen.push((c.clone(), at));
+        }
+    }
+
+    /// The table of that name in the nearest level that has one.
+    pub(super) fn table_item(
+        &self,
+        schema: Option<&str>,
+        name: &str,
+        at: u32,
+    ) -> Result<Option<(usize, Item)>> {
+        for level in (0..self.scopes.len()).rev() {
+            let mut found = None;
+            for item in &self.scopes[level].items {
+                let fits = item.table_visible
+                    && item.name.as_deref() == Some(name)
+                    && schema.is_none_or(|s| item.schema.as_deref() == Some(s));
+                if !fits {
+                    continue;
+                }
+                if found.is_some() {
+                    return Err(SqlError::new(
+                        state::AMBIGUOUS_ALIAS,
+                        format!("table reference \"{name}\" is ambiguous"),
+                    )
+                    .at(at));
+                }
+                found = Some(item.clone());
+            }
+            if let Some(item) = found {
+                return Ok(Some((level, item)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The range behind the item, if it is a table with system columns.
+    fn system_range(&self, item: &Item) -> Option<usize> {
+        let range = item.range?;
+        matches!(self.scope_ref().ranges[range].source, RangeSource::Table(_)).then_some(range)
+    }
+
+    fn system_column_anywhere(&self, name: &str, at: u32) -> Result<Option<Expr>> {
+        let Some(column) = system_column(name) else {
+            return Ok(None);
+        };
+        let mut ranges = self
+            .scope_ref()
+            .items
+            .iter()
+            .filter(|i| i.columns_visible)
+            .filter_map(|i| self.system_range(i));
+        match (ranges.next(), ranges.next()) {
+            (Some(range), None) => Ok(Some(Expr::SystemColumn { range, column })),
+            (Some(_), Some(_)) => Err(ambiguous(name, at)),
+            _ => Ok(None),
+        }
+    }
+
+    /// `t` and `t.*` as one value.
+    pub(super) fn whole_row(&mut self, item: &Item, at: u32) -> Result<Expr> {
+        if self.scope_ref().has_outer_join {
+            return Err(SqlError::unsupported(
+                "whole-row references in a query with outer joins are not supported",
+            )
+            .hint("Name the columns.")
+            .at(at));
+        }
+        let columns: Vec<Expr> = item.columns.iter().map(|c| c.expr.clone()).collect();
+        for c in &columns {
+            self.note(c, at);
+        }
+        Ok(Expr::Row(columns))
+    }
+
+    pub(super) fn missing_table(&self, schema: Option<&str>, name: &str, at: u32) -> SqlError {
+        let hidden = self.scopes.iter().rev().find_map(|scope| {
+            scope.ranges.iter().find(|r| {
+                r.alias == name
+                    || matches!(
+                        &r.source,
+                        RangeSource::Table(rel) | RangeSource::Virtual(rel)
+                            if rel.name == name
+                                && schema.is_none_or(|s| rel.schema_name == s)
+                    )
+            })
+        });
+        let Some(range) = hidden else {
+            return SqlError::new(
+                state::UNDEFINED_TABLE,
+                format!("missing FROM-clause entry for table \"{name}\""),
+            )
+            .at(at);
+        };
+        let error = SqlError::new(
+            state::UNDEFINED_TABLE,
+            format!("invalid reference to FROM-clause entry for table \"{name}\""),
+        )
+        .at(at);
+        if range.alias == name {
+            error.hint(format!(
+                "There is an entry for table \"{name}\", but it cannot be referenced from this part of the query."
+            ))
+        } else {
+            error.hint(format!(
+                "Perhaps you meant to reference the table alias \"{}\".",
+                range.alias
+            ))
+        }
+    }
+
+    fn missing_column(&self, table: Option<&str>, name: &str, at: u32) -> SqlError {
+        let shown = match table {
+            Some(t) => format!("column {t}.{name} does not exist"),
+            None => format!("column \"{name}\" does not exist"),
+        };
+        let error = SqlError::new(state::UNDEFINED_COLUMN, shown).at(at);
+        match self.column_hint(table, name) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    /// The nearest spelling (`errorMissingColumn`).
+    fn column_hint(&self, table: Option<&str>, name: &str) -> Option<String> {
+        // Distance of the best, and the ranges and columns that have it.
+        let mut best: Vec<(String, String)> = Vec::new();
+        let mut distance = MAX_DISTANCE + 1;
+        let mut exact: Option<(String, String)> = None;
+        for scope in self.scopes.iter().rev() {
+            for range in &scope.ranges {
+                let penalty = match table {
+                    Some(t) => levenshtein(t, &range.alias),
+                    None => 0,
+                };
+                for (i, column) in range.columns.iter().enumerate() {
+                    if let RangeSource::Table(rel) | RangeSource::Virtual(rel) = &range.source {
+                        if rel.columns[i].dropped {
+                            continue;
+                        }
+                    }
+                    if column.name == name && table.is_some_and(|t| t == range.alias) {
+                        exact = Some((range.alias.clone(), column.name.clone()));
+                    }
+                    let d = levenshtein(name, &column.name) + penalty;
+                    // More than half of the word wrong is no spelling of it.
+                    let half = name.chars().count() / 2;
+                    if d > MAX_DISTANCE || levenshtein(name, &column.name) > half {
+                        continue;
+                    }
+                    if d < distance {
+                        distance = d;
+                        best.clear();
+                    }
+                    if d == distance {
+                        best.push((range.alias.clone(), column.name.clone()));
+                    }
+                }
+            }
+        }
+        if let Some((table, column)) = exact {
+            return Some(format!(
+                "There is a column named \"{column}\" in table \"{table}\", but it cannot be referenced from this part of the query."
+            ));
+        }
+        match best.as_slice() {
+            [(t, c)] => Some(format!(
+                "Perhaps you meant to reference the column \"{t}.{c}\"."
+            )),
+            [(t, c), (t2, c2)] => Some(format!(
+                "Perhaps you meant to reference the column \"{t}.{c}\" or the column \"{t2}.{c2}\"."
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// `MAX_FUZZY_DISTANCE`
+const MAX_DISTANCE: usize = 3;
+
+fn levenshtein(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn too_many_names(parts: &[Ident], at: u32) -> SqlError {
+    let dotted: Vec<&str> = parts.iter().map(|p| p.name.as_str()).collect();
+    SqlError::new(
+        state::SYNTAX_ERROR,
+        format!(
+            "improper qualified name (too many dotted names): {}",
+            dotted.join(".")
+        ),
+    )
+    .at(at)
+}
+
+fn ambiguous(name: &str, at: u32) -> SqlError {
+    SqlError::new(
+        state::AMBIGUOUS_COLUMN,
+        format!("column reference \"{name}\" is ambiguous"),
+    )
+    .at(at)
+}
+
+fn find_in_items(items: &[Item], name: &str, at: u32) -> Result<Option<Expr>> {
+    let mut found = None;
+    for item in items.iter().filter(|i| i.columns_visible) {
+        if let Some(expr) = find_in_columns(item, name, at)? {
+            if found.is_some() {
+                return Err(ambiguous(name, at));
+            }
+            found = Some(expr);
+        }
+    }
+    Ok(found)
+}
+
+fn find_in_columns(item: &Item, name: &str, at: u32) -> Result<Option<Expr>> {
+    let mut matching = item.columns.iter().filter(|c| c.name == name);
+    match (matching.next(), matching.next()) {
+        (Some(_), Some(_)) => Err(ambiguous(name, at)),
+        (first, _) => Ok(first.map(|c| c.expr.clone())),
+    }
+}
+
+pub fn system_column(name: &str) -> Option<SystemColumn> {
+    Some(match name {
+        "tableoid" => SystemColumn::TableOid,
+        "ctid" => SystemColumn::Ctid,
+        "xmin" => SystemColumn::Xmin,
+        "xmax" => SystemColumn::Xmax,
+        "cmin" => SystemColumn::Cmin,
+        "cmax" => SystemColumn::Cmax,
+        _ => return None,
+    })
+}
+
+/// Names in a text as SQL writes them: `a.b`, `"A".b` (`stringToQualifiedNameList`).
+pub fn qualified_names(text: &str) -> Result<Vec<String>> {
+    let invalid = || SqlError::new(state::INVALID_NAME, "invalid name syntax");
+    let mut out = Vec::new();
+    let mut rest = text.trim();
+    loop {
+        let (name, behind) = if let Some(quoted) = rest.strip_prefix('"') {
+            let mut name = String::new();
+            let mut at = quoted;
+            loop {
+                let end = at.find('"').ok_or_else(invalid)?;
+                name.push_str(&at[..end]);
+                at = &at[end + 1..];
+                match at.strip_prefix('"') {
+                    Some(more) => {
+                        name.push('"');
+                        at = more;
+                    }
+                    None => break,
+                }
+            }
+            (name, at)
+        } else {
+            let end = rest
+                .find(|c: char| c == '.' || c.is_ascii_whitespace())
+                .unwrap_or(rest.len());
+            (rest[..end].to_ascii_lowercase(), &rest[end..])
+        };
+        if name.is_empty() {
+            return Err(invalid());
+        }
+        out.push(name);
+        let behind = behind.trim_start();
+        if behind.is_empty() {
+            return Ok(out);
+        }
+        rest = behind.strip_prefix('.').ok_or_else(invalid)?.trim_start();
+    }
+}
+
+/// An oid written as a number, or `-` for none.
+pub fn numeric_oid(text: &str) -> Option<Oid> {
+    if text == "-" {
+        return Some(Oid::INVALID);
+    }
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    text.parse::<u32>().ok().map(Oid::new)
+}

@@ -1,0 +1,744 @@
+//! SELECT, VALUES, set operations (`analyze.c`).
+
+use super::binder::{Binder, Context, CteEntry, Scope};
+use super::grouping::Grouping;
+use super::location::location;
+use super::resolve;
+use super::targets::{TargetList, direction, require_equality, require_order};
+use super::types::type_text;
+use crate::ids::Oid;
+use crate::sql::bound::{
+    Body, ColumnRef, Distinct, Expr, FromItem, OutputColumn, Query, Range, RangeColumn,
+    RangeSource, Select, SetOp, SetOperation, SortItem, Target, Values,
+};
+use crate::sql::error::{SqlError, state};
+use crate::sql::front::ast::{self, DistinctClause, ExprKind, GroupItem, Literal, QueryBody};
+use crate::types::datum::{Datum, SqlType};
+use crate::types::function::CastContext;
+use crate::types::oids;
+
+type Result<T> = std::result::Result<T, SqlError>;
+
+/// What a bound body brings besides itself.
+struct Bound {
+    body: Body,
+    order_by: Vec<SortItem>,
+    output: Vec<OutputColumn>,
+    locking: Vec<crate::sql::bound::RowLocking>,
+}
+
+impl Binder<'_> {
+    /// A query of its own level. `settle`: literals without a type become text.
+    pub(super) fn bind_query(&mut self, query: &ast::Query, settle: bool) -> Result<Query> {
+        let (bound, _) = self.level(|b| b.query_here(query, settle))?;
+        Ok(bound)
+    }
+
+    /// A subquery in an expression or in FROM.
+    pub(super) fn bind_subquery(&mut self, query: &ast::Query) -> Result<Query> {
+        self.bind_query(query, true)
+    }
+
+    fn query_here(&mut self, query: &ast::Query, settle: bool) -> Result<Query> {
+        if let Some(with) = &query.with {
+            self.with_clause(with)?;
+        }
+        let bound = match &query.body {
+            QueryBody::Select(select) => self.select(query, select, settle)?,
+            QueryBody::Values(rows) => self.values_query(query, rows, settle)?,
+            QueryBody::SetOperation {
+                op,
+                all,
+                left,
+                right,
+            } => self.set_query(query, *op, *all, (left, right), settle)?,
+        };
+        let offset = match &query.offset {
+            Some(e) => Some(self.bind_count(e, Context::Offset)?),
+            None => None,
+        };
+        let mut with_ties = false;
+        let limit = match &query.limit {
+            Some(l) => {
+                with_ties = l.with_ties;
+                match &l.count {
+                    Some(e) => Some(self.bind_count(e, Context::Limit)?),
+                    None => None,
+                }
+            }
+            None => None,
+        };
+        self.check_ctes()?;
+        Ok(Query {
+            body: bound.body,
+            order_by: bound.order_by,
+            limit,
+            offset,
+            with_ties,
+            locking: bound.locking,
+            output: bound.output,
+        })
+    }
+
+    pub(super) fn with_clause(&mut self, with: &ast::With) -> Result<()> {
+        if with.recursive {
+            return Err(SqlError::unsupported("WITH RECURSIVE is not supported").at(with.at));
+        }
+        for (i, cte) in with.ctes.iter().enumerate() {
+            if with.ctes[..i].iter().any(|c| c.name.name == cte.name.name) {
+                return Err(SqlError::new(
+                    state::DUPLICATE_ALIAS,
+                    format!(
+                        "WITH query name \"{}\" specified more than once",
+                        cte.name.name
+                    ),
+                )
+                .at(cte.name.at));
+            }
+            if !matches!(cte.statement, ast::Statement::Query(_)) {
+                return Err(SqlError::unsupported(
+                    "data-modifying statements in WITH are not supported",
+                )
+                .hint("Run them as statements of one transaction.")
+                .at(cte.name.at));
+            }
+            let sees = self.scope_ref().ctes.len();
+            self.scope().ctes.push(CteEntry {
+                cte: std::sync::Arc::new(cte.clone()),
+                references: 0,
+                sees,
+            });
+        }
+        Ok(())
+    }
+
+    /// A WITH query that nothing refers to is still analyzed.
+    pub(super) fn check_ctes(&mut self) -> Result<()> {
+        for i in 0..self.scope_ref().ctes.len() {
+            if self.scope_ref().ctes[i].references == 0 {
+                let level = self.scopes.len() - 1;
+                self.bind_cte(level, i)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The query behind a WITH name, analyzed where it was defined.
+    pub(super) fn bind_cte(&mut self, level: usize, index: usize) -> Result<Query> {
+        let entry = self.scopes[level].ctes[index].clone();
+        let ast::Statement::Query(query) = &entry.cte.statement else {
+            return Err(SqlError::internal("a WITH query that is no query"));
+        };
+        // It sees the levels around its own and the WITH queries before it, and none of the ranges beside it.
+        let inner = self.scopes.split_off(level + 1);
+        let items = std::mem::take(&mut self.scopes[level].items);
+        let later = self.scopes[level].ctes.split_off(entry.sees);
+        let bound = self.bind_query(query, true);
+        let scope = &mut self.scopes[level];
+        scope.ctes.extend(later);
+        scope.items = items;
+        self.scopes.extend(inner);
+        let mut bound = bound?;
+        if entry.cte.columns.len() > bound.output.len() {
+            return Err(SqlError::new(
+                state::INVALID_COLUMN_REFERENCE,
+                format!(
+                    "WITH query \"{}\" has {} columns available but {} columns specified",
+                    entry.cte.name.name,
+                    bound.output.len(),
+                    entry.cte.columns.len()
+                ),
+            )
+            .at(entry.cte.name.at));
+        }
+        for (column, name) in bound.output.iter_mut().zip(&entry.cte.columns) {
+            column.name.clone_from(&name.name);
+        }
+        Ok(bound)
+    }
+
+    fn select(&mut self, query: &ast::Query, select: &ast::Select, settle: bool) -> Result<Bound> {
+        if let Some(into) = &select.into {
+            return Err(
+                SqlError::new(state::SYNTAX_ERROR, "SELECT ... INTO is not allowed here")
+                    .at(into.name.at()),
+            );
+        }
+        if let Some(at) = select.windows {
+            return Err(SqlError::unsupported("window functions are not supported").at(at));
+        }
+        let mut from = self.bind_from(&select.from)?;
+        let mut list = self.bind_targets(&select.targets)?;
+        let filter = match &select.filter {
+            Some(e) => Some(self.within(Context::Where, |b| b.bind_boolean(e, "WHERE"))?),
+            None => None,
+        };
+        let mut having = match &select.having {
+            Some(e) => Some(self.within(Context::Having, |b| b.bind_boolean(e, "HAVING"))?),
+            None => None,
+        };
+        let mut order_by = self.sort_items(&mut list, &query.order_by)?;
+        let keys = self.group_keys(&mut list, &select.group_by)?;
+        let distinct = self.distinct(&select.distinct, &mut list, &mut order_by, query)?;
+        if settle {
+            self.settle_targets(&mut list)?;
+        }
+        let output = self.output_of(&list);
+        let locking = self.locking(query, select)?;
+        let mut scope = std::mem::take(self.scope());
+        let grouped = !keys.is_empty() || having.is_some() || !scope.aggregates.is_empty();
+        let mut group_by = keys;
+        if grouped {
+            if !scope.set_ranges.is_empty() {
+                return Err(SqlError::unsupported(
+                    "set-returning functions in a grouped select list are not supported",
+                )
+                .hint("Call the function in FROM."));
+            }
+            let mut grouping = Grouping {
+                scope: &scope,
+                keys: group_by,
+            };
+            for target in &mut list.targets {
+                grouping.rewrite(&mut target.expr)?;
+            }
+            if let Some(having) = &mut having {
+                grouping.rewrite(having)?;
+            }
+            group_by = grouping.keys;
+        }
+        from.append(&mut scope.set_ranges);
+        let body = Select {
+            ranges: std::mem::take(&mut scope.ranges),
+            from,
+            filter,
+            group_by,
+            having,
+            aggregates: std::mem::take(&mut scope.aggregates),
+            targets: list.targets,
+            distinct,
+        };
+        // LIMIT, OFFSET and WITH are still to be looked at in this level.
+        self.scope().ctes = scope.ctes;
+        self.scope().items = scope.items;
+        Ok(Bound {
+            body: Body::Select(Box::new(body)),
+            order_by,
+            output,
+            locking,
+        })
+    }
+
+    fn group_keys(&mut self, list: &mut TargetList, items: &[GroupItem]) -> Result<Vec<Expr>> {
+        let mut keys: Vec<Expr> = Vec::with_capacity(items.len());
+        for item in items {
+            let e = match item {
+                GroupItem::Expr(e) => e,
+                GroupItem::Set { what, at } => {
+                    return Err(SqlError::unsupported(format!("{what} is not supported"))
+                        .hint("Use UNION ALL of several GROUP BY queries.")
+                        .at(*at));
+                }
+            };
+            // `GROUP BY (a, b)` groups by both.
+            let parts: Vec<&ast::Expr> = match &e.kind {
+                ExprKind::Row {
+                    fields,
+                    explicit: false,
+                } => fields.iter().collect(),
+                _ => vec![e],
+            };
+            for e in parts {
+                let before = list.targets.len();
+                let target = self.find_target(list, e, Context::GroupBy)?;
+                self.settle_one(list, target)?;
+                let key = list.targets[target].expr.clone();
+                // A key is kept apart from the select list: no junk entry for it.
+                list.targets.truncate(before.max(target.min(before)));
+                list.places.truncate(list.targets.len());
+                if super::walk::any(&key, &|e| matches!(e, Expr::Aggregate(..))) {
+                    return Err(SqlError::new(
+                        state::GROUPING_ERROR,
+                        "aggregate functions are not allowed in GROUP BY",
+                    )
+                    .at(list.places.get(target).copied().unwrap_or(e.at)));
+                }
+                require_equality(key.ty(), location(e))?;
+                if !keys.iter().any(|k| super::walk::same(k, &key)) {
+                    keys.push(key);
+                }
+            }
+        }
+        Ok(keys)
+    }
+
+    fn distinct(
+        &mut self,
+        clause: &DistinctClause,
+        list: &mut TargetList,
+        order_by: &mut Vec<SortItem>,
+        query: &ast::Query,
+    ) -> Result<Distinct> {
+        match clause {
+            DistinctClause::No => Ok(Distinct::No),
+            DistinctClause::All => {
+                for i in 0..list.visible {
+                    self.settle_one(list, i)?;
+                    require_equality(list.targets[i].expr.ty(), list.places[i])?;
+                }
+                match order_by.iter().find(|s| s.target >= list.visible) {
+                    Some(s) => Err(SqlError::new(
+                        state::INVALID_COLUMN_REFERENCE,
+                        "for SELECT DISTINCT, ORDER BY expressions must appear in select list",
+                    )
+                    .at(list.places[s.target])),
+                    None => Ok(Distinct::All),
+                }
+            }
+            DistinctClause::On(items) => {
+                let mut on = Vec::with_capacity(items.len());
+                for e in items {
+                    let target = self.find_target(list, e, Context::DistinctOn)?;
+                    self.settle_one(list, target)?;
+                    require_equality(list.targets[target].expr.ty(), location(e))?;
+                    if !on.contains(&target) {
+                        on.push(target);
+                    }
+                }
+                let mut outside = None;
+                for (item, s) in query.order_by.iter().zip(order_by.iter()) {
+                    if on.contains(&s.target) {
+                        if outside.is_some() {
+                            return Err(distinct_on_error(location(&items[0])));
+                        }
+                    } else {
+                        outside = Some(item);
+                    }
+                }
+                let leading = order_by.iter().filter(|s| on.contains(&s.target)).count();
+                if outside.is_some() && leading < on.len() {
+                    let missing = on
+                        .iter()
+                        .position(|t| !order_by.iter().any(|s| s.target == *t))
+                        .unwrap_or(0);
+                    return Err(distinct_on_error(location(
+                        &items[missing.min(items.len() - 1)],
+                    )));
+                }
+                Ok(Distinct::On(on))
+            }
+        }
+    }
+
+    fn values_query(
+        &mut self,
+        query: &ast::Query,
+        rows: &[Vec<ast::Expr>],
+        settle: bool,
+    ) -> Result<Bound> {
+        if let Some(lock) = query.locking.first() {
+            return Err(SqlError::unsupported(format!(
+                "{} cannot be applied to VALUES",
+                super::from::lock_name(lock.mode)
+            )));
+        }
+        let values = self.values_rows(rows, settle)?;
+        let output: Vec<OutputColumn> = values
+            .types
+            .iter()
+            .enumerate()
+            .map(|(i, ty)| OutputColumn {
+                name: format!("column{}", i + 1),
+                ty: *ty,
+                table: Oid::INVALID,
+                attribute: 0,
+            })
+            .collect();
+        let order_by = self.output_order(&output, &query.order_by, None)?;
+        Ok(Bound {
+            body: Body::Values(values),
+            order_by,
+            output,
+            locking: Vec::new(),
+        })
+    }
+
+    fn values_rows(&mut self, rows: &[Vec<ast::Expr>], settle: bool) -> Result<Values> {
+        let width = rows[0].len();
+        let mut columns: Vec<Vec<(Expr, u32)>> = vec![Vec::with_capacity(rows.len()); width];
+        for row in rows {
+            if row.len() != width {
+                return Err(SqlError::new(
+                    state::SYNTAX_ERROR,
+                    "VALUES lists must all be the same length",
+                )
+                .at(location(&row[0])));
+            }
+            for (column, e) in columns.iter_mut().zip(row) {
+                if matches!(e.kind, ExprKind::Default) {
+                    return Err(SqlError::new(
+                        state::SYNTAX_ERROR,
+                        "DEFAULT is not allowed in this context",
+                    )
+                    .at(e.at));
+                }
+                column.push(self.within(Context::Values, |b| b.operand(e))?);
+            }
+        }
+        let mut out: Vec<Vec<Expr>> = vec![Vec::with_capacity(width); rows.len()];
+        let mut types = Vec::with_capacity(width);
+        for column in columns {
+            let all_unknown = column.iter().all(|(e, _)| e.ty().oid == oids::UNKNOWN);
+            if !settle && all_unknown && column.len() == 1 {
+                types.push(SqlType::plain(oids::UNKNOWN));
+                for (row, (e, _)) in out.iter_mut().zip(column) {
+                    row.push(e);
+                }
+                continue;
+            }
+            let (items, ty) = self.unify(column, "VALUES")?;
+            types.push(ty);
+            for (row, e) in out.iter_mut().zip(items) {
+                row.push(e);
+            }
+        }
+        Ok(Values { rows: out, types })
+    }
+
+    /// ORDER BY of a query that has only its output to order by.
+    fn output_order(
+        &mut self,
+        output: &[OutputColumn],
+        items: &[ast::OrderItem],
+        set_operation: Option<()>,
+    ) -> Result<Vec<SortItem>> {
+        let mut out = Vec::with_capacity(items.len());
+        for item in items {
+            let at = location(&item.expr);
+            let position = match &item.expr.kind {
+                ExprKind::Column(parts) if parts.len() == 1 => {
+                    output.iter().position(|c| c.name == parts[0].name)
+                }
+                ExprKind::Literal(Literal::Int(n)) => {
+                    let found = usize::try_from(*n)
+                        .ok()
+                        .filter(|n| (1..=output.len()).contains(n));
+                    match found {
+                        Some(n) => Some(n - 1),
+                        None => {
+                            return Err(SqlError::new(
+                                state::INVALID_COLUMN_REFERENCE,
+                                format!("ORDER BY position {n} is not in select list"),
+                            )
+                            .at(at));
+                        }
+                    }
+                }
+                ExprKind::Literal(_) => {
+                    return Err(SqlError::new(
+                        state::SYNTAX_ERROR,
+                        "non-integer constant in ORDER BY",
+                    )
+                    .at(at));
+                }
+                _ => None,
+            };
+            let Some(target) = position else {
+                if let (ExprKind::Column(parts), Some(())) = (&item.expr.kind, set_operation) {
+                    if parts.len() == 1 {
+                        return Err(SqlError::new(
+                            state::UNDEFINED_COLUMN,
+                            format!("column \"{}\" does not exist", parts[0].name),
+                        )
+                        .at(at));
+                    }
+                }
+                return Err(SqlError::unsupported(
+                    "invalid UNION/INTERSECT/EXCEPT ORDER BY clause",
+                )
+                .detail("Only result column names can be used, not expressions or functions.")
+                .hint("Add the expression/function to every SELECT, or move the UNION into a FROM clause.")
+                .at(at));
+            };
+            require_order(output[target].ty, at)?;
+            let (descending, nulls_first) = direction(item)?;
+            out.push(SortItem {
+                target,
+                descending,
+                nulls_first,
+            });
+        }
+        Ok(out)
+    }
+
+    fn set_query(
+        &mut self,
+        query: &ast::Query,
+        op: SetOp,
+        all: bool,
+        (left, right): (&ast::Query, &ast::Query),
+        settle: bool,
+    ) -> Result<Bound> {
+        if let Some(lock) = query.locking.first() {
+            return Err(SqlError::unsupported(format!(
+                "{} is not allowed with UNION/INTERSECT/EXCEPT",
+                super::from::lock_name(lock.mode)
+            )));
+        }
+        let name = match op {
+            SetOp::Union => "UNION",
+            SetOp::Intersect => "INTERSECT",
+            SetOp::Except => "EXCEPT",
+        };
+        let left_places = places(left);
+        let right_places = places(right);
+        let left = self.bind_query(left, false)?;
+        let right = self.bind_query(right, false)?;
+        if left.output.len() != right.output.len() {
+            return Err(SqlError::new(
+                state::SYNTAX_ERROR,
+                format!("each {name} query must have the same number of columns"),
+            )
+            .at(right_places.first().copied().unwrap_or(0)));
+        }
+        let mut types = Vec::with_capacity(left.output.len());
+        for (i, (l, r)) in left.output.iter().zip(&right.output).enumerate() {
+            let common = resolve::common_type(&[l.ty.oid, r.ty.oid]).map_err(|(a, b)| {
+                SqlError::new(
+                    state::DATATYPE_MISMATCH,
+                    format!(
+                        "{name} types {} and {} cannot be matched",
+                        type_text(SqlType::plain(a)),
+                        type_text(SqlType::plain(b))
+                    ),
+                )
+                .at(right_places.get(i).copied().unwrap_or(0))
+            })?;
+            let modifier = if l.ty == r.ty && l.ty.oid == common {
+                l.ty.modifier
+            } else {
+                -1
+            };
+            let ty = SqlType {
+                oid: common,
+                modifier,
+            };
+            if !(op == SetOp::Union && all) {
+                require_equality(ty, 0)?;
+            }
+            types.push(ty);
+        }
+        let _ = settle;
+        let at = |places: &[u32]| places.first().copied().unwrap_or(0);
+        let names: Vec<String> = left.output.iter().map(|c| c.name.clone()).collect();
+        let left = self.cast_columns(left, &types, at(&left_places))?;
+        let right = self.cast_columns(right, &types, at(&right_places))?;
+        let output: Vec<OutputColumn> = names
+            .into_iter()
+            .zip(&types)
+            .map(|(name, ty)| OutputColumn {
+                name,
+                ty: *ty,
+                table: Oid::INVALID,
+                attribute: 0,
+            })
+            .collect();
+        let order_by = self.output_order(&output, &query.order_by, Some(()))?;
+        let body = SetOperation {
+            op,
+            all,
+            left,
+            right,
+        };
+        Ok(Bound {
+            body: Body::SetOperation(Box::new(body)),
+            order_by,
+            output,
+            locking: Vec::new(),
+        })
+    }
+
+    /// The query with its columns cast: in its own select list where nothing else depends on it, else around it.
+    pub(super) fn cast_columns(
+        &mut self,
+        mut query: Query,
+        types: &[SqlType],
+        at: u32,
+    ) -> Result<Query> {
+        if query.output.iter().zip(types).all(|(c, ty)| c.ty == *ty) {
+            return Ok(query);
+        }
+        let inside = query.order_by.is_empty()
+            && matches!(&query.body, Body::Select(s) if s.distinct == Distinct::No);
+        if let (true, Body::Select(select)) = (inside, &mut query.body) {
+            for (i, ty) in types.iter().enumerate() {
+                let expr = std::mem::replace(&mut select.targets[i].expr, Expr::Or(Vec::new()));
+                select.targets[i].expr = self.column_as(expr, *ty, at)?;
+                set_type(&mut query.output[i], *ty);
+            }
+            return Ok(query);
+        }
+        if let Body::Values(values) = &mut query.body {
+            if query.order_by.is_empty() {
+                for row in &mut values.rows {
+                    for (e, ty) in row.iter_mut().zip(types) {
+                        let expr = std::mem::replace(e, Expr::Or(Vec::new()));
+                        *e = self.column_as(expr, *ty, at)?;
+                    }
+                }
+                values.types = types.to_vec();
+                for (c, ty) in query.output.iter_mut().zip(types) {
+                    set_type(c, *ty);
+                }
+                return Ok(query);
+            }
+        }
+        self.wrap(query, types, at)
+    }
+
+    fn column_as(&mut self, expr: Expr, ty: SqlType, at: u32) -> Result<Expr> {
+        if expr.ty() == ty {
+            return Ok(expr);
+        }
+        let source = expr.ty();
+        match self.cast(expr, ty, CastContext::Implicit, at)? {
+            Some(e) => Ok(e),
+            None => Err(SqlError::new(
+                state::CANNOT_COERCE,
+                format!(
+                    "UNION could not convert type {} to {}",
+                    type_text(SqlType::plain(source.oid)),
+                    type_text(SqlType::plain(ty.oid))
+                ),
+            )
+            .at(at)),
+        }
+    }
+
+    /// `SELECT column::type, ... FROM (query)`
+    fn wrap(&mut self, query: Query, types: &[SqlType], at: u32) -> Result<Query> {
+        let columns = range_columns(&query);
+        let mut output = query.output.clone();
+        let mut targets = Vec::with_capacity(types.len());
+        for (i, ty) in types.iter().enumerate() {
+            let column = Expr::Column(ColumnRef {
+                range: 0,
+                column: i,
+                ty: output[i].ty,
+            });
+            targets.push(Target {
+                expr: self.column_as(column, *ty, at)?,
+                name: output[i].name.clone(),
+            });
+            set_type(&mut output[i], *ty);
+        }
+        Ok(over(query, columns, targets, output))
+    }
+
+    /// A subquery's range.
+    pub(super) fn subquery_range(&mut self, alias: String, query: Query) -> usize {
+        let columns = range_columns(&query);
+        self.add_range(Range {
+            alias,
+            source: RangeSource::Subquery(Box::new(query)),
+            columns,
+        })
+    }
+}
+
+pub fn range_columns(query: &Query) -> Vec<RangeColumn> {
+    query
+        .output
+        .iter()
+        .map(|c| RangeColumn {
+            name: c.name.clone(),
+            ty: c.ty,
+        })
+        .collect()
+}
+
+/// A select of `targets` over one subquery, range 0.
+pub fn over(
+    query: Query,
+    columns: Vec<RangeColumn>,
+    targets: Vec<Target>,
+    output: Vec<OutputColumn>,
+) -> Query {
+    let body = Select {
+        ranges: vec![Range {
+            alias: "*SELECT*".to_owned(),
+            source: RangeSource::Subquery(Box::new(query)),
+            columns,
+        }],
+        from: vec![FromItem::Range(0)],
+        filter: None,
+        group_by: Vec::new(),
+        having: None,
+        aggregates: Vec::new(),
+        targets,
+        distinct: Distinct::No,
+    };
+    Query {
+        body: Body::Select(Box::new(body)),
+        order_by: Vec::new(),
+        limit: None,
+        offset: None,
+        with_ties: false,
+        locking: Vec::new(),
+        output,
+    }
+}
+
+fn set_type(column: &mut OutputColumn, ty: SqlType) {
+    if column.ty.oid != ty.oid {
+        column.table = Oid::INVALID;
+        column.attribute = 0;
+    }
+    column.ty = ty;
+}
+
+fn distinct_on_error(at: u32) -> SqlError {
+    SqlError::new(
+        state::INVALID_COLUMN_REFERENCE,
+        "SELECT DISTINCT ON expressions must match initial ORDER BY expressions",
+    )
+    .at(at)
+}
+
+/// Where the columns of a query stand, for errors about them.
+fn places(query: &ast::Query) -> Vec<u32> {
+    match &query.body {
+        QueryBody::Select(s) => s.targets.iter().map(|t| location(&t.expr)).collect(),
+        QueryBody::Values(rows) => rows[0].iter().map(location).collect(),
+        QueryBody::SetOperation { left, .. } => places(left),
+    }
+}
+
+/// A query of one row of constants: INSERT's DEFAULT VALUES.
+pub fn one_row(targets: Vec<Target>, output: Vec<OutputColumn>) -> Query {
+    let scope = Scope::default();
+    let body = Select {
+        ranges: scope.ranges,
+        from: Vec::new(),
+        filter: None,
+        group_by: Vec::new(),
+        having: None,
+        aggregates: Vec::new(),
+        targets,
+        distinct: Distinct::No,
+    };
+    Query {
+        body: Body::Select(Box::new(body)),
+        order_by: Vec::new(),
+        limit: None,
+        offset: None,
+        with_ties: false,
+        locking: Vec::new(),
+        output,
+    }
+}
+
+/// NULL of a type.
+pub fn null(ty: SqlType) -> Expr {
+    Expr::Const(Datum::Null, ty)
+}

@@ -1,0 +1,1 @@
+//! The analyzer against recorded answers of PostgreSQL 15.
