@@ -304,6 +304,46 @@ impl<'a> Binder<'a> {
         })
     }
 
+    /// Makes `relation`'s columns the level's only names, as range 0.
+    pub fn row_of(&mut self, relation: &Relation) {
+        let columns = relation
+            .columns
+            .iter()
+            .map(|c| RangeColumn {
+                name: c.name.clone(),
+                ty: c.ty,
+            })
+            .collect();
+        let range = self.add_range(Range {
+            alias: relation.name.clone(),
+            // Where the row comes from is the caller's business.
+            source: RangeSource::Values(crate::sql::bound::Values {
+                rows: Vec::new(),
+                types: Vec::new(),
+            }),
+            columns,
+        });
+        let columns = relation
+            .live_columns()
+            .map(|(column, c)| ItemColumn {
+                name: c.name.clone(),
+                expr: Expr::Column(ColumnRef {
+                    range,
+                    column,
+                    ty: c.ty,
+                }),
+            })
+            .collect();
+        self.scope().items = vec![Item {
+            name: Some(relation.name.clone()),
+            schema: Some(relation.schema_name.clone()),
+            columns,
+            range: Some(range),
+            table_visible: true,
+            columns_visible: true,
+        }];
+    }
+
     pub fn add_range(&mut self, range: Range) -> usize {
         let scope = self.scope();
         scope.ranges.push(range);

@@ -13,7 +13,7 @@ use crate::sql::bound::{
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, ColumnTarget, ExprKind, Overriding, QueryBody, SetClause};
-use crate::types::datum::{Datum, SqlType};
+use crate::types::datum::SqlType;
 use crate::types::oids;
 
 type Result<T> = std::result::Result<T, SqlError>;
@@ -130,43 +130,14 @@ impl Binder<'_> {
             // Nothing ever reads it.
             return Ok(null(SqlType::plain(oids::INT4)));
         }
-        if column.identity != Identity::No {
-            if let Some(text) = &column.default {
-                return self.stored_default(text, &column.name, column.ty);
-            }
-            return self.identity_default(relation, position);
-        }
         match &column.default {
             Some(text) => self.stored_default(text, &column.name, column.ty),
+            None if column.identity != Identity::No => Err(SqlError::internal(format!(
+                "no owned sequence found for column \"{}\"",
+                column.name
+            ))),
             None => Ok(null(column.ty)),
         }
-    }
-
-    /// `nextval` of the sequence that the identity column owns.
-    fn identity_default(&mut self, relation: &Relation, position: usize) -> Result<Expr> {
-        let column = &relation.columns[position];
-        let sequence = self
-            .catalog
-            .owned_sequence(relation.oid, column.attribute)?
-            .ok_or_else(|| {
-                SqlError::internal(format!(
-                    "no owned sequence found for column \"{}\"",
-                    column.name
-                ))
-            })?;
-        let nextval = crate::types::functions::named("nextval")
-            .first()
-            .copied()
-            .ok_or_else(|| SqlError::internal("nextval is missing"))?;
-        let call = Expr::Call {
-            function: nextval,
-            args: vec![Expr::Const(
-                Datum::Oid(sequence),
-                SqlType::plain(oids::REGCLASS),
-            )],
-            ty: SqlType::plain(oids::INT8),
-        };
-        self.assign(call, &column.name, column.ty, 0)
     }
 
     pub(super) fn stored_default(&mut self, text: &str, column: &str, ty: SqlType) -> Result<Expr> {
@@ -540,7 +511,7 @@ impl Binder<'_> {
         clause: &SetClause,
         context: Context,
     ) -> Result<Vec<Option<(Expr, u32)>>> {
-        let mut one = |b: &mut Self, e: &ast::Expr| -> Result<Option<(Expr, u32)>> {
+        let one = |b: &mut Self, e: &ast::Expr| -> Result<Option<(Expr, u32)>> {
             if matches!(e.kind, ExprKind::Default) {
                 return Ok(None);
             }

@@ -25,8 +25,6 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use crate::catalog::relation::Relation;
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
@@ -104,7 +102,7 @@ pub fn describe(bound: &Bound) -> (&[SqlType], &[OutputColumn]) {
 /// Binds one expression over `relation`'s columns (range 0), or over nothing.
 fn bind_alone(
     expr: &ast::Expr,
-    relation: Option<&Arc<Relation>>,
+    relation: Option<&Relation>,
     catalog: &dyn CatalogView,
     functions: &FunctionCx,
     context: Context,
@@ -112,9 +110,7 @@ fn bind_alone(
 ) -> Result<Expr, SqlError> {
     let mut b = Binder::new(catalog, functions, None);
     if let Some(relation) = relation {
-        let range = b.table_range(relation.clone(), relation.name.clone());
-        let item = b.item_of(range, &[], Some(relation.schema_name.clone()));
-        b.scope().items = vec![item];
+        b.row_of(relation);
     }
     b.within(context, |b| {
         let bound = b.bind(expr)?;
@@ -125,7 +121,7 @@ fn bind_alone(
 /// A stored CHECK: boolean over `relation`'s columns, which are range 0.
 pub fn check_expression(
     text: &str,
-    relation: &Arc<Relation>,
+    relation: &Relation,
     catalog: &dyn CatalogView,
     functions: &FunctionCx,
 ) -> Result<Expr, SqlError> {
@@ -136,7 +132,7 @@ pub fn check_expression(
 /// A CHECK as it is being defined.
 pub fn check_condition(
     expr: &ast::Expr,
-    relation: &Arc<Relation>,
+    relation: &Relation,
     catalog: &dyn CatalogView,
     functions: &FunctionCx,
 ) -> Result<Expr, SqlError> {
@@ -206,7 +202,7 @@ pub fn new_default(
 /// COPY FROM ... WHERE: a boolean over one table's row (range 0).
 pub fn row_condition(
     expr: &ast::Expr,
-    relation: &Arc<Relation>,
+    relation: &Relation,
     catalog: &dyn CatalogView,
     cx: &BindCx<'_>,
 ) -> Result<Expr, SqlError> {

@@ -279,7 +279,7 @@ impl Binder<'_> {
         at: u32,
     ) -> Result<Expr> {
         let (below, above) = if negated { ("<", ">") } else { (">=", "<=") };
-        let mut one = |b: &mut Self, low: &ast::Expr, high: &ast::Expr| -> Result<Expr> {
+        let one = |b: &mut Self, low: &ast::Expr, high: &ast::Expr| -> Result<Expr> {
             let first = b.bind_operator(&plain_name(below), Some(arg), low, at)?;
             let second = b.bind_operator(&plain_name(above), Some(arg), high, at)?;
             Ok(joined(vec![first, second], negated))

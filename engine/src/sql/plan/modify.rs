@@ -79,7 +79,12 @@ impl Planner<'_, '_> {
         };
         let mut made = Vec::new();
         for check in &relation.checks {
-            let bound = bind::check_expression(&check.expression, relation, self.catalog())?;
+            let bound = bind::check_expression(
+                &check.expression,
+                relation,
+                self.catalog(),
+                self.shared.cx.function,
+            )?;
             made.push(CheckTest {
                 name: check.name.clone(),
                 test: Test::new(self.lower(&bound, &scope)?),

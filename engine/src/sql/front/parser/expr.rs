@@ -491,7 +491,7 @@ impl Parser<'_> {
 }
 
 /// `~~` and its relatives. Manual, 9.7.1.
-pub(crate) fn like_operator(kind: LikeKind, negated: bool) -> &'static str {
+fn like_operator(kind: LikeKind, negated: bool) -> &'static str {
     match (kind, negated) {
         (LikeKind::Like, false) => "~~",
         (LikeKind::Like, true) => "!~~",

@@ -23,7 +23,6 @@ mod types;
 mod utility;
 
 pub(super) use cursor::Parser;
-pub(crate) use expr::like_operator;
 
 use super::Parsed;
 use super::ast::{Expr, Statement, Unsupported};
