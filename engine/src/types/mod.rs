@@ -21,5 +21,6 @@ pub mod numeric;
 pub mod oids;
 mod operator_table;
 pub mod operators;
+pub(crate) mod regex;
 pub mod registry;
 mod type_table;

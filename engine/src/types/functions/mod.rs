@@ -5,6 +5,7 @@
 #[macro_use]
 pub(crate) mod call;
 
+pub(crate) mod array_functions;
 pub(crate) mod clock;
 pub(crate) mod conversions;
 pub(crate) mod datetime;
@@ -12,7 +13,9 @@ pub(crate) mod float;
 pub(crate) mod integer;
 pub(crate) mod json_build;
 pub(crate) mod keywords;
+pub(crate) mod like;
 pub(crate) mod numeric;
+pub(crate) mod regexp;
 pub(crate) mod series;
 pub(crate) mod strings;
 mod table;

@@ -5,26 +5,32 @@ use crate::types::function::Function;
 use crate::types::function::Volatility;
 
 // tables begin
+mod array_functions;
 mod clock;
 mod datetime;
 mod float;
 mod host;
 mod integer;
 mod json_build;
+mod like;
 mod numeric;
 mod own;
+mod regexp;
 mod series;
 mod strings;
 mod text;
 
 pub(super) static TABLES: &[&[Function]] = &[
+    array_functions::ROWS,
     clock::ROWS,
     datetime::ROWS,
     float::ROWS,
     host::ROWS,
     integer::ROWS,
     json_build::ROWS,
+    like::ROWS,
     numeric::ROWS,
+    regexp::ROWS,
     series::ROWS,
     strings::ROWS,
     text::ROWS,

@@ -1,0 +1,418 @@
+//! Regular expression operators and functions.
+
+use super::call::{rows, scalar};
+use super::strings::char_offset;
+use super::text::char_count;
+use crate::types::array::Array;
+use crate::types::datum::Datum;
+use crate::types::error::TypeError;
+use crate::types::function::Rows;
+use crate::types::oids;
+use crate::types::regex::{Flags, Found, compile};
+
+fn test(text: &str, pattern: &str, ignore_case: bool) -> Result<bool, TypeError> {
+    compile(
+        pattern,
+        Flags {
+            ignore_case,
+            ..Flags::default()
+        },
+    )?
+    .is_match(text)
+}
+
+/// Matches from left to right, none inside another; an empty one moves on by a character. With `whole`, empty matches
+/// at the end of a match before do not count (splitting).
+fn all_matches(
+    text: &str,
+    pattern: &str,
+    flags: Flags,
+    from: usize,
+    only_first: bool,
+) -> Result<Vec<Found>, TypeError> {
+    let regex = compile(pattern, flags)?;
+    let (mut at, mut found) = (from, Vec::new());
+    while at <= text.len() {
+        let Some(m) = regex.find_at(text, at)? else {
+            break;
+        };
+        let (start, end) = m.whole;
+        found.push(m);
+        if only_first {
+            break;
+        }
+        at = if end > start {
+            end
+        } else {
+            match text[end..].chars().next() {
+                Some(c) => end + c.len_utf8(),
+                None => break,
+            }
+        };
+    }
+    Ok(found)
+}
+
+fn no_global(flags: Flags, function: &str) -> Result<(), TypeError> {
+    if flags.global {
+        return Err(TypeError::new(
+            "22023",
+            format!("{function} does not support the \"global\" option"),
+        ));
+    }
+    Ok(())
+}
+
+/// The groups of a match as an array, or the whole if there are none.
+fn as_array(text: &str, m: &Found) -> Datum {
+    let piece = |r: (usize, usize)| Datum::text(&text[r.0..r.1]);
+    let items = if m.groups.is_empty() {
+        vec![piece(m.whole)]
+    } else {
+        m.groups
+            .iter()
+            .map(|g| g.map_or(Datum::Null, piece))
+            .collect()
+    };
+    Datum::Array(Array::of(oids::TEXT, items).into())
+}
+
+fn first(text: &str, pattern: &str, flags: &str) -> Result<Datum, TypeError> {
+    let flags = Flags::parse(flags)?;
+    if flags.global {
+        return Err(TypeError::new(
+            "22023",
+            "regexp_match() does not support the \"global\" option",
+        )
+        .with_hint("Use the regexp_matches function instead."));
+    }
+    let found = compile(pattern, flags)?.find_at(text, 0)?;
+    Ok(found.map_or(Datum::Null, |m| as_array(text, &m)))
+}
+
+fn each(text: &str, pattern: &str, flags: &str) -> Result<Rows, TypeError> {
+    let flags = Flags::parse(flags)?;
+    let found = all_matches(text, pattern, flags, 0, !flags.global)?;
+    let items: Vec<Datum> = found.iter().map(|m| as_array(text, m)).collect();
+    Ok(Box::new(items.into_iter().map(Ok)))
+}
+
+/// What stands between matches.
+fn split(text: &str, pattern: &str, flags: &str, function: &str) -> Result<Vec<Datum>, TypeError> {
+    let flags = Flags::parse(flags)?;
+    no_global(flags, function)?;
+    let (mut out, mut from) = (Vec::new(), 0);
+    for m in all_matches(text, pattern, flags, 0, false)? {
+        let (start, end) = m.whole;
+        // Empty matches at the ends of the string, or right behind a match, split nothing.
+        if start == end && (start == from && start == 0 || start == text.len() || start == from) {
+            continue;
+        }
+        out.push(Datum::text(&text[from..start]));
+        from = end;
+    }
+    out.push(Datum::text(&text[from..]));
+    Ok(out)
+}
+
+/// `\1`, `\&` and `\\` in a replacement.
+fn expand(replacement: &str, text: &str, m: &Found, out: &mut String) {
+    let mut chars = replacement.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some(d @ '1'..='9') => {
+                let group = m.groups.get(d as usize - '1' as usize).copied().flatten();
+                if let Some((from, to)) = group {
+                    out.push_str(&text[from..to]);
+                }
+            }
+            Some('&') => out.push_str(&text[m.whole.0..m.whole.1]),
+            Some('\\') => out.push('\\'),
+            Some(other) => {
+                out.push('\\');
+                out.push(other);
+            }
+            None => out.push('\\'),
+        }
+    }
+}
+
+/// Replaces the `nth` match (0: all) that begins at or behind byte `from`.
+fn substitute(
+    text: &str,
+    pattern: &str,
+    with: &str,
+    flags: Flags,
+    from: usize,
+    nth: usize,
+) -> Result<String, TypeError> {
+    let found = all_matches(text, pattern, flags, from, nth == 1)?;
+    let mut out = String::with_capacity(text.len());
+    let mut copied = 0;
+    for (i, m) in found.iter().enumerate() {
+        if nth != 0 && i + 1 != nth {
+            continue;
+        }
+        out.push_str(&text[copied..m.whole.0]);
+        expand(with, text, m, &mut out);
+        copied = m.whole.1;
+    }
+    out.push_str(&text[copied..]);
+    Ok(out)
+}
+
+fn parameter(name: &str, value: i32, least: i32) -> Result<usize, TypeError> {
+    if value < least {
+        return Err(TypeError::new(
+            "22023",
+            format!("invalid value for parameter \"{name}\": {value}"),
+        ));
+    }
+    Ok(value as usize)
+}
+
+/// Byte offset of 1-based character `start`; beyond the end there is nothing to search.
+fn start_offset(text: &str, start: usize) -> usize {
+    if start > char_count(text) as usize + 1 {
+        text.len() + 1
+    } else {
+        char_offset(text, start - 1)
+    }
+}
+
+fn nth_match(
+    text: &str,
+    pattern: &str,
+    start: i32,
+    nth: i32,
+    flags: &str,
+    function: &str,
+) -> Result<Option<Found>, TypeError> {
+    let from = start_offset(text, parameter("start", start, 1)?);
+    let nth = parameter("n", nth, 1)?;
+    let flags = Flags::parse(flags)?;
+    no_global(flags, function)?;
+    Ok(all_matches(text, pattern, flags, from, nth == 1)?
+        .into_iter()
+        .nth(nth - 1))
+}
+
+fn group_of(m: &Found, number: usize) -> Option<(usize, usize)> {
+    if number == 0 {
+        Some(m.whole)
+    } else {
+        m.groups.get(number - 1).copied().flatten()
+    }
+}
+
+fn nth_text(
+    text: &str,
+    pattern: &str,
+    start: i32,
+    nth: i32,
+    flags: &str,
+    group: i32,
+) -> Result<Option<String>, TypeError> {
+    let number = parameter("subexpr", group, 0)?;
+    let found = nth_match(text, pattern, start, nth, flags, "regexp_substr()")?;
+    Ok(found
+        .and_then(|m| group_of(&m, number))
+        .map(|(a, b)| text[a..b].to_owned()))
+}
+
+fn instr(
+    text: &str,
+    pattern: &str,
+    start: i32,
+    nth: i32,
+    end: i32,
+    flags: &str,
+    group: i32,
+) -> Result<i32, TypeError> {
+    if !(0..=1).contains(&end) {
+        return Err(TypeError::new(
+            "22023",
+            format!("invalid value for parameter \"endoption\": {end}"),
+        ));
+    }
+    let number = parameter("subexpr", group, 0)?;
+    let found = nth_match(text, pattern, start, nth, flags, "regexp_instr()")?;
+    let place = found
+        .and_then(|m| group_of(&m, number))
+        .map(|(a, b)| if end == 1 { b } else { a });
+    Ok(place.map_or(0, |at| char_count(&text[..at]) + 1))
+}
+
+fn count(text: &str, pattern: &str, start: i32, flags: &str) -> Result<i32, TypeError> {
+    let from = start_offset(text, parameter("start", start, 1)?);
+    let flags = Flags::parse(flags)?;
+    no_global(flags, "regexp_count()")?;
+    Ok(all_matches(text, pattern, flags, from, false)?.len() as i32)
+}
+
+fn substring(text: &str, pattern: &str) -> Result<Option<String>, TypeError> {
+    let Some(m) = compile(pattern, Flags::default())?.find_at(text, 0)? else {
+        return Ok(None);
+    };
+    let part = match m.groups.first() {
+        Some(group) => *group,
+        None => Some(m.whole),
+    };
+    Ok(part.map(|(a, b)| text[a..b].to_owned()))
+}
+
+/// A SIMILAR TO pattern as a regular expression.
+fn similar(pattern: &str, escape: Option<&str>) -> Result<String, TypeError> {
+    let escape = match escape {
+        None => Some('\\'),
+        Some(e) => {
+            let mut chars = e.chars();
+            let first = chars.next();
+            if chars.next().is_some() {
+                return Err(TypeError::new("22025", "invalid escape string")
+                    .with_hint("Escape string must be empty or one character."));
+            }
+            first
+        }
+    };
+    let mut out = String::from("^(?:");
+    let (mut in_bracket, mut quotes) = (false, 0);
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        if Some(c) == escape {
+            match chars.next() {
+                Some('"') if !in_bracket => {
+                    // The two markers of SUBSTRING ... SIMILAR: what is between them is wanted.
+                    out.push_str(match quotes {
+                        0 => "){1,1}?(",
+                        1 => "){1,1}(?:",
+                        _ => {
+                            return Err(TypeError::new(
+                                "2200C",
+                                "SQL regular expression may not contain more than two escape-double-quote separators",
+                            ));
+                        }
+                    });
+                    quotes += 1;
+                }
+                Some(n) => {
+                    out.push('\\');
+                    out.push(n);
+                }
+                None => {}
+            }
+            continue;
+        }
+        if in_bracket {
+            if c == '\\' {
+                out.push('\\');
+            }
+            out.push(c);
+            in_bracket = c != ']';
+            continue;
+        }
+        match c {
+            '[' => {
+                out.push(c);
+                in_bracket = true;
+                // A bracket may begin with ^ and ].
+                if chars.peek() == Some(&'^') {
+                    out.push('^');
+                    chars.next();
+                }
+                if chars.peek() == Some(&']') {
+                    out.push(']');
+                    chars.next();
+                }
+            }
+            '%' => out.push_str(".*"),
+            '_' => out.push('.'),
+            '(' => out.push_str("(?:"),
+            '\\' | '.' | '^' | '$' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push_str(")$");
+    Ok(out)
+}
+
+scalar! {
+    fn textregexeq(a: &str, p: &str) -> bool { test(a, p, false) }
+    fn textregexne(a: &str, p: &str) -> bool { test(a, p, false).map(|m| !m) }
+    fn texticregexeq(a: &str, p: &str) -> bool { test(a, p, true) }
+    fn texticregexne(a: &str, p: &str) -> bool { test(a, p, true).map(|m| !m) }
+    fn nameregexeq(a: &str, p: &str) -> bool { test(a, p, false) }
+    fn nameregexne(a: &str, p: &str) -> bool { test(a, p, false).map(|m| !m) }
+    fn nameicregexeq(a: &str, p: &str) -> bool { test(a, p, true) }
+    fn nameicregexne(a: &str, p: &str) -> bool { test(a, p, true).map(|m| !m) }
+    fn textregexsubstr(a: &str, p: &str) -> Option<String> { substring(a, p) }
+    fn substring_similar(a: &str, p: &str, escape: &str) -> Option<String> { substring(a, &similar(p, Some(escape))?) }
+    fn similar_to_escape_2(p: &str, escape: &str) -> String { similar(p, Some(escape)) }
+    fn similar_to_escape_1(p: &str) -> String { similar(p, None) }
+    fn similar_escape(p: Option<&str>, escape: Option<&str>) -> Option<String> { p.map(|p| similar(p, escape)).transpose() }
+
+    fn textregexreplace_noopt(a: &str, p: &str, with: &str) -> String { substitute(a, p, with, Flags::default(), 0, 1) }
+    fn textregexreplace(a: &str, p: &str, with: &str, flags: &str) -> String {
+        if flags.as_bytes().first().is_some_and(u8::is_ascii_digit) {
+            let shown = &flags[..1];
+            return Err(TypeError::new("22023", format!("invalid regular expression option: \"{shown}\""))
+                .with_hint("If you meant to use regexp_replace() with a start parameter, cast the fourth argument to integer explicitly."));
+        }
+        let flags = Flags::parse(flags)?;
+        substitute(a, p, with, flags, 0, if flags.global { 0 } else { 1 })
+    }
+    fn textregexreplace_extended(a: &str, p: &str, with: &str, start: i32, nth: i32, flags: &str) -> String {
+        let from = start_offset(a, parameter("start", start, 1)?);
+        substitute(a, p, with, Flags::parse(flags)?, from, parameter("n", nth, 0)?)
+    }
+    fn textregexreplace_extended_no_flags(a: &str, p: &str, with: &str, start: i32, nth: i32) -> String {
+        let from = start_offset(a, parameter("start", start, 1)?);
+        substitute(a, p, with, Flags::default(), from, parameter("n", nth, 0)?)
+    }
+    fn textregexreplace_extended_no_n(a: &str, p: &str, with: &str, start: i32) -> String {
+        let from = start_offset(a, parameter("start", start, 1)?);
+        substitute(a, p, with, Flags::default(), from, 1)
+    }
+    fn regexp_match_no_flags(a: &str, p: &str) -> Datum { first(a, p, "") }
+    fn regexp_match(a: &str, p: &str, flags: &str) -> Datum { first(a, p, flags) }
+    fn regexp_like_no_flags(a: &str, p: &str) -> bool { test(a, p, false) }
+    fn regexp_like(a: &str, p: &str, flags: &str) -> bool {
+        let flags = Flags::parse(flags)?;
+        no_global(flags, "regexp_like()")?;
+        compile(p, flags)?.is_match(a)
+    }
+    fn regexp_count_no_start(a: &str, p: &str) -> i32 { count(a, p, 1, "") }
+    fn regexp_count_no_flags(a: &str, p: &str, start: i32) -> i32 { count(a, p, start, "") }
+    fn regexp_count(a: &str, p: &str, start: i32, flags: &str) -> i32 { count(a, p, start, flags) }
+    fn regexp_substr_no_start(a: &str, p: &str) -> Option<String> { nth_text(a, p, 1, 1, "", 0) }
+    fn regexp_substr_no_n(a: &str, p: &str, start: i32) -> Option<String> { nth_text(a, p, start, 1, "", 0) }
+    fn regexp_substr_no_flags(a: &str, p: &str, start: i32, n: i32) -> Option<String> { nth_text(a, p, start, n, "", 0) }
+    fn regexp_substr_no_subexpr(a: &str, p: &str, start: i32, n: i32, flags: &str) -> Option<String> { nth_text(a, p, start, n, flags, 0) }
+    fn regexp_substr(a: &str, p: &str, start: i32, n: i32, flags: &str, group: i32) -> Option<String> { nth_text(a, p, start, n, flags, group) }
+    fn regexp_instr_no_start(a: &str, p: &str) -> i32 { instr(a, p, 1, 1, 0, "", 0) }
+    fn regexp_instr_no_n(a: &str, p: &str, start: i32) -> i32 { instr(a, p, start, 1, 0, "", 0) }
+    fn regexp_instr_no_endoption(a: &str, p: &str, start: i32, n: i32) -> i32 { instr(a, p, start, n, 0, "", 0) }
+    fn regexp_instr_no_flags(a: &str, p: &str, start: i32, n: i32, end: i32) -> i32 { instr(a, p, start, n, end, "", 0) }
+    fn regexp_instr_no_subexpr(a: &str, p: &str, start: i32, n: i32, end: i32, flags: &str) -> i32 { instr(a, p, start, n, end, flags, 0) }
+    fn regexp_instr(a: &str, p: &str, start: i32, n: i32, end: i32, flags: &str, group: i32) -> i32 { instr(a, p, start, n, end, flags, group) }
+    fn regexp_split_to_array_no_flags(a: &str, p: &str) -> Array { Ok(Array::of(oids::TEXT, split(a, p, "", "regexp_split_to_array()")?)) }
+    fn regexp_split_to_array(a: &str, p: &str, flags: &str) -> Array { Ok(Array::of(oids::TEXT, split(a, p, flags, "regexp_split_to_array()")?)) }
+}
+
+rows! {
+    fn regexp_matches_no_flags(a: &str, p: &str) { each(a, p, "") }
+    fn regexp_matches(a: &str, p: &str, flags: &str) { each(a, p, flags) }
+    fn regexp_split_to_table_no_flags(a: &str, p: &str) { as_rows(split(a, p, "", "regexp_split_to_table()")) }
+    fn regexp_split_to_table(a: &str, p: &str, flags: &str) { as_rows(split(a, p, flags, "regexp_split_to_table()")) }
+}
+
+fn as_rows(items: Result<Vec<Datum>, TypeError>) -> Result<Rows, TypeError> {
+    Ok(Box::new(items?.into_iter().map(Ok)))
+}

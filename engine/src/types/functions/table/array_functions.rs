@@ -1,0 +1,58 @@
+//! Rows of `pg_proc`: what `functions/array_functions` implements. Oids and signatures are PostgreSQL 15's.
+
+use super::functions;
+use crate::types::function::Function;
+use crate::types::functions::array_functions;
+
+pub(super) static ROWS: &[Function] = functions! {
+    376 "string_to_array" [TEXT TEXT TEXT] TEXT_ARRAY I => Scalar(array_functions::text_to_array_null);
+    378 "array_append" [ANYCOMPATIBLEARRAY ANYCOMPATIBLE] ANYCOMPATIBLEARRAY I => Typed(array_functions::array_append);
+    379 "array_prepend" [ANYCOMPATIBLE ANYCOMPATIBLEARRAY] ANYCOMPATIBLEARRAY I => Typed(array_functions::array_prepend);
+    382 "btarraycmp" [ANYARRAY ANYARRAY] INT4 IS => Scalar(array_functions::btarraycmp);
+    383 "array_cat" [ANYCOMPATIBLEARRAY ANYCOMPATIBLEARRAY] ANYCOMPATIBLEARRAY I => Scalar(array_functions::array_cat);
+    384 "array_to_string" [ANYARRAY TEXT TEXT] TEXT S => Scalar(array_functions::array_to_text_null);
+    390 "array_ne" [ANYARRAY ANYARRAY] BOOL IS => Scalar(array_functions::array_ne);
+    391 "array_lt" [ANYARRAY ANYARRAY] BOOL IS => Scalar(array_functions::array_lt);
+    392 "array_gt" [ANYARRAY ANYARRAY] BOOL IS => Scalar(array_functions::array_gt);
+    393 "array_le" [ANYARRAY ANYARRAY] BOOL IS => Scalar(array_functions::array_le);
+    394 "string_to_array" [TEXT TEXT] TEXT_ARRAY I => Scalar(array_functions::text_to_array);
+    395 "array_to_string" [ANYARRAY TEXT] TEXT SS => Scalar(array_functions::array_to_text);
+    396 "array_ge" [ANYARRAY ANYARRAY] BOOL IS => Scalar(array_functions::array_ge);
+    404 "btoidvectorcmp" [OIDVECTOR OIDVECTOR] INT4 IS => Scalar(array_functions::btoidvectorcmp);
+    515 "array_larger" [ANYARRAY ANYARRAY] ANYARRAY IS => Scalar(array_functions::array_larger);
+    516 "array_smaller" [ANYARRAY ANYARRAY] ANYARRAY IS => Scalar(array_functions::array_smaller);
+    619 "oidvectorne" [OIDVECTOR OIDVECTOR] BOOL IS => Scalar(array_functions::oidvectorne);
+    677 "oidvectorlt" [OIDVECTOR OIDVECTOR] BOOL IS => Scalar(array_functions::oidvectorlt);
+    678 "oidvectorle" [OIDVECTOR OIDVECTOR] BOOL IS => Scalar(array_functions::oidvectorle);
+    679 "oidvectoreq" [OIDVECTOR OIDVECTOR] BOOL IS => Scalar(array_functions::oidvectoreq);
+    680 "oidvectorge" [OIDVECTOR OIDVECTOR] BOOL IS => Scalar(array_functions::oidvectorge);
+    681 "oidvectorgt" [OIDVECTOR OIDVECTOR] BOOL IS => Scalar(array_functions::oidvectorgt);
+    744 "array_eq" [ANYARRAY ANYARRAY] BOOL IS => Scalar(array_functions::array_eq);
+    747 "array_dims" [ANYARRAY] TEXT IS => Scalar(array_functions::array_dims);
+    748 "array_ndims" [ANYARRAY] INT4 IS => Scalar(array_functions::array_ndims);
+    1193 "array_fill" [ANYELEMENT INT4_ARRAY] ANYARRAY I => Typed(array_functions::array_fill);
+    1286 "array_fill" [ANYELEMENT INT4_ARRAY INT4_ARRAY] ANYARRAY I => Typed(array_functions::array_fill_with_lower_bounds);
+    2091 "array_lower" [ANYARRAY INT4] INT4 IS => Scalar(array_functions::array_lower);
+    2092 "array_upper" [ANYARRAY INT4] INT4 IS => Scalar(array_functions::array_upper);
+    2176 "array_length" [ANYARRAY INT4] INT4 IS => Scalar(array_functions::array_length);
+    2331 "unnest" [ANYARRAY] ANYELEMENT IS => Set(array_functions::array_unnest);
+    2747 "arrayoverlap" [ANYARRAY ANYARRAY] BOOL IS => Scalar(array_functions::arrayoverlap);
+    2748 "arraycontains" [ANYARRAY ANYARRAY] BOOL IS => Scalar(array_functions::arraycontains);
+    2749 "arraycontained" [ANYARRAY ANYARRAY] BOOL IS => Scalar(array_functions::arraycontained);
+    2981 "record_eq" [RECORD RECORD] BOOL IS => Scalar(array_functions::record_eq);
+    2982 "record_ne" [RECORD RECORD] BOOL IS => Scalar(array_functions::record_ne);
+    2983 "record_lt" [RECORD RECORD] BOOL IS => Scalar(array_functions::record_lt);
+    2984 "record_gt" [RECORD RECORD] BOOL IS => Scalar(array_functions::record_gt);
+    2985 "record_le" [RECORD RECORD] BOOL IS => Scalar(array_functions::record_le);
+    2986 "record_ge" [RECORD RECORD] BOOL IS => Scalar(array_functions::record_ge);
+    2987 "btrecordcmp" [RECORD RECORD] INT4 IS => Scalar(array_functions::btrecordcmp);
+    3167 "array_remove" [ANYCOMPATIBLEARRAY ANYCOMPATIBLE] ANYCOMPATIBLEARRAY I => Scalar(array_functions::array_remove);
+    3168 "array_replace" [ANYCOMPATIBLEARRAY ANYCOMPATIBLE ANYCOMPATIBLE] ANYCOMPATIBLEARRAY I => Scalar(array_functions::array_replace);
+    3179 "cardinality" [ANYARRAY] INT4 IS => Scalar(array_functions::array_cardinality);
+    3277 "array_position" [ANYCOMPATIBLEARRAY ANYCOMPATIBLE] INT4 I => Scalar(array_functions::array_position);
+    3278 "array_position" [ANYCOMPATIBLEARRAY ANYCOMPATIBLE INT4] INT4 I => Scalar(array_functions::array_position_start);
+    3279 "array_positions" [ANYCOMPATIBLEARRAY ANYCOMPATIBLE] INT4_ARRAY I => Scalar(array_functions::array_positions);
+    6160 "string_to_table" [TEXT TEXT] TEXT I => Set(array_functions::text_to_table);
+    6161 "string_to_table" [TEXT TEXT TEXT] TEXT I => Set(array_functions::text_to_table_null);
+    6172 "trim_array" [ANYARRAY INT4] ANYARRAY IS => Scalar(array_functions::trim_array);
+};

@@ -1,0 +1,378 @@
+//! Finds where a match ends, and what its groups are.
+//!
+//! `ends` gives every place where a node can end that begins at a place; answers are kept, so the work is bounded by
+//! nodes times places. `dissect` then walks down the tree with both ends fixed and gives each part, from left to
+//! right, the longest or shortest share with which the rest still fits.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::program::{Found, Regex};
+use super::{Assert, Node};
+use crate::types::error::TypeError;
+
+/// Steps before a search is given up.
+const BUDGET: u64 = 20_000_000;
+
+type Ends = Rc<Vec<usize>>;
+
+pub(super) struct Matcher<'a> {
+    regex: &'a Regex,
+    text: &'a str,
+    /// By node (its address) and place.
+    known: HashMap<(usize, usize), Ends>,
+    left: u64,
+}
+
+/// Does a node, given the choice, take as little as it can? `None`: it has no choice.
+fn lazy(node: &Node) -> Option<bool> {
+    match node {
+        Node::Empty | Node::Set(_) | Node::Assert(_) | Node::Look { .. } => None,
+        Node::Alt(_) => Some(false),
+        Node::Group(_, inner) => lazy(inner),
+        Node::Cat(list) => list.iter().find_map(lazy),
+        Node::Repeat {
+            node,
+            min,
+            max,
+            greedy,
+        } => {
+            if Some(*min) == *max {
+                lazy(node)
+            } else {
+                Some(!greedy)
+            }
+        }
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+fn key(node: &Node, tail: usize) -> usize {
+    // A tail of a list is told from its node by its index in the high bits.
+    (std::ptr::from_ref(node) as usize) ^ (tail << 48)
+}
+
+impl<'a> Matcher<'a> {
+    pub fn new(regex: &'a Regex, text: &'a str) -> Matcher<'a> {
+        Matcher {
+            regex,
+            text,
+            known: HashMap::new(),
+            left: BUDGET,
+        }
+    }
+
+    pub fn first_from(mut self, from: usize) -> Result<Option<Found>, TypeError> {
+        let regex = self.regex;
+        let mut at = from;
+        loop {
+            let ends = self.ends(&regex.root, at)?;
+            let end = if lazy(&regex.root) == Some(true) {
+                ends.first()
+            } else {
+                ends.last()
+            };
+            if let Some(end) = end.copied() {
+                let mut groups = vec![None; regex.groups];
+                self.dissect(&regex.root, at, end, &mut groups)?;
+                return Ok(Some(Found {
+                    whole: (at, end),
+                    groups,
+                }));
+            }
+            match self.text[at..].chars().next() {
+                Some(c) => at += c.len_utf8(),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn spend(&mut self, steps: usize) -> Result<(), TypeError> {
+        self.left = self.left.saturating_sub(steps as u64 + 1);
+        if self.left == 0 {
+            return Err(TypeError::new(
+                "54000",
+                "regular expression is too complex for this string",
+            ));
+        }
+        Ok(())
+    }
+
+    fn holds(&self, assert: Assert, at: usize) -> bool {
+        let before = self.text[..at].chars().next_back();
+        let after = self.text[at..].chars().next();
+        let (left, right) = (before.is_some_and(is_word), after.is_some_and(is_word));
+        match assert {
+            Assert::Start => at == 0,
+            Assert::End => at == self.text.len(),
+            Assert::LineStart => before.is_none_or(|c| c == '\n'),
+            Assert::LineEnd => after.is_none_or(|c| c == '\n'),
+            Assert::WordStart => !left && right,
+            Assert::WordEnd => left && !right,
+            Assert::WordEdge => left != right,
+            Assert::NotWordEdge => left == right,
+        }
+    }
+
+    /// Sorted places where `node` can end if it begins at `at`.
+    fn ends(&mut self, node: &'a Node, at: usize) -> Result<Ends, TypeError> {
+        let id = (key(node, 0), at);
+        if let Some(known) = self.known.get(&id) {
+            return Ok(Rc::clone(known));
+        }
+        self.spend(1)?;
+        let only = |yes: bool| if yes { vec![at] } else { Vec::new() };
+        let ends = match node {
+            Node::Empty => only(true),
+            Node::Assert(a) => only(self.holds(*a, at)),
+            Node::Set(ranges) => match self.text[at..].chars().next() {
+                Some(c) if in_set(ranges, c) => vec![at + c.len_utf8()],
+                _ => Vec::new(),
+            },
+            Node::Group(_, inner) => return self.ends(inner, at),
+            Node::Cat(list) => return self.tail_ends(node, list, 0, at),
+            Node::Alt(list) => {
+                let mut all = Vec::new();
+                for n in list {
+                    all.extend(self.ends(n, at)?.iter().copied());
+                }
+                sorted(all)
+            }
+            Node::Repeat {
+                node: inner,
+                min,
+                max,
+                ..
+            } => self.repeat_ends(inner, *min, *max, at)?,
+            Node::Look {
+                ahead: true,
+                negated,
+                node: inner,
+            } => {
+                let found = !self.ends(inner, at)?.is_empty();
+                only(found != *negated)
+            }
+            Node::Look {
+                ahead: false,
+                negated,
+                node: inner,
+            } => {
+                let mut found = false;
+                for from in (0..=at).filter(|i| self.text.is_char_boundary(*i)) {
+                    if self.ends(inner, from)?.contains(&at) {
+                        found = true;
+                        break;
+                    }
+                }
+                only(found != *negated)
+            }
+        };
+        self.spend(ends.len())?;
+        let ends = Rc::new(ends);
+        self.known.insert(id, Rc::clone(&ends));
+        Ok(ends)
+    }
+
+    /// Ends of the members of a list from `index` on.
+    fn tail_ends(
+        &mut self,
+        whole: &'a Node,
+        list: &'a [Node],
+        index: usize,
+        at: usize,
+    ) -> Result<Ends, TypeError> {
+        if index + 1 == list.len() {
+            return self.ends(&list[index], at);
+        }
+        let id = (key(whole, index + 1), at);
+        if let Some(known) = self.known.get(&id) {
+            return Ok(Rc::clone(known));
+        }
+        let mut all = Vec::new();
+        for middle in self.ends(&list[index], at)?.iter() {
+            all.extend(
+                self.tail_ends(whole, list, index + 1, *middle)?
+                    .iter()
+                    .copied(),
+            );
+        }
+        self.spend(all.len())?;
+        let ends = Rc::new(sorted(all));
+        self.known.insert(id, Rc::clone(&ends));
+        Ok(ends)
+    }
+
+    fn repeat_ends(
+        &mut self,
+        inner: &'a Node,
+        min: u32,
+        max: Option<u32>,
+        at: usize,
+    ) -> Result<Vec<usize>, TypeError> {
+        let mut reached = Vec::new();
+        let mut frontier = vec![at];
+        let mut round = 0;
+        if min == 0 {
+            reached.push(at);
+        }
+        let mut seen = std::collections::HashSet::new();
+        while !frontier.is_empty() && max.is_none_or(|m| round < m) {
+            round += 1;
+            let mut next = Vec::new();
+            for place in frontier {
+                for end in self.ends(inner, place)?.iter() {
+                    // Places reached before add nothing once the least count is there.
+                    if round <= min || seen.insert(*end) {
+                        next.push(*end);
+                    }
+                }
+            }
+            next = sorted(next);
+            self.spend(next.len())?;
+            if round >= min {
+                reached.extend(next.iter().copied());
+                seen.extend(next.iter().copied());
+            }
+            frontier = next;
+        }
+        Ok(sorted(reached))
+    }
+
+    fn dissect(
+        &mut self,
+        node: &'a Node,
+        from: usize,
+        to: usize,
+        groups: &mut Vec<Option<(usize, usize)>>,
+    ) -> Result<bool, TypeError> {
+        match node {
+            Node::Empty | Node::Set(_) | Node::Assert(_) | Node::Look { .. } => Ok(true),
+            Node::Group(number, inner) => {
+                let found = self.dissect(inner, from, to, groups)?;
+                if let (Some(n), true) = (number, found) {
+                    groups[n - 1] = Some((from, to));
+                }
+                Ok(found)
+            }
+            Node::Alt(list) => {
+                for n in list {
+                    if self.ends(n, from)?.binary_search(&to).is_ok()
+                        && self.dissect(n, from, to, groups)?
+                    {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Node::Cat(list) => self.dissect_list(node, list, 0, from, to, groups),
+            Node::Repeat {
+                node: inner,
+                min,
+                max,
+                ..
+            } => {
+                if from == to && *min == 0 {
+                    return Ok(true);
+                }
+                self.dissect_repeat(inner, (*min, *max), 0, from, to, groups)
+            }
+        }
+    }
+
+    fn dissect_list(
+        &mut self,
+        whole: &'a Node,
+        list: &'a [Node],
+        index: usize,
+        from: usize,
+        to: usize,
+        groups: &mut Vec<Option<(usize, usize)>>,
+    ) -> Result<bool, TypeError> {
+        let node = &list[index];
+        if index + 1 == list.len() {
+            return self.dissect(node, from, to, groups);
+        }
+        let ends = self.ends(node, from)?;
+        let order: Box<dyn Iterator<Item = &usize>> = if lazy(node) == Some(true) {
+            Box::new(ends.iter())
+        } else {
+            Box::new(ends.iter().rev())
+        };
+        for middle in order {
+            let rest = self.tail_ends(whole, list, index + 1, *middle)?;
+            if rest.binary_search(&to).is_ok()
+                && self.dissect(node, from, *middle, groups)?
+                && self.dissect_list(whole, list, index + 1, *middle, to, groups)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn dissect_repeat(
+        &mut self,
+        inner: &'a Node,
+        bounds: (u32, Option<u32>),
+        done: u32,
+        from: usize,
+        to: usize,
+        groups: &mut Vec<Option<(usize, usize)>>,
+    ) -> Result<bool, TypeError> {
+        let (min, max) = bounds;
+        if from == to && done >= min {
+            return Ok(true);
+        }
+        if max.is_some_and(|m| done >= m) {
+            return Ok(false);
+        }
+        self.spend(1)?;
+        let ends = self.ends(inner, from)?;
+        let order: Box<dyn Iterator<Item = &usize>> = if lazy(inner) == Some(true) {
+            Box::new(ends.iter())
+        } else {
+            Box::new(ends.iter().rev())
+        };
+        for middle in order {
+            // An empty round makes no progress, so it counts only towards the least number.
+            if *middle > to || (*middle == from && done >= min) {
+                continue;
+            }
+            let rest_min = min.saturating_sub(done + 1);
+            let rest_max = max.map(|m| m - done - 1);
+            let reachable = self.repeat_ends(inner, rest_min, rest_max, *middle)?;
+            if reachable.binary_search(&to).is_err() {
+                continue;
+            }
+            if self.dissect(inner, from, *middle, groups)?
+                && self.dissect_repeat(inner, bounds, done + 1, *middle, to, groups)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn in_set(ranges: &[(char, char)], c: char) -> bool {
+    ranges
+        .binary_search_by(|(low, high)| {
+            if c < *low {
+                std::cmp::Ordering::Greater
+            } else if c > *high {
+                std::cmp::Ordering::Less
+            } else {
+                std::cmp::Ordering::Equal
+            }
+        })
+        .is_ok()
+}
+
+fn sorted(mut places: Vec<usize>) -> Vec<usize> {
+    places.sort_unstable();
+    places.dedup();
+    places
+}
