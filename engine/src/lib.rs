@@ -24,6 +24,10 @@ pub mod recovery;
 
 pub mod replication;
 
+pub mod instance;
+
 pub mod sql;
 
 pub mod server;
+
+pub mod node;

@@ -66,12 +66,43 @@ impl Catalog {
             system: self.system(database),
             cache: self.caches.database(database),
             own_changes: txn.invalidations().len(),
-            txn,
+            at: At::Newest(txn),
             path,
             user,
             own: OwnAnswers::default(),
         }
     }
+
+    /// The view of somebody who holds no transaction but was given its snapshot: functions, system tables.
+    /// `own_changes`: how many changes to the catalog the transaction had made.
+    pub fn view_at<'a>(
+        &'a self,
+        database: Oid,
+        snapshot: &'a Snapshot,
+        own_changes: usize,
+        path: &'a [String],
+        user: &'a str,
+    ) -> SessionCatalog<'a> {
+        SessionCatalog {
+            catalog: self,
+            database,
+            system: self.system(database),
+            cache: self.caches.database(database),
+            own_changes,
+            at: At::Fixed(snapshot),
+            path,
+            user,
+            own: OwnAnswers::default(),
+        }
+    }
+}
+
+/// What rows a view reads.
+#[derive(Clone, Copy)]
+enum At<'a> {
+    /// The newest released ones and the transaction's own, asked anew each time.
+    Newest(&'a Transaction),
+    Fixed(&'a Snapshot),
 }
 
 /// What a transaction with changes of its own has read.
@@ -86,15 +117,19 @@ pub struct SessionCatalog<'a> {
     system: Arc<SystemRelations>,
     cache: Arc<DatabaseCache>,
     own_changes: usize,
-    txn: &'a Transaction,
+    at: At<'a>,
     path: &'a [String],
     user: &'a str,
     own: OwnAnswers,
 }
 
 impl SessionCatalog<'_> {
-    fn snapshot(&self) -> Snapshot {
-        self.catalog.txns.catalog_snapshot(self.txn)
+    /// Runs `read` with the snapshot that this view reads with.
+    fn with_snapshot<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> T {
+        match self.at {
+            At::Newest(txn) => read(&self.catalog.txns.catalog_snapshot(txn)),
+            At::Fixed(snapshot) => read(snapshot),
+        }
     }
 
     fn cx(&self) -> CatalogCx<'_> {
@@ -110,7 +145,7 @@ impl SessionCatalog<'_> {
             &dyn Fn() -> Result<T, CatalogError>,
         ) -> Result<T, CatalogError>,
     ) -> Result<T, CatalogError> {
-        let read = || load(&self.cx(), &self.snapshot());
+        let read = || self.with_snapshot(|snapshot| load(&self.cx(), snapshot));
         if self.own_changes > 0 { read() } else { remember(&self.cache, &read) }
     }
 
@@ -166,16 +201,16 @@ impl CatalogView for SessionCatalog<'_> {
             if let Some(known) = self.own.relations.lock().get(&oid) {
                 return Ok(known.clone());
             }
-            let read = self.cx().load_relation(&self.snapshot(), oid)?;
+            let read = self.with_snapshot(|s| self.cx().load_relation(s, oid))?;
             self.own.relations.lock().insert(oid, read.clone());
             return Ok(read);
         }
-        self.cache.relation(oid, || self.cx().load_relation(&self.snapshot(), oid))
+        self.cache.relation(oid, || self.with_snapshot(|s| self.cx().load_relation(s, oid)))
     }
 
     fn relations(&self) -> Result<Vec<Arc<Relation>>, CatalogError> {
         let mut all: Vec<Arc<Relation>> = self.system.iter().cloned().collect();
-        for (_, row) in self.cx().scan::<ClassRow>(&self.snapshot())? {
+        for (_, row) in self.with_snapshot(|s| self.cx().scan::<ClassRow>(s))? {
             if self.system.get(row.oid).is_none()
                 && let Some(relation) = self.relation(row.oid)?
             {
@@ -225,7 +260,7 @@ impl CatalogView for SessionCatalog<'_> {
     }
 
     fn role_named(&self, name: &str) -> Result<Option<Role>, CatalogError> {
-        let read = || self.cx().load_role_named(&self.snapshot(), name);
+        let read = || self.with_snapshot(|s| self.cx().load_role_named(s, name));
         if self.own_changes > 0 {
             return read();
         }
@@ -233,7 +268,7 @@ impl CatalogView for SessionCatalog<'_> {
     }
 
     fn role(&self, oid: Oid) -> Result<Option<Role>, CatalogError> {
-        let read = || self.cx().load_role(&self.snapshot(), oid);
+        let read = || self.with_snapshot(|s| self.cx().load_role(s, oid));
         if self.own_changes > 0 {
             return read();
         }
@@ -241,7 +276,7 @@ impl CatalogView for SessionCatalog<'_> {
     }
 
     fn database_named(&self, name: &str) -> Result<Option<Database>, CatalogError> {
-        let read = || self.cx().load_database_named(&self.snapshot(), name);
+        let read = || self.with_snapshot(|s| self.cx().load_database_named(s, name));
         if self.own_changes > 0 {
             return read();
         }
@@ -249,7 +284,7 @@ impl CatalogView for SessionCatalog<'_> {
     }
 
     fn database(&self, oid: Oid) -> Result<Option<Database>, CatalogError> {
-        let read = || self.cx().load_database(&self.snapshot(), oid);
+        let read = || self.with_snapshot(|s| self.cx().load_database(s, oid));
         if self.own_changes > 0 {
             return read();
         }

@@ -16,6 +16,7 @@ mod prune;
 pub mod row;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod sequence;
 pub mod tuple;
 pub mod vacuum;
 pub mod visibility;

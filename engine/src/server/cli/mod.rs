@@ -16,8 +16,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use initdb::NewCluster;
-use postgres::ServerStart;
+pub use initdb::NewCluster;
+pub use postgres::ServerStart;
 
 pub const VERSION: &str = "15.18 (Understudy 0.1.0)";
 

@@ -11,7 +11,7 @@ pub(crate) mod deadlock;
 pub(crate) mod fast_path;
 pub(crate) mod held;
 pub mod mode;
-pub(crate) mod replay;
+pub mod replay;
 pub(crate) mod rows;
 pub(crate) mod table;
 pub mod tag;

@@ -1,0 +1,79 @@
+//! What checkpoints and recovery ask of transactions, object ids and the catalog's memory.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::catalog::bootstrap::TEMPLATE1;
+use crate::catalog::oids::OidAllocator;
+use crate::ids::{Lsn, Oid, Xid};
+use crate::recovery::{CheckpointFields, Participant};
+use crate::txn::TxnManager;
+use crate::txn::redo::RecoveryStart;
+use crate::wal::xlog_records::CheckPoint;
+
+pub struct NodeParticipant {
+    pub txns: Arc<TxnManager>,
+    pub oids: Arc<OidAllocator>,
+    /// What this standby durably knows may be shown; read when recovery begins.
+    pub told: Option<Lsn>,
+}
+
+impl Participant for NodeParticipant {
+    fn at_redo_point(&self, _redo: Lsn) -> CheckpointFields {
+        let next_xid = self.txns.next_xid();
+        let oldest = self.txns.oldest_running_xid();
+        CheckpointFields {
+            next_xid,
+            next_oid: self.oids.logged_bound(),
+            // The commit log is never cut in this version.
+            oldest_xid: Xid::FIRST_NORMAL.low(),
+            oldest_xid_database: TEMPLATE1,
+            oldest_active_xid: if oldest < next_xid { oldest.low() } else { 0 },
+        }
+    }
+
+    fn flush(&self, _redo: Lsn) -> io::Result<()> {
+        self.txns.flush_commit_log()
+    }
+
+    fn begin_recovery(&self, checkpoint: &CheckPoint) {
+        let start = RecoveryStart {
+            next_xid: checkpoint.next_xid,
+            oldest_active_xid: checkpoint.oldest_active_xid,
+            redo: checkpoint.redo,
+        };
+        self.txns.begin_recovery(start, self.told);
+        self.oids.start_from(checkpoint.next_oid);
+    }
+
+    fn saw_xid(&self, xid_low: u32) {
+        self.txns.saw_xid(xid_low);
+    }
+
+    fn saw_checkpoint(&self, checkpoint: &CheckPoint, shutdown: bool) {
+        self.oids.saw(checkpoint.next_oid);
+        if shutdown {
+            self.txns.primary_restarted(checkpoint.next_xid);
+        }
+    }
+
+    fn saw_end_of_recovery(&self, _at: Lsn) {
+        self.txns.primary_restarted(self.txns.next_xid());
+    }
+
+    fn saw_next_oid(&self, next: Oid) {
+        self.oids.saw(next);
+    }
+
+    fn replayed(&self, replayed: Lsn) {
+        self.txns.replayed(replayed);
+    }
+
+    fn end_recovery(&self, _end: Lsn) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn begin_writing(&self, end_of_recovery: Lsn) {
+        self.txns.finish_recovery(end_of_recovery);
+    }
+}
