@@ -1,0 +1,85 @@
+//! Functions for administrators: positions in the log, signals to sessions, reload, promotion, advisory locks.
+
+use std::num::NonZeroU32;
+
+use crate::ids::Lsn;
+use crate::sql::host::environment::Environment;
+use crate::sql::host::int;
+use crate::txn::Interrupt;
+use crate::types::datum::Datum;
+use crate::types::error::TypeError;
+use crate::types::function::Function;
+
+type Answer = Result<Datum, TypeError>;
+
+pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Option<Answer> {
+    let instance = &env.instance;
+    let wal = &instance.store.wal;
+    Some(match function.name {
+        "pg_is_in_recovery" => Ok(Datum::Bool(instance.state.in_recovery())),
+        "pg_current_wal_lsn" => writing(env).map(|()| Datum::Lsn(wal.write_lsn())),
+        "pg_current_wal_flush_lsn" => writing(env).map(|()| Datum::Lsn(wal.flush_lsn())),
+        "pg_current_wal_insert_lsn" => writing(env).map(|()| Datum::Lsn(wal.insert_lsn())),
+        "pg_last_wal_receive_lsn" => Ok(position(instance.state.received_lsn())),
+        "pg_last_wal_replay_lsn" => Ok(position(instance.state.replay_lsn())),
+        "pg_last_xact_replay_timestamp" => {
+            Ok(instance.txns.last_replayed_time_us().map_or(Datum::Null, Datum::TimestampTz))
+        }
+        "pg_walfile_name" => writing(env).map(|()| walfile_name(env, args)),
+        "pg_switch_wal" => env.require_superuser(function.name).and_then(|()| {
+            writing(env)?;
+            Ok(Datum::Lsn(wal.switch_segment().end))
+        }),
+        "pg_reload_conf" => env.require_superuser(function.name).map(|()| {
+            // The signal's own path: everything that a reload does stands in one place.
+            let own = rustix::process::getpid();
+            let sent = rustix::process::kill_process(own, rustix::process::Signal::HUP);
+            Datum::Bool(sent.is_ok())
+        }),
+        "pg_cancel_backend" => signal(env, int(args, 0), Interrupt::Cancel),
+        "pg_terminate_backend" => signal(env, int(args, 0), Interrupt::Terminate),
+        _ => return None,
+    })
+}
+
+fn position(lsn: Lsn) -> Datum {
+    if lsn.is_valid() { Datum::Lsn(lsn) } else { Datum::Null }
+}
+
+/// 55000 on a standby.
+fn writing(env: &Environment) -> Result<(), TypeError> {
+    if !env.instance.state.in_recovery() {
+        return Ok(());
+    }
+    let mut error = TypeError::new("55000", "recovery is in progress");
+    error.hint = Some("WAL control functions cannot be executed during recovery.".to_owned());
+    Err(error)
+}
+
+fn walfile_name(env: &Environment, args: &[Datum]) -> Datum {
+    let Some(Datum::Lsn(lsn)) = args.first() else { return Datum::Null };
+    let wal = &env.instance.store.wal;
+    let size = wal.segment_size();
+    let segment = if lsn.is_valid() { lsn.previous_byte_segment(size) } else { lsn.segment(size) };
+    Datum::text(&segment.file_name(wal.timeline(), size))
+}
+
+/// Only superusers may signal a superuser's session, and others only their own role's.
+fn signal(env: &Environment, pid: i64, what: Interrupt) -> Answer {
+    let target = u32::try_from(pid).ok().and_then(NonZeroU32::new).and_then(|p| env.backends.get(p));
+    let Some(target) = target else {
+        tracing::warn!(target: "postgres", "PID {pid} is not a PostgreSQL server process");
+        return Ok(Datum::Bool(false));
+    };
+    let role = env.facts.current_role();
+    if !role.superuser && (target.superuser || target.user != role.oid) {
+        let message = if target.superuser {
+            "must be a superuser to terminate superuser process"
+        } else {
+            "must be a member of the role whose process is being terminated or member of pg_signal_backend"
+        };
+        return Err(TypeError::new("42501", message));
+    }
+    target.interrupts.raise(what);
+    Ok(Datum::Bool(true))
+}

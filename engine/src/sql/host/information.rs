@@ -1,0 +1,189 @@
+//! Who and where: the session, its settings, its schemas, sizes, visibility, privileges.
+
+use std::sync::Arc;
+
+use crate::catalog::relation::Relation;
+use crate::catalog::view::CatalogView;
+use crate::ids::{Fork, Oid, PAGE_SIZE, RelFile};
+use crate::sql::host::environment::{Environment, to_type_error};
+use crate::sql::host::{boolean, int, oid, text};
+use crate::sql::pg_catalog::row::array;
+use crate::types::datum::Datum;
+use crate::types::error::TypeError;
+use crate::types::function::Function;
+use crate::types::{functions, oids, registry};
+
+type Answer = Result<Datum, TypeError>;
+
+pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Option<Answer> {
+    let facts = &env.facts;
+    Some(match function.name {
+        "version" => Ok(Datum::text(&format!(
+            "PostgreSQL {} on {}-linux, 64-bit",
+            crate::sql::SERVER_VERSION,
+            std::env::consts::ARCH
+        ))),
+        "pg_jit_available" => Ok(Datum::Bool(false)),
+        "current_user" => Ok(Datum::Text(Arc::clone(&facts.current_role().name))),
+        "session_user" => Ok(Datum::Text(Arc::clone(&facts.roles.load().session.name))),
+        "current_database" => Ok(Datum::Text(Arc::clone(&facts.database_name))),
+        "current_query" => Ok(Datum::text(&facts.backend.activity.lock().query)),
+        "pg_client_encoding" => setting(env, "client_encoding"),
+        "getdatabaseencoding" => Ok(Datum::text("UTF8")),
+        "pg_encoding_to_char" => Ok(Datum::text(if int(args, 0) == 6 { "UTF8" } else { "" })),
+        "pg_char_to_encoding" => {
+            let utf8 = matches!(text(args, 0).to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "unicode");
+            Ok(Datum::Int4(if utf8 { 6 } else { -1 }))
+        }
+        "current_schema" => env.with_catalog(|catalog| {
+            let schema = catalog.creation_schema()?;
+            let name = schema.map(|oid| catalog.schema_name(oid)).transpose()?.flatten();
+            Ok(name.map_or(Datum::Null, |name| Datum::text(&name)))
+        }),
+        "current_schemas" => schemas(env, boolean(args, 0)),
+        "pg_backend_pid" => Ok(Datum::Int4(i32::try_from(facts.backend.pid.get()).unwrap_or(i32::MAX))),
+        "pg_postmaster_start_time" => Ok(Datum::TimestampTz(env.instance.started_at)),
+        "current_setting" => current_setting(env, args),
+        "pg_get_userbyid" => user_name(env, oid(args, 0)),
+        "pg_table_is_visible" => visible(env, oid(args, 0)),
+        "pg_type_is_visible" | "pg_operator_is_visible" | "pg_opclass_is_visible" | "pg_opfamily_is_visible"
+        | "pg_collation_is_visible" | "pg_conversion_is_visible" => Ok(Datum::Bool(true)),
+        "pg_function_is_visible" => Ok(Datum::Bool(functions::by_oid(oid(args, 0)).is_some())),
+        "has_table_privilege" | "has_sequence_privilege" | "has_database_privilege"
+        | "has_function_privilege" | "has_language_privilege" | "has_schema_privilege"
+        | "has_tablespace_privilege" | "has_column_privilege" | "has_any_column_privilege"
+        | "has_type_privilege" => Ok(Datum::Bool(true)),
+        "pg_has_role" => Ok(Datum::Bool(true)),
+        "pg_relation_size" => relation_size(env, oid(args, 0), Parts::Heap),
+        "pg_table_size" => relation_size(env, oid(args, 0), Parts::Table),
+        "pg_indexes_size" => relation_size(env, oid(args, 0), Parts::Indexes),
+        "pg_total_relation_size" => relation_size(env, oid(args, 0), Parts::All),
+        "pg_database_size" => database_size(env, args),
+        "format_type" => Ok(format_type(args)),
+        _ => return None,
+    })
+}
+
+fn setting(env: &Environment, name: &str) -> Answer {
+    let shown = env.facts.settings.lock().show(name, env.facts.current_role().superuser);
+    match shown {
+        Ok((_, value)) => Ok(Datum::text(&value)),
+        Err(error) => Err(to_type_error(error.into())),
+    }
+}
+
+fn current_setting(env: &Environment, args: &[Datum]) -> Answer {
+    match setting(env, text(args, 0)) {
+        Err(error) if error.state == "42704" && boolean(args, 1) => Ok(Datum::Null),
+        other => other,
+    }
+}
+
+fn schemas(env: &Environment, implicit: bool) -> Answer {
+    env.with_catalog(|catalog| {
+        let mut names = Vec::new();
+        let settings = env.facts.current_settings();
+        for oid in catalog.search_path()? {
+            let Some(name) = catalog.schema_name(oid)? else { continue };
+            let named = settings.search_path.contains(&name);
+            if implicit || name != "pg_catalog" || named {
+                names.push(Datum::text(&name));
+            }
+        }
+        Ok(array(oids::NAME, names))
+    })
+}
+
+fn user_name(env: &Environment, role: Oid) -> Answer {
+    env.with_catalog(|catalog| {
+        let name = catalog.role(role)?.map(|r| r.name);
+        Ok(Datum::text(&name.unwrap_or_else(|| format!("unknown (OID={role})"))))
+    })
+}
+
+/// Whether the bare name finds this relation and no other.
+fn visible(env: &Environment, relation: Oid) -> Answer {
+    env.with_catalog(|catalog| {
+        let Some(described) = catalog.relation(relation)? else { return Ok(Datum::Null) };
+        let found = catalog.relation_named(None, &described.name)?;
+        Ok(Datum::Bool(found.is_some_and(|r| r.oid == relation)))
+    })
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Parts {
+    Heap,
+    Table,
+    Indexes,
+    All,
+}
+
+fn relation_size(env: &Environment, relation: Oid, parts: Parts) -> Answer {
+    let described = env.with_catalog(|catalog| catalog.relation(relation))?;
+    let Some(described) = described else { return Ok(Datum::Null) };
+    let bytes = size_of(env, &described, parts)?;
+    Ok(Datum::Int8(i64::try_from(bytes).unwrap_or(i64::MAX)))
+}
+
+fn size_of(env: &Environment, relation: &Relation, parts: Parts) -> Result<u64, TypeError> {
+    let pool = &env.instance.store.pool;
+    let fork_size = |file: RelFile, fork: Fork| {
+        let blocks = pool.block_count(file, fork).map_err(|e| to_type_error(e.into()))?;
+        Ok::<u64, TypeError>(u64::from(blocks) * PAGE_SIZE as u64)
+    };
+    use crate::catalog::relation::RelationKind::{View, Virtual};
+    if matches!(relation.kind, View | Virtual) {
+        return Ok(0);
+    }
+    let mut bytes = 0;
+    if parts != Parts::Indexes {
+        bytes += fork_size(relation.file, Fork::Main)?;
+    }
+    if matches!(parts, Parts::Table | Parts::All) {
+        bytes += fork_size(relation.file, Fork::FreeSpace)?;
+        if let Some(overflow) = relation.overflow {
+            bytes += fork_size(overflow, Fork::Main)?;
+        }
+    }
+    if matches!(parts, Parts::Indexes | Parts::All) {
+        for index in &relation.indexes {
+            bytes += fork_size(index.file, Fork::Main)?;
+        }
+    }
+    Ok(bytes)
+}
+
+fn database_size(env: &Environment, args: &[Datum]) -> Answer {
+    let database = match args.first() {
+        Some(Datum::Oid(oid)) => *oid,
+        _ => {
+            let name = text(args, 0);
+            let found = env.with_catalog(|catalog| catalog.database_named(name))?;
+            found.map(|d| d.oid).ok_or_else(|| {
+                TypeError::new("3D000", format!("database \"{name}\" does not exist"))
+            })?
+        }
+    };
+    let disk = &env.instance.store.disk;
+    let dir = std::path::Path::new("base").join(database.to_string());
+    let entries = disk.list(&dir).unwrap_or_default();
+    let size = |name: &str| {
+        let file = disk.open(&dir.join(name), crate::io::Access::Read);
+        file.and_then(|f| f.len()).unwrap_or(0)
+    };
+    let bytes: u64 = entries.iter().map(|(name, _)| size(name)).sum();
+    Ok(Datum::Int8(i64::try_from(bytes).unwrap_or(i64::MAX)))
+}
+
+fn format_type(args: &[Datum]) -> Datum {
+    match args.first() {
+        None | Some(Datum::Null) => Datum::Null,
+        _ => {
+            let modifier = match args.get(1) {
+                Some(Datum::Int4(modifier)) => Some(*modifier),
+                _ => None,
+            };
+            Datum::text(&registry::format_type(oid(args, 0), modifier))
+        }
+    }
+}
