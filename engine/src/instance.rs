@@ -13,6 +13,7 @@ use crate::replication::receiver::Receiver;
 use crate::replication::slots::Slots;
 use crate::replication::standbys::Standbys;
 use crate::storage::Store;
+use crate::table::sequence::Sequences;
 use crate::txn::TxnManager;
 
 pub struct Instance {
@@ -25,6 +26,7 @@ pub struct Instance {
     pub checkpointer: Arc<Checkpointer>,
     pub standbys: Arc<Standbys>,
     pub slots: Arc<Slots>,
+    pub sequences: Arc<Sequences>,
     /// The walreceiver of a server that began as a standby.
     pub receiver: Option<Arc<Receiver>>,
     pub system_id: SystemId,

@@ -13,3 +13,10 @@ pub mod bound;
 pub mod bind;
 
 pub mod session;
+
+pub mod host;
+
+pub mod pg_catalog;
+
+/// What `version()` and the parameter `server_version` say.
+pub const SERVER_VERSION: &str = "15.18 (Understudy 0.1.0)";

@@ -6,10 +6,11 @@ use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::host::{int, oid, text};
-use crate::sql::pg_catalog::{index_definition, quote_identifier};
+use crate::sql::pg_catalog::index_definition;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::Function;
+use crate::types::functions::quote_identifier;
 
 type Answer = Result<Datum, TypeError>;
 
@@ -45,11 +46,7 @@ fn index(env: &Environment, index: Oid, column: i64) -> Answer {
 }
 
 fn scan<R: CatalogRow>(env: &Environment) -> Result<Vec<R>, TypeError> {
-    let catalog = &env.instance.catalog;
-    let system = catalog.system(env.facts.database);
-    let cx = catalog.cx(&system, env.facts.database);
-    let rows = cx.scan::<R>(&env.snapshot).map_err(|e| to_type_error(e.into()))?;
-    Ok(rows.into_iter().map(|(_, row)| row).collect())
+    env.scan().map_err(to_type_error)
 }
 
 fn constraint(env: &Environment, constraint: Oid) -> Answer {

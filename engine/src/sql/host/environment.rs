@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crate::catalog::SessionCatalog;
+use crate::catalog::rows::CatalogRow;
 use crate::catalog::view::CatalogError;
 use crate::instance::Instance;
 use crate::sql::error::SqlError;
 use crate::sql::session::{Backends, SessionFacts};
-use crate::txn::Snapshot;
+use crate::txn::{Interrupts, Isolation, Snapshot, TxnOptions};
 use crate::types::error::TypeError;
 
 #[derive(Clone)]
@@ -15,10 +16,16 @@ pub struct Environment {
     pub instance: Arc<Instance>,
     pub backends: Arc<Backends>,
     pub facts: Arc<SessionFacts>,
-    /// What the catalog is read with.
-    pub snapshot: Arc<Snapshot>,
-    /// Changes to the catalog that the transaction had made when the statement began.
-    pub own_changes: usize,
+    /// Reads the catalog where the session's own transaction has not changed it.
+    reader: Arc<Interrupts>,
+}
+
+/// The catalog as a transaction that has changed it sees it at the beginning of a statement.
+#[derive(Debug)]
+pub struct ChangedCatalog {
+    pub snapshot: Snapshot,
+    /// How many changes the transaction had made.
+    pub changes: usize,
 }
 
 impl std::fmt::Debug for Environment {
@@ -28,6 +35,41 @@ impl std::fmt::Debug for Environment {
 }
 
 impl Environment {
+    pub fn new(
+        instance: Arc<Instance>,
+        backends: Arc<Backends>,
+        facts: Arc<SessionFacts>,
+    ) -> Environment {
+        let reader = Interrupts::new(facts.backend.pid);
+        Environment { instance, backends, facts, reader }
+    }
+
+    /// Runs `read` with the snapshot for catalog rows and the number of the transaction's own changes.
+    pub fn with_snapshot<T>(&self, read: impl FnOnce(&Snapshot, usize) -> T) -> T {
+        if let Some(changed) = &*self.facts.changed_catalog.load() {
+            return read(&changed.snapshot, changed.changes);
+        }
+        let options = TxnOptions {
+            isolation: Isolation::ReadCommitted,
+            read_only: true,
+            deferrable: false,
+            database: self.facts.database,
+        };
+        let txns = &self.instance.txns;
+        let txn = txns.begin(options, Arc::clone(&self.reader));
+        let snapshot = txns.catalog_snapshot(&txn);
+        read(&snapshot, 0)
+    }
+
+    /// Every row of a system heap table.
+    pub fn scan<R: CatalogRow>(&self) -> Result<Vec<R>, SqlError> {
+        let catalog = &self.instance.catalog;
+        let system = catalog.system(self.facts.database);
+        let cx = catalog.cx(&system, self.facts.database);
+        let rows = self.with_snapshot(|snapshot, _| cx.scan::<R>(snapshot))?;
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
+    }
+
     /// Runs `ask` with the session's view of the catalog.
     pub fn with_catalog<T>(
         &self,
@@ -36,9 +78,11 @@ impl Environment {
         let path = Arc::clone(&self.facts.current_settings().search_path);
         let role = self.facts.current_role();
         let catalog = &self.instance.catalog;
-        let view =
-            catalog.view_at(self.facts.database, &self.snapshot, self.own_changes, &path, &role.name);
-        ask(&view).map_err(|error| to_type_error(SqlError::from(error)))
+        let database = self.facts.database;
+        self.with_snapshot(|snapshot, changes| {
+            ask(&catalog.view_at(database, snapshot, changes, &path, &role.name))
+        })
+        .map_err(|error| to_type_error(SqlError::from(error)))
     }
 
     /// 42501 unless the session's role is a superuser.
@@ -52,17 +96,8 @@ impl Environment {
 
 /// Functions report errors in the types room's form.
 pub fn to_type_error(error: SqlError) -> TypeError {
-    let mut converted = TypeError::new(state_of(&error), error.message.clone());
+    let mut converted = TypeError::new(error.state, error.message.clone());
     converted.detail.clone_from(&error.detail);
     converted.hint.clone_from(&error.hint);
     converted
-}
-
-/// `TypeError` keeps states as constants; those that the rooms below report are few.
-fn state_of(error: &SqlError) -> &'static str {
-    const KNOWN: &[&str] = &[
-        "3F000", "42P01", "42704", "53100", "53200", "55000", "57014", "58030", "XX000", "XX001", "XX002",
-        "0A000", "25006", "40001", "40P01", "54000",
-    ];
-    KNOWN.iter().find(|state| **state == error.sqlstate()).copied().unwrap_or("XX000")
 }

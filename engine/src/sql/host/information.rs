@@ -8,7 +8,7 @@ use crate::ids::{Fork, Oid, PAGE_SIZE, RelFile};
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::host::{boolean, int, oid, text};
 use crate::sql::pg_catalog::row::array;
-use crate::types::datum::Datum;
+use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::Function;
 use crate::types::{functions, oids, registry};
@@ -68,7 +68,12 @@ fn setting(env: &Environment, name: &str) -> Answer {
     let shown = env.facts.settings.lock().show(name, env.facts.current_role().superuser);
     match shown {
         Ok((_, value)) => Ok(Datum::text(&value)),
-        Err(error) => Err(to_type_error(error.into())),
+        Err(error) => Err(TypeError {
+            state: error.state,
+            message: error.message,
+            detail: error.detail,
+            hint: error.hint,
+        }),
     }
 }
 
@@ -180,10 +185,10 @@ fn format_type(args: &[Datum]) -> Datum {
         None | Some(Datum::Null) => Datum::Null,
         _ => {
             let modifier = match args.get(1) {
-                Some(Datum::Int4(modifier)) => Some(*modifier),
-                _ => None,
+                Some(Datum::Int4(modifier)) => *modifier,
+                _ => -1,
             };
-            Datum::text(&registry::format_type(oid(args, 0), modifier))
+            Datum::text(&registry::format_type(SqlType { oid: oid(args, 0), modifier }))
         }
     }
 }

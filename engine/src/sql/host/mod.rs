@@ -9,7 +9,7 @@ mod environment;
 mod information;
 mod sequences;
 
-pub use environment::Environment;
+pub use environment::{ChangedCatalog, Environment};
 pub use sequences::SessionSequences;
 
 use crate::types::datum::Datum;

@@ -72,8 +72,9 @@ fn parameters(env: &Environment, sequence: Oid) -> Result<Parameters, TypeError>
     let catalog = &env.instance.catalog;
     let system = catalog.system(env.facts.database);
     let cx = catalog.cx(&system, env.facts.database);
-    let found = cx
-        .find_one::<SequenceRow>(&env.snapshot, SEQUENCE_BY_OID, &[Datum::Oid(sequence)])
+    let key = [Datum::Oid(sequence)];
+    let found = env
+        .with_snapshot(|snapshot, _| cx.find_one::<SequenceRow>(snapshot, SEQUENCE_BY_OID, &key))
         .map_err(|e| to_type_error(e.into()))?;
     let (_, row) = found.ok_or_else(|| {
         TypeError::new("XX000", format!("cache lookup failed for sequence {sequence}"))

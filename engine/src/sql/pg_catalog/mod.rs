@@ -9,7 +9,7 @@ pub mod row;
 mod settings;
 mod static_tables;
 
-pub use objects::{index_definition, quote_identifier};
+pub use objects::index_definition;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,10 +64,7 @@ impl SystemTables {
     }
 
     fn scan<R: CatalogRow>(&self) -> Result<Vec<R>, SqlError> {
-        let catalog = &self.env.instance.catalog;
-        let system = catalog.system(self.env.facts.database);
-        let cx = catalog.cx(&system, self.env.facts.database);
-        Ok(cx.scan::<R>(&self.env.snapshot)?.into_iter().map(|(_, row)| row).collect())
+        self.env.scan()
     }
 
     fn relations(&self) -> Result<Vec<Arc<Relation>>, SqlError> {

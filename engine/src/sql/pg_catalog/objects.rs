@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::catalog::relation::{Index, Relation, RelationKind};
 use crate::catalog::rows::{AuthidRow, SequenceRow, StatisticRow};
-use crate::ids::Oid;
 use crate::sql::error::SqlError;
 use crate::sql::pg_catalog::SystemTables;
 use crate::sql::pg_catalog::row::{RowBuilder, array};
 use crate::types::datum::Datum;
+use crate::types::functions::quote_identifier;
 use crate::types::oids;
 
 type Rows = Result<Vec<Vec<Datum>>, SqlError>;
@@ -179,17 +179,3 @@ pub fn index_definition(table: &Relation, index: &Index) -> String {
     text
 }
 
-/// Quotes where the bare name would be read as something else.
-pub fn quote_identifier(name: &str) -> String {
-    let plain = name.bytes().enumerate().all(|(at, b)| {
-        b.is_ascii_lowercase() || b == b'_' || (at > 0 && (b.is_ascii_digit() || b == b'$'))
-    });
-    if plain && !name.is_empty() && !crate::sql::front::keywords::is_reserved(name) {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
-}
-
-/// Oids to names of roles.
-pub type RoleNames = std::collections::HashMap<Oid, String>;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 
 use super::backends::Backend;
 use crate::config::{SessionSettings, SessionStore};
 use crate::ids::Oid;
+use crate::sql::host::{ChangedCatalog, SessionSequences};
 
 /// A role as a session has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub struct SessionFacts {
     pub database: Oid,
     pub database_name: Arc<str>,
     pub roles: ArcSwap<Roles>,
+    /// Set while a statement runs in a transaction that has changed the catalog.
+    pub changed_catalog: ArcSwapOption<ChangedCatalog>,
+    /// Sequences that the session has used.
+    pub sequences: SessionSequences,
     /// `set_config` changes it from inside a statement.
     pub settings: Mutex<SessionStore>,
 }

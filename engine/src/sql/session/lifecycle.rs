@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 
 use super::backends::{ActivityState, Backend};
@@ -20,6 +20,7 @@ use crate::config::session::{Asker, Level};
 use crate::config::{SessionSettings, SessionStore, Value};
 use crate::sql::error::SqlError;
 use crate::sql::exec::VirtualTables;
+use crate::sql::host::SessionSequences;
 use crate::txn::interrupt::{Interrupt, Timeout};
 use crate::types::datetime::{DateOutput, DateStyle, FieldOrder};
 use crate::types::function::{FunctionCx, Host};
@@ -86,6 +87,8 @@ impl<S: Services> Session<S> {
                 session: me.clone(),
                 current: me.clone(),
             }),
+            changed_catalog: ArcSwapOption::empty(),
+            sequences: SessionSequences::default(),
             settings: Mutex::new(store),
         });
         let session = Session {
