@@ -1,8 +1,40 @@
 //! Everything between the protocol and the statement: transaction blocks, settings, prepared statements, portals.
+//!
+//! A [`Session`] belongs to one client. It turns messages into statements, statements into plans and executions, and
+//! errors into what they mean for the transaction. What it runs on comes in through [`Services`]; how it speaks to its
+//! client is [`Output`]. It knows no socket and no page. A crash loses all of it, and that is right.
+//!
+//! Reading order: `output` and `services` (both sides), `facts` (who this is), `block` (the transaction), `query`
+//! (one planned statement), `utility` and `settings` (the others), `prepared`, then `simple` and `extended`.
 
 pub mod output;
+pub mod services;
 
 pub mod backends;
+pub mod facts;
+
+mod block;
+mod lifecycle;
+mod logging;
+
+mod prepared;
+mod query;
+mod settings;
+mod sink;
+mod transaction;
+mod utility;
+
+mod copy;
+mod cursor;
+mod extended;
+mod simple;
+
+#[cfg(test)]
+mod tests;
 
 pub use backends::{Backend, Backends};
+pub use extended::BindRequest;
+pub use facts::SessionFacts;
+pub use lifecycle::Session;
 pub use output::{CopyInput, Format, Formats, Gone, Output};
+pub use services::{Services, UtilityCall};

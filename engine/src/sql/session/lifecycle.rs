@@ -1,0 +1,260 @@
+//! A session from its opening to its end, and the small things that every message needs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::backends::{ActivityState, Backend};
+use super::block::Block;
+use super::facts::{Roles, SessionFacts, SessionRole};
+use super::output::Output;
+use super::prepared::{Portal, Prepared};
+use super::services::Services;
+use crate::catalog::view::{Database, Role};
+use crate::config::definition::SettingId;
+use crate::config::registry::registry;
+use crate::config::session::{Asker, Level};
+use crate::config::{SessionSettings, SessionStore, Value};
+use crate::sql::error::SqlError;
+use crate::sql::exec::VirtualTables;
+use crate::txn::interrupt::{Interrupt, Timeout};
+use crate::types::datetime::{DateOutput, DateStyle, FieldOrder};
+use crate::types::function::{FunctionCx, Host};
+use crate::types::interval::IntervalStyle;
+
+pub struct Session<S: Services> {
+    pub(super) services: Arc<S>,
+    pub(super) facts: Arc<SessionFacts>,
+    pub(super) host: Arc<dyn Host>,
+    pub(super) virtuals: Arc<dyn VirtualTables>,
+    pub(super) block: Block,
+    pub(super) prepared: HashMap<Box<str>, Arc<Prepared>>,
+    pub(super) portals: HashMap<Box<str>, Portal>,
+    /// What the client was last told of each reported setting.
+    reported: Vec<(SettingId, String)>,
+    /// A statement's clock runs (extended protocol: from the first message to Sync).
+    pub(super) timed: bool,
+}
+
+/// Microseconds since 2000-01-01 UTC.
+pub(super) fn now() -> i64 {
+    crate::replication::clock::now_micros()
+}
+
+impl<S: Services> Session<S> {
+    /// Opens the session of an authenticated client. `asked` are the start-up packet's settings, in order.
+    pub fn open(
+        services: Arc<S>,
+        backend: Arc<Backend>,
+        role: &Role,
+        database: &Database,
+        asked: &[(String, String)],
+    ) -> Result<Session<S>, SqlError> {
+        let me = SessionRole {
+            oid: role.oid,
+            name: Arc::from(role.name.as_str()),
+            superuser: role.superuser,
+        };
+        let mut store = SessionStore::new(services.settings().current());
+        for (name, value) in asked {
+            let asker = Asker::Startup { superuser: role.superuser };
+            store.set(name, value, false, asker).map_err(super::settings::refused)?;
+        }
+        store.put_computed("is_superuser", Value::Bool(role.superuser), false);
+        store.put_computed("session_authorization", Value::text(&role.name), false);
+        backend.activity.lock().application_name =
+            Arc::clone(&store.settings().application_name);
+        let facts = Arc::new(SessionFacts {
+            backend,
+            database: database.oid,
+            database_name: Arc::from(database.name.as_str()),
+            roles: ArcSwap::from_pointee(Roles {
+                authenticated: me.clone(),
+                session: me.clone(),
+                current: me,
+            }),
+            settings: Mutex::new(store),
+        });
+        let session = Session {
+            host: services.host(&facts),
+            virtuals: services.virtual_tables(&facts),
+            services,
+            facts,
+            block: Block::default(),
+            prepared: HashMap::new(),
+            portals: HashMap::new(),
+            reported: Vec::new(),
+            timed: false,
+        };
+        session.apply_settings();
+        Ok(session)
+    }
+
+    pub(super) fn settings(&self) -> Arc<SessionSettings> {
+        self.facts.current_settings()
+    }
+
+    pub(super) fn is_superuser(&self) -> bool {
+        self.facts.roles.load().current.superuser
+    }
+
+    pub(super) fn asker(&self) -> Asker {
+        Asker::Session { superuser: self.is_superuser() }
+    }
+
+    /// Passes on what other parts keep of the settings; after each change.
+    pub(super) fn apply_settings(&self) {
+        let s = self.settings();
+        let interrupts = &self.facts.backend.interrupts;
+        interrupts.set_lock_timeout(s.lock_timeout.unwrap_or(Duration::ZERO));
+        interrupts.set_deadlock_timeout(s.deadlock_timeout);
+        let mut activity = self.facts.backend.activity.lock();
+        if activity.application_name != s.application_name {
+            activity.application_name = Arc::clone(&s.application_name);
+        }
+    }
+
+    /// What functions may know of this statement.
+    pub(super) fn function_cx(&self, settings: &SessionSettings, started: i64) -> Arc<FunctionCx> {
+        let transaction_timestamp = match &self.block {
+            Block::Implicit(r) | Block::Open(r) => r.txn.started_at(),
+            Block::Failed(Some(r)) => r.txn.started_at(),
+            Block::Idle | Block::Failed(None) => started,
+        };
+        Arc::new(FunctionCx {
+            transaction_timestamp,
+            statement_timestamp: started,
+            time_zone: settings.time_zone.clone(),
+            date_style: date_style(settings.date_style),
+            interval_style: interval_style(settings.interval_style),
+            extra_float_digits: settings.extra_float_digits,
+            bytea_hex: settings.bytea_hex,
+            host: Arc::clone(&self.host),
+        })
+    }
+
+    pub fn status(&self) -> u8 {
+        self.block.status()
+    }
+
+    /// The wait for the client begins.
+    pub fn rests(&mut self) {
+        let state = match self.block {
+            Block::Idle | Block::Implicit(_) => ActivityState::Idle,
+            Block::Open(_) => ActivityState::IdleInTransaction,
+            Block::Failed(_) => ActivityState::IdleInFailedTransaction,
+        };
+        self.facts.backend.rests(state, now());
+        let s = self.settings();
+        let (clock, limit) = if self.block.is_block() {
+            (Timeout::IdleInTransaction, s.idle_in_transaction_session_timeout)
+        } else {
+            (Timeout::IdleSession, s.idle_session_timeout)
+        };
+        if let Some(limit) = limit {
+            self.facts.backend.interrupts.arm(clock, limit);
+        }
+    }
+
+    /// The client has sent something. A time-out that fired too late is forgotten.
+    pub fn wakes(&mut self) {
+        let interrupts = &self.facts.backend.interrupts;
+        interrupts.disarm(Timeout::IdleInTransaction);
+        interrupts.disarm(Timeout::IdleSession);
+        if interrupts.is_pending() {
+            interrupts.forget(Interrupt::IdleInTransaction);
+            interrupts.forget(Interrupt::IdleSession);
+        }
+        let newer = {
+            let store = self.facts.settings.lock();
+            self.services.settings().is_newer_than(store.server())
+        };
+        if newer {
+            self.facts.settings.lock().adopt(self.services.settings().current());
+            self.apply_settings();
+        }
+    }
+
+    /// A statement's clock starts.
+    pub(super) fn start_clock(&mut self, settings: &SessionSettings) {
+        if !self.timed {
+            self.timed = true;
+            if let Some(limit) = settings.statement_timeout {
+                self.facts.backend.interrupts.arm(Timeout::Statement, limit);
+            }
+        }
+    }
+
+    pub(super) fn stop_clock(&mut self) {
+        if self.timed {
+            self.timed = false;
+            self.facts.backend.interrupts.disarm(Timeout::Statement);
+            self.facts.backend.interrupts.forget(Interrupt::StatementTimeout);
+        }
+    }
+
+    /// ParameterStatus for every reported setting that the client does not know yet.
+    pub fn report_settings<O: Output>(&mut self, out: &mut O) {
+        let store = self.facts.settings.lock();
+        for d in registry().all().iter().filter(|d| d.flags.report) {
+            let shown = d.show(store.value(d.id));
+            match self.reported.iter_mut().find(|(id, _)| *id == d.id) {
+                Some((_, told)) if *told == shown => continue,
+                Some((_, told)) => told.clone_from(&shown),
+                None => self.reported.push((d.id, shown.clone())),
+            }
+            out.parameter_status(d.name, &shown);
+        }
+    }
+
+    /// Sends a notice if the client wants to see its kind.
+    pub(super) fn notice<O: Output>(&self, out: &mut O, notice: &SqlError) {
+        use crate::sql::error::Severity;
+        let level = match notice.severity {
+            Severity::Debug => Level::Debug1,
+            Severity::Log => Level::Log,
+            Severity::Info => Level::Info,
+            Severity::Notice => Level::Notice,
+            _ => Level::Warning,
+        };
+        if level.reaches_client(self.settings().client_min_messages) {
+            out.notice(notice);
+        }
+    }
+
+    /// The connection has ended.
+    pub async fn close(mut self) {
+        self.portals.clear();
+        self.roll_back();
+    }
+}
+
+fn date_style(s: crate::config::DateStyle) -> DateStyle {
+    use crate::config::date_style as c;
+    DateStyle {
+        output: match s.output {
+            c::DateOutput::Iso => DateOutput::Iso,
+            c::DateOutput::Sql => DateOutput::Sql,
+            c::DateOutput::Postgres => DateOutput::Postgres,
+            c::DateOutput::German => DateOutput::German,
+        },
+        order: match s.order {
+            c::DateOrder::Ymd => FieldOrder::Ymd,
+            c::DateOrder::Dmy => FieldOrder::Dmy,
+            c::DateOrder::Mdy => FieldOrder::Mdy,
+        },
+    }
+}
+
+fn interval_style(s: crate::config::IntervalStyle) -> IntervalStyle {
+    use crate::config::IntervalStyle as C;
+    match s {
+        C::Postgres => IntervalStyle::Postgres,
+        C::PostgresVerbose => IntervalStyle::PostgresVerbose,
+        C::SqlStandard => IntervalStyle::SqlStandard,
+        C::Iso8601 => IntervalStyle::Iso8601,
+    }
+}

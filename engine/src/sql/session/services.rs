@@ -1,0 +1,55 @@
+//! What a session runs on. `node.rs` wires the real parts together; tests use fakes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::backends::Backends;
+use super::facts::SessionFacts;
+use crate::catalog::view::CatalogView;
+use crate::config::{SessionSettings, Settings};
+use crate::ids::Oid;
+use crate::io::DiskRef;
+use crate::sql::error::SqlError;
+use crate::sql::exec::VirtualTables;
+use crate::sql::front::Statement;
+use crate::txn::{Transaction, TxnManager};
+use crate::types::function::{FunctionCx, Host};
+
+/// A statement that is not planned, with all it may need.
+pub struct UtilityCall<'a> {
+    pub statement: &'a Statement,
+    /// What the statement's offsets count in.
+    pub source: &'a str,
+    pub facts: &'a Arc<SessionFacts>,
+    pub settings: &'a Arc<SessionSettings>,
+    pub function: &'a Arc<FunctionCx>,
+    /// Notices for the client, in order.
+    pub notices: &'a mut Vec<SqlError>,
+}
+
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, SqlError>> + Send + 'a>>;
+
+pub trait Services: Send + Sync + 'static {
+    fn settings(&self) -> &Arc<Settings>;
+    fn txns(&self) -> &Arc<TxnManager>;
+    fn backends(&self) -> &Arc<Backends>;
+    fn disk(&self) -> &DiskRef;
+    /// The catalog as the transaction sees it. `path` is `search_path` as written, `user` the current role's name.
+    fn catalog<'a>(
+        &'a self,
+        database: Oid,
+        txn: &'a Transaction,
+        path: &'a [String],
+        user: &'a str,
+    ) -> Box<dyn CatalogView + 'a>;
+    /// For functions that ask about the session, the server or the catalog.
+    fn host(&self, facts: &Arc<SessionFacts>) -> Arc<dyn Host>;
+    /// The tables that the code fills.
+    fn virtual_tables(&self, facts: &Arc<SessionFacts>) -> Arc<dyn VirtualTables>;
+    /// DDL and other statements inside a transaction; gives the command tag.
+    fn utility<'a>(&'a self, call: UtilityCall<'a>, txn: &'a mut Transaction)
+    -> Answer<'a, String>;
+    /// Statements that run transactions of their own (VACUUM, CREATE DATABASE, CHECKPOINT, ...).
+    fn maintenance<'a>(&'a self, call: UtilityCall<'a>) -> Answer<'a, String>;
+}

@@ -1,0 +1,493 @@
+//! BEGIN, COMMIT, ROLLBACK, savepoints, and what errors do to the transaction.
+
+use std::sync::Arc;
+
+use super::block::{Block, Running};
+use super::lifecycle::{Session, now};
+use super::output::Output;
+use super::services::Services;
+use crate::config::Value;
+use crate::config::session::{Isolation as Level, SynchronousCommit};
+use crate::sql::error::{Severity, SqlError, state};
+use crate::sql::front::ast::{IsolationLevel, TransactionMode, TransactionStatement};
+use crate::txn::{CommitError, CommitLevel, Isolation, TxnOptions};
+
+fn serializable() -> SqlError {
+    SqlError::unsupported("isolation level SERIALIZABLE is not implemented")
+        .hint("Use REPEATABLE READ, or explicit locks.")
+}
+
+pub(super) fn commit_level(s: SynchronousCommit) -> CommitLevel {
+    match s {
+        SynchronousCommit::Off => CommitLevel::Off,
+        SynchronousCommit::Local => CommitLevel::Local,
+        SynchronousCommit::RemoteWrite => CommitLevel::RemoteWrite,
+        SynchronousCommit::On => CommitLevel::On,
+        SynchronousCommit::RemoteApply => CommitLevel::RemoteApply,
+    }
+}
+
+/// 08007 where nobody can say whether it is committed.
+fn commit_error(e: CommitError) -> SqlError {
+    match e {
+        CommitError::OutcomeUnknown { .. } => {
+            SqlError::fatal(state::TRANSACTION_RESOLUTION_UNKNOWN, e.to_string()).detail(
+                "The transaction has been written to the log and may become visible later.",
+            )
+        }
+        CommitError::Aborted(e) => e.into(),
+    }
+}
+
+impl<S: Services> Session<S> {
+    fn default_options(&self) -> TxnOptions {
+        let s = self.settings();
+        TxnOptions {
+            isolation: match s.default_transaction_isolation {
+                Level::RepeatableRead => Isolation::RepeatableRead,
+                Level::ReadCommitted | Level::ReadUncommitted => Isolation::ReadCommitted,
+            },
+            read_only: s.default_transaction_read_only || self.services.txns().in_recovery(),
+            deferrable: s.default_transaction_deferrable,
+            database: self.facts.database,
+        }
+    }
+
+    fn start(&mut self, options: TxnOptions) -> Box<Running> {
+        let interrupts = Arc::clone(&self.facts.backend.interrupts);
+        let txn = self.services.txns().begin(options, interrupts);
+        self.facts.backend.activity.lock().transaction_start = Some(txn.started_at());
+        {
+            let mut store = self.facts.settings.lock();
+            store.begin_level();
+            store.put_computed("transaction_read_only", Value::Bool(options.read_only), true);
+            store.put_computed("transaction_deferrable", Value::Bool(options.deferrable), true);
+            store.put_computed(
+                "transaction_isolation",
+                Value::Enum(match options.isolation {
+                    Isolation::RepeatableRead => "repeatable read",
+                    Isolation::ReadCommitted => "read committed",
+                }),
+                true,
+            );
+        }
+        Box::new(Running { txn, snapshot: None, queried: false })
+    }
+
+    /// The transaction a statement runs in; starts one if there is none.
+    pub(super) fn ensure_transaction(&mut self) -> Result<(), SqlError> {
+        match self.block {
+            Block::Idle => {
+                let options = self.default_options();
+                let running = self.start(options);
+                self.block = Block::Implicit(running);
+                Ok(())
+            }
+            Block::Implicit(_) | Block::Open(_) => Ok(()),
+            Block::Failed(_) => Err(in_failed_block()),
+        }
+    }
+
+    /// Commits whatever runs, with what `synchronous_commit` asks for.
+    async fn commit(&mut self) -> Result<(), SqlError> {
+        let level = commit_level(self.settings().synchronous_commit);
+        match std::mem::take(&mut self.block) {
+            Block::Idle | Block::Failed(None) => Ok(()),
+            Block::Failed(Some(r)) => {
+                self.services.txns().abort(r.txn);
+                Ok(())
+            }
+            Block::Implicit(r) | Block::Open(r) => {
+                let Running { txn, snapshot, .. } = *r;
+                // Nothing may hold the horizon while the commit waits for standbys.
+                drop(snapshot);
+                let done = self.services.txns().commit(txn, level).await;
+                let mut store = self.facts.settings.lock();
+                match done {
+                    Ok(_) => {
+                        while store.levels() > 0 {
+                            store.commit_level();
+                        }
+                        Ok(())
+                    }
+                    Err(e) => {
+                        while store.levels() > 0 {
+                            store.abort_level();
+                        }
+                        Err(commit_error(e))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rolls back whatever runs.
+    pub(super) fn roll_back(&mut self) {
+        if let Block::Implicit(r) | Block::Open(r) | Block::Failed(Some(r)) =
+            std::mem::take(&mut self.block)
+        {
+            self.services.txns().abort(r.txn);
+        }
+        let mut store = self.facts.settings.lock();
+        while store.levels() > 0 {
+            store.abort_level();
+        }
+        drop(store);
+        self.apply_settings();
+    }
+
+    /// Portals live as long as their transaction.
+    pub(super) fn end_portals(&mut self) {
+        if !self.portals.is_empty() {
+            self.portals.clear();
+        }
+    }
+
+    /// The end of an implicit transaction: after a simple query's last statement, or at Sync.
+    pub(super) async fn end_implicit(&mut self) -> Result<(), SqlError> {
+        if matches!(self.block, Block::Implicit(_)) {
+            self.end_portals();
+            self.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// What an error does: ends an implicit transaction, fails a block.
+    pub(super) fn after_error(&mut self, e: &SqlError) {
+        self.stop_clock();
+        if e.severity >= Severity::Fatal {
+            self.end_portals();
+            self.roll_back();
+            return;
+        }
+        match std::mem::take(&mut self.block) {
+            Block::Idle => {}
+            failed @ Block::Failed(_) => self.block = failed,
+            implicit @ Block::Implicit(_) => {
+                self.block = implicit;
+                self.end_portals();
+                self.roll_back();
+            }
+            Block::Open(r) => self.fail_block(r),
+        }
+    }
+
+    /// Rolled back to the innermost savepoint if there is one, else altogether.
+    fn fail_block(&mut self, mut r: Box<Running>) {
+        self.end_portals();
+        let innermost = r.txn.savepoints().last().map(str::to_owned);
+        let kept = innermost.is_some_and(|name| {
+            self.services.txns().rollback_to_savepoint(&mut r.txn, &name).is_ok()
+        });
+        if kept {
+            self.block = Block::Failed(Some(r));
+        } else {
+            drop(r.snapshot.take());
+            self.services.txns().abort(r.txn);
+            self.block = Block::Failed(None);
+        }
+        // Settings go back to where the innermost level began; the levels themselves stay until the block ends.
+        let mut store = self.facts.settings.lock();
+        if store.levels() > 0 {
+            store.abort_level();
+            store.begin_level();
+        }
+    }
+
+    pub(super) async fn transaction_statement<O: Output>(
+        &mut self,
+        statement: &TransactionStatement,
+        out: &mut O,
+    ) -> Result<&'static str, SqlError> {
+        match statement {
+            TransactionStatement::Begin { modes, .. } => self.begin(modes, out)?,
+            TransactionStatement::Commit { chain } => return self.commit_block(*chain, out).await,
+            TransactionStatement::Rollback { chain } => self.rollback_block(*chain, out)?,
+            TransactionStatement::Savepoint(name) => self.savepoint(&name.name)?,
+            TransactionStatement::Release(name) => self.release(&name.name)?,
+            TransactionStatement::RollbackTo(name) => self.rollback_to(&name.name)?,
+            TransactionStatement::PrepareTransaction(_)
+            | TransactionStatement::CommitPrepared(_)
+            | TransactionStatement::RollbackPrepared(_) => {
+                return Err(SqlError::new(
+                    state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    "prepared transactions are disabled",
+                )
+                .hint("Two-phase commit is not implemented: max_prepared_transactions is 0."));
+            }
+        }
+        Ok(statement.tag())
+    }
+
+    fn begin<O: Output>(&mut self, modes: &[TransactionMode], out: &mut O) -> Result<(), SqlError> {
+        match std::mem::take(&mut self.block) {
+            Block::Idle => {
+                let options = self.with_modes(self.default_options(), modes, true)?;
+                let running = self.start(options);
+                self.block = Block::Open(running);
+            }
+            // In a query string of several statements the block takes over what has run so far.
+            Block::Implicit(mut r) => {
+                let options = self.with_modes(*r.txn.options(), modes, !r.queried);
+                match options {
+                    Ok(options) => r.txn.set_options(options),
+                    Err(e) => {
+                        self.block = Block::Implicit(r);
+                        return Err(e);
+                    }
+                }
+                self.block = Block::Open(r);
+            }
+            block => {
+                self.block = block;
+                if self.block.is_failed() {
+                    return Err(in_failed_block());
+                }
+                self.notice(
+                    out,
+                    &SqlError::warning(
+                        state::ACTIVE_SQL_TRANSACTION,
+                        "there is already a transaction in progress",
+                    ),
+                );
+                if !modes.is_empty() {
+                    self.set_transaction(modes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Options with the modes of BEGIN or SET TRANSACTION laid over them.
+    fn with_modes(
+        &self,
+        mut options: TxnOptions,
+        modes: &[TransactionMode],
+        first: bool,
+    ) -> Result<TxnOptions, SqlError> {
+        for mode in modes {
+            match mode {
+                TransactionMode::Isolation(level) => {
+                    let wanted = match level {
+                        IsolationLevel::Serializable => return Err(serializable()),
+                        IsolationLevel::RepeatableRead => Isolation::RepeatableRead,
+                        IsolationLevel::ReadCommitted | IsolationLevel::ReadUncommitted => {
+                            Isolation::ReadCommitted
+                        }
+                    };
+                    if wanted != options.isolation && !first {
+                        return Err(SqlError::new(
+                            state::ACTIVE_SQL_TRANSACTION,
+                            "SET TRANSACTION ISOLATION LEVEL must be called before any query",
+                        ));
+                    }
+                    options.isolation = wanted;
+                }
+                TransactionMode::ReadOnly(true) => options.read_only = true,
+                TransactionMode::ReadOnly(false) => {
+                    if self.services.txns().in_recovery() {
+                        return Err(SqlError::unsupported(
+                            "cannot set transaction read-write mode during recovery",
+                        ));
+                    }
+                    if options.read_only && !first {
+                        return Err(SqlError::new(
+                            state::ACTIVE_SQL_TRANSACTION,
+                            "transaction read-write mode must be set before any query",
+                        ));
+                    }
+                    options.read_only = false;
+                }
+                TransactionMode::Deferrable(d) => options.deferrable = *d,
+            }
+        }
+        Ok(options)
+    }
+
+    /// SET TRANSACTION in a block.
+    pub(super) fn set_transaction(&mut self, modes: &[TransactionMode]) -> Result<(), SqlError> {
+        let Some(r) = self.block.running() else { return Ok(()) };
+        let (options, first) = (*r.txn.options(), !r.queried);
+        let options = self.with_modes(options, modes, first)?;
+        if let Some(r) = self.block.running() {
+            r.txn.set_options(options);
+        }
+        let mut store = self.facts.settings.lock();
+        store.put_computed("transaction_read_only", Value::Bool(options.read_only), true);
+        store.put_computed("transaction_deferrable", Value::Bool(options.deferrable), true);
+        let level = match options.isolation {
+            Isolation::RepeatableRead => "repeatable read",
+            Isolation::ReadCommitted => "read committed",
+        };
+        store.put_computed("transaction_isolation", Value::Enum(level), true);
+        Ok(())
+    }
+
+    async fn commit_block<O: Output>(
+        &mut self,
+        chain: bool,
+        out: &mut O,
+    ) -> Result<&'static str, SqlError> {
+        let options = self.chained("COMMIT AND CHAIN", chain)?;
+        let tag = match &self.block {
+            Block::Open(_) => "COMMIT",
+            Block::Failed(_) => "ROLLBACK",
+            Block::Idle | Block::Implicit(_) => {
+                self.warn_no_transaction(out);
+                "COMMIT"
+            }
+        };
+        self.end_portals();
+        if self.block.is_failed() {
+            self.roll_back();
+        } else {
+            self.commit().await?;
+        }
+        self.apply_settings();
+        self.chain(options);
+        Ok(tag)
+    }
+
+    fn rollback_block<O: Output>(&mut self, chain: bool, out: &mut O) -> Result<(), SqlError> {
+        let options = self.chained("ROLLBACK AND CHAIN", chain)?;
+        if !self.block.is_block() {
+            self.warn_no_transaction(out);
+        }
+        self.end_portals();
+        self.roll_back();
+        self.chain(options);
+        Ok(())
+    }
+
+    fn warn_no_transaction<O: Output>(&self, out: &mut O) {
+        self.notice(
+            out,
+            &SqlError::warning(
+                state::NO_ACTIVE_SQL_TRANSACTION,
+                "there is no transaction in progress",
+            ),
+        );
+    }
+
+    /// The options that the next transaction of a chain has.
+    fn chained(&mut self, what: &str, chain: bool) -> Result<Option<TxnOptions>, SqlError> {
+        if !chain {
+            return Ok(None);
+        }
+        match &self.block {
+            Block::Open(r) | Block::Failed(Some(r)) => Ok(Some(*r.txn.options())),
+            Block::Failed(None) => Ok(Some(self.default_options())),
+            Block::Idle | Block::Implicit(_) => Err(only_in_blocks(what)),
+        }
+    }
+
+    fn chain(&mut self, options: Option<TxnOptions>) {
+        if let Some(options) = options {
+            let running = self.start(options);
+            self.block = Block::Open(running);
+        }
+    }
+
+    fn savepoint(&mut self, name: &str) -> Result<(), SqlError> {
+        match &mut self.block {
+            Block::Open(r) => {
+                self.services.txns().savepoint(&mut r.txn, name);
+                self.facts.settings.lock().begin_level();
+                Ok(())
+            }
+            Block::Failed(_) => Err(in_failed_block()),
+            Block::Idle | Block::Implicit(_) => Err(only_in_blocks("SAVEPOINT")),
+        }
+    }
+
+    fn release(&mut self, name: &str) -> Result<(), SqlError> {
+        match &mut self.block {
+            Block::Open(r) => {
+                let before = r.txn.savepoints().count();
+                self.services.txns().release_savepoint(&mut r.txn, name)?;
+                let gone = before - r.txn.savepoints().count();
+                let mut store = self.facts.settings.lock();
+                for _ in 0..gone {
+                    store.commit_level();
+                }
+                Ok(())
+            }
+            Block::Failed(_) => Err(in_failed_block()),
+            Block::Idle | Block::Implicit(_) => Err(only_in_blocks("RELEASE SAVEPOINT")),
+        }
+    }
+
+    fn rollback_to(&mut self, name: &str) -> Result<(), SqlError> {
+        let mut r = match std::mem::take(&mut self.block) {
+            Block::Open(r) | Block::Failed(Some(r)) => r,
+            Block::Failed(None) => {
+                self.block = Block::Failed(None);
+                return Err(no_savepoint(name));
+            }
+            other => {
+                self.block = other;
+                return Err(only_in_blocks("ROLLBACK TO SAVEPOINT"));
+            }
+        };
+        let before = r.txn.savepoints().count();
+        self.end_portals();
+        if let Err(e) = self.services.txns().rollback_to_savepoint(&mut r.txn, name) {
+            // The transaction is as it was; a failed block stays failed through the error's handling.
+            self.block = Block::Open(r);
+            return Err(e.into());
+        }
+        let gone = before - r.txn.savepoints().count();
+        {
+            let mut store = self.facts.settings.lock();
+            for _ in 0..=gone {
+                store.abort_level();
+            }
+            store.begin_level();
+        }
+        self.block = Block::Open(r);
+        self.apply_settings();
+        Ok(())
+    }
+
+    /// 25001 for statements that cannot be rolled back.
+    pub(super) fn outside_block(&self, what: &str, alone: bool) -> Result<(), SqlError> {
+        let refused = match self.block {
+            Block::Open(_) | Block::Failed(_) => true,
+            Block::Implicit(_) | Block::Idle => !alone,
+        };
+        if refused {
+            return Err(SqlError::new(
+                state::ACTIVE_SQL_TRANSACTION,
+                format!("{what} cannot run inside a transaction block"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Runs a commit for a statement that must be alone, so that it starts with no transaction open.
+    pub(super) async fn clear_for_maintenance(&mut self) -> Result<(), SqlError> {
+        self.end_implicit().await
+    }
+
+    pub(super) fn started_now(&self) -> i64 {
+        now()
+    }
+}
+
+pub(super) fn in_failed_block() -> SqlError {
+    SqlError::new(
+        state::IN_FAILED_SQL_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}
+
+pub(super) fn only_in_blocks(what: &str) -> SqlError {
+    SqlError::new(
+        state::NO_ACTIVE_SQL_TRANSACTION,
+        format!("{what} can only be used in transaction blocks"),
+    )
+}
+
+fn no_savepoint(name: &str) -> SqlError {
+    SqlError::new(state::INVALID_SAVEPOINT, format!("savepoint \"{name}\" does not exist"))
+}
