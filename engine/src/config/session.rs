@@ -5,7 +5,7 @@
 //! for this transaction. The two upper layers are shared lists that a change copies, so a savepoint costs two
 //! reference counts. [`SessionSettings`] is the typed view, made anew after each change.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::checks::{CheckCx, parse, split_identifiers, zone_of};
@@ -358,10 +358,43 @@ impl SessionStore {
         self.refresh();
     }
 
-    /// Sets a value that the code computed (`session_authorization`, `is_superuser`, `transaction_isolation`).
+    /// Sets a value that the code computed (`session_authorization`, `is_superuser`, `role`). None of these is in
+    /// the typed view, so that stays.
     pub fn put_computed(&mut self, name: &'static str, value: Value, local: bool) {
-        let own = Own::Known(registry().id(name), value);
-        self.put(own, local, Asker::Session { superuser: true });
+        self.put_untyped(registry().id(name), value, local);
+    }
+
+    fn put_untyped(&mut self, id: SettingId, value: Value, local: bool) {
+        let own = Own::Known(id, value);
+        if local {
+            put(&mut self.now.local, own);
+        } else {
+            remove(&mut self.now.local, &own);
+            put(&mut self.now.set, own);
+        }
+    }
+
+    /// What SHOW says of the running transaction; costs nothing where it is the default.
+    pub fn put_transaction(&mut self, isolation: Isolation, read_only: bool, deferrable: bool) {
+        static IDS: OnceLock<[SettingId; 3]> = OnceLock::new();
+        let ids = IDS.get_or_init(|| {
+            [
+                "transaction_isolation",
+                "transaction_read_only",
+                "transaction_deferrable",
+            ]
+            .map(|name| registry().id(name))
+        });
+        let values = [
+            Value::Enum(isolation.name()),
+            Value::Bool(read_only),
+            Value::Bool(deferrable),
+        ];
+        for (id, value) in ids.iter().zip(values) {
+            if *self.value(*id) != value {
+                self.put_untyped(*id, value, true);
+            }
+        }
     }
 
     /// RESET name (and SET name TO DEFAULT; `local` for SET LOCAL).
@@ -430,11 +463,12 @@ impl SessionStore {
     /// The innermost level is rolled back: everything is as it was when it began.
     pub fn abort_level(&mut self) {
         if let Some(before) = self.saved.pop() {
+            let same = Arc::ptr_eq(&before.set, &self.now.set)
+                && Arc::ptr_eq(&before.local, &self.now.local);
             self.now = before;
-            if self.saved.is_empty() {
-                self.now.local = Layer::default();
+            if !same {
+                self.refresh();
             }
-            self.refresh();
         }
     }
 

@@ -8,8 +8,9 @@ use crate::catalog::view::{Database, Role};
 use crate::config::Settings;
 use crate::ids::Oid;
 use crate::sql::error::SqlError;
+use crate::sql::session::BindRequest;
 use crate::sql::session::backends::{Backend, Backends};
-use crate::sql::session::output::{Formats, Output};
+use crate::sql::session::output::Output;
 
 /// Whether clients may come in now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,15 +103,6 @@ pub trait Statements: Send + 'static {
     fn wakes(&mut self);
     /// The connection ends: whatever runs is rolled back.
     fn close(self) -> impl Future<Output = ()> + Send;
-}
-
-/// Bind's fields, read in place.
-pub struct BindRequest<'a> {
-    pub portal: &'a str,
-    pub statement: &'a str,
-    pub parameter_formats: Formats,
-    pub parameters: Vec<Option<&'a [u8]>>,
-    pub result_formats: Formats,
 }
 
 pub trait Host: Send + Sync + 'static {

@@ -18,6 +18,7 @@ pub mod auth;
 pub mod startup;
 
 pub mod session_loop;
+mod statements;
 pub mod walsender;
 
 pub mod listener;

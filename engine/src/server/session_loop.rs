@@ -5,11 +5,12 @@
 //! also waits for interrupts, so that a shutdown or an idle time-out can speak first.
 
 use crate::sql::error::{SqlError, state};
+use crate::sql::session::BindRequest;
 use crate::sql::session::output::{Formats, Output};
 use crate::txn::interrupt::{Interrupt, Interrupts};
 
 use super::connection::{Connection, FULL, ReadError};
-use super::host::{BindRequest, Statements};
+use super::host::Statements;
 use super::output::protocol_error;
 use super::protocol::ProtocolError;
 use super::protocol::backend;

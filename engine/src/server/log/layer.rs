@@ -34,6 +34,7 @@ struct Fields {
     hint: Option<String>,
     context: Option<String>,
     statement: Option<String>,
+    state: Option<String>,
 }
 
 impl Fields {
@@ -45,6 +46,7 @@ impl Fields {
             "hint" => self.hint = Some(text),
             "context" => self.context = Some(text),
             "statement" => self.statement = Some(text),
+            "sqlstate" => self.state = Some(text),
             // Events of the `log` crate's bridge carry their own metadata.
             n if n.starts_with("log.") => {}
             n => {
@@ -102,6 +104,7 @@ impl<S: Subscriber> Layer<S> for PostgresLines {
             hint: f.hint.as_deref(),
             context: f.context.as_deref(),
             statement: f.statement.as_deref(),
+            state: f.state.as_deref(),
             ..Entry::new(level, &f.message)
         });
     }

@@ -35,6 +35,10 @@ pub struct Session<S: Services> {
     pub(super) portals: HashMap<Box<str>, Portal>,
     /// What the client was last told of each reported setting.
     reported: Vec<(SettingId, String)>,
+    /// Bytes of a statement's text that `pg_stat_activity` keeps.
+    pub(super) activity_size: usize,
+    /// Roles that this session has been, to come back to after a rollback.
+    pub(super) known_roles: Vec<SessionRole>,
     /// A statement's clock runs (extended protocol: from the first message to Sync).
     pub(super) timed: bool,
 }
@@ -58,15 +62,21 @@ impl<S: Services> Session<S> {
             name: Arc::from(role.name.as_str()),
             superuser: role.superuser,
         };
-        let mut store = SessionStore::new(services.settings().current());
+        let server = services.settings().current();
+        let activity_size =
+            usize::try_from(server.values.integer("track_activity_query_size")).unwrap_or(1024);
+        let mut store = SessionStore::new(server);
         for (name, value) in asked {
-            let asker = Asker::Startup { superuser: role.superuser };
-            store.set(name, value, false, asker).map_err(super::settings::refused)?;
+            let asker = Asker::Startup {
+                superuser: role.superuser,
+            };
+            store
+                .set(name, value, false, asker)
+                .map_err(super::settings::refused)?;
         }
         store.put_computed("is_superuser", Value::Bool(role.superuser), false);
         store.put_computed("session_authorization", Value::text(&role.name), false);
-        backend.activity.lock().application_name =
-            Arc::clone(&store.settings().application_name);
+        backend.activity.lock().application_name = Arc::clone(&store.settings().application_name);
         let facts = Arc::new(SessionFacts {
             backend,
             database: database.oid,
@@ -74,7 +84,7 @@ impl<S: Services> Session<S> {
             roles: ArcSwap::from_pointee(Roles {
                 authenticated: me.clone(),
                 session: me.clone(),
-                current: me,
+                current: me.clone(),
             }),
             settings: Mutex::new(store),
         });
@@ -87,6 +97,8 @@ impl<S: Services> Session<S> {
             prepared: HashMap::new(),
             portals: HashMap::new(),
             reported: Vec::new(),
+            activity_size,
+            known_roles: vec![me],
             timed: false,
         };
         session.apply_settings();
@@ -102,7 +114,9 @@ impl<S: Services> Session<S> {
     }
 
     pub(super) fn asker(&self) -> Asker {
-        Asker::Session { superuser: self.is_superuser() }
+        Asker::Session {
+            superuser: self.is_superuser(),
+        }
     }
 
     /// Passes on what other parts keep of the settings; after each change.
@@ -150,7 +164,10 @@ impl<S: Services> Session<S> {
         self.facts.backend.rests(state, now());
         let s = self.settings();
         let (clock, limit) = if self.block.is_block() {
-            (Timeout::IdleInTransaction, s.idle_in_transaction_session_timeout)
+            (
+                Timeout::IdleInTransaction,
+                s.idle_in_transaction_session_timeout,
+            )
         } else {
             (Timeout::IdleSession, s.idle_session_timeout)
         };
@@ -173,7 +190,10 @@ impl<S: Services> Session<S> {
             self.services.settings().is_newer_than(store.server())
         };
         if newer {
-            self.facts.settings.lock().adopt(self.services.settings().current());
+            self.facts
+                .settings
+                .lock()
+                .adopt(self.services.settings().current());
             self.apply_settings();
         }
     }
@@ -192,7 +212,10 @@ impl<S: Services> Session<S> {
         if self.timed {
             self.timed = false;
             self.facts.backend.interrupts.disarm(Timeout::Statement);
-            self.facts.backend.interrupts.forget(Interrupt::StatementTimeout);
+            self.facts
+                .backend
+                .interrupts
+                .forget(Interrupt::StatementTimeout);
         }
     }
 

@@ -23,7 +23,10 @@ pub fn error(e: &SqlError, statement: &str, settings: &SessionSettings) {
     if e.severity > Severity::Error {
         return;
     }
-    let at = e.position.map(|p| format!(" at character {p}")).unwrap_or_default();
+    let at = e
+        .position
+        .map(|p| format!(" at character {p}"))
+        .unwrap_or_default();
     let wanted = level(e.severity) >= settings.log_min_error_statement;
     tracing::error!(
         severity = e.severity.as_str(),
@@ -83,7 +86,9 @@ pub fn statement<'a>(
     if settings.log_statement == LogStatement::None {
         return false;
     }
-    let log = statements.into_iter().any(|s| wanted(s, settings.log_statement));
+    let log = statements
+        .into_iter()
+        .any(|s| wanted(s, settings.log_statement));
     if log {
         match name {
             None => tracing::info!("statement: {text}"),

@@ -24,15 +24,13 @@ mod sink;
 mod transaction;
 mod utility;
 
-mod copy;
+pub mod copy;
 mod cursor;
 mod extended;
 mod simple;
 
-#[cfg(test)]
-mod tests;
-
 pub use backends::{Backend, Backends};
+pub use copy::CopyPort;
 pub use extended::BindRequest;
 pub use facts::SessionFacts;
 pub use lifecycle::Session;

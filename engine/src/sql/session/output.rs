@@ -37,6 +37,20 @@ impl Formats {
         }
     }
 
+    /// The same of parameter formats.
+    pub fn check_parameters(&self, parameters: usize) -> Result<(), SqlError> {
+        if self.0.len() > 1 && self.0.len() != parameters {
+            return Err(SqlError::new(
+                crate::sql::error::state::PROTOCOL_VIOLATION,
+                format!(
+                    "bind message has {} parameter formats but {parameters} parameters",
+                    self.0.len()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
     /// Bind must give none, one, or one for each column.
     pub fn check(&self, columns: usize) -> Result<(), SqlError> {
         if self.0.len() > 1 && self.0.len() != columns {

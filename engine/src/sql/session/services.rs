@@ -5,14 +5,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::backends::Backends;
+use super::copy::CopyPort;
 use super::facts::SessionFacts;
 use crate::catalog::view::CatalogView;
 use crate::config::{SessionSettings, Settings};
 use crate::ids::Oid;
-use crate::io::DiskRef;
 use crate::sql::error::SqlError;
 use crate::sql::exec::VirtualTables;
 use crate::sql::front::Statement;
+use crate::storage::Store;
 use crate::txn::{Transaction, TxnManager};
 use crate::types::function::{FunctionCx, Host};
 
@@ -34,7 +35,7 @@ pub trait Services: Send + Sync + 'static {
     fn settings(&self) -> &Arc<Settings>;
     fn txns(&self) -> &Arc<TxnManager>;
     fn backends(&self) -> &Arc<Backends>;
-    fn disk(&self) -> &DiskRef;
+    fn store(&self) -> &Arc<Store>;
     /// The catalog as the transaction sees it. `path` is `search_path` as written, `user` the current role's name.
     fn catalog<'a>(
         &'a self,
@@ -50,6 +51,13 @@ pub trait Services: Send + Sync + 'static {
     /// DDL and other statements inside a transaction; gives the command tag.
     fn utility<'a>(&'a self, call: UtilityCall<'a>, txn: &'a mut Transaction)
     -> Answer<'a, String>;
+    /// COPY, over the client's `port`.
+    fn copy<'a>(
+        &'a self,
+        call: UtilityCall<'a>,
+        txn: &'a mut Transaction,
+        port: &'a mut dyn CopyPort,
+    ) -> Answer<'a, String>;
     /// Statements that run transactions of their own (VACUUM, CREATE DATABASE, CHECKPOINT, ...).
     fn maintenance<'a>(&'a self, call: UtilityCall<'a>) -> Answer<'a, String>;
 }

@@ -29,7 +29,13 @@ impl<'a, O: Output> ClientSink<'a, O> {
         cx: &'a FunctionCx,
         announce: bool,
     ) -> ClientSink<'a, O> {
-        ClientSink { out, types, formats, cx, announce }
+        ClientSink {
+            out,
+            types,
+            formats,
+            cx,
+            announce,
+        }
     }
 }
 
@@ -42,7 +48,11 @@ impl<O: Output> RowSink for ClientSink<'_, O> {
 
     fn row(&mut self, row: &[Datum]) -> Result<SinkState, SqlError> {
         self.out.data_row(row, &self.types, self.formats, self.cx)?;
-        Ok(if self.out.is_full() { SinkState::Full } else { SinkState::More })
+        Ok(if self.out.is_full() {
+            SinkState::Full
+        } else {
+            SinkState::More
+        })
     }
 
     fn ready(&mut self) -> Pin<Box<dyn Future<Output = Result<(), SqlError>> + Send + '_>> {

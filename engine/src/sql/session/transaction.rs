@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::block::{Block, Running};
-use super::lifecycle::{Session, now};
+use super::lifecycle::Session;
 use super::output::Output;
 use super::services::Services;
-use crate::config::Value;
+use crate::config::SessionStore;
 use crate::config::session::{Isolation as Level, SynchronousCommit};
 use crate::sql::error::{Severity, SqlError, state};
 use crate::sql::front::ast::{IsolationLevel, TransactionMode, TransactionStatement};
@@ -27,13 +27,21 @@ pub(super) fn commit_level(s: SynchronousCommit) -> CommitLevel {
     }
 }
 
+/// For SHOW.
+fn show_options(store: &mut SessionStore, options: &TxnOptions) {
+    let level = match options.isolation {
+        Isolation::RepeatableRead => Level::RepeatableRead,
+        Isolation::ReadCommitted => Level::ReadCommitted,
+    };
+    store.put_transaction(level, options.read_only, options.deferrable);
+}
+
 /// 08007 where nobody can say whether it is committed.
 fn commit_error(e: CommitError) -> SqlError {
     match e {
         CommitError::OutcomeUnknown { .. } => {
-            SqlError::fatal(state::TRANSACTION_RESOLUTION_UNKNOWN, e.to_string()).detail(
-                "The transaction has been written to the log and may become visible later.",
-            )
+            SqlError::fatal(state::TRANSACTION_RESOLUTION_UNKNOWN, e.to_string())
+                .detail("The transaction has been written to the log and may become visible later.")
         }
         CommitError::Aborted(e) => e.into(),
     }
@@ -60,18 +68,13 @@ impl<S: Services> Session<S> {
         {
             let mut store = self.facts.settings.lock();
             store.begin_level();
-            store.put_computed("transaction_read_only", Value::Bool(options.read_only), true);
-            store.put_computed("transaction_deferrable", Value::Bool(options.deferrable), true);
-            store.put_computed(
-                "transaction_isolation",
-                Value::Enum(match options.isolation {
-                    Isolation::RepeatableRead => "repeatable read",
-                    Isolation::ReadCommitted => "read committed",
-                }),
-                true,
-            );
+            show_options(&mut store, &options);
         }
-        Box::new(Running { txn, snapshot: None, queried: false })
+        Box::new(Running {
+            txn,
+            snapshot: None,
+            queried: false,
+        })
     }
 
     /// The transaction a statement runs in; starts one if there is none.
@@ -102,21 +105,8 @@ impl<S: Services> Session<S> {
                 // Nothing may hold the horizon while the commit waits for standbys.
                 drop(snapshot);
                 let done = self.services.txns().commit(txn, level).await;
-                let mut store = self.facts.settings.lock();
-                match done {
-                    Ok(_) => {
-                        while store.levels() > 0 {
-                            store.commit_level();
-                        }
-                        Ok(())
-                    }
-                    Err(e) => {
-                        while store.levels() > 0 {
-                            store.abort_level();
-                        }
-                        Err(commit_error(e))
-                    }
-                }
+                self.end_levels(done.is_ok());
+                done.map(|_| ()).map_err(commit_error)
             }
         }
     }
@@ -128,12 +118,26 @@ impl<S: Services> Session<S> {
         {
             self.services.txns().abort(r.txn);
         }
-        let mut store = self.facts.settings.lock();
-        while store.levels() > 0 {
-            store.abort_level();
+        self.end_levels(false);
+    }
+
+    /// The settings' levels end with the transaction.
+    fn end_levels(&mut self, committed: bool) {
+        let before = self.settings();
+        {
+            let mut store = self.facts.settings.lock();
+            while store.levels() > 0 {
+                if committed {
+                    store.commit_level()
+                } else {
+                    store.abort_level()
+                }
+            }
         }
-        drop(store);
-        self.apply_settings();
+        self.restore_roles();
+        if !Arc::ptr_eq(&before, &self.settings()) {
+            self.apply_settings();
+        }
     }
 
     /// Portals live as long as their transaction.
@@ -177,7 +181,10 @@ impl<S: Services> Session<S> {
         self.end_portals();
         let innermost = r.txn.savepoints().last().map(str::to_owned);
         let kept = innermost.is_some_and(|name| {
-            self.services.txns().rollback_to_savepoint(&mut r.txn, &name).is_ok()
+            self.services
+                .txns()
+                .rollback_to_savepoint(&mut r.txn, &name)
+                .is_ok()
         });
         if kept {
             self.block = Block::Failed(Some(r));
@@ -187,11 +194,14 @@ impl<S: Services> Session<S> {
             self.block = Block::Failed(None);
         }
         // Settings go back to where the innermost level began; the levels themselves stay until the block ends.
-        let mut store = self.facts.settings.lock();
-        if store.levels() > 0 {
-            store.abort_level();
-            store.begin_level();
+        {
+            let mut store = self.facts.settings.lock();
+            if store.levels() > 0 {
+                store.abort_level();
+                store.begin_level();
+            }
         }
+        self.restore_roles();
     }
 
     pub(super) async fn transaction_statement<O: Output>(
@@ -306,20 +316,15 @@ impl<S: Services> Session<S> {
 
     /// SET TRANSACTION in a block.
     pub(super) fn set_transaction(&mut self, modes: &[TransactionMode]) -> Result<(), SqlError> {
-        let Some(r) = self.block.running() else { return Ok(()) };
+        let Some(r) = self.block.running() else {
+            return Ok(());
+        };
         let (options, first) = (*r.txn.options(), !r.queried);
         let options = self.with_modes(options, modes, first)?;
         if let Some(r) = self.block.running() {
             r.txn.set_options(options);
         }
-        let mut store = self.facts.settings.lock();
-        store.put_computed("transaction_read_only", Value::Bool(options.read_only), true);
-        store.put_computed("transaction_deferrable", Value::Bool(options.deferrable), true);
-        let level = match options.isolation {
-            Isolation::RepeatableRead => "repeatable read",
-            Isolation::ReadCommitted => "read committed",
-        };
-        store.put_computed("transaction_isolation", Value::Enum(level), true);
+        show_options(&mut self.facts.settings.lock(), &options);
         Ok(())
     }
 
@@ -343,7 +348,6 @@ impl<S: Services> Session<S> {
         } else {
             self.commit().await?;
         }
-        self.apply_settings();
         self.chain(options);
         Ok(tag)
     }
@@ -445,6 +449,7 @@ impl<S: Services> Session<S> {
             store.begin_level();
         }
         self.block = Block::Open(r);
+        self.restore_roles();
         self.apply_settings();
         Ok(())
     }
@@ -463,15 +468,6 @@ impl<S: Services> Session<S> {
         }
         Ok(())
     }
-
-    /// Runs a commit for a statement that must be alone, so that it starts with no transaction open.
-    pub(super) async fn clear_for_maintenance(&mut self) -> Result<(), SqlError> {
-        self.end_implicit().await
-    }
-
-    pub(super) fn started_now(&self) -> i64 {
-        now()
-    }
 }
 
 pub(super) fn in_failed_block() -> SqlError {
@@ -489,5 +485,8 @@ pub(super) fn only_in_blocks(what: &str) -> SqlError {
 }
 
 fn no_savepoint(name: &str) -> SqlError {
-    SqlError::new(state::INVALID_SAVEPOINT, format!("savepoint \"{name}\" does not exist"))
+    SqlError::new(
+        state::INVALID_SAVEPOINT,
+        format!("savepoint \"{name}\" does not exist"),
+    )
 }

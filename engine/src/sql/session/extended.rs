@@ -1,0 +1,475 @@
+//! The extended query protocol: Parse, Bind, Describe, Execute, Close, Sync.
+
+use std::sync::Arc;
+
+use super::lifecycle::{Session, now};
+use super::logging;
+use super::output::{Format, Formats, Output};
+use super::prepared::{Portal, PortalState, Prepared};
+use super::query::is_planned;
+use super::services::Services;
+use super::transaction::in_failed_block;
+use super::utility::{Outcome, ends_failed_block, no_statement};
+use crate::ids::Oid;
+use crate::sql::error::{Severity, SqlError, state};
+use crate::sql::front;
+use crate::types::codec;
+use crate::types::datum::{Datum, SqlType};
+use crate::types::function::FunctionCx;
+
+/// Bind's fields, read in place.
+pub struct BindRequest<'a> {
+    pub portal: &'a str,
+    pub statement: &'a str,
+    pub parameter_formats: Formats,
+    pub parameters: Vec<Option<&'a [u8]>>,
+    pub result_formats: Formats,
+}
+
+impl<S: Services> Session<S> {
+    /// Does to the transaction and the log what an error of a message means, and gives it back for the client.
+    fn failing<T>(&mut self, done: Result<T, SqlError>, text: &str) -> Result<T, SqlError> {
+        if let Err(e) = &done {
+            logging::error(e, text, &self.settings());
+            self.after_error(e);
+        }
+        done
+    }
+
+    pub async fn parse(&mut self, name: &str, text: &str, types: Vec<Oid>) -> Result<(), SqlError> {
+        self.begins(text, now());
+        let done = self.parse_inner(name, text, types).await;
+        self.failing(done, text)
+    }
+
+    async fn parse_inner(
+        &mut self,
+        name: &str,
+        text: &str,
+        types: Vec<Oid>,
+    ) -> Result<(), SqlError> {
+        let settings = self.settings();
+        self.start_clock(&settings);
+        if name.is_empty() {
+            self.prepared.remove("");
+        } else if self.prepared.contains_key(name) {
+            return Err(SqlError::new(
+                state::DUPLICATE_PREPARED_STATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
+            ));
+        }
+        let mut statements = front::parse(text)?;
+        if statements.len() > 1 {
+            return Err(SqlError::new(
+                state::SYNTAX_ERROR,
+                "cannot insert multiple commands into a prepared statement",
+            ));
+        }
+        let parsed = statements.pop();
+        if let Some(p) = &parsed
+            && self.block.is_failed()
+            && !ends_failed_block(&p.statement)
+        {
+            return Err(in_failed_block());
+        }
+        let prepared = Prepared::new(name, Arc::from(text), parsed, types, false);
+        if prepared
+            .parsed
+            .as_ref()
+            .is_some_and(|p| is_planned(&p.statement))
+        {
+            self.ensure_transaction()?;
+            let function = self.function_cx(&settings, now());
+            self.find_plan(&prepared, &settings, &function)?;
+        }
+        self.prepared.insert(name.into(), Arc::new(prepared));
+        Ok(())
+    }
+
+    pub async fn bind<O: Output>(
+        &mut self,
+        b: BindRequest<'_>,
+        _out: &mut O,
+    ) -> Result<(), SqlError> {
+        let text = self.text_of_statement(b.statement);
+        let done = self.bind_inner(b).await;
+        self.failing(done, &text)
+    }
+
+    fn text_of_statement(&self, name: &str) -> Arc<str> {
+        self.prepared
+            .get(name)
+            .map_or_else(|| Arc::from(""), |p| Arc::clone(&p.text))
+    }
+
+    async fn bind_inner(&mut self, b: BindRequest<'_>) -> Result<(), SqlError> {
+        let settings = self.settings();
+        self.start_clock(&settings);
+        let statement = self.prepared.get(b.statement).cloned().ok_or_else(|| {
+            if b.statement.is_empty() {
+                SqlError::new(
+                    state::INVALID_STATEMENT_NAME,
+                    "unnamed prepared statement does not exist",
+                )
+            } else {
+                no_statement(b.statement)
+            }
+        })?;
+        if b.portal.is_empty() {
+            self.portals.remove("");
+        } else if self.portals.contains_key(b.portal) {
+            return Err(SqlError::new(
+                state::DUPLICATE_CURSOR,
+                format!("cursor \"{}\" already exists", b.portal),
+            ));
+        }
+        let planned = statement
+            .parsed
+            .as_ref()
+            .is_some_and(|p| is_planned(&p.statement));
+        if let Some(p) = &statement.parsed
+            && self.block.is_failed()
+            && !ends_failed_block(&p.statement)
+        {
+            return Err(in_failed_block());
+        }
+        let (parameters, columns) = if planned {
+            self.ensure_transaction()?;
+            let function = self.function_cx(&settings, now());
+            let cached = self.find_plan(&statement, &settings, &function)?;
+            let parameters = read_parameters(&b, &cached.plan.parameters, &function)?;
+            (parameters, Arc::clone(&cached.plan.output))
+        } else {
+            check_count(&b, 0)?;
+            let columns = match &statement.parsed {
+                Some(p) => self.utility_columns(&p.statement)?,
+                None => Arc::default(),
+            };
+            (Vec::new(), columns)
+        };
+        b.result_formats.check(columns.len())?;
+        let portal = Portal {
+            statement,
+            parameters,
+            formats: b.result_formats,
+            columns,
+            is_cursor: false,
+            state: PortalState::New,
+        };
+        self.portals.insert(b.portal.into(), portal);
+        Ok(())
+    }
+
+    pub async fn describe_statement<O: Output>(
+        &mut self,
+        name: &str,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        let text = self.text_of_statement(name);
+        let done = self.describe_statement_inner(name, out);
+        self.failing(done, &text)
+    }
+
+    fn describe_statement_inner<O: Output>(
+        &mut self,
+        name: &str,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        let statement = self
+            .prepared
+            .get(name)
+            .cloned()
+            .ok_or_else(|| no_statement(name))?;
+        let Some(parsed) = &statement.parsed else {
+            out.parameter_description(&[]);
+            out.no_data();
+            return Ok(());
+        };
+        if !is_planned(&parsed.statement) {
+            let columns = self.utility_columns(&parsed.statement)?;
+            out.parameter_description(&[]);
+            self.describe_columns(&columns, &Formats::default(), out);
+            return Ok(());
+        }
+        self.ensure_transaction()?;
+        let settings = self.settings();
+        let function = self.function_cx(&settings, now());
+        let cached = self.find_plan(&statement, &settings, &function)?;
+        let types: Vec<Oid> = cached.plan.parameters.iter().map(|p| p.oid).collect();
+        out.parameter_description(&types);
+        self.describe_columns(&cached.plan.output, &Formats::default(), out);
+        Ok(())
+    }
+
+    fn describe_columns<O: Output>(
+        &self,
+        columns: &[crate::sql::bound::OutputColumn],
+        formats: &Formats,
+        out: &mut O,
+    ) {
+        if columns.is_empty() {
+            out.no_data();
+        } else {
+            out.row_description(columns, formats);
+        }
+    }
+
+    pub async fn describe_portal<O: Output>(
+        &mut self,
+        name: &str,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        let done = match self.portals.get(name) {
+            Some(p) => {
+                self.describe_columns(&Arc::clone(&p.columns), &p.formats.clone(), out);
+                Ok(())
+            }
+            None => Err(no_portal(name)),
+        };
+        self.failing(done, "")
+    }
+
+    pub async fn execute<O: Output>(
+        &mut self,
+        name: &str,
+        max_rows: u32,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        let Some(mut portal) = self.portals.remove(name) else {
+            return self.failing(Err(no_portal(name)), "");
+        };
+        let statement = Arc::clone(&portal.statement);
+        let started = now();
+        self.begins(&statement.text, started);
+        let settings = self.settings();
+        self.start_clock(&settings);
+        let logged = logging::statement(
+            statement.parsed.iter().map(|p| &p.statement),
+            &statement.text,
+            Some(&statement.name),
+            &settings,
+        );
+        let limit = (max_rows > 0).then_some(u64::from(max_rows));
+        let done = self.execute_inner(&mut portal, limit, out).await;
+        if done.is_ok() {
+            logging::duration(
+                now() - started,
+                &statement.text,
+                Some(&statement.name),
+                logged,
+                &settings,
+            );
+        }
+        // COMMIT and ROLLBACK take all portals with them, this one included.
+        let ended = statement
+            .parsed
+            .as_ref()
+            .is_some_and(|p| matches!(p.statement, front::Statement::Transaction(_)));
+        if done.is_ok() && !ended {
+            self.portals.insert(name.into(), portal);
+        }
+        self.failing(done, &statement.text)
+    }
+
+    async fn execute_inner<O: Output>(
+        &mut self,
+        portal: &mut Portal,
+        limit: Option<u64>,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        let statement = Arc::clone(&portal.statement);
+        let Some(parsed) = &statement.parsed else {
+            out.empty_query();
+            return Ok(());
+        };
+        if self.block.is_failed() && !ends_failed_block(&parsed.statement) {
+            return Err(in_failed_block());
+        }
+        if is_planned(&parsed.statement) {
+            return self.execute_planned(portal, limit, out).await;
+        }
+        let rows = match std::mem::replace(&mut portal.state, PortalState::Done) {
+            PortalState::New => {
+                match self
+                    .utility(parsed, &statement.text, true, false, out)
+                    .await?
+                {
+                    Outcome::Tag(tag) => {
+                        out.command_complete(&tag);
+                        return Ok(());
+                    }
+                    Outcome::Rows(rows, _) => rows.into_iter(),
+                }
+            }
+            PortalState::Rows(rows) => rows,
+            PortalState::Done | PortalState::Suspended(..) => return Err(portal_done()),
+        };
+        self.execute_rows(portal, rows, limit, parsed.tag, out)
+    }
+
+    /// Rows of a utility statement, as many as were asked for.
+    fn execute_rows<O: Output>(
+        &mut self,
+        portal: &mut Portal,
+        mut rows: std::vec::IntoIter<Vec<Datum>>,
+        limit: Option<u64>,
+        tag: &str,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        let most = limit.map_or(usize::MAX, |l| usize::try_from(l).unwrap_or(usize::MAX));
+        let mut some = rows.by_ref().take(most);
+        self.send_rows(&mut some, &portal.columns, &portal.formats, false, out)?;
+        if limit.is_some() && rows.len() > 0 {
+            portal.state = PortalState::Rows(rows);
+            out.portal_suspended();
+        } else {
+            out.command_complete(tag);
+        }
+        Ok(())
+    }
+
+    async fn execute_planned<O: Output>(
+        &mut self,
+        portal: &mut Portal,
+        limit: Option<u64>,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        let (mut execution, function) =
+            match std::mem::replace(&mut portal.state, PortalState::Done) {
+                PortalState::New => {
+                    let ready = self.ready(&portal.statement).await?;
+                    // A plan made since Bind may give other columns than were described.
+                    if ready.plan.output != portal.columns {
+                        return Err(SqlError::unsupported(
+                            "cached plan must not change result type",
+                        ));
+                    }
+                    let execution = self.start(&ready, &portal.parameters, false)?;
+                    (Box::new(execution), ready.function)
+                }
+                PortalState::Suspended(execution, function) => (execution, function),
+                PortalState::Done | PortalState::Rows(_) => {
+                    // A finished query gives no more rows; a finished change cannot run again.
+                    if portal.columns.is_empty() {
+                        return Err(portal_done());
+                    }
+                    out.command_complete("SELECT 0");
+                    return Ok(());
+                }
+            };
+        let types = portal.columns.iter().map(|c| c.ty.oid).collect();
+        let progress = self
+            .run(
+                &mut execution,
+                types,
+                &portal.formats,
+                &function,
+                false,
+                limit,
+                out,
+            )
+            .await?;
+        if progress.complete {
+            out.command_complete(&execution.plan().command.tag(progress.rows));
+        } else {
+            out.portal_suspended();
+            portal.state = PortalState::Suspended(execution, function);
+        }
+        Ok(())
+    }
+
+    pub fn close_statement(&mut self, name: &str) {
+        self.prepared.remove(name);
+    }
+
+    pub fn close_portal(&mut self, name: &str) {
+        self.portals.remove(name);
+    }
+
+    /// The end of a pipeline: an implicit transaction is committed.
+    pub async fn sync(&mut self) -> Result<(), SqlError> {
+        let done = self.end_implicit().await;
+        self.stop_clock();
+        self.failing(done, "")
+    }
+
+    /// The protocol itself went wrong, outside of any call.
+    pub fn failed(&mut self) {
+        self.after_error(&SqlError::new(state::PROTOCOL_VIOLATION, ""));
+    }
+}
+
+fn no_portal(name: &str) -> SqlError {
+    SqlError::new(
+        state::INVALID_CURSOR_NAME,
+        format!("portal \"{name}\" does not exist"),
+    )
+}
+
+fn portal_done() -> SqlError {
+    SqlError::new(
+        state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "portal cannot be run anymore",
+    )
+}
+
+fn check_count(b: &BindRequest<'_>, wanted: usize) -> Result<(), SqlError> {
+    if b.parameters.len() == wanted {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        state::PROTOCOL_VIOLATION,
+        format!(
+            "bind message supplies {} parameters, but prepared statement \"{}\" requires {wanted}",
+            b.parameters.len(),
+            b.statement
+        ),
+    ))
+}
+
+fn read_parameters(
+    b: &BindRequest<'_>,
+    types: &[SqlType],
+    cx: &FunctionCx,
+) -> Result<Vec<Datum>, SqlError> {
+    b.parameter_formats.check_parameters(b.parameters.len())?;
+    check_count(b, types.len())?;
+    let mut out = Vec::with_capacity(types.len());
+    for (i, (value, ty)) in b.parameters.iter().zip(types).enumerate() {
+        out.push(match value {
+            None => Datum::Null,
+            Some(bytes) => read_parameter(bytes, *ty, b.parameter_formats.of(i), cx)
+                .map_err(|e| within(e, i + 1))?,
+        });
+    }
+    Ok(out)
+}
+
+fn read_parameter(
+    bytes: &[u8],
+    ty: SqlType,
+    format: Format,
+    cx: &FunctionCx,
+) -> Result<Datum, SqlError> {
+    match format {
+        Format::Binary => Ok(codec::decode_binary(ty, bytes, cx)?),
+        Format::Text => {
+            let text = std::str::from_utf8(bytes).map_err(|e| {
+                let bad = bytes[e.valid_up_to()];
+                SqlError::new(
+                    state::CHARACTER_NOT_IN_REPERTOIRE,
+                    format!("invalid byte sequence for encoding \"UTF8\": 0x{bad:02x}"),
+                )
+            })?;
+            Ok(codec::parse_text(ty, text, cx)?)
+        }
+    }
+}
+
+/// Which parameter was wrong, as CONTEXT.
+fn within(e: SqlError, number: usize) -> SqlError {
+    if e.severity > Severity::Error {
+        return e;
+    }
+    e.context(format!("unnamed portal parameter ${number}"))
+}

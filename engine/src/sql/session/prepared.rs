@@ -1,0 +1,87 @@
+//! Prepared statements and portals, and the plans that they keep.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::output::Formats;
+use crate::config::SessionSettings;
+use crate::ids::Oid;
+use crate::sql::bound::OutputColumn;
+use crate::sql::exec::Execution;
+use crate::sql::front::Parsed;
+use crate::sql::plan::Plan;
+use crate::types::datum::Datum;
+use crate::types::function::FunctionCx;
+
+/// A parsed statement under a name, until it is closed.
+pub struct Prepared {
+    pub name: Box<str>,
+    /// The query string; the statement's offsets count in it.
+    pub text: Arc<str>,
+    /// `None`: an empty query.
+    pub parsed: Option<Parsed>,
+    /// Parameter types as the client declared them; invalid where they are to be inferred.
+    pub declared: Vec<Oid>,
+    /// By SQL's PREPARE rather than by the protocol (`pg_prepared_statements.from_sql`).
+    pub from_sql: bool,
+    pub(super) cached: Mutex<Option<Cached>>,
+}
+
+/// A plan with the circumstances that it is good for.
+#[derive(Clone)]
+pub struct Cached {
+    pub plan: Arc<Plan>,
+    pub types: Arc<[Oid]>,
+    pub generation: u64,
+    /// Search path and planner settings; a change of any setting makes another.
+    pub settings: Arc<SessionSettings>,
+    pub role: Oid,
+}
+
+impl Prepared {
+    pub fn new(
+        name: &str,
+        text: Arc<str>,
+        parsed: Option<Parsed>,
+        declared: Vec<Oid>,
+        from_sql: bool,
+    ) -> Prepared {
+        Prepared {
+            name: name.into(),
+            text,
+            parsed,
+            declared,
+            from_sql,
+            cached: Mutex::new(None),
+        }
+    }
+
+    pub fn tag(&self) -> &'static str {
+        self.parsed.as_ref().map_or("", |p| p.tag)
+    }
+}
+
+/// How far a portal is.
+pub enum PortalState {
+    /// Bound, nothing has run.
+    New,
+    /// A query that has given some rows; more may come.
+    Suspended(Box<Execution>, Arc<FunctionCx>),
+    /// Rows of a utility statement that are left to be sent.
+    Rows(std::vec::IntoIter<Vec<Datum>>),
+    /// Nothing is left.
+    Done,
+}
+
+/// A statement with its parameters, being executed.
+pub struct Portal {
+    pub statement: Arc<Prepared>,
+    pub parameters: Vec<Datum>,
+    pub formats: Formats,
+    /// What Describe shows; empty for a statement without rows.
+    pub columns: Arc<[OutputColumn]>,
+    /// DECLARE CURSOR's, reached by FETCH too.
+    pub is_cursor: bool,
+    pub state: PortalState,
+}

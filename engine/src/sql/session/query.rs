@@ -1,0 +1,291 @@
+//! One planned statement: names bound and locked, plan found or made, snapshot taken, rows sent.
+
+use std::sync::Arc;
+
+use super::lifecycle::{Session, now};
+use super::output::{Formats, Output};
+use super::prepared::{Cached, Prepared};
+use super::services::Services;
+use super::sink::ClientSink;
+use super::transaction::in_failed_block;
+use crate::config::SessionSettings;
+use crate::ids::Oid;
+use crate::sql::bind::{self, BindCx};
+use crate::sql::error::{SqlError, state};
+use crate::sql::exec::{self, ExecCx, Execution, MemoryLimits, Progress, TempSpace};
+use crate::sql::front::Statement;
+use crate::sql::plan::{self, Command, Plan, PlanCx};
+use crate::txn::{Isolation, LockWait, Snapshot};
+use crate::types::datum::Datum;
+use crate::types::function::FunctionCx;
+
+/// A statement that holds more than this many times `work_mem`, and 1 GiB, is stopped (53200).
+const STATEMENT_MEMORY: usize = 1 << 30;
+/// How often names may change under a statement before it gives up.
+const MAX_REBINDS: usize = 10;
+
+/// A plan whose relations are locked.
+pub(super) struct Ready {
+    pub plan: Arc<Plan>,
+    pub types: Arc<[Oid]>,
+    pub settings: Arc<SessionSettings>,
+    pub function: Arc<FunctionCx>,
+}
+
+/// Statements that the planner knows.
+pub(super) fn is_planned(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
+    )
+}
+
+fn planner_settings(s: &SessionSettings) -> plan::PlannerSettings {
+    let p = &s.planner;
+    plan::PlannerSettings {
+        seq_page_cost: p.seq_page_cost,
+        random_page_cost: p.random_page_cost,
+        cpu_tuple_cost: p.cpu_tuple_cost,
+        cpu_index_tuple_cost: p.cpu_index_tuple_cost,
+        cpu_operator_cost: p.cpu_operator_cost,
+        enable_seqscan: p.enable_seqscan,
+        enable_indexscan: p.enable_indexscan,
+        enable_nestloop: p.enable_nestloop,
+        enable_hashjoin: p.enable_hashjoin,
+        enable_hashagg: p.enable_hashagg,
+        enable_sort: p.enable_sort,
+        enable_material: p.enable_material,
+        work_mem: s.work_mem / 1024,
+        effective_cache_pages: p.effective_cache_size,
+    }
+}
+
+impl<S: Services> Session<S> {
+    /// Whether reads may go ahead: after recovery they wait for the standbys that a failover could fall back on.
+    pub(super) async fn wait_until_readable(&mut self) -> Result<(), SqlError> {
+        let txns = self.services.txns();
+        if txns.snapshots_open() {
+            return Ok(());
+        }
+        if self.is_superuser() && self.settings().read_unconfirmed {
+            txns.open_snapshots_anyway();
+            return Ok(());
+        }
+        tokio::select! {
+            () = txns.wait_for_first_snapshot() => Ok(()),
+            interrupt = self.facts.backend.interrupts.wait() => Err(interrupt.into()),
+        }
+    }
+
+    /// The statement's plan for the catalog as it is now; from the cache where that is still good. Takes no lock.
+    pub(super) fn find_plan(
+        &mut self,
+        prepared: &Prepared,
+        settings: &Arc<SessionSettings>,
+        function: &Arc<FunctionCx>,
+    ) -> Result<Cached, SqlError> {
+        let database = self.facts.database;
+        let role = self.facts.current_role();
+        let services = Arc::clone(&self.services);
+        let Some(running) = self.block.running() else {
+            return Err(in_failed_block());
+        };
+        let view = services.catalog(database, &running.txn, &settings.search_path, &role.name);
+        let generation = view.generation();
+        if let Some(c) = &*prepared.cached.lock()
+            && c.generation == generation
+            && c.role == role.oid
+            && Arc::ptr_eq(&c.settings, settings)
+        {
+            return Ok(c.clone());
+        }
+        let Some(parsed) = &prepared.parsed else {
+            return Err(SqlError::internal("an empty query has no plan"));
+        };
+        let cx = BindCx {
+            source: &prepared.text,
+        };
+        let bound = bind::bind(&parsed.statement, &*view, &prepared.declared, &cx)
+            .map_err(|e| e.located(&prepared.text))?;
+        let planner = planner_settings(settings);
+        let plan = plan::plan(
+            &bound,
+            &*view,
+            &PlanCx {
+                settings: &planner,
+                function,
+            },
+        )
+        .map_err(|e| e.located(&prepared.text))?;
+        let found = Cached {
+            types: plan.output.iter().map(|c| c.ty.oid).collect(),
+            plan: Arc::new(plan),
+            generation,
+            settings: Arc::clone(settings),
+            role: role.oid,
+        };
+        if !found.plan.uncacheable {
+            *prepared.cached.lock() = Some(found.clone());
+        }
+        Ok(found)
+    }
+
+    /// Plans, locks, and plans again if the catalog moved before the locks were there.
+    pub(super) async fn ready(&mut self, prepared: &Prepared) -> Result<Ready, SqlError> {
+        self.ensure_transaction()?;
+        self.wait_until_readable().await?;
+        let settings = self.settings();
+        let function = self.function_cx(&settings, now());
+        for _ in 0..MAX_REBINDS {
+            let found = self.find_plan(prepared, &settings, &function)?;
+            self.lock_relations(&found.plan.relations).await?;
+            if self.generation(&settings) == found.generation {
+                return Ok(Ready {
+                    plan: found.plan,
+                    types: found.types,
+                    settings,
+                    function,
+                });
+            }
+        }
+        Err(SqlError::new(
+            state::OBJECT_IN_USE,
+            "the catalog changed too often while the statement was being planned",
+        )
+        .hint("Run the statement again."))
+    }
+
+    fn generation(&mut self, settings: &SessionSettings) -> u64 {
+        let database = self.facts.database;
+        let user = self.facts.current_role().name;
+        let services = Arc::clone(&self.services);
+        match self.block.running() {
+            Some(r) => services
+                .catalog(database, &r.txn, &settings.search_path, &user)
+                .generation(),
+            None => 0,
+        }
+    }
+
+    pub(super) async fn lock_relations(
+        &mut self,
+        relations: &[(Oid, crate::catalog::relation::LockMode)],
+    ) -> Result<(), SqlError> {
+        let services = Arc::clone(&self.services);
+        let Some(running) = self.block.running() else {
+            return Err(in_failed_block());
+        };
+        for (relation, mode) in relations {
+            services
+                .txns()
+                .locks()
+                .lock_relation(&mut running.txn, *relation, *mode, LockWait::Wait)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The snapshot of the next statement.
+    fn snapshot(&mut self) -> Result<Arc<Snapshot>, SqlError> {
+        let services = Arc::clone(&self.services);
+        let Some(r) = self.block.running() else {
+            return Err(in_failed_block());
+        };
+        r.queried = true;
+        if r.isolation() == Isolation::ReadCommitted {
+            return Ok(Arc::new(services.txns().snapshot(&r.txn)));
+        }
+        let command = r.txn.command_id();
+        let snapshot = match &r.snapshot {
+            Some(s) if s.command_id() == command => Arc::clone(s),
+            Some(s) => Arc::new(s.at_command(command)),
+            None => Arc::new(services.txns().snapshot(&r.txn)),
+        };
+        r.snapshot = Some(Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    /// 25006 for a change in a transaction that only reads.
+    fn check_writable(&mut self, plan: &Plan) -> Result<(), SqlError> {
+        let read_only = self
+            .block
+            .running()
+            .is_some_and(|r| r.txn.options().read_only);
+        if plan.writes && read_only {
+            return Err(read_only_error(match plan.command {
+                Command::Select => "SELECT FOR UPDATE",
+                Command::Insert => "INSERT",
+                Command::Update => "UPDATE",
+                Command::Delete => "DELETE",
+            }));
+        }
+        Ok(())
+    }
+
+    /// The running tree of a plan that is ready.
+    pub(super) fn start(
+        &mut self,
+        ready: &Ready,
+        parameters: &[Datum],
+        instrument: bool,
+    ) -> Result<Execution, SqlError> {
+        self.check_writable(&ready.plan)?;
+        let snapshot = self.snapshot()?;
+        let isolation = self
+            .block
+            .running()
+            .map_or(Isolation::ReadCommitted, |r| r.isolation());
+        Ok(exec::start(
+            &ready.plan,
+            parameters,
+            ExecCx {
+                store: Arc::clone(self.services.store()),
+                txns: Arc::clone(self.services.txns()),
+                snapshot,
+                isolation,
+                function: Arc::clone(&ready.function),
+                interrupts: Arc::clone(&self.facts.backend.interrupts),
+                virtuals: Arc::clone(&self.virtuals),
+                limits: MemoryLimits {
+                    work: ready.settings.work_mem,
+                    statement: STATEMENT_MEMORY.max(ready.settings.work_mem),
+                },
+                temp: TempSpace::new(
+                    Arc::clone(&self.services.store().disk),
+                    self.facts.backend.pid,
+                ),
+                instrument,
+            },
+        ))
+    }
+
+    /// Runs an execution, or goes on with it, and makes its changes visible to the next command.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) async fn run<O: Output>(
+        &mut self,
+        execution: &mut Execution,
+        types: Arc<[Oid]>,
+        formats: &Formats,
+        function: &FunctionCx,
+        announce: bool,
+        limit: Option<u64>,
+        out: &mut O,
+    ) -> Result<Progress, SqlError> {
+        let Some(running) = self.block.running() else {
+            return Err(in_failed_block());
+        };
+        let mut sink = ClientSink::new(out, types, formats, function, announce);
+        let progress = execution.run(&mut running.txn, &mut sink, limit).await?;
+        if progress.complete {
+            running.txn.next_command()?;
+        }
+        Ok(progress)
+    }
+}
+
+pub(super) fn read_only_error(what: &str) -> SqlError {
+    SqlError::new(
+        state::READ_ONLY_SQL_TRANSACTION,
+        format!("cannot execute {what} in a read-only transaction"),
+    )
+}

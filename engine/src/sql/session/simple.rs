@@ -1,0 +1,140 @@
+//! The simple query protocol: a string of statements, in one implicit transaction unless they say otherwise.
+
+use std::sync::Arc;
+
+use super::lifecycle::{Session, now};
+use super::logging;
+use super::output::{Formats, Output};
+use super::prepared::Prepared;
+use super::query::is_planned;
+use super::services::Services;
+use super::transaction::in_failed_block;
+use super::utility::{Outcome, ends_failed_block};
+use crate::sql::error::{Severity, SqlError};
+use crate::sql::front::{self, Parsed};
+
+impl<S: Services> Session<S> {
+    /// Runs a query string. Errors of its statements are reported here; `Err` ends the connection.
+    pub async fn simple<O: Output>(&mut self, text: &str, out: &mut O) -> Result<(), SqlError> {
+        let started = now();
+        self.begins(text, started);
+        // A simple query takes the unnamed statement and portal with it.
+        self.prepared.remove("");
+        self.portals.remove("");
+        let done = self.query_string(text, started, out).await;
+        self.stop_clock();
+        match done {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                logging::error(&e, text, &self.settings());
+                self.after_error(&e);
+                if e.severity >= Severity::Fatal {
+                    return Err(e);
+                }
+                out.error(&e);
+                Ok(())
+            }
+        }
+    }
+
+    /// What every statement's beginning means for views and interrupts.
+    pub(super) fn begins(&mut self, text: &str, started: i64) {
+        let interrupts = &self.facts.backend.interrupts;
+        if interrupts.is_pending() {
+            interrupts.forget_statement();
+        }
+        self.facts.backend.begins(text, started, self.activity_size);
+    }
+
+    async fn query_string<O: Output>(
+        &mut self,
+        text: &str,
+        started: i64,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        let settings = self.settings();
+        self.start_clock(&settings);
+        let statements = front::parse(text)?;
+        if statements.is_empty() {
+            out.empty_query();
+            return Ok(());
+        }
+        let logged = logging::statement(
+            statements.iter().map(|p| &p.statement),
+            text,
+            None,
+            &settings,
+        );
+        let source: Arc<str> = Arc::from(text);
+        let count = statements.len();
+        for (i, parsed) in statements.into_iter().enumerate() {
+            let last = i + 1 == count;
+            let tag = self.one(parsed, &source, count == 1, out).await?;
+            // The last tag goes out only once its effects are committed.
+            if last {
+                self.end_implicit().await?;
+            }
+            out.command_complete(&tag);
+            self.stop_clock();
+            if !last {
+                self.start_clock(&settings);
+            }
+        }
+        logging::duration(now() - started, text, None, logged, &settings);
+        Ok(())
+    }
+
+    /// One statement; gives its command tag.
+    async fn one<O: Output>(
+        &mut self,
+        parsed: Parsed,
+        source: &Arc<str>,
+        alone: bool,
+        out: &mut O,
+    ) -> Result<String, SqlError> {
+        if self.block.is_failed() && !ends_failed_block(&parsed.statement) {
+            return Err(in_failed_block());
+        }
+        if is_planned(&parsed.statement) {
+            let prepared = Prepared::new("", Arc::clone(source), Some(parsed), Vec::new(), false);
+            let ready = self.ready(&prepared).await?;
+            if !ready.plan.parameters.is_empty() {
+                return Err(no_parameter());
+            }
+            let mut execution = self.start(&ready, &[], false)?;
+            let progress = self
+                .run(
+                    &mut execution,
+                    Arc::clone(&ready.types),
+                    &Formats::default(),
+                    &ready.function,
+                    true,
+                    None,
+                    out,
+                )
+                .await?;
+            return Ok(ready.plan.command.tag(progress.rows));
+        }
+        match self.utility(&parsed, source, alone, true, out).await? {
+            Outcome::Tag(tag) => Ok(tag),
+            Outcome::Rows(rows, tag) => {
+                let columns = self.utility_columns(&parsed.statement)?;
+                self.send_rows(
+                    &mut rows.into_iter(),
+                    &columns,
+                    &Formats::default(),
+                    true,
+                    out,
+                )?;
+                Ok(tag)
+            }
+        }
+    }
+}
+
+fn no_parameter() -> SqlError {
+    SqlError::new(
+        crate::sql::error::state::UNDEFINED_PARAMETER,
+        "there is no parameter $1",
+    )
+}
