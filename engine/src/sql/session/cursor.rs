@@ -249,10 +249,7 @@ impl<S: Services> Session<S> {
             plan::plan(
                 &bound,
                 &*view,
-                &PlanCx {
-                    settings: &planner,
-                    function: &function,
-                },
+                &PlanCx { settings: &planner, pages: None, function: &function },
             )?
         };
         let ready = Ready {

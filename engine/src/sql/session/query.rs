@@ -8,8 +8,9 @@ use super::prepared::{Cached, Prepared};
 use super::services::Services;
 use super::sink::ClientSink;
 use super::transaction::in_failed_block;
+use crate::catalog::relation::{Relation, RelationKind};
 use crate::config::SessionSettings;
-use crate::ids::Oid;
+use crate::ids::{Fork, Oid};
 use crate::sql::bind::{self, BindCx};
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::{self, ExecCx, Execution, MemoryLimits, Progress, TempSpace};
@@ -30,6 +31,14 @@ pub(super) struct Ready {
     pub types: Arc<[Oid]>,
     pub settings: Arc<SessionSettings>,
     pub function: Arc<FunctionCx>,
+}
+
+/// The size of a table now; statistics may be old.
+fn pages_of<S: Services>(services: &S, relation: &Relation) -> Option<u32> {
+    if relation.kind != RelationKind::Table {
+        return None;
+    }
+    services.store().pool.block_count(relation.file, Fork::Main).ok()
 }
 
 /// Statements that the planner knows.
@@ -108,13 +117,11 @@ impl<S: Services> Session<S> {
         let bound = bind::bind(&parsed.statement, &*view, &prepared.declared, &cx)
             .map_err(|e| e.located(&prepared.text))?;
         let planner = planner_settings(settings);
+        let pages = |r: &Relation| pages_of(&*services, r);
         let plan = plan::plan(
             &bound,
             &*view,
-            &PlanCx {
-                settings: &planner,
-                function,
-            },
+            &PlanCx { settings: &planner, pages: Some(&pages), function },
         )
         .map_err(|e| e.located(&prepared.text))?;
         let found = Cached {

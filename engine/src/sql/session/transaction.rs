@@ -61,7 +61,7 @@ impl<S: Services> Session<S> {
         }
     }
 
-    fn start(&mut self, options: TxnOptions) -> Box<Running> {
+    fn begin_transaction(&mut self, options: TxnOptions) -> Box<Running> {
         let interrupts = Arc::clone(&self.facts.backend.interrupts);
         let txn = self.services.txns().begin(options, interrupts);
         self.facts.backend.activity.lock().transaction_start = Some(txn.started_at());
@@ -82,7 +82,7 @@ impl<S: Services> Session<S> {
         match self.block {
             Block::Idle => {
                 let options = self.default_options();
-                let running = self.start(options);
+                let running = self.begin_transaction(options);
                 self.block = Block::Implicit(running);
                 Ok(())
             }
@@ -233,7 +233,7 @@ impl<S: Services> Session<S> {
         match std::mem::take(&mut self.block) {
             Block::Idle => {
                 let options = self.with_modes(self.default_options(), modes, true)?;
-                let running = self.start(options);
+                let running = self.begin_transaction(options);
                 self.block = Block::Open(running);
             }
             // In a query string of several statements the block takes over what has run so far.
@@ -387,7 +387,7 @@ impl<S: Services> Session<S> {
 
     fn chain(&mut self, options: Option<TxnOptions>) {
         if let Some(options) = options {
-            let running = self.start(options);
+            let running = self.begin_transaction(options);
             self.block = Block::Open(running);
         }
     }
