@@ -149,6 +149,12 @@ pub enum DatabaseRedoError {
     Storage(#[from] StorageError),
 }
 
+/// The database that a record drops.
+pub fn dropped_by(info: u8, main: &[u8]) -> Option<Oid> {
+    let database = u32::from_le_bytes(*main.first_chunk()?);
+    (info & 0xF0 == DROP).then(|| Oid::new(database))
+}
+
 /// Redo of a database record; a drop says which database, so that waiting page changes of it can be forgotten.
 pub fn redo(store: &Store, info: u8, main: &[u8]) -> Result<Option<Oid>, DatabaseRedoError> {
     let word = main.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);

@@ -7,28 +7,31 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 
 use crate::catalog::bootstrap::{self, Cluster, TEMPLATE1};
-use crate::ids::{Lsn, Oid, ProcessId, SystemId, TimelineId, Xid};
+use crate::ids::{ProcessId, SystemId};
 use crate::io::DiskRef;
 use crate::io::real::RealDisk;
 use crate::node::core::{Core, CoreConfig, KeepsNothing};
-use crate::node::redo::redo_table;
-use crate::recovery::{CheckpointSettings, Mode, RecoverySettings, Startup, StartupConfig};
+use crate::recovery::{self, CheckpointSettings};
 use crate::server::cli::NewCluster;
-use crate::storage::{ClusterState, ControlData, ControlFile};
+use crate::storage::ControlFile;
 use crate::txn::{CommitLevel, Interrupts, Isolation, TxnConfig, TxnOptions};
-use crate::wal::timeline::History;
-use crate::wal::xlog_records::{self, CheckPoint, ParameterChange};
-use crate::wal::{Record, RmgrId, StartWriting, Wal, WalConfig};
+use crate::wal::WalConfig;
+use crate::wal::xlog_records::ParameterChange;
 
-/// The first byte behind a segment's long page header.
-const LONG_PAGE_HEADER: u64 = 40;
 /// 16 MiB: the catalogs of a new cluster fit several times.
 const FRAMES: usize = 2048;
 
 pub fn bootstrap(new: &NewCluster) -> anyhow::Result<()> {
     let disk: DiskRef = Arc::new(RealDisk::new(&new.data_directory));
-    let control = first_checkpoint(&disk, new)?;
-    let system_id = control.get().system_id;
+    let system_id = draw_system_id();
+    let data = recovery::control_data(
+        system_id,
+        new.wal_segment_size,
+        new.checksums,
+        FIRST_PARAMETERS,
+        rand::random(),
+    );
+    let control = ControlFile::create(Arc::clone(&disk), data)?;
     let config = CoreConfig {
         frames: FRAMES,
         wal: wal_config(system_id, new.wal_segment_size),
@@ -39,19 +42,9 @@ pub fn bootstrap(new: &NewCluster) -> anyhow::Result<()> {
     };
     let core = Core::open(disk, control, config)?;
     core.txns.create_commit_log().context("create the commit log")?;
-    let startup = Startup::new(StartupConfig {
-        store: Arc::clone(&core.store),
-        redo: redo_table(&core.txns, &core.state, Interrupts::new(ProcessId::MIN), Arc::new(|| None)),
-        participant: Arc::clone(&core.participant),
-        state: Arc::clone(&core.state),
-        mode: Mode::Primary,
-        request_file: None,
-        settings: RecoverySettings::default(),
-        archive: None,
-        upstream: None,
-        trigger: None,
-    });
-    startup.run()?;
+    recovery::begin_new_cluster(&core.store, &core.state)?;
+    core.participant.begin_recovery(&core.store.control.get().checkpoint_copy);
+    core.participant.begin_writing(core.store.wal.flush_lsn());
     core.txns.open_snapshots_anyway();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(fill(&core, new))?;
@@ -92,60 +85,6 @@ fn wal_config(system_id: SystemId, segment_size: u32) -> WalConfig {
     WalConfig { segment_size, ..WalConfig::new(system_id) }
 }
 
-/// Writes a log that holds one record, a shutdown checkpoint, and the control file that names it: a cluster that
-/// was shut down cleanly before anything happened.
-fn first_checkpoint(disk: &DiskRef, new: &NewCluster) -> anyhow::Result<ControlFile> {
-    let system_id = draw_system_id();
-    let begin = Lsn::new(u64::from(new.wal_segment_size));
-    let redo = begin.advance(LONG_PAGE_HEADER);
-    let checkpoint = CheckPoint {
-        redo,
-        timeline: TimelineId::FIRST,
-        previous_timeline: TimelineId::FIRST,
-        full_page_writes: true,
-        next_xid: Xid::FIRST_NORMAL,
-        next_oid: Oid::FIRST_NORMAL,
-        oldest_xid: Xid::FIRST_NORMAL.low(),
-        oldest_xid_database: TEMPLATE1,
-        time_s: seconds_since_1970(),
-        oldest_active_xid: 0,
-    };
-    let wal = Wal::new(Arc::clone(disk), wal_config(system_id, new.wal_segment_size));
-    wal.begin_writing(StartWriting {
-        history: History::root(TimelineId::FIRST),
-        end_of_log: begin,
-        last_record: Lsn::INVALID,
-        aborted: None,
-    })?;
-    let inserted = wal.insert(&Record {
-        rmgr: RmgrId::XLOG,
-        info: xlog_records::CHECKPOINT_SHUTDOWN,
-        xid: Xid::INVALID,
-        main: &checkpoint.encode(),
-        blocks: &[],
-    });
-    anyhow::ensure!(inserted.start == redo, "the first record stands at {}", inserted.start);
-    wal.flush_blocking(inserted.end);
-    wal.stop();
-    let data = ControlData {
-        system_id,
-        state: ClusterState::ShutDown,
-        time_s: seconds_since_1970(),
-        checkpoint: redo,
-        checkpoint_copy: checkpoint,
-        min_recovery_point: Lsn::INVALID,
-        min_recovery_timeline: TimelineId::FIRST,
-        backup_start: Lsn::INVALID,
-        backup_end: Lsn::INVALID,
-        backup_end_required: false,
-        parameters: FIRST_PARAMETERS,
-        wal_segment_size: new.wal_segment_size,
-        checksums: new.checksums,
-        nonce: rand::random(),
-    };
-    Ok(ControlFile::create(Arc::clone(disk), data)?)
-}
-
 /// What `postgresql.conf` says when `initdb` has just written it.
 const FIRST_PARAMETERS: ParameterChange = ParameterChange {
     max_connections: 100,
@@ -157,11 +96,6 @@ const FIRST_PARAMETERS: ParameterChange = ParameterChange {
     wal_log_hints: false,
     track_commit_timestamp: false,
 };
-
-fn seconds_since_1970() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
 
 /// As PostgreSQL draws it: seconds, then microseconds, then bits of the process id.
 fn draw_system_id() -> SystemId {

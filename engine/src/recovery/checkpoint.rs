@@ -8,7 +8,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::ids::{Lsn, Oid, Xid};
+use crate::ids::{Lsn, Xid};
 use crate::storage::{ClusterState, Flow, Progress};
 use crate::wal::xlog_records::{self, CheckPoint};
 use crate::wal::{Record, RmgrId};
@@ -16,18 +16,6 @@ use crate::wal::{Record, RmgrId};
 use super::checkpointer::{CheckpointSettings, Shared};
 use super::error::RecoveryError;
 use super::retention;
-
-/// What only the other rooms know of a checkpoint record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CheckpointFields {
-    pub next_xid: Xid,
-    pub next_oid: Oid,
-    /// Low half of the oldest xid that the commit log knows, and a database that has it.
-    pub oldest_xid: u32,
-    pub oldest_xid_database: Oid,
-    /// Low half of the oldest running xid; 0 for none.
-    pub oldest_active_xid: u32,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CheckpointKind {
@@ -84,27 +72,25 @@ impl Shared {
             written: 0,
             write: Duration::ZERO,
         };
-        let mut fields = None;
-        let redo = wal.set_redo_point(|redo| fields = Some(self.participant.at_redo_point(redo)));
-        let fields = fields.expect("set_redo_point runs its closure");
+        let oldest_active_xid = self.participant.oldest_running_xid();
+        let mut next_xid = Xid::INVALID;
+        let redo = wal.set_redo_point(|_| next_xid = self.participant.next_xid());
+        let next_oid = self.participant.next_oid();
         let before = if shutdown { Lsn::MAX } else { redo };
         self.write_everything(before, redo, kind, &settings, &mut measured)?;
         let timeline = wal.timeline();
+        let (oldest_xid, oldest_xid_database) = self.participant.oldest_known_xid();
         let checkpoint = CheckPoint {
             redo,
             timeline,
             previous_timeline: timeline,
             full_page_writes: wal.full_page_writes(),
-            next_xid: fields.next_xid,
-            next_oid: fields.next_oid,
-            oldest_xid: fields.oldest_xid,
-            oldest_xid_database: fields.oldest_xid_database,
+            next_xid,
+            next_oid,
+            oldest_xid,
+            oldest_xid_database,
             time_s: xlog_records::now_s(),
-            oldest_active_xid: if shutdown {
-                0
-            } else {
-                fields.oldest_active_xid
-            },
+            oldest_active_xid: if shutdown { 0 } else { oldest_active_xid },
         };
         let info = if shutdown {
             xlog_records::CHECKPOINT_SHUTDOWN

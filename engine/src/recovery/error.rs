@@ -16,6 +16,9 @@ pub enum RedoError {
     /// The owner of the record says so.
     #[error("{0}")]
     Owner(String),
+    /// Replay was told to stop while it waited for a query.
+    #[error("recovery was interrupted")]
+    Stopped,
     #[error("no resource manager {0} is registered")]
     NoHandler(RmgrId),
 }

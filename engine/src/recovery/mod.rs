@@ -8,6 +8,8 @@
 //! or sockets (the receiver stands behind [`Upstream`]). A crash at any point is followed by replay from the last
 //! checkpoint's redo point, which arrives at the same pages.
 
+mod archiver;
+mod backup;
 pub mod backup_label;
 mod checkpoint;
 mod checkpointer;
@@ -15,11 +17,13 @@ mod end;
 mod error;
 mod gate;
 mod missing;
+mod new_cluster;
 mod participant;
 mod redo;
 mod replay;
 mod restore;
 mod retention;
+mod rooms;
 mod source;
 mod startup;
 mod state;
@@ -27,14 +31,18 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use checkpoint::{CheckpointDone, CheckpointFields, CheckpointKind};
+pub use archiver::{Archiver, ArchiverSettings, ArchiverStats};
+pub use backup::{BackupError, Backups, StartedBackup, StoppedBackup};
+pub use checkpoint::{CheckpointDone, CheckpointKind};
 pub use checkpointer::{CheckpointSettings, Checkpointer};
 pub use error::{RecoveryError, RedoError};
 pub use missing::MissingPages;
+pub use new_cluster::{begin_new_cluster, control_data};
 pub use participant::Participant;
 pub use redo::{Handler, RecordHook, RedoCx, RedoTable};
 pub use restore::{ArchiveShell, CommandArchive};
 pub use retention::Retention;
+pub use rooms::{ReplayConflicts, redo_table};
 pub use source::{TargetTimeline, Upstream, UpstreamState};
 pub use startup::{
     FileTrigger, Mode, Outcome, OutcomeKind, Promotion, RecoverySettings, Startup, StartupConfig,

@@ -2,16 +2,22 @@
 
 use std::io;
 
-use crate::ids::{Lsn, Oid};
+use crate::ids::{Lsn, Oid, Xid};
 use crate::wal::xlog_records::{CheckPoint, ParameterChange};
-
-use super::checkpoint::CheckpointFields;
 
 /// Implemented by the wiring, over transactions (xids, commit log), catalog (object ids) and slots.
 pub trait Participant: Send + Sync + 'static {
-    /// What the checkpoint record says of xids and object ids. Runs inside the log's reservation lock: a few
-    /// loads.
-    fn at_redo_point(&self, redo: Lsn) -> CheckpointFields;
+    /// Low half of the oldest xid without an outcome, 0 for none. Asked before the redo point is set: such a
+    /// transaction may end behind it.
+    fn oldest_running_xid(&self) -> u32;
+    /// The next xid to be handed out. Asked inside the log's critical section: a few loads, no lock.
+    fn next_xid(&self) -> Xid;
+    /// No object id from here on has been given out without a record behind the redo point. Asked after it is set.
+    fn next_oid(&self) -> Oid;
+    /// Low half of the oldest xid that the commit log knows, and a database that has it.
+    fn oldest_known_xid(&self) -> (u32, Oid) {
+        (Xid::FIRST_NORMAL.low(), Oid::new(1))
+    }
     /// Makes everything durable that records below the redo point changed and that is not in pages: commit log,
     /// slots, other small files.
     fn flush(&self, redo: Lsn) -> io::Result<()>;

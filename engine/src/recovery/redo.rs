@@ -19,8 +19,8 @@ use super::missing::MissingPages;
 pub struct RedoCx<'a> {
     pub store: &'a Store,
     pub missing: &'a MissingPages,
-    /// Queries may be running: conflicts matter.
-    pub hot_standby: bool,
+    /// Not crash recovery: queries run, or will once it is consistent, so locks and conflicts matter.
+    pub standby: bool,
 }
 
 pub type RecordHook = Box<dyn Fn(&RedoCx<'_>, &Decoded<'_>) -> Result<(), RedoError> + Send + Sync>;

@@ -15,7 +15,7 @@ use crate::wal::xlog_records::{
 };
 use crate::wal::{AbortedRecord, Decoded, ReadError, RmgrId, WalReader};
 
-use super::error::RecoveryError;
+use super::error::{RecoveryError, RedoError};
 use super::missing::MissingPages;
 use super::participant::Participant;
 use super::redo::{self, RedoCx, RedoTable};
@@ -111,16 +111,19 @@ impl Applier {
         let cx = RedoCx {
             store: &self.store,
             missing: &self.missing,
-            hot_standby: self.consistent && self.hot_standby,
+            standby: self.hot_standby,
         };
         let applied = self
             .redo
             .apply(&cx, record)
-            .map_err(|source| RecoveryError::Redo {
-                lsn: record.start,
-                rmgr: record.rmgr,
-                info: record.info,
-                source,
+            .map_err(|source| match source {
+                RedoError::Stopped => RecoveryError::Interrupted,
+                source => RecoveryError::Redo {
+                    lsn: record.start,
+                    rmgr: record.rmgr,
+                    info: record.info,
+                    source,
+                },
             })?;
         self.newest_page = self.newest_page.max(applied);
         if record.rmgr == RmgrId::XLOG {
@@ -295,6 +298,8 @@ impl Follower {
                 } else {
                     self.applier.state.wait(seen, TRIGGER_INTERVAL);
                 }
+                let streaming = self.reader.source().is_streaming();
+                self.applier.state.note_receipt(streaming);
                 Ok(None)
             }
             ReadError::EndOfLog { reason, .. } if over => {

@@ -140,6 +140,10 @@ impl StandbySource {
         std::mem::take(&mut self.history_changed).then(|| self.history.clone())
     }
 
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.from, From::Stream { .. })
+    }
+
     /// No more waiting: what is here is all there will be.
     pub fn finish(&mut self) {
         self.finishing = true;

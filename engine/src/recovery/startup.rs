@@ -147,6 +147,15 @@ impl Startup {
             archive: config.mode != Mode::Primary,
         });
         store.pool.set_gate(gate.clone() as Arc<dyn WriteGate>);
+        // Files that a record cuts or drops can't be brought back: a restart must replay at least to there.
+        let for_wal = Arc::downgrade(&gate);
+        store.wal.on_recovery_flush(Box::new(move |upto| {
+            if let Some(gate) = for_wal.upgrade()
+                && let Err(error) = gate.advance(upto)
+            {
+                gate.fatal(&error.to_string());
+            }
+        }));
         Startup { config, gate }
     }
 

@@ -1,7 +1,7 @@
 //! How far recovery is, for everyone who wants to know; and the wishes that it obeys.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
@@ -41,6 +41,8 @@ pub struct RecoveryState {
     checkpoint: Mutex<Option<(Lsn, Lsn, CheckPoint)>>,
     /// End of the last checkpoint's record that was written here: nothing has been logged while the log ends there.
     checkpoint_end: AtomicU64,
+    /// When replay last had to wait for WAL, and whether it came by stream: delays of queries count from there.
+    receipt: Mutex<(Instant, bool)>,
 }
 
 impl Default for RecoveryState {
@@ -60,6 +62,7 @@ impl Default for RecoveryState {
             woken: Condvar::new(),
             checkpoint: Mutex::new(None),
             checkpoint_end: AtomicU64::new(0),
+            receipt: Mutex::new((Instant::now(), false)),
         }
     }
 }
@@ -169,6 +172,13 @@ impl RecoveryState {
         *self.checkpoint.lock()
     }
 
+    pub(super) fn note_receipt(&self, streaming: bool) {
+        *self.receipt.lock() = (Instant::now(), streaming);
+    }
+    /// When what is being replayed came, and whether by stream.
+    pub(super) fn receipt(&self) -> (Instant, bool) {
+        *self.receipt.lock()
+    }
     pub(super) fn checkpoint_end(&self) -> Lsn {
         Lsn::new(self.checkpoint_end.load(Ordering::SeqCst))
     }

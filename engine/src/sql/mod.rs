@@ -4,6 +4,8 @@ pub mod error;
 
 pub mod exec;
 
+pub mod copy;
+
 pub mod plan;
 
 pub mod front;

@@ -528,3 +528,6 @@ pub fn compact(page: &mut PageBuf) -> Result<(), PageFault> {
     set_flags(page, flags & !PAGE_FULL);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

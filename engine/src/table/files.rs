@@ -85,6 +85,21 @@ pub enum StorageRedoError {
     Storage(#[from] StorageError),
 }
 
+/// What a storage record cuts off: the fork, and how many of its blocks stay.
+pub fn cut_by(info: u8, main: &[u8]) -> Option<(RelFile, Fork, u32)> {
+    if info & 0xF0 != TRUNCATE {
+        return None;
+    }
+    let word = |i: usize| Some(u32::from_le_bytes(*main.get(i * 4..)?.first_chunk()?));
+    let (tablespace, database, number) = (word(1)?, word(2)?, word(3)?);
+    let file = RelFile {
+        tablespace: Oid::new(tablespace),
+        database: Oid::new(database),
+        number: Oid::new(number),
+    };
+    Some((file, Fork::Main, word(0)?))
+}
+
 /// Redo of a storage record. A barrier: no other record of the file may be under way.
 pub fn redo(store: &Store, info: u8, main: &[u8]) -> Result<(), StorageRedoError> {
     let word = |i: usize| {

@@ -171,7 +171,14 @@ pub(super) static CASTS: &[Cast] = casts! {
     10107 REGDICTIONARY INT8 Assignment Function(Oid::new(1288));
     10108 REGDICTIONARY INT4 Assignment Function(Oid::new(0x8000_0002));
     10103 REGDICTIONARY OID Implicit Binary;
+    10216 JSONB BOOL Explicit Function(Oid::new(3556));
+    10220 JSONB INT8 Explicit Function(Oid::new(3452));
+    10218 JSONB INT2 Explicit Function(Oid::new(3450));
+    10219 JSONB INT4 Explicit Function(Oid::new(3451));
     10215 JSONB JSON Assignment InOut;
+    10221 JSONB FLOAT4 Explicit Function(Oid::new(3453));
+    10222 JSONB FLOAT8 Explicit Function(Oid::new(2580));
+    10217 JSONB NUMERIC Explicit Function(Oid::new(3449));
     10123 REGNAMESPACE INT8 Assignment Function(Oid::new(1288));
     10124 REGNAMESPACE INT4 Assignment Function(Oid::new(0x8000_0002));
     10119 REGNAMESPACE OID Implicit Binary;

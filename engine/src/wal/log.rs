@@ -304,6 +304,10 @@ impl Wal {
         self.archiving.store(on, Ordering::SeqCst);
     }
 
+    pub fn is_archiving(&self) -> bool {
+        self.archiving.load(Ordering::SeqCst)
+    }
+
     pub(super) fn image_policy(&self) -> ImagePolicy {
         ImagePolicy {
             redo_point: self.redo_point(),

@@ -16,8 +16,8 @@ use crate::api::{
     SupervisorStatus,
 };
 use crate::crd::{
-    Condition, ConditionStatus, FORCE_PROMOTE, ReplicatedCluster, ReplicatedClusterStatus,
-    SWITCHOVER_TO,
+    Condition, ConditionStatus, FORCE_PROMOTE, InstanceReport, InstanceRole, ReplicatedCluster,
+    ReplicatedClusterStatus, SWITCHOVER_TO,
 };
 use crate::decide::{Outcome, Plan, RequestKind, Routes, SWITCHOVER_MS, Seed, Step};
 use crate::durable;
@@ -73,6 +73,8 @@ struct Taken {
     in_flight: HashMap<String, Step>,
     not_before: HashMap<String, Instant>,
     starts: HashMap<String, (Instant, u32)>,
+    /// The crashes of each instance's engine that were told, and the supervisor that counted them.
+    crashes: HashMap<String, (u32, u32)>,
 }
 
 /// What an actor needs to know of its cluster.
@@ -156,6 +158,7 @@ impl Act for LocalActor {
     }
 
     async fn write(&self, seen: &Seen, plan: &Plan) -> Result<Written, ObjectError> {
+        self.inner.tell_crashes(seen);
         let before = seen.cluster.status.clone().unwrap_or_default();
         let after = reports(&before, plan, seen);
         if plan.swap.is_none() && plan.outcomes.is_empty() && quiet(&before) == quiet(&after) {
@@ -279,6 +282,13 @@ fn reports(before: &ReplicatedClusterStatus, plan: &Plan, seen: &Seen) -> Replic
     after.last_failover.clone_from(&plan.last_failover);
     after.last_switchover.clone_from(&plan.last_switchover);
     after
+}
+
+/// A standby is not ready because nobody is primary: that has its own events.
+fn waits_for_primary(status: &ReplicatedClusterStatus, instance: &InstanceReport) -> bool {
+    let primary = |i: &InstanceReport| i.ready && i.role == InstanceRole::Primary;
+    matches!(instance.role, InstanceRole::Standby | InstanceRole::Sealed)
+        && !status.instances.iter().any(primary)
 }
 
 /// Without positions that move with every commit: these are no reason to write.
@@ -500,6 +510,22 @@ impl Inner {
         Ok(())
     }
 
+    /// An engine that a supervisor restarts in place is worth an event, though nothing has to be decided.
+    fn tell_crashes(&self, seen: &Seen) {
+        for (name, status) in
+            seen.observed.instances.iter().filter_map(|(n, i)| Some((n, i.status.as_ref()?)))
+        {
+            let now = (status.supervisor_pid, status.crashes);
+            let old = self.taken.lock().crashes.insert(name.clone(), now);
+            let before = old.filter(|(pid, _)| *pid == now.0).map_or(0, |(_, count)| count);
+            if status.crashes > before {
+                let why = status.message.as_deref().unwrap_or("it left no message");
+                let message = format!("the engine of {name} has crashed and is restarted in place: {why}");
+                self.events.tell("RestartedInPlace", true, &message);
+            }
+        }
+    }
+
     /// Events: the plan's own, and what the reports newly say.
     fn tell(&self, before: &ReplicatedClusterStatus, after: &ReplicatedClusterStatus, plan: &Plan) {
         let outcomes = plan.outcomes.iter().map(|o| &o.event);
@@ -513,7 +539,7 @@ impl Inner {
             if instance.ready && !was_ready {
                 let message = format!("{} is ready as {role}", instance.name);
                 self.events.tell("InstanceReady", false, &message);
-            } else if was_ready && !instance.ready {
+            } else if was_ready && !instance.ready && !waits_for_primary(after, instance) {
                 let message = format!("{} is not ready ({role})", instance.name);
                 self.events.tell("InstanceNotReady", true, &message);
             }

@@ -6,7 +6,7 @@ mod resource;
 mod yaml;
 
 pub use record::{
-    ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange, SetVersion,
+    ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange, SetVersion, TimelineFork,
 };
 pub use reports::{
     Condition, ConditionStatus, InstanceReport, InstanceRole, LastRoleChange,

@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{InstanceId, Millis, Term};
+use crate::ids::{InstanceId, Lsn, Millis, Term};
 
 /// What a commit waits for, and so what a failover may lose.
 #[derive(
@@ -127,6 +127,15 @@ pub struct RoleChange {
     pub forced: bool,
 }
 
+/// Where a timeline left its parent. Together they are the history of the primary's timeline.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TimelineFork {
+    pub timeline: Term,
+    pub parent: Term,
+    /// The first position that is not the parent's.
+    pub lsn: Lsn,
+}
+
 /// See the module's header.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -146,11 +155,40 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub system_id: Option<String>,
+    /// Oldest first; the newest [`Record::FORKS_KEPT`] of them.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub forks: Vec<TimelineFork>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<RoleChange>,
 }
 
 impl Record {
+    /// Copies that stand on an older timeline than these know are seeded anew.
+    pub const FORKS_KEPT: usize = 64;
+
+    pub fn add_fork(&mut self, fork: TimelineFork) {
+        if self.forks.iter().all(|f| f.timeline != fork.timeline) {
+            self.forks.push(fork);
+            let surplus = self.forks.len().saturating_sub(Record::FORKS_KEPT);
+            self.forks.drain(..surplus);
+        }
+    }
+
+    /// How far `timeline` is also the history of `descendant`: none if it is no ancestor, or too old to know.
+    pub fn shared_until(&self, descendant: Term, timeline: Term) -> Option<Lsn> {
+        let mut at = descendant;
+        // A parent is always older: each round goes down.
+        while at > timeline {
+            let fork = self.forks.iter().find(|f| f.timeline == at && f.parent < at)?;
+            if fork.parent == timeline {
+                return Some(fork.lsn);
+            }
+            at = fork.parent;
+        }
+        None
+    }
+
     /// The set that the primary is to act under.
     pub fn newest_set(&self) -> Option<&InSyncSet> {
         self.in_sync.last()

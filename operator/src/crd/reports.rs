@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{InSyncSet, Member, Phase, Record, RoleChange};
+use super::{InSyncSet, Member, Phase, Record, RoleChange, TimelineFork};
 use crate::ids::{InstanceId, Lsn, Millis, Term};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
@@ -123,6 +123,9 @@ pub struct ReplicatedClusterStatus {
     pub system_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<RoleChange>,
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub forks: Vec<TimelineFork>,
 
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -163,6 +166,7 @@ impl ReplicatedClusterStatus {
             in_sync: self.in_sync.clone(),
             system_id: self.system_id.clone(),
             change: self.change.clone(),
+            forks: self.forks.clone(),
         })
     }
     pub fn set_record(&mut self, record: Record) {
@@ -174,5 +178,6 @@ impl ReplicatedClusterStatus {
         self.in_sync = record.in_sync;
         self.system_id = record.system_id;
         self.change = record.change;
+        self.forks = record.forks;
     }
 }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::{Instance, Observed};
 use crate::api::{EngineStatus, Fork};
 use crate::crd::{Durability, InSyncSet, Member, Record};
-use crate::ids::{Lsn, Term};
+use crate::ids::{InstanceId, Lsn, Term};
 
 /// What a sealed instance holds. It can't change while the promise stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,11 +58,38 @@ pub(super) fn enough(record: &Record, answers: &[Answer]) -> bool {
     !answers.is_empty() && record.in_sync.iter().all(|set| satisfied(set, answers))
 }
 
+/// Whether it would be enough if these answered as well.
+pub(super) fn enough_with(record: &Record, answers: &[Answer], more: &[&Member]) -> bool {
+    let ids: Vec<&InstanceId> =
+        answers.iter().map(|a| &a.member.id).chain(more.iter().map(|m| &m.id)).collect();
+    !ids.is_empty() && record.in_sync.iter().all(|set| satisfied_by(set, &ids))
+}
+
 fn satisfied(set: &InSyncSet, answers: &[Answer]) -> bool {
-    let owner = set.owner.as_ref();
-    let by_owner = owner.is_some_and(|o| answers.iter().any(|a| a.member.id == o.id));
-    let members = answers.iter().filter(|a| set.contains(&a.member.id)).count();
+    let ids: Vec<&InstanceId> = answers.iter().map(|a| &a.member.id).collect();
+    satisfied_by(set, &ids)
+}
+
+/// The rule of a failover: a set's own primary, or n - W + 1 of its members.
+fn satisfied_by(set: &InSyncSet, answered: &[&InstanceId]) -> bool {
+    let by_owner = set.owner.as_ref().is_some_and(|owner| answered.contains(&&owner.id));
+    let members = set.members.iter().filter(|m| answered.contains(&&m.id)).count();
     by_owner || members >= set.answers_needed() || set.durability == Durability::Async
+}
+
+/// Whether a failover could still satisfy every listed set if this copy never answered again: others that count are
+/// heard, and hold what was acknowledged. A diverged copy that is spare may be given up.
+pub(super) fn is_spare(observed: &Observed, record: &Record, id: &InstanceId) -> bool {
+    let heard = |m: &&Member| {
+        m.id != *id && observed.by_id(&m.id).is_some_and(|(_, i)| i.heard().is_some())
+    };
+    record.in_sync.iter().all(|set| {
+        let counted = set.contains(id) || set.owner.as_ref().is_some_and(|o| o.id == *id);
+        let others = set.members.iter().filter(heard).count();
+        let owner = set.owner.as_ref().is_some_and(|o| heard(&o));
+        let is_async = set.durability == Durability::Async;
+        !counted || owner || others >= set.answers_needed() || is_async
+    })
 }
 
 /// Whose answers would help: the unsatisfied sets' primaries and members that have not answered.
@@ -103,15 +130,24 @@ pub(super) fn best<'a>(answers: &'a [Answer], preference: Preference<'_>) -> Opt
 }
 
 /// Whether all that `answer` has flushed is also in the log of one who stands at `timeline`, `flush`.
-pub(super) fn is_prefix(answer: &Answer, timeline: Term, flush: Lsn, fork: Option<Fork>) -> bool {
-    let same = answer.timeline == timeline && answer.flush <= flush;
-    let before_fork =
-        fork.is_some_and(|f| answer.timeline == f.timeline && answer.flush <= f.lsn);
-    same || before_fork
+pub(super) fn is_prefix(
+    record: &Record,
+    answer: &Answer,
+    timeline: Term,
+    flush: Lsn,
+    fork: Option<Fork>,
+) -> bool {
+    if answer.timeline == timeline {
+        return answer.flush <= flush;
+    }
+    // The record has the older forks; the newest may not be in it yet.
+    let own = fork.filter(|f| f.timeline == answer.timeline).map(|f| f.lsn);
+    let shared = own.or_else(|| record.shared_until(timeline, answer.timeline));
+    shared.is_some_and(|lsn| answer.flush <= lsn)
 }
 
 /// The same against a running primary.
-pub(super) fn can_follow(answer: &Answer, primary: &EngineStatus) -> bool {
+pub(super) fn can_follow(record: &Record, answer: &Answer, primary: &EngineStatus) -> bool {
     let flush = primary.flush_lsn.unwrap_or_default();
-    is_prefix(answer, primary.timeline, flush, primary.fork)
+    is_prefix(record, answer, primary.timeline, flush, primary.fork)
 }

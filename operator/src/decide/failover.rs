@@ -10,7 +10,9 @@ use super::{
     Plan, RequestKind, Routes, Step, in_sync, standbys,
 };
 use crate::api::EngineSet;
-use crate::crd::{ChangeKind, Durability, Member, Phase, Record, RoleChange};
+use crate::crd::{
+    ChangeKind, Durability, Member, Phase, Record, RoleChange, TimelineFork,
+};
 use crate::ids::Millis;
 use crate::validate::ValidatedCluster;
 
@@ -144,29 +146,36 @@ fn is_sealed(instance: &Instance, record: &Record) -> bool {
 
 fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: &mut Plan) {
     let missing = answers::missing(record, answers);
-    let pending = |m: &&Member| {
-        observed.instances.get(&m.name).is_some_and(|i| i.heard().is_some() && i.id() == Some(&m.id))
-    };
-    let names = |of: &mut dyn Iterator<Item = &Member>| {
-        let mut all: Vec<&str> = of.map(|m| m.name.as_str()).collect();
+    let expected: Vec<&Member> = missing.iter().filter(|m| is_expected(observed, record, m)).collect();
+    let names = |of: &[&Member]| {
+        let mut all: Vec<&str> = of.iter().map(|m| m.name.as_str()).collect();
         all.dedup();
         all.join(", ")
     };
-    let silent = names(&mut missing.iter().filter(|m| !pending(m)));
-    if silent.is_empty() {
-        let asked = names(&mut missing.iter());
+    if answers::enough_with(record, answers, &expected) {
+        let asked = names(&expected);
         plan.obstacle("FailingOver", format!("term {}: waiting for the answer of {asked}", record.term));
         return;
     }
+    let silent: Vec<&Member> = missing.iter().filter(|m| !expected.contains(m)).collect();
     let best = answers::best(answers, Preference::AnyBut(None)).map_or("NAME", |a| &a.member.name);
     plan.obstacle(
         "FailoverBlocked",
         format!(
-            "term {}: {silent} may hold acknowledged commits and does not answer. Bring it back; or, accepting \
-             that commits may be lost, force-promote {best}@{}",
-            record.term, record.term
+            "term {term}: {} may hold acknowledged commits and does not answer. Bring it back; or, accepting that \
+             commits may be lost, force-promote {best}@{term}",
+            names(&silent),
+            term = record.term
         ),
     );
+}
+
+/// Alive, with the very copy that is asked for: its answer is only a matter of time.
+fn is_expected(observed: &Observed, record: &Record, member: &Member) -> bool {
+    observed.instances.get(&member.name).is_some_and(|i| {
+        i.id() == Some(&member.id)
+            && i.heard().is_some_and(|s| s.promised_term <= record.term && s.system_id.is_some())
+    })
 }
 
 /// Enough have answered; others that are alive get a moment, so that the new set is not smaller than it could be.
@@ -202,11 +211,12 @@ fn choose(
     plan: &mut Plan,
 ) {
     let Some(best) = answers::best(answers, preference) else { return };
-    let set = in_sync::of_candidate(cluster, record.term, best, answers);
+    let set = in_sync::of_candidate(cluster, record, best, answers);
     let mut next = record.clone();
     next.phase = Phase::Promoting;
     next.candidate = Some(best.member.clone());
     next.in_sync.push(set);
+    know_fork(&mut next, best);
     plan.event(
         "CandidateChosen",
         format!(
@@ -215,6 +225,14 @@ fn choose(
         ),
     );
     plan.swap(Some(record), next);
+}
+
+/// A promotion that was overtaken before it was recorded left its fork in its own log only.
+fn know_fork(record: &mut Record, answer: &Answer) {
+    if let Some(fork) = answer.fork {
+        let Answer { timeline, .. } = *answer;
+        record.add_fork(TimelineFork { timeline, parent: fork.timeline, lsn: fork.lsn });
+    }
 }
 
 /// An administrator's word that the loss is accepted: `NAME@TERM`, for this very term.
@@ -245,8 +263,9 @@ fn forced(
     let mut next = record.clone();
     next.phase = Phase::Promoting;
     next.candidate = Some(chosen.member.clone());
-    next.in_sync = vec![in_sync::of_candidate(cluster, record.term, chosen, answers)];
+    next.in_sync = vec![in_sync::of_candidate(cluster, record, chosen, answers)];
     next.change = Some(RoleChange { forced: true, ..change.clone() });
+    know_fork(&mut next, chosen);
     plan.outcomes.push(Outcome {
         request: RequestKind::ForcePromote,
         text: text.clone(),
@@ -270,7 +289,6 @@ fn refuse(plan: &mut Plan, text: &str, message: String) {
 
 /// Promoting: the candidate is made primary, the Service moves, the others follow.
 pub(super) fn promote(
-    cluster: &ValidatedCluster,
     observed: &Observed,
     record: &Record,
     now: Millis,
@@ -283,8 +301,8 @@ pub(super) fn promote(
     let promoted = observed
         .by_id(&candidate.id)
         .and_then(|(_, instance)| instance.engine())
-        .is_some_and(|engine| engine.is_primary_of(record.term));
-    if promoted {
+        .filter(|engine| engine.is_primary_of(record.term));
+    if let Some(engine) = promoted {
         standbys::lead_to(observed, record, candidate, plan);
         for (name, instance) in &observed.instances {
             if instance.id().is_some_and(|id| set.contains(id)) {
@@ -294,6 +312,13 @@ pub(super) fn promote(
         let mut next = record.clone();
         next.phase = Phase::Running;
         next.primary = next.candidate.take();
+        if let Some(fork) = engine.fork {
+            next.add_fork(TimelineFork {
+                timeline: record.term,
+                parent: fork.timeline,
+                lsn: fork.lsn,
+            });
+        }
         plan.event(
             "Promoted",
             format!("{} is the primary of term {}", candidate.name, record.term),
@@ -326,7 +351,6 @@ pub(super) fn promote(
             plan.obstacle("FailingOver", format!("{} is being promoted", candidate.name));
         }
     }
-    let _ = cluster;
 }
 
 fn primary_name(record: &Record) -> &str {

@@ -34,13 +34,14 @@ pub(super) fn first(cluster: &ValidatedCluster, owner: Member) -> InSyncSet {
 /// The set of a candidate: the others that answered and hold nothing that it does not hold.
 pub(super) fn of_candidate(
     cluster: &ValidatedCluster,
-    term: Term,
+    record: &Record,
     candidate: &Answer,
     answers: &[Answer],
 ) -> InSyncSet {
     let follows = |a: &&Answer| {
+        let Answer { timeline, flush, fork, .. } = candidate;
         a.member.id != candidate.member.id
-            && super::answers::is_prefix(a, candidate.timeline, candidate.flush, candidate.fork)
+            && super::answers::is_prefix(record, a, *timeline, *flush, *fork)
     };
     let mut members: Vec<Member> =
         answers.iter().filter(follows).map(|a| a.member.clone()).collect();
@@ -51,7 +52,7 @@ pub(super) fn of_candidate(
         Durability::Async => 0,
     };
     InSyncSet {
-        term,
+        term: record.term,
         counter: 1,
         owner: Some(candidate.member.clone()),
         members,
@@ -90,7 +91,9 @@ pub(super) fn wanted(
         && newest.durability == cluster.durability
         && newest.owner.as_ref() == Some(&owner);
     let shrinks = members.iter().all(|m| newest.contains(&m.id));
-    let settled = record.in_sync.len() == 1;
+    // A set under which nothing can be acknowledged may change before the older ones are done with.
+    let live = newest.members.iter().filter(|m| engine.stream_of(&m.id, record.term).is_some());
+    let settled = record.in_sync.len() == 1 || live.count() < newest.required as usize;
     if unchanged || !(settled || shrinks) || record.in_sync.len() >= MAX_LISTED {
         return None;
     }

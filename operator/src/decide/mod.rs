@@ -61,10 +61,15 @@ pub fn decide(cluster: &ValidatedCluster, observed: &Observed, now: Millis) -> P
             Phase::FailingOver | Phase::SwitchingOver => {
                 failover::gather(cluster, observed, record, now, &mut plan);
             }
-            Phase::Promoting => failover::promote(cluster, observed, record, now, &mut plan),
+            Phase::Promoting => failover::promote(observed, record, now, &mut plan),
         },
     }
     report::fill(cluster, observed, &mut plan);
     plan
 }
 
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod properties;

@@ -25,6 +25,7 @@ pub(super) fn begin(
             candidate: None,
             in_sync: Vec::new(),
             system_id: None,
+            forks: Vec::new(),
             change: None,
         };
         plan.event("Creating", format!("creating {} with {} standbys", cluster.name, cluster.replicas));
@@ -107,6 +108,7 @@ fn rebuild(observed: &Observed, now: Millis, plan: &mut Plan) {
                 durability: Durability::Quorum,
             }],
             system_id: Some(system_id.clone()),
+            forks: Vec::new(),
             change: Some(RoleChange {
                 kind: ChangeKind::Rebuild,
                 cause: "the record was gone".to_owned(),

@@ -113,7 +113,7 @@ fn serve(
     standbys::tend_all(cluster, observed, record, engine, &leaving, plan);
     if let Some(change) = &record.change {
         if engine.writable {
-            finish_change(observed, record, primary, engine, change, now, plan);
+            finish_change(record, primary, engine, change, now, plan);
         } else {
             plan.obstacle(
                 "WaitingForStandbys",
@@ -268,7 +268,6 @@ fn start_failover(
 
 /// The new primary can acknowledge: write the report and close the change.
 fn finish_change(
-    observed: &Observed,
     record: &Record,
     primary: &Member,
     engine: &EngineStatus,
@@ -307,7 +306,6 @@ fn finish_change(
     let mut next = record.clone();
     next.change = None;
     plan.swap(Some(record), next);
-    let _ = observed;
 }
 
 fn seconds(milliseconds: u64) -> f64 {
@@ -332,7 +330,7 @@ pub(super) fn lost_bytes(
     }
     let answer = answers::answer(name, instance, record.term, record.system_id.as_deref())?;
     let fork = engine.fork?;
-    if answers::can_follow(&answer, engine) {
+    if answers::can_follow(record, &answer, engine) {
         Some(0)
     } else {
         (report.term == record.term).then(|| answer.flush.bytes_since(fork.lsn))

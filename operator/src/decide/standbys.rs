@@ -157,10 +157,10 @@ fn tend(
             return;
         }
         match answer(name, instance, record.term, record.system_id.as_deref()) {
-            Some(answer) if answers::can_follow(&answer, primary) => {
+            Some(answer) if answers::can_follow(record, &answer, primary) => {
                 follow(name, instance, record, plan);
             }
-            Some(answer) if !record.counts_on(id) => plan.step(Step::Reseed {
+            Some(answer) if answers::is_spare(observed, record, id) => plan.step(Step::Reseed {
                 instance: name.to_owned(),
                 term: record.term,
                 id: id.clone(),
@@ -169,7 +169,7 @@ fn tend(
                     answer.flush, answer.timeline, primary.timeline
                 ),
             }),
-            // Not consistent yet, or some listed set still counts on it.
+            // Not consistent yet, or some listed set can't do without it.
             Some(_) | None => {}
         }
     }

@@ -1,6 +1,7 @@
 //! Taking expressions apart: children, slots, conjunctions, constants.
 
 use crate::sql::bound::Expr;
+use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{FRAME, Slot};
 use crate::types::datum::Datum;
 use crate::types::function::Volatility;
@@ -355,4 +356,33 @@ fn same_constant(a: &Datum, b: &Datum) -> bool {
         (Datum::Char(x), Datum::Char(y)) => x == y,
         _ => false,
     }
+}
+
+/// An expression over one table's row (range 0) as one over a frame that is that row.
+pub fn over_row(mut expr: Expr) -> Result<Expr, SqlError> {
+    fn lower(expr: &mut Expr) -> Result<(), SqlError> {
+        match expr {
+            Expr::Column(c) if c.range == 0 => {
+                c.range = FRAME;
+                Ok(())
+            }
+            Expr::Subquery(_) => Err(SqlError::unsupported(
+                "cannot use subquery in this expression",
+            )),
+            Expr::SystemColumn { .. } => Err(SqlError::unsupported(
+                "system columns are not supported in this expression",
+            )),
+            other => {
+                let mut result = Ok(());
+                children_mut(other, &mut |part| {
+                    if result.is_ok() {
+                        result = lower(part);
+                    }
+                });
+                result
+            }
+        }
+    }
+    lower(&mut expr)?;
+    Ok(expr)
 }

@@ -24,6 +24,7 @@ mod statistics;
 mod top;
 pub mod tree;
 
+pub use exprs::over_row;
 pub use settings::{PlanCx, PlannerSettings};
 pub use top::plan;
 pub use tree::{Command, Plan};

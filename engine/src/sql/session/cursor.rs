@@ -84,7 +84,6 @@ impl<S: Services> Session<S> {
             Arc::clone(source),
             Some(parsed),
             Vec::new(),
-            true,
         ));
         let ready = self.ready(&statement).await?;
         let execution = self.start(&ready, &[], false)?;
@@ -240,7 +239,10 @@ impl<S: Services> Session<S> {
                 return Err(in_failed_block());
             };
             let view = services.catalog(database, &r.txn, &settings.search_path, &user);
-            let cx = BindCx { source };
+            let cx = BindCx {
+                source,
+                functions: &function,
+            };
             let values =
                 bind::execute_arguments(&e.args, &e.name.name, &of.plan.parameters, &*view, &cx)
                     .map_err(|e| e.located(source))?;
@@ -249,7 +251,11 @@ impl<S: Services> Session<S> {
             plan::plan(
                 &bound,
                 &*view,
-                &PlanCx { settings: &planner, pages: None, function: &function },
+                &PlanCx {
+                    settings: &planner,
+                    pages: None,
+                    function: &function,
+                },
             )?
         };
         let ready = Ready {

@@ -72,7 +72,7 @@ impl<S: Services> Session<S> {
         {
             return Err(in_failed_block());
         }
-        let prepared = Prepared::new(name, Arc::from(text), parsed, types, false);
+        let prepared = Prepared::new(name, Arc::from(text), parsed, types);
         if prepared
             .parsed
             .as_ref()

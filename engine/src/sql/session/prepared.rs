@@ -23,8 +23,6 @@ pub struct Prepared {
     pub parsed: Option<Parsed>,
     /// Parameter types as the client declared them; invalid where they are to be inferred.
     pub declared: Vec<Oid>,
-    /// By SQL's PREPARE rather than by the protocol (`pg_prepared_statements.from_sql`).
-    pub from_sql: bool,
     pub(super) cached: Mutex<Option<Cached>>,
 }
 
@@ -40,25 +38,14 @@ pub struct Cached {
 }
 
 impl Prepared {
-    pub fn new(
-        name: &str,
-        text: Arc<str>,
-        parsed: Option<Parsed>,
-        declared: Vec<Oid>,
-        from_sql: bool,
-    ) -> Prepared {
+    pub fn new(name: &str, text: Arc<str>, parsed: Option<Parsed>, declared: Vec<Oid>) -> Prepared {
         Prepared {
             name: name.into(),
             text,
             parsed,
             declared,
-            from_sql,
             cached: Mutex::new(None),
         }
-    }
-
-    pub fn tag(&self) -> &'static str {
-        self.parsed.as_ref().map_or("", |p| p.tag)
     }
 }
 

@@ -38,7 +38,11 @@ fn pages_of<S: Services>(services: &S, relation: &Relation) -> Option<u32> {
     if relation.kind != RelationKind::Table {
         return None;
     }
-    services.store().pool.block_count(relation.file, Fork::Main).ok()
+    services
+        .store()
+        .pool
+        .block_count(relation.file, Fork::Main)
+        .ok()
 }
 
 /// Statements that the planner knows.
@@ -113,6 +117,7 @@ impl<S: Services> Session<S> {
         };
         let cx = BindCx {
             source: &prepared.text,
+            functions: function,
         };
         let bound = bind::bind(&parsed.statement, &*view, &prepared.declared, &cx)
             .map_err(|e| e.located(&prepared.text))?;
@@ -121,7 +126,11 @@ impl<S: Services> Session<S> {
         let plan = plan::plan(
             &bound,
             &*view,
-            &PlanCx { settings: &planner, pages: Some(&pages), function },
+            &PlanCx {
+                settings: &planner,
+                pages: Some(&pages),
+                function,
+            },
         )
         .map_err(|e| e.located(&prepared.text))?;
         let found = Cached {

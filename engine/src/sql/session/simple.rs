@@ -96,7 +96,7 @@ impl<S: Services> Session<S> {
             return Err(in_failed_block());
         }
         if is_planned(&parsed.statement) {
-            let prepared = Prepared::new("", Arc::clone(source), Some(parsed), Vec::new(), false);
+            let prepared = Prepared::new("", Arc::clone(source), Some(parsed), Vec::new());
             let ready = self.ready(&prepared).await?;
             if !ready.plan.parameters.is_empty() {
                 return Err(no_parameter());

@@ -345,7 +345,7 @@ impl<S: Services> Session<S> {
             statement: p.statement.clone(),
             text: 0..source.len(),
         };
-        let prepared = Prepared::new(name, Arc::clone(source), Some(parsed), declared, true);
+        let prepared = Prepared::new(name, Arc::clone(source), Some(parsed), declared);
         let settings = self.settings();
         let function = self.function_cx(&settings, now());
         self.find_plan(&prepared, &settings, &function)?;

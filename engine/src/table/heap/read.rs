@@ -15,7 +15,7 @@ use crate::txn::{OwnXids, Snapshot};
 use super::version::{RowBuf, heap_page, tuple_at};
 
 /// The members of a same-page chain, from the line pointer that indexes know.
-struct Chain<'p> {
+pub(super) struct Chain<'p> {
     page: &'p PageBuf,
     file: RelFile,
     root: Tid,
@@ -40,6 +40,19 @@ impl<'p> Chain<'p> {
             written_by: None,
             steps: 0,
         }
+    }
+
+    /// Whether the chain from line pointer `root` has a member at `member`.
+    pub(super) fn leads_to(page: &'p PageBuf, root: OffsetNumber, member: OffsetNumber) -> bool {
+        let nowhere = RelFile::shared(crate::ids::Oid::INVALID);
+        let block = crate::ids::BlockNumber::new(0);
+        let mut chain = Chain::new(page, nowhere, Tid::new(block, root));
+        while let Ok(Some((tid, ..))) = chain.next() {
+            if tid.offset == member {
+                return true;
+            }
+        }
+        false
     }
 
     fn next(&mut self) -> Result<Option<(Tid, TupleHeader, &'p [u8])>, TableError> {

@@ -476,6 +476,171 @@ fn a_hot_row_stays_on_its_page_for_ever() {
 }
 
 #[test]
+fn an_index_build_learns_where_chains_begin() {
+    let mut table = Table::new(64);
+    let mut roots = HashMap::new();
+    let mut txn = table.world.begin();
+    for key in 0..40 {
+        roots.insert(key, table.insert(&mut txn, &(key, 0, None)));
+    }
+    table.commit(txn);
+    for round in 1..8 {
+        let mut txn = table.world.begin();
+        let snapshot = table.world.txns.snapshot(&txn);
+        for key in (0..40).filter(|k| k % round == 0) {
+            let (tid, row) = table.find(key, &snapshot).expect("the row");
+            let done = table.update(&mut txn, tid, &(key, row.1 + 1, None));
+            assert!(matches!(
+                done,
+                Modified::Done {
+                    same_page: true,
+                    ..
+                }
+            ));
+        }
+        drop(snapshot);
+        table.commit(txn);
+        if round == 4 {
+            table.vacuum();
+        }
+    }
+    let reader = table.world.begin();
+    let snapshot = table.world.txns.snapshot(&reader);
+    let cx = table.world.cx();
+    let mut scan = scan(cx, &table.rel, &snapshot).expect("scan");
+    let mut seen = 0;
+    while let Some(version) = scan.next(cx, &snapshot).expect("next") {
+        let (key, _, _) = table.decode(version);
+        assert_eq!(scan.root_tid(), roots[&key], "key {key}");
+        seen += 1;
+    }
+    assert_eq!(seen, 40);
+}
+
+#[test]
+fn the_check_finds_damage() {
+    let mut table = Table::new(64);
+    let mut txn = table.world.begin();
+    let tid = table.insert(&mut txn, &(1, 0, Some("x".repeat(50))));
+    table.insert(&mut txn, &(2, 0, Some("y".repeat(9000))));
+    table.commit(txn);
+    let check = |table: &Table| check_heap(table.world.cx(), &table.rel).expect("check");
+    assert_eq!(check(&table), []);
+    let damage = |table: &Table, change: &dyn Fn(&mut [u8])| {
+        let id = super::version::heap_page(table.rel.file, tid.block);
+        let pin = table.world.store.pool.pin(id).expect("pin");
+        let mut page = pin.write();
+        let before = *page;
+        change(crate::storage::page::item_mut(&mut page, tid.offset).expect("the row"));
+        drop(page);
+        let found = check(table);
+        *pin.write() = before;
+        found
+    };
+    let cases: [(&str, &dyn Fn(&mut [u8])); 4] = [
+        ("equals or exceeds next transaction ID", &|item| item[5] = 1),
+        ("number of attributes", &|item| item[32] = 9),
+        ("attribute", &|item| item[42] = 120),
+        ("flag for overflow values is wrong", &|item| item[30] |= 2),
+    ];
+    for (what, change) in cases {
+        let found = damage(&table, change);
+        assert!(
+            found.iter().any(|f| f.what.contains(what)),
+            "{what}: {found:?}"
+        );
+    }
+    let overflow = table.rel.overflow.expect("has one");
+    table
+        .world
+        .store
+        .pool
+        .truncate(overflow, crate::ids::Fork::Main, 0)
+        .expect("cut");
+    assert!(!check(&table).is_empty(), "a lost value");
+}
+
+#[test]
+fn postgresqls_tools_accept_what_is_written() {
+    use std::process::Command;
+    let bin = std::path::Path::new("/usr/lib/postgresql/15/bin");
+    if !bin.join("pg_checksums").exists() {
+        eprintln!("skipped: {} is not installed", bin.display());
+        return;
+    }
+    let mut table = Table::new(64);
+    let mut txn = table.world.begin();
+    let before = table.world.store.wal.insert_lsn();
+    for key in 0..2000 {
+        table.insert(
+            &mut txn,
+            &(key, 0, Some("x".repeat((key as usize * 7) % 3000))),
+        );
+    }
+    table.commit(txn);
+    let mut txn = table.world.begin();
+    for key in 0..1000 {
+        let snapshot = table.world.txns.snapshot(&txn);
+        let (tid, row) = table.find(key, &snapshot).expect("the row");
+        drop(snapshot);
+        match key % 3 {
+            0 => table.delete(&mut txn, tid),
+            1 => table.update(&mut txn, tid, &(key, 1, row.2)),
+            _ => table.lock(&mut txn, tid, RowLockMode::Exclusive),
+        };
+    }
+    table.commit(txn);
+    table.vacuum();
+    let (store, dir) = (&table.world.store, table.world.dir.path());
+    store
+        .pool
+        .write_dirty(crate::ids::Lsn::MAX, &mut |_| Flow::Continue)
+        .expect("checkpoint");
+    store
+        .control
+        .update(|control| control.state = crate::storage::ClusterState::ShutDown)
+        .expect("control file");
+    std::fs::create_dir(dir.join("pg_tblspc")).expect("directory");
+    let checked = Command::new(bin.join("pg_checksums"))
+        .args(["--check", "-D"])
+        .arg(dir)
+        .output()
+        .expect("pg_checksums runs");
+    let text = String::from_utf8_lossy(&checked.stdout);
+    assert!(
+        checked.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
+    assert!(text.contains("Bad checksums:  0"), "{text}");
+    let blocks = text
+        .lines()
+        .find_map(|l| l.strip_prefix("Blocks scanned:"))
+        .expect("a count");
+    assert!(
+        blocks.trim().parse::<u32>().expect("a number") > 100,
+        "{text}"
+    );
+
+    let upto = store.wal.insert_lsn();
+    store.wal.flush_blocking(upto);
+    let dumped = Command::new(bin.join("pg_waldump"))
+        .arg("-p")
+        .arg(dir.join("pg_wal"))
+        .args(["-s", &before.to_string(), "-e", &upto.to_string()])
+        .output()
+        .expect("pg_waldump runs");
+    let text = String::from_utf8_lossy(&dumped.stdout);
+    assert!(
+        dumped.status.success(),
+        "{}",
+        String::from_utf8_lossy(&dumped.stderr)
+    );
+    let heap = text.lines().filter(|l| l.contains("custom128")).count();
+    assert!(heap > 2000, "{heap} heap records");
+}
+
+#[test]
 fn writers_are_told_what_is_in_their_way() {
     let mut table = Table::new(64);
     let mut setup = table.world.begin();

@@ -132,6 +132,18 @@ fn pad(text: &str, length: i32, fill: &str, left: bool) -> Result<String, TypeEr
     Ok(out)
 }
 
+/// A field of `format`: padded with blanks to `width` characters.
+pub(crate) fn pad_field(text: &str, width: usize, left: bool, out: &mut String) {
+    let missing = width.saturating_sub(char_count(text) as usize) as i64;
+    if left {
+        out.push_str(text);
+    }
+    pad_with(missing, " ", out);
+    if !left {
+        out.push_str(text);
+    }
+}
+
 fn repeat_of(text: &str, count: i32) -> Result<String, TypeError> {
     let count = count.max(0) as usize;
     if text

@@ -12,7 +12,9 @@ mod float;
 mod host;
 mod integer;
 mod json_build;
+mod json_ops;
 mod like;
+mod misc;
 mod numeric;
 mod own;
 mod regexp;
@@ -28,7 +30,9 @@ pub(super) static TABLES: &[&[Function]] = &[
     host::ROWS,
     integer::ROWS,
     json_build::ROWS,
+    json_ops::ROWS,
     like::ROWS,
+    misc::ROWS,
     numeric::ROWS,
     regexp::ROWS,
     series::ROWS,

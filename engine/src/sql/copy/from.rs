@@ -1,0 +1,534 @@
+//! COPY FROM: bytes in, rows written in batches.
+//!
+//! A batch goes to the heap in one call and then into each index; what waits for another transaction waits between
+//! rows. After an error the rows already written are dead with their transaction.
+
+use std::sync::Arc;
+
+use super::binary::{self, Row};
+use super::csv::{self, Field};
+use super::lines::{self, Cut, LineEnd};
+use super::options::{CopyFormat, CopyOptions, Header};
+use crate::catalog::relation::Relation;
+use crate::catalog::view::CatalogView;
+use crate::ids::{Tid, Xid};
+use crate::sql::bind;
+use crate::sql::bound::Expr;
+use crate::sql::error::{SqlError, state};
+use crate::sql::exec::ExecCx;
+use crate::sql::exec::access::{Access, NoVirtualTables, Storage};
+use crate::sql::exec::cx::EvalCx;
+use crate::sql::exec::eval::{Scalar, Test};
+use crate::sql::exec::modify::constraint;
+use crate::sql::exec::modify::entries::{self, Added};
+use crate::sql::plan::over_row;
+use crate::sql::plan::tree::CheckTest;
+use crate::table::heap::BulkInsert;
+use crate::txn::{LockWait, Transaction};
+use crate::types::codec;
+use crate::types::datum::Datum;
+
+/// Rows written at a time, and bytes of input.
+const BATCH_ROWS: usize = 1000;
+const BATCH_BYTES: usize = 64 << 10;
+/// How much of a line an error's context shows.
+const SHOWN: usize = 100;
+/// One record that grows beyond this is refused.
+const RECORD_LIMIT: usize = 1 << 30;
+
+/// What rows go into.
+pub struct CopyTarget {
+    pub relation: Arc<Relation>,
+    /// Positions (from 0) of the columns that the input has, in its order.
+    pub columns: Vec<usize>,
+    /// WHERE, over the new row (range 0).
+    pub filter: Option<Expr>,
+}
+
+/// A running COPY FROM.
+pub struct CopyFrom {
+    target: CopyTarget,
+    options: CopyOptions,
+    cx: EvalCx,
+    /// Values of the columns that the input leaves out.
+    defaults: Vec<(usize, Scalar)>,
+    checks: Vec<CheckTest>,
+    filter: Option<Test>,
+    buffer: Vec<u8>,
+    at: usize,
+    ends: LineEnd,
+    line: u64,
+    header: Header,
+    /// The binary header has been read.
+    begun: bool,
+    /// The end-of-data marker has been read: what follows is ignored.
+    ended: bool,
+    batch: Batch,
+    bulk: Option<BulkInsert>,
+    rows: u64,
+    fields: Vec<Option<Vec<u8>>>,
+    csv_fields: Vec<Field>,
+}
+
+#[derive(Default)]
+struct Batch {
+    values: Vec<Datum>,
+    lines: Vec<u64>,
+    bytes: usize,
+}
+
+fn bad(message: impl Into<String>) -> SqlError {
+    SqlError::new(state::BAD_COPY_FORMAT, message)
+}
+
+impl CopyFrom {
+    pub fn new(
+        target: CopyTarget,
+        options: CopyOptions,
+        catalog: &dyn CatalogView,
+        given: ExecCx,
+    ) -> Result<CopyFrom, SqlError> {
+        let relation = Arc::clone(&target.relation);
+        let names: Vec<&str> = target
+            .columns
+            .iter()
+            .map(|c| relation.columns[*c].name.as_str())
+            .collect();
+        options.force_not_null.check("FORCE_NOT_NULL", &names)?;
+        options.force_null.check("FORCE_NULL", &names)?;
+        let mut defaults = Vec::new();
+        for (number, _) in relation.live_columns() {
+            if target.columns.contains(&number) {
+                continue;
+            }
+            let expr = bind::column_default(&relation, number, catalog, &given.function)?;
+            if !matches!(expr, Expr::Const(Datum::Null, _)) {
+                defaults.push((number, Scalar::compiled(over_row(expr)?)));
+            }
+        }
+        let mut checks = Vec::new();
+        for check in &relation.checks {
+            let expr =
+                bind::check_expression(&check.expression, &relation, catalog, &given.function)?;
+            checks.push(CheckTest {
+                name: check.name.clone(),
+                test: Test::compiled(over_row(expr)?),
+            });
+        }
+        let filter = match &target.filter {
+            None => None,
+            Some(filter) => Some(Test::compiled(over_row(filter.clone())?)),
+        };
+        let access = Access {
+            storage: Some(Storage {
+                store: given.store,
+                txns: given.txns,
+                snapshot: given.snapshot,
+            }),
+            virtuals: Arc::new(NoVirtualTables),
+            temp: Some(given.temp),
+            xid: None,
+            command: crate::ids::CommandId::FIRST,
+            isolation: given.isolation,
+        };
+        let cx = EvalCx::new(
+            None,
+            Box::default(),
+            given.function,
+            given.interrupts,
+            given.limits,
+            access,
+        );
+        Ok(CopyFrom {
+            header: options.header,
+            target,
+            options,
+            cx,
+            defaults,
+            checks,
+            filter,
+            buffer: Vec::new(),
+            at: 0,
+            ends: LineEnd::Unknown,
+            line: 0,
+            begun: false,
+            ended: false,
+            batch: Batch::default(),
+            bulk: None,
+            rows: 0,
+            fields: Vec::new(),
+            csv_fields: Vec::new(),
+        })
+    }
+
+    pub fn columns(&self) -> usize {
+        self.target.columns.len()
+    }
+
+    /// Takes the next bytes of the input, cut anywhere.
+    pub async fn push(&mut self, txn: &mut Transaction, data: &[u8]) -> Result<(), SqlError> {
+        if self.ended {
+            return Ok(());
+        }
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        if self.buffer.len() + data.len() > RECORD_LIMIT {
+            return Err(SqlError::new(
+                state::PROGRAM_LIMIT_EXCEEDED,
+                "a record of COPY data is larger than 1 GB",
+            ));
+        }
+        self.buffer.extend_from_slice(data);
+        self.consume(txn, false).await
+    }
+
+    /// The input is complete. Returns how many rows were written.
+    pub async fn finish(mut self, txn: &mut Transaction) -> Result<u64, SqlError> {
+        if !self.ended {
+            self.consume(txn, true).await?;
+            if self.options.format == CopyFormat::Binary && !self.ended {
+                let message = if self.begun {
+                    "unexpected EOF in COPY data"
+                } else {
+                    "COPY file signature not recognized"
+                };
+                return Err(bad(message).context(self.place()));
+            }
+        }
+        self.flush(txn).await?;
+        Ok(self.rows)
+    }
+
+    async fn consume(&mut self, txn: &mut Transaction, last: bool) -> Result<(), SqlError> {
+        while !self.ended {
+            let more = match self.options.format {
+                CopyFormat::Binary => self.next_binary()?,
+                CopyFormat::Text | CopyFormat::Csv => self.next_record(last)?,
+            };
+            if self.batch.lines.len() >= BATCH_ROWS || self.batch.bytes >= BATCH_BYTES {
+                self.flush(txn).await?;
+                self.cx.check_interrupts()?;
+                tokio::task::yield_now().await;
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// `COPY t, line 3`
+    fn place(&self) -> String {
+        self.place_of(self.line)
+    }
+
+    fn place_of(&self, line: u64) -> String {
+        format!("COPY {}, line {line}", self.target.relation.name)
+    }
+
+    fn place_with(&self, record: &[u8]) -> String {
+        format!("{}: \"{}\"", self.place(), shown(record))
+    }
+
+    /// Takes one line or CSV record; false: there is no whole one.
+    fn next_record(&mut self, last: bool) -> Result<bool, SqlError> {
+        let csv = self.options.format == CopyFormat::Csv;
+        let rest = &self.buffer[self.at..];
+        let cut = if csv {
+            csv::cut_csv(rest, &self.options, &mut self.ends, last)
+        } else {
+            lines::cut_text(rest, &mut self.ends, last)
+        };
+        let cut = cut.map_err(|e| {
+            self.line += 1;
+            e.context(self.place())
+        })?;
+        let Cut::Record { length, whole } = cut else {
+            return Ok(false);
+        };
+        let start = self.at;
+        self.at += whole;
+        self.line += 1;
+        let record = self.buffer[start..start + length].to_vec();
+        if record == b"\\." {
+            self.ended = true;
+            return Ok(false);
+        }
+        if self.header != Header::No {
+            let check = self.header == Header::Match;
+            self.header = Header::No;
+            if check {
+                self.match_header(&record)?;
+            }
+            return Ok(true);
+        }
+        self.take_record(&record)?;
+        Ok(true)
+    }
+
+    /// The record's fields into `self.fields`.
+    fn split(&mut self, record: &[u8]) -> Result<(), SqlError> {
+        if self.options.format == CopyFormat::Text {
+            lines::split_text(record, &self.options, &mut self.fields);
+            return Ok(());
+        }
+        csv::split_csv(record, &self.options, &mut self.csv_fields)
+            .map_err(|e| e.context(self.place_with(record)))?;
+        self.fields.clear();
+        for (number, field) in self.csv_fields.drain(..).enumerate() {
+            let column = self.target.columns.get(number);
+            let name = column.map_or("", |c| self.target.relation.columns[*c].name.as_str());
+            let is_marker = field.value == self.options.null.as_bytes();
+            let null = is_marker
+                && if field.quoted {
+                    self.options.force_null.has(name)
+                } else {
+                    !self.options.force_not_null.has(name)
+                };
+            self.fields.push((!null).then_some(field.value));
+        }
+        Ok(())
+    }
+
+    fn match_header(&mut self, record: &[u8]) -> Result<(), SqlError> {
+        self.split(record)?;
+        let columns = &self.target.columns;
+        let fail = |message: String| Err(bad(message).context(self.place_with(record)));
+        if self.fields.len() != columns.len() {
+            return fail(format!(
+                "wrong number of fields in header line: got {}, expected {}",
+                self.fields.len(),
+                columns.len()
+            ));
+        }
+        for (number, (field, column)) in self.fields.iter().zip(columns).enumerate() {
+            let wanted = &self.target.relation.columns[*column].name;
+            let Some(field) = field else {
+                return fail(format!(
+                    "column name mismatch in header line field {}: got null value (\"{}\"), \
+                     expected \"{wanted}\"",
+                    number + 1,
+                    self.options.null
+                ));
+            };
+            if field.as_slice() != wanted.as_bytes() {
+                return fail(format!(
+                    "column name mismatch in header line field {}: got \"{}\", expected \
+                     \"{wanted}\"",
+                    number + 1,
+                    String::from_utf8_lossy(field)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_record(&mut self, record: &[u8]) -> Result<(), SqlError> {
+        self.split(record)?;
+        let count = self.target.columns.len();
+        let relation = Arc::clone(&self.target.relation);
+        if self.fields.len() > count && !(count == 0 && record.is_empty()) {
+            return Err(
+                bad("extra data after last expected column").context(self.place_with(record))
+            );
+        }
+        if self.fields.len() < count {
+            let missing = &relation.columns[self.target.columns[self.fields.len()]].name;
+            return Err(bad(format!("missing data for column \"{missing}\""))
+                .context(self.place_with(record)));
+        }
+        let mut row = vec![Datum::Null; relation.columns.len()];
+        let fields = std::mem::take(&mut self.fields);
+        for (column, field) in self.target.columns.iter().zip(&fields) {
+            let Some(bytes) = field else { continue };
+            row[*column] = self.parse(&relation, *column, bytes)?;
+        }
+        self.fields = fields;
+        let context = self.place_with(record);
+        self.take_row(row, record.len())
+            .map_err(|e| e.context(context))
+    }
+
+    fn parse(&self, relation: &Relation, column: usize, bytes: &[u8]) -> Result<Datum, SqlError> {
+        let column = &relation.columns[column];
+        let text = std::str::from_utf8(bytes)
+            .map_err(|e| invalid_utf8(bytes, e.valid_up_to()).context(self.place()))?;
+        codec::parse_text(column.ty, text, &self.cx.function).map_err(|e| {
+            SqlError::from(e).context(format!(
+                "{}, column {}: \"{}\"",
+                self.place(),
+                column.name,
+                shown(bytes)
+            ))
+        })
+    }
+
+    /// Takes one binary row; false: there is no whole one.
+    fn next_binary(&mut self) -> Result<bool, SqlError> {
+        let rest = &self.buffer[self.at..];
+        if !self.begun {
+            let Some(length) = binary::header_length(rest)? else {
+                return Ok(false);
+            };
+            self.begun = true;
+            self.at += length;
+            return Ok(true);
+        }
+        let cut = binary::cut_row(rest, self.target.columns.len());
+        let cut = cut.map_err(|e| e.context(self.place_of(self.line + 1)))?;
+        let (fields, length) = match cut {
+            Row::More => return Ok(false),
+            Row::Trailer => {
+                self.ended = true;
+                return Ok(false);
+            }
+            Row::Fields { fields, length } => (fields, length),
+        };
+        self.line += 1;
+        let relation = Arc::clone(&self.target.relation);
+        let mut row = vec![Datum::Null; relation.columns.len()];
+        for (number, field) in self.target.columns.iter().zip(fields) {
+            let Some(range) = field else { continue };
+            let column = &relation.columns[*number];
+            let bytes = &self.buffer[self.at..][range];
+            let value = codec::decode_binary(column.ty, bytes, &self.cx.function);
+            row[*number] = value.map_err(|e| {
+                SqlError::from(e).context(format!("{}, column {}", self.place(), column.name))
+            })?;
+        }
+        self.at += length;
+        let context = self.place();
+        self.take_row(row, length).map_err(|e| e.context(context))?;
+        Ok(true)
+    }
+
+    /// Defaults, WHERE, constraints; then into the batch.
+    fn take_row(&mut self, mut row: Vec<Datum>, bytes: usize) -> Result<(), SqlError> {
+        for (column, value) in &self.defaults {
+            row[*column] = value.eval(&[], &mut self.cx)?;
+        }
+        if let Some(filter) = &self.filter
+            && !filter.passes(&row, &mut self.cx)?
+        {
+            return Ok(());
+        }
+        let relation = &self.target.relation;
+        constraint::check_not_null(relation, &row, &self.cx)?;
+        constraint::check_tests(relation, &self.checks, &row, &row, &mut self.cx)?;
+        self.batch.values.append(&mut row);
+        self.batch.lines.push(self.line);
+        self.batch.bytes += bytes;
+        Ok(())
+    }
+
+    /// Writes the batch.
+    async fn flush(&mut self, txn: &mut Transaction) -> Result<(), SqlError> {
+        if self.batch.lines.is_empty() {
+            return Ok(());
+        }
+        let xid = self.begin_writing(txn)?;
+        let relation = Arc::clone(&self.target.relation);
+        let width = relation.columns.len();
+        let storage = self.cx.access.storage()?;
+        let bulk = match &mut self.bulk {
+            Some(bulk) => bulk,
+            none => none.insert(BulkInsert::new(storage.table(), &relation)),
+        };
+        let mut tids = Vec::with_capacity(self.batch.lines.len());
+        bulk.insert_many(
+            storage.table(),
+            &relation,
+            self.batch.values.chunks(width),
+            xid,
+            self.cx.access.command,
+            &mut tids,
+        )?;
+        self.index(txn, xid, &tids).await?;
+        self.rows += self.batch.lines.len() as u64;
+        self.batch = Batch::default();
+        Ok(())
+    }
+
+    fn begin_writing(&mut self, txn: &mut Transaction) -> Result<Xid, SqlError> {
+        if let Some(xid) = self.cx.access.xid {
+            return Ok(xid);
+        }
+        self.cx.access.command = txn.command_id();
+        let txns = Arc::clone(&self.cx.access.storage()?.txns);
+        let xid = txns.xid(txn)?;
+        self.cx.access.xid = Some(xid);
+        Ok(xid)
+    }
+
+    /// Entries of the batch's rows in every index.
+    async fn index(
+        &mut self,
+        txn: &mut Transaction,
+        xid: Xid,
+        tids: &[Tid],
+    ) -> Result<(), SqlError> {
+        let relation = Arc::clone(&self.target.relation);
+        let width = relation.columns.len();
+        let (mut values, mut bytes) = (Vec::new(), Vec::new());
+        for index in &relation.indexes {
+            let rows = self.batch.values.chunks(width).zip(&self.batch.lines);
+            for ((row, line), tid) in rows.zip(tids) {
+                loop {
+                    let storage = self.cx.access.storage()?;
+                    let scratch = (&mut values, &mut bytes);
+                    let added = entries::add(storage, &relation, index, row, *tid, xid, scratch)?;
+                    match added {
+                        Added::Done => break,
+                        Added::Duplicate => {
+                            let function = &self.cx.function;
+                            return Err(constraint::duplicate_key(&relation, index, row, function)
+                                .context(self.place_of(*line)));
+                        }
+                        Added::Wait(other) => {
+                            let txns = Arc::clone(&storage.txns);
+                            txns.locks()
+                                .wait_for_transaction(txn, other, LockWait::Wait)
+                                .await?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// At most [`SHOWN`] bytes, cut at a character.
+fn shown(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    if text.len() <= SHOWN {
+        return text.into_owned();
+    }
+    let mut end = SHOWN;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}...", &text[..end])
+}
+
+/// Error 22021 with the bytes of the first bad character.
+fn invalid_utf8(bytes: &[u8], at: usize) -> SqlError {
+    let claimed = match bytes[at] {
+        0xC0..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF7 => 4,
+        _ => 1,
+    };
+    let shown: Vec<String> = bytes[at..]
+        .iter()
+        .take(claimed)
+        .map(|b| format!("0x{b:02x}"))
+        .collect();
+    SqlError::new(
+        state::CHARACTER_NOT_IN_REPERTOIRE,
+        format!(
+            "invalid byte sequence for encoding \"UTF8\": {}",
+            shown.join(" ")
+        ),
+    )
+}

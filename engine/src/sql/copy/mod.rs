@@ -1,0 +1,19 @@
+//! COPY: rows to and from text, CSV and PostgreSQL's binary form.
+//!
+//! `COPY FROM` is pushed: the session hands over the bytes that the client sent and gets control back when the whole
+//! rows among them are written, which is the back-pressure. `COPY TO` is a row sink's formatter: the session plans
+//! [`to::table_query`] or the statement's query and lets [`to::CopyTo`] write each row. Nothing here knows a socket.
+
+mod binary;
+mod csv;
+pub mod from;
+mod lines;
+pub mod options;
+pub mod to;
+
+#[cfg(test)]
+mod tests;
+
+pub use from::{CopyFrom, CopyTarget};
+pub use options::{CopyFormat, CopyOptions, Header};
+pub use to::CopyTo;
