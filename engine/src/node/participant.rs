@@ -3,10 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::catalog::bootstrap::TEMPLATE1;
 use crate::catalog::oids::OidAllocator;
 use crate::ids::{Lsn, Oid, Xid};
-use crate::recovery::{CheckpointFields, Participant};
+use crate::recovery::Participant;
 use crate::txn::TxnManager;
 use crate::txn::redo::RecoveryStart;
 use crate::wal::xlog_records::CheckPoint;
@@ -19,17 +18,17 @@ pub struct NodeParticipant {
 }
 
 impl Participant for NodeParticipant {
-    fn at_redo_point(&self, _redo: Lsn) -> CheckpointFields {
-        let next_xid = self.txns.next_xid();
+    fn oldest_running_xid(&self) -> u32 {
         let oldest = self.txns.oldest_running_xid();
-        CheckpointFields {
-            next_xid,
-            next_oid: self.oids.logged_bound(),
-            // The commit log is never cut in this version.
-            oldest_xid: Xid::FIRST_NORMAL.low(),
-            oldest_xid_database: TEMPLATE1,
-            oldest_active_xid: if oldest < next_xid { oldest.low() } else { 0 },
-        }
+        if oldest < self.txns.next_xid() { oldest.low() } else { 0 }
+    }
+
+    fn next_xid(&self) -> Xid {
+        self.txns.next_xid()
+    }
+
+    fn next_oid(&self) -> Oid {
+        self.oids.logged_bound()
     }
 
     fn flush(&self, _redo: Lsn) -> io::Result<()> {
