@@ -9,6 +9,7 @@ pub mod clock;
 pub mod error;
 pub mod messages;
 pub mod receiver;
+pub mod recovery_link;
 pub mod reply;
 pub mod sender;
 pub mod slots;

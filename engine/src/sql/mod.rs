@@ -6,6 +6,8 @@ pub mod exec;
 
 pub mod copy;
 
+pub mod explain;
+
 pub mod plan;
 
 pub mod front;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::catalog::relation::{Column, Identity, Index, IndexKey, Relation, RelationKind};
 use crate::ids::{Fork, Lsn, Oid, PageId, RelFile, Xid};
 use crate::storage::change::{Replay, replay, replay_image};
-use crate::storage::{PageBuf, StorageError, WriteGate, page};
+use crate::storage::{PageBuf, StorageError, Store, WriteGate, page};
 use crate::table::{TableCx, files, page_fn};
 use crate::txn::testing::{DATABASE, World};
 use crate::types::datum::SqlType;
-use crate::wal::{ReadError, RmgrId};
+use crate::wal::{Decoded, ReadError, RmgrId};
 
 impl World {
     pub(crate) fn cx(&self) -> TableCx<'_> {
@@ -107,7 +107,7 @@ pub(crate) fn pages(world: &World, file: RelFile) -> Vec<PageBuf> {
 }
 
 /// Lets every page pass: the copy has no log of its own.
-struct OpenGate;
+pub(crate) struct OpenGate;
 impl WriteGate for OpenGate {
     fn before_write(&self, _page_lsn: Lsn) -> Result<(), StorageError> {
         Ok(())
@@ -122,41 +122,45 @@ pub(crate) fn replay_log(from: &World, into: &World) {
     into.store.pool.set_gate(Arc::new(OpenGate));
     let mut log = from.log();
     loop {
-        let record = match log.next() {
-            Ok(record) => record,
+        match log.next() {
+            Ok(record) => redo_record(&into.store, &record),
             Err(ReadError::EndOfLog { .. }) => break,
             Err(e) => panic!("the log does not read: {e}"),
-        };
-        if record.rmgr == RmgrId::STORAGE {
-            files::redo(&into.store, record.info, record.main).expect("redo");
         }
-        if record.rmgr != RmgrId::HEAP {
+    }
+}
+
+/// Redo of one heap or storage record; others are left alone.
+pub(crate) fn redo_record(store: &Store, record: &Decoded<'_>) {
+    if record.rmgr == RmgrId::STORAGE {
+        files::redo(store, record.info, record.main).expect("redo");
+    }
+    if record.rmgr != RmgrId::HEAP {
+        return;
+    }
+    for block in &record.blocks {
+        let image = block.image.as_ref().filter(|_| block.apply_image);
+        let pin = if block.will_init || image.is_some() {
+            store.pool.pin_for_init(block.page)
+        } else {
+            store.pool.pin(block.page)
+        };
+        let pin = pin.expect("a page to redo");
+        let mut page = pin.write();
+        if let Some(image) = image {
+            replay_image(&mut page, record.start, record.end, |page| {
+                image.restore(page)
+            });
             continue;
         }
-        for block in &record.blocks {
-            let image = block.image.as_ref().filter(|_| block.apply_image);
-            let pin = if block.will_init || image.is_some() {
-                into.store.pool.pin_for_init(block.page)
-            } else {
-                into.store.pool.pin(block.page)
-            };
-            let pin = pin.expect("a page to redo");
-            let mut page = pin.write();
-            if let Some(image) = image {
-                replay_image(&mut page, record.start, record.end, |page| {
-                    image.restore(page)
-                });
-                continue;
-            }
-            let part = Replay {
-                start: record.start,
-                end: record.end,
-                info: record.info,
-                block: block.id,
-                will_init: block.will_init,
-                data: block.data,
-            };
-            replay(&mut page, &part, page_fn()).expect("redo");
-        }
+        let part = Replay {
+            start: record.start,
+            end: record.end,
+            info: record.info,
+            block: block.id,
+            will_init: block.will_init,
+            data: block.data,
+        };
+        replay(&mut page, &part, page_fn()).expect("redo");
     }
 }

@@ -19,7 +19,7 @@ use crate::wal::xlog_records::{CheckPoint, ParameterChange};
 use crate::wal::{FileSource, StartWriting, Wal, WalConfig, WalReader};
 
 pub(crate) const DATABASE: Oid = Oid::new(5);
-const SEGMENT: u32 = 1 << 20;
+pub(crate) const SEGMENT: u32 = 1 << 20;
 pub(crate) const START: Lsn = Lsn::new(SEGMENT as u64);
 
 pub(crate) struct World {
@@ -44,7 +44,7 @@ pub(crate) fn session() -> Arc<Interrupts> {
     Interrupts::new(pid)
 }
 
-fn control_data() -> ControlData {
+pub(crate) fn control_data() -> ControlData {
     ControlData {
         system_id: SystemId::new(7),
         state: ClusterState::InProduction,

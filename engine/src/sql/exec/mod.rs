@@ -7,6 +7,7 @@
 
 pub mod access;
 mod aggregate;
+pub mod analyze;
 pub mod cx;
 mod distinct;
 pub mod eval;
@@ -31,7 +32,7 @@ mod sort;
 mod spill;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::sql) mod tests;
 
 pub use access::{NoVirtualTables, VirtualTables};
 pub use cx::Step;

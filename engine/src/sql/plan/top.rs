@@ -1,5 +1,7 @@
 //! The door: a bound statement in, a plan out.
 
+use std::sync::Arc;
+
 use crate::catalog::relation::LockMode;
 use crate::catalog::view::CatalogView;
 use crate::sql::bind;
@@ -42,6 +44,7 @@ pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result
         writes: locks,
         main: level,
         nodes: shared.settler.nodes,
+        function: Arc::clone(cx.function),
         init: shared.init,
         point: None,
     })

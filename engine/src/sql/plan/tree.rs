@@ -16,7 +16,7 @@ use crate::sql::plan::point::PointPlan;
 use crate::table::row::RowDecoder;
 use crate::types::compare::{Comparator, Hasher};
 use crate::types::datum::SqlType;
-use crate::types::function::{Aggregate, Function};
+use crate::types::function::{Aggregate, Function, FunctionCx};
 
 /// What the statement is, for its command tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Plan {
     pub(crate) init: Vec<InitPlan>,
     /// How many nodes carry an id.
     pub(crate) nodes: usize,
+    /// For showing constants.
+    pub(crate) function: Arc<FunctionCx>,
     pub(crate) point: Option<PointPlan>,
 }
 

@@ -13,6 +13,8 @@ mod update;
 mod version;
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;
 
 pub(in crate::table) use insert::insert_tuple;

@@ -1,5 +1,5 @@
 //! Plans made and run without storage: relations are VALUES, results are compared with simple models.
 
-mod harness;
+pub(in crate::sql) mod harness;
 mod joins;
 mod shapes;

@@ -1,0 +1,424 @@
+//! Plan nodes in PostgreSQL's words.
+
+use std::sync::Arc;
+
+use super::ExplainOptions;
+use super::expression::{Words, aggregate, quoted};
+use super::item::{Child, Item, Shown};
+use crate::sql::bound::{Expr, SetOp};
+use crate::sql::exec::eval::Test;
+use crate::sql::exec::instrument::Instruments;
+use crate::sql::plan::Plan;
+use crate::sql::plan::tree::{
+    AggregateNode, Grouping, HashJoin, IndexScan, InitKind, JoinType, KeySlot, Level, Modify,
+    ModifyAction, NodeKind, PlanNode, SortKey,
+};
+use crate::types::function::FunctionCx;
+
+struct Describer<'p> {
+    words: Words<'p>,
+    options: &'p ExplainOptions,
+    measured: Option<&'p Instruments>,
+}
+
+pub fn describe(plan: &Plan, options: &ExplainOptions, measured: Option<&Instruments>) -> Item {
+    let mut root = level(plan, &plan.main, options, measured);
+    let mut titles = Vec::new();
+    for (number, init) in plan.init.iter().enumerate() {
+        let item = level(plan, &init.level, options, measured);
+        let title = match init.kind {
+            InitKind::Scalar | InitKind::Exists | InitKind::Array { .. } => {
+                format!("{} (returns ${number})", init.name)
+            }
+        };
+        titles.push(Child {
+            relationship: "InitPlan",
+            title: Some(title),
+            item,
+        });
+    }
+    // Init plans come before the other children.
+    titles.append(&mut root.children);
+    root.children = titles;
+    root
+}
+
+fn level(
+    plan: &Plan,
+    level: &Level,
+    options: &ExplainOptions,
+    measured: Option<&Instruments>,
+) -> Item {
+    let function: &FunctionCx = &plan.function;
+    let mut describer = Describer {
+        words: Words {
+            slots: &level.slots,
+            qualified: options.verbose || relations(&level.root) > 1,
+            function,
+            aggregates: Vec::new(),
+        },
+        options,
+        measured,
+    };
+    describer.words.aggregates = aggregates_of(&describer.words, &level.root);
+    let mut item = describer.node(&level.root);
+    if options.verbose {
+        let output = level.output.iter().map(|s| describer.words.slot(*s));
+        let shown = Shown::List(output.collect());
+        if !level.output.is_empty() {
+            item.properties.insert(0, ("Output".to_owned(), shown));
+        }
+    }
+    item
+}
+
+fn relations(node: &PlanNode) -> usize {
+    let own = matches!(
+        node.kind,
+        NodeKind::SeqScan(_)
+            | NodeKind::IndexScan(_)
+            | NodeKind::VirtualScan { .. }
+            | NodeKind::FunctionScan(_)
+            | NodeKind::ValuesScan { .. }
+    );
+    usize::from(own) + node.children().iter().map(|c| relations(c)).sum::<usize>()
+}
+
+fn aggregates_of(words: &Words<'_>, node: &PlanNode) -> Vec<String> {
+    let mut shown = Vec::new();
+    if let NodeKind::Aggregate(a) = &node.kind {
+        shown.extend(a.calls.iter().map(|c| aggregate(words, c)));
+        return shown;
+    }
+    for child in node.children() {
+        shown.extend(aggregates_of(words, child));
+    }
+    shown
+}
+
+/// `t` or `t alias`
+fn on(name: &str, alias: &str) -> String {
+    if name == alias {
+        quoted(name)
+    } else {
+        format!("{} {}", quoted(name), quoted(alias))
+    }
+}
+
+impl Describer<'_> {
+    fn node(&self, node: &PlanNode) -> Item {
+        let mut item = match &node.kind {
+            // Part of its child.
+            NodeKind::Project { child, .. } => {
+                let mut item = self.node(child);
+                item.cost = node.cost;
+                return item;
+            }
+            NodeKind::Filter {
+                child,
+                test,
+                once: false,
+            } => {
+                let mut item = self.node(child);
+                item.cost = node.cost;
+                self.filter(&mut item, Some(test), node.id);
+                if let Some(measured) = self.measured {
+                    item.measured = Some(*measured.node(node.id));
+                }
+                return item;
+            }
+            _ => self.bare(node),
+        };
+        if let Some(measured) = self.measured {
+            item.measured = Some(*measured.node(node.id));
+        }
+        item
+    }
+
+    fn bare(&self, node: &PlanNode) -> Item {
+        let cost = node.cost;
+        match &node.kind {
+            NodeKind::Result { filter } => {
+                let mut item = Item::new("Result", "Result", cost);
+                if let Some(filter) = filter {
+                    item.text("One-Time Filter", self.words.show(filter.source()));
+                }
+                item
+            }
+            NodeKind::SeqScan(scan) => {
+                let shown = on(&scan.relation.name, &scan.alias);
+                let mut item = Item::new("Seq Scan", format!("Seq Scan on {shown}"), cost);
+                item.fact("Relation Name", scan.relation.name.as_str());
+                item.fact("Alias", scan.alias.as_str());
+                self.filter(&mut item, scan.filter.as_ref(), node.id);
+                item
+            }
+            NodeKind::IndexScan(scan) => self.index_scan(scan, node),
+            NodeKind::VirtualScan {
+                relation,
+                alias,
+                filter,
+                ..
+            } => {
+                let headline = format!("Function Scan on {}", on(&relation.name, alias));
+                let mut item = Item::new("Function Scan", headline, cost);
+                item.fact("Alias", alias.as_str());
+                self.filter(&mut item, filter.as_ref(), node.id);
+                item
+            }
+            NodeKind::FunctionScan(scan) => {
+                let headline = format!("Function Scan on {}", on(scan.function.name, &scan.alias));
+                let mut item = Item::new("Function Scan", headline, cost);
+                item.fact("Function Name", scan.function.name);
+                item.fact("Alias", scan.alias.as_str());
+                self.filter(&mut item, scan.filter.as_ref(), node.id);
+                item
+            }
+            NodeKind::ValuesScan { alias, filter, .. } => {
+                let headline = format!("Values Scan on {}", on("*VALUES*", alias));
+                let mut item = Item::new("Values Scan", headline, cost);
+                item.fact("Alias", alias.as_str());
+                self.filter(&mut item, filter.as_ref(), node.id);
+                item
+            }
+            _ => self.inner(node),
+        }
+    }
+
+    fn inner(&self, node: &PlanNode) -> Item {
+        let cost = node.cost;
+        match &node.kind {
+            NodeKind::NestLoop(join) => {
+                let word = join_word(join.join);
+                let headline = match join.join {
+                    JoinType::Inner => "Nested Loop".to_owned(),
+                    _ => format!("Nested Loop {word} Join"),
+                };
+                let mut item = Item::new("Nested Loop", headline, cost);
+                item.fact("Join Type", word);
+                self.test(&mut item, "Join Filter", join.condition.as_ref());
+                self.filter(&mut item, join.filter.as_ref(), node.id);
+                item.child("Outer", self.node(&join.outer));
+                item.child("Inner", self.node(&join.inner));
+                item
+            }
+            NodeKind::HashJoin(join) => self.hash_join(join, node),
+            NodeKind::Materialize { child, .. } => {
+                self.over(Item::new("Materialize", "Materialize", cost), child)
+            }
+            NodeKind::Sort(sort) => {
+                let mut item = Item::new("Sort", "Sort", cost);
+                item.list("Sort Key", self.sort_keys(&sort.keys));
+                self.over(item, &sort.child)
+            }
+            NodeKind::Limit(limit) => self.over(Item::new("Limit", "Limit", cost), &limit.child),
+            NodeKind::Aggregate(a) => self.aggregate(a, node),
+            NodeKind::Unique { child, .. } => self.over(Item::new("Unique", "Unique", cost), child),
+            NodeKind::HashDistinct { child, keys } => {
+                let mut item = Item::new("Aggregate", "HashAggregate", cost);
+                item.fact("Strategy", "Hashed");
+                item.list("Group Key", self.keys(keys));
+                self.over(item, child)
+            }
+            NodeKind::Append { children } => {
+                let mut item = Item::new("Append", "Append", cost);
+                for child in children {
+                    item.child("Member", self.node(child));
+                }
+                item
+            }
+            NodeKind::SetOp(set) => {
+                let name = if set.op == SetOp::Intersect {
+                    "Intersect"
+                } else {
+                    "Except"
+                };
+                let all = if set.all { " All" } else { "" };
+                let mut item = Item::new("SetOp", format!("HashSetOp {name}{all}"), cost);
+                item.fact("Strategy", "Hashed");
+                item.fact("Command", format!("{name}{all}"));
+                item.child("Outer", self.node(&set.left));
+                item.child("Inner", self.node(&set.right));
+                item
+            }
+            NodeKind::LockRows { child, .. } => {
+                self.over(Item::new("LockRows", "LockRows", cost), child)
+            }
+            NodeKind::Filter { child, test, .. } => {
+                let mut item = Item::new("Result", "Result", cost);
+                item.text("One-Time Filter", self.words.show(test.source()));
+                self.over(item, child)
+            }
+            NodeKind::Modify(modify) => self.modify(modify, node),
+            _ => unreachable!("scans and projections are described elsewhere"),
+        }
+    }
+
+    fn over(&self, mut item: Item, child: &Arc<PlanNode>) -> Item {
+        item.child("Outer", self.node(child));
+        item
+    }
+
+    fn test(&self, item: &mut Item, key: &str, test: Option<&Test>) {
+        if let Some(test) = test {
+            item.text(key, self.words.show(test.source()));
+        }
+    }
+
+    fn filter(&self, item: &mut Item, test: Option<&Test>, id: usize) {
+        self.test(item, "Filter", test);
+        if let (Some(measured), Some(_)) = (self.measured, test) {
+            let own = measured.node(id);
+            if own.removed > 0 {
+                let each = own.removed / own.loops.max(1);
+                let key = "Rows Removed by Filter".to_owned();
+                item.properties.push((key, Shown::Count(each)));
+            }
+        }
+    }
+
+    fn index_scan(&self, scan: &IndexScan, node: &PlanNode) -> Item {
+        let backward = if scan.backward { " Backward" } else { "" };
+        let headline = format!(
+            "Index Scan{backward} using {} on {}",
+            quoted(&scan.index.name),
+            on(&scan.relation.name, &scan.alias)
+        );
+        let mut item = Item::new("Index Scan", headline, node.cost);
+        item.fact(
+            "Scan Direction",
+            if scan.backward { "Backward" } else { "Forward" },
+        );
+        item.fact("Index Name", scan.index.name.as_str());
+        item.fact("Relation Name", scan.relation.name.as_str());
+        item.fact("Alias", scan.alias.as_str());
+        if !scan.conditions.is_empty() {
+            item.text("Index Cond", self.conjunction(&scan.conditions));
+        }
+        self.filter(&mut item, scan.filter.as_ref(), node.id);
+        item
+    }
+
+    fn conjunction(&self, conditions: &[Expr]) -> String {
+        match conditions {
+            [only] => self.words.show(only),
+            many => {
+                let shown: Vec<String> = many.iter().map(|c| self.words.show(c)).collect();
+                format!("({})", shown.join(" AND "))
+            }
+        }
+    }
+
+    fn hash_join(&self, join: &HashJoin, node: &PlanNode) -> Item {
+        let word = join_word(join.join);
+        let headline = match join.join {
+            JoinType::Inner => "Hash Join".to_owned(),
+            _ => format!("Hash {word} Join"),
+        };
+        let mut item = Item::new("Hash Join", headline, node.cost);
+        item.fact("Join Type", word);
+        if !join.conditions.is_empty() {
+            item.text("Hash Cond", self.conjunction(&join.conditions));
+        }
+        self.test(&mut item, "Join Filter", join.residual.as_ref());
+        self.filter(&mut item, join.filter.as_ref(), node.id);
+        item.child("Outer", self.node(&join.outer));
+        let inner = self.node(&join.inner);
+        let mut cost = inner.cost;
+        cost.startup = cost.total;
+        let mut hash = Item::new("Hash", "Hash", cost);
+        hash.measured = inner.measured;
+        hash.child("Outer", inner);
+        item.child("Inner", hash);
+        item
+    }
+
+    fn sort_keys(&self, keys: &[SortKey]) -> Vec<String> {
+        keys.iter()
+            .map(|k| {
+                let mut shown = self.words.key(k.slot);
+                if k.descending {
+                    shown.push_str(" DESC");
+                }
+                if k.nulls_first != k.descending {
+                    shown.push_str(if k.nulls_first {
+                        " NULLS FIRST"
+                    } else {
+                        " NULLS LAST"
+                    });
+                }
+                shown
+            })
+            .collect()
+    }
+
+    fn keys(&self, keys: &[KeySlot]) -> Vec<String> {
+        keys.iter().map(|k| self.words.slot(k.slot)).collect()
+    }
+
+    fn aggregate(&self, a: &AggregateNode, node: &PlanNode) -> Item {
+        let (headline, strategy) = match a.grouping {
+            Grouping::Plain => ("Aggregate", "Plain"),
+            Grouping::Hashed => ("HashAggregate", "Hashed"),
+            Grouping::Sorted if a.calls.is_empty() => ("Group", "Sorted"),
+            Grouping::Sorted => ("GroupAggregate", "Sorted"),
+        };
+        let mut item = Item::new("Aggregate", headline, node.cost);
+        item.fact("Strategy", strategy);
+        item.fact("Partial Mode", "Simple");
+        item.list("Group Key", self.keys(&a.keys));
+        self.over(item, &a.child)
+    }
+
+    fn modify(&self, modify: &Modify, node: &PlanNode) -> Item {
+        let operation = match &modify.action {
+            ModifyAction::Insert { .. } => "Insert",
+            ModifyAction::Update { .. } => "Update",
+            ModifyAction::Delete { .. } => "Delete",
+        };
+        let headline = format!("{operation} on {}", quoted(&modify.relation.name));
+        let mut cost = node.cost;
+        if modify.returning.is_empty() {
+            (cost.rows, cost.width) = (0.0, 0.0);
+        }
+        let mut item = Item::new("ModifyTable", headline, cost);
+        item.fact("Operation", operation);
+        item.fact("Relation Name", modify.relation.name.as_str());
+        item.fact("Alias", modify.relation.name.as_str());
+        if let ModifyAction::Insert {
+            on_conflict: Some(conflict),
+            ..
+        } = &modify.action
+        {
+            let resolution = if conflict.update.is_some() {
+                "UPDATE"
+            } else {
+                "NOTHING"
+            };
+            item.text("Conflict Resolution", resolution);
+            let arbiters = modify
+                .relation
+                .indexes
+                .iter()
+                .filter(|i| conflict.arbiters.contains(&i.oid))
+                .map(|i| quoted(&i.name))
+                .collect();
+            item.list("Conflict Arbiter Indexes", arbiters);
+            if let Some(update) = &conflict.update {
+                self.test(&mut item, "Conflict Filter", update.filter.as_ref());
+            }
+        }
+        self.over(item, &modify.child)
+    }
+}
+
+const fn join_word(join: JoinType) -> &'static str {
+    match join {
+        JoinType::Inner => "Inner",
+        JoinType::Left => "Left",
+        JoinType::Right => "Right",
+        JoinType::Full => "Full",
+        JoinType::Semi => "Semi",
+        JoinType::Anti => "Anti",
+    }
+}

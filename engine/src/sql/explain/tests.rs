@@ -1,0 +1,91 @@
+//! Plans in words.
+
+use super::*;
+use crate::sql::bound::{Expr, FromItem, JoinKind};
+use crate::sql::exec::tests::harness::*;
+use crate::sql::plan::PlannerSettings;
+
+fn lines(query: crate::sql::bound::Query) -> String {
+    let plan = planned(query, &PlannerSettings::default());
+    let mut options = ExplainOptions::new(&[]).expect("defaults");
+    options.costs = false;
+    explain(&plan, &options, None, Times::default()).join("\n")
+}
+
+#[test]
+fn a_join_sorted_and_cut() {
+    let rows: Rows = (0..50).map(|n| vec![Some(n), Some(n)]).collect();
+    let on = op("=", column(0, 0), column(1, 0));
+    let from = join(
+        JoinKind::Left,
+        FromItem::Range(0),
+        FromItem::Range(1),
+        Some(on),
+    );
+    let mut s = select(
+        vec![range("a", 2, &rows), range("b", 2, &rows)],
+        vec![from],
+        vec![column(0, 1), column(1, 1)],
+    );
+    s.filter = Some(op(">", column(0, 1), constant(Some(3))));
+    let mut q = query(s);
+    q.order_by = vec![ascending(1)];
+    q.order_by[0].descending = true;
+    q.limit = Some(Expr::Const(
+        crate::types::datum::Datum::Int8(5),
+        crate::types::datum::SqlType::plain(crate::types::oids::INT8),
+    ));
+    assert_eq!(
+        lines(q),
+        "Limit\n  \
+           ->  Sort\n        \
+                 Sort Key: b.c1 DESC NULLS LAST\n        \
+                 ->  Hash Right Join\n              \
+                       Hash Cond: (a.c0 = b.c0)\n              \
+                       ->  Values Scan on \"*VALUES*\" b\n              \
+                       ->  Hash\n                    \
+                             ->  Values Scan on \"*VALUES*\" a\n                          \
+                                   Filter: (c1 > 3)"
+            .replace("Filter: (c1 > 3)", "Filter: (a.c1 > 3)")
+    );
+}
+
+#[test]
+fn grouping_and_its_filter() {
+    let rows: Rows = vec![vec![Some(1), Some(2)]; 3];
+    let count = aggregate("count", vec![]);
+    let ty = count.ty;
+    let mut s = select(
+        vec![range("t", 2, &rows)],
+        vec![FromItem::Range(0)],
+        vec![Expr::Group(0, INT), Expr::Aggregate(0, ty)],
+    );
+    s.group_by = vec![column(0, 0)];
+    s.aggregates = vec![count];
+    s.having = Some(Expr::IsNull {
+        arg: Box::new(Expr::Aggregate(0, ty)),
+        negated: true,
+    });
+    assert_eq!(
+        lines(query(s)),
+        "HashAggregate\n  Group Key: c0\n  Filter: (count(*) IS NOT NULL)\n  \
+           ->  Values Scan on \"*VALUES*\" t"
+    );
+}
+
+#[test]
+fn json_is_json() {
+    let rows: Rows = vec![vec![Some(1), Some(2)]];
+    let s = select(
+        vec![range("t", 2, &rows)],
+        vec![FromItem::Range(0)],
+        vec![column(0, 0)],
+    );
+    let plan = planned(query(s), &PlannerSettings::default());
+    let mut options = ExplainOptions::new(&[]).expect("defaults");
+    options.format = ExplainFormat::Json;
+    let shown = explain(&plan, &options, None, Times::default());
+    let parsed: serde_json::Value = serde_json::from_str(&shown[0]).expect("a document");
+    assert_eq!(parsed[0]["Plan"]["Node Type"], "Values Scan");
+    assert_eq!(parsed[0]["Plan"]["Plan Rows"].to_string(), "1");
+}
