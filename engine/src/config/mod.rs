@@ -23,6 +23,9 @@ pub mod conninfo;
 pub mod hba;
 pub mod scram;
 
+#[cfg(test)]
+mod tests;
+
 pub use date_style::{DateOrder, DateStyle, IntervalStyle};
 pub use definition::{Context, Definition, SettingId};
 pub use error::{ConfigError, SettingError};

@@ -1,11 +1,36 @@
-//! A walsender connection as the replication room sees it: bytes out, messages in, in both directions at once.
+//! The replication session: commands of a walsender connection (manual, 55.4), served by the replication room.
+//!
+//! Owns the loop from the first ReadyForQuery to the end: reads commands, answers the small ones, hands the connection
+//! over for START_REPLICATION and BASE_BACKUP, and makes errors of theirs what the client sees. The slot among
+//! `max_wal_senders` and temporary replication slots go with the connection.
 
+use std::future::Future;
 use std::io;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::connection::{Connection, ReadError};
-use crate::replication::reply::Link;
+use super::host::{NewSession, ReplicationPeer};
+use super::log;
+use super::output::protocol_error;
+use super::protocol::backend;
+use super::protocol::frontend::Message;
+use crate::config::SessionStore;
+use crate::config::Settings;
+use crate::config::session::Asker;
+use crate::ids::{SystemId, Term, TimelineId};
+use crate::replication::base_backup::{self, BackupOptions, BackupSource};
+use crate::replication::reply::{self, CommandError, Link, ServeError};
+use crate::replication::sender::{self, StartReplication, Upstream};
+use crate::replication::standbys::{Peer, Registration, Standbys};
+use crate::sql::error::{Severity, SqlError, state};
+use crate::sql::front::ast::{OptionValue, UtilityOption};
+use crate::sql::front::replication::{self as commands, CreateSlot, ReplicationCommand, SlotKind};
+use crate::sql::session::output::Output;
+use crate::sql::session::settings_error;
+use crate::txn::InstanceId;
+use crate::types::oids;
 
 impl Link for Connection {
     fn out(&mut self) -> &mut BytesMut {
@@ -24,4 +49,392 @@ impl Link for Connection {
             Err(ReadError::Protocol(e)) => Err(io::Error::new(io::ErrorKind::InvalidData, e)),
         }
     }
+}
+
+/// What replication sessions are served from; `node.rs` gives it.
+pub trait ReplicationSource: Send + Sync + 'static {
+    type Backup: BackupSource + 'static;
+
+    fn settings(&self) -> &Settings;
+    fn upstream(&self) -> &dyn Upstream;
+    fn backup(&self) -> &Self::Backup;
+    fn standbys(&self) -> &Arc<Standbys>;
+    fn system_id(&self) -> SystemId;
+    /// The term of this primary's own promotion; `None` where it is not managed, or not a primary.
+    fn primary_term(&self) -> Option<Term>;
+    /// A timeline's history file.
+    fn history_file(&self, timeline: TimelineId) -> io::Result<Vec<u8>>;
+    /// What SHOW answers for settings that change while a session lives (`understudy.term`).
+    fn fresh_setting(&self, name: &str) -> Option<String>;
+}
+
+/// How a command ended, beyond errors that the session outlives.
+enum Stop {
+    Left,
+    Fatal(SqlError),
+}
+
+struct ReplicationSession<'a, R: ReplicationSource> {
+    source: &'a R,
+    registration: Registration,
+    settings: SessionStore,
+    new: &'a NewSession,
+    own_messages: bool,
+}
+
+/// Serves a walsender connection to its end. AuthenticationOk and BackendKeyData have been put into its buffer.
+pub async fn serve<R: ReplicationSource>(
+    connection: &mut Connection,
+    source: &R,
+    new: NewSession,
+    peer: ReplicationPeer,
+) -> Result<(), SqlError> {
+    let mut settings = SessionStore::new(source.settings().current());
+    for (name, value) in &new.settings {
+        let asker = Asker::Startup {
+            superuser: new.role.superuser,
+        };
+        settings
+            .set(name, value, false, asker)
+            .map_err(settings_error)
+            .map_err(fatal)?;
+    }
+    let registration = source
+        .standbys()
+        .register(peer_of(&new, &peer))
+        .map_err(|e| fatal(command_error(&e)))?;
+    registration.set_counts(counts(source.primary_term(), peer.term));
+    let mut session = ReplicationSession {
+        source,
+        registration,
+        settings,
+        own_messages: peer.own_messages,
+        new: &new,
+    };
+    let ended = session.run(connection).await;
+    source.upstream().slots().drop_of(new.backend.pid);
+    match ended {
+        Stop::Left => Ok(()),
+        Stop::Fatal(e) => Err(e),
+    }
+}
+
+/// Acknowledgements count for this primary only from those who follow its own term.
+fn counts(own: Option<Term>, theirs: Option<u32>) -> bool {
+    own.map(Term::raw) == theirs
+}
+
+fn peer_of(new: &NewSession, peer: &ReplicationPeer) -> Peer {
+    Peer {
+        process: new.backend.pid,
+        user_oid: new.role.oid.raw(),
+        user: new.role.name.clone(),
+        application_name: peer.application_name.clone(),
+        address: new
+            .backend
+            .remote
+            .map(|r| (r.ip().to_canonical().to_string(), r.port())),
+        started_at: new.backend.started,
+        instance: peer.instance_id.as_deref().map(InstanceId::new),
+        term: peer.term.map(Term::new),
+    }
+}
+
+fn fatal(mut e: SqlError) -> SqlError {
+    e.severity = Severity::Fatal;
+    e
+}
+
+fn command_error(e: &CommandError) -> SqlError {
+    let mut out = SqlError::new(e.state, e.message.clone());
+    out.detail.clone_from(&e.detail);
+    out.hint.clone_from(&e.hint);
+    out
+}
+
+fn lost() -> Stop {
+    log::log("unexpected EOF on standby connection");
+    Stop::Left
+}
+
+impl<R: ReplicationSource> ReplicationSession<'_, R> {
+    async fn run(&mut self, c: &mut Connection) -> Stop {
+        backend::ready_for_query(&mut c.output, b'I');
+        loop {
+            if c.flush().await.is_err() {
+                return lost();
+            }
+            let interrupts = Arc::clone(&self.new.backend.interrupts);
+            let frame = tokio::select! {
+                frame = c.frame(None) => frame,
+                interrupt = interrupts.wait() => {
+                    if interrupt.ends_session() {
+                        return Stop::Fatal(fatal(interrupt.into()));
+                    }
+                    continue;
+                }
+            };
+            let frame = match frame {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Stop::Left,
+                Err(ReadError::Protocol(e)) => return Stop::Fatal(fatal(protocol_error(&e))),
+                Err(ReadError::Io(_) | ReadError::Cut) => return lost(),
+            };
+            let done = match frame.message() {
+                Ok(Message::Query(text)) => self.command(text, c).await,
+                Ok(Message::Terminate) => return Stop::Left,
+                // What is left of a stream that ended on our side.
+                Ok(Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_)) => continue,
+                Ok(Message::Sync) => Ok(()),
+                Ok(_) => Err(ServeError::Command(CommandError::new(
+                    state::PROTOCOL_VIOLATION,
+                    "extended query protocol not supported in a replication connection",
+                ))),
+                Err(e) => return Stop::Fatal(fatal(protocol_error(&e))),
+            };
+            match done {
+                Ok(()) => {}
+                Err(ServeError::Command(e)) => {
+                    let e = command_error(&e);
+                    log::sql_error(&e, None);
+                    c.error(&e);
+                }
+                Err(ServeError::Fatal(e)) => return Stop::Fatal(fatal(command_error(&e))),
+                Err(ServeError::Lost(_) | ServeError::Closed) => return lost(),
+            }
+            backend::ready_for_query(&mut c.output, b'I');
+        }
+    }
+
+    async fn command(&mut self, text: &str, c: &mut Connection) -> Result<(), ServeError> {
+        if self
+            .source
+            .settings()
+            .current()
+            .values
+            .bool("log_replication_commands")
+        {
+            log::log(&format!("received replication command: {text}"));
+        }
+        let parsed = commands::parse(text).map_err(|e| {
+            ServeError::Command(CommandError {
+                state: e.state,
+                message: e.message.clone(),
+                detail: e.detail.clone(),
+                hint: e.hint.clone(),
+            })
+        })?;
+        let Some(command) = parsed else {
+            if text.trim().trim_end_matches(';').is_empty() {
+                backend::empty_query(&mut c.output);
+                return Ok(());
+            }
+            return Err(refused(
+                state::FEATURE_NOT_SUPPORTED,
+                "cannot execute SQL commands in WAL sender for physical replication",
+            ));
+        };
+        match command {
+            ReplicationCommand::IdentifySystem => {
+                self.identify(&mut c.output);
+                Ok(())
+            }
+            ReplicationCommand::Show(name) => self.show(&name, &mut c.output),
+            ReplicationCommand::TimelineHistory(timeline) => self.history(timeline, &mut c.output),
+            ReplicationCommand::CreateSlot(create) => self.create_slot(&create, &mut c.output),
+            ReplicationCommand::DropSlot { name, .. } => {
+                self.source.upstream().slots().drop_slot(&name)?;
+                reply::complete(&mut c.output, "DROP_REPLICATION_SLOT");
+                Ok(())
+            }
+            ReplicationCommand::ReadSlot(name) => {
+                self.read_slot(&name, &mut c.output);
+                Ok(())
+            }
+            ReplicationCommand::StartReplication {
+                slot,
+                start,
+                timeline,
+            } => {
+                let own_messages = self.own_messages;
+                let request = StartReplication {
+                    slot,
+                    start,
+                    timeline,
+                    own_messages,
+                };
+                let id = u64::from(self.new.backend.pid.get());
+                let upstream = self.source.upstream();
+                let stream = sender::stream(c, upstream, &self.registration, id, request);
+                until_told(&self.new.backend.interrupts, stream).await
+            }
+            ReplicationCommand::BaseBackup(options) => {
+                let options = BackupOptions::parse(&named(&options))?;
+                let send = base_backup::send(c, self.source.backup(), &options);
+                until_told(&self.new.backend.interrupts, send).await
+            }
+            ReplicationCommand::StartLogicalReplication { .. } => Err(refused(
+                state::FEATURE_NOT_SUPPORTED,
+                "logical replication is not implemented",
+            )),
+        }
+    }
+
+    fn identify(&self, out: &mut BytesMut) {
+        let wal = self.source.upstream().wal();
+        reply::columns(
+            out,
+            &[
+                ("systemid", oids::TEXT),
+                ("timeline", oids::INT4),
+                ("xlogpos", oids::TEXT),
+                ("dbname", oids::TEXT),
+            ],
+        );
+        let (system, timeline) = (
+            self.source.system_id().to_string(),
+            wal.timeline().to_string(),
+        );
+        let position = wal.flush_lsn().to_string();
+        reply::row(
+            out,
+            &[Some(&system), Some(&timeline), Some(&position), None],
+        );
+        reply::complete(out, "IDENTIFY_SYSTEM");
+    }
+
+    fn show(&self, name: &str, out: &mut BytesMut) -> Result<(), ServeError> {
+        let (name, value) = match self.source.fresh_setting(name) {
+            Some(value) => (name.to_owned(), value),
+            None => self.settings.show(name, true).map_err(|e| {
+                ServeError::Command(CommandError {
+                    state: e.state,
+                    message: e.message,
+                    detail: e.detail,
+                    hint: e.hint,
+                })
+            })?,
+        };
+        reply::columns(out, &[(&name, oids::TEXT)]);
+        reply::row(out, &[Some(&value)]);
+        reply::complete(out, "SHOW");
+        Ok(())
+    }
+
+    fn history(&self, timeline: TimelineId, out: &mut BytesMut) -> Result<(), ServeError> {
+        let name = timeline.history_file_name();
+        let bytes = self.source.history_file(timeline).map_err(|e| {
+            let cause = crate::config::conf_file::os_message(&e);
+            refused(
+                state::UNDEFINED_FILE,
+                &format!("could not open file \"pg_wal/{name}\": {cause}"),
+            )
+        })?;
+        let text = String::from_utf8_lossy(&bytes);
+        reply::columns(out, &[("filename", oids::TEXT), ("content", oids::TEXT)]);
+        reply::row(out, &[Some(&name), Some(&text)]);
+        reply::complete(out, "TIMELINE_HISTORY");
+        Ok(())
+    }
+
+    fn create_slot(&self, create: &CreateSlot, out: &mut BytesMut) -> Result<(), ServeError> {
+        if create.kind != SlotKind::Physical {
+            return Err(refused(
+                state::FEATURE_NOT_SUPPORTED,
+                "logical replication slots are not implemented",
+            ));
+        }
+        if !create.temporary {
+            return Err(ServeError::Command(
+                CommandError::new(
+                    state::FEATURE_NOT_SUPPORTED,
+                    "permanent replication slots are not implemented",
+                )
+                .hint("Create the slot as TEMPORARY, or keep log with wal_keep_size."),
+            ));
+        }
+        let reserve = create
+            .options
+            .iter()
+            .any(|o| o.name == "reserve_wal" && o.boolean() == Some(true));
+        let upstream = self.source.upstream();
+        let restart = reserve.then(|| upstream.wal().redo_point());
+        upstream
+            .slots()
+            .create(&create.name, self.new.backend.pid, restart)?;
+        reply::columns(
+            out,
+            &[
+                ("slot_name", oids::TEXT),
+                ("consistent_point", oids::TEXT),
+                ("snapshot_name", oids::TEXT),
+                ("output_plugin", oids::TEXT),
+            ],
+        );
+        reply::row(out, &[Some(&create.name), Some("0/0"), None, None]);
+        reply::complete(out, "CREATE_REPLICATION_SLOT");
+        Ok(())
+    }
+
+    fn read_slot(&self, name: &str, out: &mut BytesMut) {
+        let upstream = self.source.upstream();
+        reply::columns(
+            out,
+            &[
+                ("slot_type", oids::TEXT),
+                ("restart_lsn", oids::TEXT),
+                ("restart_tli", oids::INT8),
+            ],
+        );
+        match upstream.slots().get(name) {
+            None => reply::row(out, &[None, None, None]),
+            Some(slot) if slot.restart.is_valid() => {
+                let (lsn, tli) = (
+                    slot.restart.to_string(),
+                    upstream.wal().timeline().to_string(),
+                );
+                reply::row(out, &[Some("physical"), Some(&lsn), Some(&tli)]);
+            }
+            Some(_) => reply::row(out, &[Some("physical"), None, None]),
+        }
+        reply::complete(out, "READ_REPLICATION_SLOT");
+    }
+}
+
+fn refused(code: &'static str, message: &str) -> ServeError {
+    ServeError::Command(CommandError::new(code, message))
+}
+
+/// Runs until the work is done or the session is told to end.
+async fn until_told(
+    interrupts: &crate::txn::Interrupts,
+    work: impl Future<Output = Result<(), ServeError>>,
+) -> Result<(), ServeError> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            interrupt = interrupts.wait() => {
+                // A cancel ends a command, but there is none that could go on after half a stream.
+                let e = SqlError::from(interrupt);
+                return Err(ServeError::Fatal(CommandError::new(e.state, e.message.clone())));
+            }
+        }
+    }
+}
+
+/// Options as names with their values in text form.
+fn named(options: &[UtilityOption]) -> Vec<(String, Option<String>)> {
+    options
+        .iter()
+        .map(|o| {
+            let value = match &o.value {
+                None => None,
+                Some(OptionValue::Text(t) | OptionValue::Number(t)) => Some(t.clone()),
+                Some(OptionValue::Star) => Some("*".to_owned()),
+                Some(OptionValue::List(items)) => Some(items.join(",")),
+            };
+            (o.name.clone(), value)
+        })
+        .collect()
 }

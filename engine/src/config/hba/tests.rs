@@ -1,1 +1,175 @@
 //! The matrix of connections against rules.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::{AuthMethod, Hba, Visitor};
+
+const FILE: &str = r#"
+# TYPE  DATABASE        USER            ADDRESS                 METHOD
+local   all             postgres                                peer
+local   "all",sales     ann,"all"                               trust
+host    replication     all             10.0.2.42/32            trust
+host    sameuser        +staff          192.168.0.0 255.255.0.0 md5
+hostssl all             all             0.0.0.0/0               trust
+host    all             evil            all                     reject
+host    all             all             samehost                scram-sha-256
+host    all             all             ::1/128                 trust
+"#;
+
+fn hba() -> Hba {
+    Hba::parse(FILE, Path::new("/d/pg_hba.conf")).expect("it is right")
+}
+
+fn ask(
+    address: Option<&str>,
+    user: &str,
+    database: &str,
+    replication: bool,
+) -> Option<(u32, AuthMethod)> {
+    let own: [(IpAddr, IpAddr); 1] = [(
+        "10.9.9.9".parse().expect("valid"),
+        "255.0.0.0".parse().expect("valid"),
+    )];
+    let member_of = |role: &str| role == "staff" && user == "bob";
+    let v = Visitor {
+        address: address.map(|a| a.parse().expect("an address")),
+        user,
+        database,
+        physical_replication: replication,
+        member_of: &member_of,
+        own_addresses: &own,
+    };
+    hba().find(&v).map(|r| (r.line, r.method))
+}
+
+#[test]
+fn the_first_record_that_matches_decides() {
+    use AuthMethod::{Peer, Reject, ScramSha256, Trust};
+    for (address, user, database, replication, expected) in [
+        (None, "postgres", "any", false, Some((3, Peer))),
+        (None, "ann", "sales", false, Some((4, Trust))),
+        (None, "ann", "all", false, Some((4, Trust))),
+        (None, "ann", "other", false, None),
+        (None, "all", "sales", false, Some((4, Trust))),
+        (None, "eve", "sales", false, None),
+        (Some("10.0.2.42"), "snaga", "", true, Some((5, Trust))),
+        (Some("10.0.2.43"), "snaga", "", true, None),
+        (Some("10.0.2.42"), "snaga", "replication", false, None),
+        (
+            Some("192.168.7.7"),
+            "bob",
+            "bob",
+            false,
+            Some((6, ScramSha256)),
+        ),
+        (Some("192.168.7.7"), "bob", "other", false, None),
+        (Some("192.168.7.7"), "ann", "ann", false, None),
+        (Some("1.2.3.4"), "evil", "x", false, Some((8, Reject))),
+        (Some("10.9.9.9"), "ann", "x", false, Some((9, ScramSha256))),
+        (Some("10.9.9.8"), "ann", "x", false, None),
+        (Some("::1"), "ann", "x", false, Some((10, Trust))),
+    ] {
+        assert_eq!(
+            ask(address, user, database, replication),
+            expected,
+            "{address:?} {user} {database} {replication}"
+        );
+    }
+}
+
+#[test]
+fn wrong_lines_have_postgresql_s_words() {
+    for (line, message) in [
+        ("hos all all all trust", "invalid connection type \"hos\""),
+        ("local", "end-of-line before database specification"),
+        ("local all", "end-of-line before role specification"),
+        (
+            "host all all",
+            "end-of-line before IP address specification",
+        ),
+        (
+            "host all all 10.0.0.1 trust",
+            "invalid IP mask \"trust\": Name or service not known",
+        ),
+        (
+            "host all all 10.0.0.1",
+            "end-of-line before netmask specification",
+        ),
+        (
+            "host all all 10.0.0.1/33 trust",
+            "invalid CIDR mask in address \"10.0.0.1/33\"",
+        ),
+        (
+            "host all all 10.0.0.1 ffff:: trust",
+            "IP address and mask do not match",
+        ),
+        (
+            "host all all h.example.org/8 trust",
+            "specifying both host name and CIDR mask is invalid: \"h.example.org/8\"",
+        ),
+        (
+            "host all all h.example.org trust",
+            "host names in pg_hba.conf are not implemented: \"h.example.org\"",
+        ),
+        (
+            "host all all all",
+            "end-of-line before authentication method",
+        ),
+        (
+            "host all all all truts",
+            "invalid authentication method \"truts\"",
+        ),
+        (
+            "host all all all peer",
+            "peer authentication is only supported on local sockets",
+        ),
+        (
+            "host all all all ldap",
+            "authentication method \"ldap\" is not implemented",
+        ),
+        (
+            "host all all all trust x",
+            "authentication option not in name=value format: x",
+        ),
+        (
+            "host all all all trust a=b",
+            "unrecognized authentication option name: \"a\"",
+        ),
+        (
+            "host,local all all all trust",
+            "multiple values specified for connection type",
+        ),
+    ] {
+        let errors = Hba::parse(line, Path::new("/d/pg_hba.conf")).expect_err(line);
+        assert_eq!(errors[0].message, message);
+        assert_eq!(
+            errors[0].context,
+            "line 1 of configuration file \"/d/pg_hba.conf\""
+        );
+    }
+}
+
+#[test]
+fn names_may_stand_in_a_file() {
+    let d = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(d.path().join("dbs"), "one two\nthree # four\n").expect("writable");
+    let hba = Hba::parse("local @dbs all trust", &d.path().join("pg_hba.conf")).expect("valid");
+    assert_eq!(hba.records[0].databases.len(), 3);
+    let errors = Hba::parse("local @none all trust", &d.path().join("pg_hba.conf"))
+        .expect_err("there is no such file");
+    assert!(
+        errors[0]
+            .message
+            .starts_with("could not open secondary authentication file \"@none\"")
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "[a-z0-9 ,\"#@+./\\\\=\n]{0,200}") {
+        let _ = Hba::parse(&text, Path::new("/nowhere/pg_hba.conf"));
+    }
+}

@@ -36,3 +36,4 @@ pub use facts::SessionFacts;
 pub use lifecycle::Session;
 pub use output::{CopyInput, Format, Formats, Gone, Output};
 pub use services::{Services, UtilityCall};
+pub use settings::refused as settings_error;
