@@ -17,6 +17,7 @@ use crate::catalog::schema::{BOOTSTRAP_SUPERUSER, PG_CATALOG, TableKind, all_tab
 use crate::catalog::session::Catalog;
 use crate::catalog::view::CatalogError;
 use crate::ids::{DEFAULT_TABLESPACE, GLOBAL_TABLESPACE, Oid, RelFile};
+use crate::index::btree;
 
 use crate::table::files;
 use crate::txn::Transaction;
@@ -98,7 +99,7 @@ fn create_files(
     }
     for index in &table.indexes {
         create(index.file)?;
-        let _ = (index, xid);
+        btree::create(&catalog.store, index, xid)?;
     }
     Ok(())
 }
