@@ -1,8 +1,29 @@
 //! Wiring: what `initdb` and a server are made of, and in which order things start and end.
 //!
-//! Reading order: `core` (log, pages, transactions, catalog, checkpoints), `redo` and `participant` (who takes part
-//! in recovery), `bootstrap` (`initdb`).
+//! Reading order: `core` (log, pages, transactions, catalog, checkpoints) and `participant` (who takes part in
+//! recovery), `bootstrap` (`initdb`), `upstream` (a standby's receiver), `services` (what sessions run on), `walsender`,
+//! `host` (who may come in), `server` (start and shutdown).
 
 mod bootstrap;
 mod core;
+mod host;
 mod participant;
+mod server;
+mod services;
+mod upstream;
+mod walsender;
+
+use crate::server::cli::{NewCluster, Programs, ServerStart};
+
+/// The programs behind the command line.
+pub struct Node;
+
+impl Programs for Node {
+    fn bootstrap(&self, cluster: &NewCluster) -> Result<(), String> {
+        bootstrap::bootstrap(cluster).map_err(|error| format!("{error:#}"))
+    }
+
+    fn serve(&self, start: ServerStart) -> u8 {
+        server::serve(start)
+    }
+}

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use crate::ids::{Lsn, ProcessId, Term};
 use crate::replication::reply::CommandError;
-use crate::txn::release::{InstanceId, Release, StandbyPosition, StandbyPositions};
+use crate::txn::TxnManager;
+use crate::txn::release::{InstanceId, StandbyPosition, StandbyPositions};
 
 /// `pg_stat_replication.state`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,17 +73,17 @@ pub struct StandbyRow {
 /// The table of walsenders.
 pub struct Standbys {
     slots: Mutex<Vec<Option<StandbyRow>>>,
-    release: Arc<Release>,
+    txns: Arc<TxnManager>,
     changed: watch::Sender<u64>,
 }
 
 impl Standbys {
     /// `limit`: `max_wal_senders`.
-    pub fn new(limit: usize, release: Arc<Release>) -> Arc<Standbys> {
+    pub fn new(limit: usize, txns: Arc<TxnManager>) -> Arc<Standbys> {
         let (changed, _) = watch::channel(0);
         Arc::new(Standbys {
             slots: Mutex::new(vec![None; limit]),
-            release,
+            txns,
             changed,
         })
     }
@@ -128,7 +129,7 @@ impl Standbys {
     }
 
     fn positions_moved(&self) {
-        self.release.advance_standbys(self);
+        self.txns.release().advance_standbys(self);
         self.changed.send_modify(|n| *n += 1);
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::backends::Backends;
-use super::copy::CopyPort;
+pub use super::copy::CopyPort;
 use super::facts::SessionFacts;
 use crate::catalog::view::CatalogView;
 use crate::config::{SessionSettings, Settings};

@@ -1,0 +1,133 @@
+//! What the listener asks of the node: who may come in, and what becomes of those who did.
+
+use std::sync::Arc;
+
+use crate::catalog::view::{CatalogError, CatalogView, Database, Role};
+use crate::catalog::rows::AuthMembersRow;
+use crate::catalog::{Catalog, SessionCatalog};
+use crate::config::Settings;
+use crate::ids::{Oid, ProcessId};
+use crate::node::services::NodeServices;
+use crate::node::walsender::{self, Sender};
+use crate::recovery::Phase;
+use crate::server::cli::signals::ShutdownMode;
+use crate::server::connection::Connection;
+use crate::server::host::{Accepting, Host, NewSession, ReplicationPeer};
+use crate::sql::error::SqlError;
+use crate::sql::session::{Backends, Session};
+use crate::txn::{Interrupts, Isolation, TxnOptions};
+use parking_lot::Mutex;
+
+pub struct NodeHost {
+    pub services: Arc<NodeServices>,
+    pub sender: Arc<Sender>,
+    /// What the administrator has asked for.
+    pub stopping: Mutex<Option<ShutdownMode>>,
+}
+
+impl NodeHost {
+    fn catalog(&self) -> &Arc<Catalog> {
+        &self.services.instance.catalog
+    }
+
+    /// Asks the catalog outside of any session.
+    fn ask<T>(
+        &self,
+        ask: impl FnOnce(&SessionCatalog<'_>) -> Result<T, CatalogError>,
+    ) -> Result<T, SqlError> {
+        let txns = &self.services.instance.txns;
+        let txn = txns.begin(catalog_reader(), Interrupts::new(ProcessId::MIN));
+        Ok(ask(&self.catalog().view(Oid::INVALID, &txn, &[], ""))?)
+    }
+}
+
+fn catalog_reader() -> TxnOptions {
+    TxnOptions {
+        isolation: Isolation::ReadCommitted,
+        read_only: true,
+        deferrable: false,
+        database: Oid::INVALID,
+    }
+}
+
+impl Host for NodeHost {
+    type Session = Session<NodeServices>;
+
+    fn settings(&self) -> &Settings {
+        &self.services.instance.settings
+    }
+
+    fn backends(&self) -> &Arc<Backends> {
+        &self.services.backends
+    }
+
+    fn accepting(&self) -> Accepting {
+        match *self.stopping.lock() {
+            Some(ShutdownMode::Smart) => return Accepting::Draining,
+            Some(_) => return Accepting::ShuttingDown,
+            None => {}
+        }
+        let instance = &self.services.instance;
+        let hot_standby = instance.settings.current().hot_standby;
+        match instance.state.phase() {
+            Phase::Starting => Accepting::StartingUp,
+            Phase::Replaying => Accepting::NotConsistent { hot_standby },
+            Phase::Consistent if !hot_standby => Accepting::NotConsistent { hot_standby },
+            Phase::Consistent | Phase::Writing => Accepting::Yes,
+        }
+    }
+
+    fn role(&self, name: &str) -> Result<Option<Role>, SqlError> {
+        self.ask(|catalog| catalog.role_named(name))
+    }
+
+    fn database(&self, name: &str) -> Result<Option<Database>, SqlError> {
+        self.ask(|catalog| catalog.database_named(name))
+    }
+
+    fn is_member(&self, role: &Role, of: &str) -> bool {
+        if role.name == of || role.superuser {
+            return true;
+        }
+        let Ok(Some(target)) = self.role(of) else { return false };
+        let txns = &self.services.instance.txns;
+        let txn = txns.begin(catalog_reader(), Interrupts::new(ProcessId::MIN));
+        let system = self.catalog().system(Oid::INVALID);
+        let cx = self.catalog().cx(&system, Oid::INVALID);
+        let Ok(rows) = cx.scan::<AuthMembersRow>(&txns.catalog_snapshot(&txn)) else { return false };
+        let mut found = vec![role.oid];
+        let mut at = 0;
+        while at < found.len() {
+            let member = found[at];
+            let groups = rows.iter().filter(|(_, row)| row.member == member).map(|(_, row)| row.roleid);
+            for group in groups {
+                if !found.contains(&group) {
+                    found.push(group);
+                }
+            }
+            at += 1;
+        }
+        found.contains(&target.oid)
+    }
+
+    fn mock_secret(&self) -> Vec<u8> {
+        self.services.instance.store.control.get().nonce.to_vec()
+    }
+
+    async fn open(&self, new: NewSession) -> Result<Session<NodeServices>, SqlError> {
+        let database = new
+            .database
+            .ok_or_else(|| SqlError::internal("a session needs a database"))?;
+        let services = Arc::clone(&self.services);
+        Session::open(services, new.backend, &new.role, &database, &new.settings)
+    }
+
+    async fn replicate(
+        &self,
+        connection: &mut Connection,
+        new: NewSession,
+        peer: ReplicationPeer,
+    ) -> Result<(), SqlError> {
+        walsender::serve(&self.sender, connection, &new, &peer).await
+    }
+}
