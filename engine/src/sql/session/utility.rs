@@ -207,6 +207,7 @@ impl<S: Services> Session<S> {
             facts: &facts,
             settings: &settings,
             function: &function,
+            snapshot: None,
             notices: &mut notices,
         };
         let done = if by_itself && !self.block.is_block() {
