@@ -21,9 +21,9 @@ use crate::config::scram::Verifier;
 use crate::config::store::LoadOptions;
 use crate::ids::Oid;
 use crate::sql::error::{SqlError, state};
+use crate::sql::session::BindRequest;
 use crate::sql::session::backends::{BackendKind, Backends};
 use crate::sql::session::output::{CopyInput, Format, Output};
-use crate::sql::session::BindRequest;
 use crate::txn::interrupt::Interrupt;
 
 struct Fake {
@@ -134,7 +134,11 @@ impl Statements for FakeSession {
         _: Vec<Oid>,
         _: &mut O,
     ) -> Result<(), SqlError> {
-        if text == "error" { Err(SqlError::new("42601", "no")) } else { Ok(()) }
+        if text == "error" {
+            Err(SqlError::new("42601", "no"))
+        } else {
+            Ok(())
+        }
     }
     async fn bind<O: Output>(&mut self, _: BindRequest<'_>, _: &mut O) -> Result<(), SqlError> {
         Ok(())
@@ -157,7 +161,11 @@ impl Statements for FakeSession {
         max_rows: u32,
         out: &mut O,
     ) -> Result<(), SqlError> {
-        if max_rows > 0 { out.portal_suspended() } else { out.command_complete("DONE") }
+        if max_rows > 0 {
+            out.portal_suspended()
+        } else {
+            out.command_complete("DONE")
+        }
         Ok(())
     }
     fn close_statement(&mut self, _: &str) {}
@@ -201,9 +209,15 @@ fn start(accepting: Accepting, conf: &str) -> Running {
     let d = tempfile::tempdir().expect("a temporary directory");
     let path = d.path().to_owned();
     std::fs::write(path.join("pg_hba.conf"), HBA).expect("writable");
-    let base = format!("listen_addresses = ''\nunix_socket_directories = '{}'\nlog_min_messages = panic\n", path.display());
+    let base = format!(
+        "listen_addresses = ''\nunix_socket_directories = '{}'\nlog_min_messages = panic\n",
+        path.display()
+    );
     std::fs::write(path.join("postgresql.conf"), base + conf).expect("writable");
-    let options = LoadOptions { data_directory: path.clone(), command_line: Vec::new() };
+    let options = LoadOptions {
+        data_directory: path.clone(),
+        command_line: Vec::new(),
+    };
     let (settings, _) = Settings::load(options).expect("valid settings");
     super::log::configure(&settings.current());
     let listeners = Listeners::bind(&settings.current()).expect("a free socket");
@@ -217,7 +231,13 @@ fn start(accepting: Accepting, conf: &str) -> Running {
     };
     let server = Server::new(Arc::new(host)).expect("a valid pg_hba.conf");
     let task = tokio::spawn(server.serve(listeners));
-    Running { socket: path.join(".s.PGSQL.5432"), backends, opened, task, _directory: d }
+    Running {
+        socket: path.join(".s.PGSQL.5432"),
+        backends,
+        opened,
+        task,
+        _directory: d,
+    }
 }
 
 /// A message from the server.
@@ -238,7 +258,10 @@ fn startup(pairs: &[(&str, &str)]) -> Vec<u8> {
         body.extend(n.bytes().chain([0]).chain(v.bytes()).chain([0]));
     }
     body.push(0);
-    let mut out = u32::try_from(body.len() + 4).expect("short").to_be_bytes().to_vec();
+    let mut out = u32::try_from(body.len() + 4)
+        .expect("short")
+        .to_be_bytes()
+        .to_vec();
     out.extend(body);
     out
 }
@@ -284,7 +307,8 @@ impl Client {
 fn fields(reply: &Reply) -> (String, String, String) {
     assert_eq!(reply.0, b'E', "not an error: {reply:?}");
     let field = |code: u8| {
-        reply.1
+        reply
+            .1
             .split(|b| *b == 0)
             .find(|f| f.first() == Some(&code))
             .map(|f| String::from_utf8_lossy(&f[1..]).into_owned())
@@ -309,20 +333,76 @@ async fn every_error_before_the_session_is_fatal() {
     let s = start(Accepting::Yes, "");
     let user = |u: &str, d: &str| startup(&[("user", u), ("database", d)]);
     for (bytes, code, text) in [
-        (user("ghost", "db"), "28000", "role \"ghost\" does not exist"),
-        (user("nologin", "db"), "28000", "role \"nologin\" is not permitted to log in"),
-        (user("joe", "none"), "3D000", "database \"none\" does not exist"),
-        (user("joe", "closed"), "55000", "database \"closed\" is not currently accepting connections"),
-        (user("rejected", "db"), "28000", "pg_hba.conf rejects connection for host \"[local]\", user \"rejected\", database \"db\", no encryption"),
-        (user("stranger", "db"), "28000", "no pg_hba.conf entry for host \"[local]\", user \"stranger\", database \"db\", no encryption"),
-        (user("nobody_here", "db"), "28000", "Peer authentication failed for user \"nobody_here\""),
-        (startup(&[("database", "db")]), "28000", "no PostgreSQL user name specified in startup packet"),
-        (startup(&[("user", "joe"), ("replication", "on")]), "42501", "must be superuser or replication role to start walsender"),
-        (startup(&[("user", "joe"), ("replication", "maybe")]), "22023", "invalid value for parameter \"replication\": \"maybe\""),
-        (startup(&[("user", "joe"), ("options", "-x")]), "42601", "invalid command-line argument for server process: -x"),
-        (b"\0\0\0\x08\0\x02\0\0".to_vec(), "0A000", "unsupported frontend protocol 2.0: server supports 3.0 to 3.0"),
-        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "08P01", "invalid length of startup packet"),
-        (b"\0\0\0\x0a\0\x03\0\0ab".to_vec(), "08P01", "invalid startup packet layout: expected terminator as last byte"),
+        (
+            user("ghost", "db"),
+            "28000",
+            "role \"ghost\" does not exist",
+        ),
+        (
+            user("nologin", "db"),
+            "28000",
+            "role \"nologin\" is not permitted to log in",
+        ),
+        (
+            user("joe", "none"),
+            "3D000",
+            "database \"none\" does not exist",
+        ),
+        (
+            user("joe", "closed"),
+            "55000",
+            "database \"closed\" is not currently accepting connections",
+        ),
+        (
+            user("rejected", "db"),
+            "28000",
+            "pg_hba.conf rejects connection for host \"[local]\", user \"rejected\", database \"db\", no encryption",
+        ),
+        (
+            user("stranger", "db"),
+            "28000",
+            "no pg_hba.conf entry for host \"[local]\", user \"stranger\", database \"db\", no encryption",
+        ),
+        (
+            user("nobody_here", "db"),
+            "28000",
+            "Peer authentication failed for user \"nobody_here\"",
+        ),
+        (
+            startup(&[("database", "db")]),
+            "28000",
+            "no PostgreSQL user name specified in startup packet",
+        ),
+        (
+            startup(&[("user", "joe"), ("replication", "on")]),
+            "42501",
+            "must be superuser or replication role to start walsender",
+        ),
+        (
+            startup(&[("user", "joe"), ("replication", "maybe")]),
+            "22023",
+            "invalid value for parameter \"replication\": \"maybe\"",
+        ),
+        (
+            startup(&[("user", "joe"), ("options", "-x")]),
+            "42601",
+            "invalid command-line argument for server process: -x",
+        ),
+        (
+            b"\0\0\0\x08\0\x02\0\0".to_vec(),
+            "0A000",
+            "unsupported frontend protocol 2.0: server supports 3.0 to 3.0",
+        ),
+        (
+            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+            "08P01",
+            "invalid length of startup packet",
+        ),
+        (
+            b"\0\0\0\x0a\0\x03\0\0ab".to_vec(),
+            "08P01",
+            "invalid startup packet layout: expected terminator as last byte",
+        ),
     ] {
         let (got_code, got_text) = refused(&s, &bytes).await;
         assert_eq!((got_code.as_str(), got_text.as_str()), (code, text));
@@ -335,9 +415,18 @@ async fn every_error_before_the_session_is_fatal() {
 async fn the_server_s_own_state_is_told() {
     for (accepting, text) in [
         (Accepting::StartingUp, "the database system is starting up"),
-        (Accepting::ShuttingDown, "the database system is shutting down"),
-        (Accepting::NotConsistent { hot_standby: true }, "the database system is not yet accepting connections"),
-        (Accepting::NotConsistent { hot_standby: false }, "the database system is not accepting connections"),
+        (
+            Accepting::ShuttingDown,
+            "the database system is shutting down",
+        ),
+        (
+            Accepting::NotConsistent { hot_standby: true },
+            "the database system is not yet accepting connections",
+        ),
+        (
+            Accepting::NotConsistent { hot_standby: false },
+            "the database system is not accepting connections",
+        ),
     ] {
         let s = start(accepting, "");
         let got = refused(&s, &startup(&[("user", "joe")])).await;
@@ -358,7 +447,9 @@ async fn scram(server: &Running, user: &str, password: &str) -> (Client, Reply) 
     body.extend(first);
     c.send(&message(b'p', &body)).await;
     let (_, challenge) = c.reply().await.expect("a challenge");
-    exchange.update(&challenge[4..]).expect("a well formed challenge");
+    exchange
+        .update(&challenge[4..])
+        .expect("a well formed challenge");
     c.send(&message(b'p', exchange.message())).await;
     let last = c.reply().await.expect("a verdict");
     (c, last)
@@ -370,12 +461,18 @@ async fn only_the_right_password_opens_and_all_others_look_alike() {
     let (mut c, last) = scram(&s, "pw", "secret").await;
     assert_eq!(last.0, b'R');
     assert_eq!(c.tags().await, "RKZ");
-    for (user, password) in
-        [("pw", "wrong"), ("ghost_pw", "secret"), ("nopw", "secret"), ("expired", "secret")]
-    {
+    for (user, password) in [
+        ("pw", "wrong"),
+        ("ghost_pw", "secret"),
+        ("nopw", "secret"),
+        ("expired", "secret"),
+    ] {
         let (mut c, last) = scram(&s, user, password).await;
         let text = format!("password authentication failed for user \"{user}\"");
-        assert_eq!(fields(&last), ("FATAL".to_owned(), "28P01".to_owned(), text));
+        assert_eq!(
+            fields(&last),
+            ("FATAL".to_owned(), "28P01".to_owned(), text)
+        );
         assert!(c.reply().await.is_none());
     }
     assert_eq!(s.opened.load(Ordering::Relaxed), 1);
@@ -396,7 +493,11 @@ async fn garbage_in_place_of_a_password_ends_it() {
         assert_eq!(c.reply().await.expect("an offer").0, b'R');
         c.send(&bytes).await;
         let e = fields(&c.reply().await.expect("an error"));
-        assert_eq!((e.0.as_str(), e.1.as_str()), ("FATAL", "08P01"), "{bytes:?}");
+        assert_eq!(
+            (e.0.as_str(), e.1.as_str()),
+            ("FATAL", "08P01"),
+            "{bytes:?}"
+        );
         assert!(c.reply().await.is_none());
     }
     assert_eq!(s.opened.load(Ordering::Relaxed), 0);
@@ -407,7 +508,8 @@ async fn encryption_is_refused_and_a_time_out_ends_the_wait() {
     let s = start(Accepting::Yes, "authentication_timeout = 1s\n");
     let mut c = Client::connect(&s.socket).await;
     for code in [80_877_104u32, 80_877_103] {
-        c.send(&[&8u32.to_be_bytes()[..], &code.to_be_bytes()].concat()).await;
+        c.send(&[&8u32.to_be_bytes()[..], &code.to_be_bytes()].concat())
+            .await;
         let mut answer = [0];
         c.0.read_exact(&mut answer).await.expect("an answer");
         assert_eq!(answer, *b"N");
@@ -419,17 +521,30 @@ async fn encryption_is_refused_and_a_time_out_ends_the_wait() {
 
 #[tokio::test]
 async fn slots_are_limited_and_some_reserved() {
-    let s = start(Accepting::Yes, "max_connections = 3\nsuperuser_reserved_connections = 1\n");
+    let s = start(
+        Accepting::Yes,
+        "max_connections = 3\nsuperuser_reserved_connections = 1\n",
+    );
     let _one = Client::login(&s.socket, "one").await;
     let user = |u: &str| startup(&[("user", u)]);
-    assert_eq!(refused(&s, &user("one")).await.1, "too many connections for role \"one\"");
+    assert_eq!(
+        refused(&s, &user("one")).await.1,
+        "too many connections for role \"one\""
+    );
     let two = Client::login(&s.socket, "joe").await;
     assert_eq!(
         refused(&s, &user("joe")).await,
-        (state::TOO_MANY_CONNECTIONS.to_owned(), "remaining connection slots are reserved for non-replication superuser connections".to_owned())
+        (
+            state::TOO_MANY_CONNECTIONS.to_owned(),
+            "remaining connection slots are reserved for non-replication superuser connections"
+                .to_owned()
+        )
     );
     let _boss = Client::login(&s.socket, "boss").await;
-    assert_eq!(refused(&s, &user("boss")).await.1, "sorry, too many clients already");
+    assert_eq!(
+        refused(&s, &user("boss")).await.1,
+        "sorry, too many clients already"
+    );
     drop(two);
     for _ in 0..100 {
         if s.backends.count(BackendKind::Client) < 3 {
@@ -452,21 +567,47 @@ async fn a_pipeline_skips_from_an_error_to_its_sync() {
     let execute = |n: u8| message(b'E', &[0, 0, 0, 0, n]);
     let sync = message(b'S', b"");
     let good = [parse("x"), bind.clone(), message(b'D', b"P\0"), execute(0)].concat();
-    c.send(&[&good[..], &parse("error"), &good, &sync, &good, &execute(5), &sync].concat()).await;
+    c.send(
+        &[
+            &good[..],
+            &parse("error"),
+            &good,
+            &sync,
+            &good,
+            &execute(5),
+            &sync,
+        ]
+        .concat(),
+    )
+    .await;
     assert_eq!(c.tags().await, "12nCEZ");
     assert_eq!(c.tags().await, "12nCsZ");
     // A malformed message of a known type is an error of its own; the stream stays in step.
-    c.send(&[&message(b'B', b"\0"), &good[..], &sync, &message(b'Q', b"ok\0")].concat()).await;
+    c.send(
+        &[
+            &message(b'B', b"\0"),
+            &good[..],
+            &sync,
+            &message(b'Q', b"ok\0"),
+        ]
+        .concat(),
+    )
+    .await;
     assert_eq!(c.tags().await, "EZ");
     assert_eq!(c.tags().await, "CZ");
-    c.send(&[message(b'Q', b"error\0"), message(b'F', b"\0\0\0\0")].concat()).await;
+    c.send(&[message(b'Q', b"error\0"), message(b'F', b"\0\0\0\0")].concat())
+        .await;
     assert_eq!(c.tags().await, "EZ");
     assert_eq!(c.tags().await, "EZ");
-    c.send(&[message(b'C', b"Sx\0"), message(b'H', b"")].concat()).await;
+    c.send(&[message(b'C', b"Sx\0"), message(b'H', b"")].concat())
+        .await;
     assert_eq!(c.reply().await.expect("flushed").0, b'3');
     c.send(&message(b'z', b"")).await;
     let e = fields(&c.reply().await.expect("an error"));
-    assert_eq!((e.0.as_str(), e.2.as_str()), ("FATAL", "invalid frontend message type 122"));
+    assert_eq!(
+        (e.0.as_str(), e.2.as_str()),
+        ("FATAL", "invalid frontend message type 122")
+    );
     assert!(c.reply().await.is_none());
 }
 
@@ -476,12 +617,23 @@ async fn copy_in_ends_well_or_with_the_client_s_reason() {
     let mut c = Client::login(&s.socket, "joe").await;
     let copy = message(b'Q', b"copy\0");
     let data = message(b'd', b"12345");
-    c.send(&[&copy[..], &data, &message(b'H', b""), &data, &message(b'c', b"")].concat()).await;
+    c.send(
+        &[
+            &copy[..],
+            &data,
+            &message(b'H', b""),
+            &data,
+            &message(b'c', b""),
+        ]
+        .concat(),
+    )
+    .await;
     assert_eq!(c.reply().await.expect("an answer").0, b'G');
     let (tag, body) = c.reply().await.expect("an answer");
     assert_eq!((tag, &body[..]), (b'C', &b"COPY 10\0"[..]));
     assert_eq!(c.tags().await, "Z");
-    c.send(&[&copy[..], &data, &message(b'f', b"why\0")].concat()).await;
+    c.send(&[&copy[..], &data, &message(b'f', b"why\0")].concat())
+        .await;
     assert_eq!(c.reply().await.expect("an answer").0, b'G');
     assert_eq!(fields(&c.reply().await.expect("an error")).2, "why");
     assert_eq!(c.tags().await, "Z");
@@ -495,7 +647,8 @@ async fn the_server_speaks_first_when_a_session_is_ended() {
     s.backends.all()[0].interrupts.raise(Interrupt::Cancel);
     c.send(&message(b'Q', b"still here\0")).await;
     assert_eq!(c.tags().await, "CZ");
-    s.backends.raise_all(BackendKind::Client, Interrupt::Terminate);
+    s.backends
+        .raise_all(BackendKind::Client, Interrupt::Terminate);
     for c in [&mut c, &mut other] {
         let e = fields(&c.reply().await.expect("an error"));
         assert_eq!((e.0.as_str(), e.1.as_str()), ("FATAL", "57P01"));
@@ -514,7 +667,9 @@ async fn garbage_after_login_hurts_nobody_else() {
         let mut c = Client::login(&s.socket, "joe").await;
         let bytes: Vec<u8> = (0..64)
             .map(|i| {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 let byte = (random >> 56) as u8;
                 // Every other connection begins with a known type and a short length.
                 match i {
