@@ -321,7 +321,15 @@ fn answer(sql: &str, catalog: &FakeCatalog, functions: &FunctionCx) -> Result<St
 }
 
 /// What PostgreSQL takes and this version refuses.
-const REFUSED: &[&str] = &[];
+const REFUSED: &[&str] = &["SELECT (SELECT t.a) FROM t", "SELECT a[1] FROM t"];
+
+/// What differs and is right: a whole row has the type `record` here; PostgreSQL looks for the arbiter index and
+/// at the target's kind only when it plans.
+const DIFFERENT: &[&str] = &[
+    "SELECT t FROM t",
+    "INSERT INTO sq VALUES (1)",
+    "INSERT INTO t (a) VALUES (1) ON CONFLICT (b) DO NOTHING",
+];
 
 #[test]
 fn analysis_agrees_with_postgresql() {
@@ -343,7 +351,7 @@ fn analysis_agrees_with_postgresql() {
                 format!("ERR\t{}\t{position}\t{}\t{hint}", e.state, e.message)
             }
         };
-        if got != expected {
+        if got != expected && !DIFFERENT.contains(&sql) {
             wrong.push(format!("{sql}\n  want {expected}\n  got  {got}"));
         }
     }
