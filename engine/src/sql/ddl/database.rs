@@ -200,7 +200,6 @@ async fn lock_database(cx: &mut DdlCx<'_>, database: Oid, mode: LockMode) -> Res
         database: Oid::INVALID,
         class: DatabaseRow::TABLE,
         object: database,
-        sub: 0,
     };
     let locks = cx.catalog.txns.locks();
     locks.lock(cx.txn, tag, mode, LockWait::Wait).await?;
