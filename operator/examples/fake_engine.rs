@@ -25,15 +25,24 @@ use tokio::sync::Notify;
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let option = |name: &str| {
-        let at = arguments.iter().position(|a| a == name).expect("the option is given");
+        let at = arguments
+            .iter()
+            .position(|a| a == name)
+            .expect("the option is given");
         arguments[at + 1].clone()
     };
     let data = PathBuf::from(option("-D"));
     match arguments[0].as_str() {
         "initdb" => lay_out(&data, &format!("{}", rand::random::<u64>()), "1 init\n"),
         "basebackup" => {
-            let port = option("-d").split(' ').find_map(|p| p.strip_prefix("port=").map(str::to_owned));
-            seed(&data, port.expect("conninfo has a port").parse().expect("a port")).await;
+            let port = option("-d")
+                .split(' ')
+                .find_map(|p| p.strip_prefix("port=").map(str::to_owned));
+            seed(
+                &data,
+                port.expect("conninfo has a port").parse().expect("a port"),
+            )
+            .await;
         }
         "postgres" => Engine::run(data).await,
         other => panic!("{other}"),
@@ -49,7 +58,9 @@ fn lay_out(data: &Path, system_id: &str, log: &str) {
 }
 
 async fn seed(data: &Path, port: u16) {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the Service answers");
+    let stream = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("the Service answers");
     let mut stream = BufReader::new(stream);
     stream.write_all(b"SEED\n").await.expect("sent");
     let mut system_id = String::new();
@@ -118,20 +129,27 @@ impl Engine {
             upstream: None,
             receiving: false,
         };
-        let engine =
-            Arc::new(Engine { data, settings, state: Mutex::new(state), moved: Notify::new() });
+        let engine = Arc::new(Engine {
+            data,
+            settings,
+            state: Mutex::new(state),
+            moved: Notify::new(),
+        });
         engine.serve().await;
     }
 
     async fn serve(self: Arc<Engine>) {
         let port: u16 = self.settings["port"].parse().expect("a port");
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
+        let listener = TcpListener::bind(("127.0.0.1", port))
+            .await
+            .expect("the port is free");
         let socket = PathBuf::from(&self.settings["understudy.control_socket"]);
         let _ = std::fs::remove_file(&socket);
         let control = UnixListener::bind(&socket).expect("bound");
         tokio::spawn(Arc::clone(&self).receive());
         let mut interrupt =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).expect("a handler");
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+                .expect("a handler");
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         loop {
             tokio::select! {
@@ -158,9 +176,15 @@ impl Engine {
         for _ in 0..200 {
             let done = {
                 let state = self.state.lock();
-                state.standby || state.streams.values().all(|(_, flushed)| *flushed >= state.log.len())
+                state.standby
+                    || state
+                        .streams
+                        .values()
+                        .all(|(_, flushed)| *flushed >= state.log.len())
             };
-            if done { return; }
+            if done {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -168,7 +192,10 @@ impl Engine {
     fn obey(&self) {
         let promise = read_promise(&self.settings);
         let mut state = self.state.lock();
-        if state.primary_term.is_some_and(|term| promise.promised_term > term) {
+        if state
+            .primary_term
+            .is_some_and(|term| promise.promised_term > term)
+        {
             std::process::exit(3);
         }
         state.promise = promise;
@@ -180,7 +207,9 @@ impl Engine {
 
     fn look_for_trigger(&self) {
         let path = PathBuf::from(&self.settings["promote_trigger_file"]);
-        let Ok(text) = std::fs::read_to_string(&path) else { return };
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            return;
+        };
         std::fs::remove_file(&path).expect("removed");
         let mut state = self.state.lock();
         let expected = format!(
@@ -193,7 +222,10 @@ impl Engine {
         }
         let term = state.promise.promised_term;
         let last = state.log.last().expect("never empty").0;
-        state.fork = Some(Fork { timeline: last, lsn: Lsn::new(state.log.len() as u64) });
+        state.fork = Some(Fork {
+            timeline: last,
+            lsn: Lsn::new(state.log.len() as u64),
+        });
         state.standby = false;
         state.primary_term = Some(term);
         state.promoted_at = Some(Millis::now());
@@ -206,30 +238,51 @@ impl Engine {
     }
 
     fn append(&self, state: &mut State, term: Term, value: &str) {
-        let mut file = std::fs::OpenOptions::new().append(true).open(self.data.join("log")).expect("a log");
-        file.write_all(format!("{term} {value}\n").as_bytes()).expect("written");
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(self.data.join("log"))
+            .expect("a log");
+        file.write_all(format!("{term} {value}\n").as_bytes())
+            .expect("written");
         state.log.push((term, value.to_owned()));
     }
 
     /// How far commits are acknowledged.
     fn released(state: &State) -> usize {
-        let Some(term) = state.primary_term else { return 0 };
-        let Some(set) = state.promise.set.as_ref().filter(|s| s.term == term) else { return 0 };
+        let Some(term) = state.primary_term else {
+            return 0;
+        };
+        let Some(set) = state.promise.set.as_ref().filter(|s| s.term == term) else {
+            return 0;
+        };
         let mut flushed: Vec<usize> = set
             .members
             .iter()
-            .map(|id| state.streams.get(id).filter(|(t, _)| *t == term).map_or(0, |(_, f)| *f))
+            .map(|id| {
+                state
+                    .streams
+                    .get(id)
+                    .filter(|(t, _)| *t == term)
+                    .map_or(0, |(_, f)| *f)
+            })
             .collect();
         flushed.sort_unstable();
         let required = set.required as usize;
-        if required == 0 { return state.log.len(); }
-        if required > flushed.len() { return 0; }
+        if required == 0 {
+            return state.log.len();
+        }
+        if required > flushed.len() {
+            return 0;
+        }
         flushed[flushed.len() - required]
     }
 
     fn release(&self) {
         let mut state = self.state.lock();
-        if state.writable_at.is_none() && !state.standby && Self::released(&state) >= state.end_of_recovery {
+        if state.writable_at.is_none()
+            && !state.standby
+            && Self::released(&state) >= state.end_of_recovery
+        {
             state.writable_at = Some(Millis::now());
         }
         drop(state);
@@ -242,10 +295,17 @@ impl Engine {
         let released = Self::released(&state);
         EngineStatus {
             system_id: u64::from_le_bytes(
-                std::fs::read(self.data.join("global/pg_control")).expect("read")[..8].try_into().expect("8 bytes"),
-            ).to_string(),
+                std::fs::read(self.data.join("global/pg_control")).expect("read")[..8]
+                    .try_into()
+                    .expect("8 bytes"),
+            )
+            .to_string(),
             instance_id: Some(state.promise.instance_id.clone()),
-            role: if state.standby { EngineRole::Standby } else { EngineRole::Primary },
+            role: if state.standby {
+                EngineRole::Standby
+            } else {
+                EngineRole::Primary
+            },
             in_recovery: state.standby,
             consistent: true,
             writable: state.writable_at.is_some(),
@@ -264,7 +324,12 @@ impl Engine {
             promoted_at_ms: state.promoted_at,
             writable_at_ms: state.writable_at,
             receiver: Some(Receiver {
-                state: if state.receiving { "streaming" } else { "connecting" }.to_owned(),
+                state: if state.receiving {
+                    "streaming"
+                } else {
+                    "connecting"
+                }
+                .to_owned(),
                 upstream_term: state.upstream,
             }),
             standbys: state
@@ -289,7 +354,12 @@ impl Engine {
         while client.read_line(&mut line).await? > 0 {
             let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             line.clear();
-            match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            match words
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .as_slice()
+            {
                 ["WRITE", value] => self.write(&mut client, value).await?,
                 ["READ"] => self.send_log(&mut client, false).await?,
                 ["SEED"] => self.send_log(&mut client, true).await?,
@@ -312,20 +382,30 @@ impl Engine {
                 state.log.len()
             })
         };
-        let Some(position) = position else { return client.write_all(b"READONLY\n").await };
+        let Some(position) = position else {
+            return client.write_all(b"READONLY\n").await;
+        };
         self.moved.notify_waiters();
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            if Self::released(&self.state.lock()) >= position { break; }
+            if Self::released(&self.state.lock()) >= position {
+                break;
+            }
             moved.await;
         }
-        client.write_all(format!("OK {position}\n").as_bytes()).await
+        client
+            .write_all(format!("OK {position}\n").as_bytes())
+            .await
     }
 
     async fn send_log(&self, client: &mut BufReader<TcpStream>, seed: bool) -> std::io::Result<()> {
-        let mut text = if seed { format!("{}\n", self.status().system_id) } else { String::new() };
+        let mut text = if seed {
+            format!("{}\n", self.status().system_id)
+        } else {
+            String::new()
+        };
         for (term, value) in &self.state.lock().log {
             text.push_str(&format!("{term} {value}\n"));
         }
@@ -343,7 +423,9 @@ impl Engine {
         let (read, mut write) = tokio::io::split(client);
         let mine = self.state.lock().promise.promised_term;
         write.write_all(format!("TERM {mine}\n").as_bytes()).await?;
-        if term > mine { return Ok(()); }
+        if term > mine {
+            return Ok(());
+        }
         let mut acks = BufReader::new(read).lines();
         self.state.lock().streams.insert(id.clone(), (term, from));
         let result = loop {
@@ -352,10 +434,15 @@ impl Engine {
             moved.as_mut().enable();
             let lines: Vec<String> = {
                 let state = self.state.lock();
-                state.log[from.min(state.log.len())..].iter().map(|(t, v)| format!("LINE {t} {v}\n")).collect()
+                state.log[from.min(state.log.len())..]
+                    .iter()
+                    .map(|(t, v)| format!("LINE {t} {v}\n"))
+                    .collect()
             };
             from += lines.len();
-            if let Err(error) = write.write_all(lines.concat().as_bytes()).await { break Err(error); }
+            if let Err(error) = write.write_all(lines.concat().as_bytes()).await {
+                break Err(error);
+            }
             tokio::select! {
                 read = acks.next_line() => {
                     let Ok(Some(line)) = read else { break Ok(()) };
@@ -375,7 +462,10 @@ impl Engine {
     /// The receiver: follows the Service whenever it may.
     async fn receive(self: Arc<Engine>) {
         loop {
-            let may = { let state = self.state.lock(); state.standby && !state.promise.sealed };
+            let may = {
+                let state = self.state.lock();
+                state.standby && !state.promise.sealed
+            };
             if may {
                 let _ = self.receive_once().await;
                 let mut state = self.state.lock();
@@ -388,15 +478,24 @@ impl Engine {
 
     async fn receive_once(&self) -> std::io::Result<()> {
         let conninfo = &self.settings["primary_conninfo"];
-        let port = conninfo.split(' ').find_map(|p| p.strip_prefix("port=")).expect("a port");
+        let port = conninfo
+            .split(' ')
+            .find_map(|p| p.strip_prefix("port="))
+            .expect("a port");
         let port: u16 = port.parse().expect("a port");
         let (id, term, from) = {
             let state = self.state.lock();
-            (state.promise.instance_id.clone(), state.promise.promised_term, state.log.len())
+            (
+                state.promise.instance_id.clone(),
+                state.promise.promised_term,
+                state.log.len(),
+            )
         };
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
-        stream.write_all(format!("STREAM {id} {term} {from}\n").as_bytes()).await?;
+        stream
+            .write_all(format!("STREAM {id} {term} {from}\n").as_bytes())
+            .await?;
         let (read, mut write) = tokio::io::split(stream);
         let mut lines = BufReader::new(read).lines();
         loop {
@@ -413,7 +512,9 @@ impl Engine {
             match words.as_slice() {
                 ["TERM", upstream] => {
                     let upstream = Term::new(upstream.parse().expect("a term"));
-                    if upstream < term { return Ok(()); }
+                    if upstream < term {
+                        return Ok(());
+                    }
                     let mut state = self.state.lock();
                     state.upstream = Some(upstream);
                     state.receiving = true;
@@ -421,13 +522,17 @@ impl Engine {
                 ["LINE", t, value] => {
                     let flushed = {
                         let mut state = self.state.lock();
-                        if state.promise.sealed || !state.standby { return Ok(()); }
+                        if state.promise.sealed || !state.standby {
+                            return Ok(());
+                        }
                         let t = Term::new(t.parse().expect("a term"));
                         self.append(&mut state, t, value);
                         state.fork = fork_of(&state.log);
                         state.log.len()
                     };
-                    write.write_all(format!("ACK {flushed}\n").as_bytes()).await?;
+                    write
+                        .write_all(format!("ACK {flushed}\n").as_bytes())
+                        .await?;
                 }
                 _ => return Ok(()),
             }
@@ -439,11 +544,13 @@ fn fork_of(log: &[(Term, String)]) -> Option<Fork> {
     let last = log.last()?.0;
     let first = log.iter().position(|(t, _)| *t == last)?;
     let before = log.get(first.checked_sub(1)?)?;
-    Some(Fork { timeline: before.0, lsn: Lsn::new(first as u64) })
+    Some(Fork {
+        timeline: before.0,
+        lsn: Lsn::new(first as u64),
+    })
 }
 
 fn read_promise(settings: &BTreeMap<String, String>) -> Promise {
     let bytes = std::fs::read(&settings["understudy.promise_file"]).expect("a promise");
     serde_json::from_slice(&bytes).expect("a promise parses")
 }
-

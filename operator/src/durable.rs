@@ -25,7 +25,12 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let aside = beside(path, ".tmp");
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
@@ -37,7 +42,11 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)?;
     sync_dir(parent(to))?;
-    if parent(from) == parent(to) { Ok(()) } else { sync_dir(parent(from)) }
+    if parent(from) == parent(to) {
+        Ok(())
+    } else {
+        sync_dir(parent(from))
+    }
 }
 
 /// Removes a file and makes that durable; a file that is not there is no error.
@@ -87,7 +96,11 @@ impl FileLock {
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
 }
 
 fn parent(path: &Path) -> &Path {

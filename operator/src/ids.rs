@@ -12,7 +12,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The number of one attempt to make a primary. It is also the timeline that the promotion starts.
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    Serialize,
+    Deserialize,
     JsonSchema,
 )]
 #[serde(transparent)]
@@ -82,8 +92,13 @@ impl FromStr for Lsn {
     fn from_str(text: &str) -> Result<Lsn, ParseLsnError> {
         let bad = || ParseLsnError(text.to_owned());
         let half = |part: &str| {
-            let plain = (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_hexdigit());
-            if plain { u64::from_str_radix(part, 16).map_err(|_| bad()) } else { Err(bad()) }
+            let plain =
+                (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_hexdigit());
+            if plain {
+                u64::from_str_radix(part, 16).map_err(|_| bad())
+            } else {
+                Err(bad())
+            }
         };
         let (high, low) = text.split_once('/').ok_or_else(bad)?;
         Ok(Lsn((half(high)? << 32) | half(low)?))
@@ -143,7 +158,17 @@ impl fmt::Debug for InstanceId {
 
 /// Milliseconds since 1970. Used for reports and time-outs only, never for safety.
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    Serialize,
+    Deserialize,
     JsonSchema,
 )]
 #[serde(transparent)]

@@ -4,16 +4,16 @@
 //! decided (`decide`, pure), what is seen and done (`observe`, `act`, `reconcile`), the process beside each engine
 //! (`instance`), a cluster of local processes (`local`).
 
-pub mod ids;
-pub mod crd;
-pub mod names;
-pub mod validate;
+pub mod act;
 pub mod api;
+pub mod crd;
 pub mod decide;
 pub mod durable;
-pub mod transport;
-pub mod observe;
-pub mod act;
-pub mod reconcile;
+pub mod ids;
 pub mod instance;
 pub mod local;
+pub mod names;
+pub mod observe;
+pub mod reconcile;
+pub mod transport;
+pub mod validate;

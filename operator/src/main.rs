@@ -42,8 +42,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("UNDERSTUDY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter =
+        EnvFilter::try_from_env("UNDERSTUDY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -59,14 +63,18 @@ fn run(command: Command) -> anyhow::Result<()> {
             print!("{}", crd::crd_yaml()?);
             Ok(())
         }
-        Command::Guard { parent, program, arguments } => {
-            Err(instance::guard(parent, &program, &arguments).into())
-        }
+        Command::Guard {
+            parent,
+            program,
+            arguments,
+        } => Err(instance::guard(parent, &program, &arguments).into()),
         // One thread, the process's first: the engine is tied to the life of the thread that started it.
         Command::Instance { dir } => {
             // A session of its own, so that no terminal's signals reach it. It may lead one already.
             let _ = rustix::process::setsid();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             Ok(runtime.block_on(instance::run(&dir.canonicalize()?))?)
         }
         Command::Local { command } => {

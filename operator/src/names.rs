@@ -9,7 +9,11 @@ pub fn instance(cluster: &str, number: u32) -> String {
 pub fn instance_number(cluster: &str, name: &str) -> Option<u32> {
     let digits = name.strip_prefix(cluster)?.strip_prefix('-')?;
     let plain = !digits.is_empty() && !digits.starts_with('0');
-    if plain && digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+    if plain && digits.bytes().all(|b| b.is_ascii_digit()) {
+        digits.parse().ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -19,7 +23,15 @@ mod tests {
     #[test]
     fn a_number_is_read_from_the_clusters_own_names_only() {
         assert_eq!(instance_number("orders", &instance("orders", 12)), Some(12));
-        for other in ["orders", "orders-", "orders-0", "orders-01", "orders-x", "sales-1", "orders-1-0"] {
+        for other in [
+            "orders",
+            "orders-",
+            "orders-0",
+            "orders-01",
+            "orders-x",
+            "sales-1",
+            "orders-1-0",
+        ] {
             assert_eq!(instance_number("orders", other), None, "{other}");
         }
     }

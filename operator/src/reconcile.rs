@@ -46,9 +46,14 @@ pub trait Act {
     /// Applies what the spec says of instances that exist.
     fn configure(&self, cluster: &ValidatedCluster);
     /// Swaps the record if the plan says so, and writes the reports.
-    fn write(&self, seen: &Seen, plan: &Plan) -> impl Future<Output = Result<Written, Self::Error>>;
+    fn write(&self, seen: &Seen, plan: &Plan)
+    -> impl Future<Output = Result<Written, Self::Error>>;
     /// The spec makes no sense: say so, and change nothing else.
-    fn refuse(&self, seen: &Seen, findings: &[Invalid]) -> impl Future<Output = Result<(), Self::Error>>;
+    fn refuse(
+        &self,
+        seen: &Seen,
+        findings: &[Invalid],
+    ) -> impl Future<Output = Result<(), Self::Error>>;
 }
 
 /// Runs until the future is dropped.

@@ -60,19 +60,25 @@ pub async fn call<T: DeserializeOwned>(
     let work = async {
         let bytes = match address {
             Address::Unix(socket) => {
-                let stream = UnixStream::connect(socket).await.map_err(CallError::Connect)?;
+                let stream = UnixStream::connect(socket)
+                    .await
+                    .map_err(CallError::Connect)?;
                 exchange(stream, path, token, body).await?
             }
             Address::Local(port) => exchange(connect_local(port).await?, path, token, body).await?,
         };
         Ok(serde_json::from_slice(&bytes)?)
     };
-    tokio::time::timeout(limit, work).await.map_err(|_| CallError::TimedOut(limit))?
+    tokio::time::timeout(limit, work)
+        .await
+        .map_err(|_| CallError::TimedOut(limit))?
 }
 
 /// A connection to a port of this machine, without Nagle's delay.
 pub async fn connect_local(port: u16) -> Result<TcpStream, CallError> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(CallError::Connect)?;
+    let stream = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .map_err(CallError::Connect)?;
     stream.set_nodelay(true).map_err(CallError::Connect)?;
     Ok(stream)
 }
@@ -85,7 +91,9 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) -> Result<Bytes, CallError> {
     let response = send(stream, path, token, body).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
+    let body = Limited::new(response.into_body(), BODY_LIMIT)
+        .collect()
+        .await;
     let bytes = body.map_err(|_| CallError::BadBody)?.to_bytes();
     if status.is_success() {
         Ok(bytes)
@@ -105,8 +113,15 @@ pub async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let method = if body.is_some() { Method::POST } else { Method::GET };
-    let mut request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+    let method = if body.is_some() {
+        Method::POST
+    } else {
+        Method::GET
+    };
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "localhost");
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }
@@ -139,8 +154,12 @@ where
 
 /// The request's body, parsed; the error says what is wrong with it.
 pub async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, String> {
-    let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await;
-    let bytes = body.map_err(|e| format!("the body can't be read: {e}"))?.to_bytes();
+    let body = Limited::new(request.into_body(), BODY_LIMIT)
+        .collect()
+        .await;
+    let bytes = body
+        .map_err(|e| format!("the body can't be read: {e}"))?
+        .to_bytes();
     serde_json::from_slice(&bytes).map_err(|e| format!("the body is not what is expected: {e}"))
 }
 
@@ -156,7 +175,9 @@ pub fn text(status: StatusCode, message: &str) -> Response<ResponseBody> {
 fn respond(status: StatusCode, kind: &'static str, bytes: Vec<u8>) -> Response<ResponseBody> {
     let mut response = Response::new(Full::new(Bytes::from(bytes)).boxed());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response
 }
 
@@ -167,6 +188,9 @@ pub fn authorized(request: &Request<Incoming>, token: &str) -> bool {
         .get(AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
         .unwrap_or_default();
-    let differs = given.iter().zip(token.as_bytes()).fold(0, |acc, (a, b)| acc | (a ^ b));
+    let differs = given
+        .iter()
+        .zip(token.as_bytes())
+        .fold(0, |acc, (a, b)| acc | (a ^ b));
     given.len() == token.len() && !token.is_empty() && differs == 0
 }

@@ -46,25 +46,58 @@ const MIN_STORAGE: u64 = 256 << 20;
 
 /// Settings that the operator or the supervisor sets, and why a user can't.
 const OWNED: &[(&str, &str)] = &[
-    ("archive_cleanup_command", "the operator decides what a standby keeps"),
+    (
+        "archive_cleanup_command",
+        "the operator decides what a standby keeps",
+    ),
     ("cluster_name", "it is the instance's name"),
-    ("config_file", "the supervisor writes the configuration files"),
+    (
+        "config_file",
+        "the supervisor writes the configuration files",
+    ),
     ("data_directory", "the supervisor lays out the volume"),
-    ("external_pid_file", "the supervisor watches the process itself"),
+    (
+        "external_pid_file",
+        "the supervisor watches the process itself",
+    ),
     ("hba_file", "the supervisor writes pg_hba.conf"),
     ("hot_standby", "standbys always serve reads"),
-    ("http_listen", "the supervisor gives each instance its address"),
+    (
+        "http_listen",
+        "the supervisor gives each instance its address",
+    ),
     ("ident_file", "the supervisor lays out the volume"),
     ("include", "settings belong into spec.parameters themselves"),
-    ("include_dir", "settings belong into spec.parameters themselves"),
-    ("include_if_exists", "settings belong into spec.parameters themselves"),
-    ("listen_addresses", "the supervisor gives each instance its address"),
+    (
+        "include_dir",
+        "settings belong into spec.parameters themselves",
+    ),
+    (
+        "include_if_exists",
+        "settings belong into spec.parameters themselves",
+    ),
+    (
+        "listen_addresses",
+        "the supervisor gives each instance its address",
+    ),
     ("port", "the supervisor gives each instance its port"),
     ("primary_conninfo", "it names the cluster's Service"),
-    ("primary_slot_name", "the operator decides what the primary keeps"),
-    ("promote_trigger_file", "promotion goes through the operator; use a switchover"),
-    ("recovery_end_command", "promotion goes through the operator"),
-    ("recovery_min_apply_delay", "a standby that waits could not take over"),
+    (
+        "primary_slot_name",
+        "the operator decides what the primary keeps",
+    ),
+    (
+        "promote_trigger_file",
+        "promotion goes through the operator; use a switchover",
+    ),
+    (
+        "recovery_end_command",
+        "promotion goes through the operator",
+    ),
+    (
+        "recovery_min_apply_delay",
+        "a standby that waits could not take over",
+    ),
     ("recovery_target", "standbys follow the primary"),
     ("recovery_target_action", "standbys follow the primary"),
     ("recovery_target_inclusive", "standbys follow the primary"),
@@ -74,9 +107,18 @@ const OWNED: &[(&str, &str)] = &[
     ("recovery_target_timeline", "standbys follow the primary"),
     ("recovery_target_xid", "standbys follow the primary"),
     ("standby_mode", "the operator decides who is a standby"),
-    ("synchronous_standby_names", "spec.durability decides what a commit waits for"),
-    ("trigger_file", "promotion goes through the operator; use a switchover"),
-    ("unix_socket_directories", "the supervisor lays out the volume"),
+    (
+        "synchronous_standby_names",
+        "spec.durability decides what a commit waits for",
+    ),
+    (
+        "trigger_file",
+        "promotion goes through the operator; use a switchover",
+    ),
+    (
+        "unix_socket_directories",
+        "the supervisor lays out the volume",
+    ),
     ("wal_level", "replication needs its own level"),
 ];
 
@@ -91,7 +133,10 @@ pub fn validate(cluster: &ReplicatedCluster) -> Result<ValidatedCluster, Vec<Inv
     if cluster.spec.replicas > MAX_REPLICAS {
         wrong.push(invalid(
             "spec.replicas",
-            format!("{} standbys are more than {MAX_REPLICAS}", cluster.spec.replicas),
+            format!(
+                "{} standbys are more than {MAX_REPLICAS}",
+                cluster.spec.replicas
+            ),
             format!("choose 0 to {MAX_REPLICAS}"),
         ));
     }
@@ -101,7 +146,12 @@ pub fn validate(cluster: &ReplicatedCluster) -> Result<ValidatedCluster, Vec<Inv
         return Err(wrong);
     }
     let annotation = |key: &str| {
-        cluster.metadata.annotations.as_ref().and_then(|all| all.get(key)).cloned()
+        cluster
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(key))
+            .cloned()
     };
     Ok(ValidatedCluster {
         name,
@@ -123,7 +173,10 @@ pub fn owned(parameter: &str) -> Option<&'static str> {
     if lower.starts_with("understudy.") {
         return Some("these settings tie the instance to its operator");
     }
-    OWNED.iter().find(|(name, _)| *name == lower).map(|(_, why)| *why)
+    OWNED
+        .iter()
+        .find(|(name, _)| *name == lower)
+        .map(|(_, why)| *why)
 }
 
 fn check_name(name: &str, wrong: &mut Vec<Invalid>) {
@@ -132,7 +185,9 @@ fn check_name(name: &str, wrong: &mut Vec<Invalid>) {
     };
     let shape = edge(name.bytes().next(), false)
         && edge(name.bytes().last(), true)
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if name.len() > MAX_NAME || !shape {
         wrong.push(invalid(
             "metadata.name",
@@ -173,7 +228,10 @@ fn check_parameters(
         let path = format!("spec.parameters.{name}");
         let lower = name.to_ascii_lowercase();
         let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'.';
-        let starts = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        let starts = name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
         if !starts || !name.bytes().all(letters) || name.len() > 63 {
             wrong.push(invalid(
                 &path,
@@ -204,12 +262,19 @@ fn check_parameters(
 }
 
 fn invalid(path: &str, problem: String, remedy: String) -> Invalid {
-    Invalid { path: path.to_owned(), problem, remedy }
+    Invalid {
+        path: path.to_owned(),
+        problem,
+        remedy,
+    }
 }
 
 /// Bytes of a Kubernetes quantity; fractions are rounded down.
 fn parse_quantity(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+    let digits = text
+        .bytes()
+        .take_while(|b| b.is_ascii_digit() || *b == b'.')
+        .count();
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit {
         "" => 1,

@@ -39,7 +39,7 @@ pub use error::{RecoveryError, RedoError};
 pub use missing::MissingPages;
 pub use new_cluster::{begin_new_cluster, control_data};
 pub use participant::Participant;
-pub use redo::{Handler, RecordHook, RedoCx, RedoTable};
+pub use redo::{EndHook, Handler, RecordHook, RedoCx, RedoTable};
 pub use restore::{ArchiveShell, CommandArchive};
 pub use retention::Retention;
 pub use rooms::{ReplayConflicts, redo_table};

@@ -52,10 +52,14 @@ impl Handler {
     }
 }
 
+/// What an owner does when all records have been applied.
+pub type EndHook = Box<dyn Fn(&Store) + Send + Sync>;
+
 /// The registry: who redoes what. The log's own records are recovery's.
 #[derive(Default)]
 pub struct RedoTable {
     handlers: Vec<(RmgrId, Handler)>,
+    at_end: Vec<EndHook>,
 }
 
 impl RedoTable {
@@ -67,6 +71,17 @@ impl RedoTable {
         assert!(self.get(rmgr).is_none(), "two handlers for {rmgr}");
         self.handlers.push((rmgr, handler));
         self
+    }
+    /// `hook` runs at the end of replay, before anything new is logged.
+    #[must_use]
+    pub fn at_end(mut self, hook: EndHook) -> RedoTable {
+        self.at_end.push(hook);
+        self
+    }
+    pub(super) fn finish(&self, store: &Store) {
+        for hook in &self.at_end {
+            hook(store);
+        }
     }
     fn get(&self, rmgr: RmgrId) -> Option<&Handler> {
         self.handlers

@@ -223,6 +223,7 @@ impl Startup {
         if from_label {
             end::check_no_page_beyond(&config.store, end.end)?;
         }
+        applier.redo.finish(&config.store);
         end::end_crash_recovery(&config, end, begin.history)
     }
 
@@ -279,6 +280,7 @@ impl Startup {
         let end = follower.run()?;
         let history = follower.reader.source().history().clone();
         end::check_end(&config, &follower.applier, &end, true)?;
+        follower.applier.redo.finish(&config.store);
         end::promote(&config, end, history, follower.reader.source())
     }
 

@@ -28,3 +28,6 @@ pub mod http;
 pub mod log;
 
 pub mod cli;
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ pub mod bound;
 
 pub mod bind;
 
+pub mod ddl;
+
 pub mod session;
 
 pub mod host;

@@ -85,6 +85,18 @@ pub enum StorageRedoError {
     Storage(#[from] StorageError),
 }
 
+/// The main fork that a storage record makes.
+pub fn created_by(info: u8, main: &[u8]) -> Option<RelFile> {
+    let word = |i: usize| Some(u32::from_le_bytes(*main.get(i * 4..)?.first_chunk()?));
+    let (tablespace, database, number) = (word(0)?, word(1)?, word(2)?);
+    let is_main = word(3)? == u32::from(Fork::Main.number());
+    (info & 0xF0 == CREATE && is_main).then(|| RelFile {
+        tablespace: Oid::new(tablespace),
+        database: Oid::new(database),
+        number: Oid::new(number),
+    })
+}
+
 /// What a storage record cuts off: the fork, and how many of its blocks stay.
 pub fn cut_by(info: u8, main: &[u8]) -> Option<(RelFile, Fork, u32)> {
     if info & 0xF0 != TRUNCATE {

@@ -385,25 +385,37 @@ impl Flusher {
 
     /// Makes the log durable up to what is written.
     fn sync(&mut self, upto: Lsn) -> Result<(), WalError> {
-        if upto <= self.synced {
-            return Ok(());
+        if upto > self.synced {
+            self.sync_file()?;
+            self.synced = upto;
+            self.wal.announce(upto);
         }
+        Ok(())
+    }
+
+    fn sync_file(&self) -> Result<(), WalError> {
         if let Some((segment, file)) = &self.open {
             let path = self.wal.segments.path(self.wal.timeline(), *segment);
             file.sync().map_err(WalError::io("fdatasync", path))?;
         }
-        self.synced = upto;
-        self.wal.announce(upto);
         Ok(())
     }
 
+    /// The archiver's note is there before anybody hears that the segment is complete: whoever waits for its end
+    /// may rely on its being archived.
     fn finish_segment(&mut self, segment: SegmentNumber, end: Lsn) -> Result<(), WalError> {
-        self.sync(end)?;
+        self.sync_file()?;
         self.open = None;
         if self.wal.archiving.load(Ordering::SeqCst) {
             let name = segment.file_name(self.wal.timeline(), self.wal.segment_size());
-            archive_status::notify(self.wal.segments.disk(), self.wal.segments.dir(), &name)?;
+            let (disk, dir) = (self.wal.segments.disk(), self.wal.segments.dir());
+            if let Err(error) = archive_status::notify(disk, dir, &name) {
+                // Nothing is lost: a segment without a note gets one before it could be removed.
+                tracing::warn!("{error}");
+            }
         }
+        self.synced = end;
+        self.wal.announce(end);
         for hook in &*self.wal.segment_hooks.read() {
             hook(segment);
         }

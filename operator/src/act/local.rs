@@ -90,7 +90,13 @@ impl LocalActor {
     /// # Errors
     /// When the credential can't be read or made.
     pub fn new(context: LocalContext) -> io::Result<LocalActor> {
-        let LocalContext { folder, watches, cluster_id, engine, port } = context;
+        let LocalContext {
+            folder,
+            watches,
+            cluster_id,
+            engine,
+            port,
+        } = context;
         Ok(LocalActor {
             inner: Arc::new(Inner {
                 store: ObjectStore::new(&folder),
@@ -115,7 +121,10 @@ impl Act for LocalActor {
         let key = key(step);
         {
             let mut taken = self.inner.taken.lock();
-            let waits = taken.not_before.get(&key).is_some_and(|at| Instant::now() < *at);
+            let waits = taken
+                .not_before
+                .get(&key)
+                .is_some_and(|at| Instant::now() < *at);
             if waits || taken.in_flight.contains_key(&key) {
                 return;
             }
@@ -164,8 +173,11 @@ impl Act for LocalActor {
         if plan.swap.is_none() && plan.outcomes.is_empty() && quiet(&before) == quiet(&after) {
             return Ok(Written::Settled);
         }
-        let (store, swap, outcomes) =
-            (self.inner.store.clone(), plan.swap.clone(), plan.outcomes.clone());
+        let (store, swap, outcomes) = (
+            self.inner.store.clone(),
+            plan.swap.clone(),
+            plan.outcomes.clone(),
+        );
         let changed = after.clone();
         let work = move || {
             store.update(|current| {
@@ -181,11 +193,19 @@ impl Act for LocalActor {
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
         self.inner.tell(&before, &after, plan);
-        Ok(if plan.swap.is_some() { Written::Moved } else { Written::Settled })
+        Ok(if plan.swap.is_some() {
+            Written::Moved
+        } else {
+            Written::Settled
+        })
     }
 
     async fn refuse(&self, seen: &Seen, findings: &[Invalid]) -> Result<(), ObjectError> {
-        let message = findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let message = findings
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n");
         let refused = Condition {
             type_: "Ready".to_owned(),
             status: ConditionStatus::False,
@@ -194,13 +214,18 @@ impl Act for LocalActor {
             observed_generation: seen.cluster.metadata.generation.unwrap_or(0),
             last_transition_time: Millis::now().rfc3339(),
         };
-        let known = seen.observed.past.conditions.iter().any(|c| {
-            c.reason == refused.reason && c.message == refused.message
-        });
+        let known = seen
+            .observed
+            .past
+            .conditions
+            .iter()
+            .any(|c| c.reason == refused.reason && c.message == refused.message);
         if known {
             return Ok(());
         }
-        self.inner.events.tell("InvalidSpec", true, &refused.message);
+        self.inner
+            .events
+            .tell("InvalidSpec", true, &refused.message);
         self.inner.store.update(|current| {
             let mut object = current.ok_or(ObjectError::Missing)?;
             let status = object.status.get_or_insert_default();
@@ -260,23 +285,42 @@ fn reports(before: &ReplicatedClusterStatus, plan: &Plan, seen: &Seen) -> Replic
         .conditions
         .iter()
         .map(|condition| {
-            let old = before.conditions.iter().find(|c| c.type_ == condition.type_);
+            let old = before
+                .conditions
+                .iter()
+                .find(|c| c.type_ == condition.type_);
             let since = old
                 .filter(|c| c.status == condition.status && !c.last_transition_time.is_empty())
                 .map_or_else(|| now.clone(), |c| c.last_transition_time.clone());
-            Condition { last_transition_time: since, ..condition.clone() }
+            Condition {
+                last_transition_time: since,
+                ..condition.clone()
+            }
         })
         .collect();
-    let record = plan.swap.as_ref().map(|s| s.record.clone()).or_else(|| before.record());
-    let serving = record.as_ref().filter(|r| r.phase == crate::crd::Phase::Running);
-    after.current_primary = serving.and_then(|r| r.primary.as_ref()).map(|p| p.name.clone());
+    let record = plan
+        .swap
+        .as_ref()
+        .map(|s| s.record.clone())
+        .or_else(|| before.record());
+    let serving = record
+        .as_ref()
+        .filter(|r| r.phase == crate::crd::Phase::Running);
+    after.current_primary = serving
+        .and_then(|r| r.primary.as_ref())
+        .map(|p| p.name.clone());
     after.timeline = serving.map(|r| r.term).or(before.timeline);
     after.ready_instances =
         u32::try_from(plan.instances.iter().filter(|i| i.ready).count()).unwrap_or(u32::MAX);
-    let standbys = plan.instances.iter().filter(|i| Some(&i.name) != after.current_primary.as_ref());
+    let standbys = plan
+        .instances
+        .iter()
+        .filter(|i| Some(&i.name) != after.current_primary.as_ref());
     after.replicas = u32::try_from(standbys.count()).unwrap_or(u32::MAX);
     let name = seen.cluster.metadata.name.as_deref().unwrap_or("");
-    after.selector = Some(format!("understudy.dev/cluster={name},understudy.dev/role=standby"));
+    after.selector = Some(format!(
+        "understudy.dev/cluster={name},understudy.dev/role=standby"
+    ));
     after.observed_generation = seen.cluster.metadata.generation.unwrap_or(0);
     after.instances.clone_from(&plan.instances);
     after.last_failover.clone_from(&plan.last_failover);
@@ -305,17 +349,30 @@ fn quiet(status: &ReplicatedClusterStatus) -> ReplicatedClusterStatus {
 impl Inner {
     async fn perform(self: &Arc<Inner>, step: &Step) -> Result<(), StepError> {
         match step {
-            Step::Create { instance, seed, term } => self.create(instance, *seed, *term),
+            Step::Create {
+                instance,
+                seed,
+                term,
+            } => self.create(instance, *seed, *term),
             Step::Start { instance } => self.start(instance),
             Step::Fence { instance, pid } => self.fence(instance, *pid).await,
             Step::Seal { instance, term } => {
-                self.call(instance, "/seal", &SealRequest { term: *term }).await
+                self.call(instance, "/seal", &SealRequest { term: *term })
+                    .await
             }
             Step::Demote { instance, term } => {
-                let request = DemoteRequest { term: *term, within_ms: SWITCHOVER_MS / 2 };
+                let request = DemoteRequest {
+                    term: *term,
+                    within_ms: SWITCHOVER_MS / 2,
+                };
                 self.call(instance, "/demote", &request).await
             }
-            Step::Promote { instance, term, candidate, set } => {
+            Step::Promote {
+                instance,
+                term,
+                candidate,
+                set,
+            } => {
                 let request = PromoteRequest {
                     term: *term,
                     candidate: candidate.clone(),
@@ -323,16 +380,36 @@ impl Inner {
                 };
                 self.call(instance, "/promote", &request).await
             }
-            Step::Set { instance, term, id, set } => {
-                let request = SetRequest { term: *term, id: id.clone(), set: set.clone() };
+            Step::Set {
+                instance,
+                term,
+                id,
+                set,
+            } => {
+                let request = SetRequest {
+                    term: *term,
+                    id: id.clone(),
+                    set: set.clone(),
+                };
                 self.call(instance, "/set", &request).await
             }
             Step::Follow { instance, term, id } => {
-                let request = FollowRequest { term: *term, id: id.clone() };
+                let request = FollowRequest {
+                    term: *term,
+                    id: id.clone(),
+                };
                 self.call(instance, "/follow", &request).await
             }
-            Step::Reseed { instance, term, id, why } => {
-                let request = ReseedRequest { term: *term, id: id.clone() };
+            Step::Reseed {
+                instance,
+                term,
+                id,
+                why,
+            } => {
+                let request = ReseedRequest {
+                    term: *term,
+                    id: id.clone(),
+                };
                 self.call(instance, "/reseed", &request).await?;
                 let message = format!("{instance} gives up its copy and is seeded anew: {why}");
                 self.events.tell("Reseeding", true, &message);
@@ -352,9 +429,14 @@ impl Inner {
         let volume = self.folder.volume(instance);
         let port = read_config(&volume.config())?.control_port;
         let body = serde_json::to_vec(request).map_err(io::Error::other)?;
-        let status: SupervisorStatus =
-            transport::call(Address::Local(port), path, Some(&self.token), Some(body), CALL_LIMIT)
-                .await?;
+        let status: SupervisorStatus = transport::call(
+            Address::Local(port),
+            path,
+            Some(&self.token),
+            Some(body),
+            CALL_LIMIT,
+        )
+        .await?;
         self.watches.heard(&volume, instance, status);
         Ok(())
     }
@@ -362,7 +444,11 @@ impl Inner {
     fn create(self: &Arc<Inner>, instance: &str, seed: Seed, term: Term) -> Result<(), StepError> {
         let volume = self.folder.volume(instance);
         std::fs::create_dir_all(volume.dir())?;
-        let spec = self.spec.lock().clone().ok_or_else(|| io::Error::other("no spec yet"))?;
+        let spec = self
+            .spec
+            .lock()
+            .clone()
+            .ok_or_else(|| io::Error::other("no spec yet"))?;
         let [control_port, port, http_port] = free_ports()?;
         let config = InstanceConfig {
             cluster: spec.name,
@@ -386,7 +472,11 @@ impl Inner {
             Seed::Initdb => "an empty database",
             Seed::Backup => "a base backup of the primary",
         };
-        self.events.tell("InstanceCreated", false, &format!("{instance} begins with {how}"));
+        self.events.tell(
+            "InstanceCreated",
+            false,
+            &format!("{instance} begins with {how}"),
+        );
         Ok(())
     }
 
@@ -395,7 +485,10 @@ impl Inner {
         self.pace(instance)?;
         let volume = self.folder.volume(instance);
         let mut config = read_config(&volume.config())?;
-        if ![config.control_port, config.port, config.http_port].into_iter().all(is_free) {
+        if ![config.control_port, config.port, config.http_port]
+            .into_iter()
+            .all(is_free)
+        {
             [config.control_port, config.port, config.http_port] = free_ports()?;
             self.watches.set_routes(None);
         }
@@ -404,7 +497,11 @@ impl Inner {
         config.token_file = self.folder.file("token");
         write_config(&volume.config(), &config)?;
         self.launch(instance)?;
-        self.events.tell("InstanceStarted", false, &format!("{instance} is started again"));
+        self.events.tell(
+            "InstanceStarted",
+            false,
+            &format!("{instance} is started again"),
+        );
         Ok(())
     }
 
@@ -419,10 +516,15 @@ impl Inner {
             (Duration::from_millis(200) * (1 << quick.min(6))).min(START_RETRY_MAX)
         };
         if now.duration_since(last) < pause {
-            return Err(StepError::Other(format!("{instance} ended soon after its last start")));
+            return Err(StepError::Other(format!(
+                "{instance} ended soon after its last start"
+            )));
         }
         let again = quick > 0 && now.duration_since(last) < START_RETRY_MAX * 2;
-        taken.starts.insert(instance.to_owned(), (now, if again { quick + 1 } else { 1 }));
+        taken.starts.insert(
+            instance.to_owned(),
+            (now, if again { quick + 1 } else { 1 }),
+        );
         Ok(())
     }
 
@@ -436,10 +538,18 @@ impl Inner {
 
     /// SIGKILL to the supervisor and its engine, and waits until both have ended.
     async fn fence(&self, instance: &str, pid: u32) -> Result<(), StepError> {
-        let dir = self.folder.volume(instance).dir().to_string_lossy().into_owned();
+        let dir = self
+            .folder
+            .volume(instance)
+            .dir()
+            .to_string_lossy()
+            .into_owned();
         let engine = self.watches.status_of(instance).and_then(|s| s.engine_pid);
-        let processes: Vec<Process> =
-            [Some(pid), engine].into_iter().flatten().filter_map(|p| Process::find(p, &dir)).collect();
+        let processes: Vec<Process> = [Some(pid), engine]
+            .into_iter()
+            .flatten()
+            .filter_map(|p| Process::find(p, &dir))
+            .collect();
         for process in &processes {
             process.kill();
         }
@@ -450,7 +560,8 @@ impl Inner {
             }
         }
         if !processes.is_empty() {
-            self.events.tell("Fenced", true, &format!("{instance} was ended by SIGKILL"));
+            self.events
+                .tell("Fenced", true, &format!("{instance} was ended by SIGKILL"));
         }
         Ok(())
     }
@@ -467,7 +578,9 @@ impl Inner {
             }
         }
         let Some(_lock) = durable::FileLock::try_acquire(&volume.lock())? else {
-            return Err(StepError::Other(format!("{instance} still holds its volume")));
+            return Err(StepError::Other(format!(
+                "{instance} still holds its volume"
+            )));
         };
         std::fs::create_dir_all(self.folder.removed())?;
         let name = format!("{instance}.{}", Millis::now().raw());
@@ -480,9 +593,15 @@ impl Inner {
     async fn route(&self, routes: &Routes) -> Result<(), StepError> {
         let mut ports = BTreeMap::new();
         for name in self.folder.volumes()? {
-            ports.insert(name.clone(), read_config(&self.folder.volume(&name).config())?.port);
+            ports.insert(
+                name.clone(),
+                read_config(&self.folder.volume(&name).config())?.port,
+            );
         }
-        let config = ServiceConfig { routes: routes.clone(), ports };
+        let config = ServiceConfig {
+            routes: routes.clone(),
+            ports,
+        };
         let now = send_routes(&self.folder, Some(&config)).await?;
         self.watches.set_routes(Some(now.routes));
         Ok(())
@@ -502,7 +621,11 @@ impl Inner {
             config.storage_bytes = cluster.storage_bytes;
             write_config(&volume.config(), &config)?;
             // One that does not run reads it when it starts.
-            if self.call(&instance, "/reload", &serde_json::json!({})).await.is_ok() {
+            if self
+                .call(&instance, "/reload", &serde_json::json!({}))
+                .await
+                .is_ok()
+            {
                 let message = format!("{instance} was given its new parameters");
                 self.events.tell("ConfigReloaded", false, &message);
             }
@@ -512,15 +635,21 @@ impl Inner {
 
     /// An engine that a supervisor restarts in place is worth an event, though nothing has to be decided.
     fn tell_crashes(&self, seen: &Seen) {
-        for (name, status) in
-            seen.observed.instances.iter().filter_map(|(n, i)| Some((n, i.status.as_ref()?)))
+        for (name, status) in seen
+            .observed
+            .instances
+            .iter()
+            .filter_map(|(n, i)| Some((n, i.status.as_ref()?)))
         {
             let now = (status.supervisor_pid, status.crashes);
             let old = self.taken.lock().crashes.insert(name.clone(), now);
-            let before = old.filter(|(pid, _)| *pid == now.0).map_or(0, |(_, count)| count);
+            let before = old
+                .filter(|(pid, _)| *pid == now.0)
+                .map_or(0, |(_, count)| count);
             if status.crashes > before {
                 let why = status.message.as_deref().unwrap_or("it left no message");
-                let message = format!("the engine of {name} has crashed and is restarted in place: {why}");
+                let message =
+                    format!("the engine of {name} has crashed and is restarted in place: {why}");
                 self.events.tell("RestartedInPlace", true, &message);
             }
         }
@@ -530,7 +659,8 @@ impl Inner {
     fn tell(&self, before: &ReplicatedClusterStatus, after: &ReplicatedClusterStatus, plan: &Plan) {
         let outcomes = plan.outcomes.iter().map(|o| &o.event);
         for event in plan.events.iter().chain(outcomes) {
-            self.events.tell(event.reason, event.warning, &event.message);
+            self.events
+                .tell(event.reason, event.warning, &event.message);
         }
         for instance in &after.instances {
             let old = before.instances.iter().find(|i| i.name == instance.name);
@@ -545,7 +675,10 @@ impl Inner {
             }
         }
         let state = |s: &ReplicatedClusterStatus| {
-            s.conditions.iter().find(|c| c.type_ == "Degraded").map(|c| (c.status, c.reason.clone()))
+            s.conditions
+                .iter()
+                .find(|c| c.type_ == "Degraded")
+                .map(|c| (c.status, c.reason.clone()))
         };
         let degraded = after.conditions.iter().find(|c| c.type_ == "Degraded");
         if let Some(condition) = degraded

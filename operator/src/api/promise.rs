@@ -22,7 +22,10 @@ pub struct EngineSet {
 
 impl EngineSet {
     pub fn version(&self) -> SetVersion {
-        SetVersion { term: self.term, counter: self.counter }
+        SetVersion {
+            term: self.term,
+            counter: self.counter,
+        }
     }
 }
 
@@ -51,6 +54,10 @@ pub struct Promise {
 impl Promise {
     /// Whether this copy was told to be the primary of the very term that it has promised.
     pub fn is_for_primary(&self) -> bool {
-        !self.sealed && self.set.as_ref().is_some_and(|set| set.term == self.promised_term)
+        !self.sealed
+            && self
+                .set
+                .as_ref()
+                .is_some_and(|set| set.term == self.promised_term)
     }
 }

@@ -1,7 +1,7 @@
 //! The API: the `ReplicatedCluster` resource, its record, its reports, and the YAML that installs it.
 
-mod reports;
 mod record;
+mod reports;
 mod resource;
 mod yaml;
 

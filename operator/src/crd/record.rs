@@ -11,7 +11,17 @@ use crate::ids::{InstanceId, Lsn, Millis, Term};
 
 /// What a commit waits for, and so what a failover may lose.
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    Serialize,
+    Deserialize,
     JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
@@ -80,7 +90,10 @@ pub struct InSyncSet {
 
 impl InSyncSet {
     pub fn version(&self) -> SetVersion {
-        SetVersion { term: self.term, counter: self.counter }
+        SetVersion {
+            term: self.term,
+            counter: self.counter,
+        }
     }
     pub fn contains(&self, id: &InstanceId) -> bool {
         self.members.iter().any(|m| m.id == *id)
@@ -96,9 +109,7 @@ impl InSyncSet {
 }
 
 /// Why the role moves.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 pub enum ChangeKind {
     Failover,
     Switchover,
@@ -180,7 +191,10 @@ impl Record {
         let mut at = descendant;
         // A parent is always older: each round goes down.
         while at > timeline {
-            let fork = self.forks.iter().find(|f| f.timeline == at && f.parent < at)?;
+            let fork = self
+                .forks
+                .iter()
+                .find(|f| f.timeline == at && f.parent < at)?;
             if fork.parent == timeline {
                 return Some(fork.lsn);
             }
@@ -196,7 +210,9 @@ impl Record {
     /// Whether some listed set counts on this copy, as a member or as its primary.
     pub fn counts_on(&self, id: &InstanceId) -> bool {
         let owner = |set: &InSyncSet| set.owner.as_ref().is_some_and(|o| o.id == *id);
-        self.in_sync.iter().any(|set| set.contains(id) || owner(set))
+        self.in_sync
+            .iter()
+            .any(|set| set.contains(id) || owner(set))
     }
     pub fn is_primary(&self, id: &InstanceId) -> bool {
         self.primary.as_ref().is_some_and(|p| p.id == *id)

@@ -35,7 +35,10 @@ pub(super) fn answer(
     let same = engine.instance_id.as_ref() == Some(id)
         && system_id.is_none_or(|known| engine.system_id == known);
     (sealed && same && engine.in_recovery && engine.consistent).then(|| Answer {
-        member: Member { name: name.to_owned(), id: id.clone() },
+        member: Member {
+            name: name.to_owned(),
+            id: id.clone(),
+        },
         timeline: engine.timeline,
         flush: engine.flush_lsn.unwrap_or_default(),
         replay: engine.replay_lsn.unwrap_or_default(),
@@ -60,8 +63,11 @@ pub(super) fn enough(record: &Record, answers: &[Answer]) -> bool {
 
 /// Whether it would be enough if these answered as well.
 pub(super) fn enough_with(record: &Record, answers: &[Answer], more: &[&Member]) -> bool {
-    let ids: Vec<&InstanceId> =
-        answers.iter().map(|a| &a.member.id).chain(more.iter().map(|m| &m.id)).collect();
+    let ids: Vec<&InstanceId> = answers
+        .iter()
+        .map(|a| &a.member.id)
+        .chain(more.iter().map(|m| &m.id))
+        .collect();
     !ids.is_empty() && record.in_sync.iter().all(|set| satisfied_by(set, &ids))
 }
 
@@ -72,8 +78,15 @@ fn satisfied(set: &InSyncSet, answers: &[Answer]) -> bool {
 
 /// The rule of a failover: a set's own primary, or n - W + 1 of its members.
 fn satisfied_by(set: &InSyncSet, answered: &[&InstanceId]) -> bool {
-    let by_owner = set.owner.as_ref().is_some_and(|owner| answered.contains(&&owner.id));
-    let members = set.members.iter().filter(|m| answered.contains(&&m.id)).count();
+    let by_owner = set
+        .owner
+        .as_ref()
+        .is_some_and(|owner| answered.contains(&&owner.id));
+    let members = set
+        .members
+        .iter()
+        .filter(|m| answered.contains(&&m.id))
+        .count();
     by_owner || members >= set.answers_needed() || set.durability == Durability::Async
 }
 
@@ -81,7 +94,10 @@ fn satisfied_by(set: &InSyncSet, answered: &[&InstanceId]) -> bool {
 /// heard, and hold what was acknowledged. A diverged copy that is spare may be given up.
 pub(super) fn is_spare(observed: &Observed, record: &Record, id: &InstanceId) -> bool {
     let heard = |m: &&Member| {
-        m.id != *id && observed.by_id(&m.id).is_some_and(|(_, i)| i.heard().is_some())
+        m.id != *id
+            && observed
+                .by_id(&m.id)
+                .is_some_and(|(_, i)| i.heard().is_some())
     };
     record.in_sync.iter().all(|set| {
         let counted = set.contains(id) || set.owner.as_ref().is_some_and(|o| o.id == *id);
@@ -125,7 +141,13 @@ pub(super) fn best<'a>(answers: &'a [Answer], preference: Preference<'_>) -> Opt
     let asked = matches!(preference, Preference::Name(_));
     answers.iter().max_by_key(|a| {
         let replay = if asked { Lsn::default() } else { a.replay };
-        (a.timeline, a.flush, replay, preferred(a), Reverse(a.member.name.clone()))
+        (
+            a.timeline,
+            a.flush,
+            replay,
+            preferred(a),
+            Reverse(a.member.name.clone()),
+        )
     })
 }
 
@@ -141,7 +163,9 @@ pub(super) fn is_prefix(
         return answer.flush <= flush;
     }
     // The record has the older forks; the newest may not be in it yet.
-    let own = fork.filter(|f| f.timeline == answer.timeline).map(|f| f.lsn);
+    let own = fork
+        .filter(|f| f.timeline == answer.timeline)
+        .map(|f| f.lsn);
     let shared = own.or_else(|| record.shared_until(timeline, answer.timeline));
     shared.is_some_and(|lsn| answer.flush <= lsn)
 }

@@ -10,9 +10,7 @@ use super::{
     Plan, RequestKind, Routes, Step, in_sync, standbys,
 };
 use crate::api::EngineSet;
-use crate::crd::{
-    ChangeKind, Durability, Member, Phase, Record, RoleChange, TimelineFork,
-};
+use crate::crd::{ChangeKind, Durability, Member, Phase, Record, RoleChange, TimelineFork};
 use crate::ids::Millis;
 use crate::validate::ValidatedCluster;
 
@@ -34,7 +32,13 @@ pub(super) fn raise_term(
         .max()
         .unwrap_or_default();
     let term = record.term.max(promised).next();
-    let next = Record { term, phase, candidate: None, change: Some(change), ..record.clone() };
+    let next = Record {
+        term,
+        phase,
+        candidate: None,
+        change: Some(change),
+        ..record.clone()
+    };
     plan.swap(Some(record), next);
 }
 
@@ -58,26 +62,40 @@ pub(super) fn gather(
     let elapsed = now.since(change.detected_at);
     let in_time = change.deadline.is_some_and(|deadline| now < deadline);
     if record.phase == Phase::SwitchingOver && in_time && demote_first(observed, record, plan) {
-        plan.obstacle("SwitchingOver", format!("{} is closing writes", primary_name(record)));
+        plan.obstacle(
+            "SwitchingOver",
+            format!("{} is closing writes", primary_name(record)),
+        );
         return;
     }
     close_write_service(observed, record, plan);
     let answers = answers::all(observed, record);
     let blocked = !answers::enough(record, &answers);
-    seal_all(observed, record, &change, blocked && elapsed >= OLD_PRIMARY_START_MS, plan);
+    seal_all(
+        observed,
+        record,
+        &change,
+        blocked && elapsed >= OLD_PRIMARY_START_MS,
+        plan,
+    );
     if forced(cluster, observed, record, &change, &answers, plan) {
         return;
     }
     if blocked {
         tell_blocked(observed, record, &answers, plan);
     } else if wait_for_more(observed, record, &answers, elapsed, in_time, &change) {
-        plan.obstacle("FailingOver", "waiting for the answers of instances that are alive");
+        plan.obstacle(
+            "FailingOver",
+            "waiting for the answers of instances that are alive",
+        );
     } else {
         let target = change.target.as_deref().filter(|_| in_time);
         let preference = match change.kind {
             ChangeKind::Switchover if target.is_some() => Preference::Name(target),
             // A switchover that did not work out: the old primary reopens if it is as good as any.
-            ChangeKind::Switchover => Preference::Name(change.old.as_ref().map(|o| o.name.as_str())),
+            ChangeKind::Switchover => {
+                Preference::Name(change.old.as_ref().map(|o| o.name.as_str()))
+            }
             _ => Preference::AnyBut(change.old.as_ref()),
         };
         choose(cluster, record, &answers, preference, plan);
@@ -89,19 +107,32 @@ fn demote_first(observed: &Observed, record: &Record, plan: &mut Plan) -> bool {
     let Some((name, instance)) = record.primary.as_ref().and_then(|p| observed.by_id(&p.id)) else {
         return false;
     };
-    let Some(status) = instance.heard() else { return false };
+    let Some(status) = instance.heard() else {
+        return false;
+    };
     if status.promised_term >= record.term && status.sealed {
         return false;
     }
-    plan.step(Step::Demote { instance: name.to_owned(), term: record.term });
+    plan.step(Step::Demote {
+        instance: name.to_owned(),
+        term: record.term,
+    });
     true
 }
 
 fn close_write_service(observed: &Observed, record: &Record, plan: &mut Plan) {
-    let standbys = observed.routes.as_ref().map(|r| r.standbys.clone()).unwrap_or_default();
+    let standbys = observed
+        .routes
+        .as_ref()
+        .map(|r| r.standbys.clone())
+        .unwrap_or_default();
     standbys::route(
         observed,
-        Routes { record_version: record.record_version, primary: None, standbys },
+        Routes {
+            record_version: record.record_version,
+            primary: None,
+            standbys,
+        },
         plan,
     );
 }
@@ -118,19 +149,27 @@ fn seal_all(
         let old = change.old.as_ref().is_some_and(|old| old.name == *name);
         match (instance.life, instance.heard()) {
             (Life::Ended, _) if !old || start_old => {
-                plan.step(Step::Start { instance: name.clone() });
+                plan.step(Step::Start {
+                    instance: name.clone(),
+                });
             }
             (Life::Ended, _) => {}
             (Life::Alive, None) if old && observed.fencing => {
                 if let Some(pid) = instance.pid {
-                    plan.step(Step::Fence { instance: name.clone(), pid });
+                    plan.step(Step::Fence {
+                        instance: name.clone(),
+                        pid,
+                    });
                 }
             }
             (Life::Alive, Some(status)) if is_sealed(instance, record) => {
                 debug_assert!(status.promised_term >= record.term);
             }
             (Life::Alive, _) => {
-                plan.step(Step::Seal { instance: name.clone(), term: record.term });
+                plan.step(Step::Seal {
+                    instance: name.clone(),
+                    term: record.term,
+                });
             }
         }
     }
@@ -139,14 +178,20 @@ fn seal_all(
 /// Promised at least this term, and its engine has obeyed (or has none to obey yet).
 fn is_sealed(instance: &Instance, record: &Record) -> bool {
     instance.heard().is_some_and(|s| {
-        let obeyed = s.engine.as_ref().is_none_or(|e| e.sealed && e.promised_term >= Some(record.term));
+        let obeyed = s
+            .engine
+            .as_ref()
+            .is_none_or(|e| e.sealed && e.promised_term >= Some(record.term));
         (s.promised_term == record.term && s.sealed && obeyed) || s.promised_term > record.term
     })
 }
 
 fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: &mut Plan) {
     let missing = answers::missing(record, answers);
-    let expected: Vec<&Member> = missing.iter().filter(|m| is_expected(observed, record, m)).collect();
+    let expected: Vec<&Member> = missing
+        .iter()
+        .filter(|m| is_expected(observed, record, m))
+        .collect();
     let names = |of: &[&Member]| {
         let mut all: Vec<&str> = of.iter().map(|m| m.name.as_str()).collect();
         all.dedup();
@@ -154,7 +199,10 @@ fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: 
     };
     if answers::enough_with(record, answers, &expected) {
         let asked = names(&expected);
-        plan.obstacle("FailingOver", format!("term {}: waiting for the answer of {asked}", record.term));
+        plan.obstacle(
+            "FailingOver",
+            format!("term {}: waiting for the answer of {asked}", record.term),
+        );
         return;
     }
     let silent: Vec<&Member> = missing.iter().filter(|m| !expected.contains(m)).collect();
@@ -174,7 +222,8 @@ fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: 
 fn is_expected(observed: &Observed, record: &Record, member: &Member) -> bool {
     observed.instances.get(&member.name).is_some_and(|i| {
         i.id() == Some(&member.id)
-            && i.heard().is_some_and(|s| s.promised_term <= record.term && s.system_id.is_some())
+            && i.heard()
+                .is_some_and(|s| s.promised_term <= record.term && s.system_id.is_some())
     })
 }
 
@@ -189,11 +238,21 @@ fn wait_for_more(
 ) -> bool {
     let pending = |name: &String, instance: &Instance| {
         let answered = answers.iter().any(|a| a.member.name == *name);
-        let can = instance.heard().is_some_and(|s| s.system_id.is_some() && s.seeding.is_none());
+        let can = instance
+            .heard()
+            .is_some_and(|s| s.system_id.is_some() && s.seeding.is_none());
         let waiting_for_target = in_time && change.target.as_ref() == Some(name);
-        !answered && can && (record.in_sync.iter().any(|s| s.members.iter().any(|m| m.name == *name)) || waiting_for_target)
+        !answered
+            && can
+            && (record
+                .in_sync
+                .iter()
+                .any(|s| s.members.iter().any(|m| m.name == *name))
+                || waiting_for_target)
     };
-    let newest_async = record.newest_set().is_some_and(|s| s.durability == Durability::Async);
+    let newest_async = record
+        .newest_set()
+        .is_some_and(|s| s.durability == Durability::Async);
     let patience = match (in_time, newest_async) {
         (true, _) => u64::MAX,
         (false, true) => LATE_ANSWER_ASYNC_MS,
@@ -210,7 +269,9 @@ fn choose(
     preference: Preference<'_>,
     plan: &mut Plan,
 ) {
-    let Some(best) = answers::best(answers, preference) else { return };
+    let Some(best) = answers::best(answers, preference) else {
+        return;
+    };
     let set = in_sync::of_candidate(cluster, record, best, answers);
     let mut next = record.clone();
     next.phase = Phase::Promoting;
@@ -231,7 +292,11 @@ fn choose(
 fn know_fork(record: &mut Record, answer: &Answer) {
     if let Some(fork) = answer.fork {
         let Answer { timeline, .. } = *answer;
-        record.add_fork(TimelineFork { timeline, parent: fork.timeline, lsn: fork.lsn });
+        record.add_fork(TimelineFork {
+            timeline,
+            parent: fork.timeline,
+            lsn: fork.lsn,
+        });
     }
 }
 
@@ -244,14 +309,27 @@ fn forced(
     answers: &[Answer],
     plan: &mut Plan,
 ) -> bool {
-    let Some(text) = &cluster.requests.force_promote else { return false };
+    let Some(text) = &cluster.requests.force_promote else {
+        return false;
+    };
     let wanted = text.rsplit_once('@');
     let Some((name, term)) = wanted.and_then(|(n, t)| Some((n, t.parse::<u32>().ok()?))) else {
-        refuse(plan, text, format!("\"{text}\" is not of the form NAME@TERM"));
+        refuse(
+            plan,
+            text,
+            format!("\"{text}\" is not of the form NAME@TERM"),
+        );
         return false;
     };
     if term != record.term.number() {
-        refuse(plan, text, format!("{text}: the term is {} now; look at the condition again", record.term));
+        refuse(
+            plan,
+            text,
+            format!(
+                "{text}: the term is {} now; look at the condition again",
+                record.term
+            ),
+        );
         return false;
     }
     let Some(chosen) = answers.iter().find(|a| a.member.name == name) else {
@@ -264,7 +342,10 @@ fn forced(
     next.phase = Phase::Promoting;
     next.candidate = Some(chosen.member.clone());
     next.in_sync = vec![in_sync::of_candidate(cluster, record, chosen, answers)];
-    next.change = Some(RoleChange { forced: true, ..change.clone() });
+    next.change = Some(RoleChange {
+        forced: true,
+        ..change.clone()
+    });
     know_fork(&mut next, chosen);
     plan.outcomes.push(Outcome {
         request: RequestKind::ForcePromote,
@@ -272,7 +353,10 @@ fn forced(
         event: super::Event {
             reason: "ForcePromoted",
             warning: true,
-            message: format!("term {}: {name} is promoted by force; commits may be lost", record.term),
+            message: format!(
+                "term {}: {name} is promoted by force; commits may be lost",
+                record.term
+            ),
         },
     });
     plan.swap(Some(record), next);
@@ -283,19 +367,21 @@ fn refuse(plan: &mut Plan, text: &str, message: String) {
     plan.outcomes.push(Outcome {
         request: RequestKind::ForcePromote,
         text: text.to_owned(),
-        event: super::Event { reason: "ForcePromoteRefused", warning: true, message },
+        event: super::Event {
+            reason: "ForcePromoteRefused",
+            warning: true,
+            message,
+        },
     });
 }
 
 /// Promoting: the candidate is made primary, the Service moves, the others follow.
-pub(super) fn promote(
-    observed: &Observed,
-    record: &Record,
-    now: Millis,
-    plan: &mut Plan,
-) {
+pub(super) fn promote(observed: &Observed, record: &Record, now: Millis, plan: &mut Plan) {
     let (Some(candidate), Some(set)) = (&record.candidate, record.newest_set()) else {
-        plan.obstacle("RecordDamaged", "the record says Promoting and names no candidate");
+        plan.obstacle(
+            "RecordDamaged",
+            "the record says Promoting and names no candidate",
+        );
         return;
     };
     let promoted = observed
@@ -348,7 +434,10 @@ pub(super) fn promote(
                 candidate: candidate.id.clone(),
                 set: EngineSet::from(set),
             });
-            plan.obstacle("FailingOver", format!("{} is being promoted", candidate.name));
+            plan.obstacle(
+                "FailingOver",
+                format!("{} is being promoted", candidate.name),
+            );
         }
     }
 }

@@ -20,7 +20,11 @@ pub(super) fn quorum_of(members: usize) -> u32 {
 
 /// The set of a primary that has just been created, with nobody behind it yet.
 pub(super) fn first(cluster: &ValidatedCluster, owner: Member) -> InSyncSet {
-    let required = if cluster.durability == Durability::Strict { cluster.replicas } else { 0 };
+    let required = if cluster.durability == Durability::Strict {
+        cluster.replicas
+    } else {
+        0
+    };
     InSyncSet {
         term: Term::FIRST,
         counter: 1,
@@ -39,12 +43,20 @@ pub(super) fn of_candidate(
     answers: &[Answer],
 ) -> InSyncSet {
     let follows = |a: &&Answer| {
-        let Answer { timeline, flush, fork, .. } = candidate;
+        let Answer {
+            timeline,
+            flush,
+            fork,
+            ..
+        } = candidate;
         a.member.id != candidate.member.id
             && super::answers::is_prefix(record, a, *timeline, *flush, *fork)
     };
-    let mut members: Vec<Member> =
-        answers.iter().filter(follows).map(|a| a.member.clone()).collect();
+    let mut members: Vec<Member> = answers
+        .iter()
+        .filter(follows)
+        .map(|a| a.member.clone())
+        .collect();
     members.sort();
     let required = match cluster.durability {
         Durability::Quorum => quorum_of(members.len()),
@@ -64,7 +76,10 @@ pub(super) fn of_candidate(
 /// Whether the primary counts by the newest set and nothing depends on the older ones any more.
 pub(super) fn older_are_done(record: &Record, primary: &EngineStatus) -> bool {
     let moved = record.newest_set().is_some_and(|newest| {
-        primary.set.as_ref().is_some_and(|set| set.version() == newest.version())
+        primary
+            .set
+            .as_ref()
+            .is_some_and(|set| set.version() == newest.version())
     });
     record.in_sync.len() > 1 && moved && primary.set_caught_up
 }
@@ -92,7 +107,10 @@ pub(super) fn wanted(
         && newest.owner.as_ref() == Some(&owner);
     let shrinks = members.iter().all(|m| newest.contains(&m.id));
     // A set under which nothing can be acknowledged may change before the older ones are done with.
-    let live = newest.members.iter().filter(|m| engine.stream_of(&m.id, record.term).is_some());
+    let live = newest
+        .members
+        .iter()
+        .filter(|m| engine.stream_of(&m.id, record.term).is_some());
     let settled = record.in_sync.len() == 1 || live.count() < newest.required as usize;
     if unchanged || !(settled || shrinks) || record.in_sync.len() >= MAX_LISTED {
         return None;
@@ -108,7 +126,11 @@ pub(super) fn wanted(
 }
 
 fn next_counter(term: Term, newest: SetVersion) -> u64 {
-    if newest.term == term { newest.counter + 1 } else { 1 }
+    if newest.term == term {
+        newest.counter + 1
+    } else {
+        1
+    }
 }
 
 /// All of `spec.replicas`, but a scale-up asks for more only when they are there.
@@ -134,7 +156,12 @@ fn standing_members(
         .instances
         .iter()
         .filter(|(name, _)| !leaving.contains(name))
-        .filter_map(|(name, i)| i.id().map(|id| Member { name: name.clone(), id: id.clone() }))
+        .filter_map(|(name, i)| {
+            i.id().map(|id| Member {
+                name: name.clone(),
+                id: id.clone(),
+            })
+        })
         .filter(|m| !record.is_primary(&m.id))
         .collect();
     let mut members: Vec<Member> = current

@@ -68,7 +68,6 @@ pub fn decide(cluster: &ValidatedCluster, observed: &Observed, now: Millis) -> P
     plan
 }
 
-
 #[cfg(test)]
 mod model;
 #[cfg(test)]

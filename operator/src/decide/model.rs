@@ -74,13 +74,19 @@ impl Node {
         let last = self.log.last()?.0;
         let first = self.log.iter().position(|(t, _)| *t == last)?;
         let before = self.log.get(first.checked_sub(1)?)?;
-        Some(Fork { timeline: before.0, lsn: Lsn::new(first as u64) })
+        Some(Fork {
+            timeline: before.0,
+            lsn: Lsn::new(first as u64),
+        })
     }
 
     /// How far the set in effect has got, none if it can't say.
     fn released(&self, mutant: Mutant) -> Option<usize> {
         let term = self.primary_term()?;
-        let set = self.set.as_ref().filter(|s| s.term == term && self.promised == term && !self.sealed)?;
+        let set = self
+            .set
+            .as_ref()
+            .filter(|s| s.term == term && self.promised == term && !self.sealed)?;
         if set.required == 0 {
             return Some(self.log.len());
         }
@@ -132,11 +138,19 @@ impl Node {
         EngineStatus {
             system_id: "1".to_owned(),
             instance_id: Some(self.id.clone()),
-            role: if self.standby { EngineRole::Standby } else { EngineRole::Primary },
+            role: if self.standby {
+                EngineRole::Standby
+            } else {
+                EngineRole::Primary
+            },
             in_recovery: self.standby,
             consistent: true,
             writable: !self.standby && caught_up,
-            timeline: if mutant == Mutant::LengthBeforeTimeline { Term::new(1) } else { timeline },
+            timeline: if mutant == Mutant::LengthBeforeTimeline {
+                Term::new(1)
+            } else {
+                timeline
+            },
             insert_lsn: end,
             write_lsn: end,
             flush_lsn: end,
@@ -150,7 +164,10 @@ impl Node {
             set_caught_up: caught_up,
             promoted_at_ms: None,
             writable_at_ms: None,
-            receiver: Some(Receiver { state: "connecting".to_owned(), upstream_term: None }),
+            receiver: Some(Receiver {
+                state: "connecting".to_owned(),
+                upstream_term: None,
+            }),
             standbys: self
                 .streams
                 .iter()
@@ -241,7 +258,11 @@ impl Model {
             promised: Term::FIRST,
             sealed: false,
             set: None,
-            log: if n == 1 { vec![(Term::FIRST, 0)] } else { Vec::new() },
+            log: if n == 1 {
+                vec![(Term::FIRST, 0)]
+            } else {
+                Vec::new()
+            },
             standby: n != 1,
             up: true,
             waiting: false,
@@ -295,7 +316,9 @@ impl Model {
         let node = &self.nodes[node];
         let life = if node.up { Life::Alive } else { Life::Ended };
         let status = node.up.then(|| node.status(self.mutant));
-        self.operators[operator].cache.insert(node.name.clone(), (life, status));
+        self.operators[operator]
+            .cache
+            .insert(node.name.clone(), (life, status));
     }
 
     /// Decides on a fresh record and whatever was read of the instances. `patient`: no time-out has passed.
@@ -306,9 +329,17 @@ impl Model {
         let instances: BTreeMap<String, Instance> = cache
             .iter()
             .map(|(name, (life, status))| {
-                let silent_ms = if silent.as_ref() == Some(name) { age } else { 0 };
-                let instance =
-                    Instance { life: *life, pid: Some(1), silent_ms, status: status.clone() };
+                let silent_ms = if silent.as_ref() == Some(name) {
+                    age
+                } else {
+                    0
+                };
+                let instance = Instance {
+                    life: *life,
+                    pid: Some(1),
+                    silent_ms,
+                    status: status.clone(),
+                };
                 (name.clone(), instance)
             })
             .collect();
@@ -329,8 +360,14 @@ impl Model {
             routes: None,
             fencing: false,
         };
-        let detected = self.record.as_ref().and_then(|r| r.change.as_ref()).map(|c| c.detected_at);
-        let now = detected.unwrap_or(Millis::new(1)).plus(if patient { 1 } else { 30_000 });
+        let detected = self
+            .record
+            .as_ref()
+            .and_then(|r| r.change.as_ref())
+            .map(|c| c.detected_at);
+        let now = detected
+            .unwrap_or(Millis::new(1))
+            .plus(if patient { 1 } else { 30_000 });
         let plan = decide(&self.cluster, &observed, now);
         for step in plan.steps {
             if !self.calls.contains(&step) {
@@ -348,10 +385,17 @@ impl Model {
     ) -> BTreeMap<InstanceId, u64> {
         let record = self.record.as_ref();
         let primary = record.and_then(|r| r.primary.as_ref());
-        let engine = primary.and_then(|p| instances.get(&p.name)).and_then(Instance::engine);
-        let members = record.iter().flat_map(|r| &r.in_sync).flat_map(|s| &s.members).map(|m| &m.id);
-        let all: BTreeSet<&InstanceId> =
-            members.chain(instances.values().filter_map(Instance::id)).collect();
+        let engine = primary
+            .and_then(|p| instances.get(&p.name))
+            .and_then(Instance::engine);
+        let members = record
+            .iter()
+            .flat_map(|r| &r.in_sync)
+            .flat_map(|s| &s.members)
+            .map(|m| &m.id);
+        let all: BTreeSet<&InstanceId> = members
+            .chain(instances.values().filter_map(Instance::id))
+            .collect();
         all.into_iter()
             .map(|id| {
                 let streams = engine
@@ -364,7 +408,9 @@ impl Model {
 
     fn mutate_swap(&self, mut swap: Swap) -> Swap {
         let old = self.record.as_ref();
-        if self.mutant == Mutant::OneAnswer && let Some(old) = old {
+        if self.mutant == Mutant::OneAnswer
+            && let Some(old) = old
+        {
             for set in &mut swap.record.in_sync {
                 if let Some(real) = old.in_sync.iter().find(|s| s.version() == set.version()) {
                     set.required = real.required;
@@ -379,18 +425,25 @@ impl Model {
     }
 
     fn swap(&mut self, operator: usize) {
-        let Some(swap) = self.operators[operator].swap.take() else { return };
+        let Some(swap) = self.operators[operator].swap.take() else {
+            return;
+        };
         let now = self.record.as_ref().map(|r| r.record_version);
         let chooses = swap.record.phase == Phase::Promoting;
         let blind = self.mutant == Mutant::NoSecondCompare
             && chooses
-            && self.record.as_ref().is_some_and(|r| r.term == swap.record.term);
+            && self
+                .record
+                .as_ref()
+                .is_some_and(|r| r.term == swap.record.term);
         if now != swap.expect && !blind {
             return;
         }
         if let Some(candidate) = &swap.record.candidate {
-            let first =
-                self.candidates.entry(swap.record.term).or_insert_with(|| candidate.id.clone());
+            let first = self
+                .candidates
+                .entry(swap.record.term)
+                .or_insert_with(|| candidate.id.clone());
             if *first != candidate.id && self.mutant == Mutant::None {
                 let why = format!("two candidates in term {}", swap.record.term);
                 self.fail(why);
@@ -404,8 +457,9 @@ impl Model {
 
     fn deliver(&mut self, call: &Step) {
         let mutant = self.mutant;
-        let Some(node) =
-            call.instance().and_then(|name| self.nodes.iter_mut().find(|n| n.name == name))
+        let Some(node) = call
+            .instance()
+            .and_then(|name| self.nodes.iter_mut().find(|n| n.name == name))
         else {
             return;
         };
@@ -420,7 +474,12 @@ impl Model {
         }
         match call {
             Step::Seal { term, .. } | Step::Demote { term, .. } => seal(node, *term),
-            Step::Promote { term, candidate, set, .. } => {
+            Step::Promote {
+                term,
+                candidate,
+                set,
+                ..
+            } => {
                 promote(node, *term, candidate, set, mutant, &mut self.values);
             }
             Step::Set { term, id, set, .. } => set_set(node, *term, id, set, mutant),
@@ -441,7 +500,8 @@ impl Model {
     fn stream(&mut self, from: usize, to: usize) {
         let (upstream, standby) = (self.nodes[from].clone(), &self.nodes[to]);
         let follows = standby.up && standby.standby && !standby.sealed;
-        let in_term = upstream.promised >= standby.promised || self.mutant == Mutant::StreamUnchecked;
+        let in_term =
+            upstream.promised >= standby.promised || self.mutant == Mutant::StreamUnchecked;
         let serves = upstream.primary_term().is_some() && in_term;
         let is_prefix = upstream.log.starts_with(&standby.log);
         if from == to || !follows || !serves || !is_prefix {
@@ -470,7 +530,10 @@ impl Model {
         let feedback = self.feedback.swap_remove(which);
         let node = &mut self.nodes[feedback.to];
         if node.up && node.life == feedback.life && node.primary_term().is_some() {
-            let entry = node.streams.entry(feedback.id).or_insert((feedback.term, 0));
+            let entry = node
+                .streams
+                .entry(feedback.id)
+                .or_insert((feedback.term, 0));
             if feedback.term >= entry.0 {
                 *entry = (feedback.term, feedback.flushed.max(entry.1));
             }
@@ -505,9 +568,14 @@ impl Model {
         let begin = primary.acknowledged;
         self.nodes[node].acknowledged = released;
         if term >= self.newest_acknowledging {
-            let lost = self.acknowledged.iter().find(|(at, entry)| log.get(**at) != Some(*entry));
+            let lost = self
+                .acknowledged
+                .iter()
+                .find(|(at, entry)| log.get(**at) != Some(*entry));
             if let Some((at, entry)) = lost.map(|(at, e)| (*at, *e)) {
-                self.fail(format!("{name} acknowledges in term {term} without {entry:?} at {at}: {log:?}"));
+                self.fail(format!(
+                    "{name} acknowledges in term {term} without {entry:?} at {at}: {log:?}"
+                ));
             }
             self.newest_log.clone_from(&log);
         } else if self.newest_log.get(begin..released) != log.get(begin..released) {
@@ -583,8 +651,12 @@ impl Model {
 
     /// A walsender ends with the copy that it served.
     fn close_dead_streams(&mut self) {
-        let alive: Vec<InstanceId> =
-            self.nodes.iter().filter(|n| n.up).map(|n| n.id.clone()).collect();
+        let alive: Vec<InstanceId> = self
+            .nodes
+            .iter()
+            .filter(|n| n.up)
+            .map(|n| n.id.clone())
+            .collect();
         for node in &mut self.nodes {
             node.streams.retain(|id, _| alive.contains(id));
         }
@@ -629,37 +701,61 @@ impl Model {
         if let Some(r) = &self.record {
             let name = |m: &Option<crate::crd::Member>| m.as_ref().map(|m| m.id.to_string());
             let change = r.change.as_ref().map(|c| &c.cause);
-            let _ = write!(text, "term {} {:?} primary {:?} candidate {:?} change {change:?}", r.term, r.phase, name(&r.primary), name(&r.candidate));
+            let _ = write!(
+                text,
+                "term {} {:?} primary {:?} candidate {:?} change {change:?}",
+                r.term,
+                r.phase,
+                name(&r.primary),
+                name(&r.candidate)
+            );
             for set in &r.in_sync {
                 let members: Vec<_> = set.members.iter().map(|m| &m.id).collect();
-                let _ = write!(text, "\n  set {}.{} of {:?}: {} of {members:?}", set.term, set.counter, name(&set.owner), set.required);
+                let _ = write!(
+                    text,
+                    "\n  set {}.{} of {:?}: {} of {members:?}",
+                    set.term,
+                    set.counter,
+                    name(&set.owner),
+                    set.required
+                );
             }
         }
         for n in &self.nodes {
             let log: Vec<_> = n.log.iter().map(|(t, v)| format!("{t}:{v}")).collect();
             let set = n.set.as_ref().map(|s| (s.term.number(), s.counter));
-            let _ = write!(text, "\n  {} {} up {} promised {} sealed {} standby {} waiting {} set {set:?} owed {} streams {:?} log {log:?}", n.name, n.id, n.up, n.promised, n.sealed, n.standby, n.waiting, n.owed, n.streams);
+            let _ = write!(
+                text,
+                "\n  {} {} up {} promised {} sealed {} standby {} waiting {} set {set:?} owed {} streams {:?} log {log:?}",
+                n.name, n.id, n.up, n.promised, n.sealed, n.standby, n.waiting, n.owed, n.streams
+            );
         }
         text
     }
 
     fn is_whole(&self) -> bool {
-        let Some(record) = &self.record else { return false };
-        let Some(primary) = record.primary.as_ref() else { return false };
-        let following = self
-            .nodes
-            .iter()
-            .filter(|n| n.id == primary.id || (n.standby && n.promised == record.term && !n.sealed));
+        let Some(record) = &self.record else {
+            return false;
+        };
+        let Some(primary) = record.primary.as_ref() else {
+            return false;
+        };
+        let following = self.nodes.iter().filter(|n| {
+            n.id == primary.id || (n.standby && n.promised == record.term && !n.sealed)
+        });
         record.phase == Phase::Running
             && record.in_sync.len() == 1
             && following.count() == self.nodes.len()
-            && record.newest_set().is_some_and(|s| s.members.len() == self.nodes.len() - 1)
+            && record
+                .newest_set()
+                .is_some_and(|s| s.members.len() == self.nodes.len() - 1)
     }
 }
 
 fn seal(node: &mut Node, term: Term) {
-    let primary_of_it =
-        !node.sealed && node.set.as_ref().is_some_and(|s| s.term == node.promised) && node.promised == term;
+    let primary_of_it = !node.sealed
+        && node.set.as_ref().is_some_and(|s| s.term == node.promised)
+        && node.promised == term;
     if term < node.promised || primary_of_it {
         return;
     }
@@ -711,7 +807,10 @@ fn set_set(node: &mut Node, term: Term, id: &InstanceId, set: &EngineSet, mutant
     }
     if current != Some(set.version()) {
         // Whatever the old set has released by now is owed to the new one.
-        node.owed = node.owed.max(node.released(mutant).unwrap_or(0)).max(node.acknowledged);
+        node.owed = node
+            .owed
+            .max(node.released(mutant).unwrap_or(0))
+            .max(node.acknowledged);
         node.set = Some(set.clone());
     }
     node.waiting = false;
@@ -743,12 +842,21 @@ fn renew(node: &mut Node, term: Term, ids: u32, mutant: Mutant) {
 }
 
 /// One walk; what went wrong, if anything did. With `wipes` nobody promises that it heals.
-fn walk(seed: u64, mutant: Mutant, replicas: u32, durability: Durability, wipes: u32) -> Option<String> {
+fn walk(
+    seed: u64,
+    mutant: Mutant,
+    replicas: u32,
+    durability: Durability,
+    wipes: u32,
+) -> Option<String> {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut model = Model::new(mutant, replicas, durability);
     // Begin with a whole cluster, so that the walk is about what happens to it.
     model.heal(&mut dice);
-    assert!(mutant != Mutant::None || model.is_whole(), "seed {seed}: never came up: {model:#?}");
+    assert!(
+        mutant != Mutant::None || model.is_whole(),
+        "seed {seed}: never came up: {model:#?}"
+    );
     model.faults = 4;
     model.wipes = wipes;
     for _ in 0..600 {
@@ -768,7 +876,10 @@ fn walk(seed: u64, mutant: Mutant, replicas: u32, durability: Durability, wipes:
 }
 
 fn walks(count: u64) -> u64 {
-    std::env::var("MODEL_WALKS").ok().and_then(|text| text.parse().ok()).unwrap_or(count)
+    std::env::var("MODEL_WALKS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(count)
 }
 
 #[test]
@@ -789,17 +900,31 @@ fn nothing_acknowledged_is_lost() {
 fn nothing_acknowledged_is_lost_with_strict_durability() {
     for seed in 1..=walks(80) {
         let wrong = walk(seed, Mutant::None, 2, Durability::Strict, 0);
-        assert!(wrong.is_none(), "seed {seed}: {}", wrong.unwrap_or_default());
+        assert!(
+            wrong.is_none(),
+            "seed {seed}: {}",
+            wrong.unwrap_or_default()
+        );
     }
 }
 
 /// One walk again: `MODEL_SEED=7 MODEL_REPLICAS=1 MODEL_WIPES=0 MODEL_TRACE=1`.
 #[test]
 fn replay_of_a_seed() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
     if let Some(seed) = number("MODEL_SEED") {
         let small = |name: &str| u32::try_from(number(name).unwrap_or(0)).unwrap_or(0);
-        let wrong = walk(seed, Mutant::None, small("MODEL_REPLICAS"), Durability::Quorum, small("MODEL_WIPES"));
+        let wrong = walk(
+            seed,
+            Mutant::None,
+            small("MODEL_REPLICAS"),
+            Durability::Quorum,
+            small("MODEL_WIPES"),
+        );
         assert!(wrong.is_none(), "{}", wrong.unwrap_or_default());
     }
 }
@@ -818,7 +943,11 @@ fn each_rule_that_is_taken_away_is_missed() {
         Mutant::KeepId,
     ] {
         // A late trigger hurts where its set is empty, so with one standby.
-        let replicas = if mutant == Mutant::PromoteUnpromised { 1 } else { 2 };
+        let replicas = if mutant == Mutant::PromoteUnpromised {
+            1
+        } else {
+            2
+        };
         let wipes = u32::from(mutant == Mutant::KeepId);
         let found = (1..=10_000).find(|seed| {
             walk(*seed, mutant, replicas, Durability::Quorum, wipes)

@@ -38,16 +38,22 @@ impl Instance {
         self.heard().and_then(|status| status.engine.as_ref())
     }
     pub fn id(&self) -> Option<&InstanceId> {
-        self.status.as_ref().and_then(|status| status.instance_id.as_ref())
+        self.status
+            .as_ref()
+            .and_then(|status| status.instance_id.as_ref())
     }
     /// Follows whoever is primary in `term`, as far as its promise goes.
     pub fn follows(&self, term: Term) -> bool {
-        self.heard().is_some_and(|s| s.promised_term == term && !s.sealed && !is_primary(s))
+        self.heard()
+            .is_some_and(|s| s.promised_term == term && !s.sealed && !is_primary(s))
     }
 }
 
 fn is_primary(status: &SupervisorStatus) -> bool {
-    status.engine.as_ref().is_some_and(|e| e.role == crate::api::EngineRole::Primary)
+    status
+        .engine
+        .as_ref()
+        .is_some_and(|e| e.role == crate::api::EngineRole::Primary)
 }
 
 /// What earlier reports said and later ones go on from.

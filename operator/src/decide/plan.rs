@@ -32,19 +32,55 @@ impl Routes {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Step {
     /// Make the volume and start the instance on it.
-    Create { instance: String, seed: Seed, term: Term },
+    Create {
+        instance: String,
+        seed: Seed,
+        term: Term,
+    },
     /// Start the process of an instance that has a volume.
-    Start { instance: String },
+    Start {
+        instance: String,
+    },
     /// End this very process, and wait until it has ended.
-    Fence { instance: String, pid: u32 },
-    Seal { instance: String, term: Term },
-    Demote { instance: String, term: Term },
-    Promote { instance: String, term: Term, candidate: InstanceId, set: EngineSet },
-    Set { instance: String, term: Term, id: InstanceId, set: EngineSet },
-    Follow { instance: String, term: Term, id: InstanceId },
-    Reseed { instance: String, term: Term, id: InstanceId, why: String },
+    Fence {
+        instance: String,
+        pid: u32,
+    },
+    Seal {
+        instance: String,
+        term: Term,
+    },
+    Demote {
+        instance: String,
+        term: Term,
+    },
+    Promote {
+        instance: String,
+        term: Term,
+        candidate: InstanceId,
+        set: EngineSet,
+    },
+    Set {
+        instance: String,
+        term: Term,
+        id: InstanceId,
+        set: EngineSet,
+    },
+    Follow {
+        instance: String,
+        term: Term,
+        id: InstanceId,
+    },
+    Reseed {
+        instance: String,
+        term: Term,
+        id: InstanceId,
+        why: String,
+    },
     /// Stop the instance and set its volume aside.
-    Remove { instance: String },
+    Remove {
+        instance: String,
+    },
     Route(Routes),
 }
 
@@ -124,10 +160,18 @@ impl Plan {
         self.swap = Some(Swap { expect, record });
     }
     pub(super) fn event(&mut self, reason: &'static str, message: impl Into<String>) {
-        self.events.push(Event { reason, warning: false, message: message.into() });
+        self.events.push(Event {
+            reason,
+            warning: false,
+            message: message.into(),
+        });
     }
     pub(super) fn warn(&mut self, reason: &'static str, message: impl Into<String>) {
-        self.events.push(Event { reason, warning: true, message: message.into() });
+        self.events.push(Event {
+            reason,
+            warning: true,
+            message: message.into(),
+        });
     }
     pub(super) fn obstacle(&mut self, reason: &'static str, message: impl Into<String>) {
         self.obstacle = Some((reason, message.into()));

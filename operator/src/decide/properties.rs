@@ -18,7 +18,10 @@ use crate::validate::{Requests, ValidatedCluster};
 const NAMES: u32 = 4;
 
 fn member(number: u32) -> Member {
-    Member { name: format!("m-{number}"), id: InstanceId::new(format!("id{number}")) }
+    Member {
+        name: format!("m-{number}"),
+        id: InstanceId::new(format!("id{number}")),
+    }
 }
 
 fn term() -> impl Strategy<Value = Term> {
@@ -119,47 +122,80 @@ prop_compose! {
 
 // Boxed: the trees of generated values are large, and a test thread's stack is small.
 fn instance(number: u32) -> BoxedStrategy<Instance> {
-    let id = prop_oneof![6 => Just(member(number).id), 1 => Just(InstanceId::new("another"))];
+    let id = prop_oneof![6 => Just(member(number).id), 1 => Just(InstanceId::new(format!("another{number}")))];
     id.prop_flat_map(move |id| {
         let engine = proptest::option::weighted(0.85, engine(id.clone()).boxed()).boxed();
-        (engine, any::<bool>(), term(), any::<bool>(), 0_u64..4_000, 0_u32..3, any::<bool>()).prop_map(
-            move |(engine, alive, promised, sealed, silent_ms, crashes, heard)| {
-                // Mostly engine and supervisor agree, as they do when the engine has obeyed.
-                let promised = engine.as_ref().and_then(|e| e.promised_term).unwrap_or(promised);
-                let sealed = engine.as_ref().map_or(sealed, |e| e.sealed);
-                Instance {
-                    life: if alive || silent_ms < 3_000 { Life::Alive } else { Life::Ended },
-                    pid: Some(number),
-                    silent_ms,
-                    status: (heard || silent_ms < 5_000).then(|| SupervisorStatus {
-                        cluster_id: "c".to_owned(),
-                        name: format!("m-{number}"),
-                        instance_id: Some(id.clone()),
-                        system_id: Some("1".to_owned()),
-                        promised_term: promised,
-                        sealed,
-                        set: engine.as_ref().and_then(|e| e.set.clone()),
-                        state: if engine.is_some() { SupervisorState::Running } else { SupervisorState::Starting },
-                        supervisor_pid: number,
-                        engine_pid: None,
-                        port: 1,
-                        crashes,
-                        down_ms: u64::from(crashes) * 400,
-                        engine_silent_ms: 0,
-                        seeding: None,
-                        engine: engine.clone(),
-                        message: None,
-                    }),
-                }
-            },
-        ).boxed()
-    }).boxed()
+        (
+            engine,
+            any::<bool>(),
+            term(),
+            any::<bool>(),
+            0_u64..4_000,
+            0_u32..3,
+            any::<bool>(),
+        )
+            .prop_map(
+                move |(engine, alive, promised, sealed, silent_ms, crashes, heard)| {
+                    // Mostly engine and supervisor agree, as they do when the engine has obeyed.
+                    let promised = engine
+                        .as_ref()
+                        .and_then(|e| e.promised_term)
+                        .unwrap_or(promised);
+                    let sealed = engine.as_ref().map_or(sealed, |e| e.sealed);
+                    Instance {
+                        life: if alive || silent_ms < 3_000 {
+                            Life::Alive
+                        } else {
+                            Life::Ended
+                        },
+                        pid: Some(number),
+                        silent_ms,
+                        status: (heard || silent_ms < 5_000).then(|| SupervisorStatus {
+                            cluster_id: "c".to_owned(),
+                            name: format!("m-{number}"),
+                            instance_id: Some(id.clone()),
+                            system_id: Some("1".to_owned()),
+                            promised_term: promised,
+                            sealed,
+                            set: engine.as_ref().and_then(|e| e.set.clone()),
+                            state: if engine.is_some() {
+                                SupervisorState::Running
+                            } else {
+                                SupervisorState::Starting
+                            },
+                            supervisor_pid: number,
+                            engine_pid: None,
+                            port: 1,
+                            crashes,
+                            down_ms: u64::from(crashes) * 400,
+                            engine_silent_ms: 0,
+                            seeding: None,
+                            engine: engine.clone(),
+                            message: None,
+                        }),
+                    }
+                },
+            )
+            .boxed()
+    })
+    .boxed()
 }
 
 fn observed() -> BoxedStrategy<Observed> {
-    let instances = (instance(1), instance(2), instance(3), instance(4), 0_u32..16);
-    (proptest::option::weighted(0.97, record().boxed()).boxed(), instances, any::<bool>(), 0_u64..9_000).prop_map(
-        |(record, (a, b, c, d, hidden), fencing, unstreamed)| {
+    let instances = (
+        instance(1),
+        instance(2),
+        instance(3),
+        instance(4),
+        0_u32..16,
+    );
+    (
+        proptest::option::weighted(0.97, record().boxed()).boxed(),
+        instances,
+        any::<bool>(),
+        0_u64..9_000,
+    )
+        .prop_map(|(record, (a, b, c, d, hidden), fencing, unstreamed)| {
             let instances: BTreeMap<String, Instance> = [(1, a), (2, b), (3, c), (4, d)]
                 .into_iter()
                 .filter(|(n, _)| hidden & (1 << (n - 1)) == 0 || hidden > 11)
@@ -173,13 +209,16 @@ fn observed() -> BoxedStrategy<Observed> {
                 routes: None,
                 fencing,
             }
-        },
-    ).boxed()
+        })
+        .boxed()
 }
 
 fn cluster() -> impl Strategy<Value = ValidatedCluster> {
-    (0_u32..4, prop_oneof![Just(Durability::Quorum), Just(Durability::Strict)]).prop_map(
-        |(replicas, durability)| ValidatedCluster {
+    (
+        0_u32..4,
+        prop_oneof![Just(Durability::Quorum), Just(Durability::Strict)],
+    )
+        .prop_map(|(replicas, durability)| ValidatedCluster {
             name: "m".to_owned(),
             replicas,
             durability,
@@ -187,17 +226,22 @@ fn cluster() -> impl Strategy<Value = ValidatedCluster> {
             parameters: BTreeMap::new(),
             generation: 1,
             requests: Requests::default(),
-        },
-    )
+        })
 }
 
 /// Whether the copy has answered the seal of this term, as DESIGN has it; written out once more on purpose.
 fn has_answered(observed: &Observed, record: &Record, id: &InstanceId) -> bool {
     observed.instances.values().any(|i| {
-        let Some(status) = i.status.as_ref().filter(|_| i.life == Life::Alive && i.silent_ms < super::SILENT_MS) else {
+        let Some(status) = i
+            .status
+            .as_ref()
+            .filter(|_| i.life == Life::Alive && i.silent_ms < super::SILENT_MS)
+        else {
             return false;
         };
-        let Some(engine) = &status.engine else { return false };
+        let Some(engine) = &status.engine else {
+            return false;
+        };
         status.instance_id.as_ref() == Some(id)
             && engine.instance_id.as_ref() == Some(id)
             && (status.promised_term, status.sealed) == (record.term, true)
@@ -213,7 +257,11 @@ fn meets_every_acknowledging_group(set: &InSyncSet, answered: &BTreeSet<Instance
     if set.owner.as_ref().is_some_and(|o| answered.contains(&o.id)) {
         return true;
     }
-    let silent = set.members.iter().filter(|m| !answered.contains(&m.id)).count();
+    let silent = set
+        .members
+        .iter()
+        .filter(|m| !answered.contains(&m.id))
+        .count();
     silent < set.required as usize
 }
 
@@ -225,20 +273,28 @@ fn the_generated_observations_lead_to_choices() {
     let mut runner = TestRunner::deterministic();
     let (mut chosen, mut blocked, mut given_up) = (0, 0, 0);
     for _ in 0..2_000 {
-        let tree = (cluster(), observed()).new_tree(&mut runner).expect("a value");
+        let tree = (cluster(), observed())
+            .new_tree(&mut runner)
+            .expect("a value");
         let (cluster, observed) = tree.current();
         let plan = decide(&cluster, &observed, Millis::new(80_000));
-        let failing = observed.record.as_ref().is_some_and(|r| r.phase == Phase::FailingOver);
+        let failing = observed
+            .record
+            .as_ref()
+            .is_some_and(|r| r.phase == Phase::FailingOver);
         let swapped = plan.swap.as_ref().map(|s| s.record.phase);
         chosen += u32::from(failing && swapped == Some(Phase::Promoting));
         blocked += u32::from(failing && swapped.is_none());
         given_up += u32::from(plan.steps.iter().any(|s| matches!(s, Step::Reseed { .. })));
     }
-    assert!(chosen > 50 && blocked > 50 && given_up > 0, "{chosen} {blocked} {given_up}");
+    assert!(
+        chosen > 50 && blocked > 50 && given_up > 0,
+        "{chosen} {blocked} {given_up}"
+    );
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_candidate_is_chosen_only_when_its_answers_meet_every_group_that_could_have_acknowledged(

@@ -2,20 +2,13 @@
 
 use super::{Life, Observed, Plan, Seed, Step, in_sync};
 use crate::api::EngineRole;
-use crate::crd::{
-    ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange,
-};
+use crate::crd::{ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange};
 use crate::ids::{Millis, Term};
 use crate::names;
 use crate::validate::ValidatedCluster;
 
 /// No record: a new cluster if there is no volume, else the record is rebuilt from all of them.
-pub(super) fn begin(
-    cluster: &ValidatedCluster,
-    observed: &Observed,
-    now: Millis,
-    plan: &mut Plan,
-) {
+pub(super) fn begin(cluster: &ValidatedCluster, observed: &Observed, now: Millis, plan: &mut Plan) {
     if observed.instances.is_empty() {
         let record = Record {
             record_version: 0,
@@ -28,7 +21,13 @@ pub(super) fn begin(
             forks: Vec::new(),
             change: None,
         };
-        plan.event("Creating", format!("creating {} with {} standbys", cluster.name, cluster.replicas));
+        plan.event(
+            "Creating",
+            format!(
+                "creating {} with {} standbys",
+                cluster.name, cluster.replicas
+            ),
+        );
         plan.swap(None, record);
         return;
     }
@@ -57,17 +56,26 @@ fn rebuild(observed: &Observed, now: Millis, plan: &mut Plan) {
     let mut unheard = Vec::new();
     for (name, instance) in &observed.instances {
         if instance.life == Life::Ended {
-            plan.step(Step::Start { instance: name.clone() });
+            plan.step(Step::Start {
+                instance: name.clone(),
+            });
         }
-        let known = instance.heard().and_then(|s| {
-            Some((s, s.instance_id.clone()?, s.system_id.clone()))
-        });
+        let known = instance
+            .heard()
+            .and_then(|s| Some((s, s.instance_id.clone()?, s.system_id.clone())));
         match known {
             Some((status, id, Some(system_id))) => {
                 newest = newest.max(status.promised_term);
-                let timeline = status.engine.as_ref().map(|e| e.timeline).unwrap_or_default();
+                let timeline = status
+                    .engine
+                    .as_ref()
+                    .map(|e| e.timeline)
+                    .unwrap_or_default();
                 newest = newest.max(timeline);
-                members.push(Member { name: name.clone(), id });
+                members.push(Member {
+                    name: name.clone(),
+                    id,
+                });
                 system_ids.push(system_id);
             }
             // A volume that was never seeded holds nothing.
@@ -76,7 +84,10 @@ fn rebuild(observed: &Observed, now: Millis, plan: &mut Plan) {
         }
     }
     if !unheard.is_empty() {
-        plan.obstacle("RebuildingRecord", format!("waiting for {}", unheard.join(", ")));
+        plan.obstacle(
+            "RebuildingRecord",
+            format!("waiting for {}", unheard.join(", ")),
+        );
         return;
     }
     system_ids.sort();
@@ -89,7 +100,10 @@ fn rebuild(observed: &Observed, now: Millis, plan: &mut Plan) {
         return;
     };
     let term = newest.next();
-    plan.warn("RebuildingRecord", format!("the record is rebuilt from {} volumes", members.len()));
+    plan.warn(
+        "RebuildingRecord",
+        format!("the record is rebuilt from {} volumes", members.len()),
+    );
     plan.swap(
         None,
         Record {
@@ -131,28 +145,40 @@ pub(super) fn create(
 ) {
     let name = names::instance(&cluster.name, 1);
     let Some(instance) = observed.instances.get(&name) else {
-        plan.step(Step::Create { instance: name, seed: Seed::Initdb, term: record.term });
+        plan.step(Step::Create {
+            instance: name,
+            seed: Seed::Initdb,
+            term: record.term,
+        });
         return;
     };
     if instance.life == Life::Ended {
         plan.step(Step::Start { instance: name });
         return;
     }
-    let ready = instance.heard().zip(instance.engine()).filter(|(status, engine)| {
-        let same = engine.instance_id == status.instance_id;
-        same && engine.role == EngineRole::Primary && engine.timeline == record.term
-    });
+    let ready = instance
+        .heard()
+        .zip(instance.engine())
+        .filter(|(status, engine)| {
+            let same = engine.instance_id == status.instance_id;
+            same && engine.role == EngineRole::Primary && engine.timeline == record.term
+        });
     let Some((status, engine)) = ready else {
         plan.obstacle("Creating", format!("{name} is being initialised"));
         return;
     };
-    let Some(id) = status.instance_id.clone() else { return };
+    let Some(id) = status.instance_id.clone() else {
+        return;
+    };
     let member = Member { name, id };
     let mut next = record.clone();
     next.phase = Phase::Running;
     next.in_sync = vec![in_sync::first(cluster, member.clone())];
     next.system_id = Some(engine.system_id.clone());
-    plan.event("Created", format!("{} is the primary of a new database", member.name));
+    plan.event(
+        "Created",
+        format!("{} is the primary of a new database", member.name),
+    );
     next.primary = Some(member);
     plan.swap(Some(record), next);
 }

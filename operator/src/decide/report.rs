@@ -2,9 +2,7 @@
 
 use super::{Instance, Life, Observed, Plan, running};
 use crate::api::{EngineRole, EngineStatus, SupervisorState};
-use crate::crd::{
-    Condition, ConditionStatus, InstanceReport, InstanceRole, Phase, Record,
-};
+use crate::crd::{Condition, ConditionStatus, InstanceReport, InstanceRole, Phase, Record};
 use crate::ids::Term;
 use crate::validate::ValidatedCluster;
 
@@ -60,7 +58,9 @@ fn report(
         .and_then(Record::newest_set)
         .zip(id.as_ref())
         .is_some_and(|(set, id)| set.contains(id));
-    let is_primary = record.zip(id.as_ref()).is_some_and(|(r, id)| r.is_primary(id));
+    let is_primary = record
+        .zip(id.as_ref())
+        .is_some_and(|(r, id)| r.is_primary(id));
     let flush = engine.and_then(|e| e.flush_lsn);
     InstanceReport {
         name: name.to_owned(),
@@ -74,18 +74,26 @@ fn report(
             (InstanceRole::Standby, Some(end), Some(flush)) => Some(end.bytes_since(flush)),
             _ => None,
         },
-        supervisor_pid: status.filter(|_| instance.life == Life::Alive).map(|s| s.supervisor_pid),
-        engine_pid: status.filter(|_| instance.life == Life::Alive).and_then(|s| s.engine_pid),
+        supervisor_pid: status
+            .filter(|_| instance.life == Life::Alive)
+            .map(|s| s.supervisor_pid),
+        engine_pid: status
+            .filter(|_| instance.life == Life::Alive)
+            .and_then(|s| s.engine_pid),
         port: status.map(|s| s.port),
         message: status.and_then(|s| {
-            s.message.clone().or_else(|| s.seeding.as_ref().and_then(|seed| seed.error.clone()))
+            s.message
+                .clone()
+                .or_else(|| s.seeding.as_ref().and_then(|seed| seed.error.clone()))
         }),
         id,
     }
 }
 
 fn role(instance: &Instance, engine: Option<&EngineStatus>) -> InstanceRole {
-    let Some(status) = instance.heard() else { return InstanceRole::Lost };
+    let Some(status) = instance.heard() else {
+        return InstanceRole::Lost;
+    };
     match (status.state, engine) {
         (SupervisorState::Seeding, _) => InstanceRole::Seeding,
         (_, Some(engine)) if engine.role == EngineRole::Primary => InstanceRole::Primary,
@@ -121,11 +129,18 @@ fn conditions(
     let wanted = cluster.replicas as usize + 1;
     let ready = plan.instances.iter().filter(|i| i.ready).count();
     let serving = record.is_some_and(|r| r.phase == Phase::Running)
-        && plan.instances.iter().any(|i| i.ready && i.role == InstanceRole::Primary);
+        && plan
+            .instances
+            .iter()
+            .any(|i| i.ready && i.role == InstanceRole::Primary);
     let obstacle = plan.obstacle.as_ref();
     let make = |type_: &str, is: bool, reason: &str, message: String| Condition {
         type_: type_.to_owned(),
-        status: if is { ConditionStatus::True } else { ConditionStatus::False },
+        status: if is {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        },
         reason: reason.to_owned(),
         message,
         observed_generation: cluster.generation,
@@ -141,11 +156,25 @@ fn conditions(
     });
     let moving = record.is_none_or(|r| r.phase != Phase::Running || r.change.is_some())
         || plan.instances.len() != wanted
-        || plan.instances.iter().any(|i| i.role == InstanceRole::Seeding);
-    let blocked = why.as_ref().is_some_and(|(reason, _)| BLOCKED.contains(reason));
+        || plan
+            .instances
+            .iter()
+            .any(|i| i.role == InstanceRole::Seeding);
+    let blocked = why
+        .as_ref()
+        .is_some_and(|(reason, _)| BLOCKED.contains(reason));
     vec![
         make("Ready", all, &reason, message.clone()),
-        make("Progressing", moving && !blocked, if moving { &reason } else { "Settled" }, if moving { message.clone() } else { tally.clone() }),
+        make(
+            "Progressing",
+            moving && !blocked,
+            if moving { &reason } else { "Settled" },
+            if moving {
+                message.clone()
+            } else {
+                tally.clone()
+            },
+        ),
         make(
             "Degraded",
             blocked || (serving && ready < wanted),
@@ -157,8 +186,13 @@ fn conditions(
 }
 
 /// Obstacles that do not go away by waiting.
-const BLOCKED: &[&str] =
-    &["FailoverBlocked", "PrimaryLost", "VolumeMissing", "ForeignData", "RecordDamaged"];
+const BLOCKED: &[&str] = &[
+    "FailoverBlocked",
+    "PrimaryLost",
+    "VolumeMissing",
+    "ForeignData",
+    "RecordDamaged",
+];
 
 fn protected(
     record: Option<&Record>,
@@ -166,7 +200,12 @@ fn protected(
     make: &dyn Fn(&str, bool, &str, String) -> Condition,
 ) -> Condition {
     let Some(set) = record.and_then(Record::newest_set) else {
-        return make("Protected", false, "NoRecord", "there is no primary yet".to_owned());
+        return make(
+            "Protected",
+            false,
+            "NoRecord",
+            "there is no primary yet".to_owned(),
+        );
     };
     if set.required == 0 {
         return make(
@@ -181,8 +220,18 @@ fn protected(
     });
     if settled {
         let copies = set.required + 1;
-        make("Protected", true, "Replicated", format!("each commit is on {copies} copies before it is acknowledged"))
+        make(
+            "Protected",
+            true,
+            "Replicated",
+            format!("each commit is on {copies} copies before it is acknowledged"),
+        )
     } else {
-        make("Protected", false, "CatchingUp", "the required standbys do not have everything yet".to_owned())
+        make(
+            "Protected",
+            false,
+            "CatchingUp",
+            "the required standbys do not have everything yet".to_owned(),
+        )
     }
 }

@@ -2,13 +2,11 @@
 //! asked for?
 
 use super::{
-    ENGINE_SILENT_MS, FIRST_WORD_MS, Instance, Life, Observed, Outcome, Plan, RESTART_GRACE_MS, RequestKind,
-    SILENT_MS, SWITCHOVER_MS, Step, answers, failover, in_sync, standbys,
+    ENGINE_SILENT_MS, FIRST_WORD_MS, Instance, Life, Observed, Outcome, Plan, RESTART_GRACE_MS,
+    RequestKind, SILENT_MS, SWITCHOVER_MS, Step, answers, failover, in_sync, standbys,
 };
 use crate::api::{EngineRole, EngineSet, EngineStatus, SupervisorState};
-use crate::crd::{
-    ChangeKind, Durability, LastRoleChange, Member, Phase, Record, RoleChange,
-};
+use crate::crd::{ChangeKind, Durability, LastRoleChange, Member, Phase, Record, RoleChange};
 use crate::ids::Millis;
 use crate::validate::ValidatedCluster;
 
@@ -33,7 +31,9 @@ pub(super) fn health(observed: &Observed, record: &Record, member: &Member) -> H
     if instance.silent_ms >= SILENT_MS {
         return lost("does not answer");
     }
-    let Some(status) = &instance.status else { return Health::Grace("is not heard yet") };
+    let Some(status) = &instance.status else {
+        return Health::Grace("is not heard yet");
+    };
     match &status.instance_id {
         Some(id) if *id != member.id => return lost("holds another copy now"),
         None => return Health::Grace("is not heard yet"),
@@ -54,11 +54,18 @@ pub(super) fn health(observed: &Observed, record: &Record, member: &Member) -> H
     if status.sealed && record.phase == Phase::Running {
         return lost("is sealed in its own term");
     }
-    let standby = status.engine.as_ref().is_some_and(|e| e.role == EngineRole::Standby);
+    let standby = status
+        .engine
+        .as_ref()
+        .is_some_and(|e| e.role == EngineRole::Standby);
     if record.phase == Phase::Running && status.state == SupervisorState::Running && standby {
         return lost("runs as a standby");
     }
-    if status.down_ms > 0 { Health::Grace("is restarted in place") } else { Health::Good }
+    if status.down_ms > 0 {
+        Health::Grace("is restarted in place")
+    } else {
+        Health::Good
+    }
 }
 
 pub(super) fn tend(
@@ -70,7 +77,10 @@ pub(super) fn tend(
 ) {
     refuse_force(cluster, record, plan);
     let Some(primary) = &record.primary else {
-        plan.obstacle("RecordDamaged", "the record says Running and names no primary");
+        plan.obstacle(
+            "RecordDamaged",
+            "the record says Running and names no primary",
+        );
         return;
     };
     if let Some(term) = newer_promise(observed, record) {
@@ -89,7 +99,10 @@ pub(super) fn tend(
         }
         Health::Good => {
             keep_set(observed, record, primary, plan);
-            let engine = observed.instances.get(&primary.name).and_then(Instance::engine);
+            let engine = observed
+                .instances
+                .get(&primary.name)
+                .and_then(Instance::engine);
             match engine.filter(|e| e.is_primary_of(record.term)) {
                 Some(engine) => serve(cluster, observed, record, primary, engine, now, plan),
                 None => plan.obstacle("PrimaryStarting", format!("{} is starting", primary.name)),
@@ -117,7 +130,10 @@ fn serve(
         } else {
             plan.obstacle(
                 "WaitingForStandbys",
-                format!("{} waits until the required standbys have all it recovered", primary.name),
+                format!(
+                    "{} waits until the required standbys have all it recovered",
+                    primary.name
+                ),
             );
         }
         if plan.swap.is_some() {
@@ -145,7 +161,11 @@ fn tell_set(record: &Record, set: &crate::crd::InSyncSet, plan: &mut Plan) {
         if members.is_empty() {
             "nobody".to_owned()
         } else {
-            members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", ")
+            members
+                .iter()
+                .map(|m| m.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
         }
     };
     let before = record.newest_set().map_or(0, |s| s.members.len());
@@ -164,14 +184,21 @@ fn tell_set(record: &Record, set: &crate::crd::InSyncSet, plan: &mut Plan) {
 
 /// Tells the primary the set that it is to count by; also the word that a waiting primary needs.
 fn keep_set(observed: &Observed, record: &Record, primary: &Member, plan: &mut Plan) {
-    let Some(status) = observed.instances.get(&primary.name).and_then(Instance::heard) else {
+    let Some(status) = observed
+        .instances
+        .get(&primary.name)
+        .and_then(Instance::heard)
+    else {
         return;
     };
-    let Some(newest) = record.newest_set() else { return };
+    let Some(newest) = record.newest_set() else {
+        return;
+    };
     let told = status.set.as_ref().map(EngineSet::version) == Some(newest.version());
-    let in_effect = status.engine.as_ref().is_none_or(|e| {
-        e.set.as_ref().map(EngineSet::version) == Some(newest.version())
-    });
+    let in_effect = status
+        .engine
+        .as_ref()
+        .is_none_or(|e| e.set.as_ref().map(EngineSet::version) == Some(newest.version()));
     if !told || !in_effect || status.state == SupervisorState::Waiting {
         plan.step(Step::Set {
             instance: primary.name.clone(),
@@ -183,7 +210,11 @@ fn keep_set(observed: &Observed, record: &Record, primary: &Member, plan: &mut P
 }
 
 fn newer_promise(observed: &Observed, record: &Record) -> Option<crate::ids::Term> {
-    let promised = observed.instances.values().filter_map(Instance::heard).map(|s| s.promised_term);
+    let promised = observed
+        .instances
+        .values()
+        .filter_map(Instance::heard)
+        .map(|s| s.promised_term);
     promised.max().filter(|term| *term > record.term)
 }
 
@@ -192,48 +223,58 @@ fn newer_promise(observed: &Observed, record: &Record) -> Option<crate::ids::Ter
 fn may_fail_over(observed: &Observed, record: &Record, primary: &Member) -> bool {
     let heard = |m: &Member| {
         m.id != primary.id
-            && observed.by_id(&m.id).is_some_and(|(_, instance)| instance.heard().is_some())
+            && observed
+                .by_id(&m.id)
+                .is_some_and(|(_, instance)| instance.heard().is_some())
     };
-    let any_heard = record.in_sync.iter().any(|set| set.members.iter().any(heard));
+    let any_heard = record
+        .in_sync
+        .iter()
+        .any(|set| set.members.iter().any(heard));
     let any_standby = observed.instances.iter().any(|(name, instance)| {
         *name != primary.name && instance.engine().is_some_and(|e| e.consistent)
     });
     let replaced = observed.instances.get(&primary.name).is_none_or(|i| {
-        i.heard().and_then(|s| s.instance_id.as_ref()).is_some_and(|id| *id != primary.id)
+        i.heard()
+            .and_then(|s| s.instance_id.as_ref())
+            .is_some_and(|id| *id != primary.id)
     });
     let possible = record.in_sync.iter().all(|set| {
         set.durability == Durability::Async
             || set.answers_needed() <= set.members.len()
             || set.owner.as_ref().is_some_and(|o| o.id != primary.id)
     });
-    let is_async = record.newest_set().is_some_and(|s| s.durability == Durability::Async);
+    let is_async = record
+        .newest_set()
+        .is_some_and(|s| s.durability == Durability::Async);
     (possible && (any_heard || (is_async && any_standby))) || (replaced && any_standby)
 }
 
 /// Nobody may take over: bring the same primary back, in its own term.
-fn hold_out(
-    observed: &Observed,
-    record: &Record,
-    primary: &Member,
-    cause: &str,
-    plan: &mut Plan,
-) {
-    let unheard = |i: &Instance| {
-        i.life == Life::Alive && i.status.is_none() && i.silent_ms < FIRST_WORD_MS
-    };
+fn hold_out(observed: &Observed, record: &Record, primary: &Member, cause: &str, plan: &mut Plan) {
+    let unheard =
+        |i: &Instance| i.life == Life::Alive && i.status.is_none() && i.silent_ms < FIRST_WORD_MS;
     if observed.instances.values().any(unheard) {
         // An operator that has just started: those that are alive may hold what it takes.
         plan.obstacle("PrimaryLost", format!("{cause}; asking the others"));
         return;
     }
-    if observed.instances.get(&primary.name).is_some_and(|i| i.life == Life::Ended) {
-        plan.step(Step::Start { instance: primary.name.clone() });
+    if observed
+        .instances
+        .get(&primary.name)
+        .is_some_and(|i| i.life == Life::Ended)
+    {
+        plan.step(Step::Start {
+            instance: primary.name.clone(),
+        });
     } else {
         keep_set(observed, record, primary, plan);
     }
     for (name, instance) in &observed.instances {
         if *name != primary.name && instance.life == Life::Ended {
-            plan.step(Step::Start { instance: name.clone() });
+            plan.step(Step::Start {
+                instance: name.clone(),
+            });
         }
     }
     plan.obstacle(
@@ -263,7 +304,10 @@ fn start_failover(
     };
     failover::raise_term(observed, record, Phase::FailingOver, change, plan);
     let term = plan.swap.as_ref().map_or(record.term, |s| s.record.term);
-    plan.warn("FailoverStarted", format!("{cause}; failing over in term {term}"));
+    plan.warn(
+        "FailoverStarted",
+        format!("{cause}; failing over in term {term}"),
+    );
 }
 
 /// The new primary can acknowledge: write the report and close the change.
@@ -297,7 +341,10 @@ fn finish_change(
     };
     plan.event(
         reason,
-        format!("{what} completed: {} accepts writes in term {}, {took} s after the cause was seen", primary.name, record.term),
+        format!(
+            "{what} completed: {} accepts writes in term {}, {took} s after the cause was seen",
+            primary.name, record.term
+        ),
     );
     match change.kind {
         ChangeKind::Switchover => plan.last_switchover = Some(report),
@@ -364,16 +411,30 @@ fn switchover(
     now: Millis,
     plan: &mut Plan,
 ) {
-    let Some(text) = &cluster.requests.switchover_to else { return };
+    let Some(text) = &cluster.requests.switchover_to else {
+        return;
+    };
     let outcome = |reason, warning, message| Outcome {
         request: RequestKind::SwitchoverTo,
         text: text.clone(),
-        event: super::Event { reason, warning, message },
+        event: super::Event {
+            reason,
+            warning,
+            message,
+        },
     };
     let candidates = standbys::switchover_targets(observed, record, engine);
-    let target = if text == "any" { candidates.first() } else { candidates.iter().find(|c| *c == text) };
+    let target = if text == "any" {
+        candidates.first()
+    } else {
+        candidates.iter().find(|c| *c == text)
+    };
     if *text == primary.name {
-        plan.outcomes.push(outcome("SwitchoverRefused", true, format!("{text} is the primary already")));
+        plan.outcomes.push(outcome(
+            "SwitchoverRefused",
+            true,
+            format!("{text} is the primary already"),
+        ));
     } else if let Some(target) = target {
         let change = RoleChange {
             kind: ChangeKind::Switchover,
@@ -384,10 +445,18 @@ fn switchover(
             deadline: Some(now.plus(SWITCHOVER_MS)),
             forced: false,
         };
-        plan.outcomes.push(outcome("SwitchoverStarted", false, format!("handing over from {} to {target}", primary.name)));
+        plan.outcomes.push(outcome(
+            "SwitchoverStarted",
+            false,
+            format!("handing over from {} to {target}", primary.name),
+        ));
         failover::raise_term(observed, record, Phase::SwitchingOver, change, plan);
     } else {
-        let can = if candidates.is_empty() { "none can now".to_owned() } else { candidates.join(", ") };
+        let can = if candidates.is_empty() {
+            "none can now".to_owned()
+        } else {
+            candidates.join(", ")
+        };
         plan.outcomes.push(outcome(
             "SwitchoverRefused",
             true,

@@ -12,17 +12,24 @@ use crate::validate::ValidatedCluster;
 
 /// The write Service to `primary`, the read Service to the standbys that follow it.
 pub(super) fn lead_to(observed: &Observed, record: &Record, primary: &Member, plan: &mut Plan) {
-    let engine = observed.instances.get(&primary.name).and_then(Instance::engine);
+    let engine = observed
+        .instances
+        .get(&primary.name)
+        .and_then(Instance::engine);
     let ready = |name: &String, instance: &Instance| {
         *name != primary.name
             && instance.follows(record.term)
-            && instance.engine().is_some_and(|e| e.consistent && e.role == EngineRole::Standby)
+            && instance
+                .engine()
+                .is_some_and(|e| e.consistent && e.role == EngineRole::Standby)
     };
     let streams = |instance: &Instance| {
         let id = instance.id();
         id.is_some_and(|id| observed.unstreamed(id) < MEMBER_LOST_MS)
             && id.zip(engine).is_some_and(|(id, e)| {
-                e.standbys.iter().any(|s| s.instance_id.as_ref() == Some(id))
+                e.standbys
+                    .iter()
+                    .any(|s| s.instance_id.as_ref() == Some(id))
             })
     };
     let standbys = observed
@@ -40,14 +47,20 @@ pub(super) fn lead_to(observed: &Observed, record: &Record, primary: &Member, pl
 }
 
 pub(super) fn route(observed: &Observed, routes: Routes, plan: &mut Plan) {
-    if observed.routes.as_ref().is_none_or(|now| !now.leads_as(&routes)) {
+    if observed
+        .routes
+        .as_ref()
+        .is_none_or(|now| !now.leads_as(&routes))
+    {
         plan.step(Step::Route(routes));
     }
 }
 
 /// Tells a standby to follow the primary of the record's term, unless it already does.
 pub(super) fn follow(name: &str, instance: &Instance, record: &Record, plan: &mut Plan) {
-    let (Some(status), Some(id)) = (instance.heard(), instance.id()) else { return };
+    let (Some(status), Some(id)) = (instance.heard(), instance.id()) else {
+        return;
+    };
     if !instance.follows(record.term) && status.promised_term <= record.term {
         plan.step(Step::Follow {
             instance: name.to_owned(),
@@ -71,14 +84,20 @@ pub(super) fn leaving(
         .filter(|(name, _)| record.primary.as_ref().is_none_or(|p| p.name != **name))
         .collect();
     standbys.sort_by_key(|(name, instance)| {
-        let member = instance.id().is_some_and(|id| {
-            record.newest_set().is_some_and(|set| set.contains(id))
-        });
-        let broken = instance.id().is_none_or(|id| observed.unstreamed(id) >= MEMBER_LOST_MS);
+        let member = instance
+            .id()
+            .is_some_and(|id| record.newest_set().is_some_and(|set| set.contains(id)));
+        let broken = instance
+            .id()
+            .is_none_or(|id| observed.unstreamed(id) >= MEMBER_LOST_MS);
         let number = names::instance_number(&cluster.name, name).unwrap_or(0);
         (member, !broken, std::cmp::Reverse(number))
     });
-    standbys.into_iter().take(surplus).map(|(name, _)| name.clone()).collect()
+    standbys
+        .into_iter()
+        .take(surplus)
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 pub(super) fn tend_all(
@@ -97,7 +116,9 @@ pub(super) fn tend_all(
             let counted = instance.id().is_some_and(|id| record.counts_on(id));
             let unknown = instance.life == Life::Alive && instance.status.is_none();
             if !counted && !unknown {
-                plan.step(Step::Remove { instance: name.clone() });
+                plan.step(Step::Remove {
+                    instance: name.clone(),
+                });
             }
             continue;
         }
@@ -118,7 +139,11 @@ fn create_missing(
         .map(|number| names::instance(&cluster.name, number))
         .filter(|name| !observed.instances.contains_key(name));
     for instance in free.take(missing) {
-        plan.step(Step::Create { instance, seed: Seed::Backup, term: record.term });
+        plan.step(Step::Create {
+            instance,
+            seed: Seed::Backup,
+            term: record.term,
+        });
     }
 }
 
@@ -132,12 +157,21 @@ fn tend(
     plan: &mut Plan,
 ) {
     if instance.life == Life::Ended {
-        plan.step(Step::Start { instance: name.to_owned() });
+        plan.step(Step::Start {
+            instance: name.to_owned(),
+        });
         return;
     }
-    let Some(status) = instance.heard() else { return };
-    let Some(id) = &status.instance_id else { return };
-    let seeding = matches!(status.state, SupervisorState::Seeding | SupervisorState::Stopping);
+    let Some(status) = instance.heard() else {
+        return;
+    };
+    let Some(id) = &status.instance_id else {
+        return;
+    };
+    let seeding = matches!(
+        status.state,
+        SupervisorState::Seeding | SupervisorState::Stopping
+    );
     if seeding && status.promised_term >= record.term && !status.sealed {
         return;
     }
@@ -147,12 +181,22 @@ fn tend(
         // Sealed while it had no data yet: it holds nothing that could diverge.
         follow(name, instance, record, plan);
     } else if !(status.promised_term == record.term && status.sealed) {
-        plan.step(Step::Seal { instance: name.to_owned(), term: record.term });
+        plan.step(Step::Seal {
+            instance: name.to_owned(),
+            term: record.term,
+        });
     } else if let Some(engine) = status.engine.as_ref() {
-        if record.system_id.as_ref().is_some_and(|known| engine.system_id != *known) {
+        if record
+            .system_id
+            .as_ref()
+            .is_some_and(|known| engine.system_id != *known)
+        {
             plan.obstacle(
                 "ForeignData",
-                format!("{name} holds another database (system id {}); move its volume away", engine.system_id),
+                format!(
+                    "{name} holds another database (system id {}); move its volume away",
+                    engine.system_id
+                ),
             );
             return;
         }
@@ -183,8 +227,13 @@ fn reseed_if_stuck(
     record: &Record,
     plan: &mut Plan,
 ) {
-    let (Some(engine), Some(id)) = (instance.engine(), instance.id()) else { return };
-    let connects = engine.receiver.as_ref().is_some_and(|r| r.state == "connecting");
+    let (Some(engine), Some(id)) = (instance.engine(), instance.id()) else {
+        return;
+    };
+    let connects = engine
+        .receiver
+        .as_ref()
+        .is_some_and(|r| r.state == "connecting");
     if connects && observed.unstreamed(id) >= STUCK_MS && !record.counts_on(id) {
         plan.step(Step::Reseed {
             instance: name.to_owned(),
@@ -201,12 +250,19 @@ pub(super) fn switchover_targets(
     record: &Record,
     primary: &EngineStatus,
 ) -> Vec<String> {
-    let Some(set) = record.newest_set() else { return Vec::new() };
+    let Some(set) = record.newest_set() else {
+        return Vec::new();
+    };
     let end = primary.flush_lsn.unwrap_or_default();
     let mut near: Vec<(u64, String)> = set
         .members
         .iter()
-        .filter(|m| observed.instances.get(&m.name).is_some_and(|i| i.follows(record.term)))
+        .filter(|m| {
+            observed
+                .instances
+                .get(&m.name)
+                .is_some_and(|i| i.follows(record.term))
+        })
         .filter_map(|m| {
             let flush = primary.stream_of(&m.id, record.term)?.flush_lsn?;
             Some((end.bytes_since(flush), m.name.clone()))

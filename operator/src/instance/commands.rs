@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::supervisor::{Demotion, Supervisor};
 use super::read_config;
+use super::supervisor::{Demotion, Supervisor};
 use crate::api::{
     DemoteRequest, EngineRole, EngineSet, FollowRequest, PromoteRequest, Refusal, ReseedRequest,
     SealRequest, SetRequest, SupervisorState,
@@ -91,7 +91,10 @@ impl Supervisor {
         if self.promise.instance_id == *id {
             Ok(())
         } else {
-            refuse(format!("the copy here is {}, not {id}", self.promise.instance_id))
+            refuse(format!(
+                "the copy here is {}, not {id}",
+                self.promise.instance_id
+            ))
         }
     }
 
@@ -119,7 +122,10 @@ impl Supervisor {
             return Ok(());
         }
         let primary = !self.volume.is_standby()
-            || self.status.as_ref().is_some_and(|s| s.role == EngineRole::Primary);
+            || self
+                .status
+                .as_ref()
+                .is_some_and(|s| s.role == EngineRole::Primary);
         if primary {
             // It must not acknowledge anything more; whatever it is doing, it ends now.
             self.end_engine().await?;
@@ -158,7 +164,10 @@ impl Supervisor {
             engine.interrupt();
         }
         let deadline = Instant::now() + Duration::from_millis(request.within_ms);
-        self.demotion = Some(Demotion { term: request.term, deadline });
+        self.demotion = Some(Demotion {
+            term: request.term,
+            deadline,
+        });
         Ok(())
     }
 
@@ -174,10 +183,17 @@ impl Supervisor {
             return refuse("there is no data here");
         }
         self.take_set(request.set)?;
-        if self.status.as_ref().is_some_and(|s| s.is_primary_of(request.term)) {
+        if self
+            .status
+            .as_ref()
+            .is_some_and(|s| s.is_primary_of(request.term))
+        {
             return self.tell_or_restart().await;
         }
-        let forked = self.status.as_ref().is_some_and(|s| s.timeline == request.term);
+        let forked = self
+            .status
+            .as_ref()
+            .is_some_and(|s| s.timeline == request.term);
         if forked || !self.volume.is_standby() {
             // It was promoted in this very term already and was restarted in recovery since.
             self.end_engine().await?;
@@ -209,7 +225,11 @@ impl Supervisor {
     async fn set(&mut self, request: SetRequest) -> Done {
         self.is_copy(&request.id)?;
         if self.promise.promised_term != request.term || self.promise.sealed {
-            let how = if self.promise.sealed { "sealed in" } else { "in" };
+            let how = if self.promise.sealed {
+                "sealed in"
+            } else {
+                "in"
+            };
             return refuse(format!("it is {how} term {}", self.promise.promised_term));
         }
         if request.set.term != request.term {
@@ -229,7 +249,9 @@ impl Supervisor {
 
     /// As `tell_or_restart`, for calls that are no reason to end an engine.
     async fn tell(&mut self) -> Done {
-        let Some(engine) = &self.engine else { return Ok(()) };
+        let Some(engine) = &self.engine else {
+            return Ok(());
+        };
         match engine.control().obey(OBEY_LIMIT).await {
             Ok(status) => {
                 self.heard(status);
@@ -254,7 +276,11 @@ impl Supervisor {
         self.promise.sealed = false;
         self.promise.set = None;
         self.volume.store_promise(&self.promise)?;
-        if data { self.tell_or_restart().await } else { Ok(self.begin()?) }
+        if data {
+            self.tell_or_restart().await
+        } else {
+            Ok(self.begin()?)
+        }
     }
 
     async fn reseed(&mut self, request: &ReseedRequest) -> Done {

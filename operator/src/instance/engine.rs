@@ -48,7 +48,10 @@ pub struct Engine {
 impl Engine {
     /// Starts it; it answers on its socket a little later.
     pub fn start(volume: &Volume, config: &InstanceConfig) -> io::Result<Engine> {
-        let log = OpenOptions::new().create(true).append(true).open(volume.log("engine"))?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(volume.log("engine"))?;
         let socket = control_socket(volume.dir());
         let mut command = Command::new(std::env::current_exe()?);
         command
@@ -62,7 +65,9 @@ impl Engine {
             .stderr(log)
             .kill_on_drop(true);
         let child = command.spawn()?;
-        let pid = child.id().ok_or_else(|| io::Error::other("the engine ended at once"))?;
+        let pid = child
+            .id()
+            .ok_or_else(|| io::Error::other("the engine ended at once"))?;
         Ok(Engine { child, pid, socket })
     }
 
@@ -97,7 +102,9 @@ impl Engine {
     }
 
     pub fn control(&self) -> Control {
-        Control { socket: self.socket.clone() }
+        Control {
+            socket: self.socket.clone(),
+        }
     }
 }
 
@@ -113,7 +120,14 @@ impl Control {
     }
     /// The engine reads the promise again and answers when it has obeyed.
     pub async fn obey(&self, limit: Duration) -> Result<EngineStatus, CallError> {
-        transport::call(Address::Unix(&self.socket), "/obey", None, Some(Vec::new()), limit).await
+        transport::call(
+            Address::Unix(&self.socket),
+            "/obey",
+            None,
+            Some(Vec::new()),
+            limit,
+        )
+        .await
     }
 }
 
@@ -135,10 +149,14 @@ pub fn last_words(log: &Path) -> Option<String> {
     use std::io::{Read, Seek, SeekFrom};
     let mut file = std::fs::File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(8192))).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(8192)))
+        .ok()?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let telling = |l: &&str| l.contains("FATAL:") || l.contains("PANIC:") || l.contains("error:");
-    text.lines().rev().find(telling).map(|line| line.chars().take(500).collect())
+    text.lines()
+        .rev()
+        .find(telling)
+        .map(|line| line.chars().take(500).collect())
 }

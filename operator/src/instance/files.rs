@@ -17,7 +17,10 @@ const INCLUDE: &str = "include = 'understudy.conf'";
 /// Writes everything; the next start or reload of the engine reads it.
 pub fn write(volume: &Volume, config: &InstanceConfig, promise: &Promise) -> io::Result<()> {
     let data = volume.data();
-    durable::replace(&data.join("understudy.conf"), settings(volume, config, promise).as_bytes())?;
+    durable::replace(
+        &data.join("understudy.conf"),
+        settings(volume, config, promise).as_bytes(),
+    )?;
     include_last(&data.join("postgresql.conf"))?;
     drop_owned(&data.join("postgresql.auto.conf"))?;
     durable::replace(&data.join("pg_hba.conf"), HBA.as_bytes())
@@ -92,7 +95,10 @@ fn include_last(path: &Path) -> io::Result<()> {
 fn drop_owned(path: &Path) -> io::Result<()> {
     let text = read_text(path)?;
     let owned = |line: &&str| {
-        let name = line.split(['=', ' ', '\t']).find(|part| !part.is_empty()).unwrap_or("");
+        let name = line
+            .split(['=', ' ', '\t'])
+            .find(|part| !part.is_empty())
+            .unwrap_or("");
         validate::owned(name).is_none()
     };
     let kept: String = text.lines().filter(owned).flat_map(|l| [l, "\n"]).collect();
@@ -105,7 +111,11 @@ fn read_text(path: &Path) -> io::Result<String> {
 }
 
 fn replace_if_changed(path: &Path, old: &str, new: String) -> io::Result<()> {
-    if old == new { Ok(()) } else { durable::replace(path, new.as_bytes()) }
+    if old == new {
+        Ok(())
+    } else {
+        durable::replace(path, new.as_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -128,9 +138,16 @@ mod tests {
     fn alter_system_can_not_override_what_the_operator_owns() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("postgresql.auto.conf");
-        std::fs::write(&path, "# note\nPort = '1'\nwork_mem='2MB'\nprimary_conninfo='x'\n").expect("written");
+        std::fs::write(
+            &path,
+            "# note\nPort = '1'\nwork_mem='2MB'\nprimary_conninfo='x'\n",
+        )
+        .expect("written");
         drop_owned(&path).expect("rewritten");
-        assert_eq!(std::fs::read_to_string(&path).expect("read"), "# note\nwork_mem='2MB'\n");
+        assert_eq!(
+            std::fs::read_to_string(&path).expect("read"),
+            "# note\nwork_mem='2MB'\n"
+        );
     }
 
     #[test]

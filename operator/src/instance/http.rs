@@ -56,9 +56,10 @@ impl Desk {
                 transport::json(StatusCode::OK, &current(&self.status.borrow()))
             }
             (&Method::GET, "/watch") => watch_stream(self.status),
-            (&Method::POST, _) if !transport::authorized(&request, &self.token) => {
-                transport::text(StatusCode::UNAUTHORIZED, "the operator's credential is needed\n")
-            }
+            (&Method::POST, _) if !transport::authorized(&request, &self.token) => transport::text(
+                StatusCode::UNAUTHORIZED,
+                "the operator's credential is needed\n",
+            ),
             (&Method::POST, path) => {
                 let call = match parse(path, request).await {
                     Ok(Some(call)) => call,
@@ -78,9 +79,16 @@ impl Desk {
             Ok(Ok(())) => transport::json(StatusCode::OK, &current(&self.status.borrow())),
             Ok(Err(refusal)) => transport::json(StatusCode::CONFLICT, &refusal),
             Err(_) => {
-                let why = if sent { "the supervisor has failed" } else { "the supervisor is stopping" };
+                let why = if sent {
+                    "the supervisor has failed"
+                } else {
+                    "the supervisor is stopping"
+                };
                 let promised_term = self.status.borrow().status.promised_term;
-                let refusal = Refusal { error: why.to_owned(), promised_term };
+                let refusal = Refusal {
+                    error: why.to_owned(),
+                    promised_term,
+                };
                 transport::json(StatusCode::SERVICE_UNAVAILABLE, &refusal)
             }
         }
@@ -124,7 +132,11 @@ fn watch_stream(status: watch::Receiver<Published>) -> Response<ResponseBody> {
         last: Option<SupervisorStatus>,
         due: Instant,
     }
-    let first = Follower { status, last: None, due: Instant::now() };
+    let first = Follower {
+        status,
+        last: None,
+        due: Instant::now(),
+    };
     let lines = stream::unfold(first, |mut follower| async move {
         loop {
             let now = current(&follower.status.borrow_and_update());
@@ -167,7 +179,9 @@ mod sync_stream {
     }
     impl<T> SyncStream<T> {
         pub fn new(stream: impl Stream<Item = T> + Send + 'static) -> SyncStream<T> {
-            SyncStream { inner: Mutex::new(Box::pin(stream)) }
+            SyncStream {
+                inner: Mutex::new(Box::pin(stream)),
+            }
         }
     }
     impl<T> Stream for SyncStream<T> {

@@ -21,12 +21,18 @@ pub async fn run(dir: &Path) -> io::Result<()> {
     let volume = Volume::new(dir);
     let _lock = lock(&volume).await?;
     let config = read_config(&volume.config())?;
-    let token = std::fs::read_to_string(&config.token_file)?.trim().to_owned();
+    let token = std::fs::read_to_string(&config.token_file)?
+        .trim()
+        .to_owned();
     let listener = TcpListener::bind(("127.0.0.1", config.control_port)).await?;
     let name = config.name.clone();
     let supervisor = Supervisor::open(volume, config)?;
     let (sender, receiver) = mpsc::channel(16);
-    let desk = Desk { token, commands: sender, status: supervisor.subscribe() };
+    let desk = Desk {
+        token,
+        commands: sender,
+        status: supervisor.subscribe(),
+    };
     tokio::spawn(http::serve(listener, desk));
     let mut terminate = signal(SignalKind::terminate())?;
     // The terminal of whoever started the cluster may close.

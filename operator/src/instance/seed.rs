@@ -30,7 +30,9 @@ pub async fn seed(
 ) -> Result<(), SeedError> {
     let target = volume.seed();
     if target.exists() {
-        tokio::fs::remove_dir_all(&target).await.map_err(|e| SeedError::Io("remove an old seed", e))?;
+        tokio::fs::remove_dir_all(&target)
+            .await
+            .map_err(|e| SeedError::Io("remove an old seed", e))?;
     }
     let (program, arguments) = match how {
         Seed::Initdb => ("initdb", initdb(&target)),
@@ -43,7 +45,9 @@ pub async fn seed(
         .truncate(true)
         .open(&log_path)
         .map_err(|e| SeedError::Io("open the seed's log", e))?;
-    let output = log.try_clone().map_err(|e| SeedError::Io("open the seed's log", e))?;
+    let output = log
+        .try_clone()
+        .map_err(|e| SeedError::Io("open the seed's log", e))?;
     let guard = std::env::current_exe().map_err(|e| SeedError::Io("find this program", e))?;
     let mut command = Command::new(guard);
     command
@@ -56,22 +60,42 @@ pub async fn seed(
         .stdout(output)
         .stderr(log)
         .kill_on_drop(true);
-    let status = command.status().await.map_err(|e| SeedError::Io("run the engine's program", e))?;
+    let status = command
+        .status()
+        .await
+        .map_err(|e| SeedError::Io("run the engine's program", e))?;
     if status.success() {
         // The programs sync what they write; the folder's entry in its parent is synced with its renaming.
         crate::durable::sync_dir(&target).map_err(|e| SeedError::Io("make the seed durable", e))
     } else {
         let why = std::fs::read_to_string(&log_path).unwrap_or_default();
-        let last = why.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
-        Err(SeedError::Failed { program, why: format!("{last} ({status})") })
+        let last = why
+            .lines()
+            .rev()
+            .find(|l| !l.trim().is_empty())
+            .unwrap_or("no message");
+        Err(SeedError::Failed {
+            program,
+            why: format!("{last} ({status})"),
+        })
     }
 }
 
 fn initdb(target: &Path) -> Vec<String> {
     let target = target.to_string_lossy().into_owned();
-    ["-D", &target, "-U", "postgres", "-A", "trust", "--no-locale", "--encoding=UTF8", "-k"]
-        .map(str::to_owned)
-        .to_vec()
+    [
+        "-D",
+        &target,
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "--no-locale",
+        "--encoding=UTF8",
+        "-k",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 /// The one place that chooses how a base backup is taken: the engine's own client, with `pg_basebackup`'s options.
@@ -84,5 +108,9 @@ fn basebackup(target: &Path, config: &InstanceConfig, promise: &Promise) -> Vec<
         promise.promised_term
     );
     let target = target.to_string_lossy().into_owned();
-    ["-D", &target, "-d", &source, "-X", "stream", "-R", "-c", "fast"].map(str::to_owned).to_vec()
+    [
+        "-D", &target, "-d", &source, "-X", "stream", "-R", "-c", "fast",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }

@@ -115,7 +115,11 @@ impl Supervisor {
             seeding: None,
             seed_attempts: 0,
             seed_error: None,
-            out: watch::channel(Published { status: empty_status(), at: now }).0,
+            out: watch::channel(Published {
+                status: empty_status(),
+                at: now,
+            })
+            .0,
         };
         supervisor.publish();
         Ok(supervisor)
@@ -151,7 +155,11 @@ impl Supervisor {
         commands: &mut mpsc::Receiver<Command>,
         stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     ) -> Event {
-        let poll = if self.is_changing() { POLL_CHANGING } else { POLL };
+        let poll = if self.is_changing() {
+            POLL_CHANGING
+        } else {
+            POLL
+        };
         let exited = async {
             match &mut self.engine {
                 Some(engine) => engine.exited().await,
@@ -178,8 +186,10 @@ impl Supervisor {
 
     /// Whether something is expected to happen at any moment.
     fn is_changing(&self) -> bool {
-        let starting =
-            matches!(self.state, SupervisorState::Starting | SupervisorState::Restarting);
+        let starting = matches!(
+            self.state,
+            SupervisorState::Starting | SupervisorState::Restarting
+        );
         let engine = self.status.as_ref().is_some_and(|e| match e.role {
             EngineRole::Primary => !e.writable || (e.set.is_some() && !e.set_caught_up),
             EngineRole::Standby => !e.consistent || self.promise.is_for_primary(),
@@ -198,8 +208,14 @@ impl Supervisor {
         if self.promise.sealed {
             self.volume.make_standby()?;
         }
-        let alone = self.promise.set.as_ref().is_some_and(|set| set.required == 0);
-        if !self.volume.is_standby() && self.promise.set.is_some() && (alone || self.is_first_start())
+        let alone = self
+            .promise
+            .set
+            .as_ref()
+            .is_some_and(|set| set.required == 0);
+        if !self.volume.is_standby()
+            && self.promise.set.is_some()
+            && (alone || self.is_first_start())
         {
             self.state = SupervisorState::Waiting;
             self.waiting_since = Instant::now();
@@ -227,15 +243,20 @@ impl Supervisor {
 
     fn begin_seed(&mut self) {
         if self.promise.sealed {
-            self.message = Some("sealed before it had data; waits to be told whom to follow".to_owned());
+            self.message =
+                Some("sealed before it had data; waits to be told whom to follow".to_owned());
             return;
         }
         self.message = None;
         let first = self.config.seed == Seed::Initdb && self.promise.system_id.is_none();
         let how = if first { Seed::Initdb } else { Seed::Backup };
         self.seed_attempts += 1;
-        let work =
-            seed(self.volume.clone(), self.config.clone(), self.promise.clone(), how);
+        let work = seed(
+            self.volume.clone(),
+            self.config.clone(),
+            self.promise.clone(),
+            how,
+        );
         self.seeding = Some(tokio::spawn(work));
     }
 
@@ -299,7 +320,11 @@ impl Supervisor {
     }
 
     fn forget_old_crashes(&mut self, now: Instant) {
-        while self.crashes.front().is_some_and(|at| now.duration_since(*at) > CRASH_WINDOW) {
+        while self
+            .crashes
+            .front()
+            .is_some_and(|at| now.duration_since(*at) > CRASH_WINDOW)
+        {
             self.crashes.pop_front();
         }
     }
@@ -324,9 +349,15 @@ impl Supervisor {
             }
         }
         if self.state == SupervisorState::Waiting {
-            let alone = self.promise.set.as_ref().is_none_or(|set| set.required == 0);
+            let alone = self
+                .promise
+                .set
+                .as_ref()
+                .is_none_or(|set| set.required == 0);
             if !alone && now.duration_since(self.waiting_since) >= RECORD_WAIT {
-                tracing::warn!("the record is not to be had; starting in the promised term, members must confirm");
+                tracing::warn!(
+                    "the record is not to be had; starting in the promised term, members must confirm"
+                );
                 return self.start_engine();
             }
         }
@@ -408,7 +439,11 @@ impl Supervisor {
         let milliseconds = |since: Instant| {
             u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX)
         };
-        let silent = if self.engine.is_some() { milliseconds(self.answered_at) } else { 0 };
+        let silent = if self.engine.is_some() {
+            milliseconds(self.answered_at)
+        } else {
+            0
+        };
         let seeding = (self.state == SupervisorState::Seeding).then(|| SeedingReport {
             attempts: self.seed_attempts,
             error: self.seed_error.clone(),
@@ -427,7 +462,9 @@ impl Supervisor {
             port: self.config.port,
             crashes: u32::try_from(self.crashes.len()).unwrap_or(u32::MAX),
             // At least 1: zero says that it is not down.
-            down_ms: self.down_since.map_or(0, |since| milliseconds(since).max(1)),
+            down_ms: self
+                .down_since
+                .map_or(0, |since| milliseconds(since).max(1)),
             engine_silent_ms: silent,
             seeding,
             engine: self.status.clone(),
@@ -442,7 +479,9 @@ impl Supervisor {
         self.abort_seed();
         self.state = SupervisorState::Stopping;
         self.publish();
-        let Some(mut engine) = self.engine.take() else { return Ok(()) };
+        let Some(mut engine) = self.engine.take() else {
+            return Ok(());
+        };
         engine.interrupt();
         match tokio::time::timeout(Duration::from_secs(30), engine.exited()).await {
             Ok(_) => Ok(()),

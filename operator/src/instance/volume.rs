@@ -30,7 +30,9 @@ pub struct Volume {
 
 impl Volume {
     pub fn new(dir: &Path) -> Volume {
-        Volume { dir: dir.to_path_buf() }
+        Volume {
+            dir: dir.to_path_buf(),
+        }
     }
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -119,7 +121,11 @@ impl Volume {
         self.data().join("standby.signal").exists() || self.data().join("recovery.conf").exists()
     }
     pub fn make_standby(&self) -> io::Result<()> {
-        if self.is_standby() { Ok(()) } else { durable::replace(&self.data().join("standby.signal"), b"") }
+        if self.is_standby() {
+            Ok(())
+        } else {
+            durable::replace(&self.data().join("standby.signal"), b"")
+        }
     }
     pub fn make_primary(&self) -> io::Result<()> {
         durable::remove(&self.data().join("standby.signal"))

@@ -117,13 +117,30 @@ pub enum LocalCommand {
 /// What went wrong, for the terminal.
 pub async fn run(command: LocalCommand) -> anyhow::Result<()> {
     match command {
-        LocalCommand::Up { file, folder, port, detach, no_fence, engine } => {
-            up(&Up { file, dir: folder.dir, port, detach, fencing: !no_fence, engine }).await
+        LocalCommand::Up {
+            file,
+            folder,
+            port,
+            detach,
+            no_fence,
+            engine,
+        } => {
+            up(&Up {
+                file,
+                dir: folder.dir,
+                port,
+                detach,
+                fencing: !no_fence,
+                engine,
+            })
+            .await
         }
         LocalCommand::Status { folder, output } => show_status(&open(&folder)?, output).await,
-        LocalCommand::Events { folder, output, follow } => {
-            show_events(&open(&folder)?, output, follow).await
-        }
+        LocalCommand::Events {
+            folder,
+            output,
+            follow,
+        } => show_events(&open(&folder)?, output, follow).await,
         LocalCommand::Switchover { folder, to } => switchover(&open(&folder)?, &to).await,
         LocalCommand::ForcePromote { folder, target } => {
             force_promote(&open(&folder)?, &target).await
@@ -140,7 +157,10 @@ pub async fn run(command: LocalCommand) -> anyhow::Result<()> {
 
 fn open(folder: &Folder) -> anyhow::Result<ClusterFolder> {
     let dir = folder.dir.canonicalize().with_context(|| {
-        format!("{}: there is no cluster here; start one with `local up -f FILE`", folder.dir.display())
+        format!(
+            "{}: there is no cluster here; start one with `local up -f FILE`",
+            folder.dir.display()
+        )
     })?;
     Ok(ClusterFolder::new(&dir))
 }
@@ -163,7 +183,10 @@ async fn up(options: &Up) -> anyhow::Result<()> {
     let settings = settings(&folder, options, running)?;
     let generation = put_manifest(&folder, &manifest)?;
     if running && knock(&folder).await {
-        println!("the manifest (generation {generation}) was handed to the operator that runs on {}", folder.dir().display());
+        println!(
+            "the manifest (generation {generation}) was handed to the operator that runs on {}",
+            folder.dir().display()
+        );
         return Ok(());
     }
     folder.write_settings(&settings)?;
@@ -175,36 +198,56 @@ async fn up(options: &Up) -> anyhow::Result<()> {
     );
     if options.detach {
         let dir = folder.dir().to_string_lossy().into_owned();
-        spawn_detached(&["local", "operate", "--dir", &dir], &folder.file("operator.log"))?;
+        spawn_detached(
+            &["local", "operate", "--dir", &dir],
+            &folder.file("operator.log"),
+        )?;
         return wait_until_ready(&folder, generation).await;
     }
     operate(&folder).await?;
-    println!("the operator has ended; the databases go on. `local up` operates them again, `local down` stops them");
+    println!(
+        "the operator has ended; the databases go on. `local up` operates them again, `local down` stops them"
+    );
     Ok(())
 }
 
 fn settings(folder: &ClusterFolder, options: &Up, running: bool) -> anyhow::Result<LocalSettings> {
     let old = folder.settings()?;
     let engine = match (&options.engine, &old) {
-        (Some(engine), _) => engine.canonicalize().with_context(|| engine.display().to_string())?,
+        (Some(engine), _) => engine
+            .canonicalize()
+            .with_context(|| engine.display().to_string())?,
         (None, Some(old)) if old.engine.exists() => old.engine.clone(),
         (None, _) => engine_program()?,
     };
     let port = match (options.port, &old) {
         (Some(port), Some(old)) if running && port != old.port => {
-            bail!("--port {port}: the cluster in {} runs on port {}; stop it first", folder.dir().display(), old.port)
+            bail!(
+                "--port {port}: the cluster in {} runs on port {}; stop it first",
+                folder.dir().display(),
+                old.port
+            )
         }
         (Some(port), Some(old)) if port == old.port => port,
         (Some(port), _) => {
-            if let Some(taken) = [port, port + 1, port + 2].into_iter().find(|p| !is_free(*p)) {
-                bail!("--port {port}: port {taken} is taken; choose three ports in a row that are free");
+            if let Some(taken) = [port, port + 1, port + 2]
+                .into_iter()
+                .find(|p| !is_free(*p))
+            {
+                bail!(
+                    "--port {port}: port {taken} is taken; choose three ports in a row that are free"
+                );
             }
             port
         }
         (None, Some(old)) => old.port,
         (None, None) => choose_port()?,
     };
-    Ok(LocalSettings { port, engine, fencing: options.fencing })
+    Ok(LocalSettings {
+        port,
+        engine,
+        fencing: options.fencing,
+    })
 }
 
 fn choose_port() -> anyhow::Result<u16> {
@@ -212,8 +255,14 @@ fn choose_port() -> anyhow::Result<u16> {
     if free(&DEFAULT_PORT) {
         return Ok(DEFAULT_PORT);
     }
-    let other = OTHER_PORTS.step_by(10).find(free).context("no three free ports in a row were found; give --port")?;
-    println!("port {DEFAULT_PORT} or one of the next two is taken; using {other} to {}", other + 2);
+    let other = OTHER_PORTS
+        .step_by(10)
+        .find(free)
+        .context("no three free ports in a row were found; give --port")?;
+    println!(
+        "port {DEFAULT_PORT} or one of the next two is taken; using {other} to {}",
+        other + 2
+    );
     Ok(other)
 }
 
@@ -222,17 +271,29 @@ fn engine_program() -> anyhow::Result<PathBuf> {
     let beside = std::env::current_exe()?.with_file_name("understudy");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join("understudy"));
-    std::iter::once(beside.clone()).chain(found).find(|p| p.is_file()).with_context(|| {
-        format!("the engine's program is not at {} nor in the search path; build it first", beside.display())
-    })
+    std::iter::once(beside.clone())
+        .chain(found)
+        .find(|p| p.is_file())
+        .with_context(|| {
+            format!(
+                "the engine's program is not at {} nor in the search path; build it first",
+                beside.display()
+            )
+        })
 }
 
 /// Writes the manifest's spec into the object; gives the generation that it has then.
 fn put_manifest(folder: &ClusterFolder, manifest: &ReplicatedCluster) -> anyhow::Result<i64> {
     let name = manifest.metadata.name.clone().unwrap_or_default();
-    let other = ObjectStore::new(folder).read()?.and_then(|o| o.metadata.name).filter(|n| *n != name);
+    let other = ObjectStore::new(folder)
+        .read()?
+        .and_then(|o| o.metadata.name)
+        .filter(|n| *n != name);
     if let Some(other) = other {
-        bail!("{} holds the cluster {other}, not {name}; give another --dir", folder.dir().display());
+        bail!(
+            "{} holds the cluster {other}, not {name}; give another --dir",
+            folder.dir().display()
+        );
     }
     let known_uid = cluster_id_of_volumes(folder)?;
     let object = ObjectStore::new(folder).update(|current| {
@@ -267,7 +328,9 @@ async fn wait_until_ready(folder: &ClusterFolder, generation: i64) -> anyhow::Re
     let log = EventLog::new(folder);
     let mut shown = log.read()?.len();
     let begin = Instant::now();
+    let mut operates = false;
     loop {
+        operates = operates || knock(folder).await;
         let events = log.read()?;
         for event in events.get(shown..).unwrap_or_default() {
             println!("{}", event.human());
@@ -275,31 +338,48 @@ async fn wait_until_ready(folder: &ClusterFolder, generation: i64) -> anyhow::Re
         shown = events.len();
         let object = read(folder)?;
         let status = object.status.clone().unwrap_or_default();
-        let ready = status.conditions.iter().any(|c| {
-            c.type_ == "Ready"
-                && c.status == crate::crd::ConditionStatus::True
-                && c.observed_generation >= generation
-        });
+        let ready = operates
+            && status.conditions.iter().any(|c| {
+                c.type_ == "Ready"
+                    && c.status == crate::crd::ConditionStatus::True
+                    && c.observed_generation >= generation
+            });
         if ready {
-            println!("{} is ready; connect with: psql -h 127.0.0.1 -p {} -U postgres postgres", object.metadata.name.unwrap_or_default(), folder.settings()?.map_or(0, |s| s.port));
+            println!(
+                "{} is ready; connect with: psql -h 127.0.0.1 -p {} -U postgres postgres",
+                object.metadata.name.unwrap_or_default(),
+                folder.settings()?.map_or(0, |s| s.port)
+            );
             return Ok(());
         }
         if begin.elapsed() > Duration::from_secs(3)
             && FileLock::try_acquire(&folder.file("operator.lock"))?.is_some()
         {
-            bail!("the operator has ended; see {}", folder.file("operator.log").display());
+            bail!(
+                "the operator has ended; see {}",
+                folder.file("operator.log").display()
+            );
         }
         if begin.elapsed() > READY_LIMIT {
-            let why: Vec<String> =
-                status.conditions.iter().map(|c| format!("  {}: {}", c.type_, c.message)).collect();
-            bail!("not ready after {} s; the operator goes on.\n{}", READY_LIMIT.as_secs(), why.join("\n"));
+            let why: Vec<String> = status
+                .conditions
+                .iter()
+                .map(|c| format!("  {}: {}", c.type_, c.message))
+                .collect();
+            bail!(
+                "not ready after {} s; the operator goes on.\n{}",
+                READY_LIMIT.as_secs(),
+                why.join("\n")
+            );
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 fn read(folder: &ClusterFolder) -> anyhow::Result<ReplicatedCluster> {
-    Ok(ObjectStore::new(folder).read()?.ok_or(ObjectError::Missing)?)
+    Ok(ObjectStore::new(folder)
+        .read()?
+        .ok_or(ObjectError::Missing)?)
 }
 
 async fn show_status(folder: &ClusterFolder, output: Option<Output>) -> anyhow::Result<()> {
@@ -309,7 +389,10 @@ async fn show_status(folder: &ClusterFolder, output: Option<Output>) -> anyhow::
         println!("{}", serde_json::to_string_pretty(&cluster)?);
     } else {
         let operator = FileLock::try_acquire(&folder.file("operator.lock"))?.is_none();
-        print!("{}", status::render(&cluster, folder.settings()?.map(|s| s.port), operator));
+        print!(
+            "{}",
+            status::render(&cluster, folder.settings()?.map(|s| s.port), operator)
+        );
     }
     Ok(())
 }
@@ -358,39 +441,60 @@ async fn request(
     let mut shown = log.read()?.len();
     annotate(folder, key, value)?;
     if !knock(folder).await {
-        println!("no operator runs on {}; the request is kept for the next one", folder.dir().display());
+        println!(
+            "no operator runs on {}; the request is kept for the next one",
+            folder.dir().display()
+        );
         return Ok(());
     }
     let begin = Instant::now();
+    let mut answered = false;
     loop {
         let events = log.read()?;
         for event in events.get(shown..).unwrap_or_default() {
             println!("{}", event.human());
+            answered |= ["Switchover", "ForcePromote"]
+                .iter()
+                .any(|r| event.reason.starts_with(r));
             if event.reason.ends_with("Refused") {
                 bail!("{}", event.message);
             }
         }
         shown = events.len();
         let object = read(folder)?;
-        let asked = object.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(key));
-        if !asked && done(&object) {
+        let asked = object
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|a| a.contains_key(key));
+        // The answer is told after the request was taken off the object.
+        if answered && !asked && done(&object) {
             return Ok(());
         }
         if begin.elapsed() > SWITCHOVER_LIMIT {
-            bail!("not done after {} s; the request stands, see `local status`", SWITCHOVER_LIMIT.as_secs());
+            bail!(
+                "not done after {} s; the request stands, see `local status`",
+                SWITCHOVER_LIMIT.as_secs()
+            );
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 fn is_settled(object: &ReplicatedCluster) -> bool {
-    let record = object.status.as_ref().and_then(crate::crd::ReplicatedClusterStatus::record);
+    let record = object
+        .status
+        .as_ref()
+        .and_then(crate::crd::ReplicatedClusterStatus::record);
     record.is_some_and(|r| r.phase == Phase::Running && r.change.is_none())
 }
 
 async fn switchover(folder: &ClusterFolder, to: &str) -> anyhow::Result<()> {
     request(folder, SWITCHOVER_TO, to, is_settled).await?;
-    let primary = read(folder)?.status.and_then(|s| s.current_primary).unwrap_or_default();
+    let primary = read(folder)?
+        .status
+        .and_then(|s| s.current_primary)
+        .unwrap_or_default();
     if to != "any" && primary != to {
         bail!("{to} could not take over; {primary} is the primary");
     }
@@ -408,16 +512,25 @@ async fn force_promote(folder: &ClusterFolder, target: &str) -> anyhow::Result<(
 async fn down(folder: &ClusterFolder, purge: bool) -> anyhow::Result<()> {
     let proof = folder.dir().to_string_lossy().into_owned();
     if FileLock::try_acquire(&folder.file("operator.lock"))?.is_none() {
-        end(read_pid(&folder.file("operator.pid")), "local", Duration::from_secs(5)).await;
+        end(
+            read_pid(&folder.file("operator.pid")),
+            "local",
+            Duration::from_secs(5),
+        )
+        .await;
     }
     let object = ObjectStore::new(folder).read().ok().flatten();
-    let primary = object.and_then(|o| o.status).and_then(|s| s.current_primary);
+    let primary = object
+        .and_then(|o| o.status)
+        .and_then(|s| s.current_primary);
     let mut names = folder.volumes()?;
     names.sort_by_key(|name| Some(name) != primary.as_ref());
     for name in names {
         let volume = folder.volume(&name);
         let lock = volume.lock();
-        let Ok(config) = crate::instance::read_config(&volume.config()) else { continue };
+        let Ok(config) = crate::instance::read_config(&volume.config()) else {
+            continue;
+        };
         let status: Option<crate::api::SupervisorStatus> = crate::transport::call(
             crate::transport::Address::Local(config.control_port),
             "/status",
@@ -428,14 +541,22 @@ async fn down(folder: &ClusterFolder, purge: bool) -> anyhow::Result<()> {
         .await
         .ok();
         let dir = volume.dir().to_string_lossy().into_owned();
-        let pid = status.filter(|s| s.name == name).map(|s| s.supervisor_pid).or(holder(&dir));
+        let pid = status
+            .filter(|s| s.name == name)
+            .map(|s| s.supervisor_pid)
+            .or(holder(&dir));
         end(pid, &dir, Duration::from_secs(40)).await;
         if FileLock::try_acquire(&lock)?.is_none() {
             bail!("{name} could not be stopped");
         }
         println!("stopped {name}");
     }
-    end(read_pid(&folder.file("services.pid")), &proof, Duration::from_secs(5)).await;
+    end(
+        read_pid(&folder.file("services.pid")),
+        &proof,
+        Duration::from_secs(5),
+    )
+    .await;
     if purge {
         std::fs::remove_dir_all(folder.dir())
             .with_context(|| format!("remove {}", folder.dir().display()))?;
@@ -450,9 +571,12 @@ fn holder(volume: &str) -> Option<u32> {
     processes.flatten().find_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let words: Vec<String> =
-            line.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
-        let ours = words.get(1).is_some_and(|w| w == "instance") && words.iter().any(|w| w == volume);
+        let words: Vec<String> = line
+            .split(|b| *b == 0)
+            .map(|w| String::from_utf8_lossy(w).into_owned())
+            .collect();
+        let ours =
+            words.get(1).is_some_and(|w| w == "instance") && words.iter().any(|w| w == volume);
         ours.then_some(pid)
     })
 }
@@ -463,10 +587,16 @@ fn read_pid(path: &Path) -> Option<u32> {
 
 /// SIGTERM, and SIGKILL for who does not end in time. A stopped process is ended at once.
 async fn end(pid: Option<u32>, proof: &str, limit: Duration) {
-    let Some(process) = pid.and_then(|pid| Process::find(pid, proof)) else { return };
+    let Some(process) = pid.and_then(|pid| Process::find(pid, proof)) else {
+        return;
+    };
     process.terminate();
-    let frozen = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()))
-        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')));
+    let frozen =
+        std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).is_ok_and(|stat| {
+            stat.rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('T'))
+        });
     if frozen || !process.ends_within(limit).await {
         process.kill();
         process.ends_within(Duration::from_secs(5)).await;

@@ -34,7 +34,9 @@ pub struct EventLog {
 
 impl EventLog {
     pub fn new(folder: &ClusterFolder) -> EventLog {
-        EventLog { path: folder.file("events.log") }
+        EventLog {
+            path: folder.file("events.log"),
+        }
     }
 
     /// Tells an event. An event that can't be kept is still shown.
@@ -56,13 +58,20 @@ impl EventLog {
     fn append(&self, line: &EventLine) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(line).map_err(io::Error::other)?;
         bytes.push(b'\n');
-        OpenOptions::new().create(true).append(true).open(&self.path)?.write_all(&bytes)
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)?
+            .write_all(&bytes)
     }
 
     /// All that was told, oldest first. A line that a crash cut off is left out.
     pub fn read(&self) -> io::Result<Vec<EventLine>> {
         let bytes = crate::durable::read(&self.path)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
-        Ok(text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect())
+        Ok(text
+            .lines()
+            .filter_map(|l| serde_json::from_str(l).ok())
+            .collect())
     }
 }

@@ -33,7 +33,9 @@ pub struct ClusterFolder {
 
 impl ClusterFolder {
     pub fn new(dir: &Path) -> ClusterFolder {
-        ClusterFolder { dir: dir.to_path_buf() }
+        ClusterFolder {
+            dir: dir.to_path_buf(),
+        }
     }
     pub fn dir(&self) -> &Path {
         &self.dir

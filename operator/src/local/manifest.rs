@@ -29,12 +29,24 @@ pub fn read(file: &Path) -> anyhow::Result<(ReplicatedCluster, ValidatedCluster)
 
 fn parse(text: &str) -> anyhow::Result<ReplicatedCluster> {
     let value: serde_norway::Value = serde_norway::from_str(text).context("not YAML")?;
-    let field = |name: &str| value.get(name).and_then(|v| v.as_str()).unwrap_or("").to_owned();
+    let field = |name: &str| {
+        value
+            .get(name)
+            .and_then(|v| v.as_str())
+            .unwrap_or("")
+            .to_owned()
+    };
     if field("apiVersion") != "understudy.dev/v1alpha1" {
-        bail!("apiVersion: \"{}\" is not known; write understudy.dev/v1alpha1", field("apiVersion"));
+        bail!(
+            "apiVersion: \"{}\" is not known; write understudy.dev/v1alpha1",
+            field("apiVersion")
+        );
     }
     if field("kind") != "ReplicatedCluster" {
-        bail!("kind: \"{}\" is not known; write ReplicatedCluster", field("kind"));
+        bail!(
+            "kind: \"{}\" is not known; write ReplicatedCluster",
+            field("kind")
+        );
     }
     if value.get("spec").is_none() {
         bail!("spec: is missing; give at least spec.storage.size");

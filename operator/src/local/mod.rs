@@ -13,7 +13,7 @@ mod services;
 mod status;
 
 pub use cli::{LocalCommand, run};
-pub use events::{EventLog, EventLine};
+pub use events::{EventLine, EventLog};
 pub use folder::ClusterFolder;
 pub use object::{ObjectError, ObjectStore};
 pub use ports::{free_ports, is_free};

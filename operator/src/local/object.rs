@@ -13,10 +13,20 @@ use crate::durable::{self, FileLock};
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     #[error("{}: {source}", .path.display())]
-    Io { path: PathBuf, #[source] source: io::Error },
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("{} is damaged: {source}; restore it, or remove it and run `local up -f FILE` to rebuild the record from the volumes", .path.display())]
-    Damaged { path: PathBuf, #[source] source: serde_json::Error },
-    #[error("there is no cluster in this folder; start one with `understudy-operator local up -f FILE`")]
+    Damaged {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error(
+        "there is no cluster in this folder; start one with `understudy-operator local up -f FILE`"
+    )]
     Missing,
     /// Somebody else changed the record first.
     #[error("the record has changed meanwhile")]
@@ -31,7 +41,10 @@ pub struct ObjectStore {
 
 impl ObjectStore {
     pub fn new(folder: &ClusterFolder) -> ObjectStore {
-        ObjectStore { file: folder.file("cluster.json"), lock: folder.file("cluster.lock") }
+        ObjectStore {
+            file: folder.file("cluster.json"),
+            lock: folder.file("cluster.lock"),
+        }
     }
 
     pub fn read(&self) -> Result<Option<ReplicatedCluster>, ObjectError> {
@@ -40,7 +53,10 @@ impl ObjectStore {
         };
         serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|source| ObjectError::Damaged { path: self.file.clone(), source })
+            .map_err(|source| ObjectError::Damaged {
+                path: self.file.clone(),
+                source,
+            })
     }
 
     /// Changes the object under the lock. `change` sees the newest state and may refuse; a change that changes
@@ -60,13 +76,18 @@ impl ObjectStore {
             .and_then(|v| v.parse::<u64>().ok())
             .unwrap_or(0);
         new.metadata.resource_version = Some((version + 1).to_string());
-        let bytes = serde_json::to_vec_pretty(&new)
-            .map_err(|source| ObjectError::Damaged { path: self.file.clone(), source })?;
+        let bytes = serde_json::to_vec_pretty(&new).map_err(|source| ObjectError::Damaged {
+            path: self.file.clone(),
+            source,
+        })?;
         durable::replace(&self.file, &bytes).map_err(|e| self.io(e))?;
         Ok(new)
     }
 
     fn io(&self, source: io::Error) -> ObjectError {
-        ObjectError::Io { path: self.file.clone(), source }
+        ObjectError::Io {
+            path: self.file.clone(),
+            source,
+        }
     }
 }

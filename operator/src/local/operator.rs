@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ClusterFolder, EventLog, ObjectStore, Process, send_routes, spawn_detached};
 use crate::act::{LocalActor, LocalContext};
+use crate::crd::ConditionStatus;
 use crate::durable::{self, FileLock};
 use crate::observe::{LocalObserver, Watches};
 use crate::reconcile::reconcile;
@@ -22,8 +23,12 @@ pub async fn operate(folder: &ClusterFolder) -> anyhow::Result<()> {
         bail!("an operator runs on {} already", folder.dir().display());
     };
     std::fs::write(folder.file("operator.pid"), std::process::id().to_string())?;
-    let settings = folder.settings()?.context("local.json is missing; run `local up -f FILE`")?;
-    let object = ObjectStore::new(folder).read()?.context("there is no cluster in this folder")?;
+    let settings = folder
+        .settings()?
+        .context("local.json is missing; run `local up -f FILE`")?;
+    let object = ObjectStore::new(folder)
+        .read()?
+        .context("there is no cluster in this folder")?;
     let cluster_id = object.metadata.uid.context("the object has no uid")?;
     let watches = Arc::new(Watches::default());
     let actor = LocalActor::new(LocalContext {
@@ -36,11 +41,24 @@ pub async fn operate(folder: &ClusterFolder) -> anyhow::Result<()> {
     let observer = LocalObserver::new(folder.clone(), Arc::clone(&watches), settings.fencing);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // What the last operator reported is old news; whoever waits for "ready" waits for a look of this one.
+    ObjectStore::new(folder).update(|current| {
+        let mut object = current.ok_or(super::ObjectError::Missing)?;
+        for condition in object.status.iter_mut().flat_map(|s| &mut s.conditions) {
+            condition.status = ConditionStatus::Unknown;
+            condition.reason = "OperatorStarted".to_owned();
+        }
+        Ok(object)
+    })?;
     let calls = listen_for_calls(folder, Arc::clone(&watches))?;
     EventLog::new(folder).tell(
         "OperatorStarted",
         false,
-        &format!("operating {} (process {})", folder.dir().display(), std::process::id()),
+        &format!(
+            "operating {} (process {})",
+            folder.dir().display(),
+            std::process::id()
+        ),
     );
     tokio::select! {
         () = reconcile(observer, actor) => {}
@@ -59,8 +77,8 @@ fn listen_for_calls(
 ) -> anyhow::Result<impl Future<Output = ()>> {
     let socket = folder.socket("operator");
     durable::remove(&socket)?;
-    let listener = UnixListener::bind(&socket)
-        .with_context(|| format!("listen on {}", socket.display()))?;
+    let listener =
+        UnixListener::bind(&socket).with_context(|| format!("listen on {}", socket.display()))?;
     Ok(async move {
         loop {
             match listener.accept().await {
@@ -81,11 +99,7 @@ fn listen_for_calls(
 }
 
 /// Starts the forwarders' process whenever it is not there.
-async fn keep_services(
-    folder: &ClusterFolder,
-    port: u16,
-    watches: &Watches,
-) -> anyhow::Result<()> {
+async fn keep_services(folder: &ClusterFolder, port: u16, watches: &Watches) -> anyhow::Result<()> {
     let proof = folder.dir().to_string_lossy().into_owned();
     let mut starts = 0_u32;
     loop {
@@ -93,7 +107,11 @@ async fn keep_services(
         if !running {
             starts += 1;
             if starts > 1 {
-                EventLog::new(folder).tell("ServicesStarted", true, "the Services had ended and are started again");
+                EventLog::new(folder).tell(
+                    "ServicesStarted",
+                    true,
+                    "the Services had ended and are started again",
+                );
             }
             let port = port.to_string();
             let arguments = ["local", "services", "--dir", &proof, "--port", &port];
@@ -128,5 +146,7 @@ async fn services_process(
 pub async fn knock(folder: &ClusterFolder) -> bool {
     let socket = folder.socket("operator");
     let address = transport::Address::Unix(&socket);
-    transport::call::<bool>(address, "/", None, None, Duration::from_secs(2)).await.is_ok()
+    transport::call::<bool>(address, "/", None, None, Duration::from_secs(2))
+        .await
+        .is_ok()
 }

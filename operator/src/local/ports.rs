@@ -29,5 +29,8 @@ pub fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
             }
         }
     }
-    Err(io::Error::new(io::ErrorKind::AddrInUse, "no free loopback ports between 20000 and 32000"))
+    Err(io::Error::new(
+        io::ErrorKind::AddrInUse,
+        "no free loopback ports between 20000 and 32000",
+    ))
 }

@@ -72,6 +72,8 @@ pub fn spawn_detached(arguments: &[&str], log: &Path) -> io::Result<u32> {
         .spawn()?;
     let pid = child.id();
     // Whoever lives longer than its child takes the child's exit status, else it stays a zombie.
-    std::thread::Builder::new().name("reaper".to_owned()).spawn(move || child.wait())?;
+    std::thread::Builder::new()
+        .name("reaper".to_owned())
+        .spawn(move || child.wait())?;
     Ok(pid)
 }

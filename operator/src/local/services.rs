@@ -45,7 +45,11 @@ impl ServiceConfig {
             Role::Standby => standbys.collect(),
             Role::Any => self.routes.primary.iter().chain(standbys).collect(),
         };
-        names.into_iter().filter_map(|name| self.ports.get(name)).copied().collect()
+        names
+            .into_iter()
+            .filter_map(|name| self.ports.get(name))
+            .copied()
+            .collect()
     }
 }
 
@@ -56,7 +60,14 @@ pub async fn send_routes(
 ) -> Result<ServiceConfig, CallError> {
     let socket = folder.socket("services");
     let body = config.map(serde_json::to_vec).transpose()?;
-    transport::call(Address::Unix(&socket), "/routes", None, body, Duration::from_secs(2)).await
+    transport::call(
+        Address::Unix(&socket),
+        "/routes",
+        None,
+        body,
+        Duration::from_secs(2),
+    )
+    .await
 }
 
 /// The forwarder's process: until it is ended.
@@ -65,7 +76,9 @@ pub async fn send_routes(
 /// When it can't listen where it has to.
 pub async fn serve_forever(folder: &ClusterFolder, port: u16) -> io::Result<()> {
     let Some(_lock) = FileLock::try_acquire(&folder.file("services.lock"))? else {
-        return Err(io::Error::other("the Services of this folder are running already"));
+        return Err(io::Error::other(
+            "the Services of this folder are running already",
+        ));
     };
     let file = folder.file("services.json");
     let config: ServiceConfig = durable::read(&file)?
@@ -85,7 +98,10 @@ pub async fn serve_forever(folder: &ClusterFolder, port: u16) -> io::Result<()> 
         let (stream, _) = control.accept().await?;
         let (sender, file) = (Arc::clone(&sender), file.clone());
         tokio::spawn(async move {
-            transport::serve(stream, |request| answer(request, Arc::clone(&sender), file.clone())).await;
+            transport::serve(stream, |request| {
+                answer(request, Arc::clone(&sender), file.clone())
+            })
+            .await;
         });
     }
 }
@@ -145,8 +161,14 @@ async fn forward(
     let first = turn.fetch_add(1, Ordering::Relaxed);
     for step in 0..targets.len() {
         let port = targets[(first + step) % targets.len()];
-        let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
-        if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
+        let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else {
+            continue;
+        };
+        if client
+            .set_nodelay(true)
+            .and(server.set_nodelay(true))
+            .is_err()
+        {
             return;
         }
         let moved = async {
@@ -176,7 +198,11 @@ mod tests {
                 primary: Some("a".to_owned()),
                 standbys: vec!["b".to_owned(), "gone".to_owned()],
             },
-            ports: BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 2), ("c".to_owned(), 3)]),
+            ports: BTreeMap::from([
+                ("a".to_owned(), 1),
+                ("b".to_owned(), 2),
+                ("c".to_owned(), 3),
+            ]),
         };
         assert_eq!(config.targets(Role::Primary), [1]);
         assert_eq!(config.targets(Role::Standby), [2]);

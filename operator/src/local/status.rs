@@ -13,11 +13,19 @@ const LIMIT: Duration = Duration::from_millis(700);
 
 /// Fills in positions and process numbers as they are now. Who does not answer keeps what was reported.
 pub async fn freshen(folder: &ClusterFolder, cluster: &mut ReplicatedCluster) {
-    let Some(status) = cluster.status.as_mut() else { return };
+    let Some(status) = cluster.status.as_mut() else {
+        return;
+    };
     let asked = status.instances.iter().map(|i| ask(folder, &i.name));
     let answers = futures::future::join_all(asked).await;
     let primary_end = status.current_primary.as_ref().and_then(|primary| {
-        answers.iter().flatten().find(|s| s.name == *primary)?.engine.as_ref()?.flush_lsn
+        answers
+            .iter()
+            .flatten()
+            .find(|s| s.name == *primary)?
+            .engine
+            .as_ref()?
+            .flush_lsn
     });
     for (instance, answer) in status.instances.iter_mut().zip(answers) {
         let Some(answer) = answer else {
@@ -41,9 +49,13 @@ pub async fn freshen(folder: &ClusterFolder, cluster: &mut ReplicatedCluster) {
 }
 
 async fn ask(folder: &ClusterFolder, name: &str) -> Option<SupervisorStatus> {
-    let port = read_config(&folder.volume(name).config()).ok()?.control_port;
+    let port = read_config(&folder.volume(name).config())
+        .ok()?
+        .control_port;
     let status: SupervisorStatus =
-        transport::call(Address::Local(port), "/status", None, None, LIMIT).await.ok()?;
+        transport::call(Address::Local(port), "/status", None, None, LIMIT)
+            .await
+            .ok()?;
     (status.name == name).then_some(status)
 }
 
@@ -52,8 +64,12 @@ pub fn render(cluster: &ReplicatedCluster, port: Option<u16>, operator: bool) ->
     let mut text = String::new();
     let name = cluster.metadata.name.as_deref().unwrap_or("?");
     let status = cluster.status.clone().unwrap_or_default();
-    let phase = status.phase.map_or_else(|| "New".to_owned(), |p| format!("{p:?}"));
-    let term = status.term.map_or_else(|| "-".to_owned(), |t| t.to_string());
+    let phase = status
+        .phase
+        .map_or_else(|| "New".to_owned(), |p| format!("{p:?}"));
+    let term = status
+        .term
+        .map_or_else(|| "-".to_owned(), |t| t.to_string());
     let wanted = cluster.spec.replicas + 1;
     let mut line = |s: String| {
         writeln!(text, "{s}").expect("writing to a string can't fail");
@@ -76,7 +92,17 @@ pub fn render(cluster: &ReplicatedCluster, port: Option<u16>, operator: bool) ->
     }
     line(format!(
         "{:<16} {:<9} {:<6} {:<8} {:>6} {:>8} {:>8} {:>6} {:<14} {:<14} {}",
-        "INSTANCE", "ROLE", "READY", "IN-SYNC", "TL", "PID", "ENGINE", "PORT", "FLUSHED", "REPLAYED", "LAG"
+        "INSTANCE",
+        "ROLE",
+        "READY",
+        "IN-SYNC",
+        "TL",
+        "PID",
+        "ENGINE",
+        "PORT",
+        "FLUSHED",
+        "REPLAYED",
+        "LAG"
     ));
     for instance in &status.instances {
         line(instance_line(instance));
@@ -85,7 +111,10 @@ pub fn render(cluster: &ReplicatedCluster, port: Option<u16>, operator: bool) ->
         let members: Vec<&str> = set.members.iter().map(|m| m.name.as_str()).collect();
         line(format!(
             "in-sync set {}.{}: {} of [{}]",
-            set.term, set.counter, set.required, members.join(", ")
+            set.term,
+            set.counter,
+            set.required,
+            members.join(", ")
         ));
     }
     for condition in &status.conditions {
@@ -94,7 +123,10 @@ pub fn render(cluster: &ReplicatedCluster, port: Option<u16>, operator: bool) ->
             condition.type_, condition.status, condition.reason, condition.message
         ));
     }
-    for (what, change) in [("failover", &status.last_failover), ("switchover", &status.last_switchover)] {
+    for (what, change) in [
+        ("failover", &status.last_failover),
+        ("switchover", &status.last_switchover),
+    ] {
         if let Some(change) = change {
             line(change_line(what, change));
         }

@@ -57,8 +57,12 @@ impl Watches {
 
     /// A process was started for this instance; it is watched from now on.
     pub fn started(self: &Arc<Watches>, volume: &Volume, name: &str, pid: u32) {
-        let known =
-            Known { life: Life::Alive, pid: Some(pid), heard_at: Instant::now(), status: None };
+        let known = Known {
+            life: Life::Alive,
+            pid: Some(pid),
+            heard_at: Instant::now(),
+            status: None,
+        };
         self.known.lock().insert(name.to_owned(), known);
         self.watch_process(volume, name, pid);
         self.wake();
@@ -68,13 +72,18 @@ impl Watches {
     pub fn heard(self: &Arc<Watches>, volume: &Volume, name: &str, status: SupervisorStatus) {
         let pid = status.supervisor_pid;
         let mut known = self.known.lock();
-        let Some(instance) = known.get_mut(name) else { return };
+        let Some(instance) = known.get_mut(name) else {
+            return;
+        };
         if instance.life == Life::Ended && instance.pid == Some(pid) {
             return; // Its last words, read late.
         }
         let another = instance.pid != Some(pid);
         let news = another
-            || instance.status.as_ref().map(SupervisorStatus::without_positions)
+            || instance
+                .status
+                .as_ref()
+                .map(SupervisorStatus::without_positions)
                 != Some(status.without_positions());
         *instance = Known {
             life: Life::Alive,
@@ -126,7 +135,9 @@ impl Watches {
 
     fn has_process(&self, name: &str) -> bool {
         let known = self.known.lock();
-        known.get(name).is_some_and(|i| i.pid.is_some() && i.life == Life::Alive)
+        known
+            .get(name)
+            .is_some_and(|i| i.pid.is_some() && i.life == Life::Alive)
     }
 
     pub fn status_of(&self, name: &str) -> Option<SupervisorStatus> {
@@ -163,8 +174,12 @@ impl LocalObserver {
     /// Watches every volume that there is, and no other.
     fn follow_volumes(&mut self) -> std::io::Result<()> {
         let volumes = self.folder.volumes()?;
-        let gone: Vec<String> =
-            self.tasks.keys().filter(|name| !volumes.contains(name)).cloned().collect();
+        let gone: Vec<String> = self
+            .tasks
+            .keys()
+            .filter(|name| !volumes.contains(name))
+            .cloned()
+            .collect();
         for name in gone {
             if let Some(task) = self.tasks.remove(&name) {
                 task.abort();
@@ -174,7 +189,11 @@ impl LocalObserver {
         for name in volumes {
             if !self.tasks.contains_key(&name) {
                 let volume = self.folder.volume(&name);
-                self.watches.known.lock().entry(name.clone()).or_insert_with(|| first_look(&volume));
+                self.watches
+                    .known
+                    .lock()
+                    .entry(name.clone())
+                    .or_insert_with(|| first_look(&volume));
                 let task = watch_instance(Arc::clone(&self.watches), volume, name.clone());
                 self.tasks.insert(name, tokio::spawn(task));
             }
@@ -205,7 +224,10 @@ impl LocalObserver {
             silent_ms: millis(known.heard_at.elapsed()),
             status: known.status.clone(),
         };
-        known.iter().map(|(name, instance)| (name.clone(), view(instance))).collect()
+        known
+            .iter()
+            .map(|(name, instance)| (name.clone(), view(instance)))
+            .collect()
     }
 
     /// Since when each copy has not been streaming, as the recorded primary sees it.
@@ -228,18 +250,29 @@ impl LocalObserver {
                 *at = now;
             }
         }
-        let members = record.iter().flat_map(|r| &r.in_sync).flat_map(|s| &s.members).map(|m| &m.id);
-        let known: Vec<InstanceId> =
-            members.chain(instances.values().filter_map(Instance::id)).cloned().collect();
+        let members = record
+            .iter()
+            .flat_map(|r| &r.in_sync)
+            .flat_map(|s| &s.members)
+            .map(|m| &m.id);
+        let known: Vec<InstanceId> = members
+            .chain(instances.values().filter_map(Instance::id))
+            .cloned()
+            .collect();
         self.streamed.retain(|id, _| known.contains(id));
         for id in known {
-            let streams = engine.zip(record).is_some_and(|(e, r)| e.stream_of(&id, r.term).is_some());
+            let streams = engine
+                .zip(record)
+                .is_some_and(|(e, r)| e.stream_of(&id, r.term).is_some());
             let at = self.streamed.entry(id).or_insert(now);
             if streams {
                 *at = now;
             }
         }
-        self.streamed.iter().map(|(id, at)| (id.clone(), millis(now.duration_since(*at)))).collect()
+        self.streamed
+            .iter()
+            .map(|(id, at)| (id.clone(), millis(now.duration_since(*at))))
+            .collect()
     }
 }
 
@@ -290,8 +323,17 @@ fn millis(duration: Duration) -> u64 {
 }
 
 fn first_look(volume: &Volume) -> Known {
-    let life = if is_held(volume) { Life::Alive } else { Life::Ended };
-    Known { life, pid: None, heard_at: Instant::now(), status: None }
+    let life = if is_held(volume) {
+        Life::Alive
+    } else {
+        Life::Ended
+    };
+    Known {
+        life,
+        pid: None,
+        heard_at: Instant::now(),
+        status: None,
+    }
 }
 
 /// Whether some supervisor holds the volume. When in doubt it does.

@@ -5,6 +5,7 @@
 
 mod backup;
 mod crash;
+mod rooms;
 mod standby;
 
 use std::collections::BTreeMap;
@@ -141,6 +142,7 @@ fn initialise() -> SimDisk {
         "base/5",
         "pg_wal",
         "pg_wal/archive_status",
+        "pg_xact",
     ] {
         disk.create_dir(Path::new(dir)).expect("new directory");
     }

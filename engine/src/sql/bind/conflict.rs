@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::binder::{Binder, Context, Item};
+use super::binder::{Binder, Context};
 use crate::catalog::relation::{Index, Relation};
 use crate::ids::Oid;
 use crate::sql::bound::{ConflictAction, OnConflict};
@@ -60,11 +60,7 @@ impl Binder<'_> {
             let target = b.table_range(relation.clone(), alias.to_owned());
             let excluded = b.table_range(relation.clone(), "excluded".to_owned());
             let target = b.item_of(target, &[], None);
-            let excluded = Item {
-                // Its columns must be named with `excluded.` in front.
-                columns_visible: false,
-                ..b.item_of(excluded, &[], None)
-            };
+            let excluded = b.item_of(excluded, &[], None);
             b.scope().items = vec![target, excluded];
             let assignments = b.assignments(relation, set, Context::ConflictSet)?;
             let filter = match filter {
@@ -121,10 +117,10 @@ fn infer(relation: &Relation, keys: &[ConflictKey], at: u32) -> Result<Vec<Oid>>
                 state::UNDEFINED_COLUMN,
                 format!("column \"{}\" does not exist", name.name),
             )
-            .at(name.at)
+            .at(at)
         })?;
         if let Some(collation) = &key.collation {
-            super::expr::check_collation(collation)?;
+            super::expr::check_collation(collation, collation.at())?;
         }
         if !wanted.contains(&position) {
             wanted.push(position);
@@ -143,7 +139,6 @@ fn infer(relation: &Relation, keys: &[ConflictKey], at: u32) -> Result<Vec<Oid>>
         return Err(deferrable());
     }
     if found.is_empty() {
-        let _ = at;
         return Err(SqlError::new(
             state::INVALID_COLUMN_REFERENCE,
             "there is no unique or exclusion constraint matching the ON CONFLICT specification",

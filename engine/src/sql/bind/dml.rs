@@ -272,7 +272,18 @@ impl Binder<'_> {
             QueryBody::Values(rows) => rows[0].iter().map(location).collect(),
             QueryBody::SetOperation { .. } => Vec::new(),
         };
-        let place = |i: usize| places.get(i).copied().unwrap_or(query.at);
+        // Columns that a star brought stand where it stands.
+        let star = match &query.body {
+            QueryBody::Select(s) => s
+                .targets
+                .iter()
+                .position(|t| matches!(t.expr.kind, ExprKind::Star(_))),
+            _ => None,
+        };
+        let place = |i: usize| {
+            let i = star.map_or(i, |s| i.min(s));
+            places.get(i).copied().unwrap_or(query.at)
+        };
         let mut source = self.bind_query(query, false)?;
         check_width(columns, source.output.len(), place)?;
         self.resolve_unknown(relation, columns, &mut source, place)?;

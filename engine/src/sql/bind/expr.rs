@@ -455,7 +455,7 @@ impl Binder<'_> {
         collation: &ast::ObjectName,
         at: u32,
     ) -> Result<Expr> {
-        check_collation(collation)?;
+        check_collation(collation, at)?;
         let (bound, arg_at) = self.operand(arg)?;
         let bound = self.settle(bound, arg_at)?;
         let collatable = crate::types::registry::by_oid(bound.ty().oid)
@@ -593,7 +593,7 @@ pub fn is_volatile(expr: &Expr) -> bool {
     )
 }
 
-pub fn check_collation(collation: &ast::ObjectName) -> Result<()> {
+pub fn check_collation(collation: &ast::ObjectName, at: u32) -> Result<()> {
     let known = ["default", "C", "POSIX", "ucs_basic", "C.utf8"];
     let in_catalog = collation.schema_name().is_none_or(|s| s == "pg_catalog");
     if in_catalog && known.contains(&collation.name.name.as_str()) {
@@ -603,5 +603,5 @@ pub fn check_collation(collation: &ast::ObjectName) -> Result<()> {
         state::UNDEFINED_OBJECT,
         format!("collation \"{collation}\" for encoding \"UTF8\" does not exist"),
     )
-    .at(collation.at()))
+    .at(at))
 }

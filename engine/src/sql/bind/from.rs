@@ -304,8 +304,7 @@ impl Binder<'_> {
                     item.columns.len(),
                     names.len()
                 ),
-            )
-            .at(alias.map_or(0, |a| a.name.at)));
+            ));
         }
         // A range that renames its columns shows the new names to whoever reads them there.
         for (column, name) in item.columns.iter().zip(&names) {
@@ -418,8 +417,7 @@ impl Binder<'_> {
                         "column name \"{}\" appears more than once in USING clause",
                         name.name
                     ),
-                )
-                .at(name.at));
+                ));
             }
             let l = using_column(left, name, "left")?;
             let r = using_column(right, name, "right")?;
@@ -670,16 +668,14 @@ fn using_column(columns: &[ItemColumn], name: &Ident, side: &str) -> Result<Expr
                 "common column name \"{}\" appears more than once in {side} table",
                 name.name
             ),
-        )
-        .at(name.at)),
+        )),
         (None, _) => Err(SqlError::new(
             state::UNDEFINED_COLUMN,
             format!(
                 "column \"{}\" specified in USING clause does not exist in {side} table",
                 name.name
             ),
-        )
-        .at(name.at)),
+        )),
     }
 }
 

@@ -38,6 +38,7 @@ use binder::{Binder, Context};
 
 pub use names::qualified_names;
 pub use types::{is_serial, type_text};
+pub use walk::{parts, parts_mut};
 
 /// What the analyzer needs to know of the session.
 #[derive(Clone, Copy)]
@@ -269,5 +270,5 @@ pub fn resolve_type(ty: &TypeName, catalog: &dyn CatalogView) -> Result<SqlType,
 
 /// 42704 for a collation that does not exist; all that exist order by bytes.
 pub fn check_collation(collation: &ast::ObjectName) -> Result<(), SqlError> {
-    expr::check_collation(collation)
+    expr::check_collation(collation, collation.at())
 }

@@ -184,6 +184,18 @@ impl Binder<'_> {
             .hint("Name the columns.")
             .at(at));
         }
+        // A function of one value stands for that value.
+        let scalar = item.range.is_some_and(|r| {
+            matches!(
+                &self.scope_ref().ranges[r].source,
+                RangeSource::Function { function, with_ordinality: false, .. } if function.out.is_empty()
+            )
+        });
+        if let (true, [column]) = (scalar, item.columns.as_slice()) {
+            let expr = column.expr.clone();
+            self.note(&expr, at);
+            return Ok(expr);
+        }
         let columns: Vec<Expr> = item.columns.iter().map(|c| c.expr.clone()).collect();
         for c in &columns {
             self.note(c, at);

@@ -68,8 +68,10 @@ pub fn pathway(source: Oid, target: Oid, context: CastContext) -> Option<Pathway
             CastMethod::InOut => Pathway::Text,
         });
     }
+    // The vector types would capture what is meant for real arrays.
+    let is_vector = matches!(target, oids::OIDVECTOR | oids::INT2VECTOR);
     if let (Some(from), Some(to)) = (array_element(source), array_element(target)) {
-        if pathway(from, to, context).is_some() {
+        if !is_vector && pathway(from, to, context).is_some() {
             return Some(Pathway::Array);
         }
     }

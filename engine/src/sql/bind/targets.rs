@@ -374,7 +374,6 @@ fn figure(e: &ast::Expr, bound: Option<&Expr>) -> Option<(String, bool)> {
             Some((name, true)) => Some((name, true)),
             _ => Some((ty.name.name.name.clone(), false)),
         },
-        ExprKind::Literal(Literal::Bool(_)) => Some(("bool".to_owned(), false)),
         ExprKind::Exists(_) => good("exists"),
         ExprKind::ArraySubquery(_) | ExprKind::Array(_) => good("array"),
         ExprKind::Subquery(_) => match bound {

@@ -13,6 +13,9 @@ pub fn type_text(ty: SqlType) -> String {
     match ty.oid {
         oids::UNKNOWN => "unknown".to_owned(),
         oids::RECORD => "record".to_owned(),
+        // Without a modifier `format_type_be` shows the SQL name, where `format_type` shows the internal one.
+        oids::BPCHAR if ty.modifier < 0 => "character".to_owned(),
+        oids::BIT if ty.modifier < 0 => "bit".to_owned(),
         _ => registry::format_type(ty).into_owned(),
     }
 }

@@ -217,6 +217,11 @@ impl CopyFrom {
         Ok(())
     }
 
+    /// Where the input is, for an error that is not in it.
+    pub fn context(&self) -> String {
+        self.place_of(self.line + 1)
+    }
+
     /// `COPY t, line 3`
     fn place(&self) -> String {
         self.place_of(self.line)

@@ -9,6 +9,7 @@ mod csv;
 pub mod from;
 mod lines;
 pub mod options;
+mod run;
 pub mod to;
 
 #[cfg(test)]
@@ -16,4 +17,5 @@ mod tests;
 
 pub use from::{CopyFrom, CopyTarget};
 pub use options::{CopyFormat, CopyOptions, Header};
+pub use run::{CatalogOf, CopyCall, run};
 pub use to::CopyTo;

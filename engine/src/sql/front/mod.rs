@@ -48,3 +48,10 @@ pub fn parse_expression(text: &str) -> Result<ast::Expr, SqlError> {
 pub fn parse_type_name(text: &str) -> Result<ast::TypeName, SqlError> {
     parser::type_name(text).map_err(|e| e.located(text))
 }
+
+/// Bytes of the string literal that `text` begins with, if it does.
+pub fn literal_length(text: &str) -> Option<usize> {
+    let token = *lexer::tokenize(text).first()?;
+    let is_literal = matches!(token.kind, lexer::TokenKind::String(_)) && token.start == 0;
+    is_literal.then_some(token.end as usize)
+}

@@ -70,6 +70,7 @@ impl<S: Services> Session<S> {
         let function = self.function_cx(&settings, now());
         let (services, facts) = (Arc::clone(&self.services), Arc::clone(&self.facts));
         let statement = Statement::Copy(Box::new(copy.clone()));
+        let snapshot = Some(self.snapshot()?);
         let mut notices = Vec::new();
         let call = UtilityCall {
             statement: &statement,
@@ -77,6 +78,7 @@ impl<S: Services> Session<S> {
             facts: &facts,
             settings: &settings,
             function: &function,
+            snapshot,
             notices: &mut notices,
         };
         let Some(r) = self.block.running() else {

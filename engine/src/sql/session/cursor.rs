@@ -1,4 +1,4 @@
-//! DECLARE, FETCH, MOVE, CLOSE; arguments of EXECUTE; EXPLAIN. Cursors are portals under their name.
+//! DECLARE, FETCH, MOVE, CLOSE; arguments of EXECUTE. Cursors are portals under their name.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::sql::bound::{
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::{RowSink, SinkState};
-use crate::sql::front::ast::{DeclareCursor, Execute, Explain, Fetch, FetchDirection, TypeName};
+use crate::sql::front::ast::{DeclareCursor, Execute, Fetch, FetchDirection, TypeName};
 use crate::sql::front::{Parsed, Statement};
 use crate::sql::plan::{self, PlanCx};
 use crate::types::datum::{Datum, SqlType};
@@ -272,19 +272,10 @@ impl<S: Services> Session<S> {
         execution.run(&mut r.txn, &mut rows, None).await?;
         Ok(rows.0.pop().unwrap_or_default())
     }
-
-    pub(super) async fn explain(
-        &mut self,
-        e: &Explain,
-        source: &Arc<str>,
-    ) -> Result<Outcome, SqlError> {
-        let _ = (e, source);
-        Err(SqlError::unsupported("EXPLAIN is not implemented"))
-    }
 }
 
 /// Rows that MOVE passes over.
-struct Skipped;
+pub(super) struct Skipped;
 
 impl RowSink for Skipped {
     fn columns(&mut self, _: &[OutputColumn]) {}

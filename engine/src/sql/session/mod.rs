@@ -26,6 +26,7 @@ mod utility;
 
 pub mod copy;
 mod cursor;
+mod explain;
 mod extended;
 mod simple;
 

@@ -202,7 +202,7 @@ impl<S: Services> Session<S> {
     }
 
     /// The snapshot of the next statement.
-    fn snapshot(&mut self) -> Result<Arc<Snapshot>, SqlError> {
+    pub(super) fn snapshot(&mut self) -> Result<Arc<Snapshot>, SqlError> {
         let services = Arc::clone(&self.services);
         let Some(r) = self.block.running() else {
             return Err(in_failed_block());

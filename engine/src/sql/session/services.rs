@@ -14,7 +14,7 @@ use crate::sql::error::SqlError;
 use crate::sql::exec::VirtualTables;
 use crate::sql::front::Statement;
 use crate::storage::Store;
-use crate::txn::{Transaction, TxnManager};
+use crate::txn::{Snapshot, Transaction, TxnManager};
 use crate::types::function::{FunctionCx, Host};
 
 /// A statement that is not planned, with all it may need.
@@ -25,6 +25,8 @@ pub struct UtilityCall<'a> {
     pub facts: &'a Arc<SessionFacts>,
     pub settings: &'a Arc<SessionSettings>,
     pub function: &'a Arc<FunctionCx>,
+    /// For COPY, which reads as a query does.
+    pub snapshot: Option<Arc<Snapshot>>,
     /// Notices for the client, in order.
     pub notices: &'a mut Vec<SqlError>,
 }

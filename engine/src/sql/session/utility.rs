@@ -12,10 +12,12 @@ use super::transaction::in_failed_block;
 use crate::sql::bound::OutputColumn;
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::RowSink;
-use crate::sql::front::ast::{DiscardTarget, ReindexTarget};
+use crate::sql::explain::{ExplainFormat, ExplainOptions};
+use crate::sql::front::ast::{DiscardTarget, Explain, ReindexTarget};
 use crate::sql::front::{Parsed, Statement};
 use crate::txn::LockWait;
-use crate::types::datum::Datum;
+use crate::types::datum::{Datum, SqlType};
+use crate::types::oids;
 
 /// What a utility statement gave.
 pub(super) enum Outcome {
@@ -94,7 +96,7 @@ impl<S: Services> Session<S> {
     ) -> Result<Arc<[OutputColumn]>, SqlError> {
         Ok(match statement {
             Statement::Show(target) => Self::show_columns(target).into(),
-            Statement::Explain(_) => explain_columns(),
+            Statement::Explain(e) => explain_columns(e),
             Statement::Fetch(f) if !f.is_move => self.cursor_columns(&f.cursor.name)?,
             Statement::Execute(e) => self.executed_columns(&e.name.name)?,
             _ => Arc::default(),
@@ -207,6 +209,7 @@ impl<S: Services> Session<S> {
             facts: &facts,
             settings: &settings,
             function: &function,
+            snapshot: None,
             notices: &mut notices,
         };
         let done = if by_itself && !self.block.is_block() {
@@ -409,7 +412,12 @@ pub(super) fn no_statement(name: &str) -> SqlError {
     )
 }
 
-/// The one column of EXPLAIN.
-pub(super) fn explain_columns() -> Arc<[OutputColumn]> {
-    Arc::new([text_column("QUERY PLAN")])
+/// The one column of EXPLAIN: text, or one JSON document.
+fn explain_columns(e: &Explain) -> Arc<[OutputColumn]> {
+    let json = ExplainOptions::new(&e.options).is_ok_and(|o| o.format == ExplainFormat::Json);
+    let mut column = text_column("QUERY PLAN");
+    if json {
+        column.ty = SqlType::plain(oids::JSON);
+    }
+    Arc::new([column])
 }

@@ -4,6 +4,7 @@
 //! tries again afterwards. Each change of a page is one `Change`, with the page latched from the decision to the
 //! record. A crash leaves whole row versions of transactions that did not commit; pruning removes them.
 
+mod for_index;
 mod insert;
 mod lock;
 mod read;
@@ -17,6 +18,7 @@ mod crash_tests;
 #[cfg(test)]
 mod tests;
 
+pub use for_index::{IndexableRow, blocks, for_index};
 pub(in crate::table) use insert::insert_tuple;
 pub use insert::{BulkInsert, insert};
 pub use lock::lock_row;

@@ -26,7 +26,7 @@ pub(super) struct Chain<'p> {
 }
 
 impl<'p> Chain<'p> {
-    fn new(page: &'p PageBuf, file: RelFile, root: Tid) -> Chain<'p> {
+    pub(super) fn new(page: &'p PageBuf, file: RelFile, root: Tid) -> Chain<'p> {
         let at = match page::item_state(page, root.offset) {
             ItemState::Redirect(to) => Some(to),
             ItemState::Normal { .. } => Some(root.offset),
@@ -55,7 +55,7 @@ impl<'p> Chain<'p> {
         false
     }
 
-    fn next(&mut self) -> Result<Option<(Tid, TupleHeader, &'p [u8])>, TableError> {
+    pub(super) fn next(&mut self) -> Result<Option<(Tid, TupleHeader, &'p [u8])>, TableError> {
         let Some(offset) = self.at.take() else {
             return Ok(None);
         };

@@ -1,0 +1,687 @@
+//! Start-up and the session loop over real sockets, with a fake behind them.
+//!
+//! The claim that matters most: whatever comes before authentication is done, the answer is FATAL and the end, and no
+//! byte of it reaches a session.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::connection::Connection;
+use super::host::{Accepting, Host, NewSession, ReplicationPeer, Statements};
+use super::listener::{Listeners, Server};
+use crate::catalog::view::{Database, Role};
+use crate::config::Settings;
+use crate::config::scram::Verifier;
+use crate::config::store::LoadOptions;
+use crate::ids::Oid;
+use crate::sql::error::{SqlError, state};
+use crate::sql::session::BindRequest;
+use crate::sql::session::backends::{BackendKind, Backends};
+use crate::sql::session::output::{CopyInput, Format, Output};
+use crate::txn::interrupt::Interrupt;
+
+struct Fake {
+    settings: Settings,
+    backends: Arc<Backends>,
+    accepting: Accepting,
+    opened: Arc<AtomicUsize>,
+}
+
+struct FakeSession;
+
+fn role(name: &str, password: Option<&str>) -> Role {
+    Role {
+        oid: Oid::new(10),
+        name: name.to_owned(),
+        superuser: name == "boss",
+        inherit: true,
+        create_role: false,
+        create_db: false,
+        login: name != "nologin",
+        replication: false,
+        bypass_rls: false,
+        connection_limit: if name == "one" { 1 } else { -1 },
+        password: password.map(|p| Verifier::of_password(p).to_string()),
+        valid_until: (name == "expired").then_some(0),
+    }
+}
+
+impl Host for Fake {
+    type Session = FakeSession;
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+    fn backends(&self) -> &Arc<Backends> {
+        &self.backends
+    }
+    fn accepting(&self) -> Accepting {
+        self.accepting
+    }
+    fn role(&self, name: &str) -> Result<Option<Role>, SqlError> {
+        Ok(match name {
+            "ghost" | "ghost_pw" => None,
+            "pw" | "expired" => Some(role(name, Some("secret"))),
+            _ => Some(role(name, None)),
+        })
+    }
+    fn database(&self, name: &str) -> Result<Option<Database>, SqlError> {
+        Ok((name != "none").then(|| Database {
+            oid: Oid::new(5),
+            name: name.to_owned(),
+            owner: Oid::new(10),
+            is_template: false,
+            allow_connections: name != "closed",
+            connection_limit: -1,
+        }))
+    }
+    fn is_member(&self, _: &Role, _: &str) -> bool {
+        false
+    }
+    fn mock_secret(&self) -> Vec<u8> {
+        b"mock".to_vec()
+    }
+    async fn open(&self, _: NewSession) -> Result<FakeSession, SqlError> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(FakeSession)
+    }
+    async fn replicate(
+        &self,
+        _: &mut Connection,
+        _: NewSession,
+        _: ReplicationPeer,
+    ) -> Result<(), SqlError> {
+        Ok(())
+    }
+}
+
+/// Says what was asked of it; `error` fails, `copy` reads a COPY.
+impl Statements for FakeSession {
+    async fn simple<O: Output>(&mut self, text: &str, out: &mut O) -> Result<(), SqlError> {
+        match text {
+            "error" => out.error(&SqlError::new("42601", "no")),
+            "fatal" => return Err(SqlError::fatal("57P01", "out")),
+            "copy" => {
+                out.copy_in(Format::Text, 1);
+                out.flush().await.expect("the client listens");
+                let mut bytes = 0;
+                loop {
+                    match out.receive_copy().await? {
+                        CopyInput::Data(d) => bytes += d.len(),
+                        CopyInput::Done => break,
+                        CopyInput::Fail(why) => {
+                            out.error(&SqlError::new("57014", why));
+                            return Ok(());
+                        }
+                    }
+                }
+                out.command_complete(&format!("COPY {bytes}"));
+            }
+            _ => out.command_complete(text),
+        }
+        Ok(())
+    }
+    async fn parse<O: Output>(
+        &mut self,
+        _: &str,
+        text: &str,
+        _: Vec<Oid>,
+        _: &mut O,
+    ) -> Result<(), SqlError> {
+        if text == "error" {
+            Err(SqlError::new("42601", "no"))
+        } else {
+            Ok(())
+        }
+    }
+    async fn bind<O: Output>(&mut self, _: BindRequest<'_>, _: &mut O) -> Result<(), SqlError> {
+        Ok(())
+    }
+    async fn describe_statement<O: Output>(
+        &mut self,
+        _: &str,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        out.no_data();
+        Ok(())
+    }
+    async fn describe_portal<O: Output>(&mut self, _: &str, out: &mut O) -> Result<(), SqlError> {
+        out.no_data();
+        Ok(())
+    }
+    async fn execute<O: Output>(
+        &mut self,
+        _: &str,
+        max_rows: u32,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        if max_rows > 0 {
+            out.portal_suspended()
+        } else {
+            out.command_complete("DONE")
+        }
+        Ok(())
+    }
+    fn close_statement(&mut self, _: &str) {}
+    fn close_portal(&mut self, _: &str) {}
+    async fn sync<O: Output>(&mut self, _: &mut O) -> Result<(), SqlError> {
+        Ok(())
+    }
+    async fn failed(&mut self) {}
+    fn status(&self) -> u8 {
+        b'I'
+    }
+    fn report_settings<O: Output>(&mut self, _: &mut O) {}
+    fn rests(&mut self) {}
+    fn wakes(&mut self) {}
+    async fn close(self) {}
+}
+
+struct Running {
+    socket: std::path::PathBuf,
+    backends: Arc<Backends>,
+    opened: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+const HBA: &str = "\
+local replication all trust
+local all pw,ghost_pw,expired,nopw scram-sha-256
+local all rejected reject
+local all nobody_here peer
+local all ghost,boss,joe,one,nologin trust
+";
+
+fn start(accepting: Accepting, conf: &str) -> Running {
+    let d = tempfile::tempdir().expect("a temporary directory");
+    let path = d.path().to_owned();
+    std::fs::write(path.join("pg_hba.conf"), HBA).expect("writable");
+    let base = format!(
+        "listen_addresses = ''\nunix_socket_directories = '{}'\nlog_min_messages = panic\n",
+        path.display()
+    );
+    std::fs::write(path.join("postgresql.conf"), base + conf).expect("writable");
+    let options = LoadOptions {
+        data_directory: path.clone(),
+        command_line: Vec::new(),
+    };
+    let (settings, _) = Settings::load(options).expect("valid settings");
+    super::log::configure(&settings.current());
+    let listeners = Listeners::bind(&settings.current()).expect("a free socket");
+    let backends = Backends::new();
+    let opened = Arc::new(AtomicUsize::new(0));
+    let host = Fake {
+        settings,
+        backends: Arc::clone(&backends),
+        accepting,
+        opened: Arc::clone(&opened),
+    };
+    let server = Server::new(Arc::new(host)).expect("a valid pg_hba.conf");
+    let task = tokio::spawn(server.serve(listeners));
+    Running {
+        socket: path.join(".s.PGSQL.5432"),
+        backends,
+        opened,
+        task,
+        _directory: d,
+    }
+}
+
+/// A message from the server.
+type Reply = (u8, Vec<u8>);
+
+struct Client(UnixStream);
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    out.extend(u32::try_from(body.len() + 4).expect("short").to_be_bytes());
+    out.extend(body);
+    out
+}
+
+fn startup(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let mut body = 196_608u32.to_be_bytes().to_vec();
+    for (n, v) in pairs {
+        body.extend(n.bytes().chain([0]).chain(v.bytes()).chain([0]));
+    }
+    body.push(0);
+    let mut out = u32::try_from(body.len() + 4)
+        .expect("short")
+        .to_be_bytes()
+        .to_vec();
+    out.extend(body);
+    out
+}
+
+impl Client {
+    async fn connect(socket: &Path) -> Client {
+        Client(UnixStream::connect(socket).await.expect("it listens"))
+    }
+    async fn send(&mut self, bytes: &[u8]) {
+        // The server may have closed already; what it said is read all the same.
+        let _ = self.0.write_all(bytes).await;
+    }
+    /// One message; `None` at the end.
+    async fn reply(&mut self) -> Option<Reply> {
+        let mut header = [0; 5];
+        let read = tokio::time::timeout(Duration::from_secs(10), self.0.read_exact(&mut header));
+        read.await.expect("an answer in time").ok()?;
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+        let mut body = vec![0; length as usize - 4];
+        self.0.read_exact(&mut body).await.expect("a whole message");
+        Some((header[0], body))
+    }
+    /// Everything up to ReadyForQuery or the end, as tags.
+    async fn tags(&mut self) -> String {
+        let mut tags = String::new();
+        while let Some((tag, _)) = self.reply().await {
+            tags.push(char::from(tag));
+            if tag == b'Z' {
+                return tags;
+            }
+        }
+        tags + "."
+    }
+    async fn login(socket: &Path, user: &str) -> Client {
+        let mut c = Client::connect(socket).await;
+        c.send(&startup(&[("user", user)])).await;
+        assert_eq!(c.tags().await, "RKZ");
+        c
+    }
+}
+
+/// Severity, SQLSTATE and message of an error.
+fn fields(reply: &Reply) -> (String, String, String) {
+    assert_eq!(reply.0, b'E', "not an error: {reply:?}");
+    let field = |code: u8| {
+        reply
+            .1
+            .split(|b| *b == 0)
+            .find(|f| f.first() == Some(&code))
+            .map(|f| String::from_utf8_lossy(&f[1..]).into_owned())
+            .unwrap_or_default()
+    };
+    (field(b'V'), field(b'C'), field(b'M'))
+}
+
+/// Sends bytes on a fresh connection and expects one FATAL and the end.
+async fn refused(server: &Running, bytes: &[u8]) -> (String, String) {
+    let mut c = Client::connect(&server.socket).await;
+    c.send(bytes).await;
+    c.send(&message(b'Q', b"SELECT 1\0")).await;
+    let error = fields(&c.reply().await.expect("an error"));
+    assert_eq!(error.0, "FATAL");
+    assert!(c.reply().await.is_none(), "the connection must end");
+    (error.1, error.2)
+}
+
+#[tokio::test]
+async fn every_error_before_the_session_is_fatal() {
+    let s = start(Accepting::Yes, "");
+    let user = |u: &str, d: &str| startup(&[("user", u), ("database", d)]);
+    for (bytes, code, text) in [
+        (
+            user("ghost", "db"),
+            "28000",
+            "role \"ghost\" does not exist",
+        ),
+        (
+            user("nologin", "db"),
+            "28000",
+            "role \"nologin\" is not permitted to log in",
+        ),
+        (
+            user("joe", "none"),
+            "3D000",
+            "database \"none\" does not exist",
+        ),
+        (
+            user("joe", "closed"),
+            "55000",
+            "database \"closed\" is not currently accepting connections",
+        ),
+        (
+            user("rejected", "db"),
+            "28000",
+            "pg_hba.conf rejects connection for host \"[local]\", user \"rejected\", database \"db\", no encryption",
+        ),
+        (
+            user("stranger", "db"),
+            "28000",
+            "no pg_hba.conf entry for host \"[local]\", user \"stranger\", database \"db\", no encryption",
+        ),
+        (
+            user("nobody_here", "db"),
+            "28000",
+            "Peer authentication failed for user \"nobody_here\"",
+        ),
+        (
+            startup(&[("database", "db")]),
+            "28000",
+            "no PostgreSQL user name specified in startup packet",
+        ),
+        (
+            startup(&[("user", "joe"), ("replication", "on")]),
+            "42501",
+            "must be superuser or replication role to start walsender",
+        ),
+        (
+            startup(&[("user", "joe"), ("replication", "maybe")]),
+            "22023",
+            "invalid value for parameter \"replication\": \"maybe\"",
+        ),
+        (
+            startup(&[("user", "joe"), ("options", "-x")]),
+            "42601",
+            "invalid command-line argument for server process: -x",
+        ),
+        (
+            b"\0\0\0\x08\0\x02\0\0".to_vec(),
+            "0A000",
+            "unsupported frontend protocol 2.0: server supports 3.0 to 3.0",
+        ),
+        (
+            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+            "08P01",
+            "invalid length of startup packet",
+        ),
+        (
+            b"\0\0\0\x0a\0\x03\0\0ab".to_vec(),
+            "08P01",
+            "invalid startup packet layout: expected terminator as last byte",
+        ),
+    ] {
+        let (got_code, got_text) = refused(&s, &bytes).await;
+        assert_eq!((got_code.as_str(), got_text.as_str()), (code, text));
+    }
+    assert_eq!(s.opened.load(Ordering::Relaxed), 0, "nobody got in");
+    assert_eq!(s.backends.all().len(), 0);
+}
+
+#[tokio::test]
+async fn the_server_s_own_state_is_told() {
+    for (accepting, text) in [
+        (Accepting::StartingUp, "the database system is starting up"),
+        (
+            Accepting::ShuttingDown,
+            "the database system is shutting down",
+        ),
+        (
+            Accepting::NotConsistent { hot_standby: true },
+            "the database system is not yet accepting connections",
+        ),
+        (
+            Accepting::NotConsistent { hot_standby: false },
+            "the database system is not accepting connections",
+        ),
+    ] {
+        let s = start(accepting, "");
+        let got = refused(&s, &startup(&[("user", "joe")])).await;
+        assert_eq!(got, ("57P03".to_owned(), text.to_owned()));
+    }
+}
+
+/// SCRAM to its end; what the server says last.
+async fn scram(server: &Running, user: &str, password: &str) -> (Client, Reply) {
+    let mut c = Client::connect(&server.socket).await;
+    c.send(&startup(&[("user", user)])).await;
+    let (tag, offer) = c.reply().await.expect("an offer");
+    assert_eq!((tag, &offer[..4]), (b'R', &[0, 0, 0, 10][..]));
+    let mut exchange = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
+    let first = exchange.message().to_vec();
+    let mut body = b"SCRAM-SHA-256\0".to_vec();
+    body.extend(u32::try_from(first.len()).expect("short").to_be_bytes());
+    body.extend(first);
+    c.send(&message(b'p', &body)).await;
+    let (_, challenge) = c.reply().await.expect("a challenge");
+    exchange
+        .update(&challenge[4..])
+        .expect("a well formed challenge");
+    c.send(&message(b'p', exchange.message())).await;
+    let last = c.reply().await.expect("a verdict");
+    (c, last)
+}
+
+#[tokio::test]
+async fn only_the_right_password_opens_and_all_others_look_alike() {
+    let s = start(Accepting::Yes, "");
+    let (mut c, last) = scram(&s, "pw", "secret").await;
+    assert_eq!(last.0, b'R');
+    assert_eq!(c.tags().await, "RKZ");
+    for (user, password) in [
+        ("pw", "wrong"),
+        ("ghost_pw", "secret"),
+        ("nopw", "secret"),
+        ("expired", "secret"),
+    ] {
+        let (mut c, last) = scram(&s, user, password).await;
+        let text = format!("password authentication failed for user \"{user}\"");
+        assert_eq!(
+            fields(&last),
+            ("FATAL".to_owned(), "28P01".to_owned(), text)
+        );
+        assert!(c.reply().await.is_none());
+    }
+    assert_eq!(s.opened.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn garbage_in_place_of_a_password_ends_it() {
+    let s = start(Accepting::Yes, "");
+    for bytes in [
+        message(b'Q', b"SELECT 1\0"),
+        message(b'p', b""),
+        message(b'p', b"SCRAM-SHA-256\0\0\0\0\x05n,,n=,r=x"),
+        message(b'p', b"SCRAM-SHA-256-PLUS\0\0\0\0\0"),
+        b"p\x7f\xff\xff\xff".to_vec(),
+    ] {
+        let mut c = Client::connect(&s.socket).await;
+        c.send(&startup(&[("user", "pw")])).await;
+        assert_eq!(c.reply().await.expect("an offer").0, b'R');
+        c.send(&bytes).await;
+        let e = fields(&c.reply().await.expect("an error"));
+        assert_eq!(
+            (e.0.as_str(), e.1.as_str()),
+            ("FATAL", "08P01"),
+            "{bytes:?}"
+        );
+        assert!(c.reply().await.is_none());
+    }
+    assert_eq!(s.opened.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn encryption_is_refused_and_a_time_out_ends_the_wait() {
+    let s = start(Accepting::Yes, "authentication_timeout = 1s\n");
+    let mut c = Client::connect(&s.socket).await;
+    for code in [80_877_104u32, 80_877_103] {
+        c.send(&[&8u32.to_be_bytes()[..], &code.to_be_bytes()].concat())
+            .await;
+        let mut answer = [0];
+        c.0.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(answer, *b"N");
+    }
+    let e = fields(&c.reply().await.expect("an error"));
+    assert_eq!(e.2, "canceling authentication due to timeout");
+    assert!(c.reply().await.is_none());
+}
+
+#[tokio::test]
+async fn slots_are_limited_and_some_reserved() {
+    let s = start(
+        Accepting::Yes,
+        "max_connections = 3\nsuperuser_reserved_connections = 1\n",
+    );
+    let _one = Client::login(&s.socket, "one").await;
+    let user = |u: &str| startup(&[("user", u)]);
+    assert_eq!(
+        refused(&s, &user("one")).await.1,
+        "too many connections for role \"one\""
+    );
+    let two = Client::login(&s.socket, "joe").await;
+    assert_eq!(
+        refused(&s, &user("joe")).await,
+        (
+            state::TOO_MANY_CONNECTIONS.to_owned(),
+            "remaining connection slots are reserved for non-replication superuser connections"
+                .to_owned()
+        )
+    );
+    let _boss = Client::login(&s.socket, "boss").await;
+    assert_eq!(
+        refused(&s, &user("boss")).await.1,
+        "sorry, too many clients already"
+    );
+    drop(two);
+    for _ in 0..100 {
+        if s.backends.count(BackendKind::Client) < 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let _again = Client::login(&s.socket, "boss").await;
+}
+
+fn parse(text: &str) -> Vec<u8> {
+    message(b'P', &[b"\0", text.as_bytes(), b"\0\0\0"].concat())
+}
+
+#[tokio::test]
+async fn a_pipeline_skips_from_an_error_to_its_sync() {
+    let s = start(Accepting::Yes, "");
+    let mut c = Client::login(&s.socket, "joe").await;
+    let bind = message(b'B', b"\0\0\0\0\0\0\0\0");
+    let execute = |n: u8| message(b'E', &[0, 0, 0, 0, n]);
+    let sync = message(b'S', b"");
+    let good = [parse("x"), bind.clone(), message(b'D', b"P\0"), execute(0)].concat();
+    c.send(
+        &[
+            &good[..],
+            &parse("error"),
+            &good,
+            &sync,
+            &good,
+            &execute(5),
+            &sync,
+        ]
+        .concat(),
+    )
+    .await;
+    assert_eq!(c.tags().await, "12nCEZ");
+    assert_eq!(c.tags().await, "12nCsZ");
+    // A malformed message of a known type is an error of its own; the stream stays in step.
+    c.send(
+        &[
+            &message(b'B', b"\0"),
+            &good[..],
+            &sync,
+            &message(b'Q', b"ok\0"),
+        ]
+        .concat(),
+    )
+    .await;
+    assert_eq!(c.tags().await, "EZ");
+    assert_eq!(c.tags().await, "CZ");
+    c.send(&[message(b'Q', b"error\0"), message(b'F', b"\0\0\0\0")].concat())
+        .await;
+    assert_eq!(c.tags().await, "EZ");
+    assert_eq!(c.tags().await, "EZ");
+    c.send(&[message(b'C', b"Sx\0"), message(b'H', b"")].concat())
+        .await;
+    assert_eq!(c.reply().await.expect("flushed").0, b'3');
+    c.send(&message(b'z', b"")).await;
+    let e = fields(&c.reply().await.expect("an error"));
+    assert_eq!(
+        (e.0.as_str(), e.2.as_str()),
+        ("FATAL", "invalid frontend message type 122")
+    );
+    assert!(c.reply().await.is_none());
+}
+
+#[tokio::test]
+async fn copy_in_ends_well_or_with_the_client_s_reason() {
+    let s = start(Accepting::Yes, "");
+    let mut c = Client::login(&s.socket, "joe").await;
+    let copy = message(b'Q', b"copy\0");
+    let data = message(b'd', b"12345");
+    c.send(
+        &[
+            &copy[..],
+            &data,
+            &message(b'H', b""),
+            &data,
+            &message(b'c', b""),
+        ]
+        .concat(),
+    )
+    .await;
+    assert_eq!(c.reply().await.expect("an answer").0, b'G');
+    let (tag, body) = c.reply().await.expect("an answer");
+    assert_eq!((tag, &body[..]), (b'C', &b"COPY 10\0"[..]));
+    assert_eq!(c.tags().await, "Z");
+    c.send(&[&copy[..], &data, &message(b'f', b"why\0")].concat())
+        .await;
+    assert_eq!(c.reply().await.expect("an answer").0, b'G');
+    assert_eq!(fields(&c.reply().await.expect("an error")).2, "why");
+    assert_eq!(c.tags().await, "Z");
+}
+
+#[tokio::test]
+async fn the_server_speaks_first_when_a_session_is_ended() {
+    let s = start(Accepting::Yes, "");
+    let mut c = Client::login(&s.socket, "joe").await;
+    let mut other = Client::login(&s.socket, "joe").await;
+    s.backends.all()[0].interrupts.raise(Interrupt::Cancel);
+    c.send(&message(b'Q', b"still here\0")).await;
+    assert_eq!(c.tags().await, "CZ");
+    s.backends
+        .raise_all(BackendKind::Client, Interrupt::Terminate);
+    for c in [&mut c, &mut other] {
+        let e = fields(&c.reply().await.expect("an error"));
+        assert_eq!((e.0.as_str(), e.1.as_str()), ("FATAL", "57P01"));
+        assert!(c.reply().await.is_none());
+    }
+}
+
+/// Random bytes on a logged-in connection: an error or silence, and the server goes on.
+#[tokio::test]
+async fn garbage_after_login_hurts_nobody_else() {
+    let s = start(Accepting::Yes, "");
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = seed | 1;
+    for _ in 0..200 {
+        let mut c = Client::login(&s.socket, "joe").await;
+        let bytes: Vec<u8> = (0..64)
+            .map(|i| {
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                let byte = (random >> 56) as u8;
+                // Every other connection begins with a known type and a short length.
+                match i {
+                    0 if random & 2 == 0 => b"QPBDECSHFdcfXp"[usize::from(byte) % 14],
+                    1..4 => 0,
+                    _ => byte,
+                }
+            })
+            .collect();
+        c.send(&bytes).await;
+    }
+    let mut c = Client::login(&s.socket, "joe").await;
+    c.send(&message(b'Q', b"ok\0")).await;
+    assert_eq!(c.tags().await, "CZ");
+}

@@ -1,0 +1,338 @@
+//! A whole COPY: names, locks, then bytes one way or the other. Files on the server are refused.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::from::{CopyFrom, CopyTarget};
+use super::options::CopyOptions;
+use super::to::{CopyTo, table_query};
+use crate::catalog::relation::{LockMode, Relation, RelationKind};
+use crate::catalog::view::CatalogView;
+use crate::ids::Oid;
+use crate::sql::bind::{self, BindCx};
+use crate::sql::bound::{Bound, BoundStatement, OutputColumn};
+use crate::sql::error::{SqlError, state};
+use crate::sql::exec::{self, ExecCx, RowSink, SinkState};
+use crate::sql::front::Statement;
+use crate::sql::front::ast::{Copy, CopyDirection, CopyEnd, CopySource, Ident, ObjectName};
+use crate::sql::plan::{self, Plan, PlanCx, PlannerSettings};
+use crate::sql::session::{CopyInput, CopyPort, Format};
+use crate::txn::{LockWait, Transaction};
+use crate::types::datum::Datum;
+use crate::types::function::FunctionCx;
+
+/// The catalog as a transaction sees it.
+pub type CatalogOf<'c> = &'c (dyn for<'t> Fn(&'t Transaction) -> Box<dyn CatalogView + 't> + Sync);
+
+/// What a COPY runs with.
+pub struct CopyCall<'a> {
+    pub copy: &'a Copy,
+    /// What its offsets count in.
+    pub source: &'a str,
+    pub settings: &'a PlannerSettings,
+    pub catalog: CatalogOf<'a>,
+    pub exec: ExecCx,
+}
+
+/// How often names are resolved again while the catalog moves.
+const MAX_REBINDS: usize = 16;
+
+/// Runs it to its end; gives the command tag.
+pub async fn run(
+    call: CopyCall<'_>,
+    txn: &mut Transaction,
+    port: &mut dyn CopyPort,
+) -> Result<String, SqlError> {
+    match &call.copy.end {
+        CopyEnd::Client => {}
+        CopyEnd::File(_) => {
+            return Err(SqlError::unsupported("COPY with a file of the server is not supported")
+                .hint("Use COPY with STDIN or STDOUT, or psql's \\copy, which reads and writes files of the client."));
+        }
+        CopyEnd::Program(_) => {
+            return Err(SqlError::unsupported("COPY with PROGRAM is not supported")
+                .hint("Use psql's \\copy with PROGRAM, which runs it at the client."));
+        }
+    }
+    let rows = match call.copy.direction {
+        CopyDirection::From => copy_in(call, txn, port).await?,
+        CopyDirection::To => copy_out(call, txn, port).await?,
+    };
+    Ok(format!("COPY {rows}"))
+}
+
+/// The table, locked: named again after the lock until two answers agree.
+async fn locked_table(
+    call: &CopyCall<'_>,
+    name: &ObjectName,
+    mode: LockMode,
+    txn: &mut Transaction,
+) -> Result<Arc<Relation>, SqlError> {
+    let mut locked: Option<Oid> = None;
+    for _ in 0..MAX_REBINDS {
+        let found = find_table(&*(call.catalog)(txn), name)?;
+        if locked == Some(found.oid) {
+            return Ok(found);
+        }
+        let locks = call.exec.txns.locks();
+        locks
+            .lock_relation(txn, found.oid, mode, LockWait::Wait)
+            .await?;
+        locked = Some(found.oid);
+    }
+    Err(SqlError::new(
+        state::OBJECT_IN_USE,
+        "the catalog changed too often while the statement was being planned",
+    )
+    .hint("Run the statement again."))
+}
+
+fn find_table(catalog: &dyn CatalogView, name: &ObjectName) -> Result<Arc<Relation>, SqlError> {
+    let schema = name.schema.as_ref().map(|s| s.name.as_str());
+    let missing = || {
+        let shown = match schema {
+            Some(schema) => format!("{schema}.{}", name.name.name),
+            None => name.name.name.clone(),
+        };
+        SqlError::new(
+            state::UNDEFINED_TABLE,
+            format!("relation \"{shown}\" does not exist"),
+        )
+    };
+    catalog
+        .relation_named(schema, &name.name.name)?
+        .ok_or_else(missing)
+}
+
+/// 42809 for what rows cannot be copied to or from.
+fn check_kind(relation: &Relation, direction: CopyDirection) -> Result<(), SqlError> {
+    let (way, hint) = match direction {
+        CopyDirection::From => ("to", None),
+        CopyDirection::To => ("from", Some("Try the COPY (SELECT ...) TO variant.")),
+    };
+    let what = match relation.kind {
+        RelationKind::Table => return Ok(()),
+        RelationKind::Virtual if direction == CopyDirection::To => return Ok(()),
+        RelationKind::View | RelationKind::Virtual => "view",
+        RelationKind::Sequence => "sequence",
+        RelationKind::Index => "index",
+    };
+    let mut error = SqlError::new(
+        state::WRONG_OBJECT_TYPE,
+        format!("cannot copy {way} {what} \"{}\"", relation.name),
+    );
+    if let (Some(hint), "view") = (hint, what) {
+        error = error.hint(hint);
+    }
+    Err(error)
+}
+
+/// Positions of the named columns, or of all.
+fn columns_of(relation: &Relation, named: &[Ident]) -> Result<Vec<usize>, SqlError> {
+    if named.is_empty() {
+        return Ok(relation.live_columns().map(|(n, _)| n).collect());
+    }
+    let mut made = Vec::with_capacity(named.len());
+    for ident in named {
+        let number = relation.column_named(&ident.name).ok_or_else(|| {
+            SqlError::new(
+                state::UNDEFINED_COLUMN,
+                format!(
+                    "column \"{}\" of relation \"{}\" does not exist",
+                    ident.name, relation.name
+                ),
+            )
+        })?;
+        if made.contains(&number) {
+            return Err(SqlError::new(
+                state::DUPLICATE_COLUMN,
+                format!("column \"{}\" specified more than once", ident.name),
+            ));
+        }
+        made.push(number);
+    }
+    Ok(made)
+}
+
+async fn copy_in(
+    call: CopyCall<'_>,
+    txn: &mut Transaction,
+    port: &mut dyn CopyPort,
+) -> Result<u64, SqlError> {
+    let options = CopyOptions::new(&call.copy.options, CopyDirection::From)?;
+    let CopySource::Table { name, columns } = &call.copy.source else {
+        return Err(SqlError::new(
+            state::SYNTAX_ERROR,
+            "COPY query FROM is not possible",
+        ));
+    };
+    let relation = locked_table(&call, name, LockMode::RowExclusive, txn).await?;
+    check_kind(&relation, CopyDirection::From)?;
+    let format = format_of(&options);
+    let mut copy = {
+        let view = (call.catalog)(txn);
+        let cx = BindCx {
+            source: call.source,
+            functions: &call.exec.function,
+        };
+        let filter = match &call.copy.filter {
+            None => None,
+            Some(filter) => Some(bind::row_condition(filter, &relation, &*view, &cx)?),
+        };
+        let target = CopyTarget {
+            columns: columns_of(&relation, columns)?,
+            relation,
+            filter,
+        };
+        CopyFrom::new(target, options, &*view, call.exec)?
+    };
+    port.begin_in(format, copy.columns());
+    loop {
+        match port.receive().await? {
+            CopyInput::Data(bytes) => copy.push(txn, &bytes).await?,
+            CopyInput::Done => return copy.finish(txn).await,
+            CopyInput::Fail(why) => {
+                return Err(SqlError::new(
+                    state::QUERY_CANCELED,
+                    format!("COPY from stdin failed: {why}"),
+                )
+                .context(copy.context()));
+            }
+        }
+    }
+}
+
+fn format_of(options: &CopyOptions) -> Format {
+    if options.format == super::CopyFormat::Binary {
+        Format::Binary
+    } else {
+        Format::Text
+    }
+}
+
+async fn copy_out(
+    call: CopyCall<'_>,
+    txn: &mut Transaction,
+    port: &mut dyn CopyPort,
+) -> Result<u64, SqlError> {
+    let options = CopyOptions::new(&call.copy.options, CopyDirection::To)?;
+    let format = format_of(&options);
+    let plan = match &call.copy.source {
+        CopySource::Table { name, columns } => {
+            let relation = locked_table(&call, name, LockMode::AccessShare, txn).await?;
+            check_kind(&relation, CopyDirection::To)?;
+            let columns = columns_of(&relation, columns)?;
+            let view = (call.catalog)(txn);
+            let bound = Bound {
+                statement: BoundStatement::Query(Box::new(table_query(&relation, &columns))),
+                parameters: Vec::new(),
+                relations: vec![(relation.oid, LockMode::AccessShare)],
+                generation: view.generation(),
+                uncacheable: true,
+            };
+            plan::plan(&bound, &*view, &plan_cx(&call))?
+        }
+        CopySource::Query(statement) => planned_query(&call, statement, txn).await?,
+    };
+    let columns = Arc::clone(&plan.output);
+    if columns.is_empty() {
+        return Err(SqlError::unsupported(
+            "COPY query must have a RETURNING clause",
+        ));
+    }
+    let mut formatter = CopyTo::new(options, &columns)?;
+    port.begin_out(format, columns.len());
+    let mut head = Vec::new();
+    formatter.begin(&mut head);
+    if !head.is_empty() {
+        port.data(&head);
+    }
+    let mut sink = PortSink {
+        port,
+        formatter,
+        function: Arc::clone(&call.exec.function),
+        row: Vec::new(),
+        rows: 0,
+    };
+    let mut execution = exec::start(&Arc::new(plan), &[], call.exec);
+    execution.run(txn, &mut sink, None).await?;
+    let PortSink {
+        port,
+        mut formatter,
+        mut row,
+        rows,
+        ..
+    } = sink;
+    row.clear();
+    formatter.end(&mut row);
+    if !row.is_empty() {
+        port.data(&row);
+    }
+    port.end_out();
+    Ok(rows)
+}
+
+fn plan_cx<'c>(call: &'c CopyCall<'_>) -> PlanCx<'c> {
+    PlanCx {
+        settings: call.settings,
+        pages: None,
+        function: &call.exec.function,
+    }
+}
+
+/// COPY (query): bound, locked, and bound again if the catalog moved meanwhile.
+async fn planned_query(
+    call: &CopyCall<'_>,
+    statement: &Statement,
+    txn: &mut Transaction,
+) -> Result<Plan, SqlError> {
+    let cx = BindCx {
+        source: call.source,
+        functions: &call.exec.function,
+    };
+    for _ in 0..MAX_REBINDS {
+        let bound = bind::bind(statement, &*(call.catalog)(txn), &[], &cx)?;
+        for (relation, mode) in &bound.relations {
+            let locks = call.exec.txns.locks();
+            locks
+                .lock_relation(txn, *relation, *mode, LockWait::Wait)
+                .await?;
+        }
+        let view = (call.catalog)(txn);
+        if view.generation() == bound.generation {
+            return plan::plan(&bound, &*view, &plan_cx(call));
+        }
+    }
+    Err(SqlError::new(
+        state::OBJECT_IN_USE,
+        "the catalog changed too often while the statement was being planned",
+    )
+    .hint("Run the statement again."))
+}
+
+/// Rows to the client, one message each.
+struct PortSink<'p> {
+    port: &'p mut dyn CopyPort,
+    formatter: CopyTo,
+    function: Arc<FunctionCx>,
+    row: Vec<u8>,
+    rows: u64,
+}
+
+impl RowSink for PortSink<'_> {
+    fn columns(&mut self, _: &[OutputColumn]) {}
+    fn row(&mut self, row: &[Datum]) -> Result<SinkState, SqlError> {
+        self.row.clear();
+        self.formatter.row(row, &mut self.row, &self.function);
+        self.rows += 1;
+        Ok(if self.port.data(&self.row) {
+            SinkState::More
+        } else {
+            SinkState::Full
+        })
+    }
+    fn ready(&mut self) -> Pin<Box<dyn Future<Output = Result<(), SqlError>> + Send + '_>> {
+        self.port.flush()
+    }
+}

@@ -1,0 +1,244 @@
+//! Column definitions: types, defaults, `serial`, identity.
+
+use crate::catalog::relation::{Column, Identity, Relation};
+use crate::catalog::rows::AttrdefRow;
+use crate::ids::Oid;
+use crate::sql::bind;
+use crate::sql::error::{SqlError, state};
+use crate::sql::front::ast::{
+    ColumnConstraintKind, ColumnDefinition, Expr, SequenceOption, SourceText,
+};
+use crate::types::datum::SqlType;
+use crate::types::registry;
+
+use super::Result;
+use super::cx::DdlCx;
+use super::stored::stored;
+
+/// Most columns of a table (`MaxHeapAttributeNumber`).
+pub const MAX_COLUMNS: usize = 1600;
+
+/// A column in the making: what it needs besides its row in `pg_attribute`.
+pub struct NewColumn {
+    pub column: Column,
+    /// Sequences that its default uses, without the one that it owns.
+    pub uses: Vec<Oid>,
+    pub sequence: Option<OwnSequence>,
+}
+
+/// `serial` and identity.
+pub struct OwnSequence {
+    pub ty: SqlType,
+    pub identity: bool,
+    pub options: Vec<SequenceOption>,
+}
+
+impl DdlCx<'_> {
+    pub fn new_column(&self, d: &ColumnDefinition, attribute: i16, table: &str) -> Result<NewColumn> {
+        let name = &d.name.name;
+        if matches!(
+            name.as_str(),
+            "tableoid" | "cmax" | "xmax" | "cmin" | "xmin" | "ctid"
+        ) {
+            return Err(SqlError::new(
+                state::DUPLICATE_COLUMN,
+                format!("column name \"{name}\" conflicts with a system column name"),
+            ));
+        }
+        if let Some(collation) = &d.collation {
+            bind::check_collation(collation)?;
+        }
+        let serial = (!d.ty.system && d.ty.name.schema.is_none())
+            .then(|| bind::is_serial(&d.ty.name.name.name))
+            .flatten();
+        let ty = match serial {
+            Some(base) => {
+                if d.ty.array_dimensions > 0 {
+                    return Err(SqlError::unsupported("array of serial is not implemented").at(d.ty.at));
+                }
+                let found = registry::by_name(base)
+                    .ok_or_else(|| SqlError::internal("serial without its type"))?;
+                SqlType::plain(found.oid)
+            }
+            None => bind::resolve_type(&d.ty, &self.view())?,
+        };
+        check_storable(ty, name)?;
+        let mut new = NewColumn {
+            column: Column {
+                name: name.clone(),
+                attribute,
+                ty,
+                not_null: serial.is_some(),
+                dropped: false,
+                default: None,
+                identity: Identity::No,
+                missing: None,
+            },
+            uses: Vec::new(),
+            sequence: serial.map(|_| OwnSequence {
+                ty,
+                identity: false,
+                options: Vec::new(),
+            }),
+        };
+        self.column_constraints(d, table, &mut new)?;
+        Ok(new)
+    }
+
+    fn column_constraints(
+        &self,
+        d: &ColumnDefinition,
+        table: &str,
+        new: &mut NewColumn,
+    ) -> Result<()> {
+        let name = &d.name.name;
+        let twice = |what: &str, at| {
+            SqlError::new(
+                state::SYNTAX_ERROR,
+                format!("multiple {what} specified for column \"{name}\" of table \"{table}\""),
+            )
+            .at(at)
+        };
+        let mut nullable = false;
+        let mut explicit_not_null = new.column.not_null;
+        for c in &d.constraints {
+            match &c.kind {
+                ColumnConstraintKind::NotNull | ColumnConstraintKind::Null => {
+                    let not_null = matches!(c.kind, ColumnConstraintKind::NotNull);
+                    if (not_null && nullable) || (!not_null && explicit_not_null) {
+                        return Err(SqlError::new(
+                            state::SYNTAX_ERROR,
+                            format!(
+                                "conflicting NULL/NOT NULL declarations for column \"{name}\" of table \"{table}\""
+                            ),
+                        )
+                        .at(c.at));
+                    }
+                    nullable |= !not_null;
+                    explicit_not_null |= not_null;
+                    new.column.not_null |= not_null;
+                }
+                ColumnConstraintKind::Default(expr, text) => {
+                    if new.column.default.is_some() || new.sequence.is_some() {
+                        return Err(twice("default values", c.at));
+                    }
+                    let (text, uses) = self.default_text(expr, *text, name, new.column.ty)?;
+                    new.column.default = text;
+                    new.uses = uses;
+                }
+                ColumnConstraintKind::Identity { identity, options } => {
+                    if new.column.default.is_some() || new.sequence.is_some() {
+                        return Err(SqlError::new(
+                            state::SYNTAX_ERROR,
+                            format!(
+                                "both default and identity specified for column \"{name}\" of table \"{table}\""
+                            ),
+                        )
+                        .at(c.at));
+                    }
+                    new.column.identity = *identity;
+                    new.column.not_null = true;
+                    new.sequence = Some(OwnSequence {
+                        ty: new.column.ty,
+                        identity: true,
+                        options: options.clone(),
+                    });
+                }
+                ColumnConstraintKind::PrimaryKey { .. } => new.column.not_null = true,
+                ColumnConstraintKind::Generated(..) => {
+                    return Err(SqlError::unsupported("generated columns are not supported")
+                        .hint("Compute the value in the query, or keep it with a trigger of the application.")
+                        .at(c.at));
+                }
+                ColumnConstraintKind::References(_) => {
+                    return Err(no_foreign_keys().at(c.at));
+                }
+                ColumnConstraintKind::Check { .. } | ColumnConstraintKind::Unique { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The default's text to store (NULL is no default) and the sequences it uses.
+    pub fn default_text(
+        &self,
+        expr: &Expr,
+        text: SourceText,
+        column: &str,
+        ty: SqlType,
+    ) -> Result<(Option<String>, Vec<Oid>)> {
+        use crate::sql::front::ast::{ExprKind, Literal};
+        if matches!(expr.kind, ExprKind::Literal(Literal::Null)) {
+            return Ok((None, Vec::new()));
+        }
+        let view = self.view();
+        let bound = bind::new_default(expr, column, ty, &view, self.functions)?;
+        let stored = stored(self.source, text, expr, &bound, &view)?;
+        Ok((Some(stored.text), stored.relations))
+    }
+
+    /// The row of a default; it may use sequences.
+    pub async fn insert_default(
+        &mut self,
+        table: Oid,
+        attribute: i16,
+        text: &str,
+        uses: &[Oid],
+    ) -> Result<()> {
+        let oid = self.new_oid()?;
+        self.insert(&AttrdefRow {
+            oid,
+            adrelid: table,
+            adnum: attribute,
+            adbin: text.to_owned(),
+        })
+        .await?;
+        for sequence in uses {
+            self.default_uses(oid, *sequence).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the sequence of a `serial` or identity column and gives the default that uses it.
+    pub async fn make_own_sequence(
+        &mut self,
+        table: &Relation,
+        new: &mut NewColumn,
+        taken: &mut Vec<String>,
+    ) -> Result<Option<Oid>> {
+        let Some(own) = &new.sequence else {
+            return Ok(None);
+        };
+        let name = self.free_name(
+            &table.name,
+            Some(&new.column.name),
+            "seq",
+            table.schema,
+            taken,
+        )?;
+        taken.push(name.clone());
+        let sequence =
+            super::sequence::make(self, &name, table, own.ty, &own.options, own.identity).await?;
+        new.column.default = Some(format!("nextval('{}'::regclass)", sequence.raw()));
+        Ok(Some(sequence))
+    }
+}
+
+pub fn no_foreign_keys() -> SqlError {
+    SqlError::unsupported("foreign key constraints are not supported")
+        .hint("Leave REFERENCES out and check the references in the application.")
+}
+
+/// A column must have a real type.
+pub fn check_storable(ty: SqlType, column: &str) -> Result<()> {
+    match registry::by_oid(ty.oid) {
+        Some(t) if t.kind == b'p' => Err(SqlError::new(
+            state::INVALID_TABLE_DEFINITION,
+            format!(
+                "column \"{column}\" has pseudo-type {}",
+                bind::type_text(SqlType::plain(ty.oid))
+            ),
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,448 @@
+//! CREATE INDEX, and the indexes of keys.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use crate::catalog::bootstrap::insert_index;
+use crate::catalog::relation::{Index, IndexKey, Relation, RelationKind};
+use crate::catalog::rows::ClassRow;
+use crate::ids::{BlockNumber, RelFile, Tid};
+use crate::index::{btree, key};
+use crate::sql::bind;
+use crate::sql::error::{SqlError, state};
+use crate::sql::front::ast::{CreateIndex, IndexElement, IndexElementKey};
+use crate::table::heap;
+use crate::table::row::RowDecoder;
+use crate::txn::LockMode;
+use crate::types::codec;
+use crate::types::compare;
+use crate::types::datum::{Datum, SqlType};
+
+use super::Result;
+use super::constraint::{NewKey, refuse_deferrable};
+use super::cx::{DdlCx, by, oid_key};
+use super::names::no_relation;
+
+/// Most columns of an index (`INDEX_MAX_KEYS`).
+const MAX_KEYS: usize = 32;
+/// Rows between two looks at the session's interrupts.
+const BLOCKS_BETWEEN_CHECKS: u32 = 64;
+
+pub async fn create(s: &CreateIndex, cx: &mut DdlCx<'_>) -> Result<()> {
+    if s.concurrently {
+        return Err(SqlError::unsupported("CREATE INDEX CONCURRENTLY is not supported")
+            .hint("Leave CONCURRENTLY out: the table can be read while the index is built."));
+    }
+    let mode = LockMode::Share;
+    let Some(table) = cx.open(&s.table, mode).await? else {
+        return Err(no_relation(&s.table, "relation").at(s.table.at()));
+    };
+    if table.kind != RelationKind::Table {
+        return Err(SqlError::new(
+            state::WRONG_OBJECT_TYPE,
+            format!("cannot create index on relation \"{}\"", table.name),
+        ));
+    }
+    cx.must_own(&table)?;
+    refuse(s)?;
+    let mut keys = Vec::with_capacity(s.keys.len());
+    for element in &s.keys {
+        keys.push(key_of(&table, element)?);
+    }
+    let mut included = Vec::new();
+    for element in &s.include {
+        included.push(position(&table, element)?);
+    }
+    check_keys(&keys, included.len())?;
+    let name = match &s.name {
+        Some(name) => {
+            if cx.taken(table.schema, &name.name)? {
+                return super::table::already_there(cx, &name.name, s.if_not_exists);
+            }
+            name.name.clone()
+        }
+        None => {
+            let columns: Vec<&str> = keys
+                .iter()
+                .map(|k| table.columns[k.column].name.as_str())
+                .collect();
+            cx.free_name(&table.name, Some(&columns.join("_")), "idx", table.schema, &[])?
+        }
+    };
+    let index = Index {
+        oid: cx.new_oid()?,
+        name,
+        table: table.oid,
+        file: RelFile::of_database(cx.database, cx.new_oid()?),
+        keys,
+        included,
+        unique: s.unique,
+        primary: false,
+        nulls_not_distinct: s.nulls_not_distinct,
+        valid: true,
+        constraint: None,
+        deferrable: false,
+    };
+    make(cx, &table, index).await
+}
+
+fn refuse(s: &CreateIndex) -> Result<()> {
+    if let Some(method) = s.method.as_ref().filter(|m| m.name != "btree") {
+        let known = ["hash", "gin", "gist", "brin", "spgist"];
+        if known.contains(&method.name.as_str()) {
+            return Err(SqlError::unsupported(format!(
+                "access method \"{}\" is not supported",
+                method.name
+            ))
+            .hint("Use a btree index."));
+        }
+        return Err(SqlError::new(
+            state::UNDEFINED_OBJECT,
+            format!("access method \"{}\" does not exist", method.name),
+        ));
+    }
+    if s.filter.is_some() {
+        return Err(SqlError::unsupported("partial indexes are not supported")
+            .hint("Leave WHERE out."));
+    }
+    if let Some(space) = s.tablespace.as_ref().filter(|t| t.name != "pg_default") {
+        return Err(SqlError::new(
+            state::UNDEFINED_OBJECT,
+            format!("tablespace \"{}\" does not exist", space.name),
+        ));
+    }
+    super::table::check_options(&s.options)
+}
+
+fn position(table: &Relation, element: &IndexElement) -> Result<usize> {
+    let IndexElementKey::Column(name) = &element.key else {
+        return Err(SqlError::unsupported("indexes on expressions are not supported")
+            .hint("Index a column that holds the expression's value.")
+            .at(element.at));
+    };
+    table.column_named(&name.name).ok_or_else(|| {
+        SqlError::new(
+            state::UNDEFINED_COLUMN,
+            format!("column \"{}\" does not exist", name.name),
+        )
+    })
+}
+
+fn key_of(table: &Relation, element: &IndexElement) -> Result<IndexKey> {
+    let column = position(table, element)?;
+    let ty = table.columns[column].ty;
+    if let Some(collation) = &element.collation {
+        bind::check_collation(collation)?;
+    }
+    if let Some(class) = &element.operator_class {
+        // The default class of a type is called `type_ops`; the pattern classes order bytes, as all do here.
+        let known = class.name.name.ends_with("_ops");
+        if !known {
+            return Err(SqlError::new(
+                state::UNDEFINED_OBJECT,
+                format!("operator class \"{class}\" does not exist for access method \"btree\""),
+            ));
+        }
+    }
+    check_ordered(ty)?;
+    Ok(IndexKey {
+        column,
+        ty,
+        descending: element.descending,
+        nulls_first: element.nulls_first.unwrap_or(element.descending),
+    })
+}
+
+fn check_ordered(ty: SqlType) -> Result<()> {
+    if compare::comparator(ty.oid).is_some() {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        state::UNDEFINED_OBJECT,
+        format!(
+            "data type {} has no default operator class for access method \"btree\"",
+            bind::type_text(SqlType::plain(ty.oid))
+        ),
+    )
+    .hint("You must specify an operator class for the index or define a default operator class for the data type."))
+}
+
+fn check_keys(keys: &[IndexKey], included: usize) -> Result<()> {
+    if keys.len() + included > MAX_KEYS {
+        return Err(SqlError::new(
+            state::TOO_MANY_COLUMNS,
+            format!("cannot use more than {MAX_KEYS} columns in an index"),
+        ));
+    }
+    Ok(())
+}
+
+/// PRIMARY KEY or UNIQUE of a table whose rows are in the catalog already.
+pub async fn create_key(
+    cx: &mut DdlCx<'_>,
+    table: &Relation,
+    new: &NewKey,
+    taken: &mut Vec<String>,
+) -> Result<()> {
+    refuse_deferrable(new.timing)?;
+    let find = |name: &crate::sql::front::ast::Ident| {
+        table.column_named(&name.name).ok_or_else(|| {
+            SqlError::new(
+                state::UNDEFINED_COLUMN,
+                format!("column \"{}\" named in key does not exist", name.name),
+            )
+            .at(name.at)
+        })
+    };
+    let mut keys: Vec<IndexKey> = Vec::with_capacity(new.columns.len());
+    for name in &new.columns {
+        let column = find(name)?;
+        if keys.iter().any(|k| k.column == column) {
+            let what = if new.primary { "primary key" } else { "unique" };
+            return Err(SqlError::new(
+                state::DUPLICATE_COLUMN,
+                format!("column \"{}\" appears twice in {what} constraint", name.name),
+            )
+            .at(name.at));
+        }
+        let ty = table.columns[column].ty;
+        check_ordered(ty)?;
+        keys.push(IndexKey {
+            column,
+            ty,
+            descending: false,
+            nulls_first: false,
+        });
+    }
+    let included = new.include.iter().map(find).collect::<Result<Vec<_>>>()?;
+    check_keys(&keys, included.len())?;
+    if new.primary && table.primary_key().is_some() {
+        return Err(SqlError::new(
+            state::INVALID_TABLE_DEFINITION,
+            format!("multiple primary keys for table \"{}\" are not allowed", table.name),
+        ));
+    }
+    let name = match &new.name {
+        Some(name) => {
+            if cx.taken(table.schema, name)? {
+                return Err(SqlError::new(
+                    state::DUPLICATE_TABLE,
+                    format!("relation \"{name}\" already exists"),
+                ));
+            }
+            name.clone()
+        }
+        None if new.primary => cx.free_name(&table.name, None, "pkey", table.schema, taken)?,
+        None => {
+            let columns: Vec<&str> = new.columns.iter().map(|c| c.name.as_str()).collect();
+            cx.free_name(&table.name, Some(&columns.join("_")), "key", table.schema, taken)?
+        }
+    };
+    taken.push(name.clone());
+    let oid = cx.new_oid()?;
+    let index = Index {
+        oid,
+        name: name.clone(),
+        table: table.oid,
+        file: RelFile::of_database(cx.database, cx.new_oid()?),
+        keys,
+        included,
+        unique: true,
+        primary: new.primary,
+        nulls_not_distinct: new.nulls_not_distinct,
+        valid: true,
+        constraint: Some((cx.new_oid()?, name)),
+        deferrable: false,
+    };
+    make(cx, table, index).await
+}
+
+/// Builds the index and writes its rows.
+async fn make(cx: &mut DdlCx<'_>, table: &Relation, index: Index) -> Result<()> {
+    build(cx, table, &index)?;
+    let system = cx.system();
+    let catalog = cx.catalog;
+    insert_index(&catalog.cx(&system, cx.database), cx.txn, table, &index).await?;
+    cx.insert_key_constraint(table, &index).await?;
+    if table.indexes.is_empty() {
+        let (tid, mut row) =
+            cx.find_one::<ClassRow>(by::CLASS_OID, &oid_key(table.oid), "relation")?;
+        if !row.relhasindex {
+            row.relhasindex = true;
+            cx.update(tid, &row).await?;
+        }
+    }
+    cx.changed(table.oid);
+    cx.changed(index.oid);
+    Ok(())
+}
+
+/// Keys beside one another in one buffer: a sort of a million rows makes no million allocations.
+#[derive(Default)]
+struct Entries {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    start: usize,
+    length: u32,
+    tid: Tid,
+    live: bool,
+    has_null: bool,
+}
+
+impl Entries {
+    fn key(&self, e: &Entry) -> &[u8] {
+        &self.bytes[e.start..e.start + e.length as usize]
+    }
+}
+
+/// Makes the index's file and fills it from the table's rows.
+pub fn build(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<()> {
+    cx.create_file(index.file)?;
+    let entries = collect(cx, table, index)?;
+    check_unique(cx, table, index, &entries)?;
+    let xid = cx.xid()?;
+    let sorted = entries
+        .entries
+        .iter()
+        .map(|e| Ok::<_, SqlError>((entries.key(e).to_vec(), e.tid)));
+    btree::build(&cx.catalog.store, index, xid, sorted)?;
+    Ok(())
+}
+
+/// Makes an empty index.
+pub fn build_empty(cx: &mut DdlCx<'_>, index: &Index) -> Result<()> {
+    cx.create_file(index.file)?;
+    let xid = cx.xid()?;
+    btree::create(&cx.catalog.store, index, xid)?;
+    Ok(())
+}
+
+fn collect(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<Entries> {
+    // The statement's own changes count.
+    cx.step()?;
+    let snapshot = cx.snapshot();
+    let table_cx = cx.catalog.table_cx();
+    let wanted: Vec<usize> = index.keys.iter().map(|k| k.column).collect();
+    let decoder = RowDecoder::new(table, &wanted);
+    let mut values = vec![Datum::Null; table.columns.len()];
+    let mut out = Entries::default();
+    let mut encoded = Vec::new();
+    for block in 0..heap::blocks(table_cx, table)? {
+        if block % BLOCKS_BETWEEN_CHECKS == 0 {
+            cx.txn.interrupts().check()?;
+        }
+        heap::for_index::<SqlError>(
+            table_cx,
+            table,
+            BlockNumber::new(block),
+            &snapshot,
+            &mut |row| {
+                decoder.decode(table_cx, row.version, &mut values)?;
+                encoded.clear();
+                let mut has_null = false;
+                for part in &index.keys {
+                    has_null |= values[part.column].is_null();
+                    key::encode_part(part, &values[part.column], &mut encoded)?;
+                }
+                out.entries.push(Entry {
+                    start: out.bytes.len(),
+                    length: u32::try_from(encoded.len()).unwrap_or(u32::MAX),
+                    tid: row.root,
+                    live: row.live,
+                    has_null,
+                });
+                out.bytes.extend_from_slice(&encoded);
+                Ok(())
+            },
+        )?;
+    }
+    let bytes = &out.bytes;
+    let of = |e: &Entry| &bytes[e.start..e.start + e.length as usize];
+    out.entries
+        .sort_unstable_by(|a, b| match of(a).cmp(of(b)) {
+            Ordering::Equal => a.tid.cmp(&b.tid),
+            other => other,
+        });
+    Ok(out)
+}
+
+fn check_unique(
+    cx: &DdlCx<'_>,
+    table: &Relation,
+    index: &Index,
+    entries: &Entries,
+) -> Result<()> {
+    if !index.unique {
+        return Ok(());
+    }
+    let mut last: Option<&Entry> = None;
+    for e in entries.entries.iter().filter(|e| e.live) {
+        let counts = !e.has_null || index.nulls_not_distinct;
+        if let (true, Some(before)) = (counts, last) {
+            if entries.key(before) == entries.key(e) {
+                return Err(duplicate(cx, table, index, e.tid));
+            }
+        }
+        last = Some(e);
+    }
+    Ok(())
+}
+
+/// 23505 with the key's values.
+fn duplicate(cx: &DdlCx<'_>, table: &Relation, index: &Index, tid: Tid) -> SqlError {
+    let error = SqlError::new(
+        state::UNIQUE_VIOLATION,
+        format!("could not create unique index \"{}\"", index.name),
+    )
+    .table(&table.schema_name, &table.name)
+    .constraint(&index.name);
+    match key_text(cx, table, index, tid) {
+        Some(text) => error.detail(format!("Key {text} is duplicated.")),
+        None => error.detail("Duplicate keys exist."),
+    }
+}
+
+/// `(a, b)=(1, x)`
+fn key_text(cx: &DdlCx<'_>, table: &Relation, index: &Index, tid: Tid) -> Option<String> {
+    let mut buf = heap::RowBuf::new();
+    let table_cx = cx.catalog.table_cx();
+    let found = heap::fetch(table_cx, table, tid, &cx.snapshot(), &mut buf).ok()?;
+    let version = buf.version().filter(|_| found)?;
+    let mut values = vec![Datum::Null; table.columns.len()];
+    RowDecoder::all(table)
+        .decode(table_cx, version, &mut values)
+        .ok()?;
+    let names: Vec<&str> = index
+        .keys
+        .iter()
+        .map(|k| table.columns[k.column].name.as_str())
+        .collect();
+    let shown: Vec<String> = index
+        .keys
+        .iter()
+        .map(|k| match &values[k.column] {
+            Datum::Null => "null".to_owned(),
+            value => codec::to_text(k.ty.oid, value, cx.functions),
+        })
+        .collect();
+    Some(format!("({})=({})", names.join(", "), shown.join(", ")))
+}
+
+/// The relation of an index, for callers that have its own description.
+pub fn on_table(cx: &DdlCx<'_>, index: &Relation) -> Result<(Arc<Relation>, Arc<Index>)> {
+    let table = cx
+        .index_table(index)?
+        .ok_or_else(|| SqlError::internal(format!("\"{}\" is not an index", index.name)))?;
+    let table = cx.relation(table)?;
+    let found = table
+        .indexes
+        .iter()
+        .find(|i| i.oid == index.oid)
+        .cloned()
+        .ok_or_else(|| SqlError::internal("an index that its table does not know"))?;
+    Ok((table, found))
+}

@@ -1,0 +1,160 @@
+//! CREATE and DROP SCHEMA.
+
+use crate::catalog::rows::{CatalogRow, ClassRow, DescriptionRow, NamespaceRow};
+use crate::catalog::view::CatalogView;
+use crate::ids::Oid;
+use crate::sql::error::{SqlError, state};
+use crate::sql::front::ast::{CreateSchema, Drop};
+use crate::txn::LockMode;
+use crate::types::datum::Datum;
+
+use super::Result;
+use super::cx::{DdlCx, by, not_owner, oid_key};
+use super::drop::drop_relation;
+use super::names::no_schema;
+
+pub async fn create(s: &CreateSchema, cx: &mut DdlCx<'_>) -> Result<()> {
+    if let Some(element) = s.elements.first() {
+        return Err(SqlError::unsupported(format!(
+            "{} inside CREATE SCHEMA is not supported",
+            element.tag()
+        ))
+        .hint("Run it as a statement of its own."));
+    }
+    let owner = match &s.owner {
+        Some(spec) => cx.role(spec)?,
+        None => cx.user.clone(),
+    };
+    let name = match &s.name {
+        Some(name) => name.name.clone(),
+        None => owner.name.clone(),
+    };
+    if name.starts_with("pg_") {
+        return Err(
+            SqlError::new(state::RESERVED_NAME, format!("unacceptable schema name \"{name}\""))
+                .detail("The prefix \"pg_\" is reserved for system schemas."),
+        );
+    }
+    let database_owner = cx.view().database(cx.database)?.map(|d| (d.owner, d.name));
+    if let Some((database_owner, database)) = database_owner {
+        if !cx.user.superuser && database_owner != cx.user.oid {
+            return Err(SqlError::new(
+                state::INSUFFICIENT_PRIVILEGE,
+                format!("permission denied for database {database}"),
+            ));
+        }
+    }
+    if cx.view().schema_named(&name)?.is_some() {
+        let message = format!("schema \"{name}\" already exists");
+        if s.if_not_exists {
+            cx.notices.push(SqlError::with_severity(
+                crate::sql::error::Severity::Notice,
+                state::DUPLICATE_SCHEMA,
+                format!("{message}, skipping"),
+            ));
+            return Ok(());
+        }
+        return Err(SqlError::new(state::DUPLICATE_SCHEMA, message));
+    }
+    let oid = cx.new_oid()?;
+    cx.insert(&NamespaceRow {
+        oid,
+        nspname: name,
+        nspowner: owner.oid,
+        ..NamespaceRow::default()
+    })
+    .await?;
+    cx.catalog_changed::<NamespaceRow>();
+    Ok(())
+}
+
+pub async fn drop(s: &Drop, cx: &mut DdlCx<'_>) -> Result<()> {
+    for name in &s.names {
+        let name = &name.name.name;
+        let Some(oid) = cx.view().schema_named(name)? else {
+            if s.if_exists {
+                cx.notice(format!("schema \"{name}\" does not exist, skipping"));
+                continue;
+            }
+            return Err(no_schema(name));
+        };
+        let (tid, row) =
+            cx.find_one::<NamespaceRow>(by::NAMESPACE_OID, &oid_key(oid), "schema")?;
+        if oid < Oid::FIRST_NORMAL && name != "public" {
+            return Err(SqlError::new(
+                state::DEPENDENT_OBJECTS_STILL_EXIST,
+                format!("cannot drop schema {name} because it is required by the database system"),
+            ));
+        }
+        if !cx.user.superuser && row.nspowner != cx.user.oid {
+            return Err(not_owner("schema", name));
+        }
+        empty(cx, oid, name, s.cascade).await?;
+        let comments = [Datum::Oid(oid), Datum::Oid(NamespaceRow::TABLE)];
+        cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments).await?;
+        cx.delete::<NamespaceRow>(tid).await?;
+        cx.catalog_changed::<NamespaceRow>();
+        cx.step()?;
+    }
+    Ok(())
+}
+
+/// Everything in the schema goes, or stands in the way.
+async fn empty(cx: &mut DdlCx<'_>, schema: Oid, name: &str, cascade: bool) -> Result<()> {
+    let system = cx.system();
+    let rows = cx
+        .catalog
+        .cx(&system, cx.database)
+        .scan::<ClassRow>(&cx.snapshot())?;
+    // Tables first: what they own goes with them.
+    let mut inside: Vec<ClassRow> = rows
+        .into_iter()
+        .map(|(_, row)| row)
+        .filter(|r| r.relnamespace == schema && matches!(r.relkind, b'r' | b'S'))
+        .collect();
+    inside.sort_by_key(|r| (r.relkind != b'r', r.oid));
+    let mut owned = Vec::new();
+    for row in inside.iter().filter(|r| r.relkind == b'r') {
+        owned.extend(cx.owned_sequences(row.oid)?.into_iter().map(|o| o.sequence));
+    }
+    inside.retain(|r| !owned.contains(&r.oid));
+    if inside.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<String> = inside
+        .iter()
+        .map(|r| {
+            let word = if r.relkind == b'r' { "table" } else { "sequence" };
+            format!("{word} {name}.{}", r.relname)
+        })
+        .collect();
+    if !cascade {
+        let lines: Vec<String> = shown
+            .iter()
+            .map(|s| format!("{s} depends on schema {name}"))
+            .collect();
+        return Err(SqlError::new(
+            state::DEPENDENT_OBJECTS_STILL_EXIST,
+            format!("cannot drop schema {name} because other objects depend on it"),
+        )
+        .detail(lines.join("\n"))
+        .hint("Use DROP ... CASCADE to drop the dependent objects too."));
+    }
+    let notice = match shown.as_slice() {
+        [one] => SqlError::notice(format!("drop cascades to {one}")),
+        many => SqlError::notice(format!("drop cascades to {} other objects", many.len())).detail(
+            many.iter()
+                .map(|s| format!("drop cascades to {s}"))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        ),
+    };
+    cx.notices.push(notice);
+    for row in inside {
+        cx.lock(row.oid, LockMode::AccessExclusive).await?;
+        let relation = cx.relation(row.oid)?;
+        drop_relation(cx, &relation, true, &[]).await?;
+        cx.step()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! ALTER ROLE ... SET and ALTER DATABASE ... SET: `pg_db_role_setting`, read when a session begins.
+
+use crate::catalog::rows::{DbRoleSettingRow, TextArray};
+use crate::catalog::view::CatalogView;
+use crate::ids::Oid;
+use crate::sql::error::{SqlError, state};
+use crate::sql::front::ast::{AlterSetting, SetValue, SettingChange, SettingOwner};
+use crate::types::datum::Datum;
+
+use super::Result;
+use super::cx::{DdlCx, by, not_owner};
+
+pub async fn alter(s: &AlterSetting, cx: &mut DdlCx<'_>) -> Result<()> {
+    let (database, role) = owner(s, cx)?;
+    let key = [Datum::Oid(database), Datum::Oid(role)];
+    let old = cx.find::<DbRoleSettingRow>(by::ROLE_SETTING, &key)?.into_iter().next();
+    let mut entries: Vec<String> = old
+        .as_ref()
+        .and_then(|(_, row)| row.setconfig.clone())
+        .map(|list| list.0)
+        .unwrap_or_default();
+    let without = |entries: &mut Vec<String>, name: &str| {
+        entries.retain(|e| e.split_once('=').is_none_or(|(n, _)| n != name));
+    };
+    match &s.change {
+        SettingChange::Set { name, values } => {
+            without(&mut entries, name);
+            if !values.is_empty() {
+                entries.push(format!("{name}={}", joined(values)));
+            }
+        }
+        SettingChange::FromCurrent { .. } => {
+            return Err(SqlError::unsupported("SET ... FROM CURRENT is not supported")
+                .hint("Name the value."));
+        }
+        SettingChange::Reset(name) => without(&mut entries, name),
+        SettingChange::ResetAll => entries.clear(),
+    }
+    match (old, entries.is_empty()) {
+        (Some((tid, _)), true) => cx.delete::<DbRoleSettingRow>(tid).await?,
+        (None, true) => {}
+        (old, false) => {
+            let row = DbRoleSettingRow {
+                setdatabase: database,
+                setrole: role,
+                setconfig: Some(TextArray::from_items(entries)),
+            };
+            match old {
+                Some((tid, _)) => cx.update(tid, &row).await?,
+                None => cx.insert(&row).await?,
+            }
+        }
+    }
+    cx.shared_changed::<DbRoleSettingRow>();
+    Ok(())
+}
+
+/// A list as one value: `flatten_set_variable_args`.
+fn joined(values: &[SetValue]) -> String {
+    let shown: Vec<&str> = values.iter().map(SetValue::as_str).collect();
+    shown.join(", ")
+}
+
+/// (database, role), 0 for all of them.
+fn owner(s: &AlterSetting, cx: &DdlCx<'_>) -> Result<(Oid, Oid)> {
+    let find = |name: &str| -> Result<crate::catalog::view::Database> {
+        cx.view()
+            .database_named(name)?
+            .ok_or_else(|| super::database::no_database(name))
+    };
+    match &s.target {
+        SettingOwner::Database(name) => {
+            let database = find(&name.name)?;
+            if !cx.user.superuser && database.owner != cx.user.oid {
+                return Err(not_owner("database", &database.name));
+            }
+            Ok((database.oid, Oid::INVALID))
+        }
+        SettingOwner::Role { role, database } => {
+            let role = match role {
+                Some(spec) => cx.role(spec)?.oid,
+                None => Oid::INVALID,
+            };
+            let may = cx.user.superuser || cx.user.create_role || role == cx.user.oid;
+            if !may || (role == Oid::INVALID && !cx.user.superuser) {
+                return Err(SqlError::new(
+                    state::INSUFFICIENT_PRIVILEGE,
+                    if role == Oid::INVALID {
+                        "must be superuser to alter settings globally"
+                    } else {
+                        "permission denied"
+                    },
+                ));
+            }
+            let database = match database {
+                Some(name) => find(&name.name)?.oid,
+                None => Oid::INVALID,
+            };
+            Ok((database, role))
+        }
+    }
+}

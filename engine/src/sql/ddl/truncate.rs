@@ -1,0 +1,78 @@
+//! TRUNCATE: new, empty files in place of the old ones, which go at commit. Manual, TRUNCATE.
+
+use std::sync::Arc;
+
+use crate::catalog::relation::{Index, Relation, RelationKind};
+use crate::catalog::rows::ClassRow;
+use crate::sql::error::{SqlError, state};
+use crate::sql::front::ast::Truncate;
+use crate::table::files;
+use crate::txn::LockMode;
+
+use super::Result;
+use super::cx::{DdlCx, by, oid_key};
+use super::names::no_relation;
+
+pub async fn truncate(s: &Truncate, cx: &mut DdlCx<'_>) -> Result<()> {
+    let mut tables: Vec<Arc<Relation>> = Vec::with_capacity(s.tables.len());
+    for name in &s.tables {
+        let Some(table) = cx.open(name, LockMode::AccessExclusive).await? else {
+            return Err(no_relation(name, "relation"));
+        };
+        if table.kind != RelationKind::Table {
+            return Err(SqlError::new(
+                state::WRONG_OBJECT_TYPE,
+                format!("\"{}\" is not a table", table.name),
+            ));
+        }
+        cx.must_own(&table)?;
+        if tables.iter().all(|t| t.oid != table.oid) {
+            tables.push(table);
+        }
+    }
+    for table in tables {
+        empty(cx, &table).await?;
+        if s.restart_identity {
+            for owned in cx.owned_sequences(table.oid)? {
+                cx.lock(owned.sequence, LockMode::ShareRowExclusive).await?;
+                let sequence = cx.relation(owned.sequence)?;
+                super::sequence::restart(cx, &sequence).await?;
+            }
+        }
+        cx.step()?;
+    }
+    Ok(())
+}
+
+async fn empty(cx: &mut DdlCx<'_>, table: &Relation) -> Result<()> {
+    let file = cx.new_file()?;
+    cx.create_file(file)?;
+    files::drop_at_commit(cx.txn, table.file);
+    let (tid, mut row) =
+        cx.find_one::<ClassRow>(by::CLASS_OID, &oid_key(table.oid), "relation")?;
+    row.relfilenode = file.number;
+    if let Some(old) = table.overflow {
+        let overflow = cx.new_file()?;
+        cx.create_file(overflow)?;
+        files::drop_at_commit(cx.txn, old);
+        row.reltoastrelid = overflow.number;
+    }
+    row.relpages = 0;
+    row.reltuples = -1.0;
+    cx.update(tid, &row).await?;
+    for index in &table.indexes {
+        let new = Index {
+            file: cx.new_file()?,
+            ..(**index).clone()
+        };
+        super::index::build_empty(cx, &new)?;
+        files::drop_at_commit(cx.txn, index.file);
+        let (tid, mut row) =
+            cx.find_one::<ClassRow>(by::CLASS_OID, &oid_key(index.oid), "index")?;
+        row.relfilenode = new.file.number;
+        cx.update(tid, &row).await?;
+        cx.changed(index.oid);
+    }
+    cx.changed(table.oid);
+    Ok(())
+}
