@@ -14,7 +14,7 @@ use crate::node::core::{Core, CoreConfig, KeepsNothing};
 use crate::recovery::{self, CheckpointSettings};
 use crate::server::cli::NewCluster;
 use crate::storage::ControlFile;
-use crate::txn::{CommitLevel, Interrupts, Isolation, TxnConfig, TxnOptions};
+use crate::txn::{CommitLevel, Interrupts, Isolation, ReleasePolicy, TxnConfig, TxnOptions};
 use crate::wal::WalConfig;
 use crate::wal::xlog_records::ParameterChange;
 
@@ -42,6 +42,7 @@ pub fn bootstrap(new: &NewCluster) -> anyhow::Result<()> {
     };
     let core = Core::open(disk, control, config)?;
     core.txns.create_commit_log().context("create the commit log")?;
+    core.txns.release().set_policy(ReleasePolicy::Local);
     recovery::begin_new_cluster(&core.store, &core.state)?;
     core.participant.begin_recovery(&core.store.control.get().checkpoint_copy);
     core.participant.begin_writing(core.store.wal.flush_lsn());

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::catalog::view::CatalogView;
+use crate::catalog::view::{CatalogView, Role};
 use crate::config::Settings;
 use crate::ids::Oid;
 use crate::instance::Instance;
 use crate::recovery::CheckpointKind;
+use crate::sql::ddl::{self, DdlCx};
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::VirtualTables;
 use crate::sql::front::Statement;
@@ -27,6 +28,37 @@ impl NodeServices {
     fn environment(&self, facts: &Arc<SessionFacts>) -> Environment {
         let (instance, backends) = (Arc::clone(&self.instance), Arc::clone(&self.backends));
         Environment::new(instance, backends, Arc::clone(facts))
+    }
+
+    /// The role with its rights, as the transaction sees it.
+    fn role(&self, oid: Oid, facts: &SessionFacts, txn: &Transaction) -> Result<Role, SqlError> {
+        let view = self.instance.catalog.view(facts.database, txn, &[], "");
+        let gone = || SqlError::new("42704", format!("role with OID {oid} does not exist"));
+        view.role(oid)?.ok_or_else(gone)
+    }
+
+    async fn define(
+        &self,
+        call: UtilityCall<'_>,
+        txn: &mut Transaction,
+    ) -> Result<String, SqlError> {
+        let roles = call.facts.roles.load_full();
+        let user = self.role(roles.current.oid, call.facts, txn)?;
+        let session_user = self.role(roles.session.oid, call.facts, txn)?;
+        let mut cx = DdlCx {
+            catalog: &self.instance.catalog,
+            oids: &self.instance.oids,
+            sequences: &self.instance.sequences,
+            database: call.facts.database,
+            txn,
+            user: &user,
+            session_user: &session_user,
+            path: &call.settings.search_path,
+            functions: call.function,
+            source: call.source,
+            notices: call.notices,
+        };
+        ddl::run(call.statement, &mut cx).await
     }
 
     async fn checkpoint(&self, call: &UtilityCall<'_>) -> Result<String, SqlError> {
@@ -77,8 +109,8 @@ impl Services for NodeServices {
         Arc::new(SystemTables { env: self.environment(facts) })
     }
 
-    fn utility<'a>(&'a self, call: UtilityCall<'a>, _txn: &'a mut Transaction) -> Answer<'a, String> {
-        Box::pin(async move { Err(not_implemented(call.statement)) })
+    fn utility<'a>(&'a self, call: UtilityCall<'a>, txn: &'a mut Transaction) -> Answer<'a, String> {
+        Box::pin(self.define(call, txn))
     }
 
     fn copy<'a>(
