@@ -19,8 +19,8 @@ pub struct NodeParticipant {
 
 impl Participant for NodeParticipant {
     fn oldest_running_xid(&self) -> u32 {
-        let oldest = self.txns.oldest_running_xid();
-        if oldest < self.txns.next_xid() { oldest.low() } else { 0 }
+        // The next xid where none runs, never "none": one may begin before the redo point is set.
+        self.txns.oldest_running_xid().low()
     }
 
     fn next_xid(&self) -> Xid {
@@ -32,7 +32,7 @@ impl Participant for NodeParticipant {
     }
 
     fn flush(&self, _redo: Lsn) -> io::Result<()> {
-        self.txns.flush_commit_log()
+        self.txns.checkpoint()
     }
 
     fn begin_recovery(&self, checkpoint: &CheckPoint) {

@@ -290,10 +290,42 @@ impl Pace<'_> {
     }
 
     fn is_ahead(&self, shared: &Shared, done: f64) -> bool {
-        let done = done * self.settings.completion_target;
-        let logged = shared.log_end().saturating_sub(self.redo) as f64;
-        let by_log = logged / self.settings.trigger_bytes() as f64;
-        let by_clock = self.begun.elapsed().as_secs_f64() / self.settings.timeout.as_secs_f64();
-        done > by_log && done > by_clock
+        let logged = shared.log_end().saturating_sub(self.redo);
+        is_ahead(done, logged, self.begun.elapsed(), self.settings)
+    }
+}
+
+/// Is a checkpoint that has done this part of its work further than clock and log ask for?
+fn is_ahead(done: f64, logged: u64, elapsed: Duration, settings: &CheckpointSettings) -> bool {
+    let done = done * settings.completion_target;
+    let by_log = logged as f64 / settings.trigger_bytes() as f64;
+    let by_clock = elapsed.as_secs_f64() / settings.timeout.as_secs_f64();
+    done > by_log && done > by_clock
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_keep_up_with_the_clock_and_the_log() {
+        let settings = CheckpointSettings {
+            timeout: Duration::from_secs(100),
+            completion_target: 0.5,
+            max_wal_bytes: 1500,
+            min_wal_bytes: 0,
+            wal_keep_bytes: 0,
+            warning: Duration::ZERO,
+            log: false,
+        };
+        let ahead =
+            |done, logged, seconds| is_ahead(done, logged, Duration::from_secs(seconds), &settings);
+        assert!(ahead(0.5, 0, 20), "half done by 25 s is soon enough");
+        assert!(!ahead(0.5, 0, 30), "late by the clock");
+        assert!(
+            !ahead(0.5, 300, 20),
+            "late by the log: 1000 bytes begin the next"
+        );
+        assert!(ahead(1.0, 490, 49));
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn begin_clean(
         .store
         .control
         .update(|data| data.state = ClusterState::InProduction)?;
-    Ok(begin_writing(config, timeline, at, OutcomeKind::Clean))
+    begin_writing(config, timeline, at, OutcomeKind::Clean)
 }
 
 /// After a crash: the same timeline.
@@ -85,12 +85,7 @@ pub(super) fn end_crash_recovery(
     let resume = end.aborted.map_or(end.end, |aborted| aborted.missing);
     open_log(config, history, resume, end.last_record, end.aborted)?;
     let record_end = write_end_of_recovery(config, timeline, timeline)?;
-    Ok(begin_writing(
-        config,
-        timeline,
-        record_end,
-        OutcomeKind::Crash,
-    ))
+    begin_writing(config, timeline, record_end, OutcomeKind::Crash)
 }
 
 /// A standby becomes a primary: a new timeline begins at the end of the last whole record.
@@ -107,10 +102,13 @@ pub(super) fn promote(
     let newest = source
         .newest_timeline(history.timeline())?
         .unwrap_or(history.timeline());
-    let wanted = end.promotion.and_then(|promotion| promotion.timeline);
-    let new = wanted
-        .filter(|timeline| *timeline > newest)
-        .unwrap_or(newest.next());
+    let new = match end.promotion.and_then(|promotion| promotion.timeline) {
+        Some(wanted) if wanted <= newest => {
+            return Err(RecoveryError::TimelineTaken { wanted, newest });
+        }
+        Some(wanted) => wanted,
+        None => newest.next(),
+    };
     tracing::info!("selected new timeline ID: {new}");
     let cut = cut_at(&history, end.end);
     let reason = "no recovery target specified";
@@ -136,12 +134,7 @@ pub(super) fn promote(
     }
     segments.remove_after_fork(new, end.end)?;
     tracing::info!("archive recovery complete");
-    Ok(begin_writing(
-        config,
-        new,
-        record_end,
-        OutcomeKind::Promoted,
-    ))
+    begin_writing(config, new, record_end, OutcomeKind::Promoted)
 }
 
 /// The part of `history` that has been replayed: timelines that begin behind `end` were never reached.
@@ -246,16 +239,31 @@ fn begin_writing(
     timeline: TimelineId,
     end_of_recovery: Lsn,
     kind: OutcomeKind,
-) -> Outcome {
+) -> Result<Outcome, RecoveryError> {
     config.state.set_end_of_recovery(end_of_recovery);
     config.participant.begin_writing(end_of_recovery);
+    report_parameters(config)?;
     config.state.publish_replayed();
     config.state.set_phase(Phase::Writing);
-    Outcome {
+    Ok(Outcome {
         timeline,
         end_of_recovery,
         kind,
+    })
+}
+
+/// Standbys and `pg_controldata` hear of settings that changed since the last start.
+fn report_parameters(config: &StartupConfig) -> Result<(), RecoveryError> {
+    let Some(parameters) = config.settings.parameters else {
+        return Ok(());
+    };
+    let store = &config.store;
+    if store.control.get().parameters != parameters {
+        let end = insert(store, xlog_records::PARAMETER_CHANGE, &parameters.encode());
+        store.wal.flush_blocking(end);
+        store.control.update(|data| data.parameters = parameters)?;
     }
+    Ok(())
 }
 
 /// `recovery.conf` becomes `recovery.done`; signal files go.

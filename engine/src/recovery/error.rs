@@ -70,6 +70,12 @@ pub enum RecoveryError {
         checkpoint: Lsn,
         timeline: TimelineId,
     },
+    /// The operator's term must be above every timeline that exists: one number, one promotion.
+    #[error("cannot begin timeline {wanted}: timeline {newest} exists already")]
+    TimelineTaken {
+        wanted: TimelineId,
+        newest: TimelineId,
+    },
     #[error("recovery target timeline {0} does not exist")]
     NoSuchTimeline(TimelineId),
     #[error(

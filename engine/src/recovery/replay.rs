@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ids::{Lsn, TimelineId};
-use crate::storage::{ClusterState, Store};
+use crate::storage::Store;
 use crate::wal::timeline::History;
 use crate::wal::xlog_records::{
     self, CheckPoint, EndOfRecovery, OverwriteContrecord, ParameterChange,
@@ -310,7 +310,8 @@ impl Follower {
                 Err(RecoveryError::Damaged { lsn, reason })
             }
             ReadError::EndOfLog { reason, .. } | ReadError::Damaged { reason, .. } => {
-                self.reader.source().refuse(&reason);
+                let position = self.reader.position();
+                self.reader.source().refuse(position, &reason);
                 self.reader.forget_page();
                 Ok(None)
             }
@@ -360,14 +361,6 @@ impl Follower {
             promotion: Some(self.promotion.unwrap_or_default()),
         }
     }
-}
-
-/// Is this a state in which the last server stopped in the middle?
-pub(super) fn was_interrupted(state: ClusterState) -> bool {
-    !matches!(
-        state,
-        ClusterState::ShutDown | ClusterState::ShutDownInRecovery
-    )
 }
 
 /// A checkpoint record's payload, or why it is none.

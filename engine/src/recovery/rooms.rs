@@ -7,16 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::catalog::database;
-use crate::ids::{Fork, Lsn, Oid, RelFile, Xid};
-use crate::storage::Store;
+use crate::ids::{Lsn, Oid};
 use crate::table;
 use crate::txn::Interrupts;
-use crate::txn::commit_log::Status;
 use crate::txn::locks::replay::Patience;
-use crate::txn::xid::widen;
 use crate::txn::{Effect, TxnManager};
 use crate::wal::RmgrId;
 
@@ -60,14 +55,13 @@ fn owner(error: impl std::fmt::Display) -> RedoError {
 pub fn redo_table(txns: &Arc<TxnManager>, conflicts: &ReplayConflicts) -> RedoTable {
     let heap = Handler::pages(table::page_fn()).before(heap_conflict(txns, conflicts));
     let endings = || Handler::default().after(transaction(txns, conflicts));
-    let created = Arc::new(Created::default());
-    let (for_end, all) = (txns.clone(), created.clone());
+    let for_end = txns.clone();
     RedoTable::new()
-        .at_end(Box::new(move |store| all.drop_orphans(&for_end, store)))
+        .at_end(Box::new(move |_| for_end.drop_files_of_the_dead()))
         .with(RmgrId::TRANSACTION, endings())
         .with(RmgrId::COMMITLOG, endings())
         .with(RmgrId::STANDBY, endings())
-        .with(RmgrId::STORAGE, Handler::default().after(storage(created)))
+        .with(RmgrId::STORAGE, Handler::default().after(storage(txns)))
         .with(
             RmgrId::DATABASE,
             Handler::default().after(database_record(txns, conflicts)),
@@ -116,7 +110,8 @@ fn transaction(txns: &Arc<TxnManager>, conflicts: &ReplayConflicts) -> RecordHoo
     })
 }
 
-fn storage(created: Arc<Created>) -> RecordHook {
+fn storage(txns: &Arc<TxnManager>) -> RecordHook {
+    let txns = txns.clone();
     Box::new(move |cx, record| {
         let cut = table::files::cut_by(record.info, record.main);
         if cut.is_some() {
@@ -126,33 +121,11 @@ fn storage(created: Arc<Created>) -> RecordHook {
         if let Some((file, fork, blocks)) = cut {
             cx.missing.forget_beyond(file, fork, blocks);
         }
-        if let Some(file) = table::files::created_by(record.info, record.main)
-            && record.xid_low >= Xid::FIRST_NORMAL.low()
-        {
-            created.0.lock().push((record.xid_low, file));
+        if let Some(file) = table::files::created_by(record.info, record.main) {
+            txns.replay_made_file(record.xid_low, file);
         }
         Ok(())
     })
-}
-
-/// Files that replay has made, and for which transaction (low half of its xid).
-#[derive(Default)]
-struct Created(Mutex<Vec<(u32, RelFile)>>);
-
-impl Created {
-    /// Nobody will ever see the files of transactions that died with the server.
-    fn drop_orphans(&self, txns: &TxnManager, store: &Store) {
-        for (low, file) in self.0.lock().drain(..) {
-            let xid = widen(low, txns.next_xid());
-            // Not `outcome`, which calls a commit that no query may see yet "in progress".
-            let status = txns.shared().commit_log.status(xid);
-            let died = matches!(status, Ok(Status::InProgress | Status::Aborted));
-            if died && store.files.exists(file, Fork::Main).unwrap_or(false) {
-                tracing::debug!(rel = %file, %xid, "removing file of a transaction that did not end");
-                txns.drop_replayed_files(&[file]);
-            }
-        }
-    }
 }
 
 fn database_record(txns: &Arc<TxnManager>, conflicts: &ReplayConflicts) -> RecordHook {

@@ -84,6 +84,8 @@ pub(super) struct StandbySource {
     /// Not before then is the same tried again.
     retry_at: Instant,
     finishing: bool,
+    /// Where the last record was that was none.
+    refused: Lsn,
 }
 
 pub(super) struct SourceParts {
@@ -126,6 +128,7 @@ impl StandbySource {
             open: None,
             retry_at: Instant::now(),
             finishing: false,
+            refused: Lsn::INVALID,
         }
     }
 
@@ -158,16 +161,17 @@ impl StandbySource {
     }
 
     /// What was given out for the record at `position` is no record: look elsewhere.
-    pub fn refuse(&mut self, reason: &str) {
+    pub fn refuse(&mut self, position: Lsn, reason: &str) {
         self.open = None;
+        // The same place is looked at again and again while nothing new comes.
+        if self.refused != position {
+            self.refused = position;
+            tracing::info!("{reason}");
+        }
         match self.from {
-            From::Files => {
-                tracing::info!("{reason}");
-                self.from = From::FilesExhausted;
-            }
+            From::Files => self.from = From::FilesExhausted,
             From::FilesExhausted => {}
             From::Stream { .. } => {
-                tracing::info!("{reason}");
                 self.stop_stream();
                 self.from = From::Files;
                 self.retry_at = Instant::now() + self.retry_interval;

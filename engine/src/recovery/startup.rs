@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::ids::{Lsn, TimelineId};
 use crate::storage::{ClusterState, ControlData, Store, WriteGate};
 use crate::wal::timeline::History;
-use crate::wal::xlog_records::CheckPoint;
+use crate::wal::xlog_records::{CheckPoint, ParameterChange};
 use crate::wal::{FileSource, ReadError, WalBytes, WalReader};
 
 use super::backup_label::{self, BackupLabel};
@@ -21,7 +21,7 @@ use super::error::RecoveryError;
 use super::gate::RecoveryGate;
 use super::participant::Participant;
 use super::redo::RedoTable;
-use super::replay::{Applier, ApplierParts, End, Follower, checkpoint_of, was_interrupted};
+use super::replay::{Applier, ApplierParts, End, Follower, checkpoint_of};
 use super::restore::ArchiveShell;
 use super::source::{SourceParts, StandbySource, TargetTimeline, Upstream};
 use super::state::{Phase, RecoveryState};
@@ -90,6 +90,8 @@ pub struct RecoverySettings {
     pub hot_standby: bool,
     /// `archive_mode` is on: the new timeline's history and the cut segment are to be archived.
     pub archiving: bool,
+    /// This server's settings, to be logged where they differ from the last start's.
+    pub parameters: Option<ParameterChange>,
 }
 
 pub struct StartupConfig {
@@ -365,7 +367,7 @@ impl Startup {
                         self.config.state.wait(seen, Duration::from_millis(100));
                     }
                 }
-                other if patient => reader.source().refuse(&other.to_string()),
+                other if patient => reader.source().refuse(lsn, &other.to_string()),
                 other => return Err(none(other.to_string())),
             }
             reader.forget_page();
@@ -447,20 +449,20 @@ impl Startup {
 pub(super) trait Waiting: WalBytes {
     fn advance(&mut self, position: Lsn) -> Result<bool, RecoveryError>;
     /// What it gave was no record.
-    fn refuse(&mut self, reason: &str);
+    fn refuse(&mut self, position: Lsn, reason: &str);
 }
 impl Waiting for FileSource {
     fn advance(&mut self, _position: Lsn) -> Result<bool, RecoveryError> {
         Ok(false)
     }
-    fn refuse(&mut self, _reason: &str) {}
+    fn refuse(&mut self, _position: Lsn, _reason: &str) {}
 }
 impl Waiting for StandbySource {
     fn advance(&mut self, position: Lsn) -> Result<bool, RecoveryError> {
         Ok(StandbySource::advance(self, position)?)
     }
-    fn refuse(&mut self, reason: &str) {
-        StandbySource::refuse(self, reason);
+    fn refuse(&mut self, position: Lsn, reason: &str) {
+        StandbySource::refuse(self, position, reason);
     }
 }
 
@@ -517,16 +519,28 @@ fn replay_files(
 }
 
 fn log_state(control: &ControlData) {
-    let what = match control.state {
-        ClusterState::ShutDown => "database system was shut down",
-        ClusterState::ShutDownInRecovery => "database system was shut down in recovery",
-        ClusterState::ShuttingDown => "database system shutdown was interrupted",
-        ClusterState::InCrashRecovery => "database system was interrupted while in recovery",
-        ClusterState::InArchiveRecovery => {
-            "database system was interrupted while in recovery at log time"
-        }
-        ClusterState::InProduction | ClusterState::StartingUp => "database system was interrupted",
+    let time = |seconds: i64| {
+        let stamp = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+        stamp.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
     };
-    tracing::info!("{what}; last known up at {}", control.time_s);
-    debug_assert!(!was_interrupted(ClusterState::ShutDown));
+    let changed = time(control.time_s);
+    match control.state {
+        ClusterState::ShutDown => tracing::info!("database system was shut down at {changed}"),
+        ClusterState::ShutDownInRecovery => {
+            tracing::info!("database system was shut down in recovery at {changed}");
+        }
+        ClusterState::ShuttingDown => {
+            tracing::info!("database system shutdown was interrupted; last known up at {changed}");
+        }
+        ClusterState::InCrashRecovery => {
+            tracing::info!("database system was interrupted while in recovery at {changed}");
+        }
+        ClusterState::InArchiveRecovery => tracing::info!(
+            "database system was interrupted while in recovery at log time {}",
+            time(control.checkpoint_copy.time_s)
+        ),
+        ClusterState::InProduction | ClusterState::StartingUp => {
+            tracing::info!("database system was interrupted; last known up at {changed}");
+        }
+    }
 }

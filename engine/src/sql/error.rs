@@ -420,7 +420,12 @@ impl From<IndexError> for SqlError {
         let code = match e {
             IndexError::Storage(s) => return s.into(),
             IndexError::Row(table) => return (*table).into(),
-            IndexError::KeyTooLong { .. } => state::PROGRAM_LIMIT_EXCEEDED,
+            IndexError::KeyTooLong { .. } => {
+                return SqlError::new(state::PROGRAM_LIMIT_EXCEEDED, e.to_string()).hint(
+                    "Values larger than 1/3 of a buffer page cannot be indexed.\n\
+                     Consider a function index of an MD5 hash of the value, or use full text indexing.",
+                );
+            }
             IndexError::Damaged { .. } => state::INDEX_CORRUPTED,
             IndexError::UnsupportedType(_) => state::FEATURE_NOT_SUPPORTED,
         };

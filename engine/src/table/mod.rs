@@ -14,9 +14,9 @@ mod overflow;
 mod page_ops;
 mod prune;
 pub mod row;
+pub mod sequence;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod sequence;
 pub mod tuple;
 pub mod vacuum;
 pub mod visibility;

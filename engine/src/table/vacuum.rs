@@ -55,6 +55,9 @@ pub enum VacuumStep {
     Done,
 }
 
+/// Removes from all indexes of the table every entry whose row address the predicate names.
+pub type CleanIndexes<'a, E> = dyn FnMut(&dyn Fn(Tid) -> bool) -> Result<(), E> + 'a;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Pages,
@@ -113,12 +116,11 @@ impl Vacuum {
         self.report
     }
 
-    /// Some pages' worth of work. `clean_indexes` removes every entry whose row address the predicate names, from all
-    /// indexes of the table.
+    /// Some pages' worth of work.
     pub fn step<E: From<TableError>>(
         &mut self,
         cx: TableCx<'_>,
-        clean_indexes: &mut dyn FnMut(&dyn Fn(Tid) -> bool) -> Result<(), E>,
+        clean_indexes: &mut CleanIndexes<'_, E>,
     ) -> Result<VacuumStep, E> {
         match self.phase {
             Phase::Pages => self.pages(cx)?,

@@ -120,6 +120,7 @@ impl Shared {
         let files = std::mem::take(&mut txn.abort_drops);
         self.log_abort(txn, xid, txn.own.subs(), &files);
         self.drop_files(&files);
+        self.made.remove(&files);
         self.leave(txn);
     }
 
@@ -158,6 +159,7 @@ impl Shared {
                 self.locks.rows.release(*xid);
             }
         }
+        self.made.remove(&txn.abort_drops);
         participant.set_running(None);
         txn.locks.release_from(0, &self.locks, &participant);
         participant.ended.notify_waiters();

@@ -16,6 +16,7 @@ use crate::txn::commit_lsns::CommitLsns;
 use crate::txn::error::{CommitError, TxnError};
 use crate::txn::interrupt::Interrupts;
 use crate::txn::locks::LockManager;
+use crate::txn::made_files::MadeFiles;
 use crate::txn::participant::{
     Activity, OldestSnapshot, Participant, Participants, Running, RunningXids,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) locks: LockManager,
     pub(crate) participants: Participants,
     pub(crate) running: RunningXids,
+    pub(crate) made: MadeFiles,
     pub(crate) hooks: RwLock<Vec<InvalidationHook>>,
     pub(crate) recovery: AtomicBool,
     pub(crate) replay: Replay,
@@ -91,6 +93,7 @@ impl TxnManager {
             locks: LockManager::new(config),
             participants: Participants::default(),
             running: RunningXids::new(),
+            made: MadeFiles::default(),
             hooks: RwLock::default(),
             recovery: AtomicBool::new(true),
             replay: Replay::default(),
@@ -258,8 +261,10 @@ impl TxnManager {
         self.shared.hooks.write().push(hook);
     }
 
-    /// Writes the commit log's dirty pages and makes them durable: for checkpoints, after the redo point is set.
-    pub fn flush_commit_log(&self) -> std::io::Result<()> {
+    /// This room's part of a checkpoint or restartpoint, after the redo point is set: the commit log is durable,
+    /// and what running transactions would have to undo is in the log.
+    pub fn checkpoint(&self) -> std::io::Result<()> {
+        self.shared.log_made_files();
         self.shared.commit_log.flush()
     }
 

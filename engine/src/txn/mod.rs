@@ -19,6 +19,7 @@ mod ending;
 pub mod error;
 pub mod interrupt;
 pub mod locks;
+pub mod made_files;
 pub mod manager;
 pub mod own;
 pub(crate) mod participant;

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use crate::ids::{Lsn, Oid, RelFile, Xid};
 use crate::txn::commit_log::XIDS_PER_PAGE;
 use crate::txn::locks::LockTag;
+use crate::txn::made_files::MADE_FILES;
 use crate::txn::manager::{Shared, TxnManager};
 use crate::txn::participant::Participant;
 use crate::txn::record::{self, Ending, Invalidation};
@@ -146,6 +147,9 @@ impl TxnManager {
                 shared.commit_log.make_page(number)?;
                 Ok(Effect::None)
             }
+            (RmgrId::COMMITLOG, MADE_FILES) if shared.redo_made_files(record.main) => {
+                Ok(Effect::None)
+            }
             (RmgrId::STANDBY, record::STANDBY_LOCK) => {
                 let locks = record::decode_standby_locks(record.main).ok_or_else(malformed)?;
                 let tag = |(xid, database, relation): (Xid, Oid, Oid)| {
@@ -218,15 +222,16 @@ impl TxnManager {
     }
 
     /// The primary has started anew (a shutdown checkpoint or an end of recovery in its log): transactions
-    /// below `next_xid` without an outcome never get one, and their locks go.
+    /// below `next_xid` without an outcome never get one, and their locks and files go.
     pub fn primary_restarted(&self, next_xid: Xid) {
         let shared = self.shared();
         shared.lsns.bury_below(next_xid);
         shared.release_all_replay_locks();
+        shared.drop_files_of_the_dead(next_xid);
     }
 
     /// Recovery or standby ends; the log is being written from `end` on. Transactions without an outcome are
-    /// aborted. Snapshots wait until the required standbys have `end`; the release policy has been set.
+    /// aborted and the files that they made removed. Snapshots wait until the required standbys have `end`; the release policy has been set.
     pub fn finish_recovery(&self, end: Lsn) {
         let shared = self.shared();
         let next = shared.xids.next();
@@ -235,6 +240,7 @@ impl TxnManager {
         let newest_page = (next.raw() - 1) / XIDS_PER_PAGE;
         shared.newest_log_page.store(newest_page, Ordering::SeqCst);
         shared.release_all_replay_locks();
+        shared.drop_files_of_the_dead(next);
         shared
             .release
             .become_primary(end, shared.store.wal.flush_lsn());

@@ -61,6 +61,7 @@ impl Shared {
             }
         }
         self.drop_files(&files);
+        self.made.remove(&files);
         let participant = txn.participant.clone();
         txn.locks.release_from(locks, &self.locks, &participant);
         participant.ended.notify_waiters();

@@ -365,7 +365,7 @@ async fn a_standby_and_a_recovered_server_agree_with_the_primary() {
     ));
     // A second replay over the same records changes nothing.
     replay_on(&world, &standby, |_| {});
-    standby.txns.flush_commit_log().expect("flushed");
+    standby.txns.checkpoint().expect("flushed");
     for (xid, committed) in &expected {
         let page = standby.txns.shared().commit_log.status(*xid);
         let committed_there = page.expect("readable") == commit_log::Status::Committed;

@@ -164,7 +164,11 @@ impl Transaction {
         self.commit_drops.push(file);
     }
     /// The file goes if this (sub)transaction does not commit (it created it).
+    /// Called before the file is made, and after the xid was assigned under which it is.
     pub fn on_abort_drop(&mut self, file: RelFile) {
+        if let Some(xid) = self.current_xid() {
+            self.participant.shared.made.add(file, xid);
+        }
         self.abort_drops.push(file);
     }
     /// Goes into the commit record, to all sessions and to standbys.

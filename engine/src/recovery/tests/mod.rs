@@ -258,6 +258,7 @@ fn startup(
             retry_interval: Duration::from_millis(20),
             hot_standby: true,
             archiving: false,
+            parameters: None,
         },
         archive: wishes.archive,
         upstream: wishes.upstream,

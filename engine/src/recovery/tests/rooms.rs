@@ -25,7 +25,7 @@ impl Participant for TxnRooms {
         Oid::FIRST_NORMAL
     }
     fn flush(&self, _redo: Lsn) -> io::Result<()> {
-        self.0.flush_commit_log()
+        self.0.checkpoint()
     }
     fn begin_recovery(&self, checkpoint: &CheckPoint) {
         let start = RecoveryStart {

@@ -1,7 +1,7 @@
 //! Function and aggregate calls (`ParseFuncOrColumn`, `func_get_detail`). Manual, 10.3.
 
 use super::binder::{Binder, Context};
-use super::location::location;
+use crate::sql::front::location;
 use super::operator::has_columns;
 use super::resolve::{self, Choice, Pathway};
 use super::types::type_text;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::binder::{Binder, Context, Item};
-use super::location::location;
+use crate::sql::front::location;
 use super::query::{null, one_row, over, range_columns};
 use crate::catalog::relation::{Identity, LockMode, Relation, RelationKind};
 use crate::ids::Oid;

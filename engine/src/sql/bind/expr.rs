@@ -1,7 +1,7 @@
 //! Expressions, one by one (`transformExprRecurse`).
 
 use super::binder::{Binder, Context};
-use super::location::location;
+use crate::sql::front::location;
 use super::resolve;
 use super::types::type_text;
 use super::walk;

@@ -90,14 +90,11 @@ impl Binder<'_> {
                 at,
                 ..
             } => {
-                if !columns.is_empty() {
-                    return Err(SqlError::new(
-                        state::SYNTAX_ERROR,
-                        "a column definition list is only allowed for functions returning \"record\"",
-                    )
-                    .at(columns[0].0.at));
+                let part = self.from_function(call, *with_ordinality, alias.as_ref(), *at)?;
+                match columns.first() {
+                    Some((name, _)) => Err(self.needless_definitions(&part, name.at)),
+                    None => Ok(part),
                 }
-                self.from_function(call, *with_ordinality, alias.as_ref(), *at)
             }
             TableRef::Join(join) => self.from_join(join),
             TableRef::Unsupported { what, at } => {
@@ -254,6 +251,25 @@ impl Binder<'_> {
             columns,
         });
         self.named_part(range, alias, None)
+    }
+
+    /// No function here leaves the shape of its rows to the caller.
+    fn needless_definitions(&self, part: &Part, at: u32) -> SqlError {
+        let with_out = part.1.first().and_then(|i| i.range).is_some_and(|r| {
+            matches!(
+                &self.scope_ref().ranges[r].source,
+                RangeSource::Function { function, .. } if !function.out.is_empty()
+            )
+        });
+        SqlError::new(
+            state::SYNTAX_ERROR,
+            if with_out {
+                "a column definition list is redundant for a function with OUT parameters"
+            } else {
+                "a column definition list is only allowed for functions returning \"record\""
+            },
+        )
+        .at(at)
     }
 
     /// A call that turned out to be no function (`FROM current_date`): a row of one value.

@@ -13,7 +13,6 @@ mod dml;
 mod expr;
 mod from;
 mod grouping;
-mod location;
 mod names;
 mod operator;
 mod query;
@@ -115,7 +114,7 @@ fn bind_alone(
     }
     b.within(context, |b| {
         let bound = b.bind(expr)?;
-        finish(b, bound, location::location(expr))
+        finish(b, bound, crate::sql::front::location(expr))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::binder::Binder;
 use super::coerce::function_by_oid;
-use super::location::location;
+use crate::sql::front::location;
 use super::resolve::{self, Choice};
 use super::types::type_text;
 use super::walk;

@@ -2,7 +2,7 @@
 
 use super::binder::{Binder, Context, CteEntry, Scope};
 use super::grouping::Grouping;
-use super::location::location;
+use crate::sql::front::location;
 use super::resolve;
 use super::targets::{TargetList, direction, require_equality, require_order};
 use super::types::type_text;

@@ -2,7 +2,7 @@
 //! `parse_target.c`, `parse_clause.c`.
 
 use super::binder::{Binder, Context, Item, MAX_TARGETS};
-use super::location::location;
+use crate::sql::front::location;
 use super::types::type_text;
 use super::walk;
 use crate::ids::Oid;

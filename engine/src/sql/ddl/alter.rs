@@ -407,7 +407,7 @@ fn missing_value(cx: &DdlCx<'_>, new: &NewColumn) -> Result<Option<Datum>> {
         )
         .hint("Add the column without a default, fill it with UPDATE, and set the default then."));
     }
-    let value = Scalar::new(bound).eval(&[], &mut EvalCx::bare(Arc::clone(cx.functions)))?;
+    let value = Scalar::compiled(bound).eval(&[], &mut EvalCx::bare(Arc::clone(cx.functions)))?;
     Ok((!value.is_null()).then_some(value))
 }
 
@@ -554,7 +554,7 @@ async fn add_check(
     change_class(cx, table.oid, |row| row.relchecks = count).await?;
     let mut lowered = bound;
     to_slots(&mut lowered);
-    let test = Test::new(lowered);
+    let test = Test::compiled(lowered);
     let mut eval = EvalCx::bare(Arc::clone(cx.functions));
     let all = each_row(cx, table, |row| {
         // Unknown passes a CHECK.

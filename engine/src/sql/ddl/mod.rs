@@ -29,6 +29,9 @@ mod stored;
 mod table;
 mod truncate;
 
+#[cfg(test)]
+mod tests;
+
 pub use cx::DdlCx;
 pub use database::{DroppedDatabase, finish_drop};
 pub use stored::shown_expression;

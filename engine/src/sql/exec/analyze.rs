@@ -400,8 +400,8 @@ mod tests {
         assert_eq!(found.most_common.len(), 1);
         assert_eq!(found.most_common[0].0, "7");
         assert!((found.most_common[0].1 - 1.0 / 3.0).abs() < 0.01);
-        // 2001 values, 2000 of them seen once in 3000 rows of a million: Duj1.
-        assert!((found.distinct - 5967.0).abs() < 2.0, "{}", found.distinct);
+        // 2000 values, 1999 of them seen once in 3000 rows of a million: Duj1.
+        assert!((found.distinct - 5958.0).abs() < 1.0, "{}", found.distinct);
         assert!(!found.histogram.contains(&"7".to_owned()));
     }
 }

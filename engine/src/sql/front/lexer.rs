@@ -342,7 +342,9 @@ impl Lexer<'_> {
     }
 
     fn skip_junk(&mut self) {
-        self.at += 1;
+        while self.at < self.src.len() && is_ident(self.src[self.at]) {
+            self.at += 1;
+        }
     }
 
     fn digits(&mut self) -> bool {

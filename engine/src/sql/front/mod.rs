@@ -9,6 +9,7 @@ pub mod ast;
 
 mod keywords;
 mod lexer;
+mod location;
 mod parser;
 
 pub mod replication;
@@ -17,6 +18,7 @@ pub mod replication;
 mod tests;
 
 pub use ast::Statement;
+pub use location::location;
 
 use std::ops::Range;
 

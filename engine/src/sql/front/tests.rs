@@ -20,6 +20,8 @@ fn grammar_agrees_with_postgresql() {
         };
         let got = match parse(&statement) {
             Ok(_) => None,
+            // Other errors of the grammar are not about syntax.
+            Err(e) if e.state != "42601" => None,
             Err(e) => Some((e.position, e.message.clone())),
         };
         if got != expected {

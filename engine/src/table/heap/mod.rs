@@ -16,6 +16,8 @@ mod version;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
 
 pub use for_index::{IndexableRow, blocks, for_index};

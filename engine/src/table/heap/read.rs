@@ -14,6 +14,8 @@ use crate::txn::{OwnXids, Snapshot};
 
 use super::version::{RowBuf, heap_page, tuple_at};
 
+type Member<'p> = (Tid, TupleHeader, &'p [u8]);
+
 /// The members of a same-page chain, from the line pointer that indexes know.
 pub(super) struct Chain<'p> {
     page: &'p PageBuf,
@@ -55,7 +57,7 @@ impl<'p> Chain<'p> {
         false
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<(Tid, TupleHeader, &'p [u8])>, TableError> {
+    pub(super) fn next(&mut self) -> Result<Option<Member<'p>>, TableError> {
         let Some(offset) = self.at.take() else {
             return Ok(None);
         };

@@ -154,7 +154,7 @@ pub struct RowDecoder {
 }
 
 impl RowDecoder {
-    /// `wanted`: positions (from 0) in the table's columns, in any order.
+    /// `wanted`: positions (from 0) in the table's columns, in any order, each once.
     pub fn new(rel: &Relation, wanted: &[usize]) -> RowDecoder {
         let last = wanted.iter().max().map_or(0, |last| last + 1);
         let steps = rel.columns[..last]

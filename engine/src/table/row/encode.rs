@@ -124,12 +124,15 @@ fn put_pointer(pointer: Pointer, out: &mut Vec<u8>) {
     out.extend_from_slice(&pointer.first.offset.raw().to_le_bytes());
 }
 
+/// Brings one column's value to the overflow file.
+type StoreValue<'a> = dyn FnMut(usize, &[u8]) -> Result<Pointer, TableError> + 'a;
+
 /// Makes a row version that is too large fit: values are handed to `store` (with their column), largest first,
 /// and replaced by pointers, until the rest is small or nothing is left to move.
 pub(in crate::table) fn move_out(
     rel: &Relation,
     tuple: &mut Vec<u8>,
-    store: &mut dyn FnMut(usize, &[u8]) -> Result<Pointer, TableError>,
+    store: &mut StoreValue<'_>,
 ) -> Result<(), TableError> {
     if tuple.len() <= OVERFLOW_THRESHOLD {
         return Ok(());
@@ -178,7 +181,7 @@ fn replace(
     rel: &Relation,
     tuple: &[u8],
     moved: &[usize],
-    store: &mut dyn FnMut(usize, &[u8]) -> Result<Pointer, TableError>,
+    store: &mut StoreValue<'_>,
 ) -> Result<Vec<u8>, TableError> {
     let mut header = TupleHeader::read(tuple).expect("encoded here");
     let mut out = Vec::with_capacity(OVERFLOW_THRESHOLD);

@@ -89,7 +89,11 @@ impl Parser<'_> {
                 }));
             }
         }
-        let actions = self.list(Parser::alter_action)?;
+        let actions = if self.eat_all(&[Kw::Set, Kw::Schema]) {
+            vec![AlterTableAction::SetSchema(self.col_id()?)]
+        } else {
+            self.list(Parser::alter_action)?
+        };
         Ok(Statement::AlterTable(Box::new(AlterTable {
             kind,
             name,
@@ -207,10 +211,6 @@ impl Parser<'_> {
     fn set_action(&mut self) -> Result<AlterTableAction> {
         match self.peek() {
             TokenKind::Char(b'(') => Ok(AlterTableAction::SetOptions(self.storage_options()?)),
-            TokenKind::Keyword(Kw::Schema) => {
-                self.bump();
-                Ok(AlterTableAction::SetSchema(self.col_id()?))
-            }
             TokenKind::Keyword(Kw::Tablespace) => {
                 self.bump();
                 Ok(AlterTableAction::SetTablespace(self.col_id()?))

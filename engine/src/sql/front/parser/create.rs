@@ -154,14 +154,7 @@ impl Parser<'_> {
                 loop {
                     match self.peek_at(n + 1) {
                         TokenKind::Char(b',') => n += 2,
-                        TokenKind::Char(b')') => {
-                            return matches!(
-                                self.peek_at(n + 2),
-                                TokenKind::Keyword(
-                                    Kw::As | Kw::With | Kw::On | Kw::Tablespace | Kw::Using
-                                )
-                            );
-                        }
+                        TokenKind::Char(b')') => return self.peek_at(n) != TokenKind::Char(b')'),
                         _ => return false,
                     }
                 }

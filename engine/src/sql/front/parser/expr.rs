@@ -179,6 +179,8 @@ impl Parser<'_> {
             Kw::And => Some(Infix::And),
             Kw::Isnull => Some(Infix::IsNullWord { negated: false }),
             Kw::Notnull => Some(Infix::IsNullWord { negated: true }),
+            // SUBSTRING has a SIMILAR of its own.
+            Kw::Similar if !self.is_at(1, Kw::To) => None,
             Kw::Between | Kw::In | Kw::Like | Kw::Ilike | Kw::Similar => {
                 Some(Infix::Range { negated: false, kw })
             }

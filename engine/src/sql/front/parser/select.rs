@@ -4,6 +4,7 @@ use super::Result;
 use super::cursor::Parser;
 use super::expr::node;
 use crate::sql::bound::{LockWait, RowLockMode, SetOp};
+use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
     Cte, DistinctClause, Expr, ExprKind, GroupItem, IntoClause, Limit, Literal, LockingClause,
     OrderItem, Persistence, Query, QueryBody, Select, SelectItem, Statement, TableRef, With,
@@ -349,19 +350,48 @@ impl Parser<'_> {
 
     fn query_tail(&mut self, query: &mut Query) -> Result<()> {
         if self.is(Kw::Order) {
-            let at = self.at();
+            let outer = !query.order_by.is_empty();
             let order_by = self.order_by()?;
-            if !query.order_by.is_empty() {
+            if outer {
+                let at = crate::sql::front::location(&order_by[0].expr);
                 return Err(self.error("multiple ORDER BY clauses not allowed", at));
             }
             query.order_by = order_by;
         }
+        // Limits, then locks; or the other way round.
+        let limited = self.limit_and_offset(query)?;
+        let mut locked = false;
+        while self.is(Kw::For) {
+            locked = true;
+            self.locking_clause(query)?;
+        }
+        if locked && !limited {
+            self.limit_and_offset(query)?;
+        }
+        let ties = query.limit.as_ref().is_some_and(|l| l.with_ties);
+        if ties && query.order_by.is_empty() {
+            return Err(SqlError::new(
+                state::SYNTAX_ERROR,
+                "WITH TIES cannot be specified without ORDER BY clause",
+            ));
+        }
+        Ok(())
+    }
+
+    /// LIMIT and OFFSET in either order, each once; true: there was one.
+    fn limit_and_offset(&mut self, query: &mut Query) -> Result<bool> {
+        let (mut limit, mut offset) = (false, false);
         loop {
             match self.peek() {
-                TokenKind::Keyword(Kw::Limit | Kw::Fetch) => self.limit_clause(query)?,
-                TokenKind::Keyword(Kw::Offset) => self.offset_clause(query)?,
-                TokenKind::Keyword(Kw::For) => self.locking_clause(query)?,
-                _ => return Ok(()),
+                TokenKind::Keyword(Kw::Limit | Kw::Fetch) if !limit => {
+                    limit = true;
+                    self.limit_clause(query)?;
+                }
+                TokenKind::Keyword(Kw::Offset) if !offset => {
+                    offset = true;
+                    self.offset_clause(query)?;
+                }
+                _ => return Ok(limit || offset),
             }
         }
     }
@@ -372,7 +402,6 @@ impl Parser<'_> {
             self.fetch_first(at)?
         } else {
             self.bump();
-            let at = self.at();
             let count = if self.eat(Kw::All) {
                 None
             } else {

@@ -1,6 +1,6 @@
 //! Where PostgreSQL would say that an expression is (`exprLocation`): its leftmost token.
 
-use crate::sql::front::ast::{Expr, ExprKind};
+use super::ast::{Expr, ExprKind};
 
 pub fn location(expr: &Expr) -> u32 {
     match &expr.kind {
