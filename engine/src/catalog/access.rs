@@ -11,9 +11,9 @@ use crate::catalog::view::CatalogError;
 use crate::ids::{Oid, Tid};
 use crate::index::btree::{self, Direction, Entry, Inserted, KeyRange, UniqueCheck};
 use crate::index::{IndexError, key};
+use crate::table::TableCx;
 use crate::table::heap::{self, Liveness, Modified, RowBuf, RowVersion};
 use crate::table::row::RowDecoder;
-use crate::table::TableCx;
 use crate::txn::{LockWait, OwnXids, Snapshot, Transaction};
 use crate::types::datum::Datum;
 
@@ -27,7 +27,9 @@ pub struct CatalogCx<'a> {
 
 impl<'a> CatalogCx<'a> {
     pub fn relation_of<R: CatalogRow>(&self) -> &'a Relation {
-        self.system.get(R::TABLE).expect("every row struct has its system table")
+        self.system
+            .get(R::TABLE)
+            .expect("every row struct has its system table")
     }
 
     fn decode<R: CatalogRow>(
@@ -58,7 +60,12 @@ impl<'a> CatalogCx<'a> {
         let store = self.table.store;
         let mut found: Vec<(Tid, R)> = Vec::new();
         let wanted = encode(index, key)?;
-        let mut scan = btree::scan(store, index, prefix_range(wanted.clone()), Direction::Forward)?;
+        let mut scan = btree::scan(
+            store,
+            index,
+            prefix_range(wanted.clone()),
+            Direction::Forward,
+        )?;
         while let Some((tid, _)) = scan.next(store)? {
             if !heap::fetch(self.table, relation, tid, snapshot, &mut buf)? {
                 continue;
@@ -67,8 +74,12 @@ impl<'a> CatalogCx<'a> {
             let row: R = self.decode(&decoder, version)?;
             // A chain of versions is also reached from entries of keys that it no longer has.
             let values = row.to_row();
-            let of_row: Vec<Datum> =
-                index.keys.iter().take(key.len()).map(|k| values[k.column].clone()).collect();
+            let of_row: Vec<Datum> = index
+                .keys
+                .iter()
+                .take(key.len())
+                .map(|k| values[k.column].clone())
+                .collect();
             if encode(index, &of_row)? == wanted && found.iter().all(|(t, _)| *t != version.tid) {
                 found.push((version.tid, row));
             }
@@ -110,7 +121,8 @@ impl<'a> CatalogCx<'a> {
         let xid = self.table.txns.xid(txn)?;
         let tid = heap::insert(self.table, relation, &values, xid, txn.command_id())?;
         for index in &relation.indexes {
-            self.insert_entry(txn, relation, index, &values, tid).await?;
+            self.insert_entry(txn, relation, index, &values, tid)
+                .await?;
         }
         Ok(tid)
     }
@@ -129,10 +141,17 @@ impl<'a> CatalogCx<'a> {
             let snapshot = self.table.txns.catalog_snapshot(txn);
             let cid = txn.command_id();
             match heap::update(self.table, relation, tid, &values, xid, cid, &snapshot)? {
-                Modified::Done { tid, same_page: true } => return Ok(tid),
-                Modified::Done { tid, same_page: false } => {
+                Modified::Done {
+                    tid,
+                    same_page: true,
+                } => return Ok(tid),
+                Modified::Done {
+                    tid,
+                    same_page: false,
+                } => {
                     for index in &relation.indexes {
-                        self.insert_entry(txn, relation, index, &values, tid).await?;
+                        self.insert_entry(txn, relation, index, &values, tid)
+                            .await?;
                     }
                     return Ok(tid);
                 }
@@ -168,19 +187,32 @@ impl<'a> CatalogCx<'a> {
         values: &[Datum],
         tid: Tid,
     ) -> Result<(), CatalogError> {
-        let key_values: Vec<Datum> = index.keys.iter().map(|k| values[k.column].clone()).collect();
+        let key_values: Vec<Datum> = index
+            .keys
+            .iter()
+            .map(|k| values[k.column].clone())
+            .collect();
         let key = encode(index, &key_values)?;
         loop {
             let xid = self.table.txns.xid(txn)?;
             let pending = {
                 let own = txn.own();
                 let mut ask = |at: Tid| self.entry_state(relation, at, own);
-                let check = if index.unique { UniqueCheck::Yes(&mut ask) } else { UniqueCheck::No };
+                let check = if index.unique {
+                    UniqueCheck::Yes(&mut ask)
+                } else {
+                    UniqueCheck::No
+                };
                 match btree::insert(self.table.store, index, &key, tid, xid, check)? {
                     Inserted::Done => return Ok(()),
-                    Inserted::Conflict { state: Entry::Pending(xid), .. } => xid,
+                    Inserted::Conflict {
+                        state: Entry::Pending(xid),
+                        ..
+                    } => xid,
                     Inserted::Conflict { .. } => {
-                        return Err(CatalogError::Duplicate { index: index.name.clone() });
+                        return Err(CatalogError::Duplicate {
+                            index: index.name.clone(),
+                        });
                     }
                 }
             };
@@ -188,13 +220,20 @@ impl<'a> CatalogCx<'a> {
         }
     }
 
-    fn entry_state(&self, relation: &Relation, tid: Tid, own: &OwnXids) -> Result<Entry, IndexError> {
+    fn entry_state(
+        &self,
+        relation: &Relation,
+        tid: Tid,
+        own: &OwnXids,
+    ) -> Result<Entry, IndexError> {
         let state = heap::liveness(self.table, relation.file, tid, own);
-        Ok(match state.map_err(|error| IndexError::Row(Box::new(error)))? {
-            Liveness::Dead => Entry::Dead,
-            Liveness::Live { .. } => Entry::Live,
-            Liveness::Wait { xid } => Entry::Pending(xid),
-        })
+        Ok(
+            match state.map_err(|error| IndexError::Row(Box::new(error)))? {
+                Liveness::Dead => Entry::Dead,
+                Liveness::Live { .. } => Entry::Live,
+                Liveness::Wait { xid } => Entry::Pending(xid),
+            },
+        )
     }
 
     async fn wait(&self, txn: &mut Transaction, xid: crate::ids::Xid) -> Result<(), CatalogError> {
@@ -204,7 +243,11 @@ impl<'a> CatalogCx<'a> {
 }
 
 fn index_of(relation: &Relation, oid: Oid) -> &Index {
-    relation.indexes.iter().find(|i| i.oid == oid).expect("callers name an index of the table")
+    relation
+        .indexes
+        .iter()
+        .find(|i| i.oid == oid)
+        .expect("callers name an index of the table")
 }
 
 fn encode(index: &Index, values: &[Datum]) -> Result<Vec<u8>, IndexError> {
@@ -218,6 +261,13 @@ fn encode(index: &Index, values: &[Datum]) -> Result<Vec<u8>, IndexError> {
 fn prefix_range(prefix: Vec<u8>) -> KeyRange {
     use std::ops::Bound;
     let mut above = prefix.clone();
-    let upper = if key::successor(&mut above) { Bound::Excluded(above) } else { Bound::Unbounded };
-    KeyRange { lower: Bound::Included(prefix), upper }
+    let upper = if key::successor(&mut above) {
+        Bound::Excluded(above)
+    } else {
+        Bound::Unbounded
+    };
+    KeyRange {
+        lower: Bound::Included(prefix),
+        upper,
+    }
 }

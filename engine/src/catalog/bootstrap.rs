@@ -10,8 +10,8 @@ use crate::catalog::access::CatalogCx;
 use crate::catalog::database;
 use crate::catalog::relation::{Index, Relation, RelationKind};
 use crate::catalog::rows::{
-    AttributeRow, AuthMembersRow, AuthidRow, CatalogRow, ClassRow, DatabaseRow, DescriptionRow, IndexRow,
-    Int2Vector, NamespaceRow, OidVector, ShdescriptionRow,
+    AttributeRow, AuthMembersRow, AuthidRow, CatalogRow, ClassRow, DatabaseRow, DescriptionRow,
+    IndexRow, Int2Vector, NamespaceRow, OidVector, ShdescriptionRow,
 };
 use crate::catalog::schema::{BOOTSTRAP_SUPERUSER, PG_CATALOG, TableKind, all_tables};
 use crate::catalog::session::Catalog;
@@ -104,7 +104,11 @@ fn create_files(
     Ok(())
 }
 
-async fn roles(cx: &CatalogCx<'_>, txn: &mut Transaction, cluster: &Cluster) -> Result<(), CatalogError> {
+async fn roles(
+    cx: &CatalogCx<'_>,
+    txn: &mut Transaction,
+    cluster: &Cluster,
+) -> Result<(), CatalogError> {
     let superuser = AuthidRow {
         oid: BOOTSTRAP_SUPERUSER,
         rolname: cluster.superuser.clone(),
@@ -146,10 +150,20 @@ async fn roles(cx: &CatalogCx<'_>, txn: &mut Transaction, cluster: &Cluster) -> 
 async fn schemas(cx: &CatalogCx<'_>, txn: &mut Transaction) -> Result<(), CatalogError> {
     let database_owner = Oid::new(6171);
     for (oid, name, owner, comment) in [
-        (PG_CATALOG, "pg_catalog", BOOTSTRAP_SUPERUSER, "system catalog schema"),
+        (
+            PG_CATALOG,
+            "pg_catalog",
+            BOOTSTRAP_SUPERUSER,
+            "system catalog schema",
+        ),
         (PUBLIC, "public", database_owner, "standard public schema"),
     ] {
-        let row = NamespaceRow { oid, nspname: name.to_owned(), nspowner: owner, ..Default::default() };
+        let row = NamespaceRow {
+            oid,
+            nspname: name.to_owned(),
+            nspowner: owner,
+            ..Default::default()
+        };
         cx.insert(txn, &row).await?;
         let comment = DescriptionRow {
             objoid: oid,
@@ -168,9 +182,27 @@ async fn databases(
     cluster: &Cluster,
 ) -> Result<(), CatalogError> {
     for (oid, name, template, connect, comment) in [
-        (TEMPLATE1, "template1", true, true, "default template for new databases"),
-        (TEMPLATE0, "template0", true, false, "unmodifiable empty database"),
-        (POSTGRES, "postgres", false, true, "default administrative connection database"),
+        (
+            TEMPLATE1,
+            "template1",
+            true,
+            true,
+            "default template for new databases",
+        ),
+        (
+            TEMPLATE0,
+            "template0",
+            true,
+            false,
+            "unmodifiable empty database",
+        ),
+        (
+            POSTGRES,
+            "postgres",
+            false,
+            true,
+            "default administrative connection database",
+        ),
     ] {
         let row = DatabaseRow {
             oid,
@@ -204,7 +236,9 @@ async fn describe(
     relation: &Arc<Relation>,
 ) -> Result<(), CatalogError> {
     let mut class = class_row(relation);
-    let spec = all_tables().find(|t| Oid::new(t.oid) == relation.oid).expect("a system table");
+    let spec = all_tables()
+        .find(|t| Oid::new(t.oid) == relation.oid)
+        .expect("a system table");
     // PostgreSQL has tables where our rows are in the code; psql tells tables and views apart by this.
     if spec.kind == TableKind::StaticTable {
         class.relkind = b'r';
@@ -219,7 +253,10 @@ async fn describe(
 
 /// `pg_class` as a table with these properties has it.
 pub fn class_row(relation: &Relation) -> ClassRow {
-    let has_file = matches!(relation.kind, RelationKind::Table | RelationKind::Index | RelationKind::Sequence);
+    let has_file = matches!(
+        relation.kind,
+        RelationKind::Table | RelationKind::Index | RelationKind::Sequence
+    );
     ClassRow {
         oid: relation.oid,
         relname: relation.name.clone(),
@@ -230,8 +267,16 @@ pub fn class_row(relation: &Relation) -> ClassRow {
             RelationKind::Index => BTREE_ACCESS_METHOD,
             _ => Oid::INVALID,
         },
-        relfilenode: if has_file { relation.file.number } else { Oid::INVALID },
-        reltablespace: if relation.is_shared() { GLOBAL_TABLESPACE } else { Oid::INVALID },
+        relfilenode: if has_file {
+            relation.file.number
+        } else {
+            Oid::INVALID
+        },
+        reltablespace: if relation.is_shared() {
+            GLOBAL_TABLESPACE
+        } else {
+            Oid::INVALID
+        },
         reltuples: -1.0,
         reltoastrelid: relation.overflow.map_or(Oid::INVALID, |file| file.number),
         relhasindex: !relation.indexes.is_empty(),
@@ -241,7 +286,11 @@ pub fn class_row(relation: &Relation) -> ClassRow {
         relnatts: i16::try_from(relation.columns.len()).expect("at most 1600 columns"),
         relchecks: i16::try_from(relation.checks.len()).unwrap_or(i16::MAX),
         relispopulated: true,
-        relreplident: if relation.schema == PG_CATALOG { b'n' } else { b'd' },
+        relreplident: if relation.schema == PG_CATALOG {
+            b'n'
+        } else {
+            b'd'
+        },
         ..ClassRow::default()
     }
 }
@@ -308,8 +357,17 @@ pub fn index_row(table: &Relation, index: &Index) -> IndexRow {
     let keys = index.keys.iter().map(|k| number(&k.column));
     let count = |n: usize| i16::try_from(n).expect("an index has at most 32 columns");
     let option = |key: &crate::catalog::relation::IndexKey| {
-        let descending = if key.descending { super::INDEX_DESCENDING } else { 0 };
-        descending | if key.nulls_first { super::INDEX_NULLS_FIRST } else { 0 }
+        let descending = if key.descending {
+            super::INDEX_DESCENDING
+        } else {
+            0
+        };
+        descending
+            | if key.nulls_first {
+                super::INDEX_NULLS_FIRST
+            } else {
+                0
+            }
     };
     let collation = |key: &crate::catalog::relation::IndexKey| {
         registry::by_oid(key.ty.oid).map_or(Oid::INVALID, |t| t.collation)

@@ -33,7 +33,11 @@ fn directory(database: Oid) -> PathBuf {
 
 fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
     let path = path.display().to_string();
-    move |source| StorageError::Io { operation, path, source }
+    move |source| StorageError::Io {
+        operation,
+        path,
+        source,
+    }
 }
 
 /// Makes the database's directory with its version file, durably. One that is there already is kept.
@@ -45,19 +49,30 @@ pub fn create_directory(disk: &dyn Disk, database: Oid) -> Result<(), StorageErr
     }
     let version = path.join("PG_VERSION");
     durable::replace(disk, &version, b"15\n").map_err(io_error("write", &version))?;
-    disk.sync_dir(Path::new("base")).map_err(io_error("fsync", Path::new("base")))
+    disk.sync_dir(Path::new("base"))
+        .map_err(io_error("fsync", Path::new("base")))
 }
 
 fn log(store: &Store, info: u8, main: &[u32]) -> Inserted {
     let main: Vec<u8> = main.iter().flat_map(|word| word.to_le_bytes()).collect();
     let xid = Xid::INVALID;
-    store.wal.insert(&Record { rmgr: RmgrId::DATABASE, info, xid, main: &main, blocks: &[] })
+    store.wal.insert(&Record {
+        rmgr: RmgrId::DATABASE,
+        info,
+        xid,
+        main: &main,
+        blocks: &[],
+    })
 }
 
 /// Logs the new database and makes its directory.
 pub fn create(store: &Store, database: Oid) -> Result<(), StorageError> {
     create_directory(&*store.disk, database)?;
-    log(store, CREATE_WAL_LOG, &[database.raw(), DEFAULT_TABLESPACE.raw()]);
+    log(
+        store,
+        CREATE_WAL_LOG,
+        &[database.raw(), DEFAULT_TABLESPACE.raw()],
+    );
     Ok(())
 }
 
@@ -89,7 +104,11 @@ fn copy_fork(
     }
     for block in 0..store.pool.block_count(source, fork)? {
         let block = BlockNumber::new(block);
-        let from = store.pool.pin(PageId { file: source, fork, block })?;
+        let from = store.pool.pin(PageId {
+            file: source,
+            fork,
+            block,
+        })?;
         let into = store.pool.extend(target, fork)?;
         let from = from.read();
         if page::is_new(&from) {
@@ -108,9 +127,13 @@ fn copy_fork(
 /// The numbers of the relations that have a main fork in the database's directory.
 fn relation_numbers(disk: &dyn Disk, database: Oid) -> Result<BTreeSet<Oid>, StorageError> {
     let path = directory(database);
-    let entries = disk.list(&path).map_err(io_error("read directory", &path))?;
+    let entries = disk
+        .list(&path)
+        .map_err(io_error("read directory", &path))?;
     let number = |(name, kind): (String, EntryKind)| {
-        (kind == EntryKind::File).then(|| name.parse().ok().map(Oid::new)).flatten()
+        (kind == EntryKind::File)
+            .then(|| name.parse().ok().map(Oid::new))
+            .flatten()
     };
     Ok(entries.into_iter().filter_map(number).collect())
 }
@@ -133,11 +156,20 @@ fn remove(store: &Store, database: Oid) -> Result<(), StorageError> {
     for (name, kind) in entries {
         let file = path.join(name);
         if kind == EntryKind::File {
-            store.disk.remove_file(&file).map_err(io_error("remove", &file))?;
+            store
+                .disk
+                .remove_file(&file)
+                .map_err(io_error("remove", &file))?;
         }
     }
-    store.disk.remove_dir(&path).map_err(io_error("remove directory", &path))?;
-    store.disk.sync_dir(Path::new("base")).map_err(io_error("fsync", Path::new("base")))
+    store
+        .disk
+        .remove_dir(&path)
+        .map_err(io_error("remove directory", &path))?;
+    store
+        .disk
+        .sync_dir(Path::new("base"))
+        .map_err(io_error("fsync", Path::new("base")))
 }
 
 /// A database record that redo cannot read or carry out.
@@ -157,8 +189,13 @@ pub fn dropped_by(info: u8, main: &[u8]) -> Option<Oid> {
 
 /// Redo of a database record; a drop says which database, so that waiting page changes of it can be forgotten.
 pub fn redo(store: &Store, info: u8, main: &[u8]) -> Result<Option<Oid>, DatabaseRedoError> {
-    let word = main.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
-    let database = word.map(Oid::new).ok_or(DatabaseRedoError::Malformed(info))?;
+    let word = main
+        .get(..4)
+        .and_then(|b| b.try_into().ok())
+        .map(u32::from_le_bytes);
+    let database = word
+        .map(Oid::new)
+        .ok_or(DatabaseRedoError::Malformed(info))?;
     match info & 0xF0 {
         CREATE_WAL_LOG => {
             create_directory(&*store.disk, database)?;

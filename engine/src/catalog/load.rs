@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::catalog::access::CatalogCx;
 use crate::catalog::relation::{Check, Column, Identity, Index, IndexKey, Relation, RelationKind};
 use crate::catalog::rows::{
-    AttrdefRow, AttributeRow, AuthidRow, ClassRow, ConstraintRow, DatabaseRow, IndexRow, NamespaceRow,
-    StatisticRow,
+    AttrdefRow, AttributeRow, AuthidRow, ClassRow, ConstraintRow, DatabaseRow, IndexRow,
+    NamespaceRow, StatisticRow,
 };
 use crate::catalog::schema::index_relation;
 use crate::catalog::view::{CatalogError, ColumnStatistics, Database, Role};
@@ -35,7 +35,10 @@ pub const INDEX_NULLS_FIRST: i16 = 2;
 
 impl CatalogCx<'_> {
     fn damaged(&self, what: String) -> CatalogError {
-        CatalogError::Damaged { database: self.database, what }
+        CatalogError::Damaged {
+            database: self.database,
+            what,
+        }
     }
 
     /// The relation's description, from code for system relations.
@@ -65,8 +68,12 @@ impl CatalogCx<'_> {
         oid: Oid,
     ) -> Result<Option<Arc<Relation>>, CatalogError> {
         let found = self.find_one::<IndexRow>(snapshot, INDEX_BY_OID, &[Datum::Oid(oid)])?;
-        let Some((_, row)) = found else { return Ok(None) };
-        let Some(table) = self.load_relation(snapshot, row.indrelid)? else { return Ok(None) };
+        let Some((_, row)) = found else {
+            return Ok(None);
+        };
+        let Some(table) = self.load_relation(snapshot, row.indrelid)? else {
+            return Ok(None);
+        };
         let index = table.indexes.iter().find(|i| i.oid == oid);
         Ok(index.map(|index| Arc::new(index_relation(&table, index))))
     }
@@ -82,15 +89,17 @@ impl CatalogCx<'_> {
             }
         };
         let columns = self.load_columns(snapshot, class.oid)?;
-        let constraints = self.find::<ConstraintRow>(
-            snapshot,
-            CONSTRAINT_BY_RELATION,
-            &[Datum::Oid(class.oid)],
-        )?;
+        let constraints =
+            self.find::<ConstraintRow>(snapshot, CONSTRAINT_BY_RELATION, &[Datum::Oid(class.oid)])?;
         let constraints: Vec<ConstraintRow> = constraints.into_iter().map(|(_, c)| c).collect();
-        let schema_name = self.load_schema_name(snapshot, class.relnamespace)?.ok_or_else(|| {
-            self.damaged(format!("schema {} of relation {} is missing", class.relnamespace, class.oid))
-        })?;
+        let schema_name = self
+            .load_schema_name(snapshot, class.relnamespace)?
+            .ok_or_else(|| {
+                self.damaged(format!(
+                    "schema {} of relation {} is missing",
+                    class.relnamespace, class.oid
+                ))
+            })?;
         Ok(Relation {
             oid: class.oid,
             schema: class.relnamespace,
@@ -98,7 +107,10 @@ impl CatalogCx<'_> {
             kind,
             owner: class.relowner,
             file: self.file(&class, class.relfilenode),
-            overflow: class.reltoastrelid.is_valid().then(|| self.file(&class, class.reltoastrelid)),
+            overflow: class
+                .reltoastrelid
+                .is_valid()
+                .then(|| self.file(&class, class.reltoastrelid)),
             indexes: self.load_indexes(snapshot, &class, &columns, &constraints)?,
             columns,
             checks: checks_of(&constraints),
@@ -116,20 +128,32 @@ impl CatalogCx<'_> {
         }
     }
 
-    fn load_columns(&self, snapshot: &Snapshot, relation: Oid) -> Result<Vec<Column>, CatalogError> {
+    fn load_columns(
+        &self,
+        snapshot: &Snapshot,
+        relation: Oid,
+    ) -> Result<Vec<Column>, CatalogError> {
         let key = [Datum::Oid(relation)];
         let defaults = self.find::<AttrdefRow>(snapshot, ATTRDEF_BY_COLUMN, &key)?;
         let default_of = |number: i16| {
-            defaults.iter().find(|(_, d)| d.adnum == number).map(|(_, d)| d.adbin.clone())
+            defaults
+                .iter()
+                .find(|(_, d)| d.adnum == number)
+                .map(|(_, d)| d.adbin.clone())
         };
         let mut columns = Vec::new();
         for (_, row) in self.find::<AttributeRow>(snapshot, ATTRIBUTE_BY_NUMBER, &key)? {
             if usize::try_from(row.attnum).ok() != Some(columns.len() + 1) {
-                return Err(self.damaged(format!("columns of relation {relation} are not numbered")));
+                return Err(
+                    self.damaged(format!("columns of relation {relation} are not numbered"))
+                );
             }
             columns.push(Column {
                 attribute: row.attnum,
-                ty: SqlType { oid: row.atttypid, modifier: row.atttypmod },
+                ty: SqlType {
+                    oid: row.atttypid,
+                    modifier: row.atttypmod,
+                },
                 not_null: row.attnotnull,
                 dropped: row.attisdropped,
                 default: default_of(row.attnum),
@@ -138,7 +162,9 @@ impl CatalogCx<'_> {
                     b'd' => Identity::ByDefault,
                     _ => Identity::No,
                 },
-                missing: row.attmissingval.and_then(|array| array.0.items.first().cloned()),
+                missing: row
+                    .attmissingval
+                    .and_then(|array| array.0.items.first().cloned()),
                 name: row.attname,
             });
         }
@@ -160,9 +186,16 @@ impl CatalogCx<'_> {
         for (_, row) in rows {
             let key = [Datum::Oid(row.indexrelid)];
             let Some((_, class)) = self.find_one::<ClassRow>(snapshot, CLASS_BY_OID, &key)? else {
-                return Err(self.damaged(format!("index {} has no row in pg_class", row.indexrelid)));
+                return Err(
+                    self.damaged(format!("index {} has no row in pg_class", row.indexrelid))
+                );
             };
-            indexes.push(Arc::new(self.describe_index(row, &class, columns, constraints)?));
+            indexes.push(Arc::new(self.describe_index(
+                row,
+                &class,
+                columns,
+                constraints,
+            )?));
         }
         indexes.sort_by_key(|index| index.oid);
         Ok(indexes)
@@ -175,7 +208,12 @@ impl CatalogCx<'_> {
         columns: &[Column],
         constraints: &[ConstraintRow],
     ) -> Result<Index, CatalogError> {
-        let bad = || self.damaged(format!("index {} names columns that its table has not", class.oid));
+        let bad = || {
+            self.damaged(format!(
+                "index {} names columns that its table has not",
+                class.oid
+            ))
+        };
         let position = |number: &i16| {
             let at = usize::try_from(*number).ok()?.checked_sub(1)?;
             (at < columns.len()).then_some(at)
@@ -218,12 +256,20 @@ impl CatalogCx<'_> {
         name: &str,
     ) -> Result<Option<Oid>, CatalogError> {
         let key = [Datum::text(name), Datum::Oid(schema)];
-        Ok(self.find_one::<ClassRow>(snapshot, CLASS_BY_NAME, &key)?.map(|(_, row)| row.oid))
+        Ok(self
+            .find_one::<ClassRow>(snapshot, CLASS_BY_NAME, &key)?
+            .map(|(_, row)| row.oid))
     }
 
-    pub fn load_schema_oid(&self, snapshot: &Snapshot, name: &str) -> Result<Option<Oid>, CatalogError> {
+    pub fn load_schema_oid(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+    ) -> Result<Option<Oid>, CatalogError> {
         let key = [Datum::text(name)];
-        Ok(self.find_one::<NamespaceRow>(snapshot, NAMESPACE_BY_NAME, &key)?.map(|(_, row)| row.oid))
+        Ok(self
+            .find_one::<NamespaceRow>(snapshot, NAMESPACE_BY_NAME, &key)?
+            .map(|(_, row)| row.oid))
     }
 
     pub fn load_schema_name(
@@ -236,7 +282,11 @@ impl CatalogCx<'_> {
         Ok(row.map(|(_, row)| row.nspname))
     }
 
-    pub fn load_role_named(&self, snapshot: &Snapshot, name: &str) -> Result<Option<Role>, CatalogError> {
+    pub fn load_role_named(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+    ) -> Result<Option<Role>, CatalogError> {
         let row = self.find_one::<AuthidRow>(snapshot, ROLE_BY_NAME, &[Datum::text(name)])?;
         Ok(row.map(|(_, row)| role(row)))
     }
@@ -255,7 +305,11 @@ impl CatalogCx<'_> {
         Ok(row.map(|(_, row)| database(row)))
     }
 
-    pub fn load_database(&self, snapshot: &Snapshot, oid: Oid) -> Result<Option<Database>, CatalogError> {
+    pub fn load_database(
+        &self,
+        snapshot: &Snapshot,
+        oid: Oid,
+    ) -> Result<Option<Database>, CatalogError> {
         let row = self.find_one::<DatabaseRow>(snapshot, DATABASE_BY_OID, &[Datum::Oid(oid)])?;
         Ok(row.map(|(_, row)| database(row)))
     }
@@ -278,7 +332,11 @@ fn checks_of(constraints: &[ConstraintRow]) -> Vec<Check> {
         .filter(|c| c.contype == b'c')
         .filter_map(|c| {
             let expression = c.conbin.clone()?;
-            Some(Check { oid: c.oid, name: c.conname.clone(), expression })
+            Some(Check {
+                oid: c.oid,
+                name: c.conname.clone(),
+                expression,
+            })
         })
         .collect();
     // PostgreSQL checks in order of name.
@@ -340,7 +398,10 @@ fn statistics(row: StatisticRow) -> ColumnStatistics {
         let values = values.map(|v| v.0).unwrap_or_default();
         match kind {
             STATISTIC_MOST_COMMON => {
-                decoded.most_common = values.into_iter().zip(numbers.iter().map(|n| f64::from(*n))).collect();
+                decoded.most_common = values
+                    .into_iter()
+                    .zip(numbers.iter().map(|n| f64::from(*n)))
+                    .collect();
             }
             STATISTIC_HISTOGRAM => decoded.histogram = values,
             STATISTIC_CORRELATION => {

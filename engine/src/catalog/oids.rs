@@ -34,7 +34,9 @@ impl OidAllocator {
     /// `next` is what the checkpoint says, raised by the records behind it.
     pub fn new(next: Oid) -> OidAllocator {
         let next = next.raw().max(Oid::FIRST_NORMAL.raw());
-        OidAllocator { counter: Mutex::new(Counter { next, bound: next }) }
+        OidAllocator {
+            counter: Mutex::new(Counter { next, bound: next }),
+        }
     }
 
     pub fn allocate(&self, wal: &Wal) -> Result<Oid, OidsExhausted> {
@@ -66,7 +68,10 @@ impl OidAllocator {
     pub fn saw(&self, next: Oid) {
         let mut counter = self.counter.lock();
         if next.raw() > counter.next {
-            *counter = Counter { next: next.raw(), bound: next.raw() };
+            *counter = Counter {
+                next: next.raw(),
+                bound: next.raw(),
+            };
         }
     }
 

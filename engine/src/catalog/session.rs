@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use crate::catalog::access::CatalogCx;
 use crate::catalog::cache::{Caches, DatabaseCache};
 use crate::catalog::relation::Relation;
-use crate::catalog::schema::{PG_CATALOG, SystemRelations};
 use crate::catalog::rows::ClassRow;
+use crate::catalog::schema::{PG_CATALOG, SystemRelations};
 use crate::catalog::view::{CatalogError, CatalogView, ColumnStatistics, Database, Role};
 use crate::ids::Oid;
 use crate::storage::Store;
@@ -33,7 +33,12 @@ impl Catalog {
         let caches = Arc::new(Caches::default());
         let hooked = Arc::clone(&caches);
         txns.on_invalidation(Box::new(move |what| hooked.invalidate(what)));
-        Arc::new(Catalog { store, txns, caches, system: Mutex::default() })
+        Arc::new(Catalog {
+            store,
+            txns,
+            caches,
+            system: Mutex::default(),
+        })
     }
 
     /// System relations as the database has them; for `Oid::INVALID` only the shared ones mean anything.
@@ -44,12 +49,19 @@ impl Catalog {
     }
 
     pub fn table_cx(&self) -> TableCx<'_> {
-        TableCx { store: &self.store, txns: &self.txns }
+        TableCx {
+            store: &self.store,
+            txns: &self.txns,
+        }
     }
 
     /// For reading and changing catalog rows directly.
     pub fn cx<'a>(&'a self, system: &'a SystemRelations, database: Oid) -> CatalogCx<'a> {
-        CatalogCx { table: self.table_cx(), system, database }
+        CatalogCx {
+            table: self.table_cx(),
+            system,
+            database,
+        }
     }
 
     /// The view of a transaction. `path` is `search_path` with `"$user"` as written, `user` its current role.
@@ -146,7 +158,11 @@ impl SessionCatalog<'_> {
         ) -> Result<T, CatalogError>,
     ) -> Result<T, CatalogError> {
         let read = || self.with_snapshot(|snapshot| load(&self.cx(), snapshot));
-        if self.own_changes > 0 { read() } else { remember(&self.cache, &read) }
+        if self.own_changes > 0 {
+            read()
+        } else {
+            remember(&self.cache, &read)
+        }
     }
 
     fn relation_oid(&self, schema: Oid, name: &str) -> Result<Option<Oid>, CatalogError> {
@@ -205,7 +221,9 @@ impl CatalogView for SessionCatalog<'_> {
             self.own.relations.lock().insert(oid, read.clone());
             return Ok(read);
         }
-        self.cache.relation(oid, || self.with_snapshot(|s| self.cx().load_relation(s, oid)))
+        self.cache.relation(oid, || {
+            self.with_snapshot(|s| self.cx().load_relation(s, oid))
+        })
     }
 
     fn relations(&self) -> Result<Vec<Arc<Relation>>, CatalogError> {
@@ -280,7 +298,10 @@ impl CatalogView for SessionCatalog<'_> {
         if self.own_changes > 0 {
             return read();
         }
-        self.catalog.caches.shared.database_named(name.to_owned(), read)
+        self.catalog
+            .caches
+            .shared
+            .database_named(name.to_owned(), read)
     }
 
     fn database(&self, oid: Oid) -> Result<Option<Database>, CatalogError> {

@@ -1,6 +1,5 @@
 //! A new cluster: the first checkpoint, then the catalogs, through an ordinary start and an ordinary stop.
 
-
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -41,13 +40,18 @@ pub fn bootstrap(new: &NewCluster) -> anyhow::Result<()> {
         told: None,
     };
     let core = Core::open(disk, control, config)?;
-    core.txns.create_commit_log().context("create the commit log")?;
+    core.txns
+        .create_commit_log()
+        .context("create the commit log")?;
     core.txns.release().set_policy(ReleasePolicy::Local);
     recovery::begin_new_cluster(&core.store, &core.state)?;
-    core.participant.begin_recovery(&core.store.control.get().checkpoint_copy);
+    core.participant
+        .begin_recovery(&core.store.control.get().checkpoint_copy);
     core.participant.begin_writing(core.store.wal.flush_lsn());
     core.txns.open_snapshots_anyway();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(fill(&core, new))?;
     core.checkpointer.shutdown()?;
     core.store.wal.stop();
@@ -68,7 +72,10 @@ async fn fill(core: &Core, new: &NewCluster) -> anyhow::Result<()> {
         locale: new.locale.clone(),
     };
     bootstrap::fill(&core.catalog, &mut txn, &cluster).await?;
-    core.txns.commit(txn, CommitLevel::Local).await.map_err(|e| anyhow!("{e}"))?;
+    core.txns
+        .commit(txn, CommitLevel::Local)
+        .await
+        .map_err(|e| anyhow!("{e}"))?;
     Ok(())
 }
 
@@ -83,7 +90,10 @@ const CHECKPOINTS: CheckpointSettings = CheckpointSettings {
 };
 
 fn wal_config(system_id: SystemId, segment_size: u32) -> WalConfig {
-    WalConfig { segment_size, ..WalConfig::new(system_id) }
+    WalConfig {
+        segment_size,
+        ..WalConfig::new(system_id)
+    }
 }
 
 /// What `postgresql.conf` says when `initdb` has just written it.
@@ -100,8 +110,9 @@ const FIRST_PARAMETERS: ParameterChange = ParameterChange {
 
 /// As PostgreSQL draws it: seconds, then microseconds, then bits of the process id.
 fn draw_system_id() -> SystemId {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let micros = u64::from(since.subsec_micros());
     SystemId::new((since.as_secs() << 32) | (micros << 12) | u64::from(std::process::id() & 0xFFF))
 }
-

@@ -37,7 +37,11 @@ pub struct Core {
 
 impl Core {
     /// Opens everything; nothing is replayed yet, the log can't be written.
-    pub fn open(disk: DiskRef, control: ControlFile, config: CoreConfig) -> Result<Core, RecoveryError> {
+    pub fn open(
+        disk: DiskRef,
+        control: ControlFile,
+        config: CoreConfig,
+    ) -> Result<Core, RecoveryError> {
         let control = Arc::new(control);
         let checksums = control.get().checksums;
         let wal = Wal::new(Arc::clone(&disk), config.wal);
@@ -64,7 +68,15 @@ impl Core {
         })?;
         let catalog = Catalog::new(Arc::clone(&store), Arc::clone(&txns));
         let checkpointer = Arc::new(checkpointer);
-        Ok(Core { store, txns, catalog, oids, state, participant, checkpointer })
+        Ok(Core {
+            store,
+            txns,
+            catalog,
+            oids,
+            state,
+            participant,
+            checkpointer,
+        })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::catalog::view::{CatalogError, CatalogView, Database, Role};
 use crate::catalog::rows::AuthMembersRow;
+use crate::catalog::view::{CatalogError, CatalogView, Database, Role};
 use crate::catalog::{Catalog, SessionCatalog};
 use crate::config::Settings;
 use crate::ids::{Oid, ProcessId};
@@ -89,17 +89,24 @@ impl Host for NodeHost {
         if role.name == of || role.superuser {
             return true;
         }
-        let Ok(Some(target)) = self.role(of) else { return false };
+        let Ok(Some(target)) = self.role(of) else {
+            return false;
+        };
         let txns = &self.services.instance.txns;
         let txn = txns.begin(catalog_reader(), Interrupts::new(ProcessId::MIN));
         let system = self.catalog().system(Oid::INVALID);
         let cx = self.catalog().cx(&system, Oid::INVALID);
-        let Ok(rows) = cx.scan::<AuthMembersRow>(&txns.catalog_snapshot(&txn)) else { return false };
+        let Ok(rows) = cx.scan::<AuthMembersRow>(&txns.catalog_snapshot(&txn)) else {
+            return false;
+        };
         let mut found = vec![role.oid];
         let mut at = 0;
         while at < found.len() {
             let member = found[at];
-            let groups = rows.iter().filter(|(_, row)| row.member == member).map(|(_, row)| row.roleid);
+            let groups = rows
+                .iter()
+                .filter(|(_, row)| row.member == member)
+                .map(|(_, row)| row.roleid);
             for group in groups {
                 if !found.contains(&group) {
                     found.push(group);

@@ -73,14 +73,22 @@ impl Retention for Keep {
 }
 
 fn run(start: ServerStart) -> anyhow::Result<u8> {
-    let ServerStart { settings, pid_file, mut events, listeners } = start;
+    let ServerStart {
+        settings,
+        pid_file,
+        mut events,
+        listeners,
+    } = start;
     let current = settings.current();
     let disk: DiskRef = Arc::new(RealDisk::new(&current.data_directory));
     let control = ControlFile::open(Arc::clone(&disk))?;
     let system_id = control.get().system_id;
     let segment_size = control.get().wal_segment_size;
     let slots = Slots::new(current.max_replication_slots);
-    let keep = Arc::new(Keep { slots: Arc::clone(&slots), backups: Mutex::default() });
+    let keep = Arc::new(Keep {
+        slots: Arc::clone(&slots),
+        backups: Mutex::default(),
+    });
     let core = Core::open(
         disk,
         control,
@@ -126,13 +134,25 @@ fn run(start: ServerStart) -> anyhow::Result<u8> {
     let backends = Backends::new();
     let recovering = start_recovery(&settings, &core, receiver, &backends)?;
     let (tell_senders, shutting_down) = watch::channel(false);
-    let sender = Arc::new(Sender { instance: Arc::clone(&instance), backups, shutting_down });
-    let services =
-        Arc::new(NodeServices { instance: Arc::clone(&instance), backends: Arc::clone(&backends) });
-    let host = Arc::new(NodeHost { services, sender, stopping: Mutex::default() });
+    let sender = Arc::new(Sender {
+        instance: Arc::clone(&instance),
+        backups,
+        shutting_down,
+    });
+    let services = Arc::new(NodeServices {
+        instance: Arc::clone(&instance),
+        backends: Arc::clone(&backends),
+    });
+    let host = Arc::new(NodeHost {
+        services,
+        sender,
+        stopping: Mutex::default(),
+    });
 
     let workers = match current.worker_threads {
-        0 => std::thread::available_parallelism().map_or(4, usize::from).max(2),
+        0 => std::thread::available_parallelism()
+            .map_or(4, usize::from)
+            .max(2),
         n => n,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -290,7 +310,10 @@ fn triggers(settings: &Arc<Settings>) -> Arc<dyn Trigger> {
         if promote.exists() {
             return Some(promote);
         }
-        current.promote_trigger_file.clone().map(|file| current.data_directory.join(file))
+        current
+            .promote_trigger_file
+            .clone()
+            .map(|file| current.data_directory.join(file))
     })))
 }
 
@@ -299,7 +322,9 @@ fn recovery_settings(current: &ServerSettings) -> RecoverySettings {
         target: match current.recovery_target_timeline {
             RecoveryTargetTimeline::Latest => TargetTimeline::Latest,
             RecoveryTargetTimeline::Current => TargetTimeline::Current,
-            RecoveryTargetTimeline::Number(number) => TargetTimeline::Number(TimelineId::new(number)),
+            RecoveryTargetTimeline::Number(number) => {
+                TargetTimeline::Number(TimelineId::new(number))
+            }
         },
         retry_interval: current.wal_retrieve_retry_interval,
         hot_standby: current.hot_standby,
@@ -325,7 +350,8 @@ fn start_recovery(
     let upstream = match receiver {
         Some(receiver) => {
             let state = Arc::clone(&core.state);
-            Some(NodeUpstream::new(Arc::clone(settings), receiver, state)? as Arc<dyn recovery::Upstream>)
+            Some(NodeUpstream::new(Arc::clone(settings), receiver, state)?
+                as Arc<dyn recovery::Upstream>)
         }
         None => None,
     };
@@ -342,10 +368,12 @@ fn start_recovery(
         trigger: Some(triggers(settings)),
     });
     let (tell, told) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new().name("startup".to_owned()).spawn(move || {
-        // Nobody listens any more only while the server ends.
-        let _ = tell.send(startup.run());
-    })?;
+    std::thread::Builder::new()
+        .name("startup".to_owned())
+        .spawn(move || {
+            // Nobody listens any more only while the server ends.
+            let _ = tell.send(startup.run());
+        })?;
     Ok(told)
 }
 
@@ -379,7 +407,10 @@ fn redo(settings: &Arc<Settings>, core: &Core, backends: &Arc<Backends>) -> reco
     };
     recovery::redo_table(&core.txns, &conflicts)
         .with(RmgrId::BTREE, Handler::pages(crate::index::page_fn()))
-        .with(RmgrId::SEQUENCE, Handler::pages(crate::table::sequence::page_fn()))
+        .with(
+            RmgrId::SEQUENCE,
+            Handler::pages(crate::table::sequence::page_fn()),
+        )
 }
 
 /// Says in the log and in `postmaster.pid` how far the server is. Never returns.
@@ -410,7 +441,10 @@ fn log_outcome(outcome: Outcome) {
         OutcomeKind::Clean => {}
         OutcomeKind::Crash => log::log(&format!("redo done at {}", outcome.end_of_recovery)),
         OutcomeKind::Promoted => {
-            log::log(&format!("archive recovery complete, timeline {}", outcome.timeline));
+            log::log(&format!(
+                "archive recovery complete, timeline {}",
+                outcome.timeline
+            ));
         }
     }
 }
@@ -424,7 +458,9 @@ fn reload(settings: &Arc<Settings>, core: &Core, server: &Arc<Server<NodeHost>>)
     let current = settings.current();
     log::configure(&current);
     apply_release_policy(core, &current);
-    core.store.wal.set_full_page_writes(current.full_page_writes);
+    core.store
+        .wal
+        .set_full_page_writes(current.full_page_writes);
     server.reload();
     core.state.wake();
 }
@@ -473,4 +509,3 @@ async fn shut_down(
     log::log("shutting down");
     0
 }
-

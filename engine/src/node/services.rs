@@ -66,8 +66,14 @@ impl NodeServices {
             let message = "must be superuser or have privileges of pg_checkpoint to do CHECKPOINT";
             return Err(SqlError::new(state::INSUFFICIENT_PRIVILEGE, message));
         }
-        let done = self.instance.checkpointer.checkpoint(CheckpointKind::Immediate).await;
-        done.map_err(|reason| SqlError::new(state::IO_ERROR, format!("checkpoint failed: {reason}")))?;
+        let done = self
+            .instance
+            .checkpointer
+            .checkpoint(CheckpointKind::Immediate)
+            .await;
+        done.map_err(|reason| {
+            SqlError::new(state::IO_ERROR, format!("checkpoint failed: {reason}"))
+        })?;
         Ok("CHECKPOINT".to_owned())
     }
 }
@@ -102,14 +108,22 @@ impl Services for NodeServices {
     }
 
     fn host(&self, facts: &Arc<SessionFacts>) -> Arc<dyn Host> {
-        Arc::new(ServerHost { env: self.environment(facts) })
+        Arc::new(ServerHost {
+            env: self.environment(facts),
+        })
     }
 
     fn virtual_tables(&self, facts: &Arc<SessionFacts>) -> Arc<dyn VirtualTables> {
-        Arc::new(SystemTables { env: self.environment(facts) })
+        Arc::new(SystemTables {
+            env: self.environment(facts),
+        })
     }
 
-    fn utility<'a>(&'a self, call: UtilityCall<'a>, txn: &'a mut Transaction) -> Answer<'a, String> {
+    fn utility<'a>(
+        &'a self,
+        call: UtilityCall<'a>,
+        txn: &'a mut Transaction,
+    ) -> Answer<'a, String> {
         Box::pin(self.define(call, txn))
     }
 

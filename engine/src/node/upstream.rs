@@ -26,7 +26,10 @@ pub struct SegmentWriter {
 
 impl SegmentWriter {
     pub fn new(segments: Arc<Segments>) -> SegmentWriter {
-        SegmentWriter { segments, open: None }
+        SegmentWriter {
+            segments,
+            open: None,
+        }
     }
 
     fn file(&mut self, timeline: TimelineId, at: Lsn) -> io::Result<FileRef> {
@@ -38,7 +41,10 @@ impl SegmentWriter {
             return Ok(Arc::clone(file));
         }
         self.sync()?;
-        let file = self.segments.open_or_create(timeline, segment).map_err(as_io)?;
+        let file = self
+            .segments
+            .open_or_create(timeline, segment)
+            .map_err(as_io)?;
         self.open = Some((timeline, segment.raw(), Arc::clone(&file)));
         Ok(file)
     }
@@ -56,7 +62,8 @@ impl ReceivedWal for SegmentWriter {
             let offset = at.segment_offset(size);
             let room = (size - offset) as usize;
             let (now, later) = rest.split_at(rest.len().min(room));
-            self.file(timeline, at)?.write_all_at(now, u64::from(offset))?;
+            self.file(timeline, at)?
+                .write_all_at(now, u64::from(offset))?;
             at = at.advance(now.len() as u64);
             rest = later;
         }
@@ -92,7 +99,11 @@ pub struct NodeStandby {
 impl Standby for NodeStandby {
     fn upstream(&self) -> UpstreamSettings {
         let current = self.settings.current();
-        let name = if current.cluster_name.is_empty() { "walreceiver" } else { &current.cluster_name };
+        let name = if current.cluster_name.is_empty() {
+            "walreceiver"
+        } else {
+            &current.cluster_name
+        };
         UpstreamSettings {
             conninfo: current.primary_conninfo.clone(),
             slot: current.primary_slot_name.clone(),
@@ -145,17 +156,19 @@ impl NodeUpstream {
             asked: Mutex::default(),
         });
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        std::thread::Builder::new().name("wal-progress".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                while progress.changed().await.is_ok() {
-                    let now = progress.borrow_and_update().clone();
-                    if now.flushed > now.started_at {
-                        state.received(now.timeline, now.started_at, now.flushed);
+        std::thread::Builder::new()
+            .name("wal-progress".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    while progress.changed().await.is_ok() {
+                        let now = progress.borrow_and_update().clone();
+                        if now.flushed > now.started_at {
+                            state.received(now.timeline, now.started_at, now.flushed);
+                        }
+                        state.wake();
                     }
-                    state.wake();
-                }
-            });
-        })?;
+                });
+            })?;
         Ok(upstream)
     }
 }
@@ -173,7 +186,9 @@ impl recovery::Upstream for NodeUpstream {
     fn stop(&self) {
         *self.asked.lock() = None;
         let receiver = Arc::clone(&self.receiver);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
         let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
         let stopped = runtime.block_on(async {
             tokio::time::timeout(Duration::from_secs(60), receiver.stop()).await
@@ -182,7 +197,9 @@ impl recovery::Upstream for NodeUpstream {
     }
 
     fn state(&self) -> UpstreamState {
-        let Some((from, timeline)) = *self.asked.lock() else { return UpstreamState::Stopped };
+        let Some((from, timeline)) = *self.asked.lock() else {
+            return UpstreamState::Stopped;
+        };
         let now = self.progress.borrow();
         if now.started_at != from || now.timeline != timeline {
             return UpstreamState::Connecting;

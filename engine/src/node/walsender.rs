@@ -41,7 +41,11 @@ impl Upstream for Sender {
         &self.instance.slots
     }
     fn sender_timeout(&self) -> Duration {
-        self.instance.settings.current().wal_sender_timeout.unwrap_or_default()
+        self.instance
+            .settings
+            .current()
+            .wal_sender_timeout
+            .unwrap_or_default()
     }
     fn safe_watch(&self) -> watch::Receiver<(Lsn, bool)> {
         self.instance.txns.release().safe_watch()
@@ -91,11 +95,14 @@ impl BackupSource for Backup<'_> {
 
     async fn stop(&self, _started: &Started, wait: bool) -> Result<Stopped, CommandError> {
         let running = self.running.lock().take();
-        let running = running
-            .ok_or_else(|| CommandError::new("55000", "a backup is not in progress"))?;
+        let running =
+            running.ok_or_else(|| CommandError::new("55000", "a backup is not in progress"))?;
         let stopped = self.sender.backups.stop(&running, wait).await;
         let stopped = stopped.map_err(|e| backup_error(&e))?;
-        Ok(Stopped { end: stopped.end, timeline: stopped.timeline })
+        Ok(Stopped {
+            end: stopped.end,
+            timeline: stopped.timeline,
+        })
     }
 
     fn abandon(&self, _started: &Started) {
@@ -141,7 +148,12 @@ pub async fn serve(
             term: peer.term.map(Term::new),
         })
         .map_err(|e| fatal(&e))?;
-    let serving = Serving { sender, new, peer, registration };
+    let serving = Serving {
+        sender,
+        new,
+        peer,
+        registration,
+    };
     let outcome = serving.commands(link).await;
     instance.slots.drop_of(new.backend.pid);
     outcome
@@ -176,11 +188,14 @@ impl Serving<'_> {
                 // Left over from a copy that the other side ended a moment after us.
                 b'c' | b'd' => continue,
                 other => {
-                    let what = format!("unexpected message type 0x{other:02X} on a replication connection");
+                    let what = format!(
+                        "unexpected message type 0x{other:02X} on a replication connection"
+                    );
                     return Err(SqlError::fatal("08P01", what));
                 }
             }
-            let text = String::from_utf8_lossy(body.strip_suffix(b"\0").unwrap_or(&body)).into_owned();
+            let text =
+                String::from_utf8_lossy(body.strip_suffix(b"\0").unwrap_or(&body)).into_owned();
             match self.command(link, &text).await {
                 Ok(()) => {}
                 Err(ServeError::Command(error)) => {
@@ -197,7 +212,8 @@ impl Serving<'_> {
     }
 
     async fn command(&self, link: &mut Connection, text: &str) -> Result<(), ServeError> {
-        let parsed = replication::parse(text).map_err(|e| CommandError::new(e.state, e.message.clone()))?;
+        let parsed =
+            replication::parse(text).map_err(|e| CommandError::new(e.state, e.message.clone()))?;
         let Some(command) = parsed else {
             let what = "cannot execute SQL commands in WAL sender for physical replication";
             return Err(CommandError::new("0A000", what).into());
@@ -212,7 +228,11 @@ impl Serving<'_> {
                 reply::complete(link.out(), "DROP_REPLICATION_SLOT");
             }
             ReplicationCommand::ReadSlot(name) => self.read_slot(link, &name),
-            ReplicationCommand::StartReplication { slot, start, timeline } => {
+            ReplicationCommand::StartReplication {
+                slot,
+                start,
+                timeline,
+            } => {
                 let request = StartReplication {
                     slot,
                     start,
@@ -226,8 +246,12 @@ impl Serving<'_> {
                 let given: Vec<(String, Option<String>)> =
                     given.into_iter().map(option_text).collect();
                 let options = BackupOptions::parse(&given)?;
-                let backup = Backup { sender: self.sender, running: parking_lot::Mutex::default() };
-                self.registration.set_state(crate::replication::standbys::SenderState::Backup);
+                let backup = Backup {
+                    sender: self.sender,
+                    running: parking_lot::Mutex::default(),
+                };
+                self.registration
+                    .set_state(crate::replication::standbys::SenderState::Backup);
                 return base_backup::send(link, &backup, &options).await;
             }
             ReplicationCommand::StartLogicalReplication { .. } => {
@@ -252,8 +276,11 @@ impl Serving<'_> {
                 ("dbname", oids::TEXT),
             ],
         );
-        let values =
-            [instance.system_id.to_string(), wal.timeline().to_string(), wal.flush_lsn().to_string()];
+        let values = [
+            instance.system_id.to_string(),
+            wal.timeline().to_string(),
+            wal.flush_lsn().to_string(),
+        ];
         let [system, timeline, position] = &values;
         reply::row(out, &[Some(system), Some(timeline), Some(position), None]);
         reply::complete(out, "IDENTIFY_SYSTEM");
@@ -273,13 +300,22 @@ impl Serving<'_> {
         Ok(())
     }
 
-    fn history(&self, link: &mut Connection, wanted: crate::ids::TimelineId) -> Result<(), CommandError> {
+    fn history(
+        &self,
+        link: &mut Connection,
+        wanted: crate::ids::TimelineId,
+    ) -> Result<(), CommandError> {
         let segments = self.sender.instance.store.wal.segments();
         let name = wanted.history_file_name();
         let found = timeline::read(segments.disk(), segments.dir(), wanted);
-        let history = found.map_err(|e| CommandError::new("58030", e.to_string()))?.ok_or_else(|| {
-            CommandError::new("58P01", format!("could not open file \"pg_wal/{name}\": No such file or directory"))
-        })?;
+        let history = found
+            .map_err(|e| CommandError::new("58030", e.to_string()))?
+            .ok_or_else(|| {
+                CommandError::new(
+                    "58P01",
+                    format!("could not open file \"pg_wal/{name}\": No such file or directory"),
+                )
+            })?;
         let out = link.out();
         reply::columns(out, &[("filename", oids::TEXT), ("content", oids::TEXT)]);
         reply::row(out, &[Some(&name), Some(&history.to_text())]);
@@ -289,16 +325,27 @@ impl Serving<'_> {
 
     fn create_slot(&self, link: &mut Connection, slot: &CreateSlot) -> Result<(), CommandError> {
         if let SlotKind::Logical { .. } = slot.kind {
-            return Err(CommandError::new("0A000", "logical replication slots are not implemented"));
+            return Err(CommandError::new(
+                "0A000",
+                "logical replication slots are not implemented",
+            ));
         }
         if !slot.temporary {
-            return Err(CommandError::new("0A000", "permanent replication slots are not implemented yet")
-                .hint("Use a temporary slot, and wal_keep_size or an archive to keep WAL."));
+            return Err(CommandError::new(
+                "0A000",
+                "permanent replication slots are not implemented yet",
+            )
+            .hint("Use a temporary slot, and wal_keep_size or an archive to keep WAL."));
         }
         let instance = &self.sender.instance;
-        let reserve = slot.options.iter().any(|o| o.name.eq_ignore_ascii_case("reserve_wal"));
+        let reserve = slot
+            .options
+            .iter()
+            .any(|o| o.name.eq_ignore_ascii_case("reserve_wal"));
         let restart = reserve.then(|| instance.store.wal.redo_point());
-        instance.slots.create(&slot.name, self.new.backend.pid, restart)?;
+        instance
+            .slots
+            .create(&slot.name, self.new.backend.pid, restart)?;
         let out = link.out();
         reply::columns(
             out,
@@ -320,7 +367,11 @@ impl Serving<'_> {
         let out = link.out();
         reply::columns(
             out,
-            &[("slot_type", oids::TEXT), ("restart_lsn", oids::TEXT), ("restart_tli", oids::INT8)],
+            &[
+                ("slot_type", oids::TEXT),
+                ("restart_lsn", oids::TEXT),
+                ("restart_tli", oids::INT8),
+            ],
         );
         match instance.slots.get(name) {
             None => reply::row(out, &[None, None, None]),

@@ -102,7 +102,11 @@ fn encode(state: State) -> [u8; ITEM_SIZE] {
 }
 
 fn page_of(file: RelFile) -> PageId {
-    PageId { file, fork: Fork::Main, block: BlockNumber::new(0) }
+    PageId {
+        file,
+        fork: Fork::Main,
+        block: BlockNumber::new(0),
+    }
 }
 
 fn log(store: &Store, file: RelFile, xid: Xid, state: State) -> Result<Lsn, SequenceError> {
@@ -117,8 +121,13 @@ fn stored(store: &Store, file: RelFile) -> Result<State, SequenceError> {
     let pinned = store.pool.pin(page_of(file))?;
     let page = pinned.read();
     let item = page::item(&page, OffsetNumber::FIRST).ok_or(SequenceError::Damaged(file))?;
-    let (last, called) = item.split_first_chunk().ok_or(SequenceError::Damaged(file))?;
-    Ok(State { last: i64::from_le_bytes(*last), called: called.first() != Some(&0) })
+    let (last, called) = item
+        .split_first_chunk()
+        .ok_or(SequenceError::Damaged(file))?;
+    Ok(State {
+        last: i64::from_le_bytes(*last),
+        called: called.first() != Some(&0),
+    })
 }
 
 /// Writes the page of a new sequence, whose (empty) file is there already.
@@ -126,7 +135,14 @@ pub fn create(store: &Store, file: RelFile, xid: Xid, start: i64) -> Result<(), 
     let pinned = store.pool.extend(file, Fork::Main)?;
     let mut page = pinned.write();
     let mut change = Change::new(RmgrId::SEQUENCE, SET, xid);
-    change.block(&mut page, BlockMode::Init, &encode(State { last: start, called: false }));
+    change.block(
+        &mut page,
+        BlockMode::Init,
+        &encode(State {
+            last: start,
+            called: false,
+        }),
+    );
     change.commit(&store.wal, apply);
     Ok(())
 }
@@ -145,21 +161,43 @@ impl Sequences {
             Some(counter) => *counter,
             None => {
                 let state = stored(store, file)?;
-                Counter { state, reserved: state.last, lsn: Lsn::INVALID }
+                Counter {
+                    state,
+                    reserved: state.last,
+                    lsn: Lsn::INVALID,
+                }
             }
         };
         let value = following(counter.state, parameters)?;
         let covered = counter.lsn.is_valid() && is_covered(value, counter, parameters);
-        let state = State { last: value, called: true };
+        let state = State {
+            last: value,
+            called: true,
+        };
         let counter = if covered {
             Counter { state, ..counter }
         } else {
             let reserved = reserve(value, parameters);
-            let lsn = log(store, file, xid, State { last: reserved, called: true })?;
-            Counter { state, reserved, lsn }
+            let lsn = log(
+                store,
+                file,
+                xid,
+                State {
+                    last: reserved,
+                    called: true,
+                },
+            )?;
+            Counter {
+                state,
+                reserved,
+                lsn,
+            }
         };
         counters.insert(file, counter);
-        Ok(Reserved { value, lsn: counter.lsn })
+        Ok(Reserved {
+            value,
+            lsn: counter.lsn,
+        })
     }
 
     /// `setval`: at once and for everyone, whatever becomes of the transaction.
@@ -172,7 +210,14 @@ impl Sequences {
     ) -> Result<Lsn, SequenceError> {
         let mut counters = self.counters.lock();
         let lsn = log(store, file, xid, state)?;
-        counters.insert(file, Counter { state, reserved: state.last, lsn });
+        counters.insert(
+            file,
+            Counter {
+                state,
+                reserved: state.last,
+                lsn,
+            },
+        );
         Ok(lsn)
     }
 
@@ -200,7 +245,11 @@ fn following(state: State, p: Parameters) -> Result<i64, SequenceError> {
     if !state.called {
         return Ok(state.last);
     }
-    match state.last.checked_add(p.increment).filter(|v| (p.min..=p.max).contains(v)) {
+    match state
+        .last
+        .checked_add(p.increment)
+        .filter(|v| (p.min..=p.max).contains(v))
+    {
         Some(value) => Ok(value),
         None if p.cycle => Ok(if p.increment > 0 { p.min } else { p.max }),
         None if p.increment > 0 => Err(SequenceError::AtMaximum(p.max)),
@@ -210,7 +259,11 @@ fn following(state: State, p: Parameters) -> Result<i64, SequenceError> {
 
 /// The number that stands `AHEAD` steps behind `value`, or the last one before the end.
 fn reserve(value: i64, p: Parameters) -> i64 {
-    let room = if p.increment > 0 { i128::from(p.max) - i128::from(value) } else { i128::from(value) - i128::from(p.min) };
+    let room = if p.increment > 0 {
+        i128::from(p.max) - i128::from(value)
+    } else {
+        i128::from(value) - i128::from(p.min)
+    };
     let steps = (room / i128::from(p.increment.unsigned_abs())).min(i128::from(AHEAD));
     let ahead = i128::from(value) + steps * i128::from(p.increment);
     i64::try_from(ahead).expect("between the value and the sequence's end")
@@ -229,18 +282,39 @@ fn is_covered(value: i64, counter: Counter, p: Parameters) -> bool {
 mod tests {
     use super::*;
 
-    const UP: Parameters = Parameters { increment: 1, min: 1, max: 40, cycle: false };
+    const UP: Parameters = Parameters {
+        increment: 1,
+        min: 1,
+        max: 40,
+        cycle: false,
+    };
 
     #[test]
     fn numbers_follow_each_other_to_the_end() {
         let at = |last, called| State { last, called };
         assert_eq!(following(at(1, false), UP).ok(), Some(1));
         assert_eq!(following(at(39, true), UP).ok(), Some(40));
-        assert!(matches!(following(at(40, true), UP), Err(SequenceError::AtMaximum(40))));
-        assert_eq!(following(at(40, true), Parameters { cycle: true, ..UP }).ok(), Some(1));
-        let down = Parameters { increment: -3, min: -10, max: 0, cycle: true };
+        assert!(matches!(
+            following(at(40, true), UP),
+            Err(SequenceError::AtMaximum(40))
+        ));
+        assert_eq!(
+            following(at(40, true), Parameters { cycle: true, ..UP }).ok(),
+            Some(1)
+        );
+        let down = Parameters {
+            increment: -3,
+            min: -10,
+            max: 0,
+            cycle: true,
+        };
         assert_eq!(following(at(-9, true), down).ok(), Some(0));
-        let wide = Parameters { increment: i64::MAX, min: i64::MIN, max: i64::MAX, cycle: false };
+        let wide = Parameters {
+            increment: i64::MAX,
+            min: i64::MIN,
+            max: i64::MAX,
+            cycle: false,
+        };
         assert!(following(at(1, true), wide).is_err(), "no overflow");
     }
 
@@ -248,18 +322,41 @@ mod tests {
     fn reservations_end_at_the_sequences_end() {
         assert_eq!(reserve(1, UP), 33);
         assert_eq!(reserve(20, UP), 40);
-        let down = Parameters { increment: -3, min: -10, max: 0, cycle: true };
+        let down = Parameters {
+            increment: -3,
+            min: -10,
+            max: 0,
+            cycle: true,
+        };
         assert_eq!(reserve(0, down), -9);
-        let extreme = Parameters { increment: i64::MIN, min: i64::MIN, max: i64::MAX, cycle: false };
+        let extreme = Parameters {
+            increment: i64::MIN,
+            min: i64::MIN,
+            max: i64::MAX,
+            cycle: false,
+        };
         assert_eq!(reserve(i64::MAX, extreme), -1);
     }
 
     #[test]
     fn a_wrapped_number_needs_a_record_of_its_own() {
-        let counter =
-            Counter { state: State { last: 40, called: true }, reserved: 40, lsn: Lsn::new(8) };
+        let counter = Counter {
+            state: State {
+                last: 40,
+                called: true,
+            },
+            reserved: 40,
+            lsn: Lsn::new(8),
+        };
         assert!(!is_covered(1, counter, UP));
-        let counter = Counter { state: State { last: 5, called: true }, reserved: 33, ..counter };
+        let counter = Counter {
+            state: State {
+                last: 5,
+                called: true,
+            },
+            reserved: 33,
+            ..counter
+        };
         assert!(is_covered(6, counter, UP) && !is_covered(34, counter, UP));
     }
 }

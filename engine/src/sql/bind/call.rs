@@ -1,7 +1,6 @@
 //! Function and aggregate calls (`ParseFuncOrColumn`, `func_get_detail`). Manual, 10.3.
 
 use super::binder::{Binder, Context};
-use crate::sql::front::location;
 use super::operator::has_columns;
 use super::resolve::{self, Choice, Pathway};
 use super::types::type_text;
@@ -12,6 +11,7 @@ use crate::sql::bound::{
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, FunctionCall};
+use crate::sql::front::location;
 use crate::types::datum::SqlType;
 use crate::types::function::{Aggregate, CastContext, Function, Implementation};
 use crate::types::{aggregates, functions, oids, registry};

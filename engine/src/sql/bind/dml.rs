@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::binder::{Binder, Context, Item};
-use crate::sql::front::location;
 use super::query::{null, one_row, over, range_columns};
 use crate::catalog::relation::{Identity, LockMode, Relation, RelationKind};
 use crate::ids::Oid;
@@ -13,6 +12,7 @@ use crate::sql::bound::{
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, ColumnTarget, ExprKind, Overriding, QueryBody, SetClause};
+use crate::sql::front::location;
 use crate::types::datum::SqlType;
 use crate::types::oids;
 

@@ -1,13 +1,13 @@
 //! Expressions, one by one (`transformExprRecurse`).
 
 use super::binder::{Binder, Context};
-use crate::sql::front::location;
 use super::resolve;
 use super::types::type_text;
 use super::walk;
 use crate::sql::bound::{Expr, SubqueryExpr, SubqueryKind};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, ExprKind, Literal, SessionValue};
+use crate::sql::front::location;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{CastContext, Volatility};
 use crate::types::{codec, oids};

@@ -2,7 +2,6 @@
 
 use super::binder::Binder;
 use super::coerce::function_by_oid;
-use crate::sql::front::location;
 use super::resolve::{self, Choice};
 use super::types::type_text;
 use super::walk;
@@ -10,6 +9,7 @@ use crate::ids::Oid;
 use crate::sql::bound::{Expr, SubqueryExpr, SubqueryKind};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, ExprKind, InList, LikeKind, OperatorName, QuantifiedOperand};
+use crate::sql::front::location;
 use crate::types::datum::SqlType;
 use crate::types::function::{Function, Operator};
 use crate::types::{oids, operators};

@@ -2,7 +2,6 @@
 
 use super::binder::{Binder, Context, CteEntry, Scope};
 use super::grouping::Grouping;
-use crate::sql::front::location;
 use super::resolve;
 use super::targets::{TargetList, direction, require_equality, require_order};
 use super::types::type_text;
@@ -13,6 +12,7 @@ use crate::sql::bound::{
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, DistinctClause, ExprKind, GroupItem, Literal, QueryBody};
+use crate::sql::front::location;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::CastContext;
 use crate::types::oids;

@@ -2,13 +2,13 @@
 //! `parse_target.c`, `parse_clause.c`.
 
 use super::binder::{Binder, Context, Item, MAX_TARGETS};
-use crate::sql::front::location;
 use super::types::type_text;
 use super::walk;
 use crate::ids::Oid;
 use crate::sql::bound::{Expr, OutputColumn, RangeSource, SortItem, Target};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, ExprKind, Ident, Literal, OrderItem, SelectItem, SessionValue};
+use crate::sql::front::location;
 use crate::types::datum::SqlType;
 use crate::types::{compare, oids};
 

@@ -303,10 +303,7 @@ fn answer(sql: &str, catalog: &FakeCatalog, functions: &FunctionCx) -> Result<St
             items.join(by)
         }
     };
-    let parameters = list(
-        parameters.iter().map(|p| p.oid.to_string()).collect(),
-        ",",
-    );
+    let parameters = list(parameters.iter().map(|p| p.oid.to_string()).collect(), ",");
     let columns = list(
         columns
             .iter()
@@ -361,7 +358,9 @@ fn analysis_agrees_with_postgresql() {
     }
     for sql in REFUSED {
         if refused.remove(sql).is_none() {
-            wrong.push(format!("{sql}\n  is no longer refused: take it off the list"));
+            wrong.push(format!(
+                "{sql}\n  is no longer refused: take it off the list"
+            ));
         }
     }
     wrong.extend(
@@ -369,5 +368,10 @@ fn analysis_agrees_with_postgresql() {
             .into_iter()
             .map(|(sql, message)| format!("{sql}\n  refused: {message}")),
     );
-    assert!(wrong.is_empty(), "{}\n{} in all", wrong.join("\n"), wrong.len());
+    assert!(
+        wrong.is_empty(),
+        "{}\n{} in all",
+        wrong.join("\n"),
+        wrong.len()
+    );
 }

@@ -60,7 +60,11 @@ fn check_kind(s: &AlterTable, relation: &Relation) -> Result<()> {
         let word = s.kind.word();
         return Err(SqlError::new(
             state::WRONG_OBJECT_TYPE,
-            format!("\"{}\" is not {} {word}", relation.name, super::drop::article(word)),
+            format!(
+                "\"{}\" is not {} {word}",
+                relation.name,
+                super::drop::article(word)
+            ),
         ));
     }
     let for_any = |a: &AlterTableAction| {
@@ -118,9 +122,7 @@ async fn run(cx: &mut DdlCx<'_>, table: &Arc<Relation>, action: &AlterTableActio
         AlterTableAction::DropNotNull { column } => drop_not_null(cx, table, &column.name).await,
         AlterTableAction::AddConstraint(c) => add_constraint(cx, table, c).await,
         AlterTableAction::DropConstraint {
-            name,
-            if_exists,
-            ..
+            name, if_exists, ..
         } => drop_constraint(cx, table, &name.name, *if_exists).await,
         _ => run_other(cx, table, action).await,
     }
@@ -160,10 +162,10 @@ async fn run_other(
             Err(SqlError::unsupported("SET STATISTICS is not supported")
                 .hint("Set default_statistics_target."))
         }
-        AlterTableAction::AlterType { .. } => {
-            Err(SqlError::unsupported("changing the type of a column is not supported")
-                .hint("Add a column of the new type, copy the values with UPDATE, and drop the old one."))
-        }
+        AlterTableAction::AlterType { .. } => Err(SqlError::unsupported(
+            "changing the type of a column is not supported",
+        )
+        .hint("Add a column of the new type, copy the values with UPDATE, and drop the old one.")),
         AlterTableAction::ValidateConstraint(name) => {
             let rows = cx.constraint_rows(table.oid)?;
             if rows.iter().any(|c| c.conname == name.name) {
@@ -325,7 +327,8 @@ async fn add_column(
     if let Some(sequence) = sequence {
         let identity = new.sequence.as_ref().is_some_and(|s| s.identity);
         let kind = if identity { INTERNAL } else { AUTO };
-        cx.own_sequence(sequence, table.oid, attribute, kind).await?;
+        cx.own_sequence(sequence, table.oid, attribute, kind)
+            .await?;
     }
     cx.step()?;
     let (keys, checks) = constraint::of_column(d);
@@ -602,7 +605,8 @@ async fn drop_constraint(
     };
     cx.delete::<ConstraintRow>(tid).await?;
     let comments = [Datum::Oid(row.oid), Datum::Oid(ConstraintRow::TABLE)];
-    cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments).await?;
+    cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments)
+        .await?;
     if row.contype == b'c' {
         let left = i16::try_from(table.checks.len().saturating_sub(1)).unwrap_or(i16::MAX);
         return change_class(cx, table.oid, |row| row.relchecks = left).await;
@@ -631,9 +635,9 @@ async fn drop_column(
             ));
             return Ok(());
         }
-        return Err(find_column(table, name).err().unwrap_or_else(|| {
-            SqlError::internal("a column that is there and is not")
-        }));
+        return Err(find_column(table, name)
+            .err()
+            .unwrap_or_else(|| SqlError::internal("a column that is there and is not")));
     };
     let attribute = table.columns[position].attribute;
     // Constraints and indexes over the column go with it.
@@ -643,8 +647,8 @@ async fn drop_column(
         }
     }
     for index in &table.indexes {
-        let uses = index.keys.iter().any(|k| k.column == position)
-            || index.included.contains(&position);
+        let uses =
+            index.keys.iter().any(|k| k.column == position) || index.included.contains(&position);
         if !uses {
             continue;
         }
@@ -672,13 +676,15 @@ async fn drop_column(
         cx.step()?;
     }
     let statistics = [Datum::Oid(table.oid), Datum::Int2(attribute)];
-    cx.delete_all::<StatisticRow>(by::STATISTIC, &statistics).await?;
+    cx.delete_all::<StatisticRow>(by::STATISTIC, &statistics)
+        .await?;
     let comments = [
         Datum::Oid(table.oid),
         Datum::Oid(ClassRow::TABLE),
         Datum::Int4(i32::from(attribute)),
     ];
-    cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments).await?;
+    cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments)
+        .await?;
     change_attribute(cx, table.oid, attribute, |row| {
         // The type stays: rows written before still have a value of it, which readers skip.
         row.attname = format!("........pg.dropped.{attribute}........");
@@ -694,7 +700,8 @@ async fn drop_column(
 /// The sequence belongs to no column any more.
 async fn unown(cx: &mut DdlCx<'_>, sequence: Oid) -> Result<()> {
     let key = [Datum::Oid(ClassRow::TABLE), Datum::Oid(sequence)];
-    cx.delete_all::<crate::catalog::rows::DependRow>(by::DEPEND_DEPENDER, &key).await?;
+    cx.delete_all::<crate::catalog::rows::DependRow>(by::DEPEND_DEPENDER, &key)
+        .await?;
     cx.step()
 }
 
@@ -752,8 +759,15 @@ async fn set_identity(
         return Err(not_identity(table, name));
     }
     if let Some(identity) = identity {
-        let letter = if identity == Identity::Always { b'a' } else { b'd' };
-        change_attribute(cx, table.oid, column.attribute, |row| row.attidentity = letter).await?;
+        let letter = if identity == Identity::Always {
+            b'a'
+        } else {
+            b'd'
+        };
+        change_attribute(cx, table.oid, column.attribute, |row| {
+            row.attidentity = letter
+        })
+        .await?;
     }
     if !options.is_empty() {
         let sequence = identity_sequence(cx, table, column.attribute)?;
@@ -837,8 +851,13 @@ async fn add_identity(
         .ok_or_else(|| SqlError::internal("an identity without a sequence"))?;
     let text = new.column.default.clone().unwrap_or_default();
     put_default(cx, table, attribute, &text, &[sequence]).await?;
-    cx.own_sequence(sequence, table.oid, attribute, INTERNAL).await?;
+    cx.own_sequence(sequence, table.oid, attribute, INTERNAL)
+        .await?;
     cx.step()?;
-    let letter = if identity == Identity::Always { b'a' } else { b'd' };
+    let letter = if identity == Identity::Always {
+        b'a'
+    } else {
+        b'd'
+    };
     change_attribute(cx, table.oid, attribute, |row| row.attidentity = letter).await
 }

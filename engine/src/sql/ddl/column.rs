@@ -34,7 +34,12 @@ pub struct OwnSequence {
 }
 
 impl DdlCx<'_> {
-    pub fn new_column(&self, d: &ColumnDefinition, attribute: i16, table: &str) -> Result<NewColumn> {
+    pub fn new_column(
+        &self,
+        d: &ColumnDefinition,
+        attribute: i16,
+        table: &str,
+    ) -> Result<NewColumn> {
         let name = &d.name.name;
         if matches!(
             name.as_str(),
@@ -54,7 +59,9 @@ impl DdlCx<'_> {
         let ty = match serial {
             Some(base) => {
                 if d.ty.array_dimensions > 0 {
-                    return Err(SqlError::unsupported("array of serial is not implemented").at(d.ty.at));
+                    return Err(
+                        SqlError::unsupported("array of serial is not implemented").at(d.ty.at)
+                    );
                 }
                 let found = registry::by_name(base)
                     .ok_or_else(|| SqlError::internal("serial without its type"))?;

@@ -33,7 +33,10 @@ pub async fn comment(s: &Comment, cx: &mut DdlCx<'_>) -> Result<()> {
             shared(cx, role.oid, AuthidRow::TABLE, s.text.as_deref()).await
         }
         ObjectKind::Schema => {
-            let schema = cx.view().schema_named(name)?.ok_or_else(|| no_schema(name))?;
+            let schema = cx
+                .view()
+                .schema_named(name)?
+                .ok_or_else(|| no_schema(name))?;
             local(cx, schema, NamespaceRow::TABLE, 0, s.text.as_deref()).await
         }
         _ => of_relation(s, cx).await,
@@ -58,10 +61,18 @@ async fn of_relation(s: &Comment, cx: &mut DdlCx<'_>) -> Result<()> {
         let word = s.kind.word();
         return Err(SqlError::new(
             state::WRONG_OBJECT_TYPE,
-            format!("\"{}\" is not {} {word}", relation.name, super::drop::article(word)),
+            format!(
+                "\"{}\" is not {} {word}",
+                relation.name,
+                super::drop::article(word)
+            ),
         ));
     }
-    let member = s.member.as_ref().map(|m| m.name.as_str()).unwrap_or_default();
+    let member = s
+        .member
+        .as_ref()
+        .map(|m| m.name.as_str())
+        .unwrap_or_default();
     match s.kind {
         ObjectKind::Column => {
             let position = relation.column_named(member).ok_or_else(|| {

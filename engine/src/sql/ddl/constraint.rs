@@ -75,7 +75,11 @@ pub enum Asked<'s> {
     Key(NewKey),
     Check(NewCheck<'s>),
     /// Makes a constraint of an index that is there.
-    UsingIndex { name: Option<String>, primary: bool, index: Ident },
+    UsingIndex {
+        name: Option<String>,
+        primary: bool,
+        index: Ident,
+    },
 }
 
 pub fn of_table(c: &TableConstraint) -> Result<Asked<'_>> {
@@ -105,9 +109,7 @@ pub fn of_table(c: &TableConstraint) -> Result<Asked<'_>> {
             primary: *primary,
             index: index.clone(),
         }),
-        TableConstraintKind::ForeignKey { .. } => {
-            Err(super::column::no_foreign_keys().at(c.at))
-        }
+        TableConstraintKind::ForeignKey { .. } => Err(super::column::no_foreign_keys().at(c.at)),
         TableConstraintKind::Exclude => {
             Err(SqlError::unsupported("exclusion constraints are not supported").at(c.at))
         }
@@ -116,10 +118,10 @@ pub fn of_table(c: &TableConstraint) -> Result<Asked<'_>> {
 
 pub fn refuse_deferrable(timing: ConstraintTiming) -> Result<()> {
     if timing.deferrable {
-        return Err(SqlError::unsupported(
-            "deferrable constraints are not supported",
-        )
-        .hint("Leave DEFERRABLE out: the constraint is then checked at once."));
+        return Err(
+            SqlError::unsupported("deferrable constraints are not supported")
+                .hint("Leave DEFERRABLE out: the constraint is then checked at once."),
+        );
     }
     Ok(())
 }

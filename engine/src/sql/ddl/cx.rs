@@ -222,7 +222,10 @@ impl DdlCx<'_> {
         if relation.schema == PG_CATALOG || relation.oid < Oid::FIRST_NORMAL {
             return Err(SqlError::new(
                 state::INSUFFICIENT_PRIVILEGE,
-                format!("permission denied: \"{}\" is a system catalog", relation.name),
+                format!(
+                    "permission denied: \"{}\" is a system catalog",
+                    relation.name
+                ),
             ));
         }
         if self.user.superuser || relation.owner == self.user.oid {

@@ -5,8 +5,8 @@
 
 use crate::catalog::bootstrap::ENCODING_UTF8;
 use crate::catalog::database;
-use crate::catalog::rows::{DatabaseRow, DbRoleSettingRow, ShdescriptionRow};
 use crate::catalog::rows::CatalogRow;
+use crate::catalog::rows::{DatabaseRow, DbRoleSettingRow, ShdescriptionRow};
 use crate::catalog::session::Catalog;
 use crate::catalog::view::CatalogView;
 use crate::ids::{DEFAULT_TABLESPACE, Oid};
@@ -93,18 +93,20 @@ fn check_encoding(o: &UtilityOption) -> Result<()> {
     if matches!(plain.as_str(), "utf8" | "unicode" | "6") {
         return Ok(());
     }
-    Err(SqlError::unsupported(format!("encoding \"{name}\" is not supported"))
-        .hint("Databases here are in UTF8.")
-        .at(o.at))
+    Err(
+        SqlError::unsupported(format!("encoding \"{name}\" is not supported"))
+            .hint("Databases here are in UTF8.")
+            .at(o.at),
+    )
 }
 
 fn check_locale(o: &UtilityOption) -> Result<()> {
     match text(o) {
-        Some(name) if !matches!(name.as_str(), "C" | "POSIX" | "C.UTF-8" | "C.utf8") => {
-            Err(SqlError::unsupported(format!("locale \"{name}\" is not supported"))
+        Some(name) if !matches!(name.as_str(), "C" | "POSIX" | "C.UTF-8" | "C.utf8") => Err(
+            SqlError::unsupported(format!("locale \"{name}\" is not supported"))
                 .hint("Use C, POSIX or C.UTF-8.")
-                .at(o.at))
-        }
+                .at(o.at),
+        ),
         _ => Ok(()),
     }
 }
@@ -138,16 +140,17 @@ pub async fn create(s: &CreateDatabase, cx: &mut DdlCx<'_>) -> Result<()> {
         ));
     }
     let owner = match &wanted.owner {
-        Some(name) => cx
-            .view()
-            .role_named(name)?
-            .ok_or_else(|| {
-                SqlError::new(
-                    state::UNDEFINED_OBJECT,
-                    format!("role \"{name}\" does not exist"),
-                )
-            })?
-            .oid,
+        Some(name) => {
+            cx.view()
+                .role_named(name)?
+                .ok_or_else(|| {
+                    SqlError::new(
+                        state::UNDEFINED_OBJECT,
+                        format!("role \"{name}\" does not exist"),
+                    )
+                })?
+                .oid
+        }
         None => cx.user.oid,
     };
     let name = s.name.name.clone();
@@ -294,8 +297,10 @@ impl DroppedDatabase {
         }
         cx.delete::<DatabaseRow>(tid).await?;
         let comments = [Datum::Oid(row.oid), Datum::Oid(DatabaseRow::TABLE)];
-        cx.delete_all::<ShdescriptionRow>(by::SHARED_DESCRIPTION, &comments).await?;
-        cx.delete_all::<DbRoleSettingRow>(by::ROLE_SETTING, &[Datum::Oid(row.oid)]).await?;
+        cx.delete_all::<ShdescriptionRow>(by::SHARED_DESCRIPTION, &comments)
+            .await?;
+        cx.delete_all::<DbRoleSettingRow>(by::ROLE_SETTING, &[Datum::Oid(row.oid)])
+            .await?;
         cx.shared_changed::<DatabaseRow>();
         cx.step()?;
         Ok(Some(DroppedDatabase(row.oid)))

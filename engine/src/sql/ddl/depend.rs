@@ -82,7 +82,13 @@ impl DdlCx<'_> {
         Ok(rows
             .into_iter()
             .find(|(_, d)| d.refclassid == ClassRow::TABLE && matches!(d.deptype, AUTO | INTERNAL))
-            .map(|(_, d)| (d.refobjid, i16::try_from(d.refobjsubid).unwrap_or(0), d.deptype)))
+            .map(|(_, d)| {
+                (
+                    d.refobjid,
+                    i16::try_from(d.refobjsubid).unwrap_or(0),
+                    d.deptype,
+                )
+            }))
     }
 
     /// Default rows (by oid) that use `sequence`.
@@ -99,8 +105,10 @@ impl DdlCx<'_> {
     /// Whatever `class`, `object` depends on, and what depends on it, is forgotten.
     pub async fn forget_dependencies(&mut self, class: Oid, object: Oid) -> Result<()> {
         let key = [Datum::Oid(class), Datum::Oid(object)];
-        self.delete_all::<DependRow>(by::DEPEND_DEPENDER, &key).await?;
+        self.delete_all::<DependRow>(by::DEPEND_DEPENDER, &key)
+            .await?;
         self.step()?;
-        self.delete_all::<DependRow>(by::DEPEND_REFERENCE, &key).await
+        self.delete_all::<DependRow>(by::DEPEND_REFERENCE, &key)
+            .await
     }
 }

@@ -22,8 +22,10 @@ const CASCADE_HINT: &str = "Use DROP ... CASCADE to drop the dependent objects t
 
 pub async fn drop(s: &Drop, cx: &mut DdlCx<'_>) -> Result<()> {
     if s.concurrently {
-        return Err(SqlError::unsupported("DROP INDEX CONCURRENTLY is not supported")
-            .hint("Leave CONCURRENTLY out."));
+        return Err(
+            SqlError::unsupported("DROP INDEX CONCURRENTLY is not supported")
+                .hint("Leave CONCURRENTLY out."),
+        );
     }
     let mut relations: Vec<Arc<Relation>> = Vec::with_capacity(s.names.len());
     for name in &s.names {
@@ -54,7 +56,10 @@ async fn find(cx: &mut DdlCx<'_>, s: &Drop, name: &ObjectName) -> Result<Option<
     }
     let Some(relation) = cx.open(name, LockMode::AccessExclusive).await? else {
         if s.if_exists {
-            cx.notice(format!("{word} \"{}\" does not exist, skipping", name.name.name));
+            cx.notice(format!(
+                "{word} \"{}\" does not exist, skipping",
+                name.name.name
+            ));
             return Ok(None);
         }
         return Err(SqlError::new(
@@ -63,15 +68,22 @@ async fn find(cx: &mut DdlCx<'_>, s: &Drop, name: &ObjectName) -> Result<Option<
         ));
     };
     let (fits, hint) = match relation.kind {
-        RelationKind::Table => (s.kind == ObjectKind::Table, "Use DROP TABLE to remove a table."),
-        RelationKind::Index => (s.kind == ObjectKind::Index, "Use DROP INDEX to remove an index."),
+        RelationKind::Table => (
+            s.kind == ObjectKind::Table,
+            "Use DROP TABLE to remove a table.",
+        ),
+        RelationKind::Index => (
+            s.kind == ObjectKind::Index,
+            "Use DROP INDEX to remove an index.",
+        ),
         RelationKind::Sequence => (
             s.kind == ObjectKind::Sequence,
             "Use DROP SEQUENCE to remove a sequence.",
         ),
-        RelationKind::View | RelationKind::Virtual => {
-            (s.kind == ObjectKind::View, "Use DROP VIEW to remove a view.")
-        }
+        RelationKind::View | RelationKind::Virtual => (
+            s.kind == ObjectKind::View,
+            "Use DROP VIEW to remove a view.",
+        ),
     };
     if !fits {
         return Err(SqlError::new(
@@ -85,7 +97,11 @@ async fn find(cx: &mut DdlCx<'_>, s: &Drop, name: &ObjectName) -> Result<Option<
 }
 
 pub fn article(word: &str) -> &'static str {
-    if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+    if word.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    }
 }
 
 /// `together`: what the same statement drops anyway.
@@ -101,7 +117,10 @@ pub async fn drop_relation(
         RelationKind::Sequence => drop_sequence(cx, relation, cascade, together).await,
         RelationKind::View | RelationKind::Virtual => Err(SqlError::new(
             state::INSUFFICIENT_PRIVILEGE,
-            format!("permission denied: \"{}\" is a system catalog", relation.name),
+            format!(
+                "permission denied: \"{}\" is a system catalog",
+                relation.name
+            ),
         )),
     }
 }
@@ -123,10 +142,13 @@ async fn drop_table(
     for index in &table.indexes {
         let relation = crate::catalog::schema::index_relation(table, index);
         remove(cx, &relation).await?;
-        cx.delete_all::<IndexRow>(by::INDEX_OID, &oid_key(index.oid)).await?;
+        cx.delete_all::<IndexRow>(by::INDEX_OID, &oid_key(index.oid))
+            .await?;
     }
-    cx.delete_all::<ConstraintRow>(by::CONSTRAINT_RELATION, &oid_key(table.oid)).await?;
-    cx.delete_all::<StatisticRow>(by::STATISTIC, &oid_key(table.oid)).await?;
+    cx.delete_all::<ConstraintRow>(by::CONSTRAINT_RELATION, &oid_key(table.oid))
+        .await?;
+    cx.delete_all::<StatisticRow>(by::STATISTIC, &oid_key(table.oid))
+        .await?;
     for (tid, row) in cx.find::<AttrdefRow>(by::ATTRDEF_COLUMN, &oid_key(table.oid))? {
         cx.forget_dependencies(AttrdefRow::TABLE, row.oid).await?;
         cx.delete::<AttrdefRow>(tid).await?;
@@ -136,14 +158,19 @@ async fn drop_table(
 
 /// Rows of `pg_class`, `pg_attribute`, comments and dependencies; files at commit.
 async fn remove(cx: &mut DdlCx<'_>, relation: &Relation) -> Result<()> {
-    cx.delete_all::<ClassRow>(by::CLASS_OID, &oid_key(relation.oid)).await?;
-    cx.delete_all::<AttributeRow>(by::ATTRIBUTE_NUMBER, &oid_key(relation.oid)).await?;
+    cx.delete_all::<ClassRow>(by::CLASS_OID, &oid_key(relation.oid))
+        .await?;
+    cx.delete_all::<AttributeRow>(by::ATTRIBUTE_NUMBER, &oid_key(relation.oid))
+        .await?;
     let comments = [Datum::Oid(relation.oid), Datum::Oid(ClassRow::TABLE)];
-    cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments).await?;
+    cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments)
+        .await?;
     if relation.kind == RelationKind::Sequence {
-        cx.delete_all::<SequenceRow>(by::SEQUENCE, &oid_key(relation.oid)).await?;
+        cx.delete_all::<SequenceRow>(by::SEQUENCE, &oid_key(relation.oid))
+            .await?;
     }
-    cx.forget_dependencies(ClassRow::TABLE, relation.oid).await?;
+    cx.forget_dependencies(ClassRow::TABLE, relation.oid)
+        .await?;
     files::drop_at_commit(cx.txn, relation.file);
     if let Some(overflow) = relation.overflow {
         files::drop_at_commit(cx.txn, overflow);
@@ -172,7 +199,8 @@ async fn drop_index_named(cx: &mut DdlCx<'_>, index: &Relation) -> Result<()> {
 
 /// The index without asking for its constraint.
 pub async fn drop_index(cx: &mut DdlCx<'_>, table: &Relation, index: &Relation) -> Result<()> {
-    cx.delete_all::<IndexRow>(by::INDEX_OID, &oid_key(index.oid)).await?;
+    cx.delete_all::<IndexRow>(by::INDEX_OID, &oid_key(index.oid))
+        .await?;
     remove(cx, index).await?;
     cx.changed(table.oid);
     Ok(())

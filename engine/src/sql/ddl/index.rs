@@ -30,8 +30,10 @@ const BLOCKS_BETWEEN_CHECKS: u32 = 64;
 
 pub async fn create(s: &CreateIndex, cx: &mut DdlCx<'_>) -> Result<()> {
     if s.concurrently {
-        return Err(SqlError::unsupported("CREATE INDEX CONCURRENTLY is not supported")
-            .hint("Leave CONCURRENTLY out: the table can be read while the index is built."));
+        return Err(
+            SqlError::unsupported("CREATE INDEX CONCURRENTLY is not supported")
+                .hint("Leave CONCURRENTLY out: the table can be read while the index is built."),
+        );
     }
     let mode = LockMode::Share;
     let Some(table) = cx.open(&s.table, mode).await? else {
@@ -66,7 +68,13 @@ pub async fn create(s: &CreateIndex, cx: &mut DdlCx<'_>) -> Result<()> {
                 .iter()
                 .map(|k| table.columns[k.column].name.as_str())
                 .collect();
-            cx.free_name(&table.name, Some(&columns.join("_")), "idx", table.schema, &[])?
+            cx.free_name(
+                &table.name,
+                Some(&columns.join("_")),
+                "idx",
+                table.schema,
+                &[],
+            )?
         }
     };
     let index = Index {
@@ -102,8 +110,9 @@ fn refuse(s: &CreateIndex) -> Result<()> {
         ));
     }
     if s.filter.is_some() {
-        return Err(SqlError::unsupported("partial indexes are not supported")
-            .hint("Leave WHERE out."));
+        return Err(
+            SqlError::unsupported("partial indexes are not supported").hint("Leave WHERE out.")
+        );
     }
     if let Some(space) = s.tablespace.as_ref().filter(|t| t.name != "pg_default") {
         return Err(SqlError::new(
@@ -116,9 +125,11 @@ fn refuse(s: &CreateIndex) -> Result<()> {
 
 fn position(table: &Relation, element: &IndexElement) -> Result<usize> {
     let IndexElementKey::Column(name) = &element.key else {
-        return Err(SqlError::unsupported("indexes on expressions are not supported")
-            .hint("Index a column that holds the expression's value.")
-            .at(element.at));
+        return Err(
+            SqlError::unsupported("indexes on expressions are not supported")
+                .hint("Index a column that holds the expression's value.")
+                .at(element.at),
+        );
     };
     table.column_named(&name.name).ok_or_else(|| {
         SqlError::new(
@@ -201,7 +212,10 @@ pub async fn create_key(
             let what = if new.primary { "primary key" } else { "unique" };
             return Err(SqlError::new(
                 state::DUPLICATE_COLUMN,
-                format!("column \"{}\" appears twice in {what} constraint", name.name),
+                format!(
+                    "column \"{}\" appears twice in {what} constraint",
+                    name.name
+                ),
             )
             .at(name.at));
         }
@@ -219,7 +233,10 @@ pub async fn create_key(
     if new.primary && table.primary_key().is_some() {
         return Err(SqlError::new(
             state::INVALID_TABLE_DEFINITION,
-            format!("multiple primary keys for table \"{}\" are not allowed", table.name),
+            format!(
+                "multiple primary keys for table \"{}\" are not allowed",
+                table.name
+            ),
         ));
     }
     let name = match &new.name {
@@ -235,7 +252,13 @@ pub async fn create_key(
         None if new.primary => cx.free_name(&table.name, None, "pkey", table.schema, taken)?,
         None => {
             let columns: Vec<&str> = new.columns.iter().map(|c| c.name.as_str()).collect();
-            cx.free_name(&table.name, Some(&columns.join("_")), "key", table.schema, taken)?
+            cx.free_name(
+                &table.name,
+                Some(&columns.join("_")),
+                "key",
+                table.schema,
+                taken,
+            )?
         }
     };
     taken.push(name.clone());
@@ -362,20 +385,14 @@ fn collect(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<Entrie
     }
     let bytes = &out.bytes;
     let of = |e: &Entry| &bytes[e.start..e.start + e.length as usize];
-    out.entries
-        .sort_unstable_by(|a, b| match of(a).cmp(of(b)) {
-            Ordering::Equal => a.tid.cmp(&b.tid),
-            other => other,
-        });
+    out.entries.sort_unstable_by(|a, b| match of(a).cmp(of(b)) {
+        Ordering::Equal => a.tid.cmp(&b.tid),
+        other => other,
+    });
     Ok(out)
 }
 
-fn check_unique(
-    cx: &DdlCx<'_>,
-    table: &Relation,
-    index: &Index,
-    entries: &Entries,
-) -> Result<()> {
+fn check_unique(cx: &DdlCx<'_>, table: &Relation, index: &Index, entries: &Entries) -> Result<()> {
     if !index.unique {
         return Ok(());
     }

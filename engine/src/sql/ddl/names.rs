@@ -36,9 +36,9 @@ impl DdlCx<'_> {
         }
         let view = self.view();
         let schema = match &name.schema {
-            Some(s) => view.schema_named(&s.name)?.ok_or_else(|| {
-                no_schema(&s.name).at(name.at())
-            })?,
+            Some(s) => view
+                .schema_named(&s.name)?
+                .ok_or_else(|| no_schema(&s.name).at(name.at()))?,
             None => view.creation_schema()?.ok_or_else(|| {
                 SqlError::new(
                     state::INVALID_SCHEMA_NAME,
@@ -47,13 +47,16 @@ impl DdlCx<'_> {
                 .at(name.at())
             })?,
         };
-        let schema_name = view
-            .schema_name(schema)?
-            .ok_or_else(|| SqlError::internal(format!("cache lookup failed for schema {schema}")))?;
+        let schema_name = view.schema_name(schema)?.ok_or_else(|| {
+            SqlError::internal(format!("cache lookup failed for schema {schema}"))
+        })?;
         if schema == PG_CATALOG {
             return Err(SqlError::new(
                 state::INSUFFICIENT_PRIVILEGE,
-                format!("permission denied to create \"pg_catalog.{}\"", name.name.name),
+                format!(
+                    "permission denied to create \"pg_catalog.{}\"",
+                    name.name.name
+                ),
             )
             .detail("System catalog modifications are currently disallowed."));
         }

@@ -58,7 +58,11 @@ pub async fn of_relation(cx: &mut DdlCx<'_>, relation: &Relation, owner: Oid) ->
     may_give(cx, relation.owner, owner, "table", &relation.name)?;
     let mut all = vec![relation.oid];
     all.extend(relation.indexes.iter().map(|i| i.oid));
-    all.extend(cx.owned_sequences(relation.oid)?.into_iter().map(|o| o.sequence));
+    all.extend(
+        cx.owned_sequences(relation.oid)?
+            .into_iter()
+            .map(|o| o.sequence),
+    );
     for oid in all {
         let (tid, mut row) = cx.find_one::<ClassRow>(by::CLASS_OID, &oid_key(oid), "relation")?;
         row.relowner = owner;

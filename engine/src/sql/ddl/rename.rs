@@ -48,7 +48,11 @@ async fn itself(s: &Rename, cx: &mut DdlCx<'_>, relation: &Relation) -> Result<(
         let word = s.kind.word();
         return Err(SqlError::new(
             state::WRONG_OBJECT_TYPE,
-            format!("\"{}\" is not {} {word}", relation.name, super::drop::article(word)),
+            format!(
+                "\"{}\" is not {} {word}",
+                relation.name,
+                super::drop::article(word)
+            ),
         ));
     }
     rename_relation(cx, relation.oid, relation.schema, &s.to.name).await?;
@@ -121,9 +125,10 @@ async fn column(cx: &mut DdlCx<'_>, table: &Relation, name: &Ident, to: &str) ->
 
 /// True also if the text cannot be read: then nobody knows.
 pub fn uses_column(cx: &DdlCx<'_>, table: &Relation, check: &str, position: usize) -> bool {
-    let bound =
-        crate::sql::bind::check_expression(check, table, &cx.view(), cx.functions);
-    bound.map_or(true, |e| super::constraint::used_columns(&e).contains(&position))
+    let bound = crate::sql::bind::check_expression(check, table, &cx.view(), cx.functions);
+    bound.map_or(true, |e| {
+        super::constraint::used_columns(&e).contains(&position)
+    })
 }
 
 async fn rename_attribute(cx: &mut DdlCx<'_>, relation: Oid, number: i16, to: &str) -> Result<()> {
@@ -135,15 +140,18 @@ async fn rename_attribute(cx: &mut DdlCx<'_>, relation: Oid, number: i16, to: &s
 
 async fn constraint(cx: &mut DdlCx<'_>, table: &Relation, name: &Ident, to: &str) -> Result<()> {
     let rows = cx.constraint_rows(table.oid)?;
-    let found = rows.iter().find(|c| c.conname == name.name).ok_or_else(|| {
-        SqlError::new(
-            state::UNDEFINED_OBJECT,
-            format!(
-                "constraint \"{}\" for table \"{}\" does not exist",
-                name.name, table.name
-            ),
-        )
-    })?;
+    let found = rows
+        .iter()
+        .find(|c| c.conname == name.name)
+        .ok_or_else(|| {
+            SqlError::new(
+                state::UNDEFINED_OBJECT,
+                format!(
+                    "constraint \"{}\" for table \"{}\" does not exist",
+                    name.name, table.name
+                ),
+            )
+        })?;
     if rows.iter().any(|c| c.conname == to) {
         return Err(SqlError::new(
             state::DUPLICATE_OBJECT,
@@ -194,16 +202,18 @@ async fn schema(s: &Rename, cx: &mut DdlCx<'_>) -> Result<()> {
         return Err(not_owner("schema", name));
     }
     if to.starts_with("pg_") {
-        return Err(
-            SqlError::new(state::RESERVED_NAME, format!("unacceptable schema name \"{to}\""))
-                .detail("The prefix \"pg_\" is reserved for system schemas."),
-        );
+        return Err(SqlError::new(
+            state::RESERVED_NAME,
+            format!("unacceptable schema name \"{to}\""),
+        )
+        .detail("The prefix \"pg_\" is reserved for system schemas."));
     }
     row.nspname = to.clone();
     cx.update(tid, &row).await?;
     // Descriptions of its relations carry the schema's name.
     let database = cx.database;
-    cx.txn.invalidate(crate::txn::Invalidation::All { database });
+    cx.txn
+        .invalidate(crate::txn::Invalidation::All { database });
     Ok(())
 }
 
@@ -249,7 +259,9 @@ async fn role(s: &Rename, cx: &mut DdlCx<'_>) -> Result<()> {
     }
     for (oid, what) in [(cx.session_user.oid, "session"), (cx.user.oid, "current")] {
         if row.oid == oid {
-            return Err(SqlError::unsupported(format!("{what} user cannot be renamed")));
+            return Err(SqlError::unsupported(format!(
+                "{what} user cannot be renamed"
+            )));
         }
     }
     if cx.view().role_named(&s.to.name)?.is_some() {

@@ -61,7 +61,8 @@ struct Said<'s> {
 fn said<'s>(options: &'s [RoleOption]) -> Result<Said<'s>> {
     let mut out = Said::default();
     for o in options {
-        let twice = || SqlError::new(state::SYNTAX_ERROR, "conflicting or redundant options").at(o.at);
+        let twice =
+            || SqlError::new(state::SYNTAX_ERROR, "conflicting or redundant options").at(o.at);
         macro_rules! once {
             ($field:ident, $value:expr) => {
                 if out.$field.replace($value).is_some() {
@@ -117,10 +118,11 @@ pub async fn create(s: &CreateRole, cx: &mut DdlCx<'_>) -> Result<()> {
     }
     let name = &s.name.name;
     if name.starts_with("pg_") {
-        return Err(
-            SqlError::new(state::RESERVED_NAME, format!("role name \"{name}\" is reserved"))
-                .detail("Role names starting with \"pg_\" are reserved."),
-        );
+        return Err(SqlError::new(
+            state::RESERVED_NAME,
+            format!("role name \"{name}\" is reserved"),
+        )
+        .detail("Role names starting with \"pg_\" are reserved."));
     }
     if name == "none" {
         return Err(SqlError::new(
@@ -322,12 +324,16 @@ async fn drop_one(cx: &mut DdlCx<'_>, role: &Role) -> Result<()> {
         )
         .detail(detail));
     }
-    cx.delete_all::<AuthidRow>(by::ROLE_OID, &oid_key(role.oid)).await?;
-    cx.delete_all::<AuthMembersRow>(by::MEMBER_ROLE, &oid_key(role.oid)).await?;
+    cx.delete_all::<AuthidRow>(by::ROLE_OID, &oid_key(role.oid))
+        .await?;
+    cx.delete_all::<AuthMembersRow>(by::MEMBER_ROLE, &oid_key(role.oid))
+        .await?;
     cx.step()?;
-    cx.delete_all::<AuthMembersRow>(by::MEMBER_MEMBER, &oid_key(role.oid)).await?;
+    cx.delete_all::<AuthMembersRow>(by::MEMBER_MEMBER, &oid_key(role.oid))
+        .await?;
     let comments = [Datum::Oid(role.oid), Datum::Oid(AuthidRow::TABLE)];
-    cx.delete_all::<ShdescriptionRow>(by::SHARED_DESCRIPTION, &comments).await?;
+    cx.delete_all::<ShdescriptionRow>(by::SHARED_DESCRIPTION, &comments)
+        .await?;
     let system = cx.system();
     let settings = cx
         .catalog

@@ -30,10 +30,11 @@ pub async fn create(s: &CreateSchema, cx: &mut DdlCx<'_>) -> Result<()> {
         None => owner.name.clone(),
     };
     if name.starts_with("pg_") {
-        return Err(
-            SqlError::new(state::RESERVED_NAME, format!("unacceptable schema name \"{name}\""))
-                .detail("The prefix \"pg_\" is reserved for system schemas."),
-        );
+        return Err(SqlError::new(
+            state::RESERVED_NAME,
+            format!("unacceptable schema name \"{name}\""),
+        )
+        .detail("The prefix \"pg_\" is reserved for system schemas."));
     }
     let database_owner = cx.view().database(cx.database)?.map(|d| (d.owner, d.name));
     if let Some((database_owner, database)) = database_owner {
@@ -78,8 +79,7 @@ pub async fn drop(s: &Drop, cx: &mut DdlCx<'_>) -> Result<()> {
             }
             return Err(no_schema(name));
         };
-        let (tid, row) =
-            cx.find_one::<NamespaceRow>(by::NAMESPACE_OID, &oid_key(oid), "schema")?;
+        let (tid, row) = cx.find_one::<NamespaceRow>(by::NAMESPACE_OID, &oid_key(oid), "schema")?;
         if oid < Oid::FIRST_NORMAL && name != "public" {
             return Err(SqlError::new(
                 state::DEPENDENT_OBJECTS_STILL_EXIST,
@@ -91,7 +91,8 @@ pub async fn drop(s: &Drop, cx: &mut DdlCx<'_>) -> Result<()> {
         }
         empty(cx, oid, name, s.cascade).await?;
         let comments = [Datum::Oid(oid), Datum::Oid(NamespaceRow::TABLE)];
-        cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments).await?;
+        cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments)
+            .await?;
         cx.delete::<NamespaceRow>(tid).await?;
         cx.catalog_changed::<NamespaceRow>();
         cx.step()?;
@@ -124,7 +125,11 @@ async fn empty(cx: &mut DdlCx<'_>, schema: Oid, name: &str, cascade: bool) -> Re
     let shown: Vec<String> = inside
         .iter()
         .map(|r| {
-            let word = if r.relkind == b'r' { "table" } else { "sequence" };
+            let word = if r.relkind == b'r' {
+                "table"
+            } else {
+                "sequence"
+            };
             format!("{word} {name}.{}", r.relname)
         })
         .collect();

@@ -216,8 +216,10 @@ async fn set_owner(cx: &mut DdlCx<'_>, sequence: Oid, owner: Option<&[Ident]>) -
     ];
     for (tid, row) in cx.find::<DependRow>(by::DEPEND_DEPENDER, &key)? {
         if row.deptype == super::depend::INTERNAL {
-            return Err(SqlError::unsupported("cannot change ownership of identity sequence")
-                .detail("The sequence is linked to a table by an identity column."));
+            return Err(
+                SqlError::unsupported("cannot change ownership of identity sequence")
+                    .detail("The sequence is linked to a table by an identity column."),
+            );
         }
         if row.deptype == AUTO {
             cx.delete::<DependRow>(tid).await?;
@@ -352,9 +354,7 @@ fn options(
             SequenceOptionKind::Cycle(on) => row.seqcycle = *on,
             SequenceOptionKind::OwnedBy(owner) => wanted.owned_by = Some(owner.clone()),
             SequenceOptionKind::Name(_) => {
-                return Err(
-                    SqlError::unsupported("SEQUENCE NAME is not supported").at(o.at),
-                );
+                return Err(SqlError::unsupported("SEQUENCE NAME is not supported").at(o.at));
             }
         }
     }
@@ -362,7 +362,11 @@ fn options(
     if let Some(start) = start {
         row.seqstart = start;
     } else if old.is_none() {
-        row.seqstart = if row.seqincrement > 0 { row.seqmin } else { row.seqmax };
+        row.seqstart = if row.seqincrement > 0 {
+            row.seqmin
+        } else {
+            row.seqmax
+        };
     }
     if !(row.seqmin..=row.seqmax).contains(&row.seqstart) {
         return Err(out_of_bounds("START", row.seqstart, &row));
@@ -382,9 +386,8 @@ fn bounds(
     let (least, most) = type_range(row.seqtypid);
     let up = row.seqincrement > 0;
     let before = old.map(|o| type_range(o.seqtypid));
-    let at_edge = |value: i64, edge: fn((i64, i64)) -> i64| {
-        type_changed && before.map(edge) == Some(value)
-    };
+    let at_edge =
+        |value: i64, edge: fn((i64, i64)) -> i64| type_changed && before.map(edge) == Some(value);
     row.seqmax = match (max, old) {
         (Some(Some(n)), _) => n,
         (None, Some(o)) if !at_edge(o.seqmax, |r| r.1) => o.seqmax,
@@ -402,7 +405,10 @@ fn bounds(
         if !(least..=most).contains(&n) {
             return Err(SqlError::new(
                 state::INVALID_PARAMETER_VALUE,
-                format!("{what} ({n}) is out of range for sequence data type {}", ty()),
+                format!(
+                    "{what} ({n}) is out of range for sequence data type {}",
+                    ty()
+                ),
             ));
         }
     }

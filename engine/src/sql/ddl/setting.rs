@@ -13,7 +13,10 @@ use super::cx::{DdlCx, by, not_owner};
 pub async fn alter(s: &AlterSetting, cx: &mut DdlCx<'_>) -> Result<()> {
     let (database, role) = owner(s, cx)?;
     let key = [Datum::Oid(database), Datum::Oid(role)];
-    let old = cx.find::<DbRoleSettingRow>(by::ROLE_SETTING, &key)?.into_iter().next();
+    let old = cx
+        .find::<DbRoleSettingRow>(by::ROLE_SETTING, &key)?
+        .into_iter()
+        .next();
     let mut entries: Vec<String> = old
         .as_ref()
         .and_then(|(_, row)| row.setconfig.clone())
@@ -30,8 +33,10 @@ pub async fn alter(s: &AlterSetting, cx: &mut DdlCx<'_>) -> Result<()> {
             }
         }
         SettingChange::FromCurrent { .. } => {
-            return Err(SqlError::unsupported("SET ... FROM CURRENT is not supported")
-                .hint("Name the value."));
+            return Err(
+                SqlError::unsupported("SET ... FROM CURRENT is not supported")
+                    .hint("Name the value."),
+            );
         }
         SettingChange::Reset(name) => without(&mut entries, name),
         SettingChange::ResetAll => entries.clear(),

@@ -119,7 +119,11 @@ pub fn shown_expression(text: &str, catalog: &dyn CatalogView) -> Result<String,
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(end) = rest.find(BEHIND) {
-        let digits = rest[..end].bytes().rev().take_while(u8::is_ascii_digit).count();
+        let digits = rest[..end]
+            .bytes()
+            .rev()
+            .take_while(u8::is_ascii_digit)
+            .count();
         let start = end - digits;
         let oid = rest[start..end].parse::<u32>().ok();
         let quoted = rest[..start].ends_with('\'');

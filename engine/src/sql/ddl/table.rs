@@ -5,9 +5,7 @@ use crate::catalog::relation::{Column, Relation, RelationKind};
 use crate::catalog::rows::TextArray;
 use crate::ids::RelFile;
 use crate::sql::error::{SqlError, state};
-use crate::sql::front::ast::{
-    CreateTable, OptionValue, Persistence, TableElement, UtilityOption,
-};
+use crate::sql::front::ast::{CreateTable, OptionValue, Persistence, TableElement, UtilityOption};
 use crate::types::registry;
 
 use super::Result;
@@ -36,7 +34,11 @@ pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
     check_columns(&parts.columns)?;
     for key in parts.keys.iter().filter(|k| k.primary) {
         for wanted in &key.columns {
-            if let Some(c) = parts.columns.iter_mut().find(|c| c.column.name == wanted.name) {
+            if let Some(c) = parts
+                .columns
+                .iter_mut()
+                .find(|c| c.column.name == wanted.name)
+            {
                 c.column.not_null = true;
             }
         }
@@ -46,7 +48,11 @@ pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
     let mut owned = Vec::new();
     for new in &mut parts.columns {
         if let Some(sequence) = cx.make_own_sequence(&table, new, &mut taken).await? {
-            owned.push((sequence, new.column.attribute, new.sequence.as_ref().is_some_and(|s| s.identity)));
+            owned.push((
+                sequence,
+                new.column.attribute,
+                new.sequence.as_ref().is_some_and(|s| s.identity),
+            ));
         }
     }
     table.columns = parts.columns.iter().map(|c| c.column.clone()).collect();
@@ -55,19 +61,32 @@ pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
     for new in &parts.columns {
         if let Some(text) = &new.column.default {
             let mut uses = new.uses.clone();
-            uses.extend(owned.iter().filter(|o| o.1 == new.column.attribute).map(|o| o.0));
-            cx.insert_default(table.oid, new.column.attribute, text, &uses).await?;
+            uses.extend(
+                owned
+                    .iter()
+                    .filter(|o| o.1 == new.column.attribute)
+                    .map(|o| o.0),
+            );
+            cx.insert_default(table.oid, new.column.attribute, text, &uses)
+                .await?;
         }
     }
     for (sequence, attribute, identity) in owned {
-        let kind = if identity { super::depend::INTERNAL } else { super::depend::AUTO };
-        cx.own_sequence(sequence, table.oid, attribute, kind).await?;
+        let kind = if identity {
+            super::depend::INTERNAL
+        } else {
+            super::depend::AUTO
+        };
+        cx.own_sequence(sequence, table.oid, attribute, kind)
+            .await?;
     }
     cx.changed(table.oid);
     cx.step()?;
     let mut constraint_names: Vec<String> = Vec::new();
     for check in &parts.checks {
-        let (made, _) = cx.insert_check(&table, check, &mut constraint_names).await?;
+        let (made, _) = cx
+            .insert_check(&table, check, &mut constraint_names)
+            .await?;
         table.checks.push(made);
     }
     if !table.checks.is_empty() {
@@ -88,10 +107,7 @@ fn refuse(s: &CreateTable) -> Result<()> {
             "temporary tables are not supported",
             "Create an ordinary table and drop it when it is no longer needed.",
         )),
-        Persistence::Unlogged => Some((
-            "unlogged tables are not supported",
-            "Leave UNLOGGED out.",
-        )),
+        Persistence::Unlogged => Some(("unlogged tables are not supported", "Leave UNLOGGED out.")),
         Persistence::Permanent => None,
     };
     if let Some((what, hint)) = refused {
@@ -127,13 +143,11 @@ fn refuse(s: &CreateTable) -> Result<()> {
 /// 42P07, or a notice where IF NOT EXISTS was said.
 pub fn already_there(cx: &mut DdlCx<'_>, name: &str, if_not_exists: bool) -> Result<()> {
     if if_not_exists {
-        cx.notices.push(
-            SqlError::with_severity(
-                crate::sql::error::Severity::Notice,
-                state::DUPLICATE_TABLE,
-                format!("relation \"{name}\" already exists, skipping"),
-            ),
-        );
+        cx.notices.push(SqlError::with_severity(
+            crate::sql::error::Severity::Notice,
+            state::DUPLICATE_TABLE,
+            format!("relation \"{name}\" already exists, skipping"),
+        ));
         return Ok(());
     }
     Err(SqlError::new(
@@ -182,7 +196,9 @@ pub fn check_options(options: &[UtilityOption]) -> Result<()> {
             }
         }
         if name == "oids" && o.boolean() == Some(true) {
-            return Err(SqlError::unsupported("tables declared WITH OIDS are not supported"));
+            return Err(SqlError::unsupported(
+                "tables declared WITH OIDS are not supported",
+            ));
         }
     }
     Ok(())
@@ -214,7 +230,9 @@ fn elements<'s>(s: &'s CreateTable, cx: &DdlCx<'_>) -> Result<Parts<'s>> {
                 let (keys, checks) = constraint::of_column(d);
                 parts.keys.extend(keys);
                 parts.checks.extend(checks);
-                parts.columns.push(cx.new_column(d, attribute, &s.name.name.name)?);
+                parts
+                    .columns
+                    .push(cx.new_column(d, attribute, &s.name.name.name)?);
             }
             TableElement::Constraint(c) => match constraint::of_table(c)? {
                 Asked::Key(key) => parts.keys.push(key),
@@ -312,7 +330,10 @@ fn order_keys(mut keys: Vec<NewKey>) -> Result<Vec<NewKey>> {
     let mut out: Vec<NewKey> = Vec::with_capacity(keys.len());
     for key in keys {
         let same = out.iter().any(|o| {
-            o.columns.iter().map(|c| &c.name).eq(key.columns.iter().map(|c| &c.name))
+            o.columns
+                .iter()
+                .map(|c| &c.name)
+                .eq(key.columns.iter().map(|c| &c.name))
                 && o.include.is_empty()
                 && key.include.is_empty()
                 && (key.name.is_none() || key.name == o.name)
@@ -349,7 +370,11 @@ pub fn overflow_file(cx: &DdlCx<'_>, columns: &[Column]) -> Result<Option<RelFil
     let needs = columns
         .iter()
         .any(|c| registry::by_oid(c.ty.oid).is_none_or(|t| t.length < 0));
-    if needs { cx.new_file().map(Some) } else { Ok(None) }
+    if needs {
+        cx.new_file().map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 /// Files and rows in `pg_class` and `pg_attribute`.

@@ -62,8 +62,14 @@ impl Server {
             locale: "C".to_owned(),
         };
         let mut txn = world.begin();
-        bootstrap::fill(&catalog, &mut txn, &cluster).await.expect("a new cluster");
-        world.txns.commit(txn, CommitLevel::Local).await.expect("committed");
+        bootstrap::fill(&catalog, &mut txn, &cluster)
+            .await
+            .expect("a new cluster");
+        world
+            .txns
+            .commit(txn, CommitLevel::Local)
+            .await
+            .expect("committed");
         let user = Role {
             oid: BOOTSTRAP_SUPERUSER,
             name: "postgres".to_owned(),
@@ -130,7 +136,9 @@ impl Server {
         match self.run_in(sql, &mut txn).await {
             Ok(tag) => {
                 let txns = Arc::clone(&self.world.txns);
-                txns.commit(txn, CommitLevel::Local).await.expect("committed");
+                txns.commit(txn, CommitLevel::Local)
+                    .await
+                    .expect("committed");
                 Ok(tag)
             }
             Err(e) => {
@@ -182,8 +190,11 @@ impl Server {
             .indexes
             .iter()
             .map(|i| {
-                let keys: Vec<&str> =
-                    i.keys.iter().map(|k| r.columns[k.column].name.as_str()).collect();
+                let keys: Vec<&str> = i
+                    .keys
+                    .iter()
+                    .map(|k| r.columns[k.column].name.as_str())
+                    .collect();
                 let kind = match (i.primary, i.unique) {
                     (true, _) => "primary ",
                     (false, true) => "unique ",
@@ -192,9 +203,17 @@ impl Server {
                 format!("{kind}{}({})", i.name, keys.join(","))
             })
             .collect();
-        let checks: Vec<String> =
-            r.checks.iter().map(|c| format!("{}: {}", c.name, c.expression)).collect();
-        format!("{}; {}; {}", columns.join(", "), indexes.join(", "), checks.join(", "))
+        let checks: Vec<String> = r
+            .checks
+            .iter()
+            .map(|c| format!("{}: {}", c.name, c.expression))
+            .collect();
+        format!(
+            "{}; {}; {}",
+            columns.join(", "),
+            indexes.join(", "),
+            checks.join(", ")
+        )
     }
 
     /// Rows straight into the heap, and into no index.
@@ -205,7 +224,11 @@ impl Server {
         for row in rows {
             heap::insert(self.world.cx(), &relation, row, xid, CommandId::FIRST).expect("inserted");
         }
-        self.world.txns.commit(txn, CommitLevel::Local).await.expect("committed");
+        self.world
+            .txns
+            .commit(txn, CommitLevel::Local)
+            .await
+            .expect("committed");
     }
 }
 
@@ -285,13 +308,28 @@ fn alter_table_changes_what_it_says() {
         s.script(&[
             ("CREATE TABLE t (a int, b text)", "CREATE TABLE"),
             ("ALTER TABLE t ADD PRIMARY KEY (a)", "ALTER TABLE"),
-            ("ALTER TABLE t ADD COLUMN c int DEFAULT 7 NOT NULL", "ALTER TABLE"),
-            ("ALTER TABLE t ADD c int", "42701 column \"c\" of relation \"t\" already exists"),
-            ("ALTER TABLE t ALTER b SET NOT NULL, ALTER b SET DEFAULT 'x'", "ALTER TABLE"),
-            ("ALTER TABLE t ADD CONSTRAINT pos CHECK (c > 0)", "ALTER TABLE"),
+            (
+                "ALTER TABLE t ADD COLUMN c int DEFAULT 7 NOT NULL",
+                "ALTER TABLE",
+            ),
+            (
+                "ALTER TABLE t ADD c int",
+                "42701 column \"c\" of relation \"t\" already exists",
+            ),
+            (
+                "ALTER TABLE t ALTER b SET NOT NULL, ALTER b SET DEFAULT 'x'",
+                "ALTER TABLE",
+            ),
+            (
+                "ALTER TABLE t ADD CONSTRAINT pos CHECK (c > 0)",
+                "ALTER TABLE",
+            ),
             ("ALTER TABLE t ADD UNIQUE (b)", "ALTER TABLE"),
             ("ALTER TABLE t RENAME b TO bb", "ALTER TABLE"),
-            ("ALTER TABLE t ALTER a DROP NOT NULL", "42P16 column \"a\" is in a primary key"),
+            (
+                "ALTER TABLE t ALTER a DROP NOT NULL",
+                "42P16 column \"a\" is in a primary key",
+            ),
         ])
         .await;
         assert_eq!(
@@ -302,14 +340,25 @@ fn alter_table_changes_what_it_says() {
         s.script(&[
             ("ALTER TABLE t DROP COLUMN c", "ALTER TABLE"),
             ("ALTER TABLE t DROP CONSTRAINT t_b_key", "ALTER TABLE"),
-            ("ALTER TABLE t ALTER bb DROP DEFAULT, ALTER bb DROP NOT NULL", "ALTER TABLE"),
-            ("ALTER TABLE t DROP nope", "42703 column \"nope\" of relation \"t\" does not exist"),
+            (
+                "ALTER TABLE t ALTER bb DROP DEFAULT, ALTER bb DROP NOT NULL",
+                "ALTER TABLE",
+            ),
+            (
+                "ALTER TABLE t DROP nope",
+                "42703 column \"nope\" of relation \"t\" does not exist",
+            ),
             ("ALTER TABLE t RENAME TO u", "ALTER TABLE"),
             ("ALTER INDEX t_pkey RENAME TO u_pkey", "ALTER INDEX"),
         ])
         .await;
-        assert_eq!(s.shape("u"), "a integer not null, bb text; primary u_pkey(a); ");
-        let key = s.relation("u").expect("it is there").indexes[0].constraint.clone();
+        assert_eq!(
+            s.shape("u"),
+            "a integer not null, bb text; primary u_pkey(a); "
+        );
+        let key = s.relation("u").expect("it is there").indexes[0]
+            .constraint
+            .clone();
         assert_eq!(key.map(|(_, name)| name).as_deref(), Some("u_pkey"));
     });
 }
@@ -317,13 +366,17 @@ fn alter_table_changes_what_it_says() {
 #[test]
 fn rows_that_are_there_are_checked() {
     with_server(|mut s| async move {
-        s.script(&[("CREATE TABLE t (a int, b text)", "CREATE TABLE")]).await;
-        let row = |a: i32, b: Option<&str>| {
-            vec![Datum::Int4(a), b.map_or(Datum::Null, Datum::text)]
-        };
-        s.fill("t", &[row(1, Some("x")), row(2, None), row(2, Some("y"))]).await;
+        s.script(&[("CREATE TABLE t (a int, b text)", "CREATE TABLE")])
+            .await;
+        let row =
+            |a: i32, b: Option<&str>| vec![Datum::Int4(a), b.map_or(Datum::Null, Datum::text)];
+        s.fill("t", &[row(1, Some("x")), row(2, None), row(2, Some("y"))])
+            .await;
         s.script(&[
-            ("CREATE UNIQUE INDEX ON t (a)", "23505 could not create unique index \"t_a_idx\""),
+            (
+                "CREATE UNIQUE INDEX ON t (a)",
+                "23505 could not create unique index \"t_a_idx\"",
+            ),
             (
                 "ALTER TABLE t ALTER b SET NOT NULL",
                 "23502 column \"b\" of relation \"t\" contains null values",
@@ -353,7 +406,8 @@ fn rows_that_are_there_are_checked() {
             .clone();
         assert_eq!(detail.as_deref(), Some("Key (a)=(2) is duplicated."));
         s.script(&[("TRUNCATE t", "TRUNCATE TABLE")]).await;
-        s.script(&[("CREATE UNIQUE INDEX ON t (a)", "CREATE INDEX")]).await;
+        s.script(&[("CREATE UNIQUE INDEX ON t (a)", "CREATE INDEX")])
+            .await;
     });
 }
 
@@ -361,14 +415,21 @@ fn rows_that_are_there_are_checked() {
 fn an_abort_undoes_everything() {
     with_server(|mut s| async move {
         let mut txn = s.world.begin();
-        s.run_in("CREATE TABLE t (a serial PRIMARY KEY)", &mut txn).await.expect("created");
-        s.run_in("ALTER TABLE t ADD b text", &mut txn).await.expect("its own changes are seen");
+        s.run_in("CREATE TABLE t (a serial PRIMARY KEY)", &mut txn)
+            .await
+            .expect("created");
+        s.run_in("ALTER TABLE t ADD b text", &mut txn)
+            .await
+            .expect("its own changes are seen");
         s.run_in("CREATE ROLE r", &mut txn).await.expect("created");
         s.world.txns.abort(txn);
         assert!(s.relation("t").is_none());
         assert!(s.relation("t_a_seq").is_none());
-        s.script(&[("CREATE ROLE r", "CREATE ROLE"), ("CREATE TABLE t (a int)", "CREATE TABLE")])
-            .await;
+        s.script(&[
+            ("CREATE ROLE r", "CREATE ROLE"),
+            ("CREATE TABLE t (a int)", "CREATE TABLE"),
+        ])
+        .await;
     });
 }
 
@@ -376,34 +437,55 @@ fn an_abort_undoes_everything() {
 fn roles_schemas_sequences_and_comments() {
     with_server(|mut s| async move {
         s.script(&[
-            ("CREATE ROLE r LOGIN PASSWORD 'secret' CREATEDB", "CREATE ROLE"),
+            (
+                "CREATE ROLE r LOGIN PASSWORD 'secret' CREATEDB",
+                "CREATE ROLE",
+            ),
             ("CREATE USER r", "42710 role \"r\" already exists"),
             ("CREATE ROLE pg_x", "42939 role name \"pg_x\" is reserved"),
-            ("ALTER ROLE r NOCREATEDB REPLICATION VALID UNTIL '2030-01-01'", "ALTER ROLE"),
+            (
+                "ALTER ROLE r NOCREATEDB REPLICATION VALID UNTIL '2030-01-01'",
+                "ALTER ROLE",
+            ),
             ("ALTER ROLE r SET work_mem TO '1MB'", "ALTER ROLE"),
             ("CREATE SCHEMA s AUTHORIZATION r", "CREATE SCHEMA"),
             ("CREATE SCHEMA s", "42P06 schema \"s\" already exists"),
             ("CREATE TABLE s.t (a int)", "CREATE TABLE"),
             ("COMMENT ON TABLE s.t IS 'a table'", "COMMENT"),
             ("COMMENT ON COLUMN s.t.a IS 'a column'", "COMMENT"),
-            ("COMMENT ON COLUMN s.t.z IS 'x'", "42703 column \"z\" of relation \"t\" does not exist"),
+            (
+                "COMMENT ON COLUMN s.t.z IS 'x'",
+                "42703 column \"z\" of relation \"t\" does not exist",
+            ),
             (
                 "DROP ROLE r",
                 "2BP01 role \"r\" cannot be dropped because some objects depend on it",
             ),
-            ("DROP SCHEMA s", "2BP01 cannot drop schema s because other objects depend on it"),
+            (
+                "DROP SCHEMA s",
+                "2BP01 cannot drop schema s because other objects depend on it",
+            ),
             ("DROP SCHEMA s CASCADE", "DROP SCHEMA"),
             ("DROP ROLE r", "DROP ROLE"),
             ("DROP ROLE r", "42704 role \"r\" does not exist"),
-            ("CREATE SEQUENCE q START 5 INCREMENT 5 MAXVALUE 20", "CREATE SEQUENCE"),
+            (
+                "CREATE SEQUENCE q START 5 INCREMENT 5 MAXVALUE 20",
+                "CREATE SEQUENCE",
+            ),
             (
                 "CREATE SEQUENCE q2 START 5 MAXVALUE 3",
                 "22023 START value (5) cannot be greater than MAXVALUE (3)",
             ),
-            ("CREATE SEQUENCE q2 INCREMENT 0", "22023 INCREMENT must not be zero"),
+            (
+                "CREATE SEQUENCE q2 INCREMENT 0",
+                "22023 INCREMENT must not be zero",
+            ),
             ("ALTER SEQUENCE q RESTART WITH 10", "ALTER SEQUENCE"),
             ("ALTER SEQUENCE q RENAME TO qq", "ALTER SEQUENCE"),
-            ("CREATE TABLE u (a int DEFAULT nextval('qq'))", "CREATE TABLE"),
+            (
+                "CREATE TABLE u (a int DEFAULT nextval('qq'))",
+                "CREATE TABLE",
+            ),
             (
                 "DROP SEQUENCE qq",
                 "2BP01 cannot drop sequence qq because other objects depend on it",
@@ -415,7 +497,8 @@ fn roles_schemas_sequences_and_comments() {
         let q = s.relation("q3").expect("it is there");
         let state = s.sequences.state(&s.world.store, q.file).expect("it reads");
         assert_eq!((state.last, state.called), (10, false));
-        s.script(&[("DROP SEQUENCE q3 CASCADE", "DROP SEQUENCE")]).await;
+        s.script(&[("DROP SEQUENCE q3 CASCADE", "DROP SEQUENCE")])
+            .await;
         assert_eq!(s.shape("u"), "a integer; ; ");
     });
 }
@@ -424,10 +507,19 @@ fn roles_schemas_sequences_and_comments() {
 fn databases_come_and_go() {
     with_server(|mut s| async move {
         s.script(&[
-            ("CREATE DATABASE d TEMPLATE template0 OWNER postgres", "CREATE DATABASE"),
+            (
+                "CREATE DATABASE d TEMPLATE template0 OWNER postgres",
+                "CREATE DATABASE",
+            ),
             ("CREATE DATABASE d", "42P04 database \"d\" already exists"),
-            ("CREATE DATABASE e TEMPLATE nope", "3D000 template database \"nope\" does not exist"),
-            ("CREATE DATABASE e ENCODING 'LATIN1'", "0A000 encoding \"LATIN1\" is not supported"),
+            (
+                "CREATE DATABASE e TEMPLATE nope",
+                "3D000 template database \"nope\" does not exist",
+            ),
+            (
+                "CREATE DATABASE e ENCODING 'LATIN1'",
+                "0A000 encoding \"LATIN1\" is not supported",
+            ),
             ("ALTER DATABASE d CONNECTION LIMIT 3", "ALTER DATABASE"),
             ("ALTER DATABASE d RENAME TO dd", "ALTER DATABASE"),
         ])

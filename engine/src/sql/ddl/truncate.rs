@@ -48,8 +48,7 @@ async fn empty(cx: &mut DdlCx<'_>, table: &Relation) -> Result<()> {
     let file = cx.new_file()?;
     cx.create_file(file)?;
     files::drop_at_commit(cx.txn, table.file);
-    let (tid, mut row) =
-        cx.find_one::<ClassRow>(by::CLASS_OID, &oid_key(table.oid), "relation")?;
+    let (tid, mut row) = cx.find_one::<ClassRow>(by::CLASS_OID, &oid_key(table.oid), "relation")?;
     row.relfilenode = file.number;
     if let Some(old) = table.overflow {
         let overflow = cx.new_file()?;

@@ -22,9 +22,10 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         "pg_current_wal_insert_lsn" => writing(env).map(|()| Datum::Lsn(wal.insert_lsn())),
         "pg_last_wal_receive_lsn" => Ok(position(instance.state.received_lsn())),
         "pg_last_wal_replay_lsn" => Ok(position(instance.state.replay_lsn())),
-        "pg_last_xact_replay_timestamp" => {
-            Ok(instance.txns.last_replayed_time_us().map_or(Datum::Null, Datum::TimestampTz))
-        }
+        "pg_last_xact_replay_timestamp" => Ok(instance
+            .txns
+            .last_replayed_time_us()
+            .map_or(Datum::Null, Datum::TimestampTz)),
         "pg_walfile_name" => writing(env).map(|()| walfile_name(env, args)),
         "pg_switch_wal" => env.require_superuser(function.name).and_then(|()| {
             writing(env)?;
@@ -43,7 +44,11 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
 }
 
 fn position(lsn: Lsn) -> Datum {
-    if lsn.is_valid() { Datum::Lsn(lsn) } else { Datum::Null }
+    if lsn.is_valid() {
+        Datum::Lsn(lsn)
+    } else {
+        Datum::Null
+    }
 }
 
 /// 55000 on a standby.
@@ -57,16 +62,25 @@ fn writing(env: &Environment) -> Result<(), TypeError> {
 }
 
 fn walfile_name(env: &Environment, args: &[Datum]) -> Datum {
-    let Some(Datum::Lsn(lsn)) = args.first() else { return Datum::Null };
+    let Some(Datum::Lsn(lsn)) = args.first() else {
+        return Datum::Null;
+    };
     let wal = &env.instance.store.wal;
     let size = wal.segment_size();
-    let segment = if lsn.is_valid() { lsn.previous_byte_segment(size) } else { lsn.segment(size) };
+    let segment = if lsn.is_valid() {
+        lsn.previous_byte_segment(size)
+    } else {
+        lsn.segment(size)
+    };
     Datum::text(&segment.file_name(wal.timeline(), size))
 }
 
 /// Only superusers may signal a superuser's session, and others only their own role's.
 fn signal(env: &Environment, pid: i64, what: Interrupt) -> Answer {
-    let target = u32::try_from(pid).ok().and_then(NonZeroU32::new).and_then(|p| env.backends.get(p));
+    let target = u32::try_from(pid)
+        .ok()
+        .and_then(NonZeroU32::new)
+        .and_then(|p| env.backends.get(p));
     let Some(target) = target else {
         tracing::warn!(target: "postgres", "PID {pid} is not a PostgreSQL server process");
         return Ok(Datum::Bool(false));

@@ -32,7 +32,11 @@ fn index(env: &Environment, index: Oid, column: i64) -> Answer {
     env.with_catalog(|catalog| {
         let tables = catalog.relations()?;
         let found = tables.iter().find_map(|table| {
-            table.indexes.iter().find(|i| i.oid == index).map(|i| (table, i))
+            table
+                .indexes
+                .iter()
+                .find(|i| i.oid == index)
+                .map(|i| (table, i))
         });
         Ok(match (found, usize::try_from(column).unwrap_or(0)) {
             (None, _) => Datum::Null,
@@ -50,21 +54,44 @@ fn scan<R: CatalogRow>(env: &Environment) -> Result<Vec<R>, TypeError> {
 }
 
 fn constraint(env: &Environment, constraint: Oid) -> Answer {
-    let found = scan::<ConstraintRow>(env)?.into_iter().find(|c| c.oid == constraint);
-    let Some(row) = found else { return Ok(Datum::Null) };
+    let found = scan::<ConstraintRow>(env)?
+        .into_iter()
+        .find(|c| c.oid == constraint);
+    let Some(row) = found else {
+        return Ok(Datum::Null);
+    };
     let table = env.with_catalog(|catalog| catalog.relation(row.conrelid))?;
-    let Some(table) = table else { return Ok(Datum::Null) };
+    let Some(table) = table else {
+        return Ok(Datum::Null);
+    };
     let columns = || {
-        let numbers = row.conkey.as_ref().map(|k| k.0.as_slice()).unwrap_or_default();
-        let name = |n: &i16| table.columns.iter().find(|c| c.attribute == *n).map(|c| quote_identifier(&c.name));
-        numbers.iter().filter_map(name).collect::<Vec<_>>().join(", ")
+        let numbers = row
+            .conkey
+            .as_ref()
+            .map(|k| k.0.as_slice())
+            .unwrap_or_default();
+        let name = |n: &i16| {
+            table
+                .columns
+                .iter()
+                .find(|c| c.attribute == *n)
+                .map(|c| quote_identifier(&c.name))
+        };
+        numbers
+            .iter()
+            .filter_map(name)
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     Ok(Datum::text(&match row.contype {
         b'p' => format!("PRIMARY KEY ({})", columns()),
         b'u' => format!("UNIQUE ({})", columns()),
         b'c' => format!("CHECK ({})", row.conbin.clone().unwrap_or_default()),
         other => {
-            let what = format!("constraints of kind {:?} are not implemented", char::from(other));
+            let what = format!(
+                "constraints of kind {:?} are not implemented",
+                char::from(other)
+            );
             return Err(TypeError::new("0A000", what));
         }
     }))
@@ -77,11 +104,13 @@ fn serial_sequence(env: &Environment, table: &str, column: &str) -> Answer {
         None => (None, table),
     };
     let relation = env.with_catalog(|catalog| catalog.relation_named(schema, name))?;
-    let relation = relation.ok_or_else(|| {
-        TypeError::new("42P01", format!("relation \"{table}\" does not exist"))
-    })?;
+    let relation = relation
+        .ok_or_else(|| TypeError::new("42P01", format!("relation \"{table}\" does not exist")))?;
     let Some(at) = relation.column_named(column) else {
-        let what = format!("column \"{column}\" of relation \"{}\" does not exist", relation.name);
+        let what = format!(
+            "column \"{column}\" of relation \"{}\" does not exist",
+            relation.name
+        );
         return Err(TypeError::new("42703", what));
     };
     owned_sequence(env, &relation, relation.columns[at].attribute)
@@ -102,7 +131,10 @@ fn owned_sequence(env: &Environment, table: &Relation, attribute: i16) -> Answer
         let sequence = env.with_catalog(|catalog| catalog.relation(depend.objid))?;
         if let Some(sequence) = sequence.filter(|s| s.kind == RelationKind::Sequence) {
             let schema = quote_identifier(&sequence.schema_name);
-            return Ok(Datum::text(&format!("{schema}.{}", quote_identifier(&sequence.name))));
+            return Ok(Datum::text(&format!(
+                "{schema}.{}",
+                quote_identifier(&sequence.name)
+            )));
         }
     }
     Ok(Datum::Null)
@@ -111,7 +143,9 @@ fn owned_sequence(env: &Environment, table: &Relation, attribute: i16) -> Answer
 /// The catalog named in the second argument; `None` without one.
 fn class_named(args: &[Datum]) -> Option<Oid> {
     let name = args.get(1).map(|_| text(args, 1))?;
-    crate::catalog::schema::all_tables().find(|t| t.name == name).map(|t| Oid::new(t.oid))
+    crate::catalog::schema::all_tables()
+        .find(|t| t.name == name)
+        .map(|t| Oid::new(t.oid))
 }
 
 fn comment(env: &Environment, object: Oid, class: Option<Oid>, column: i64) -> Answer {
@@ -125,6 +159,8 @@ fn comment(env: &Environment, object: Oid, class: Option<Oid>, column: i64) -> A
 }
 
 fn shared_comment(env: &Environment, object: Oid) -> Answer {
-    let found = scan::<ShdescriptionRow>(env)?.into_iter().find(|row| row.objoid == object);
+    let found = scan::<ShdescriptionRow>(env)?
+        .into_iter()
+        .find(|row| row.objoid == object);
     Ok(found.map_or(Datum::Null, |row| Datum::text(&row.description)))
 }

@@ -30,7 +30,9 @@ pub struct ChangedCatalog {
 
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Environment").field("facts", &self.facts).finish_non_exhaustive()
+        f.debug_struct("Environment")
+            .field("facts", &self.facts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -41,7 +43,12 @@ impl Environment {
         facts: Arc<SessionFacts>,
     ) -> Environment {
         let reader = Interrupts::new(facts.backend.pid);
-        Environment { instance, backends, facts, reader }
+        Environment {
+            instance,
+            backends,
+            facts,
+            reader,
+        }
     }
 
     /// Runs `read` with the snapshot for catalog rows and the number of the transaction's own changes.
@@ -90,7 +97,10 @@ impl Environment {
         if self.facts.current_role().superuser {
             return Ok(());
         }
-        Err(TypeError::new("42501", format!("permission denied for function {what}")))
+        Err(TypeError::new(
+            "42501",
+            format!("permission denied for function {what}"),
+        ))
     }
 }
 

@@ -32,26 +32,44 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         "getdatabaseencoding" => Ok(Datum::text("UTF8")),
         "pg_encoding_to_char" => Ok(Datum::text(if int(args, 0) == 6 { "UTF8" } else { "" })),
         "pg_char_to_encoding" => {
-            let utf8 = matches!(text(args, 0).to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "unicode");
+            let utf8 = matches!(
+                text(args, 0).to_ascii_lowercase().as_str(),
+                "utf8" | "utf-8" | "unicode"
+            );
             Ok(Datum::Int4(if utf8 { 6 } else { -1 }))
         }
         "current_schema" => env.with_catalog(|catalog| {
             let schema = catalog.creation_schema()?;
-            let name = schema.map(|oid| catalog.schema_name(oid)).transpose()?.flatten();
+            let name = schema
+                .map(|oid| catalog.schema_name(oid))
+                .transpose()?
+                .flatten();
             Ok(name.map_or(Datum::Null, |name| Datum::text(&name)))
         }),
         "current_schemas" => schemas(env, boolean(args, 0)),
-        "pg_backend_pid" => Ok(Datum::Int4(i32::try_from(facts.backend.pid.get()).unwrap_or(i32::MAX))),
+        "pg_backend_pid" => Ok(Datum::Int4(
+            i32::try_from(facts.backend.pid.get()).unwrap_or(i32::MAX),
+        )),
         "pg_postmaster_start_time" => Ok(Datum::TimestampTz(env.instance.started_at)),
         "current_setting" => current_setting(env, args),
         "pg_get_userbyid" => user_name(env, oid(args, 0)),
         "pg_table_is_visible" => visible(env, oid(args, 0)),
-        "pg_type_is_visible" | "pg_operator_is_visible" | "pg_opclass_is_visible" | "pg_opfamily_is_visible"
-        | "pg_collation_is_visible" | "pg_conversion_is_visible" => Ok(Datum::Bool(true)),
+        "pg_type_is_visible"
+        | "pg_operator_is_visible"
+        | "pg_opclass_is_visible"
+        | "pg_opfamily_is_visible"
+        | "pg_collation_is_visible"
+        | "pg_conversion_is_visible" => Ok(Datum::Bool(true)),
         "pg_function_is_visible" => Ok(Datum::Bool(functions::by_oid(oid(args, 0)).is_some())),
-        "has_table_privilege" | "has_sequence_privilege" | "has_database_privilege"
-        | "has_function_privilege" | "has_language_privilege" | "has_schema_privilege"
-        | "has_tablespace_privilege" | "has_column_privilege" | "has_any_column_privilege"
+        "has_table_privilege"
+        | "has_sequence_privilege"
+        | "has_database_privilege"
+        | "has_function_privilege"
+        | "has_language_privilege"
+        | "has_schema_privilege"
+        | "has_tablespace_privilege"
+        | "has_column_privilege"
+        | "has_any_column_privilege"
         | "has_type_privilege" => Ok(Datum::Bool(true)),
         "pg_has_role" => Ok(Datum::Bool(true)),
         "pg_relation_size" => relation_size(env, oid(args, 0), Parts::Heap),
@@ -65,7 +83,11 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
 }
 
 fn setting(env: &Environment, name: &str) -> Answer {
-    let shown = env.facts.settings.lock().show(name, env.facts.current_role().superuser);
+    let shown = env
+        .facts
+        .settings
+        .lock()
+        .show(name, env.facts.current_role().superuser);
     match shown {
         Ok((_, value)) => Ok(Datum::text(&value)),
         Err(error) => Err(TypeError {
@@ -89,7 +111,9 @@ fn schemas(env: &Environment, implicit: bool) -> Answer {
         let mut names = Vec::new();
         let settings = env.facts.current_settings();
         for oid in catalog.search_path()? {
-            let Some(name) = catalog.schema_name(oid)? else { continue };
+            let Some(name) = catalog.schema_name(oid)? else {
+                continue;
+            };
             let named = settings.search_path.contains(&name);
             if implicit || name != "pg_catalog" || named {
                 names.push(Datum::text(&name));
@@ -102,14 +126,18 @@ fn schemas(env: &Environment, implicit: bool) -> Answer {
 fn user_name(env: &Environment, role: Oid) -> Answer {
     env.with_catalog(|catalog| {
         let name = catalog.role(role)?.map(|r| r.name);
-        Ok(Datum::text(&name.unwrap_or_else(|| format!("unknown (OID={role})"))))
+        Ok(Datum::text(
+            &name.unwrap_or_else(|| format!("unknown (OID={role})")),
+        ))
     })
 }
 
 /// Whether the bare name finds this relation and no other.
 fn visible(env: &Environment, relation: Oid) -> Answer {
     env.with_catalog(|catalog| {
-        let Some(described) = catalog.relation(relation)? else { return Ok(Datum::Null) };
+        let Some(described) = catalog.relation(relation)? else {
+            return Ok(Datum::Null);
+        };
         let found = catalog.relation_named(None, &described.name)?;
         Ok(Datum::Bool(found.is_some_and(|r| r.oid == relation)))
     })
@@ -125,7 +153,9 @@ enum Parts {
 
 fn relation_size(env: &Environment, relation: Oid, parts: Parts) -> Answer {
     let described = env.with_catalog(|catalog| catalog.relation(relation))?;
-    let Some(described) = described else { return Ok(Datum::Null) };
+    let Some(described) = described else {
+        return Ok(Datum::Null);
+    };
     let bytes = size_of(env, &described, parts)?;
     Ok(Datum::Int8(i64::try_from(bytes).unwrap_or(i64::MAX)))
 }
@@ -133,7 +163,9 @@ fn relation_size(env: &Environment, relation: Oid, parts: Parts) -> Answer {
 fn size_of(env: &Environment, relation: &Relation, parts: Parts) -> Result<u64, TypeError> {
     let pool = &env.instance.store.pool;
     let fork_size = |file: RelFile, fork: Fork| {
-        let blocks = pool.block_count(file, fork).map_err(|e| to_type_error(e.into()))?;
+        let blocks = pool
+            .block_count(file, fork)
+            .map_err(|e| to_type_error(e.into()))?;
         Ok::<u64, TypeError>(u64::from(blocks) * PAGE_SIZE as u64)
     };
     use crate::catalog::relation::RelationKind::{View, Virtual};
@@ -188,7 +220,10 @@ fn format_type(args: &[Datum]) -> Datum {
                 Some(Datum::Int4(modifier)) => *modifier,
                 _ => -1,
             };
-            Datum::text(&registry::format_type(SqlType { oid: oid(args, 0), modifier }))
+            Datum::text(&registry::format_type(SqlType {
+                oid: oid(args, 0),
+                modifier,
+            }))
         }
     }
 }

@@ -27,8 +27,12 @@ type Answer = Result<Datum, TypeError>;
 /// One room's functions: `None` if the function is not among them.
 type Room = fn(&Environment, &Function, &[Datum]) -> Option<Answer>;
 
-const ROOMS: &[Room] =
-    &[information::call, describe::call, sequences::call, administration::call];
+const ROOMS: &[Room] = &[
+    information::call,
+    describe::call,
+    sequences::call,
+    administration::call,
+];
 
 impl Host for ServerHost {
     fn call(&self, function: &'static Function, args: &[Datum]) -> Answer {
@@ -44,8 +48,10 @@ impl Host for ServerHost {
 }
 
 fn not_implemented(function: &Function) -> TypeError {
-    let mut error =
-        TypeError::new("0A000", format!("function {}() is not implemented", function.name));
+    let mut error = TypeError::new(
+        "0A000",
+        format!("function {}() is not implemented", function.name),
+    );
     error.hint = Some("The views in pg_catalog may have what you are looking for.".to_owned());
     error
 }

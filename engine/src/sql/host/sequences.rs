@@ -51,7 +51,12 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         "nextval" => next(env, oid(args, 0)),
         "currval" => current(env, oid(args, 0)),
         "lastval" => last(env),
-        "setval" => set(env, oid(args, 0), int(args, 1), args.len() < 3 || boolean(args, 2)),
+        "setval" => set(
+            env,
+            oid(args, 0),
+            int(args, 1),
+            args.len() < 3 || boolean(args, 2),
+        ),
         _ => return None,
     })
 }
@@ -59,10 +64,16 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
 fn described(env: &Environment, sequence: Oid) -> Result<std::sync::Arc<Relation>, TypeError> {
     let relation = env.with_catalog(|catalog| catalog.relation(sequence))?;
     let relation = relation.ok_or_else(|| {
-        TypeError::new("42P01", format!("could not open relation with OID {sequence}"))
+        TypeError::new(
+            "42P01",
+            format!("could not open relation with OID {sequence}"),
+        )
     })?;
     if relation.kind != RelationKind::Sequence {
-        return Err(TypeError::new("42809", format!("\"{}\" is not a sequence", relation.name)));
+        return Err(TypeError::new(
+            "42809",
+            format!("\"{}\" is not a sequence", relation.name),
+        ));
     }
     Ok(relation)
 }
@@ -77,7 +88,10 @@ fn parameters(env: &Environment, sequence: Oid) -> Result<Parameters, TypeError>
         .with_snapshot(|snapshot, _| cx.find_one::<SequenceRow>(snapshot, SEQUENCE_BY_OID, &key))
         .map_err(|e| to_type_error(e.into()))?;
     let (_, row) = found.ok_or_else(|| {
-        TypeError::new("XX000", format!("cache lookup failed for sequence {sequence}"))
+        TypeError::new(
+            "XX000",
+            format!("cache lookup failed for sequence {sequence}"),
+        )
     })?;
     Ok(Parameters {
         increment: row.seqincrement,
@@ -100,7 +114,9 @@ fn next(env: &Environment, sequence: Oid) -> Answer {
     let relation = described(env, sequence)?;
     let parameters = parameters(env, sequence)?;
     let instance = &env.instance;
-    let got = instance.sequences.next(&instance.store, relation.file, parameters, Xid::INVALID);
+    let got = instance
+        .sequences
+        .next(&instance.store, relation.file, parameters, Xid::INVALID);
     let got = got.map_err(|error| sequence_error(&relation, &error))?;
     let mut last = env.facts.sequences.last.lock();
     last.values.insert(sequence, got.value);
@@ -112,7 +128,10 @@ fn next(env: &Environment, sequence: Oid) -> Answer {
 fn sequence_error(relation: &Relation, error: &SequenceError) -> TypeError {
     let limit = |word: &str, value: i64| {
         let name = &relation.name;
-        TypeError::new("2200H", format!("nextval: reached {word} value of sequence \"{name}\" ({value})"))
+        TypeError::new(
+            "2200H",
+            format!("nextval: reached {word} value of sequence \"{name}\" ({value})"),
+        )
     };
     match error {
         SequenceError::AtMaximum(value) => limit("maximum", *value),
@@ -124,7 +143,14 @@ fn sequence_error(relation: &Relation, error: &SequenceError) -> TypeError {
 
 fn current(env: &Environment, sequence: Oid) -> Answer {
     let relation = described(env, sequence)?;
-    let value = env.facts.sequences.last.lock().values.get(&sequence).copied();
+    let value = env
+        .facts
+        .sequences
+        .last
+        .lock()
+        .values
+        .get(&sequence)
+        .copied();
     value.map(Datum::Int8).ok_or_else(|| {
         let name = &relation.name;
         let message = format!("currval of sequence \"{name}\" is not yet defined in this session");
@@ -134,7 +160,9 @@ fn current(env: &Environment, sequence: Oid) -> Answer {
 
 fn last(env: &Environment) -> Answer {
     let last = env.facts.sequences.last.lock();
-    let value = last.newest.and_then(|sequence| last.values.get(&sequence).copied());
+    let value = last
+        .newest
+        .and_then(|sequence| last.values.get(&sequence).copied());
     value
         .map(Datum::Int8)
         .ok_or_else(|| TypeError::new("55000", "lastval is not yet defined in this session"))
@@ -152,7 +180,10 @@ fn set(env: &Environment, sequence: Oid, value: i64, called: bool) -> Answer {
         return Err(TypeError::new("22003", message));
     }
     let instance = &env.instance;
-    let state = State { last: value, called };
+    let state = State {
+        last: value,
+        called,
+    };
     let lsn = instance
         .sequences
         .set(&instance.store, relation.file, state, Xid::INVALID)

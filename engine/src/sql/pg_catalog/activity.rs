@@ -53,7 +53,9 @@ impl SystemTables {
     }
 
     pub(super) fn wal_receiver(&self, relation: &Relation) -> Vec<Vec<Datum>> {
-        let Some(receiver) = &self.env.instance.receiver else { return Vec::new() };
+        let Some(receiver) = &self.env.instance.receiver else {
+            return Vec::new();
+        };
         let progress = receiver.progress().borrow().clone();
         let status = match progress.state {
             State::Stopped | State::Failed => return Vec::new(),
@@ -65,14 +67,19 @@ impl SystemTables {
         let timeline = i32::try_from(progress.timeline.raw()).unwrap_or(i32::MAX);
         let time = |at: i64| (at != 0).then_some(Datum::TimestampTz(at));
         row.set("pid", own_pid()).set("status", status);
-        row.set("receive_start_lsn", progress.started_at).set("receive_start_tli", timeline);
-        row.set("written_lsn", progress.written).set("flushed_lsn", progress.flushed);
-        row.set("received_tli", timeline).set("last_msg_send_time", time(progress.last_sent_at));
+        row.set("receive_start_lsn", progress.started_at)
+            .set("receive_start_tli", timeline);
+        row.set("written_lsn", progress.written)
+            .set("flushed_lsn", progress.flushed);
+        row.set("received_tli", timeline)
+            .set("last_msg_send_time", time(progress.last_sent_at));
         row.set("last_msg_receipt_time", time(progress.last_received_at));
         row.set("latest_end_lsn", progress.latest_end);
-        row.set("latest_end_time", time(progress.latest_end_at)).set("slot_name", progress.slot);
+        row.set("latest_end_time", time(progress.latest_end_at))
+            .set("slot_name", progress.slot);
         let (host, port) = progress.upstream.unzip();
-        row.set("sender_host", host).set("sender_port", port.map(i32::from));
+        row.set("sender_host", host)
+            .set("sender_port", port.map(i32::from));
         row.set("conninfo", progress.conninfo);
         vec![row.take()]
     }
@@ -83,10 +90,14 @@ impl SystemTables {
         slots
             .into_iter()
             .map(|slot| {
-                row.set("slot_name", slot.name).set("slot_type", "physical").set("temporary", true);
-                row.set("active", slot.active).set("restart_lsn", slot.restart);
+                row.set("slot_name", slot.name)
+                    .set("slot_type", "physical")
+                    .set("temporary", true);
+                row.set("active", slot.active)
+                    .set("restart_lsn", slot.restart);
                 let owner = i32::try_from(slot.owner.get()).unwrap_or(i32::MAX);
-                row.set("active_pid", slot.active.then_some(owner)).set("two_phase", false);
+                row.set("active_pid", slot.active.then_some(owner))
+                    .set("two_phase", false);
                 row.set("wal_status", slot.restart.is_valid().then_some("reserved"));
                 row.take()
             })
@@ -101,39 +112,91 @@ fn own_pid() -> i32 {
 fn activity_row(row: &mut RowBuilder, backend: &Arc<Backend>, may_see: bool) -> Vec<Datum> {
     let activity = backend.activity.lock().clone();
     let client = backend.kind == BackendKind::Client;
-    row.set("datid", backend.database.is_valid().then_some(backend.database));
-    row.set("datname", backend.database.is_valid().then(|| backend.database_name.to_string()));
+    row.set(
+        "datid",
+        backend.database.is_valid().then_some(backend.database),
+    );
+    row.set(
+        "datname",
+        backend
+            .database
+            .is_valid()
+            .then(|| backend.database_name.to_string()),
+    );
     row.set("pid", i32::try_from(backend.pid.get()).unwrap_or(i32::MAX));
-    row.set("usesysid", backend.user).set("usename", backend.user_name.to_string());
+    row.set("usesysid", backend.user)
+        .set("usename", backend.user_name.to_string());
     row.set("application_name", activity.application_name.to_string());
-    row.set("backend_type", if client { "client backend" } else { "walsender" });
+    row.set(
+        "backend_type",
+        if client {
+            "client backend"
+        } else {
+            "walsender"
+        },
+    );
     if !may_see {
         row.set("query", "<insufficient privilege>");
         return row.take();
     }
     row.set("client_addr", backend.remote.map(|a| a.ip().to_string()));
-    row.set("client_port", backend.remote.map_or(-1, |a| i32::from(a.port())));
+    row.set(
+        "client_port",
+        backend.remote.map_or(-1, |a| i32::from(a.port())),
+    );
     row.set("backend_start", Timestamp(backend.started));
-    row.set("xact_start", activity.transaction_start.map(Datum::TimestampTz));
+    row.set(
+        "xact_start",
+        activity.transaction_start.map(Datum::TimestampTz),
+    );
     row.set("query_start", activity.query_start.map(Datum::TimestampTz));
-    row.set("state_change", activity.state_change.map(Datum::TimestampTz));
-    row.set("wait_event_type", activity.waits_for_client.then_some("Client"));
-    row.set("wait_event", activity.waits_for_client.then_some("ClientRead"));
-    row.set("state", activity.state.name()).set("query", activity.query);
+    row.set(
+        "state_change",
+        activity.state_change.map(Datum::TimestampTz),
+    );
+    row.set(
+        "wait_event_type",
+        activity.waits_for_client.then_some("Client"),
+    );
+    row.set(
+        "wait_event",
+        activity.waits_for_client.then_some("ClientRead"),
+    );
+    row.set("state", activity.state.name())
+        .set("query", activity.query);
     row.take()
 }
 
-fn replication_row(row: &mut RowBuilder, standby: &StandbyRow, sync: (u32, SyncState)) -> Vec<Datum> {
+fn replication_row(
+    row: &mut RowBuilder,
+    standby: &StandbyRow,
+    sync: (u32, SyncState),
+) -> Vec<Datum> {
     let lag = |micros: Option<i64>| {
-        micros.map(|micros| Datum::Interval(Arc::new(Interval { micros, ..Interval::default() })))
+        micros.map(|micros| {
+            Datum::Interval(Arc::new(Interval {
+                micros,
+                ..Interval::default()
+            }))
+        })
     };
     let peer = &standby.peer;
     row.set("pid", i32::try_from(peer.process.get()).unwrap_or(i32::MAX));
-    row.set("usesysid", Oid::new(peer.user_oid)).set("usename", peer.user.as_str());
+    row.set("usesysid", Oid::new(peer.user_oid))
+        .set("usename", peer.user.as_str());
     row.set("application_name", peer.application_name.as_str());
-    row.set("client_addr", peer.address.as_ref().map(|(host, _)| host.as_str()));
-    row.set("client_port", peer.address.as_ref().map_or(-1, |(_, port)| i32::from(*port)));
-    row.set("backend_start", Timestamp(peer.started_at)).set("state", standby.state.name());
+    row.set(
+        "client_addr",
+        peer.address.as_ref().map(|(host, _)| host.as_str()),
+    );
+    row.set(
+        "client_port",
+        peer.address
+            .as_ref()
+            .map_or(-1, |(_, port)| i32::from(*port)),
+    );
+    row.set("backend_start", Timestamp(peer.started_at))
+        .set("state", standby.state.name());
     for (column, lsn) in [
         ("sent_lsn", standby.sent),
         ("write_lsn", standby.write),
@@ -142,15 +205,22 @@ fn replication_row(row: &mut RowBuilder, standby: &StandbyRow, sync: (u32, SyncS
     ] {
         row.set(column, Some(lsn).filter(|lsn: &Lsn| lsn.is_valid()));
     }
-    row.set("write_lag", lag(standby.write_lag)).set("flush_lag", lag(standby.flush_lag));
+    row.set("write_lag", lag(standby.write_lag))
+        .set("flush_lag", lag(standby.flush_lag));
     row.set("replay_lag", lag(standby.apply_lag));
     row.set("sync_priority", i32::try_from(sync.0).unwrap_or(i32::MAX));
-    row.set("sync_state", match sync.1 {
-        SyncState::Async => "async",
-        SyncState::Potential => "potential",
-        SyncState::Sync => "sync",
-        SyncState::Quorum => "quorum",
-    });
-    row.set("reply_time", (standby.replied_at != 0).then_some(Datum::TimestampTz(standby.replied_at)));
+    row.set(
+        "sync_state",
+        match sync.1 {
+            SyncState::Async => "async",
+            SyncState::Potential => "potential",
+            SyncState::Sync => "sync",
+            SyncState::Quorum => "quorum",
+        },
+    );
+    row.set(
+        "reply_time",
+        (standby.replied_at != 0).then_some(Datum::TimestampTz(standby.replied_at)),
+    );
     row.take()
 }

@@ -68,11 +68,17 @@ impl SystemTables {
     }
 
     fn relations(&self) -> Result<Vec<Arc<Relation>>, SqlError> {
-        self.env.with_catalog(|catalog| catalog.relations()).map_err(SqlError::from)
+        self.env
+            .with_catalog(|catalog| catalog.relations())
+            .map_err(SqlError::from)
     }
 
     fn role_names(&self) -> Result<HashMap<Oid, String>, SqlError> {
-        Ok(self.scan::<AuthidRow>()?.into_iter().map(|role| (role.oid, role.rolname)).collect())
+        Ok(self
+            .scan::<AuthidRow>()?
+            .into_iter()
+            .map(|role| (role.oid, role.rolname))
+            .collect())
     }
 
     /// `pg_sequences.last_value`: NULL until the first number.

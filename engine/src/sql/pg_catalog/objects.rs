@@ -17,12 +17,21 @@ impl SystemTables {
     pub(super) fn roles(&self, relation: &Relation) -> Rows {
         let mut row = RowBuilder::new(relation);
         let make = |role: AuthidRow| {
-            row.set("oid", role.oid).set("rolname", role.rolname).set("rolsuper", role.rolsuper);
-            row.set("rolinherit", role.rolinherit).set("rolcreaterole", role.rolcreaterole);
-            row.set("rolcreatedb", role.rolcreatedb).set("rolcanlogin", role.rolcanlogin);
-            row.set("rolreplication", role.rolreplication).set("rolconnlimit", role.rolconnlimit);
-            row.set("rolpassword", "********").set("rolbypassrls", role.rolbypassrls);
-            row.set("rolvaliduntil", role.rolvaliduntil.map(|t| Datum::TimestampTz(t.0)));
+            row.set("oid", role.oid)
+                .set("rolname", role.rolname)
+                .set("rolsuper", role.rolsuper);
+            row.set("rolinherit", role.rolinherit)
+                .set("rolcreaterole", role.rolcreaterole);
+            row.set("rolcreatedb", role.rolcreatedb)
+                .set("rolcanlogin", role.rolcanlogin);
+            row.set("rolreplication", role.rolreplication)
+                .set("rolconnlimit", role.rolconnlimit);
+            row.set("rolpassword", "********")
+                .set("rolbypassrls", role.rolbypassrls);
+            row.set(
+                "rolvaliduntil",
+                role.rolvaliduntil.map(|t| Datum::TimestampTz(t.0)),
+            );
             row.take()
         };
         Ok(self.scan::<AuthidRow>()?.into_iter().map(make).collect())
@@ -32,12 +41,18 @@ impl SystemTables {
     pub(super) fn users(&self, relation: &Relation, verifiers: bool) -> Rows {
         let mut row = RowBuilder::new(relation);
         let make = |role: AuthidRow| {
-            row.set("usename", role.rolname).set("usesysid", role.oid).set("usecreatedb", role.rolcreatedb);
-            row.set("usesuper", role.rolsuper).set("userepl", role.rolreplication);
+            row.set("usename", role.rolname)
+                .set("usesysid", role.oid)
+                .set("usecreatedb", role.rolcreatedb);
+            row.set("usesuper", role.rolsuper)
+                .set("userepl", role.rolreplication);
             row.set("usebypassrls", role.rolbypassrls);
             let hidden = (!verifiers).then(|| "********".to_owned());
             row.set("passwd", hidden.or(role.rolpassword));
-            row.set("valuntil", role.rolvaliduntil.map(|t| Datum::TimestampTz(t.0)));
+            row.set(
+                "valuntil",
+                role.rolvaliduntil.map(|t| Datum::TimestampTz(t.0)),
+            );
             row.take()
         };
         let rows = self.scan::<AuthidRow>()?.into_iter();
@@ -48,14 +63,19 @@ impl SystemTables {
         let names = self.role_names()?;
         let mut row = RowBuilder::new(relation);
         let make = |table: Arc<Relation>| {
-            row.set("schemaname", table.schema_name.as_str()).set("tablename", table.name.as_str());
+            row.set("schemaname", table.schema_name.as_str())
+                .set("tablename", table.name.as_str());
             row.set("tableowner", names.get(&table.owner).map(String::as_str));
             row.set("tablespace", table.is_shared().then_some("pg_global"));
-            row.set("hasindexes", !table.indexes.is_empty()).set("hasrules", false);
+            row.set("hasindexes", !table.indexes.is_empty())
+                .set("hasrules", false);
             row.set("hastriggers", false).set("rowsecurity", false);
             row.take()
         };
-        let tables = self.relations()?.into_iter().filter(|r| r.kind == RelationKind::Table);
+        let tables = self
+            .relations()?
+            .into_iter()
+            .filter(|r| r.kind == RelationKind::Table);
         Ok(tables.map(make).collect())
     }
 
@@ -65,7 +85,8 @@ impl SystemTables {
         for table in self.relations()? {
             for index in &table.indexes {
                 row.set("schemaname", table.schema_name.as_str());
-                row.set("tablename", table.name.as_str()).set("indexname", index.name.as_str());
+                row.set("tablename", table.name.as_str())
+                    .set("indexname", index.name.as_str());
                 row.set("tablespace", table.is_shared().then_some("pg_global"));
                 row.set("indexdef", index_definition(&table, index));
                 rows.push(row.take());
@@ -80,13 +101,21 @@ impl SystemTables {
         let mut row = RowBuilder::new(relation);
         let mut rows = Vec::new();
         for sequence in self.scan::<SequenceRow>()? {
-            let Some(described) = relations.iter().find(|r| r.oid == sequence.seqrelid) else { continue };
+            let Some(described) = relations.iter().find(|r| r.oid == sequence.seqrelid) else {
+                continue;
+            };
             row.set("schemaname", described.schema_name.as_str());
             row.set("sequencename", described.name.as_str());
-            row.set("sequenceowner", names.get(&described.owner).map(String::as_str));
-            row.set("data_type", sequence.seqtypid).set("start_value", sequence.seqstart);
-            row.set("min_value", sequence.seqmin).set("max_value", sequence.seqmax);
-            row.set("increment_by", sequence.seqincrement).set("cycle", sequence.seqcycle);
+            row.set(
+                "sequenceowner",
+                names.get(&described.owner).map(String::as_str),
+            );
+            row.set("data_type", sequence.seqtypid)
+                .set("start_value", sequence.seqstart);
+            row.set("min_value", sequence.seqmin)
+                .set("max_value", sequence.seqmax);
+            row.set("increment_by", sequence.seqincrement)
+                .set("cycle", sequence.seqcycle);
             row.set("cache_size", sequence.seqcache);
             row.set("last_value", self.last_value(described)?);
             rows.push(row.take());
@@ -101,12 +130,19 @@ impl SystemTables {
         for statistic in self.scan::<StatisticRow>()? {
             let table = relations.iter().find(|r| r.oid == statistic.starelid);
             let column = table.and_then(|t| {
-                t.live_columns().find(|(_, c)| c.attribute == statistic.staattnum).map(|(_, c)| c)
+                t.live_columns()
+                    .find(|(_, c)| c.attribute == statistic.staattnum)
+                    .map(|(_, c)| c)
             });
-            let (Some(table), Some(column)) = (table, column) else { continue };
-            row.set("schemaname", table.schema_name.as_str()).set("tablename", table.name.as_str());
-            row.set("attname", column.name.as_str()).set("inherited", statistic.stainherit);
-            row.set("null_frac", statistic.stanullfrac).set("avg_width", statistic.stawidth);
+            let (Some(table), Some(column)) = (table, column) else {
+                continue;
+            };
+            row.set("schemaname", table.schema_name.as_str())
+                .set("tablename", table.name.as_str());
+            row.set("attname", column.name.as_str())
+                .set("inherited", statistic.stainherit);
+            row.set("null_frac", statistic.stanullfrac)
+                .set("avg_width", statistic.stawidth);
             row.set("n_distinct", statistic.stadistinct);
             statistic_slots(&mut row, &statistic);
             rows.push(row.take());
@@ -118,9 +154,21 @@ impl SystemTables {
 fn statistic_slots(row: &mut RowBuilder, statistic: &StatisticRow) {
     use crate::catalog::{STATISTIC_CORRELATION, STATISTIC_HISTOGRAM, STATISTIC_MOST_COMMON};
     let slots = [
-        (statistic.stakind1, &statistic.stanumbers1, &statistic.stavalues1),
-        (statistic.stakind2, &statistic.stanumbers2, &statistic.stavalues2),
-        (statistic.stakind3, &statistic.stanumbers3, &statistic.stavalues3),
+        (
+            statistic.stakind1,
+            &statistic.stanumbers1,
+            &statistic.stavalues1,
+        ),
+        (
+            statistic.stakind2,
+            &statistic.stanumbers2,
+            &statistic.stavalues2,
+        ),
+        (
+            statistic.stakind3,
+            &statistic.stanumbers3,
+            &statistic.stavalues3,
+        ),
     ];
     for (kind, numbers, values) in slots {
         let numbers: Vec<f32> = numbers.as_ref().map(|n| n.0.clone()).unwrap_or_default();
@@ -158,7 +206,10 @@ pub fn index_definition(table: &Relation, index: &Index) -> String {
                 (true, true) => " DESC",
                 (true, false) => " DESC NULLS LAST",
             };
-            format!("{}{order}", quote_identifier(&table.columns[key.column].name))
+            format!(
+                "{}{order}",
+                quote_identifier(&table.columns[key.column].name)
+            )
         })
         .collect();
     let mut text = format!(
@@ -169,8 +220,11 @@ pub fn index_definition(table: &Relation, index: &Index) -> String {
         keys.join(", ")
     );
     if !index.included.is_empty() {
-        let included: Vec<String> =
-            index.included.iter().map(|at| quote_identifier(&table.columns[*at].name)).collect();
+        let included: Vec<String> = index
+            .included
+            .iter()
+            .map(|at| quote_identifier(&table.columns[*at].name))
+            .collect();
         text.push_str(&format!(" INCLUDE ({})", included.join(", ")));
     }
     if index.nulls_not_distinct {
@@ -178,4 +232,3 @@ pub fn index_definition(table: &Relation, index: &Index) -> String {
     }
     text
 }
-

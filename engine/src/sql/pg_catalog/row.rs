@@ -21,15 +21,31 @@ impl RowBuilder {
         let empty: Vec<Datum> = relation
             .columns
             .iter()
-            .map(|c| if c.not_null { zero(c.ty.oid) } else { Datum::Null })
+            .map(|c| {
+                if c.not_null {
+                    zero(c.ty.oid)
+                } else {
+                    Datum::Null
+                }
+            })
             .collect();
-        let positions = relation.columns.iter().enumerate().map(|(at, c)| (c.name.clone(), at)).collect();
-        RowBuilder { positions, row: empty.clone(), empty }
+        let positions = relation
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(at, c)| (c.name.clone(), at))
+            .collect();
+        RowBuilder {
+            positions,
+            row: empty.clone(),
+            empty,
+        }
     }
 
     pub fn set(&mut self, column: &str, value: impl IntoDatum) -> &mut RowBuilder {
         let at = self.positions.get(column).copied();
-        self.row[at.unwrap_or_else(|| panic!("the table has no column {column}"))] = value.into_datum();
+        self.row[at.unwrap_or_else(|| panic!("the table has no column {column}"))] =
+            value.into_datum();
         self
     }
 
@@ -58,18 +74,37 @@ fn zero(ty: Oid) -> Datum {
 
 /// `oidvector`: an array that counts from 0.
 pub fn oid_vector(items: &[Oid]) -> Datum {
-    vector(oids::OID, items.iter().map(|oid| Datum::Oid(*oid)).collect())
+    vector(
+        oids::OID,
+        items.iter().map(|oid| Datum::Oid(*oid)).collect(),
+    )
 }
 
 fn vector(element: Oid, items: Vec<Datum>) -> Datum {
-    let dimensions = if items.is_empty() { vec![] } else { vec![(items.len(), 0)] };
-    Datum::Array(Arc::new(Array { element, dimensions, items }))
+    let dimensions = if items.is_empty() {
+        vec![]
+    } else {
+        vec![(items.len(), 0)]
+    };
+    Datum::Array(Arc::new(Array {
+        element,
+        dimensions,
+        items,
+    }))
 }
 
 /// A one-dimensional array that counts from 1.
 pub fn array(element: Oid, items: Vec<Datum>) -> Datum {
-    let dimensions = if items.is_empty() { vec![] } else { vec![(items.len(), 1)] };
-    Datum::Array(Arc::new(Array { element, dimensions, items }))
+    let dimensions = if items.is_empty() {
+        vec![]
+    } else {
+        vec![(items.len(), 1)]
+    };
+    Datum::Array(Arc::new(Array {
+        element,
+        dimensions,
+        items,
+    }))
 }
 
 /// What can stand in a column.

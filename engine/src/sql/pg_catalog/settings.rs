@@ -19,11 +19,15 @@ impl SystemTables {
             .iter()
             .filter(|definition| superuser || !definition.flags.secret)
             .map(|definition| {
-                row.set("name", definition.name).set("setting", definition.raw(store.value(definition.id)));
+                row.set("name", definition.name)
+                    .set("setting", definition.raw(store.value(definition.id)));
                 describe(&mut row, definition);
                 let source = store.source(definition.id);
                 row.set("source", source.name());
-                row.set("reset_val", definition.raw(store.reset_value(definition.id)));
+                row.set(
+                    "reset_val",
+                    definition.raw(store.reset_value(definition.id)),
+                );
                 if let (Source::ConfigurationFile { file, line }, true) = (&source, superuser) {
                     row.set("sourcefile", file.to_string());
                     row.set("sourceline", i32::try_from(*line).unwrap_or(i32::MAX));
@@ -36,16 +40,21 @@ impl SystemTables {
 
 fn describe(row: &mut RowBuilder, definition: &Definition) {
     let unit = definition.kind.unit().name();
-    row.set("unit", (!unit.is_empty()).then_some(unit)).set("category", definition.category);
-    row.set("short_desc", definition.description).set("context", definition.context.name());
-    row.set("vartype", definition.kind.name()).set("boot_val", definition.raw(&definition.default));
+    row.set("unit", (!unit.is_empty()).then_some(unit))
+        .set("category", definition.category);
+    row.set("short_desc", definition.description)
+        .set("context", definition.context.name());
+    row.set("vartype", definition.kind.name())
+        .set("boot_val", definition.raw(&definition.default));
     row.set("pending_restart", false);
     match &definition.kind {
         Kind::Integer { low, high, .. } => {
-            row.set("min_val", low.to_string()).set("max_val", high.to_string());
+            row.set("min_val", low.to_string())
+                .set("max_val", high.to_string());
         }
         Kind::Real { low, high, .. } => {
-            row.set("min_val", low.to_string()).set("max_val", high.to_string());
+            row.set("min_val", low.to_string())
+                .set("max_val", high.to_string());
         }
         Kind::Enum(values) => {
             let values = values.iter().map(|v| Datum::text(v)).collect();

@@ -16,32 +16,60 @@ const BTREE_ACCESS_METHOD: Oid = Oid::new(403);
 
 pub fn types(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
-    registry::all().iter().map(|ty| type_row(&mut row, ty)).collect()
+    registry::all()
+        .iter()
+        .map(|ty| type_row(&mut row, ty))
+        .collect()
 }
 
 fn type_row(row: &mut RowBuilder, ty: &Type) -> Vec<Datum> {
-    row.set("oid", ty.oid).set("typname", ty.name).set("typnamespace", PG_CATALOG);
-    row.set("typowner", BOOTSTRAP_SUPERUSER).set("typlen", ty.length).set("typbyval", ty.by_value);
-    row.set("typtype", ty.kind).set("typcategory", ty.category).set("typispreferred", ty.preferred);
-    row.set("typisdefined", true).set("typdelim", b',').set("typelem", ty.element);
-    row.set("typarray", ty.array).set("typalign", ty.align).set("typstorage", ty.storage);
-    row.set("typcollation", ty.collation).set("typtypmod", -1_i32);
-    row.set("typinput", function_oid(ty.input)).set("typoutput", function_oid(ty.output));
-    row.set("typreceive", function_oid(ty.receive)).set("typsend", function_oid(ty.send));
+    row.set("oid", ty.oid)
+        .set("typname", ty.name)
+        .set("typnamespace", PG_CATALOG);
+    row.set("typowner", BOOTSTRAP_SUPERUSER)
+        .set("typlen", ty.length)
+        .set("typbyval", ty.by_value);
+    row.set("typtype", ty.kind)
+        .set("typcategory", ty.category)
+        .set("typispreferred", ty.preferred);
+    row.set("typisdefined", true)
+        .set("typdelim", b',')
+        .set("typelem", ty.element);
+    row.set("typarray", ty.array)
+        .set("typalign", ty.align)
+        .set("typstorage", ty.storage);
+    row.set("typcollation", ty.collation)
+        .set("typtypmod", -1_i32);
+    row.set("typinput", function_oid(ty.input))
+        .set("typoutput", function_oid(ty.output));
+    row.set("typreceive", function_oid(ty.receive))
+        .set("typsend", function_oid(ty.send));
     row.take()
 }
 
 /// Conversion functions are part of their types here; those that can also be called have a row in `pg_proc`.
 fn function_oid(name: &str) -> Oid {
-    functions::named(name).first().map_or(Oid::INVALID, |f| f.oid)
+    functions::named(name)
+        .first()
+        .map_or(Oid::INVALID, |f| f.oid)
 }
 
 pub fn functions(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
-    let mut rows: Vec<Vec<Datum>> = functions::all().map(|f| function_row(&mut row, f)).collect();
+    let mut rows: Vec<Vec<Datum>> = functions::all()
+        .map(|f| function_row(&mut row, f))
+        .collect();
     for aggregate in aggregates::all() {
-        common_function(&mut row, aggregate.oid, aggregate.name, aggregate.args, aggregate.returns);
-        row.set("prokind", b'a').set("provolatile", b'i').set("prosrc", "aggregate_dummy");
+        common_function(
+            &mut row,
+            aggregate.oid,
+            aggregate.name,
+            aggregate.args,
+            aggregate.returns,
+        );
+        row.set("prokind", b'a')
+            .set("provolatile", b'i')
+            .set("prosrc", "aggregate_dummy");
         rows.push(row.take());
     }
     rows
@@ -49,35 +77,67 @@ pub fn functions(relation: &Relation) -> Vec<Vec<Datum>> {
 
 fn common_function(row: &mut RowBuilder, oid: Oid, name: &str, args: &[Oid], returns: Oid) {
     let count = i16::try_from(args.len()).expect("functions have few arguments");
-    row.set("oid", oid).set("proname", name).set("pronamespace", PG_CATALOG);
-    row.set("proowner", BOOTSTRAP_SUPERUSER).set("prolang", INTERNAL_LANGUAGE).set("procost", 1.0_f32);
-    row.set("prokind", b'f').set("proparallel", b's').set("pronargs", count);
-    row.set("prorettype", returns).set("proargtypes", oid_vector(args));
+    row.set("oid", oid)
+        .set("proname", name)
+        .set("pronamespace", PG_CATALOG);
+    row.set("proowner", BOOTSTRAP_SUPERUSER)
+        .set("prolang", INTERNAL_LANGUAGE)
+        .set("procost", 1.0_f32);
+    row.set("prokind", b'f')
+        .set("proparallel", b's')
+        .set("pronargs", count);
+    row.set("prorettype", returns)
+        .set("proargtypes", oid_vector(args));
 }
 
 fn function_row(row: &mut RowBuilder, function: &Function) -> Vec<Datum> {
-    common_function(row, function.oid, function.name, function.args, function.returns);
+    common_function(
+        row,
+        function.oid,
+        function.name,
+        function.args,
+        function.returns,
+    );
     let is_set = matches!(
         function.implementation,
         Implementation::Set(_) | Implementation::TypedSet(_) | Implementation::HostSet
     );
-    row.set("proisstrict", function.strict).set("proretset", is_set);
-    row.set("prorows", if is_set { 1000.0_f32 } else { 0.0 }).set("provariadic", function.variadic);
-    row.set("provolatile", match function.volatility {
-        Volatility::Immutable => b'i',
-        Volatility::Stable => b's',
-        Volatility::Volatile => b'v',
-    });
+    row.set("proisstrict", function.strict)
+        .set("proretset", is_set);
+    row.set("prorows", if is_set { 1000.0_f32 } else { 0.0 })
+        .set("provariadic", function.variadic);
+    row.set(
+        "provolatile",
+        match function.volatility {
+            Volatility::Immutable => b'i',
+            Volatility::Stable => b's',
+            Volatility::Volatile => b'v',
+        },
+    );
     let defaults = i16::try_from(function.defaults.len()).expect("few defaults");
-    row.set("pronargdefaults", defaults).set("prosrc", function.name);
+    row.set("pronargdefaults", defaults)
+        .set("prosrc", function.name);
     if !function.out.is_empty() {
         let inputs = function.args.iter().map(|oid| (Datum::Oid(*oid), b'i', ""));
-        let outputs = function.out.iter().map(|(name, oid)| (Datum::Oid(*oid), b'o', *name));
+        let outputs = function
+            .out
+            .iter()
+            .map(|(name, oid)| (Datum::Oid(*oid), b'o', *name));
         let all: Vec<(Datum, u8, &str)> = inputs.chain(outputs).collect();
-        let column = |f: &dyn Fn(&(Datum, u8, &str)) -> Datum| all.iter().map(f).collect::<Vec<_>>();
-        row.set("proallargtypes", array(oids::OID, column(&|(oid, _, _)| oid.clone())));
-        row.set("proargmodes", array(oids::CHAR, column(&|(_, mode, _)| Datum::Char(*mode))));
-        row.set("proargnames", array(oids::TEXT, column(&|(_, _, name)| Datum::text(name))));
+        let column =
+            |f: &dyn Fn(&(Datum, u8, &str)) -> Datum| all.iter().map(f).collect::<Vec<_>>();
+        row.set(
+            "proallargtypes",
+            array(oids::OID, column(&|(oid, _, _)| oid.clone())),
+        );
+        row.set(
+            "proargmodes",
+            array(oids::CHAR, column(&|(_, mode, _)| Datum::Char(*mode))),
+        );
+        row.set(
+            "proargnames",
+            array(oids::TEXT, column(&|(_, _, name)| Datum::text(name))),
+        );
     }
     row.take()
 }
@@ -85,12 +145,21 @@ fn function_row(row: &mut RowBuilder, function: &Function) -> Vec<Datum> {
 pub fn operators(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
     let make = |operator: &crate::types::function::Operator| {
-        row.set("oid", operator.oid).set("oprname", operator.name).set("oprnamespace", PG_CATALOG);
-        row.set("oprowner", BOOTSTRAP_SUPERUSER).set("oprleft", operator.left);
-        row.set("oprkind", if operator.left.is_valid() { b'b' } else { b'l' });
-        row.set("oprright", operator.right).set("oprresult", operator.result);
-        row.set("oprcom", operator.commutator).set("oprnegate", operator.negator);
-        row.set("oprcanhash", operator.name == "=").set("oprcanmerge", operator.name == "=");
+        row.set("oid", operator.oid)
+            .set("oprname", operator.name)
+            .set("oprnamespace", PG_CATALOG);
+        row.set("oprowner", BOOTSTRAP_SUPERUSER)
+            .set("oprleft", operator.left);
+        row.set(
+            "oprkind",
+            if operator.left.is_valid() { b'b' } else { b'l' },
+        );
+        row.set("oprright", operator.right)
+            .set("oprresult", operator.result);
+        row.set("oprcom", operator.commutator)
+            .set("oprnegate", operator.negator);
+        row.set("oprcanhash", operator.name == "=")
+            .set("oprcanmerge", operator.name == "=");
         row.set("oprcode", operator.function);
         row.take()
     };
@@ -108,13 +177,18 @@ pub fn casts(relation: &Relation) -> Vec<Vec<Datum>> {
             CastMethod::Binary => (Oid::INVALID, b'b'),
             CastMethod::InOut => (Oid::INVALID, b'i'),
         };
-        row.set("oid", Oid::new(oid)).set("castsource", cast.source).set("casttarget", cast.target);
+        row.set("oid", Oid::new(oid))
+            .set("castsource", cast.source)
+            .set("casttarget", cast.target);
         row.set("castfunc", function).set("castmethod", method);
-        row.set("castcontext", match cast.context {
-            CastContext::Implicit => b'i',
-            CastContext::Assignment => b'a',
-            CastContext::Explicit => b'e',
-        });
+        row.set(
+            "castcontext",
+            match cast.context {
+                CastContext::Implicit => b'i',
+                CastContext::Assignment => b'a',
+                CastContext::Explicit => b'e',
+            },
+        );
         rows.push(row.take());
         oid += 1;
     }
@@ -134,37 +208,63 @@ pub fn aggregates(relation: &Relation) -> Vec<Vec<Datum>> {
 
 pub fn access_methods(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
-    [(HEAP_ACCESS_METHOD, "heap", b't'), (BTREE_ACCESS_METHOD, "btree", b'i')]
-        .into_iter()
-        .map(|(oid, name, kind)| row.set("oid", oid).set("amname", name).set("amtype", kind).take())
-        .collect()
+    [
+        (HEAP_ACCESS_METHOD, "heap", b't'),
+        (BTREE_ACCESS_METHOD, "btree", b'i'),
+    ]
+    .into_iter()
+    .map(|(oid, name, kind)| {
+        row.set("oid", oid)
+            .set("amname", name)
+            .set("amtype", kind)
+            .take()
+    })
+    .collect()
 }
 
 pub fn collations(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
-    [(100, "default", b'd', None), (950, "C", b'c', Some("C")), (951, "POSIX", b'c', Some("POSIX"))]
-        .into_iter()
-        .map(|(oid, name, provider, locale)| {
-            row.set("oid", Oid::new(oid)).set("collname", name).set("collnamespace", PG_CATALOG);
-            row.set("collowner", BOOTSTRAP_SUPERUSER).set("collprovider", provider);
-            row.set("collisdeterministic", true).set("collencoding", -1_i32);
-            row.set("collcollate", locale).set("collctype", locale).take()
-        })
-        .collect()
+    [
+        (100, "default", b'd', None),
+        (950, "C", b'c', Some("C")),
+        (951, "POSIX", b'c', Some("POSIX")),
+    ]
+    .into_iter()
+    .map(|(oid, name, provider, locale)| {
+        row.set("oid", Oid::new(oid))
+            .set("collname", name)
+            .set("collnamespace", PG_CATALOG);
+        row.set("collowner", BOOTSTRAP_SUPERUSER)
+            .set("collprovider", provider);
+        row.set("collisdeterministic", true)
+            .set("collencoding", -1_i32);
+        row.set("collcollate", locale)
+            .set("collctype", locale)
+            .take()
+    })
+    .collect()
 }
 
 pub fn tablespaces(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
-    [(DEFAULT_TABLESPACE, "pg_default"), (GLOBAL_TABLESPACE, "pg_global")]
-        .into_iter()
-        .map(|(oid, name)| {
-            row.set("oid", oid).set("spcname", name).set("spcowner", BOOTSTRAP_SUPERUSER).take()
-        })
-        .collect()
+    [
+        (DEFAULT_TABLESPACE, "pg_default"),
+        (GLOBAL_TABLESPACE, "pg_global"),
+    ]
+    .into_iter()
+    .map(|(oid, name)| {
+        row.set("oid", oid)
+            .set("spcname", name)
+            .set("spcowner", BOOTSTRAP_SUPERUSER)
+            .take()
+    })
+    .collect()
 }
 
 pub fn languages(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
-    row.set("oid", INTERNAL_LANGUAGE).set("lanname", "internal").set("lanowner", BOOTSTRAP_SUPERUSER);
+    row.set("oid", INTERNAL_LANGUAGE)
+        .set("lanname", "internal")
+        .set("lanowner", BOOTSTRAP_SUPERUSER);
     vec![row.take()]
 }
