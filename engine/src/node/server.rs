@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::config::recovery_conf::RecoveryMode;
-use crate::config::server::{ArchiveMode, RecoveryTargetTimeline};
+use crate::config::server::{ArchiveMode, RecoveryTargetTimeline, WalLevel};
 use crate::config::{ServerSettings, Settings};
 use crate::ids::{Lsn, ProcessId, TimelineId};
 use crate::instance::Instance;
@@ -43,6 +43,7 @@ use crate::storage::ControlFile;
 use crate::table::sequence::Sequences;
 use crate::txn::release::SyncNames;
 use crate::txn::{Interrupt, Interrupts, ReleasePolicy, TxnConfig};
+use crate::wal::xlog_records::ParameterChange;
 use crate::wal::{RmgrId, WalConfig};
 
 const REFUSED: u8 = 1;
@@ -329,6 +330,25 @@ fn recovery_settings(current: &ServerSettings) -> RecoverySettings {
         retry_interval: current.wal_retrieve_retry_interval,
         hot_standby: current.hot_standby,
         archiving: current.archive_mode != ArchiveMode::Off,
+        parameters: Some(parameters(current)),
+    }
+}
+
+/// What standbys have to be able to follow, as `pg_control` and the log say it.
+fn parameters(current: &ServerSettings) -> ParameterChange {
+    let integer = |name| current.values.integer(name);
+    ParameterChange {
+        max_connections: integer("max_connections"),
+        max_worker_processes: integer("max_worker_processes"),
+        max_wal_senders: integer("max_wal_senders"),
+        max_prepared_transactions: integer("max_prepared_transactions"),
+        max_locks_per_transaction: integer("max_locks_per_transaction"),
+        wal_level: match current.wal_level {
+            WalLevel::Minimal => 0,
+            WalLevel::Replica => 1,
+        },
+        wal_log_hints: false,
+        track_commit_timestamp: false,
     }
 }
 
