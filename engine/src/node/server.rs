@@ -43,6 +43,7 @@ use crate::storage::ControlFile;
 use crate::table::sequence::Sequences;
 use crate::txn::release::SyncNames;
 use crate::txn::{Interrupt, Interrupts, ReleasePolicy, TxnConfig};
+use crate::wal::xlog_records::ParameterChange;
 use crate::wal::{RmgrId, WalConfig};
 
 const REFUSED: u8 = 1;
@@ -317,7 +318,18 @@ fn triggers(settings: &Arc<Settings>) -> Arc<dyn Trigger> {
     })))
 }
 
-fn recovery_settings(current: &ServerSettings) -> RecoverySettings {
+/// What is not a setting of ours stays what `initdb` wrote.
+fn logged_parameters(current: &ServerSettings, last: ParameterChange) -> ParameterChange {
+    let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    ParameterChange {
+        max_connections: number(current.max_connections),
+        max_wal_senders: number(current.max_wal_senders),
+        wal_level: current.wal_level as i32,
+        ..last
+    }
+}
+
+fn recovery_settings(current: &ServerSettings, last: ParameterChange) -> RecoverySettings {
     RecoverySettings {
         target: match current.recovery_target_timeline {
             RecoveryTargetTimeline::Latest => TargetTimeline::Latest,
@@ -329,6 +341,7 @@ fn recovery_settings(current: &ServerSettings) -> RecoverySettings {
         retry_interval: current.wal_retrieve_retry_interval,
         hot_standby: current.hot_standby,
         archiving: current.archive_mode != ArchiveMode::Off,
+        parameters: Some(logged_parameters(current, last)),
     }
 }
 
@@ -362,7 +375,7 @@ fn start_recovery(
         state: Arc::clone(&core.state),
         mode,
         request_file: request.file,
-        settings: recovery_settings(&current),
+        settings: recovery_settings(&current, core.store.control.get().parameters),
         archive: Some(archive(settings, current.data_directory.clone())),
         upstream,
         trigger: Some(triggers(settings)),
