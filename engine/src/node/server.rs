@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::config::recovery_conf::RecoveryMode;
-use crate::config::server::{ArchiveMode, RecoveryTargetTimeline, WalLevel};
+use crate::config::server::{ArchiveMode, RecoveryTargetTimeline};
 use crate::config::{ServerSettings, Settings};
 use crate::ids::{Lsn, ProcessId, TimelineId};
 use crate::instance::Instance;
@@ -318,7 +318,18 @@ fn triggers(settings: &Arc<Settings>) -> Arc<dyn Trigger> {
     })))
 }
 
-fn recovery_settings(current: &ServerSettings) -> RecoverySettings {
+/// What is not a setting of ours stays what `initdb` wrote.
+fn logged_parameters(current: &ServerSettings, last: ParameterChange) -> ParameterChange {
+    let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    ParameterChange {
+        max_connections: number(current.max_connections),
+        max_wal_senders: number(current.max_wal_senders),
+        wal_level: current.wal_level as i32,
+        ..last
+    }
+}
+
+fn recovery_settings(current: &ServerSettings, last: ParameterChange) -> RecoverySettings {
     RecoverySettings {
         target: match current.recovery_target_timeline {
             RecoveryTargetTimeline::Latest => TargetTimeline::Latest,
@@ -330,25 +341,7 @@ fn recovery_settings(current: &ServerSettings) -> RecoverySettings {
         retry_interval: current.wal_retrieve_retry_interval,
         hot_standby: current.hot_standby,
         archiving: current.archive_mode != ArchiveMode::Off,
-        parameters: Some(parameters(current)),
-    }
-}
-
-/// What standbys have to be able to follow, as `pg_control` and the log say it.
-fn parameters(current: &ServerSettings) -> ParameterChange {
-    let integer = |name| current.values.integer(name);
-    ParameterChange {
-        max_connections: integer("max_connections"),
-        max_worker_processes: integer("max_worker_processes"),
-        max_wal_senders: integer("max_wal_senders"),
-        max_prepared_transactions: integer("max_prepared_transactions"),
-        max_locks_per_transaction: integer("max_locks_per_transaction"),
-        wal_level: match current.wal_level {
-            WalLevel::Minimal => 0,
-            WalLevel::Replica => 1,
-        },
-        wal_log_hints: false,
-        track_commit_timestamp: false,
+        parameters: Some(logged_parameters(current, last)),
     }
 }
 
@@ -382,7 +375,7 @@ fn start_recovery(
         state: Arc::clone(&core.state),
         mode,
         request_file: request.file,
-        settings: recovery_settings(&current),
+        settings: recovery_settings(&current, core.store.control.get().parameters),
         archive: Some(archive(settings, current.data_directory.clone())),
         upstream,
         trigger: Some(triggers(settings)),

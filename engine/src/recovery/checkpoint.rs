@@ -158,6 +158,8 @@ impl Shared {
             written: 0,
             write: Duration::ZERO,
         };
+        // Whoever is promoted from here on must image what a restart from this redo point could find torn.
+        self.store.wal.set_redo_point_to(checkpoint.redo);
         self.write_everything(
             checkpoint.redo,
             checkpoint.redo,

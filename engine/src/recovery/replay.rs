@@ -95,6 +95,7 @@ impl Applier {
     /// Replay begins here.
     pub fn start_at(&mut self, redo: Lsn) {
         let owner = self.history.owner(redo);
+        self.store.wal.set_recovery_history(self.history.clone());
         self.state.set_replayed(redo, owner);
         self.publish();
     }
@@ -321,6 +322,7 @@ impl Follower {
 
     pub fn follow(&mut self, history: History) {
         self.reader.set_history(history.clone());
+        self.applier.store.wal.set_recovery_history(history.clone());
         self.applier.history = history;
         self.applier.timeline.1 = Lsn::INVALID;
     }

@@ -69,7 +69,7 @@ pub(crate) fn parse(element: SqlType, text: &str, cx: &FunctionCx) -> Result<Arr
         return Err(malformed(text, detail));
     }
     let mut reader = Reader {
-        text,
+        text: rest,
         rest,
         element,
         delimiter: ',',
@@ -80,7 +80,7 @@ pub(crate) fn parse(element: SqlType, text: &str, cx: &FunctionCx) -> Result<Arr
     };
     reader.braces(0)?;
     if !reader.rest.trim_start_matches(is_space).is_empty() {
-        return Err(malformed(text, "Junk after closing right brace."));
+        return Err(malformed(reader.text, "Junk after closing right brace."));
     }
     let lengths: Vec<usize> = reader.lengths.iter().map(|l| l.unwrap_or(0)).collect();
     let mut dimensions: Vec<(usize, i32)> = lengths.iter().map(|l| (*l, 1)).collect();
@@ -184,6 +184,9 @@ impl Reader<'_> {
         let mut count = 0;
         self.skip_space();
         if let Some(rest) = self.rest.strip_prefix('}') {
+            if depth > 0 {
+                return Err(self.unexpected('}'));
+            }
             self.rest = rest;
             return self.close(depth, 0);
         }

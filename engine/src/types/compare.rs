@@ -63,6 +63,14 @@ pub(crate) fn compare_arrays(a: &Array, b: &Array) -> Ordering {
         .then_with(|| a.dimensions.cmp(&b.dimensions))
 }
 
+/// `oidvector`: the shorter first.
+pub(crate) fn compare_vectors(a: &Array, b: &Array) -> Ordering {
+    a.items
+        .len()
+        .cmp(&b.items.len())
+        .then_with(|| compare_arrays(a, b))
+}
+
 /// Field by field, each by its own type; NULLs last.
 pub(crate) fn compare_records(a: &[Datum], b: &[Datum]) -> Ordering {
     for (x, y) in a.iter().zip(b) {
@@ -136,6 +144,9 @@ fn jsonbs(a: &Datum, b: &Datum) -> Ordering {
 fn arrays(a: &Datum, b: &Datum) -> Ordering {
     compare_arrays(<&Array>::get(a), <&Array>::get(b))
 }
+fn vectors(a: &Datum, b: &Datum) -> Ordering {
+    compare_vectors(<&Array>::get(a), <&Array>::get(b))
+}
 fn records(a: &Datum, b: &Datum) -> Ordering {
     compare_records(<&[Datum]>::get(a), <&[Datum]>::get(b))
 }
@@ -182,7 +193,8 @@ pub fn comparator(ty: Oid) -> Option<Comparator> {
         oids::TID => tids,
         oids::PG_LSN => lsns,
         oids::RECORD => records,
-        oids::INT2VECTOR | oids::OIDVECTOR => arrays,
+        oids::OIDVECTOR => vectors,
+        oids::INT2VECTOR => arrays,
         other => {
             comparator(registry::element_of(other)?)?;
             arrays

@@ -185,8 +185,60 @@ pub fn write_f32(v: f32, extra_digits: i32, out: &mut impl Write) {
 }
 
 fn shortest_f64(v: f64) -> String {
-    format!("{v:e}")
+    let (mantissa, exponent) = (
+        v.to_bits() & ((1 << 52) - 1) | 1 << 52,
+        (v.to_bits() >> 52) as i32 - 1075,
+    );
+    settled(
+        format!("{v:e}"),
+        mantissa,
+        exponent,
+        17,
+        |p| format!("{v:.p$e}"),
+        |s| s.parse() == Ok(v),
+    )
 }
 fn shortest_f32(v: f32) -> String {
-    format!("{v:e}")
+    let (mantissa, exponent) = (
+        v.to_bits() & ((1 << 23) - 1) | 1 << 23,
+        (v.to_bits() >> 23) as i32 - 150,
+    );
+    settled(
+        format!("{v:e}"),
+        mantissa.into(),
+        exponent,
+        9,
+        |p| format!("{v:.p$e}"),
+        |s| s.parse() == Ok(v),
+    )
+}
+
+/// PostgreSQL takes a decimal only if it lies strictly nearer to the value than to its neighbours, and of two equally
+/// near the one with an even last digit. Only large whole numbers have short decimals halfway to a neighbour.
+fn settled(
+    short: String,
+    mantissa: u64,
+    exponent: i32,
+    most: usize,
+    with_digits: impl Fn(usize) -> String,
+    reads_back: impl Fn(&str) -> bool,
+) -> String {
+    let exact = with_digits(take_apart(&short).0.len() - 1);
+    let short = if reads_back(&exact) { exact } else { short };
+    let (digits, at) = take_apart(&short);
+    let power = at + 1 - digits.len() as i32;
+    if exponent < 1 || !(0..=40).contains(&power) {
+        return short;
+    }
+    let decimal = digits.parse::<num_bigint::BigUint>().expect("digits")
+        * num_bigint::BigUint::from(10_u8).pow(power as u32);
+    let half = |m: u64| num_bigint::BigUint::from(m) << (exponent - 1) as u32;
+    if decimal != half(2 * mantissa + 1) && decimal != half(2 * mantissa - 1) {
+        return short;
+    }
+    let longer = (digits.len()..most).map(with_digits);
+    longer
+        .into_iter()
+        .find(|s| take_apart(s).0 != digits && reads_back(s))
+        .unwrap_or(short)
 }

@@ -24,3 +24,8 @@ pub mod operators;
 pub(crate) mod regex;
 pub mod registry;
 mod type_table;
+
+#[cfg(test)]
+mod round_trip_tests;
+#[cfg(test)]
+mod tests;

@@ -354,7 +354,16 @@ pub fn modifier_text(ty: SqlType) -> String {
         oids::TIME | oids::TIMESTAMP => format!("({m}) without time zone"),
         oids::TIMETZ | oids::TIMESTAMPTZ => format!("({m}) with time zone"),
         oids::INTERVAL => interval_modifier_text(m),
-        _ => String::new(),
+        oids::VARCHAR
+        | oids::BPCHAR
+        | oids::BOOL
+        | oids::INT2
+        | oids::INT4
+        | oids::INT8
+        | oids::FLOAT4
+        | oids::FLOAT8 => String::new(),
+        // A type without modifiers of its own.
+        _ => format!("({m})"),
     }
 }
 
@@ -386,6 +395,15 @@ fn interval_modifier_text(modifier: i32) -> String {
         text
     } else {
         format!("{text}({precision})")
+    }
+}
+
+/// The name of a type in messages and as `regtype`: `format_type` without a modifier to show.
+pub fn type_name(oid: Oid) -> Cow<'static, str> {
+    match oid {
+        oids::BPCHAR => Cow::Borrowed("character"),
+        oids::BPCHAR_ARRAY => Cow::Borrowed("character[]"),
+        oid => format_type(SqlType::plain(oid)),
     }
 }
 

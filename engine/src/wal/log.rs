@@ -287,7 +287,7 @@ impl Wal {
     pub fn timeline(&self) -> TimelineId {
         TimelineId::new(self.timeline.load(Ordering::Acquire))
     }
-    /// The history of the timeline that is being written; `None` in recovery.
+    /// The history of the timeline that is being written, or followed; `None` before either is known.
     pub fn history(&self) -> Option<History> {
         self.history.read().clone()
     }
@@ -411,6 +411,11 @@ impl Wal {
         if self.flushed.fetch_max(upto.raw(), Ordering::AcqRel) < upto.raw() {
             self.watch.send_replace(upto);
         }
+    }
+    /// In recovery: the timelines that are followed.
+    pub fn set_recovery_history(&self, history: History) {
+        debug_assert!(self.in_recovery());
+        *self.history.write() = Some(history);
     }
     /// In recovery: called when a page with this LSN is to be written.
     pub fn on_recovery_flush(&self, hook: FlushHook) {

@@ -252,6 +252,11 @@ fn restartpoints_move_the_place_where_a_standby_begins_again() {
         standby.node.checkpoint().is_none(),
         "there is no newer checkpoint"
     );
+    let redo = standby.node.store.wal.redo_point();
+    assert_eq!(
+        redo, after.checkpoint_copy.redo,
+        "a promotion would leave pages without images"
+    );
     let crashed = copy.crash();
     standby.stop().checkpointer.end_thread();
     let again = start_standby(&crashed, &primary.store);

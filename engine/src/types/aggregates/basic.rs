@@ -30,6 +30,7 @@ struct Extreme {
     best: Option<Datum>,
     compare: Comparator,
     largest: bool,
+    last_of_equals: bool,
 }
 
 impl Accumulator for Extreme {
@@ -37,12 +38,14 @@ impl Accumulator for Extreme {
         let wins = match &self.best {
             None => true,
             Some(best) => {
+                // Of equal values the last stays, except of char(n): as PostgreSQL's functions have it.
                 let order = (self.compare)(&args[0], best);
-                if self.largest {
+                let better = if self.largest {
                     order.is_gt()
                 } else {
                     order.is_lt()
-                }
+                };
+                better || (order.is_eq() && self.last_of_equals)
             }
         };
         if wins {
@@ -61,6 +64,7 @@ fn extreme(args: &[Oid], largest: bool) -> Made {
         best: None,
         compare,
         largest,
+        last_of_equals: args[0] != crate::types::oids::BPCHAR,
     })
 }
 pub(super) fn min(args: &[Oid]) -> Box<dyn Accumulator> {

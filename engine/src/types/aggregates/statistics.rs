@@ -205,6 +205,45 @@ struct Pairs {
     products: f64,
 }
 
+impl Pairs {
+    /// One product with 1/(n(n-1)) for all three sums, so that the last digits are PostgreSQL's.
+    fn add(&mut self, y: f64, x: f64) -> Result<(), TypeError> {
+        let before = *self;
+        self.x.n += 1.0;
+        self.x.sum += x;
+        self.y.sum += y;
+        if before.x.n > 0.0 {
+            let (tx, ty) = (x * self.x.n - self.x.sum, y * self.x.n - self.y.sum);
+            let scale = 1.0 / (self.x.n * before.x.n);
+            self.x.squares += tx * tx * scale;
+            self.y.squares += ty * ty * scale;
+            self.products += tx * ty * scale;
+            let sums = [
+                self.x.sum,
+                self.y.sum,
+                self.x.squares,
+                self.y.squares,
+                self.products,
+            ];
+            if sums.iter().any(|v| v.is_infinite()) {
+                let given = [before.x.sum, before.y.sum, x, y];
+                if given.iter().all(|v| !v.is_infinite()) {
+                    return Err(overflow());
+                }
+                (self.x.squares, self.y.squares, self.products) = (f64::NAN, f64::NAN, f64::NAN);
+            }
+        } else {
+            if !x.is_finite() {
+                (self.x.squares, self.products) = (f64::NAN, f64::NAN);
+            }
+            if !y.is_finite() {
+                (self.y.squares, self.products) = (f64::NAN, f64::NAN);
+            }
+        }
+        Ok(())
+    }
+}
+
 struct Regression {
     pairs: Pairs,
     give: fn(&Pairs) -> Option<f64>,
@@ -213,24 +252,7 @@ struct Regression {
 impl Accumulator for Regression {
     fn update(&mut self, args: &[Datum], _cx: &FunctionCx) -> Result<(), TypeError> {
         let (y, x) = (float(&args[0]), float(&args[1]));
-        let p = &mut self.pairs;
-        let before = p.x.n;
-        let (was_x, was_y) = (p.x.sum, p.y.sum);
-        p.x.add(x)?;
-        p.y.add(y)?;
-        if before > 0.0 {
-            let n = p.x.n;
-            let (tx, ty) = (x * n - p.x.sum, y * n - p.y.sum);
-            p.products += tx * ty / (n * before);
-            if p.products.is_infinite() {
-                if [was_x, was_y, x, y].iter().all(|v| !v.is_infinite()) {
-                    return Err(overflow());
-                }
-                p.products = f64::NAN;
-            }
-        } else if !x.is_finite() || !y.is_finite() {
-            p.products = f64::NAN;
-        }
+        self.pairs.add(y, x)?;
         Ok(())
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {

@@ -23,7 +23,13 @@ pub(crate) fn cut_name(text: &str) -> &str {
 /// Length coercion: what `varchar(n)`, `char(n)`, `numeric(p,s)`, `timestamp(p)` and so on do to a value of their
 /// own type. An explicit cast cuts strings where an assignment refuses (22001).
 pub fn coerce_length(ty: SqlType, value: Datum, explicit: bool) -> Result<Datum, TypeError> {
-    if ty.modifier < 0 {
+    // The string types' modifiers count 4 more than the length.
+    let least = if matches!(ty.oid, oids::VARCHAR | oids::BPCHAR) {
+        4
+    } else {
+        0
+    };
+    if ty.modifier < least {
         return Ok(value);
     }
     Ok(match (ty.oid, value) {

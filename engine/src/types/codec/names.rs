@@ -60,7 +60,7 @@ pub(crate) fn parse(ty: Oid, text: &str, cx: &FunctionCx) -> Result<Datum, TypeE
             "0A000",
             format!(
                 "names of type {} are not implemented: use the oid",
-                registry::format_type(SqlType::plain(ty))
+                registry::type_name(ty)
             ),
         )),
     }
@@ -162,9 +162,7 @@ pub(crate) fn write(ty: Oid, oid: Oid, out: &mut BytesMut, cx: &FunctionCx) {
         oids::REGCLASS => host_name("regclassout", oid, cx),
         oids::REGNAMESPACE => host_name("regnamespaceout", oid, cx),
         oids::REGROLE => host_name("regroleout", oid, cx),
-        oids::REGTYPE => {
-            registry::by_oid(oid).map(|_| registry::format_type(SqlType::plain(oid)).into_owned())
-        }
+        oids::REGTYPE => registry::by_oid(oid).map(|_| registry::type_name(oid).into_owned()),
         oids::REGPROC => functions::by_oid(oid).map(|f| f.name.to_owned()),
         oids::REGPROCEDURE => {
             functions::by_oid(oid).map(|f| format!("{}({})", f.name, type_list(f.args)))
@@ -173,7 +171,7 @@ pub(crate) fn write(ty: Oid, oid: Oid, out: &mut BytesMut, cx: &FunctionCx) {
         oids::REGOPERATOR => operators::by_oid(oid).map(|o| {
             let name = |t: Oid| {
                 if t.is_valid() {
-                    registry::format_type(SqlType::plain(t)).into_owned()
+                    registry::type_name(t).into_owned()
                 } else {
                     "NONE".to_owned()
                 }
@@ -189,10 +187,7 @@ pub(crate) fn write(ty: Oid, oid: Oid, out: &mut BytesMut, cx: &FunctionCx) {
 }
 
 fn type_list(args: &[Oid]) -> String {
-    let names: Vec<_> = args
-        .iter()
-        .map(|t| registry::format_type(SqlType::plain(*t)))
-        .collect();
+    let names: Vec<_> = args.iter().map(|t| registry::type_name(*t)).collect();
     names.join(",")
 }
 

@@ -56,6 +56,16 @@ pub(crate) fn parse_int<T: TryFrom<i64>>(text: &str, type_name: &str) -> Result<
         i += 1;
     }
     let end = i;
+    let range = || {
+        TypeError::new(
+            "22003",
+            format!("value \"{text}\" is out of range for type {type_name}"),
+        )
+    };
+    // Too many digits are found before what stands behind them.
+    if value.is_none_or(|v| T::try_from(v).is_err()) {
+        return Err(range());
+    }
     while i < bytes.len() && is_space(bytes[i]) {
         i += 1;
     }
@@ -65,12 +75,7 @@ pub(crate) fn parse_int<T: TryFrom<i64>>(text: &str, type_name: &str) -> Result<
     value
         .and_then(|v| if negative { Some(v) } else { v.checked_neg() })
         .and_then(|v| T::try_from(v).ok())
-        .ok_or_else(|| {
-            TypeError::new(
-                "22003",
-                format!("value \"{text}\" is out of range for type {type_name}"),
-            )
-        })
+        .ok_or_else(range)
 }
 
 pub(crate) fn write_int(v: i64, out: &mut BytesMut) {

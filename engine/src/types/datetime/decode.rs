@@ -100,6 +100,7 @@ pub(crate) struct Setting<'a> {
 
 struct State<'a> {
     setting: &'a Setting<'a>,
+    time_only: bool,
     f: Fields,
     seen: u32,
     two_digit_year: bool,
@@ -126,6 +127,7 @@ pub(crate) fn decode(
     let fields = split(text).ok_or((Fault::Format, String::new()))?;
     let mut state = State {
         setting,
+        time_only,
         f: Fields::default(),
         seen: 0,
         two_digit_year: false,
@@ -140,7 +142,7 @@ pub(crate) fn decode(
     };
     for (at, field) in fields.iter().enumerate() {
         state
-            .field(field, &fields[..at])
+            .field(field, &fields, at)
             .map_err(|fault| (fault, field.text.clone()))?;
     }
     state
@@ -149,8 +151,11 @@ pub(crate) fn decode(
 }
 
 impl State<'_> {
-    fn field(&mut self, field: &Field, before: &[Field]) -> Result<(), Fault> {
+    fn field(&mut self, field: &Field, all: &[Field], at: usize) -> Result<(), Fault> {
         let mask = match field.kind {
+            Kind::Date if self.time_only && !begins_with_date(all, at) => {
+                self.time_with_zone(&field.text)?
+            }
             Kind::Date => self.date_field(&field.text)?,
             Kind::Time => self.time_field(&field.text)?,
             Kind::Zone => {
@@ -158,7 +163,7 @@ impl State<'_> {
                 ZONE
             }
             Kind::Number => self.number_field(&field.text)?,
-            Kind::Word | Kind::Special => match self.word_field(&field.text, before)? {
+            Kind::Word | Kind::Special => match self.word_field(&field.text, &all[..at])? {
                 Some(mask) => mask,
                 None => return Ok(()),
             },
@@ -168,6 +173,16 @@ impl State<'_> {
         }
         self.seen |= mask;
         Ok(())
+    }
+
+    /// `040506-08` or a zone's name, where a time alone is due.
+    fn time_with_zone(&mut self, text: &str) -> Result<u32, Fault> {
+        if !text.as_bytes()[0].is_ascii_digit() {
+            return self.named_zone(text).map(|()| ZONE);
+        }
+        let sign = text.find(['+', '-']).ok_or(Fault::Format)?;
+        self.offset = Some(Zone::Offset(decode_offset(&text[sign..])?));
+        Ok(self.run_together_part(&text[..sign], self.seen | DATE)? | ZONE)
     }
 
     fn date_field(&mut self, text: &str) -> Result<u32, Fault> {
@@ -269,6 +284,9 @@ impl State<'_> {
             }
             Some(_) => return self.run_together_part(text, self.seen | DATE),
             None => {}
+        }
+        if self.time_only {
+            return self.run_together_part(text, self.seen | DATE);
         }
         let point = text.find('.');
         match point {
@@ -504,7 +522,8 @@ impl State<'_> {
         }
         let (has_date, has_time) = (self.seen & DATE == DATE, self.seen & TIME == TIME);
         if time_only {
-            if !has_time || (self.seen & DATE != 0 && !has_date) {
+            let undated = matches!(self.offset, Some(Zone::Named(_))) && !has_date;
+            if !has_time || undated || (self.seen & DATE != 0 && !has_date) {
                 return Err(Fault::Format);
             }
         } else if !has_date {
@@ -550,6 +569,13 @@ impl State<'_> {
         }
         Ok(())
     }
+}
+
+/// May a date stand here although a time alone is wanted? First, if a time or a second date follows.
+fn begins_with_date(all: &[Field], at: usize) -> bool {
+    at == 0
+        && all.len() >= 2
+        && (all[all.len() - 1].kind == Kind::Date || all[1].kind == Kind::Time)
 }
 
 /// `pst-3`, `america/new_york`: letters that do not begin with a month.
@@ -609,10 +635,7 @@ pub(crate) fn decode_time(text: &str) -> Result<(i64, i32, i32, i32), Fault> {
         if !t.bytes().all(|b| b.is_ascii_digit()) {
             return Err(Fault::Format);
         }
-        t.parse::<i64>()
-            .ok()
-            .filter(|v| *v <= i64::from(i32::MAX))
-            .ok_or(Fault::Range)
+        t.parse::<i64>().map_err(|_| Fault::Range)
     };
     let first = number(parts.next())?;
     let second = parts.next();

@@ -173,13 +173,11 @@ pub fn timestamptz(t: i64, cx: &FunctionCx, out: &mut impl Write) {
     }
     let (east, name) = zone::info_at(&cx.time_zone, t);
     let f = Fields::of(t + i64::from(east) * super::SECOND);
-    // Zones without a name of letters show their offset.
-    let named = name.bytes().all(|b| b.is_ascii_alphabetic()) && !name.is_empty();
     moment(
         &f,
         Some(Shown {
             east,
-            abbreviation: named.then_some(&name),
+            abbreviation: Some(&name),
         }),
         cx.date_style,
         out,

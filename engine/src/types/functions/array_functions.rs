@@ -6,7 +6,7 @@ use super::call::{comparisons, rows, scalar, typed};
 use crate::ids::Oid;
 use crate::types::array::{Array, MAX_DIMENSIONS, too_deep};
 use crate::types::codec;
-use crate::types::compare::{compare_arrays, compare_records, equality};
+use crate::types::compare::{compare_arrays, compare_records, compare_vectors, equality};
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::{FunctionCx, Rows};
@@ -14,7 +14,7 @@ use crate::types::{oids, registry};
 
 comparisons! {
     array_eq array_ne array_lt array_le array_gt array_ge btarraycmp: &Array, &Array, compare_arrays;
-    oidvectoreq oidvectorne oidvectorlt oidvectorle oidvectorgt oidvectorge btoidvectorcmp: &Array, &Array, compare_arrays;
+    oidvectoreq oidvectorne oidvectorlt oidvectorle oidvectorgt oidvectorge btoidvectorcmp: &Array, &Array, compare_vectors;
     record_eq record_ne record_lt record_le record_gt record_ge btrecordcmp: &[Datum], &[Datum], compare_records;
 }
 scalar! {
@@ -89,8 +89,7 @@ fn concatenate(a: Option<&Array>, b: Option<&Array>) -> Result<Option<Array>, Ty
         dimensions[0].0 += b.dimensions[0].0;
     } else if n + 1 == m || n == m + 1 {
         let (outer, inner) = if n > m { (a, b) } else { (b, a) };
-        let lengths = |d: &[(usize, i32)]| d.iter().map(|x| x.0).collect::<Vec<_>>();
-        if lengths(&outer.dimensions[1..]) != lengths(&inner.dimensions) {
+        if outer.dimensions[1..] != inner.dimensions[..] {
             return Err(incompatible(
                 "Arrays with differing dimensions are not compatible for concatenation.",
             ));

@@ -236,15 +236,15 @@ macro_rules! comparisons {
     )*};
 }
 
-/// The larger and the smaller of two values of an ordered type.
+/// The larger and the smaller of two values of an ordered type; of equal ones (1.0 and 1.00) the second.
 macro_rules! extremes {
     ($($larger:ident $smaller:ident : $oid:expr;)*) => {$(
         scalar! {
             fn $larger(a: &$crate::types::datum::Datum, b: &$crate::types::datum::Datum) -> $crate::types::datum::Datum {
-                Ok(if $crate::types::compare::compare($oid, a, b).is_ge() { a.clone() } else { b.clone() })
+                Ok(if $crate::types::compare::compare($oid, a, b).is_gt() { a.clone() } else { b.clone() })
             }
             fn $smaller(a: &$crate::types::datum::Datum, b: &$crate::types::datum::Datum) -> $crate::types::datum::Datum {
-                Ok(if $crate::types::compare::compare($oid, a, b).is_le() { a.clone() } else { b.clone() })
+                Ok(if $crate::types::compare::compare($oid, a, b).is_lt() { a.clone() } else { b.clone() })
             }
         }
     )*};

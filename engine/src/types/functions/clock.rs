@@ -1,15 +1,14 @@
 //! What time it is, parts of times, rounding to units, making times from parts, zones.
 
-use super::call::{Date, Stamp, StampTz, Time, TimeTz, rows, scalar};
-use super::datetime::{add_interval, add_interval_zoned, date_stamp, is_finite};
+use super::call::{Date, Stamp, StampTz, Time, TimeTz, scalar};
+use super::datetime::{date_stamp, is_finite};
 use crate::types::datetime::calendar::{
     EPOCH_JULIAN, Fields, date_of, day_of_week, day_of_year, days_from, days_in_month,
     is_valid_date, is_valid_julian, is_valid_timestamp, iso_week, micros_of_time,
 };
 use crate::types::datetime::{DAY, HOUR, MINUTE, SECOND, UNIX_EPOCH, timestamp_out_of_range, zone};
-use crate::types::datum::Datum;
 use crate::types::error::TypeError;
-use crate::types::function::{FunctionCx, Rows};
+use crate::types::function::FunctionCx;
 use crate::types::interval::Interval;
 use crate::types::numeric::Numeric;
 
@@ -213,14 +212,14 @@ fn stamp_part(name: &str, t: i64, zoned: Option<&FunctionCx>) -> Result<Got, Typ
         unit,
         Unit::Timezone | Unit::TimezoneHour | Unit::TimezoneMinute
     );
-    if zone_unit && zoned.is_none() {
-        return Err(unsupported(name, type_name));
-    }
     if !is_finite(t) {
         return Ok(match infinite_part(unit, t == i64::MIN) {
             Some(Some(v)) => Got::Infinite(v),
             _ => Got::Null,
         });
+    }
+    if zone_unit && zoned.is_none() {
+        return Err(unsupported(name, type_name));
     }
     let east = zoned.map_or(0, |cx| zone::offset_at(&cx.time_zone, t));
     let f = Fields::of(t + i64::from(east) * SECOND);
@@ -355,6 +354,19 @@ fn interval_extract(name: &str, i: &Interval) -> Result<Got, TypeError> {
     }))
 }
 
+/// A unit that times can be cut to; the words for other parts are not units there.
+fn size_unit(name: &str, type_name: &str) -> Result<Unit, TypeError> {
+    let part = |u: &Unit| {
+        matches!(
+            u,
+            Unit::Epoch | Unit::Dow | Unit::Doy | Unit::IsoDow | Unit::IsoYear | Unit::Julian
+        )
+    };
+    unit(name)
+        .filter(|u| !part(u))
+        .ok_or_else(|| unrecognized(name, type_name))
+}
+
 /// Cuts a local time to the start of its unit.
 fn truncate(name: &str, unit: Unit, f: &Fields, type_name: &str) -> Result<Fields, TypeError> {
     let mut f = *f;
@@ -402,11 +414,10 @@ fn truncate(name: &str, unit: Unit, f: &Fields, type_name: &str) -> Result<Field
 }
 
 fn trunc_zoned(name: &str, t: i64, zone: &jiff::tz::TimeZone) -> Result<i64, TypeError> {
-    let unit = unit(name).ok_or_else(|| unrecognized(name, "timestamp with time zone"))?;
     if !is_finite(t) {
-        truncate(name, unit, &Fields::of(0), "timestamp with time zone")?;
         return Ok(t);
     }
+    let unit = size_unit(name, "timestamp with time zone")?;
     let east = zone::offset_at(zone, t);
     let f = truncate(
         name,
@@ -429,7 +440,7 @@ fn trunc_zoned(name: &str, t: i64, zone: &jiff::tz::TimeZone) -> Result<i64, Typ
 }
 
 fn interval_truncate(name: &str, i: &Interval) -> Result<Interval, TypeError> {
-    let unit = unit(name).ok_or_else(|| unrecognized(name, "interval"))?;
+    let unit = size_unit(name, "interval")?;
     let cut = |size: i64| Interval {
         micros: i.micros / size * size,
         ..*i
@@ -489,24 +500,18 @@ fn bin(stride: &Interval, t: i64, origin: i64) -> Result<i64, TypeError> {
 }
 
 fn make_day(year: i32, month: i32, day: i32) -> Result<Date, TypeError> {
-    let shown = || {
-        let sign = if year < 0 { "-" } else { "" };
-        format!(
-            "date field value out of range: {sign}{}-{month:02}-{day:02}",
-            year.unsigned_abs()
-        )
-    };
-    let real_year = if year < 0 {
+    // From here on a year before Christ counts from 0 downwards, in messages too.
+    let year_zero = year == 0;
+    let year = if year < 0 {
         year.saturating_add(1)
     } else {
         year
     };
-    let valid = year != 0
-        && (1..=12).contains(&month)
-        && day >= 1
-        && day <= days_in_month(real_year, month);
+    let valid =
+        !year_zero && (1..=12).contains(&month) && day >= 1 && day <= days_in_month(year, month);
     if !valid {
-        return Err(TypeError::new("22008", shown()));
+        let message = format!("date field value out of range: {year}-{month:02}-{day:02}");
+        return Err(TypeError::new("22008", message));
     }
     let range = || {
         TypeError::new(
@@ -514,10 +519,10 @@ fn make_day(year: i32, month: i32, day: i32) -> Result<Date, TypeError> {
             format!("date out of range: {year}-{month:02}-{day:02}"),
         )
     };
-    if !is_valid_julian(real_year, month) {
+    if !is_valid_julian(year, month) {
         return Err(range());
     }
-    let days = days_from(real_year, month, day);
+    let days = days_from(year, month, day);
     if is_valid_date(days) {
         Ok(Date(days))
     } else {
@@ -525,11 +530,21 @@ fn make_day(year: i32, month: i32, day: i32) -> Result<Date, TypeError> {
     }
 }
 
+/// Seconds as C's `%02g` prints them.
+fn shown_seconds(second: f64) -> String {
+    let mut out = String::new();
+    crate::types::float::write_g(second, 6, &mut out);
+    format!("{out:0>2}")
+}
+
 fn make_time_of(hour: i32, minute: i32, second: f64) -> Result<i64, TypeError> {
     let bad = || {
         TypeError::new(
             "22008",
-            format!("time field value out of range: {hour}:{minute:02}:{second:02}"),
+            format!(
+                "time field value out of range: {hour}:{minute:02}:{}",
+                shown_seconds(second)
+            ),
         )
     };
     if second.is_nan() {
@@ -554,7 +569,15 @@ fn make_stamp(
     minute: i32,
     second: f64,
 ) -> Result<i64, TypeError> {
-    let date = make_day(year, month, day)?;
+    let date = make_day(year, month, day).map_err(|e| {
+        if !e.message.starts_with("date field") {
+            return e;
+        }
+        TypeError::new(
+            "22008",
+            format!("date field value out of range: {year}-{month:02}-{day:02}"),
+        )
+    })?;
     let t = make_time_of(hour, minute, second)?;
     i64::from(date.0)
         .checked_mul(DAY)
@@ -563,7 +586,10 @@ fn make_stamp(
         .ok_or_else(|| {
             TypeError::new(
                 "22008",
-                format!("timestamp out of range: {year}-{month:02}-{day:02} {hour}:{minute:02}:{second:02}"),
+                format!(
+                    "timestamp out of range: {year}-{month:02}-{day:02} {hour}:{minute:02}:{}",
+                    shown_seconds(second)
+                ),
             )
         })
 }
@@ -675,21 +701,26 @@ scalar! {
     }
     fn time_part_float(name: &str, t: Time) -> Option<f64> { Ok(time_extract(name, t.0, None)?.float()) }
     fn extract_time(name: &str, t: Time) -> Option<Numeric> { time_extract(name, t.0, None)?.numeric() }
-    fn timetz_part(name: &str, t: TimeTz) -> Option<f64> { Ok(time_extract(name, t.0, Some(t.1))?.float()) }
+    fn timetz_part(name: &str, t: TimeTz) -> Option<f64> {
+        if unit(name) == Some(Unit::Epoch) {
+            // Added as floats, so that the last digits are PostgreSQL's.
+            return Ok(Some(t.0 as f64 / 1_000_000.0 + f64::from(t.1)));
+        }
+        Ok(time_extract(name, t.0, Some(t.1))?.float())
+    }
     fn extract_timetz(name: &str, t: TimeTz) -> Option<Numeric> { time_extract(name, t.0, Some(t.1))?.numeric() }
     fn interval_part(name: &str, i: &Interval) -> Option<f64> { Ok(interval_extract(name, i)?.float()) }
     fn extract_interval(name: &str, i: &Interval) -> Option<Numeric> { interval_extract(name, i)?.numeric() }
 
     fn timestamp_trunc(name: &str, t: Stamp) -> Stamp {
         const TYPE: &str = "timestamp without time zone";
-        let unit = unit(name).ok_or_else(|| unrecognized(name, TYPE))?;
-        let base = if is_finite(t.0) { t.0 } else { 0 };
-        let f = truncate(name, unit, &Fields::of(base), TYPE)?;
         if !is_finite(t.0) { return Ok(t); }
+        let f = truncate(name, size_unit(name, TYPE)?, &Fields::of(t.0), TYPE)?;
         f.timestamp().map(Stamp).ok_or_else(timestamp_out_of_range)
     }
     fn timestamptz_trunc[cx](name: &str, t: StampTz) -> StampTz { trunc_zoned(name, t.0, &cx.time_zone).map(StampTz) }
     fn timestamptz_trunc_zone(name: &str, t: StampTz, zone_name: &str) -> StampTz {
+        if !is_finite(t.0) { return Ok(t); }
         let found = match zone::named(zone_name) {
             Some(zone::Named::Zone(z)) => z,
             Some(zone::Named::Offset(east)) => fixed(east),
@@ -768,45 +799,4 @@ fn to_zone(t: TimeTz, east: i32) -> TimeTz {
 
 fn fixed(east: i32) -> jiff::tz::TimeZone {
     jiff::tz::Offset::from_seconds(east).map_or(jiff::tz::TimeZone::UTC, jiff::tz::TimeZone::fixed)
-}
-
-/// Timestamps from `first` to `last`, a step of an interval apart.
-fn series(
-    first: i64,
-    last: i64,
-    step: &Interval,
-    add: impl Fn(i64) -> Result<i64, TypeError> + Send + 'static,
-    make: fn(i64) -> Datum,
-) -> Result<Rows, TypeError> {
-    let forwards = match step.span().signum() {
-        0 => return Err(TypeError::new("22023", "step size cannot equal zero")),
-        sign => sign > 0,
-    };
-    let mut next = Some(first);
-    Ok(Box::new(std::iter::from_fn(move || {
-        let current = next.take()?;
-        if if forwards {
-            current > last
-        } else {
-            current < last
-        } {
-            return None;
-        }
-        match add(current) {
-            Ok(t) => next = Some(t),
-            Err(e) => return Some(Err(e)),
-        }
-        Some(Ok(make(current)))
-    })))
-}
-
-rows! {
-    fn generate_series_timestamp(first: Stamp, last: Stamp, step: &Interval) {
-        let by = *step;
-        series(first.0, last.0, step, move |t| add_interval(t, &by), Datum::Timestamp)
-    }
-    fn generate_series_timestamptz[cx](first: StampTz, last: StampTz, step: &Interval) {
-        let (by, cx) = (*step, cx.clone());
-        series(first.0, last.0, step, move |t| add_interval_zoned(t, &by, &cx), Datum::TimestampTz)
-    }
 }

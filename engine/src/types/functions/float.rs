@@ -124,21 +124,21 @@ scalar! {
     fn dsinh(a: f64) -> f64 { Ok(a.sinh()) }
     fn dcosh(a: f64) -> f64 { Ok(a.cosh()) }
     fn dtanh(a: f64) -> f64 { Ok(a.tanh()) }
-    fn dasinh(a: f64) -> f64 { Ok(a.asinh()) }
-    fn dacosh(a: f64) -> f64 { if a < 1.0 { return Err(input_range()); } Ok(a.acosh()) }
+    fn dasinh(a: f64) -> f64 { Ok(asinh(a)) }
+    fn dacosh(a: f64) -> f64 { if a < 1.0 { return Err(input_range()); } Ok(acosh(a)) }
     fn datanh(a: f64) -> f64 {
         unit_argument(a)?;
         // At the ends C gives infinities without PostgreSQL calling it an error.
-        Ok(a.atanh())
+        Ok(atanh(a))
     }
     fn dsind(a: f64) -> f64 { finite_argument(a)?; Ok(sin_degrees(a)) }
     fn dcosd(a: f64) -> f64 { finite_argument(a)?; Ok(cos_degrees(a)) }
-    fn dtand(a: f64) -> f64 { finite_argument(a)?; Ok(sin_degrees(a) / cos_degrees(a)) }
-    fn dcotd(a: f64) -> f64 { finite_argument(a)?; Ok(cos_degrees(a) / sin_degrees(a)) }
-    fn dasind(a: f64) -> f64 { unit_argument(a)?; Ok(snap(a.asin())) }
-    fn dacosd(a: f64) -> f64 { unit_argument(a)?; Ok(snap(a.acos())) }
-    fn datand(a: f64) -> f64 { Ok(snap(a.atan())) }
-    fn datan2d(a: f64, b: f64) -> f64 { Ok(snap(a.atan2(b))) }
+    fn dtand(a: f64) -> f64 { finite_argument(a)?; Ok(tan_degrees(a)) }
+    fn dcotd(a: f64) -> f64 { finite_argument(a)?; Ok(cot_degrees(a)) }
+    fn dasind(a: f64) -> f64 { unit_argument(a)?; Ok(asin_degrees(a)) }
+    fn dacosd(a: f64) -> f64 { unit_argument(a)?; Ok(acos_degrees(a)) }
+    fn datand(a: f64) -> f64 { Ok(a.atan() / 1_f64.atan() * 45.0) }
+    fn datan2d(a: f64, b: f64) -> f64 { Ok(a.atan2(b) / 1_f64.atan() * 45.0) }
 
     fn ftod(a: f32) -> f64 { Ok(a.into()) }
     fn dtof(a: f64) -> f32 {
@@ -231,15 +231,96 @@ fn power(a: f64, b: f64) -> Result<f64, TypeError> {
     Ok(r)
 }
 
-/// Degrees of an angle in radians; exact at the angles that have exact values.
-fn snap(radians: f64) -> f64 {
-    let degrees = radians.to_degrees();
-    let nearest = (degrees / 15.0).round() * 15.0;
-    if (degrees - nearest).abs() < 1e-13 {
-        nearest
+// The inverse hyperbolic functions in the forms that lose no digits near 0 and do not overflow.
+
+fn asinh(a: f64) -> f64 {
+    let x = a.abs();
+    let r = if x > 268_435_456.0 {
+        x.ln() + std::f64::consts::LN_2
+    } else if x > 2.0 {
+        (2.0 * x + 1.0 / ((x * x + 1.0).sqrt() + x)).ln()
     } else {
-        degrees
+        let square = x * x;
+        (x + square / (1.0 + (1.0 + square).sqrt())).ln_1p()
+    };
+    r.copysign(a)
+}
+fn acosh(x: f64) -> f64 {
+    if x > 268_435_456.0 {
+        x.ln() + std::f64::consts::LN_2
+    } else if x > 2.0 {
+        (2.0 * x - 1.0 / (x + (x * x - 1.0).sqrt())).ln()
+    } else {
+        let t = x - 1.0;
+        (t + (2.0 * t + t * t).sqrt()).ln_1p()
     }
+}
+fn atanh(a: f64) -> f64 {
+    let x = a.abs();
+    let r = if x < 0.5 {
+        let t = x + x;
+        0.5 * (t + t * x / (1.0 - x)).ln_1p()
+    } else {
+        0.5 * ((x + x) / (1.0 - x)).ln_1p()
+    };
+    r.copysign(a)
+}
+
+// The inverse functions in degrees are scaled so that the angles with exact values come out exact.
+
+fn asin_quadrant(x: f64) -> f64 {
+    if x <= 0.5 {
+        x.asin() / 0.5_f64.asin() * 30.0
+    } else {
+        90.0 - x.acos() / 0.5_f64.acos() * 60.0
+    }
+}
+fn acos_quadrant(x: f64) -> f64 {
+    if x <= 0.5 {
+        90.0 - x.asin() / 0.5_f64.asin() * 30.0
+    } else {
+        x.acos() / 0.5_f64.acos() * 60.0
+    }
+}
+fn asin_degrees(x: f64) -> f64 {
+    if x >= 0.0 {
+        asin_quadrant(x)
+    } else {
+        -asin_quadrant(-x)
+    }
+}
+fn acos_degrees(x: f64) -> f64 {
+    if x >= 0.0 {
+        acos_quadrant(x)
+    } else {
+        90.0 + asin_quadrant(-x)
+    }
+}
+
+/// The angle within the first quadrant, and the sign of its tangent.
+fn tangent_quadrant(a: f64) -> (f64, f64) {
+    let (mut x, mut sign) = (a % 360.0, 1.0);
+    if x < 0.0 {
+        (x, sign) = (-x, -1.0);
+    }
+    if x > 180.0 {
+        (x, sign) = (360.0 - x, -sign);
+    }
+    if x > 90.0 {
+        (x, sign) = (180.0 - x, -sign);
+    }
+    (x, sign)
+}
+fn tan_degrees(a: f64) -> f64 {
+    let (x, sign) = tangent_quadrant(a);
+    let tan = |x: f64| quadrant_sine(x) / quadrant_sine(90.0 - x);
+    // No negative zero.
+    sign * (tan(x) / tan(45.0)) + 0.0
+}
+fn cot_degrees(a: f64) -> f64 {
+    let (x, sign) = tangent_quadrant(a);
+    let cot = |x: f64| quadrant_sine(90.0 - x) / quadrant_sine(x);
+    sign * (cot(x) / cot(45.0)) + 0.0
 }
 
 /// Sine of degrees, exact where it is 0, ±0.5 or ±1.

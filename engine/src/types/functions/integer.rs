@@ -168,10 +168,7 @@ scalar! {
         if n.is_nan() {
             return Err(TypeError::new("0A000", "cannot convert NaN to pg_lsn"));
         }
-        if !n.is_finite() {
-            return Err(TypeError::new("0A000", "cannot convert infinity to pg_lsn"));
-        }
-        lsn_of(n).ok_or_else(|| out_of_range("pg_lsn"))
+        lsn_of(n)
     }
 }
 
@@ -180,11 +177,13 @@ fn lsn_difference(a: Lsn, b: Lsn) -> Numeric {
 }
 
 /// The position that a number of bytes means, rounded.
-fn lsn_of(n: &Numeric) -> Option<Lsn> {
+fn lsn_of(n: &Numeric) -> Result<Lsn, TypeError> {
     let Numeric::Finite { unscaled, scale: 0 } = n.clone().round_to(0) else {
-        return None;
+        return Err(TypeError::new("0A000", "cannot convert infinity to pg_lsn"));
     };
-    u64::try_from(unscaled).ok().map(Lsn::new)
+    u64::try_from(unscaled)
+        .map(Lsn::new)
+        .map_err(|_| TypeError::new("22023", "pg_lsn out of range"))
 }
 
 fn lsn_plus(a: Lsn, n: &Numeric, verb: &str) -> Result<Lsn, TypeError> {
@@ -196,5 +195,5 @@ fn lsn_plus(a: Lsn, n: &Numeric, verb: &str) -> Result<Lsn, TypeError> {
         ));
     }
     let sum = Numeric::from(i128::from(a.raw())).add(n)?;
-    lsn_of(&sum).ok_or_else(|| out_of_range("pg_lsn"))
+    lsn_of(&sum)
 }

@@ -37,7 +37,12 @@ fn member<'a>(v: &'a Value, key: &str) -> Option<&'a Value> {
     v.as_object().and_then(|m| m.get(key))
 }
 fn element(v: &Value, n: i32) -> Option<&Value> {
-    v.as_array().and_then(|a| nth(a, n.into()))
+    match v {
+        Value::Array(a) => nth(a, n.into()),
+        Value::Object(_) => None,
+        // A scalar is stored as an array of one.
+        scalar => Some(scalar).filter(|_| n == 0 || n == -1),
+    }
 }
 
 /// The texts of a path; `None` if one is NULL.
@@ -336,8 +341,22 @@ fn steps_of(a: &Array) -> Result<Vec<Option<&str>>, TypeError> {
         .collect())
 }
 
+fn is_container(v: &Value) -> bool {
+    matches!(v, Value::Array(_) | Value::Object(_))
+}
+fn is_empty(v: &Value) -> bool {
+    match v {
+        Value::Array(a) => a.is_empty(),
+        Value::Object(m) => m.is_empty(),
+        _ => false,
+    }
+}
+
 fn set_at(v: &Value, steps: &Array, value: &Value, create: bool) -> Result<Value, TypeError> {
-    if matches!(v, Value::Array(_) | Value::Object(_)) {
+    if is_container(v) {
+        if steps.items.is_empty() || (is_empty(v) && !create) {
+            return Ok(v.clone());
+        }
         return edited(v, &steps_of(steps)?, 0, Edit::Set { value, create });
     }
     Err(invalid("cannot set path in scalar"))
@@ -418,7 +437,10 @@ fn set_lax(
 }
 
 fn delete_path(v: &Value, steps: &Array) -> Result<Value, TypeError> {
-    if matches!(v, Value::Array(_) | Value::Object(_)) {
+    if is_container(v) {
+        if steps.items.is_empty() || is_empty(v) {
+            return Ok(v.clone());
+        }
         return edited(v, &steps_of(steps)?, 0, Edit::Delete);
     }
     Err(invalid("cannot delete path in scalar"))

@@ -42,7 +42,11 @@ fn matches(text: &[u8], pattern: &[u8], fold: bool) -> Result<bool, TypeError> {
             }
             Some(b'\\') => {
                 let Some(next) = pattern.get(p + 1) else {
-                    return Err(bad_end());
+                    // Noticed only where the pattern is looked at this far.
+                    if t < text.len() || retry.is_some_and(|(after, _)| after == p) {
+                        return Err(bad_end());
+                    }
+                    return Ok(false);
                 };
                 if t < text.len() && same(text[t], *next) {
                     t += 1;

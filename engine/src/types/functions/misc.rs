@@ -221,7 +221,10 @@ typed! {
 
 scalar! {
     fn format_type(oid: Option<Oid>, modifier: Option<i32>) -> Option<String> {
-        Ok(oid.map(|oid| registry::format_type(SqlType { oid, modifier: modifier.unwrap_or(-1) }).into_owned()))
+        Ok(oid.map(|oid| match modifier {
+            Some(modifier) => registry::format_type(SqlType { oid, modifier }).into_owned(),
+            None => registry::type_name(oid).into_owned(),
+        }))
     }
     fn gen_random_uuid() -> [u8; 16] { Ok(*uuid::Uuid::new_v4().as_bytes()) }
     fn parse_ident(a: &str, strict: bool) -> Array { identifiers(a, strict) }

@@ -22,6 +22,8 @@ pub(crate) mod series;
 pub(crate) mod strings;
 mod table;
 pub(crate) mod text;
+pub(crate) mod to_char;
+pub(crate) mod to_number;
 
 use std::sync::LazyLock;
 

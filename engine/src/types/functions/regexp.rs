@@ -184,25 +184,41 @@ fn start_offset(text: &str, start: usize) -> usize {
     }
 }
 
-fn nth_match(
-    text: &str,
-    pattern: &str,
+/// Which match is asked for, and which part of it.
+struct Place {
     start: i32,
     nth: i32,
+    /// 0 for where the part begins, 1 for behind its end.
+    end: i32,
+    group: i32,
+}
+
+/// The part of the match, as byte offsets. Arguments are checked in PostgreSQL's order.
+fn nth_part(
+    text: &str,
+    pattern: &str,
+    place: &Place,
     flags: &str,
     function: &str,
-) -> Result<Option<Found>, TypeError> {
-    let from = start_offset(text, parameter("start", start, 1)?);
-    let nth = parameter("n", nth, 1)?;
+) -> Result<Option<(usize, usize)>, TypeError> {
+    let from = start_offset(text, parameter("start", place.start, 1)?);
+    let nth = parameter("n", place.nth, 1)?;
+    if !(0..=1).contains(&place.end) {
+        return Err(TypeError::new(
+            "22023",
+            format!("invalid value for parameter \"endoption\": {}", place.end),
+        ));
+    }
+    let group = parameter("subexpr", place.group, 0)?;
     let flags = Flags::parse(flags)?;
     no_global(flags, function)?;
-    Ok(all_matches(text, pattern, flags, from, nth == 1)?
-        .into_iter()
-        .nth(nth - 1))
+    let found = all_matches(text, pattern, flags, from, nth == 1)?;
+    Ok(found.get(nth - 1).and_then(|m| group_of(m, group)))
 }
 
 fn group_of(m: &Found, number: usize) -> Option<(usize, usize)> {
-    if number == 0 {
+    // A pattern without groups is its own first group.
+    if number == 0 || (number == 1 && m.groups.is_empty()) {
         Some(m.whole)
     } else {
         m.groups.get(number - 1).copied().flatten()
@@ -217,11 +233,14 @@ fn nth_text(
     flags: &str,
     group: i32,
 ) -> Result<Option<String>, TypeError> {
-    let number = parameter("subexpr", group, 0)?;
-    let found = nth_match(text, pattern, start, nth, flags, "regexp_substr()")?;
-    Ok(found
-        .and_then(|m| group_of(&m, number))
-        .map(|(a, b)| text[a..b].to_owned()))
+    let place = Place {
+        start,
+        nth,
+        end: 0,
+        group,
+    };
+    let part = nth_part(text, pattern, &place, flags, "regexp_substr()")?;
+    Ok(part.map(|(a, b)| text[a..b].to_owned()))
 }
 
 fn instr(
@@ -233,18 +252,15 @@ fn instr(
     flags: &str,
     group: i32,
 ) -> Result<i32, TypeError> {
-    if !(0..=1).contains(&end) {
-        return Err(TypeError::new(
-            "22023",
-            format!("invalid value for parameter \"endoption\": {end}"),
-        ));
-    }
-    let number = parameter("subexpr", group, 0)?;
-    let found = nth_match(text, pattern, start, nth, flags, "regexp_instr()")?;
-    let place = found
-        .and_then(|m| group_of(&m, number))
-        .map(|(a, b)| if end == 1 { b } else { a });
-    Ok(place.map_or(0, |at| char_count(&text[..at]) + 1))
+    let place = Place {
+        start,
+        nth,
+        end,
+        group,
+    };
+    let part = nth_part(text, pattern, &place, flags, "regexp_instr()")?;
+    let at = part.map(|(a, b)| if end == 1 { b } else { a });
+    Ok(at.map_or(0, |at| char_count(&text[..at]) + 1))
 }
 
 fn count(text: &str, pattern: &str, start: i32, flags: &str) -> Result<i32, TypeError> {

@@ -1,10 +1,12 @@
-//! Set-returning functions over integers and subscripts.
+//! Set-returning functions over integers, subscripts and timestamps.
 
-use super::call::{rows, scalar};
+use super::call::{Stamp, StampTz, rows, scalar};
+use super::datetime::{add_interval, add_interval_zoned};
 use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::Rows;
+use crate::types::interval::Interval;
 
 fn series(first: i64, last: i64, step: i64, make: fn(i64) -> Datum) -> Result<Rows, TypeError> {
     if step == 0 {
@@ -57,4 +59,45 @@ rows! {
 
 scalar! {
     fn booltext(a: bool) -> &'static str { Ok(if a { "true" } else { "false" }) }
+}
+
+/// Timestamps from `first` to `last`, a step of an interval apart.
+fn stamp_series(
+    first: i64,
+    last: i64,
+    step: &Interval,
+    add: impl Fn(i64) -> Result<i64, TypeError> + Send + 'static,
+    make: fn(i64) -> Datum,
+) -> Result<Rows, TypeError> {
+    let forwards = match step.span().signum() {
+        0 => return Err(TypeError::new("22023", "step size cannot equal zero")),
+        sign => sign > 0,
+    };
+    let mut next = Some(first);
+    Ok(Box::new(std::iter::from_fn(move || {
+        let current = next.take()?;
+        if if forwards {
+            current > last
+        } else {
+            current < last
+        } {
+            return None;
+        }
+        match add(current) {
+            Ok(t) => next = Some(t),
+            Err(e) => return Some(Err(e)),
+        }
+        Some(Ok(make(current)))
+    })))
+}
+
+rows! {
+    fn generate_series_timestamp(first: Stamp, last: Stamp, step: &Interval) {
+        let by = *step;
+        stamp_series(first.0, last.0, step, move |t| add_interval(t, &by), Datum::Timestamp)
+    }
+    fn generate_series_timestamptz[cx](first: StampTz, last: StampTz, step: &Interval) {
+        let (by, cx) = (*step, cx.clone());
+        stamp_series(first.0, last.0, step, move |t| add_interval_zoned(t, &by, &cx), Datum::TimestampTz)
+    }
 }

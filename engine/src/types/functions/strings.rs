@@ -241,7 +241,7 @@ fn character(code: i32) -> Result<String, TypeError> {
     let program_limit = |m: String| TypeError::new("54000", m);
     match code {
         0 => Err(program_limit("null character not permitted".into())),
-        ..0 => Err(program_limit("character number must be positive".into())),
+        ..0 => Err(TypeError::new("22023", "character number must be positive")),
         1..0x80 => Ok(char::from(code as u8).to_string()),
         _ if code > 0x0010_ffff => Err(program_limit(format!(
             "requested character too large for encoding: {code}"

@@ -27,9 +27,11 @@ comparisons! {
 }
 extremes! {
     text_larger text_smaller: oids::TEXT;
-    bpchar_larger bpchar_smaller: oids::BPCHAR;
 }
 scalar! {
+    // Of equal ones the first, unlike with other types.
+    fn bpchar_larger(a: &str, b: &str) -> &str { Ok(if padded(a, b).is_ge() { a } else { b }) }
+    fn bpchar_smaller(a: &str, b: &str) -> &str { Ok(if padded(a, b).is_le() { a } else { b }) }
     fn text_pattern_lt(a: &str, b: &str) -> bool { Ok(bytes(a, b).is_lt()) }
     fn text_pattern_le(a: &str, b: &str) -> bool { Ok(bytes(a, b).is_le()) }
     fn text_pattern_ge(a: &str, b: &str) -> bool { Ok(bytes(a, b).is_ge()) }

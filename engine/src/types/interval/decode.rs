@@ -3,7 +3,7 @@
 use super::{Interval, IntervalStyle, range};
 use crate::types::datetime::decode::{Fault, decode_time};
 use crate::types::datetime::tokens::{Field, Kind, split};
-use crate::types::datetime::{DAY, HOUR, MINUTE, SECOND};
+use crate::types::datetime::{DAY, HOUR, MINUTE, SECOND, interval_out_of_range};
 use crate::types::error::TypeError;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +68,7 @@ fn unit(text: &str) -> Option<Unit> {
 /// Sums of fields; every step checks its range.
 #[derive(Default)]
 struct Sum {
+    years: i32,
     months: i32,
     days: i32,
     micros: i64,
@@ -120,16 +121,13 @@ impl Sum {
         self.add_days_fraction(fraction, 30)
     }
     fn add_years(&mut self, value: i64, fraction: f64, scale: i64) -> Result<(), Fault> {
-        let months = value
-            .checked_mul(scale * 12)
+        let years = value
+            .checked_mul(scale)
             .and_then(|v| i32::try_from(v).ok())
             .ok_or(Fault::Range)?;
+        self.years = self.years.checked_add(years).ok_or(Fault::Range)?;
         let part = (fraction * scale as f64 * 12.0).round_ties_even() as i32;
-        self.months = self
-            .months
-            .checked_add(months)
-            .and_then(|m| m.checked_add(part))
-            .ok_or(Fault::Range)?;
+        self.months = self.months.checked_add(part).ok_or(Fault::Range)?;
         Ok(())
     }
     fn add(&mut self, unit: Unit, value: i64, fraction: f64) -> Result<(), Fault> {
@@ -164,6 +162,7 @@ impl Sum {
         self.add_micros(sign * rest, 0.0, 1)
     }
     fn negate(&mut self) -> Result<(), Fault> {
+        self.years = self.years.checked_neg().ok_or(Fault::Range)?;
         self.months = self.months.checked_neg().ok_or(Fault::Range)?;
         self.days = self.days.checked_neg().ok_or(Fault::Range)?;
         self.micros = self.micros.checked_neg().ok_or(Fault::Range)?;
@@ -200,8 +199,9 @@ pub(crate) fn parse(
         };
         fault.into_error("interval", text)
     })?;
+    let months = i64::from(sum.years) * 12 + i64::from(sum.months);
     let value = Interval {
-        months: sum.months,
+        months: i32::try_from(months).map_err(|_| interval_out_of_range())?,
         days: sum.days,
         micros: sum.micros,
     };
@@ -273,6 +273,7 @@ fn words(tokens: &[Field], fields: i32, style: IntervalStyle) -> Result<Sum, Fau
     let signed = |t: &Field| t.text.starts_with(['-', '+']);
     let leading_minus = tokens[0].text.starts_with('-');
     if style == IntervalStyle::SqlStandard && leading_minus && !tokens[1..].iter().any(signed) {
+        sum.years = -sum.years.abs();
         sum.months = -sum.months.abs();
         sum.days = -sum.days.abs();
         sum.micros = -sum.micros.abs();
@@ -475,7 +476,7 @@ impl Iso<'_> {
             }
             any = true;
         }
-        if any { Ok(()) } else { Err(Fault::Format) }
+        Ok(())
     }
 }
 

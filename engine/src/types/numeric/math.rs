@@ -285,7 +285,7 @@ impl Numeric {
         if exponent.is_integral() {
             let whole = e / BigInt::from(pow10(*t));
             if let Some(n) = whole.to_i32() {
-                return power_int(b, *s, n, *t);
+                return power_int(b, *s, n);
             }
         }
         if b.is_zero() {
@@ -295,7 +295,10 @@ impl Numeric {
         let base = b.abs();
         let weight = ln_weight(&base, *s);
         let rough_digits = (8 - weight).max(0) as u32;
-        let rough = to_f64(&ln_value(&base, *s, rough_digits), rough_digits) * to_f64(e, *t);
+        let rough_product = ln_value(&base, *s, rough_digits) * e;
+        let rough = Numeric::new(rough_product, rough_digits + t)
+            .round_to(rough_digits.into())
+            .to_f64();
         if rough.abs() > MAX_RESULT * 3.01 {
             return if rough > 0.0 {
                 Err(overflow())
@@ -405,7 +408,7 @@ fn power_special(base: &Numeric, exponent: &Numeric) -> Result<Numeric, TypeErro
     Ok(Infinity)
 }
 
-fn power_int(base: &BigInt, scale: u32, n: i32, exponent_scale: u32) -> Result<Numeric, TypeError> {
+fn power_int(base: &BigInt, scale: u32, n: i32) -> Result<Numeric, TypeError> {
     let mut f = 0.0;
     if !base.is_zero() {
         let (weight, _) = leading(base, scale);
@@ -417,10 +420,10 @@ fn power_int(base: &BigInt, scale: u32, n: i32, exponent_scale: u32) -> Result<N
     if f > 32768.0 * 4.0 {
         return Err(overflow());
     }
-    if f + 1.0 < -(MAX_DISPLAY_SCALE as f64) {
-        return Ok(Numeric::new(BigInt::zero(), MAX_DISPLAY_SCALE as u32));
+    let result = display_scale(MIN_SIG_DIGITS, &[scale]);
+    if f + 1.0 < -f64::from(result) {
+        return Ok(Numeric::new(BigInt::zero(), result));
     }
-    let result = display_scale(MIN_SIG_DIGITS - f as i64, &[scale, exponent_scale]);
     let wanted = i64::from(result);
     match n {
         0 => return Ok(Numeric::one().round_to(wanted)),

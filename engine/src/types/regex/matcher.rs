@@ -347,6 +347,8 @@ impl<'a> Matcher<'a> {
             if reachable.binary_search(&to).is_err() {
                 continue;
             }
+            // Each round begins with its groups unset.
+            forget(inner, groups);
             if self.dissect(inner, from, *middle, groups)?
                 && self.dissect_repeat(inner, bounds, done + 1, *middle, to, groups)?
             {
@@ -354,6 +356,20 @@ impl<'a> Matcher<'a> {
             }
         }
         Ok(false)
+    }
+}
+
+fn forget(node: &Node, groups: &mut [Option<(usize, usize)>]) {
+    match node {
+        Node::Group(number, inner) => {
+            if let Some(n) = number {
+                groups[n - 1] = None;
+            }
+            forget(inner, groups);
+        }
+        Node::Cat(list) | Node::Alt(list) => list.iter().for_each(|n| forget(n, groups)),
+        Node::Repeat { node, .. } => forget(node, groups),
+        _ => {}
     }
 }
 

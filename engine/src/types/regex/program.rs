@@ -22,6 +22,8 @@ pub(crate) struct Regex {
     quick: Option<regex::Regex>,
     /// The crate's match is PostgreSQL's as well: nothing in the pattern can be matched in two ways.
     plain: bool,
+    /// Groups inside of a repetition whose body can be empty: PostgreSQL's choice among empty rounds is not known here.
+    unsure: bool,
 }
 
 /// Patterns kept for each thread.
@@ -69,11 +71,13 @@ impl Regex {
             None
         };
         let plain = quick.is_some() && groups == 0 && variable_parts(&root) <= 1;
+        let unsure = groups > 0 && repeats_empty_group(&root);
         Ok(Regex {
             root,
             groups,
             quick,
             plain,
+            unsure,
         })
     }
 
@@ -86,6 +90,13 @@ impl Regex {
 
     /// The first match that begins at or behind byte `from`.
     pub fn find_at(&self, text: &str, from: usize) -> Result<Option<Found>, TypeError> {
+        if self.unsure {
+            return Err(TypeError::new(
+                "0A000",
+                "groups inside of a repetition that can be empty are not implemented",
+            )
+            .with_hint("Use a group that does not capture: (?:...)."));
+        }
         let begin = match &self.quick {
             Some(quick) => match quick.find_at(text, from) {
                 None => return Ok(None),
@@ -100,6 +111,36 @@ impl Regex {
             None => from,
         };
         Matcher::new(self, text).first_from(begin)
+    }
+}
+
+fn can_be_empty(node: &Node) -> bool {
+    match node {
+        Node::Empty | Node::Assert(_) | Node::Look { .. } => true,
+        Node::Set(_) => false,
+        Node::Cat(list) => list.iter().all(can_be_empty),
+        Node::Alt(list) => list.iter().any(can_be_empty),
+        Node::Group(_, inner) => can_be_empty(inner),
+        Node::Repeat { node, min, .. } => *min == 0 || can_be_empty(node),
+    }
+}
+fn captures(node: &Node) -> bool {
+    match node {
+        Node::Group(Some(_), _) => true,
+        Node::Group(None, inner) => captures(inner),
+        Node::Cat(list) | Node::Alt(list) => list.iter().any(captures),
+        Node::Repeat { node, .. } => captures(node),
+        _ => false,
+    }
+}
+fn repeats_empty_group(node: &Node) -> bool {
+    match node {
+        Node::Repeat { node, .. } => {
+            (captures(node) && can_be_empty(node)) || repeats_empty_group(node)
+        }
+        Node::Group(_, inner) => repeats_empty_group(inner),
+        Node::Cat(list) | Node::Alt(list) => list.iter().any(repeats_empty_group),
+        _ => false,
     }
 }
 

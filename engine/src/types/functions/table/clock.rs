@@ -6,8 +6,6 @@ use crate::types::functions::clock;
 
 pub(super) static ROWS: &[Function] = functions! {
     274 "timeofday" [] TEXT VS => Scalar(clock::timeofday);
-    938 "generate_series" [TIMESTAMP TIMESTAMP INTERVAL] TIMESTAMP IS => Set(clock::generate_series_timestamp);
-    939 "generate_series" [TIMESTAMPTZ TIMESTAMPTZ INTERVAL] TIMESTAMPTZ SS => Set(clock::generate_series_timestamptz);
     1026 "timezone" [INTERVAL TIMESTAMPTZ] TIMESTAMP IS => Scalar(clock::timestamptz_izone);
     1158 "to_timestamp" [FLOAT8] TIMESTAMPTZ IS => Scalar(clock::float8_timestamptz);
     1159 "timezone" [TEXT TIMESTAMPTZ] TIMESTAMP IS => Scalar(clock::timestamptz_zone);

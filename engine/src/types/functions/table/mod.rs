@@ -21,6 +21,8 @@ mod regexp;
 mod series;
 mod strings;
 mod text;
+mod to_char;
+mod to_number;
 
 pub(super) static TABLES: &[&[Function]] = &[
     array_functions::ROWS,
@@ -38,6 +40,8 @@ pub(super) static TABLES: &[&[Function]] = &[
     series::ROWS,
     strings::ROWS,
     text::ROWS,
+    to_char::ROWS,
+    to_number::ROWS,
     own::ROWS,
 ];
 // tables end

@@ -16,5 +16,6 @@ pub(super) static ROWS: &[Function] = functions! {
 /// Found by oid only: `pg_proc` and name lookup do not show them. `pg_cast` shows a cast with one of these as binary.
 pub(super) static HIDDEN: &[Function] = functions! {
     0x8000_0001 "int4_to_oid" [INT4] OID IS => Scalar(conversions::int4_oid);
+    0x8000_0003 "int2_to_oid" [INT2] OID IS => Scalar(conversions::int2_oid);
     0x8000_0002 "oid_to_int4" [OID] INT4 IS => Scalar(conversions::oid_int4);
 };

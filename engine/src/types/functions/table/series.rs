@@ -5,6 +5,8 @@ use crate::types::function::Function;
 use crate::types::functions::series;
 
 pub(super) static ROWS: &[Function] = functions! {
+    938 "generate_series" [TIMESTAMP TIMESTAMP INTERVAL] TIMESTAMP IS => Set(series::generate_series_timestamp);
+    939 "generate_series" [TIMESTAMPTZ TIMESTAMPTZ INTERVAL] TIMESTAMPTZ SS => Set(series::generate_series_timestamptz);
     1066 "generate_series" [INT4 INT4 INT4] INT4 IS => Set(series::generate_series_step_int4);
     1067 "generate_series" [INT4 INT4] INT4 IS => Set(series::generate_series_int4);
     1068 "generate_series" [INT8 INT8 INT8] INT8 IS => Set(series::generate_series_step_int8);
