@@ -56,6 +56,7 @@ fn settings(volume: &Volume, config: &InstanceConfig, promise: &Promise) -> Stri
         ("unix_socket_directories", ""),
         ("http_listen", &http),
         ("wal_level", "replica"),
+        ("cluster_name", &config.name),
         ("hot_standby", "on"),
         ("recovery_target_timeline", "latest"),
         ("primary_conninfo", &conninfo),
