@@ -47,6 +47,8 @@ impl Cluster {
             fencing,
         };
         cluster.apply(replicas);
+        // Until the set is settled the first primary's own, empty one still counts.
+        cluster.wait_ready(u64::from(replicas) + 1);
         cluster
     }
 

@@ -147,7 +147,7 @@ pub fn drop_files(store: &Store, database: Oid) -> Result<(), StorageError> {
 
 fn remove(store: &Store, database: Oid) -> Result<(), StorageError> {
     store.pool.forget_database(database);
-    store.files.forget_all();
+    store.files.forget_database(database);
     let path = directory(database);
     let entries = match store.disk.list(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),

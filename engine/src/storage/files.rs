@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 
-use crate::ids::{BLOCKS_PER_FILE, BlockNumber, Fork, PAGE_SIZE, PageId, RelFile};
+use crate::ids::{BLOCKS_PER_FILE, BlockNumber, Fork, Oid, PAGE_SIZE, PageId, RelFile};
 use crate::io::{Access, DiskRef, FileRef};
 use crate::storage::StorageError;
 use crate::storage::page::PageBuf;
@@ -411,12 +411,26 @@ impl RelationFiles {
         Ok(())
     }
 
-    /// Drops handles and counts of everything, after files changed behind our back (a directory was copied).
-    pub fn forget_all(&self) {
+    /// Drops handles, counts and pending syncs of one database: its directory is going away, nobody uses it.
+    pub fn forget_database(&self, database: Oid) {
         for shard in &self.shards {
-            shard.write().clear();
+            shard.write().retain(|(file, _), state| {
+                let keep = file.database != database;
+                if !keep {
+                    let closed = state
+                        .segments
+                        .write()
+                        .iter_mut()
+                        .filter_map(Option::take)
+                        .count();
+                    self.open_count.fetch_sub(closed, Ordering::Relaxed);
+                }
+                keep
+            });
         }
-        self.open_count.store(0, Ordering::Relaxed);
+        self.unsynced
+            .lock()
+            .retain(|(file, ..)| file.database != database);
     }
 
     /// Makes every write so far durable; the checkpoint calls it after its writes. A failed sync must end the

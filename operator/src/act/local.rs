@@ -411,7 +411,9 @@ impl Inner {
                     id: id.clone(),
                 };
                 self.call(instance, "/reseed", &request).await?;
-                let message = format!("{instance} gives up its copy and is seeded anew: {why}");
+                let message = format!(
+                    "{instance} gives up its copy (kept aside for 24 hours) and is seeded anew: {why}"
+                );
                 self.events.tell("Reseeding", true, &message);
                 Ok(())
             }

@@ -103,7 +103,8 @@ pub struct EngineStatus {
 
 impl EngineStatus {
     pub fn is_primary_of(&self, term: Term) -> bool {
-        self.role == EngineRole::Primary && self.primary_term == Some(term)
+        // A primary that was never promoted, the first of its cluster, is of the term that its timeline names.
+        self.role == EngineRole::Primary && self.primary_term.unwrap_or(self.timeline) == term
     }
     /// The stream of a copy that follows this primary in `term`, if there is one.
     pub fn stream_of(&self, id: &InstanceId, term: Term) -> Option<&StandbyStream> {

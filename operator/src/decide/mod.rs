@@ -72,3 +72,5 @@ pub fn decide(cluster: &ValidatedCluster, observed: &Observed, now: Millis) -> P
 mod model;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod tests;

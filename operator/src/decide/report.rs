@@ -164,11 +164,11 @@ fn conditions(
         .as_ref()
         .is_some_and(|(reason, _)| BLOCKED.contains(reason));
     vec![
-        make("Ready", all, &reason, message.clone()),
+        make("Ready", all, reason, message.clone()),
         make(
             "Progressing",
             moving && !blocked,
-            if moving { &reason } else { "Settled" },
+            if moving { reason } else { "Settled" },
             if moving {
                 message.clone()
             } else {
@@ -178,7 +178,7 @@ fn conditions(
         make(
             "Degraded",
             blocked || (serving && ready < wanted),
-            if blocked || !all { &reason } else { "Healthy" },
+            if blocked || !all { reason } else { "Healthy" },
             if blocked { message } else { tally },
         ),
         protected(record, primary, &make),

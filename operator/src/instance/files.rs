@@ -45,7 +45,10 @@ fn settings(volume: &Volume, config: &InstanceConfig, promise: &Promise) -> Stri
     let conninfo = conninfo(config);
     let port = config.port.to_string();
     let http = format!("127.0.0.1:{}", config.http_port);
-    let keep = format!("{}MB", (config.storage_bytes / 10 >> 20).clamp(64, 16_384));
+    let keep = format!(
+        "{}MB",
+        (config.storage_bytes / 10 / (1 << 20)).clamp(64, 16_384)
+    );
     let path = |p: &Path| p.to_string_lossy().into_owned();
     for (name, value) in [
         ("listen_addresses", "127.0.0.1"),
@@ -53,6 +56,7 @@ fn settings(volume: &Volume, config: &InstanceConfig, promise: &Promise) -> Stri
         ("unix_socket_directories", ""),
         ("http_listen", &http),
         ("wal_level", "replica"),
+        ("cluster_name", &config.name),
         ("hot_standby", "on"),
         ("recovery_target_timeline", "latest"),
         ("primary_conninfo", &conninfo),

@@ -28,6 +28,8 @@ const CRASH_WINDOW: Duration = Duration::from_secs(300);
 const RECORD_WAIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
 const POLL_CHANGING: Duration = Duration::from_millis(10);
+/// What is expected at any moment and does not come is asked for less often.
+const CHANGING_LIMIT: Duration = Duration::from_secs(10);
 /// How long the engine may take to answer a question.
 const STATUS_LIMIT: Duration = Duration::from_millis(1000);
 
@@ -52,6 +54,7 @@ pub struct Supervisor {
     answered_at: Instant,
     restart_at: Option<Instant>,
     waiting_since: Instant,
+    changing_since: Option<Instant>,
     seeding: Option<JoinHandle<Result<(), SeedError>>>,
     seed_attempts: u32,
     seed_error: Option<String>,
@@ -112,6 +115,7 @@ impl Supervisor {
             answered_at: now,
             restart_at: None,
             waiting_since: now,
+            changing_since: None,
             seeding: None,
             seed_attempts: 0,
             seed_error: None,
@@ -155,11 +159,7 @@ impl Supervisor {
         commands: &mut mpsc::Receiver<Command>,
         stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     ) -> Event {
-        let poll = if self.is_changing() {
-            POLL_CHANGING
-        } else {
-            POLL
-        };
+        let poll = self.poll_pause();
         let exited = async {
             match &mut self.engine {
                 Some(engine) => engine.exited().await,
@@ -181,6 +181,19 @@ impl Supervisor {
                 Err(SeedError::Failed { program: "seed", why: e.to_string() })
             })),
             () = tokio::time::sleep(poll) => Event::Tick,
+        }
+    }
+
+    fn poll_pause(&mut self) -> Duration {
+        if !self.is_changing() {
+            self.changing_since = None;
+            return POLL;
+        }
+        let since = *self.changing_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < CHANGING_LIMIT {
+            POLL_CHANGING
+        } else {
+            POLL
         }
     }
 

@@ -316,11 +316,11 @@ fn put_manifest(folder: &ClusterFolder, manifest: &ReplicatedCluster) -> anyhow:
 
 /// Volumes whose object is gone know which cluster they belong to.
 fn cluster_id_of_volumes(folder: &ClusterFolder) -> anyhow::Result<Option<String>> {
-    for name in folder.volumes()? {
-        let config = crate::instance::read_config(&folder.volume(&name).config())?;
-        return Ok(Some(config.cluster_id));
-    }
-    Ok(None)
+    let Some(name) = folder.volumes()?.into_iter().next() else {
+        return Ok(None);
+    };
+    let config = crate::instance::read_config(&folder.volume(&name).config())?;
+    Ok(Some(config.cluster_id))
 }
 
 /// Shows events until every instance is ready.

@@ -281,8 +281,9 @@ impl BufferPool {
     pub fn forget_database(&self, database: crate::ids::Oid) {
         self.drop_pages(|id| id.file.database == database);
     }
-    /// Everything: the directory was replaced below us. Dirty pages are lost.
-    pub fn forget_all(&self) {
+    /// Everything: as if the server had been started anew. Dirty pages are lost.
+    #[cfg(test)]
+    pub(crate) fn forget_all(&self) {
         self.drop_pages(|_| true);
     }
 

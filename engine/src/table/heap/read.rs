@@ -44,19 +44,6 @@ impl<'p> Chain<'p> {
         }
     }
 
-    /// Whether the chain from line pointer `root` has a member at `member`.
-    pub(super) fn leads_to(page: &'p PageBuf, root: OffsetNumber, member: OffsetNumber) -> bool {
-        let nowhere = RelFile::shared(crate::ids::Oid::INVALID);
-        let block = crate::ids::BlockNumber::new(0);
-        let mut chain = Chain::new(page, nowhere, Tid::new(block, root));
-        while let Ok(Some((tid, ..))) = chain.next() {
-            if tid.offset == member {
-                return true;
-            }
-        }
-        false
-    }
-
     pub(super) fn next(&mut self) -> Result<Option<Member<'p>>, TableError> {
         let Some(offset) = self.at.take() else {
             return Ok(None);

@@ -9,11 +9,10 @@ use crate::storage::{PageBuf, Ring, page};
 use crate::table::cx::TableCx;
 use crate::table::error::TableError;
 use crate::table::prune;
-use crate::table::tuple::{HEAP_ONLY, TupleHeader};
+use crate::table::tuple::TupleHeader;
 use crate::table::visibility;
 use crate::txn::Snapshot;
 
-use super::read::Chain;
 use super::version::{RowVersion, heap_page};
 
 pub struct HeapScan {
@@ -87,25 +86,6 @@ impl HeapScan {
             file: self.file,
             bytes,
         }))
-    }
-
-    /// Where indexes must point for the row that [`Self::next`] gave last: the line pointer at which its same-page
-    /// chain begins. An index build takes this, never the version's own address, which pruning may give away.
-    pub fn root_tid(&self) -> Tid {
-        let own =
-            OffsetNumber::new(self.next_item.saturating_sub(1).max(1)).expect("items count from 1");
-        let is_heap_only = |offset| {
-            let header = page::item(&self.page, offset).and_then(TupleHeader::read);
-            header.is_some_and(|h| h.has(HEAP_ONLY))
-        };
-        if !is_heap_only(own) {
-            return Tid::new(self.block, own);
-        }
-        let roots = (1..=self.items).filter_map(OffsetNumber::new);
-        let root = roots
-            .filter(|o| !is_heap_only(*o))
-            .find(|root| Chain::leads_to(&self.page, *root, own));
-        Tid::new(self.block, root.unwrap_or(own))
     }
 
     /// Blocks read so far and in all, for progress reports and cost of yielding.

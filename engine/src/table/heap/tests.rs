@@ -294,12 +294,18 @@ fn an_index_build_learns_where_chains_begin() {
     let reader = table.world.begin();
     let snapshot = table.world.txns.snapshot(&reader);
     let cx = table.world.cx();
-    let mut scan = scan(cx, &table.rel, &snapshot).expect("scan");
     let mut seen = 0;
-    while let Some(version) = scan.next(cx, &snapshot).expect("next") {
-        let (key, _, _) = table.decode(version);
-        assert_eq!(scan.root_tid(), roots[&key], "key {key}");
-        seen += 1;
+    for block in 0..blocks(cx, &table.rel).expect("blocks") {
+        let block = crate::ids::BlockNumber::new(block);
+        for_index::<TableError>(cx, &table.rel, block, &snapshot, &mut |row| {
+            let (key, n, _) = table.decode(row.version);
+            assert_eq!(row.root, roots[&key], "key {key}");
+            assert!(row.live);
+            assert_eq!(n, (1..8).filter(|round| key % round == 0).count() as i32);
+            seen += 1;
+            Ok(())
+        })
+        .expect("visited");
     }
     assert_eq!(seen, 40);
 }

@@ -1,0 +1,262 @@
+//! One instance of the model: what is durable, what runs, and how it obeys, as `instance/commands.rs` does.
+
+use std::collections::BTreeMap;
+
+use super::Mutant;
+use crate::api::{
+    EngineRole, EngineSet, EngineStatus, Fork, Receiver, StandbyStream, SupervisorState,
+    SupervisorStatus,
+};
+use crate::ids::{InstanceId, Lsn, Term};
+
+pub(super) type Entry = (Term, u32);
+
+/// One instance: what is durable, and what runs.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) id: InstanceId,
+    pub(super) promised: Term,
+    pub(super) sealed: bool,
+    pub(super) set: Option<EngineSet>,
+    /// Empty until seeded.
+    pub(super) log: Vec<Entry>,
+    pub(super) standby: bool,
+    pub(super) up: bool,
+    /// A former primary that waits for the record.
+    pub(super) waiting: bool,
+    /// What the members of the set in effect must have, so that older sets are done with.
+    pub(super) owed: usize,
+    pub(super) acknowledged: usize,
+    pub(super) streams: BTreeMap<InstanceId, (Term, usize)>,
+    /// Raised with each start: feedback to an earlier life is lost.
+    pub(super) life: u32,
+}
+
+impl Node {
+    pub(super) fn primary_term(&self) -> Option<Term> {
+        let runs = self.up && !self.standby && !self.waiting && !self.log.is_empty();
+        runs.then(|| self.log.last().map(|e| e.0)).flatten()
+    }
+
+    pub(super) fn fork(&self) -> Option<Fork> {
+        let last = self.log.last()?.0;
+        let first = self.log.iter().position(|(t, _)| *t == last)?;
+        let before = self.log.get(first.checked_sub(1)?)?;
+        Some(Fork {
+            timeline: before.0,
+            lsn: Lsn::new(first as u64),
+        })
+    }
+
+    /// How far the set in effect has got, none if it can't say.
+    pub(super) fn released(&self, mutant: Mutant) -> Option<usize> {
+        let term = self.primary_term()?;
+        let set = self
+            .set
+            .as_ref()
+            .filter(|s| s.term == term && self.promised == term && !self.sealed)?;
+        if set.required == 0 {
+            return Some(self.log.len());
+        }
+        let any_term = mutant == Mutant::StreamUnchecked;
+        let mut flushed: Vec<usize> = set
+            .members
+            .iter()
+            .filter_map(|id| self.streams.get(id))
+            .filter(|(t, _)| *t == term || any_term)
+            .map(|(_, flushed)| *flushed)
+            .collect();
+        flushed.sort_unstable();
+        let nth = flushed.len().checked_sub(set.required as usize)?;
+        flushed.get(nth).copied()
+    }
+
+    pub(super) fn status(&self, mutant: Mutant) -> SupervisorStatus {
+        let state = match (self.log.is_empty(), self.waiting) {
+            (true, _) => SupervisorState::Seeding,
+            (false, true) => SupervisorState::Waiting,
+            (false, false) => SupervisorState::Running,
+        };
+        SupervisorStatus {
+            cluster_id: "c".to_owned(),
+            name: self.name.clone(),
+            instance_id: Some(self.id.clone()),
+            system_id: (!self.log.is_empty()).then(|| "1".to_owned()),
+            promised_term: self.promised,
+            sealed: self.sealed,
+            set: self.set.clone(),
+            state,
+            supervisor_pid: self.life,
+            engine_pid: None,
+            port: 0,
+            crashes: 0,
+            down_ms: 0,
+            engine_silent_ms: 0,
+            seeding: None,
+            engine: (state == SupervisorState::Running).then(|| self.engine(mutant)),
+            message: None,
+        }
+    }
+
+    pub(super) fn engine(&self, mutant: Mutant) -> EngineStatus {
+        let end = Some(Lsn::new(self.log.len() as u64));
+        let released = self.released(mutant);
+        let caught_up = released.is_some_and(|r| r >= self.owed) || mutant == Mutant::DropAtOnce;
+        let timeline = self.log.last().map(|e| e.0).unwrap_or_default();
+        EngineStatus {
+            system_id: "1".to_owned(),
+            instance_id: Some(self.id.clone()),
+            role: if self.standby {
+                EngineRole::Standby
+            } else {
+                EngineRole::Primary
+            },
+            in_recovery: self.standby,
+            consistent: true,
+            writable: !self.standby && caught_up,
+            timeline: if mutant == Mutant::LengthBeforeTimeline {
+                Term::new(1)
+            } else {
+                timeline
+            },
+            insert_lsn: end,
+            write_lsn: end,
+            flush_lsn: end,
+            replay_lsn: end,
+            released_lsn: None,
+            end_of_recovery_lsn: None,
+            promised_term: Some(self.promised),
+            sealed: self.sealed,
+            primary_term: self.primary_term(),
+            set: self.set.clone().filter(|_| !self.standby),
+            set_caught_up: caught_up,
+            promoted_at_ms: None,
+            writable_at_ms: None,
+            receiver: Some(Receiver {
+                state: "connecting".to_owned(),
+                upstream_term: None,
+            }),
+            standbys: self
+                .streams
+                .iter()
+                .map(|(id, (term, flushed))| StandbyStream {
+                    instance_id: Some(id.clone()),
+                    term: Some(*term),
+                    state: "streaming".to_owned(),
+                    flush_lsn: Some(Lsn::new(*flushed as u64)),
+                    ..StandbyStream::default()
+                })
+                .collect(),
+            fork: self.fork(),
+        }
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.up = true;
+        self.life += 1;
+        self.streams.clear();
+        if self.sealed {
+            self.standby = true;
+        }
+        let alone = self.set.as_ref().is_some_and(|s| s.required == 0);
+        self.waiting = !self.standby && self.set.is_some() && alone;
+        self.owed = self.log.len();
+        self.acknowledged = 0;
+    }
+}
+
+pub(super) fn seal(node: &mut Node, term: Term) {
+    let primary_of_it = !node.sealed
+        && node.set.as_ref().is_some_and(|s| s.term == node.promised)
+        && node.promised == term;
+    if term < node.promised || primary_of_it {
+        return;
+    }
+    node.promised = term;
+    node.sealed = true;
+    if !node.standby || node.waiting {
+        node.life += 1;
+        node.streams.clear();
+    }
+    node.standby = true;
+    node.waiting = false;
+}
+
+pub(super) fn promote(
+    node: &mut Node,
+    term: Term,
+    candidate: &InstanceId,
+    set: &EngineSet,
+    mutant: Mutant,
+    values: &mut u32,
+) {
+    let promised = node.promised == term || mutant == Mutant::PromoteUnpromised;
+    let older = node.set.as_ref().map(EngineSet::version) > Some(set.version());
+    if node.id != *candidate || !promised || node.log.is_empty() || older {
+        return;
+    }
+    node.promised = term;
+    node.sealed = false;
+    node.set = Some(set.clone());
+    if node.primary_term() == Some(term) {
+        return;
+    }
+    node.standby = false;
+    node.waiting = false;
+    node.streams.clear();
+    node.acknowledged = 0;
+    if node.log.last().map(|e| e.0) != Some(term) {
+        *values += 1;
+        node.log.push((term, *values));
+    }
+    node.owed = node.log.len();
+}
+
+pub(super) fn set_set(
+    node: &mut Node,
+    term: Term,
+    id: &InstanceId,
+    set: &EngineSet,
+    mutant: Mutant,
+) {
+    let current = node.set.as_ref().map(EngineSet::version);
+    let fits = node.id == *id && node.promised == term && !node.sealed && set.term == term;
+    if !fits || node.standby || current > Some(set.version()) {
+        return;
+    }
+    if current != Some(set.version()) {
+        // Whatever the old set has released by now is owed to the new one.
+        node.owed = node
+            .owed
+            .max(node.released(mutant).unwrap_or(0))
+            .max(node.acknowledged);
+        node.set = Some(set.clone());
+    }
+    node.waiting = false;
+}
+
+pub(super) fn follow(node: &mut Node, term: Term, id: &InstanceId) {
+    let candidate = !node.sealed && node.set.as_ref().is_some_and(|s| s.term == term);
+    if node.id != *id || term < node.promised || !node.standby || candidate {
+        return;
+    }
+    node.promised = term;
+    node.sealed = false;
+    node.set = None;
+}
+
+/// A new, empty copy.
+pub(super) fn renew(node: &mut Node, term: Term, ids: u32, mutant: Mutant) {
+    if mutant != Mutant::KeepId {
+        node.id = InstanceId::new(format!("id{ids}"));
+    }
+    node.promised = node.promised.max(term);
+    node.sealed = false;
+    node.set = None;
+    node.log.clear();
+    node.standby = true;
+    node.waiting = false;
+    node.streams.clear();
+    node.life += 1;
+}
