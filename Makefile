@@ -6,33 +6,26 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/understudy
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/release
 
-.PHONY: build test test-units test-behaviour lint quickstart stop setup setup-referee
+.PHONY: build test test-units test-behaviour format-check lint setup setup-referee
 
 build: setup
-	cargo build --release --bins
+	cargo build --workspace --release --bins
 
-test: setup-referee lint build test-units test-behaviour
-
-# A primary and two standbys as local processes; the primary is killed under load. `make stop` ends the cluster.
-quickstart: build
-	./tests/quickstart/quickstart.sh
-
-stop:
-	$(UNDERSTUDY_BIN_DIR)/understudy-operator local down --dir $(or $(UNDERSTUDY_DIR),.understudy) --purge
+test: setup-referee format-check test-units test-behaviour
 
 # Fast checks of single rooms.
 test-units:
-	cargo test --workspace --lib --bins
-	cargo build -p operator --examples
-	cargo test -p operator --tests
+	cargo test --workspace --lib
 
-# The programs as users meet them, with PostgreSQL 15 as referee.
+# The programs as users meet them, with PostgreSQL 15 as referee; and the style of the tree.
 test-behaviour: build
-	cargo test -p understudy-tests --tests
+	cargo test --workspace --test first_steps --test tidy
+
+format-check:
+	cargo fmt --all --check
 
 lint:
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --workspace --all-targets
 
 setup:
 	./scripts/setup.sh clients
