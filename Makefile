@@ -6,7 +6,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/understudy
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/release
 
-.PHONY: build test test-units test-behaviour format-check lint setup setup-referee
+.PHONY: build test test-units test-behaviour soak format-check lint setup setup-referee
 
 build: setup
 	cargo build --workspace --release --bins
@@ -18,8 +18,16 @@ test-units:
 	cargo test --workspace --lib
 
 # The programs as users meet them, with PostgreSQL 15 as referee; and the style of the tree.
-test-behaviour: build
-	cargo test --workspace --test first_steps --test tidy
+# Tests start servers of their own: no more of them at once than there are cores for.
+test-behaviour: build setup-referee
+	cargo test -p understudy-tests -- --test-threads=2
+	cargo build -p operator --examples
+	cargo test -p operator --test local_mode -- --test-threads=2
+
+# The long form of the same tests: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for).
+soak: export UNDERSTUDY_SOAK = 1
+soak: build setup-referee
+	cargo test -p understudy-tests -- --test-threads=1
 
 format-check:
 	cargo fmt --all --check
