@@ -8,11 +8,12 @@ use crate::catalog::{Catalog, SessionCatalog};
 use crate::config::Settings;
 use crate::ids::{Oid, ProcessId};
 use crate::node::services::NodeServices;
-use crate::node::walsender::{self, Sender};
+use crate::node::walsender::NodeReplication;
 use crate::recovery::Phase;
 use crate::server::cli::signals::ShutdownMode;
 use crate::server::connection::Connection;
 use crate::server::host::{Accepting, Host, NewSession, ReplicationPeer};
+use crate::server::walsender;
 use crate::sql::error::SqlError;
 use crate::sql::session::{Backends, Session};
 use crate::txn::{Interrupts, Isolation, TxnOptions};
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 
 pub struct NodeHost {
     pub services: Arc<NodeServices>,
-    pub sender: Arc<Sender>,
+    pub replication: Arc<NodeReplication>,
     /// What the administrator has asked for.
     pub stopping: Mutex<Option<ShutdownMode>>,
 }
@@ -135,6 +136,6 @@ impl Host for NodeHost {
         new: NewSession,
         peer: ReplicationPeer,
     ) -> Result<(), SqlError> {
-        walsender::serve(&self.sender, connection, &new, &peer).await
+        walsender::serve(connection, &*self.replication, new, peer).await
     }
 }

@@ -1,16 +1,18 @@
 //! Wiring: what `initdb` and a server are made of, and in which order things start and end.
 //!
 //! Reading order: `core` (log, pages, transactions, catalog, checkpoints) and `participant` (who takes part in
-//! recovery), `bootstrap` (`initdb`), `upstream` (a standby's receiver), `services` (what sessions run on), `walsender`,
-//! `host` (who may come in), `server` (start and shutdown).
+//! recovery), `bootstrap` (`initdb`), `conversion` (of settings), `standby` (what recovery runs with), `services` (what
+//! sessions run on), `walsender`, `host` (who may come in), `server` (start), `shutdown`.
 
 mod bootstrap;
+mod conversion;
 mod core;
 mod host;
 mod participant;
 mod server;
 mod services;
-mod upstream;
+mod shutdown;
+mod standby;
 mod walsender;
 
 use crate::server::cli::{NewCluster, Programs, ServerStart};

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::ids::Lsn;
-use crate::storage::Store;
+use crate::storage::{ClusterState, Store};
 
 use super::checkpoint::{CheckpointDone, CheckpointKind};
 use super::error::RecoveryError;
@@ -149,6 +149,11 @@ impl Checkpointer {
         } else {
             self.shared
                 .create_restartpoint(CheckpointKind::Immediate, "shutdown immediate")?;
+            self.shared.store.control.update(|data| {
+                if data.state == ClusterState::InArchiveRecovery {
+                    data.state = ClusterState::ShutDownInRecovery;
+                }
+            })?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@
 //!
 //! Integers are big-endian; times are microseconds since 2000-01-01 UTC. PostgreSQL's positions mean "the last
 //! byte plus one". Source: PostgreSQL 15 manual, 55.4. A receiver that did not give the start-up option
-//! `understudy.instance_id` is never sent `u`.
+//! `understudy.messages` (or `understudy.instance_id`) is never sent `u`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

@@ -234,7 +234,7 @@ impl Worker {
         match outcome {
             Ok(()) => self.publish.send_modify(|p| p.state = State::EndOfTimeline),
             Err(error) => {
-                tracing::info!(target: "postgres", level = "FATAL", "{error}");
+                tracing::info!(severity = "FATAL", "{error}");
                 self.sync_rest();
                 self.publish.send_modify(|p| {
                     p.state = State::Failed;
@@ -270,18 +270,18 @@ impl Worker {
             .map_or(String::new(), |s| format!("SLOT \"{s}\" "));
         let command = format!("START_REPLICATION {slot}{from} TIMELINE {timeline}");
         if connection.start_copy_both(&command).await?.is_some() {
-            tracing::info!(target: "postgres", "primary server contains no more WAL on requested timeline {timeline}");
+            tracing::info!("primary server contains no more WAL on requested timeline {timeline}");
             return Ok(());
         }
-        tracing::info!(target: "postgres", "streaming replication successfully connected to primary");
-        tracing::info!(target: "postgres", "started streaming WAL from primary at {from} on timeline {timeline}");
+        tracing::info!("streaming replication successfully connected to primary");
+        tracing::info!("started streaming WAL from primary at {from} on timeline {timeline}");
         self.publish.send_modify(|p| p.state = State::Streaming);
         self.receive(&mut connection, &settings, from, timeline)
             .await
     }
 
     fn identity(&self, settings: &UpstreamSettings) -> Identity {
-        let mut options = Vec::new();
+        let mut options = vec![("understudy.messages".to_owned(), "on".to_owned())];
         if let Some(id) = &settings.instance_id {
             options.push(("understudy.instance_id".to_owned(), id.clone()));
             let term = self.standby.promised_term().unwrap_or_default();
@@ -349,7 +349,9 @@ impl Worker {
         {
             return Ok(());
         }
-        tracing::info!(target: "postgres", "fetching timeline history file for timeline {timeline} from primary server");
+        tracing::info!(
+            "fetching timeline history file for timeline {timeline} from primary server"
+        );
         let rows = match connection
             .command(&format!("TIMELINE_HISTORY {timeline}"))
             .await
@@ -502,7 +504,7 @@ impl Worker {
         timeline: TimelineId,
     ) -> Result<(), ReplicationError> {
         let rows = connection.finish_copy_both(true).await?;
-        tracing::info!(target: "postgres", "replication terminated by primary server");
+        tracing::info!("replication terminated by primary server");
         let next = rows
             .first()
             .and_then(|r| r.first()?.as_deref()?.parse().ok())
@@ -512,7 +514,7 @@ impl Worker {
                 .first()
                 .and_then(|r| r.get(1)?.clone())
                 .unwrap_or_default();
-            tracing::info!(target: "postgres", "end of WAL reached on timeline {timeline} at {at}");
+            tracing::info!("end of WAL reached on timeline {timeline} at {at}");
             self.fetch_history(connection, next).await?;
         }
         Ok(())
@@ -542,7 +544,6 @@ struct Session {
     asked: bool,
     status_interval: Duration,
     timeout: Duration,
-    /// Only our own primary understands the position; another is sent nothing.
     feedback: bool,
     fed_back: Option<Option<Lsn>>,
 }
@@ -560,7 +561,7 @@ impl Session {
             asked: false,
             status_interval: settings.status_interval,
             timeout: settings.timeout,
-            feedback: settings.feedback && settings.instance_id.is_some(),
+            feedback: settings.feedback,
             fed_back: None,
         }
     }

@@ -63,6 +63,9 @@ pub enum ServeError {
     Lost(#[from] io::Error),
     #[error("unexpected EOF on standby connection")]
     Closed,
+    /// The server stops: what was to be said has been said.
+    #[error("the server stops")]
+    Ended,
 }
 
 /// A message whose length is filled in when its body is written.

@@ -165,24 +165,25 @@ impl<L: Link> Sender<'_, L> {
             self.drain().await?;
         }
         reply::copy_done(self.link.out());
-        self.link.flush().await?;
+        self.flush_within_timeout().await?;
         while !self.peer_done {
             self.take_message().await?;
         }
-        if let Ending::Timeline = ending {
-            next_timeline(
+        match ending {
+            Ending::Timeline => next_timeline(
                 self.link.out(),
                 self.upstream.wal(),
                 self.timeline,
                 self.end,
-            );
+            ),
+            Ending::Shutdown => {
+                reply::complete(self.link.out(), "COPY 0");
+                self.flush_within_timeout().await?;
+                return Err(ServeError::Ended);
+            }
+            Ending::Peer => {}
         }
-        let tag = if let Ending::Shutdown = ending {
-            "COPY 0"
-        } else {
-            "START_STREAMING"
-        };
-        reply::complete(self.link.out(), tag);
+        reply::complete(self.link.out(), "START_STREAMING");
         Ok(())
     }
 
@@ -251,11 +252,9 @@ impl<L: Link> Sender<'_, L> {
             let at = out.len();
             out.resize(at + room, 0);
             let buf = &mut out[at..];
-            let read = match self.end {
-                None => wal.read_flushed(self.sent, buf),
-                Some(_) => wal.segments().read(self.timeline, self.sent, buf),
-            };
-            match read {
+            // Below its end an old timeline's log is its successors' too, and the segment in which it ends may be
+            // there only under a successor's name.
+            match wal.read_flushed(self.sent, buf) {
                 Ok(got) => n = got,
                 Err(error) => failed = Some(error),
             }
@@ -284,8 +283,11 @@ impl<L: Link> Sender<'_, L> {
     }
 
     async fn take_message(&mut self) -> Result<(), ServeError> {
-        let received = self.link.receive().await?;
-        self.handle(received)
+        let check_at = self.next_check();
+        tokio::select! {
+            received = self.link.receive() => self.handle(received?),
+            () = tokio::time::sleep_until(check_at) => self.check_silence().await,
+        }
     }
 
     fn handle(&mut self, received: Option<(u8, bytes::Bytes)>) -> Result<(), ServeError> {
@@ -321,7 +323,8 @@ impl<L: Link> Sender<'_, L> {
                 reply_requested,
             } => {
                 let lags = self.lag.reported(write, flush, apply, now_micros());
-                self.flushed_there = flush;
+                // A client that says nothing of flushes (pg_receivewal) is taken at its word for writes.
+                self.flushed_there = if flush.is_valid() { flush } else { write };
                 self.registration
                     .reported(write, flush, apply, sent_at, lags);
                 if let Some(slot) = &self.slot {
@@ -376,11 +379,7 @@ impl<L: Link> Sender<'_, L> {
         self.keepalive(true);
         self.flush_within_timeout().await?;
         while self.flushed_there < self.sent && !self.peer_done {
-            let check_at = self.next_check();
-            tokio::select! {
-                received = self.link.receive() => self.handle(received?)?,
-                () = tokio::time::sleep_until(check_at) => self.check_silence().await?,
-            }
+            self.take_message().await?;
         }
         Ok(())
     }

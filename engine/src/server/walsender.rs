@@ -23,7 +23,7 @@ use crate::ids::{SystemId, Term, TimelineId};
 use crate::replication::base_backup::{self, BackupOptions, BackupSource};
 use crate::replication::reply::{self, CommandError, Link, ServeError};
 use crate::replication::sender::{self, StartReplication, Upstream};
-use crate::replication::standbys::{Peer, Registration, Standbys};
+use crate::replication::standbys::{Peer, Registration, SenderState, Standbys};
 use crate::sql::error::{Severity, SqlError, state};
 use crate::sql::front::ast::{OptionValue, UtilityOption};
 use crate::sql::front::replication::{self as commands, CreateSlot, ReplicationCommand, SlotKind};
@@ -57,7 +57,8 @@ pub trait ReplicationSource: Send + Sync + 'static {
 
     fn settings(&self) -> &Settings;
     fn upstream(&self) -> &dyn Upstream;
-    fn backup(&self) -> &Self::Backup;
+    /// A base backup of its own for each command.
+    fn backup(&self) -> Self::Backup;
     fn standbys(&self) -> &Arc<Standbys>;
     fn system_id(&self) -> SystemId;
     /// The term of this primary's own promotion; `None` where it is not managed, or not a primary.
@@ -201,6 +202,7 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
                 }
                 Err(ServeError::Fatal(e)) => return Stop::Fatal(fatal(command_error(&e))),
                 Err(ServeError::Lost(_) | ServeError::Closed) => return lost(),
+                Err(ServeError::Ended) => return Stop::Left,
             }
             backend::ready_for_query(&mut c.output, b'I');
         }
@@ -270,8 +272,12 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
             }
             ReplicationCommand::BaseBackup(options) => {
                 let options = BackupOptions::parse(&named(&options))?;
-                let send = base_backup::send(c, self.source.backup(), &options);
-                until_told(&self.new.backend.interrupts, send).await
+                let backup = self.source.backup();
+                self.registration.set_state(SenderState::Backup);
+                let send = base_backup::send(c, &backup, &options);
+                let done = until_told(&self.new.backend.interrupts, send).await;
+                self.registration.set_state(SenderState::Startup);
+                done
             }
             ReplicationCommand::StartLogicalReplication { .. } => Err(refused(
                 state::FEATURE_NOT_SUPPORTED,

@@ -358,7 +358,6 @@ impl<'a, L: Link> Archive<'a, L> {
             if !self.is_fine(bytes, block) {
                 self.damaged_pages += 1;
                 tracing::warn!(
-                    target: "postgres",
                     "checksum verification failed in file \"{}\", block {block}",
                     path.display()
                 );

@@ -1,0 +1,154 @@
+//! How a server ends: no new sessions, sessions end, recovery's thread ends, the shutdown checkpoint, walsenders
+//! drain, the archiver has its last look, the log stops.
+//!
+//! A harder request hurries at any point; an immediate one leaves everything as a crash would.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::node::server::{CRASHED, Node};
+use crate::node::standby::Recovering;
+use crate::recovery::Phase;
+use crate::replication::standbys::SenderState;
+use crate::server::cli::pid_file::{PidFile, State as PidState};
+use crate::server::cli::signals::{Events, ServerEvent, ShutdownMode};
+use crate::server::log;
+use crate::sql::session::backends::BackendKind;
+use crate::txn::Interrupt;
+
+/// What a step was waiting for, or a harder request.
+enum Waited<T> {
+    Done(T),
+    Immediate,
+}
+
+/// Gives the exit code.
+pub(super) async fn run(
+    node: &Node,
+    mode: ShutdownMode,
+    recovering: Option<Recovering>,
+    events: &mut Events,
+    pid_file: &PidFile,
+) -> u8 {
+    pid_file.set_state(PidState::Stopping);
+    if let Waited::Immediate = end_sessions(node, mode, events).await {
+        return CRASHED;
+    }
+    node.core.state.request_stop();
+    if let Some(recovering) = recovering {
+        match unless_immediate(events, recovering).await {
+            Waited::Immediate => return CRASHED,
+            Waited::Done(ended) => {
+                if let Some(code) = node.recovered(ended) {
+                    return code;
+                }
+            }
+        }
+    }
+    if let Some(receiver) = &node.instance.receiver {
+        receiver.quit();
+    }
+    end_idle_senders(node);
+    log::log("shutting down");
+    if let Err(reason) = last_checkpoint(node).await {
+        log::fatal(&reason);
+        return CRASHED;
+    }
+    let _ = node.tell_senders.send(true);
+    if let Waited::Immediate = unless_immediate(events, gone(node, BackendKind::WalSender)).await {
+        return CRASHED;
+    }
+    node.archiver.stop();
+    node.core.store.wal.stop();
+    log::log("database system is shut down");
+    0
+}
+
+async fn end_sessions(node: &Node, mut mode: ShutdownMode, events: &mut Events) -> Waited<()> {
+    loop {
+        *node.host.stopping.lock() = Some(mode);
+        let word = match mode {
+            ShutdownMode::Smart => "smart",
+            ShutdownMode::Fast => "fast",
+            ShutdownMode::Immediate => "immediate",
+        };
+        log::log(&format!("received {word} shutdown request"));
+        if mode == ShutdownMode::Immediate {
+            return Waited::Immediate;
+        }
+        if mode == ShutdownMode::Fast {
+            log::log("aborting any active transactions");
+            node.backends
+                .raise_all(BackendKind::Client, Interrupt::Terminate);
+        }
+        let sessions_end = gone(node, BackendKind::Client);
+        tokio::pin!(sessions_end);
+        loop {
+            tokio::select! {
+                () = &mut sessions_end => return Waited::Done(()),
+                Some(event) = events.recv() => {
+                    if let ServerEvent::Shutdown(harder) = event
+                        && harder > mode
+                    {
+                        mode = harder;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Runs a step to its end, unless an immediate shutdown is asked for.
+async fn unless_immediate<T>(events: &mut Events, step: impl Future<Output = T>) -> Waited<T> {
+    tokio::pin!(step);
+    loop {
+        tokio::select! {
+            done = &mut step => return Waited::Done(done),
+            Some(event) = events.recv() => {
+                if event == ServerEvent::Shutdown(ShutdownMode::Immediate) {
+                    log::log("received immediate shutdown request");
+                    return Waited::Immediate;
+                }
+            }
+        }
+    }
+}
+
+async fn gone(node: &Node, kind: BackendKind) {
+    while node.backends.count(kind) > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Walsenders that do not stream have nothing to wait for: a base backup can't be finished any more.
+fn end_idle_senders(node: &Node) {
+    let streaming: Vec<_> = node
+        .instance
+        .standbys
+        .rows()
+        .into_iter()
+        .filter(|row| matches!(row.state, SenderState::Catchup | SenderState::Streaming))
+        .map(|row| row.peer.process)
+        .collect();
+    for backend in node.backends.all() {
+        if backend.kind == BackendKind::WalSender && !streaming.contains(&backend.pid) {
+            backend.interrupts.raise(Interrupt::Terminate);
+        }
+    }
+}
+
+/// The shutdown checkpoint, or a standby's last restartpoint. It blocks, so it has a thread of its own.
+async fn last_checkpoint(node: &Node) -> Result<(), String> {
+    let checkpointer = std::sync::Arc::clone(&node.core.checkpointer);
+    let done = tokio::task::spawn_blocking(move || checkpointer.shutdown()).await;
+    match done {
+        Ok(made) => made.map_err(|error| error.to_string())?,
+        Err(panic) => return Err(panic.to_string()),
+    }
+    if node.core.state.phase() == Phase::Writing {
+        let wal = &node.core.store.wal;
+        wal.flushed(wal.end_lsn()).await;
+    }
+    Ok(())
+}
