@@ -399,7 +399,7 @@ impl StandbySource {
         let Some((t, begin, upto)) = self.state.received_range() else {
             return Ok(PageBytes::NotYet);
         };
-        if t != timeline || begin > request.page.max(from) || upto < request.page {
+        if t != timeline || begin > request.page.max(from) || upto <= request.page {
             return Ok(PageBytes::NotYet);
         }
         let segment = request.page.segment(self.segments.size());

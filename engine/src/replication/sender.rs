@@ -196,6 +196,7 @@ impl<L: Link> Sender<'_, L> {
             flush.borrow_and_update();
             self.notice_timeline_switch();
             let more = self.send_some().await?;
+            self.flush_within_timeout().await?;
             if self.end == Some(self.sent) {
                 return Ok(Ending::Timeline);
             }
