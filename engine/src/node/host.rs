@@ -127,6 +127,9 @@ impl Host for NodeHost {
             .database
             .ok_or_else(|| SqlError::internal("a session needs a database"))?;
         let services = Arc::clone(&self.services);
+        services
+            .enter_database(&database, &new.backend.interrupts)
+            .await?;
         Session::open(services, new.backend, &new.role, &database, &new.settings)
     }
 

@@ -11,7 +11,7 @@ use crate::index::IndexError;
 use crate::storage::StorageError;
 use crate::table::TableError;
 use crate::txn::interrupt::{Conflict, Interrupt};
-use crate::txn::{LockError, TxnError};
+use crate::txn::{CommitError, LockError, TxnError};
 use crate::types::error::TypeError;
 
 /// Field `S` of the message, and what becomes of the session. Manual, 20.8.
@@ -392,6 +392,20 @@ impl From<TxnError> for SqlError {
             TxnError::NoSavepoint(_) => state::INVALID_SAVEPOINT,
         };
         SqlError::new(code, e.to_string())
+    }
+}
+
+/// 08007 where nobody can say whether it is committed.
+impl From<CommitError> for SqlError {
+    fn from(e: CommitError) -> SqlError {
+        match e {
+            CommitError::OutcomeUnknown { .. } => {
+                SqlError::fatal(state::TRANSACTION_RESOLUTION_UNKNOWN, e.to_string()).detail(
+                    "The transaction has been written to the log and may become visible later.",
+                )
+            }
+            CommitError::Aborted(e) => e.into(),
+        }
     }
 }
 

@@ -18,6 +18,8 @@ pub mod bind;
 
 pub mod ddl;
 
+pub mod maintenance;
+
 pub mod session;
 
 pub mod host;

@@ -311,11 +311,9 @@ impl Vacuum {
     }
 }
 
-/// Gives empty pages at the end of a file back to the system. The caller holds the relation's AccessExclusive lock
-/// (on standbys, too: that lock is logged) and no page of it. Returns the number of pages that are left.
-pub fn truncate_tail(cx: TableCx<'_>, file: RelFile) -> Result<u32, TableError> {
-    let count = cx.store.pool.block_count(file, Fork::Main)?;
-    let mut keep = count;
+/// How many pages there are up to the last that holds anything.
+pub fn used_pages(cx: TableCx<'_>, file: RelFile) -> Result<u32, TableError> {
+    let mut keep = cx.store.pool.block_count(file, Fork::Main)?;
     while keep > 0 {
         let id = PageId {
             file,
@@ -331,7 +329,14 @@ pub fn truncate_tail(cx: TableCx<'_>, file: RelFile) -> Result<u32, TableError> 
         }
         keep -= 1;
     }
-    if keep < count {
+    Ok(keep)
+}
+
+/// Gives empty pages at the end of a file back to the system. The caller holds the relation's AccessExclusive lock
+/// (on standbys, too: that lock is logged) and no page of it. Returns the number of pages that are left.
+pub fn truncate_tail(cx: TableCx<'_>, file: RelFile) -> Result<u32, TableError> {
+    let keep = used_pages(cx, file)?;
+    if keep < cx.store.pool.block_count(file, Fork::Main)? {
         files::truncate(cx.store, file, keep)?;
         free_space::truncate(cx.store, file, keep)?;
     }

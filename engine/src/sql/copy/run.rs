@@ -23,7 +23,9 @@ use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
 /// The catalog as a transaction sees it.
-pub type CatalogOf<'c> = &'c (dyn for<'t> Fn(&'t Transaction) -> Box<dyn CatalogView + 't> + Sync);
+pub trait CatalogOf: Sync {
+    fn view<'v>(&'v self, txn: &'v Transaction) -> Box<dyn CatalogView + 'v>;
+}
 
 /// What a COPY runs with.
 pub struct CopyCall<'a> {
@@ -31,7 +33,7 @@ pub struct CopyCall<'a> {
     /// What its offsets count in.
     pub source: &'a str,
     pub settings: &'a PlannerSettings,
-    pub catalog: CatalogOf<'a>,
+    pub catalog: &'a dyn CatalogOf,
     pub exec: ExecCx,
 }
 
@@ -71,7 +73,7 @@ async fn locked_table(
 ) -> Result<Arc<Relation>, SqlError> {
     let mut locked: Option<Oid> = None;
     for _ in 0..MAX_REBINDS {
-        let found = find_table(&*(call.catalog)(txn), name)?;
+        let found = find_table(&*call.catalog.view(txn), name)?;
         if locked == Some(found.oid) {
             return Ok(found);
         }
@@ -171,7 +173,7 @@ async fn copy_in(
     check_kind(&relation, CopyDirection::From)?;
     let format = format_of(&options);
     let mut copy = {
-        let view = (call.catalog)(txn);
+        let view = call.catalog.view(txn);
         let cx = BindCx {
             source: call.source,
             functions: &call.exec.function,
@@ -223,7 +225,7 @@ async fn copy_out(
             let relation = locked_table(&call, name, LockMode::AccessShare, txn).await?;
             check_kind(&relation, CopyDirection::To)?;
             let columns = columns_of(&relation, columns)?;
-            let view = (call.catalog)(txn);
+            let view = call.catalog.view(txn);
             let bound = Bound {
                 statement: BoundStatement::Query(Box::new(table_query(&relation, &columns))),
                 parameters: Vec::new(),
@@ -292,14 +294,14 @@ async fn planned_query(
         functions: &call.exec.function,
     };
     for _ in 0..MAX_REBINDS {
-        let bound = bind::bind(statement, &*(call.catalog)(txn), &[], &cx)?;
+        let bound = bind::bind(statement, &*call.catalog.view(txn), &[], &cx)?;
         for (relation, mode) in &bound.relations {
             let locks = call.exec.txns.locks();
             locks
                 .lock_relation(txn, *relation, *mode, LockWait::Wait)
                 .await?;
         }
-        let view = (call.catalog)(txn);
+        let view = call.catalog.view(txn);
         if view.generation() == bound.generation {
             return plan::plan(&bound, &*view, &plan_cx(call));
         }

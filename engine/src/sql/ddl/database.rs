@@ -1,7 +1,10 @@
 //! CREATE, ALTER and DROP DATABASE. Manual, CREATE DATABASE.
 //!
-//! CREATE copies the template through the log inside its own transaction: an abort leaves a directory that no row
-//! names. DROP deletes the row in a transaction and removes the files when that has committed.
+//! CREATE copies the template through the log inside its own transaction: an error removes the copy again, a crash
+//! leaves a directory that no row names. DROP deletes the row in a transaction and removes the files when that has committed.
+
+use std::future::Future;
+use std::pin::Pin;
 
 use crate::catalog::bootstrap::ENCODING_UTF8;
 use crate::catalog::database;
@@ -12,7 +15,7 @@ use crate::catalog::view::CatalogView;
 use crate::ids::{DEFAULT_TABLESPACE, Oid};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{AlterDatabase, CreateDatabase, DropDatabase, UtilityOption};
-use crate::txn::{LockMode, LockTag, LockWait};
+use crate::txn::{LockMode, LockTag, LockWait, Transaction, TxnManager};
 use crate::types::datum::Datum;
 
 use super::Result;
@@ -131,7 +134,17 @@ fn limit(o: &UtilityOption) -> Result<i32> {
     Ok(n)
 }
 
-pub async fn create(s: &CreateDatabase, cx: &mut DdlCx<'_>) -> Result<()> {
+/// Asks the other sessions of a database to go (WITH FORCE: ends them) and waits a while; gives how many stay.
+pub trait Vacate: Sync {
+    fn vacate(
+        &self,
+        database: Oid,
+        force: bool,
+    ) -> Pin<Box<dyn Future<Output = Result<usize>> + Send + '_>>;
+}
+
+/// Copies the template. The caller commits at once.
+pub async fn create(s: &CreateDatabase, cx: &mut DdlCx<'_>, others: &dyn Vacate) -> Result<()> {
     let wanted = options(&s.options)?;
     if !cx.user.superuser && !cx.user.create_db {
         return Err(SqlError::new(
@@ -172,9 +185,26 @@ pub async fn create(s: &CreateDatabase, cx: &mut DdlCx<'_>) -> Result<()> {
             format!("permission denied to copy database \"{}\"", template.name),
         ));
     }
-    lock_database(cx, template.oid, LockMode::Share).await?;
+    // Nobody can come in from here on; who is there has to go.
+    lock_strongly(cx, template.oid, LockMode::Share).await?;
+    let left = others.vacate(template.oid, false).await?;
+    if left > 0 {
+        return Err(in_use(
+            format!(
+                "source database \"{}\" is being accessed by other users",
+                template.name
+            ),
+            left,
+        ));
+    }
     let key = [Datum::text(&template.name)];
-    let (_, source) = cx.find_one::<DatabaseRow>(by::DATABASE_NAME, &key, "database")?;
+    let found = cx.find::<DatabaseRow>(by::DATABASE_NAME, &key)?;
+    let Some((_, source)) = found.into_iter().find(|(_, r)| r.oid == template.oid) else {
+        return Err(SqlError::new(
+            state::UNDEFINED_DATABASE,
+            format!("template database \"{}\" does not exist", template.name),
+        ));
+    };
     let oid = cx.new_oid()?;
     let xid = cx.xid()?;
     cx.insert(&DatabaseRow {
@@ -192,20 +222,49 @@ pub async fn create(s: &CreateDatabase, cx: &mut DdlCx<'_>) -> Result<()> {
         ..DatabaseRow::default()
     })
     .await?;
-    database::copy(&cx.catalog.store, template.oid, oid, xid)?;
+    let store = &cx.catalog.store;
+    if let Err(error) = database::copy(store, template.oid, oid, xid) {
+        if let Err(also) = database::drop_files(store, oid) {
+            tracing::warn!(database = %oid, error = %also, "could not remove the files of a failed copy");
+        }
+        return Err(error.into());
+    }
     cx.shared_changed::<DatabaseRow>();
     Ok(())
 }
 
-/// Sessions hold the lock on their database weakly; whoever copies or drops it holds it strongly.
-async fn lock_database(cx: &mut DdlCx<'_>, database: Oid, mode: LockMode) -> Result<()> {
-    let tag = LockTag::Object {
+fn in_use(message: String, others: usize) -> SqlError {
+    let detail = if others == 1 {
+        "There is 1 other session using the database.".to_owned()
+    } else {
+        format!("There are {others} other sessions using the database.")
+    };
+    SqlError::new(state::OBJECT_IN_USE, message).detail(detail)
+}
+
+fn tag(database: Oid) -> LockTag {
+    LockTag::Object {
         database: Oid::INVALID,
         class: DatabaseRow::TABLE,
         object: database,
-    };
+    }
+}
+
+/// Whoever copies or drops a database holds its lock strongly.
+async fn lock_strongly(cx: &mut DdlCx<'_>, database: Oid, mode: LockMode) -> Result<()> {
     let locks = cx.catalog.txns.locks();
-    locks.lock(cx.txn, tag, mode, LockWait::Wait).await?;
+    locks
+        .lock(cx.txn, tag(database), mode, LockWait::Wait)
+        .await?;
+    Ok(())
+}
+
+/// A session that begins, and whoever works in a database without one, holds its lock weakly.
+pub async fn lock_database(txns: &TxnManager, txn: &mut Transaction, database: Oid) -> Result<()> {
+    let mode = LockMode::RowExclusive;
+    txns.locks()
+        .lock(txn, tag(database), mode, LockWait::Wait)
+        .await?;
     Ok(())
 }
 
@@ -249,17 +308,16 @@ pub fn no_database(name: &str) -> SqlError {
 pub struct DroppedDatabase(pub Oid);
 
 impl DroppedDatabase {
-    /// Deletes the row. `None`: IF EXISTS, and there is none. The caller has ended (or counted) other sessions of
-    /// it: `sessions` tells how many there are.
+    /// Deletes the row. `None`: IF EXISTS, and there is none.
     pub async fn begin(
         s: &DropDatabase,
         cx: &mut DdlCx<'_>,
-        sessions: &(dyn Fn(Oid) -> usize + Sync),
+        others: &dyn Vacate,
     ) -> Result<Option<DroppedDatabase>> {
         let name = &s.name.name;
         let key = [Datum::text(name)];
         let rows = cx.find::<DatabaseRow>(by::DATABASE_NAME, &key)?;
-        let Some((tid, row)) = rows.into_iter().next() else {
+        let Some((_, row)) = rows.into_iter().next() else {
             if s.if_exists {
                 cx.notice(format!("database \"{name}\" does not exist, skipping"));
                 return Ok(None);
@@ -281,19 +339,18 @@ impl DroppedDatabase {
                 "cannot drop the currently open database",
             ));
         }
-        lock_database(cx, row.oid, LockMode::AccessExclusive).await?;
-        let others = sessions(row.oid);
-        if others > 0 {
-            let detail = if others == 1 {
-                "There is 1 other session using the database.".to_owned()
-            } else {
-                format!("There are {others} other sessions using the database.")
-            };
-            return Err(SqlError::new(
-                state::OBJECT_IN_USE,
+        lock_strongly(cx, row.oid, LockMode::AccessExclusive).await?;
+        let locked = row.oid;
+        let again = cx.find::<DatabaseRow>(by::DATABASE_NAME, &key)?;
+        let Some((tid, row)) = again.into_iter().find(|(_, r)| r.oid == locked) else {
+            return Err(no_database(name));
+        };
+        let left = others.vacate(row.oid, s.force).await?;
+        if left > 0 {
+            return Err(in_use(
                 format!("database \"{name}\" is being accessed by other users"),
-            )
-            .detail(detail));
+                left,
+            ));
         }
         cx.delete::<DatabaseRow>(tid).await?;
         let comments = [Datum::Oid(row.oid), Datum::Oid(DatabaseRow::TABLE)];

@@ -33,7 +33,9 @@ mod truncate;
 mod tests;
 
 pub use cx::DdlCx;
-pub use database::{DroppedDatabase, finish_drop};
+pub use database::{
+    DroppedDatabase, Vacate, create as create_database, finish_drop, lock_database,
+};
 pub use stored::shown_expression;
 
 use crate::sql::error::SqlError;
@@ -56,7 +58,7 @@ async fn dispatch(statement: &Statement, cx: &mut DdlCx<'_>) -> Result<()> {
         Statement::CreateSequence(s) => sequence::create(s, cx).await,
         Statement::AlterSequence(s) => sequence::alter(s, cx).await,
         Statement::CreateSchema(s) => schema::create(s, cx).await,
-        Statement::CreateDatabase(s) => database::create(s, cx).await,
+        Statement::CreateDatabase(_) => Err(SqlError::internal("CREATE DATABASE runs by itself")),
         Statement::DropDatabase(_) => Err(SqlError::internal(
             "DROP DATABASE runs through ddl::DroppedDatabase",
         )),

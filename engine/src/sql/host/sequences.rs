@@ -42,7 +42,9 @@ impl SessionSequences {
 
     /// DISCARD SEQUENCES
     pub fn forget(&self) {
-        *self.last.lock() = Last::default();
+        let mut last = self.last.lock();
+        last.values.clear();
+        last.newest = None;
     }
 }
 

@@ -18,7 +18,7 @@ mod lifecycle;
 mod logging;
 
 mod prepared;
-mod query;
+pub mod query;
 mod settings;
 mod sink;
 mod transaction;
@@ -38,3 +38,4 @@ pub use lifecycle::Session;
 pub use output::{CopyInput, Format, Formats, Gone, Output};
 pub use services::{Services, UtilityCall};
 pub use settings::refused as settings_error;
+pub use transaction::commit_level;

@@ -21,7 +21,7 @@ use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
 /// A statement that holds more than this many times `work_mem`, and 1 GiB, is stopped (53200).
-const STATEMENT_MEMORY: usize = 1 << 30;
+pub const STATEMENT_MEMORY: usize = 1 << 30;
 /// How often names may change under a statement before it gives up.
 const MAX_REBINDS: usize = 10;
 
@@ -53,7 +53,8 @@ pub(super) fn is_planned(statement: &Statement) -> bool {
     )
 }
 
-fn planner_settings(s: &SessionSettings) -> plan::PlannerSettings {
+/// What the planner may do and what it believes, as the session has it.
+pub fn planner_settings(s: &SessionSettings) -> plan::PlannerSettings {
     let p = &s.planner;
     plan::PlannerSettings {
         seq_page_cost: p.seq_page_cost,

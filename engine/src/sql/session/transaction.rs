@@ -10,14 +10,15 @@ use crate::config::SessionStore;
 use crate::config::session::{Isolation as Level, SynchronousCommit};
 use crate::sql::error::{Severity, SqlError, state};
 use crate::sql::front::ast::{IsolationLevel, TransactionMode, TransactionStatement};
-use crate::txn::{CommitError, CommitLevel, Isolation, TxnOptions};
+use crate::txn::{CommitLevel, Isolation, TxnOptions};
 
 fn serializable() -> SqlError {
     SqlError::unsupported("isolation level SERIALIZABLE is not implemented")
         .hint("Use REPEATABLE READ, or explicit locks.")
 }
 
-pub(super) fn commit_level(s: SynchronousCommit) -> CommitLevel {
+/// What `synchronous_commit` asks for.
+pub fn commit_level(s: SynchronousCommit) -> CommitLevel {
     match s {
         SynchronousCommit::Off => CommitLevel::Off,
         SynchronousCommit::Local => CommitLevel::Local,
@@ -34,17 +35,6 @@ fn show_options(store: &mut SessionStore, options: &TxnOptions) {
         Isolation::ReadCommitted => Level::ReadCommitted,
     };
     store.put_transaction(level, options.read_only, options.deferrable);
-}
-
-/// 08007 where nobody can say whether it is committed.
-fn commit_error(e: CommitError) -> SqlError {
-    match e {
-        CommitError::OutcomeUnknown { .. } => {
-            SqlError::fatal(state::TRANSACTION_RESOLUTION_UNKNOWN, e.to_string())
-                .detail("The transaction has been written to the log and may become visible later.")
-        }
-        CommitError::Aborted(e) => e.into(),
-    }
 }
 
 impl<S: Services> Session<S> {
@@ -106,7 +96,7 @@ impl<S: Services> Session<S> {
                 drop(snapshot);
                 let done = self.services.txns().commit(txn, level).await;
                 self.end_levels(done.is_ok());
-                done.map(|_| ()).map_err(commit_error)
+                done.map(|_| ()).map_err(SqlError::from)
             }
         }
     }

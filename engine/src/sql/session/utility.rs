@@ -135,7 +135,7 @@ impl<S: Services> Session<S> {
                 return Ok(Outcome::Rows(self.show_rows(target)?, "SHOW".to_owned()));
             }
             Statement::AlterSystem(a) => self.alter_system(a)?,
-            Statement::Discard(target) => return self.discard(*target, parsed, source, out).await,
+            Statement::Discard(target) => return Ok(self.discard(*target)),
             Statement::Prepare(p) => self.prepare_statement(p, source)?,
             Statement::Deallocate(name) => {
                 self.deallocate(name.as_ref().map(|n| n.name.as_str()))?
@@ -170,7 +170,7 @@ impl<S: Services> Session<S> {
             }
             other => {
                 return self
-                    .served(other, parsed, source, out)
+                    .served(other, parsed, source, alone, out)
                     .await
                     .map(Outcome::Tag);
             }
@@ -184,19 +184,22 @@ impl<S: Services> Session<S> {
         statement: &Statement,
         parsed: &Parsed,
         source: &Arc<str>,
+        alone: bool,
         out: &mut O,
     ) -> Result<String, SqlError> {
-        let by_itself = runs_alone(statement).is_some()
-            || matches!(statement, Statement::Checkpoint | Statement::Vacuum(_));
         if writes(statement) && self.services.txns().in_recovery() {
             return Err(SqlError::new(
                 state::READ_ONLY_SQL_TRANSACTION,
                 format!("cannot execute {} during recovery", parsed.tag),
             ));
         }
+        // ANALYZE stands in a block like any statement, but by itself does one table after the other.
+        let by_itself = runs_alone(statement).is_some()
+            || (matches!(statement, Statement::Vacuum(_)) && alone && !self.block.is_block());
+        let touches_no_transaction = matches!(statement, Statement::Checkpoint);
         let mut notices = Vec::new();
         let settings = self.settings();
-        if !by_itself || self.block.is_block() {
+        if !touches_no_transaction {
             self.ensure_transaction()?;
             self.wait_until_readable().await?;
         }
@@ -212,7 +215,9 @@ impl<S: Services> Session<S> {
             snapshot: None,
             notices: &mut notices,
         };
-        let done = if by_itself && !self.block.is_block() {
+        let done = if touches_no_transaction {
+            services.maintenance(call).await
+        } else if by_itself {
             self.end_implicit().await?;
             services.maintenance(call).await
         } else {
@@ -234,19 +239,14 @@ impl<S: Services> Session<S> {
         done.map_err(|e| e.located(source))
     }
 
-    async fn discard<O: Output>(
-        &mut self,
-        target: DiscardTarget,
-        parsed: &Parsed,
-        source: &Arc<str>,
-        out: &mut O,
-    ) -> Result<Outcome, SqlError> {
+    fn discard(&mut self, target: DiscardTarget) -> Outcome {
         match target {
             DiscardTarget::All => {
                 self.portals.clear();
                 self.prepared.clear();
                 self.reset_roles();
                 self.facts.settings.lock().reset_all();
+                self.facts.sequences.forget();
                 self.apply_settings();
             }
             DiscardTarget::Plans => {
@@ -254,13 +254,11 @@ impl<S: Services> Session<S> {
                     *p.cached.lock() = None;
                 }
             }
-            // The sequences room remembers `currval`; temporary tables do not exist yet.
-            DiscardTarget::Sequences => {
-                self.served(&parsed.statement, parsed, source, out).await?;
-            }
+            DiscardTarget::Sequences => self.facts.sequences.forget(),
+            // There are no temporary tables.
             DiscardTarget::Temp => {}
         }
-        Ok(Outcome::from(target.tag()))
+        Outcome::from(target.tag())
     }
 
     async fn lock_tables(&mut self, l: &crate::sql::front::ast::LockTable) -> Result<(), SqlError> {

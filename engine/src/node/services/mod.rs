@@ -1,4 +1,9 @@
-//! What sessions run on.
+//! What sessions run on, by trade: `copy`, `databases`, `maintenance`; definitions are here.
+
+mod alone;
+mod copy;
+mod databases;
+mod maintenance;
 
 use std::sync::Arc;
 
@@ -37,44 +42,48 @@ impl NodeServices {
         view.role(oid)?.ok_or_else(gone)
     }
 
-    async fn define(
-        &self,
-        call: UtilityCall<'_>,
-        txn: &mut Transaction,
-    ) -> Result<String, SqlError> {
-        let roles = call.facts.roles.load_full();
-        let user = self.role(roles.current.oid, call.facts, txn)?;
-        let session_user = self.role(roles.session.oid, call.facts, txn)?;
-        let mut cx = DdlCx {
+    /// The current and the session's role.
+    fn roles(&self, facts: &SessionFacts, txn: &Transaction) -> Result<(Role, Role), SqlError> {
+        let roles = facts.roles.load_full();
+        let current = self.role(roles.current.oid, facts, txn)?;
+        let session = self.role(roles.session.oid, facts, txn)?;
+        Ok((current, session))
+    }
+
+    fn ddl<'a>(
+        &'a self,
+        call: UtilityCall<'a>,
+        txn: &'a mut Transaction,
+        user: &'a Role,
+        session_user: &'a Role,
+    ) -> DdlCx<'a> {
+        DdlCx {
             catalog: &self.instance.catalog,
             oids: &self.instance.oids,
             sequences: &self.instance.sequences,
             database: call.facts.database,
             txn,
-            user: &user,
-            session_user: &session_user,
+            user,
+            session_user,
             path: &call.settings.search_path,
             functions: call.function,
             source: call.source,
             notices: call.notices,
-        };
-        ddl::run(call.statement, &mut cx).await
+        }
     }
 
-    async fn checkpoint(&self, call: &UtilityCall<'_>) -> Result<String, SqlError> {
-        if !call.facts.current_role().superuser {
-            let message = "must be superuser or have privileges of pg_checkpoint to do CHECKPOINT";
-            return Err(SqlError::new(state::INSUFFICIENT_PRIVILEGE, message));
+    async fn define(
+        &self,
+        call: UtilityCall<'_>,
+        txn: &mut Transaction,
+    ) -> Result<String, SqlError> {
+        if let Statement::Vacuum(v) = call.statement {
+            return self.analyze_in(v, call, txn).await;
         }
-        let done = self
-            .instance
-            .checkpointer
-            .checkpoint(CheckpointKind::Immediate)
-            .await;
-        done.map_err(|reason| {
-            SqlError::new(state::IO_ERROR, format!("checkpoint failed: {reason}"))
-        })?;
-        Ok("CHECKPOINT".to_owned())
+        let (user, session_user) = self.roles(call.facts, txn)?;
+        let statement = call.statement;
+        let mut cx = self.ddl(call, txn, &user, &session_user);
+        ddl::run(statement, &mut cx).await
     }
 }
 
@@ -130,16 +139,19 @@ impl Services for NodeServices {
     fn copy<'a>(
         &'a self,
         call: UtilityCall<'a>,
-        _txn: &'a mut Transaction,
-        _port: &'a mut dyn CopyPort,
+        txn: &'a mut Transaction,
+        port: &'a mut dyn CopyPort,
     ) -> Answer<'a, String> {
-        Box::pin(async move { Err(not_implemented(call.statement)) })
+        Box::pin(self.run_copy(call, txn, port))
     }
 
     fn maintenance<'a>(&'a self, call: UtilityCall<'a>) -> Answer<'a, String> {
         Box::pin(async move {
             match call.statement {
                 Statement::Checkpoint => self.checkpoint(&call).await,
+                Statement::Vacuum(v) => self.vacuum(v, call).await,
+                Statement::CreateDatabase(s) => self.create_database(s, call).await,
+                Statement::DropDatabase(s) => self.drop_database(s, call).await,
                 other => Err(not_implemented(other)),
             }
         })
