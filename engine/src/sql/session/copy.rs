@@ -88,6 +88,7 @@ impl<S: Services> Session<S> {
             return Err(read_only_error("COPY FROM"));
         }
         r.queried = true;
+        let _own = facts.own_catalog(services.txns(), &r.txn);
         let mut port = Port(out);
         let done = services.copy(call, &mut r.txn, &mut port).await;
         let done = match done {

@@ -169,6 +169,7 @@ impl<S: Services> Session<S> {
             let Some(r) = self.block.running() else {
                 return Err(in_failed_block());
             };
+            let _own = self.facts.own_catalog(self.services.txns(), &r.txn);
             let mut skipped = Skipped;
             execution.run(&mut r.txn, &mut skipped, limit).await?
         } else {
@@ -268,6 +269,7 @@ impl<S: Services> Session<S> {
         let Some(r) = self.block.running() else {
             return Err(in_failed_block());
         };
+        let _own = self.facts.own_catalog(self.services.txns(), &r.txn);
         let mut rows = Collected::default();
         execution.run(&mut r.txn, &mut rows, None).await?;
         Ok(rows.0.pop().unwrap_or_default())

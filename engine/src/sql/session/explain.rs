@@ -71,6 +71,7 @@ impl<S: Services> Session<S> {
         let Some(running) = self.block.running() else {
             return Err(in_failed_block());
         };
+        let _own = self.facts.own_catalog(self.services.txns(), &running.txn);
         execution.run(&mut running.txn, &mut Skipped, None).await?;
         running.txn.next_command()?;
         let times = Times {

@@ -9,6 +9,7 @@ use super::backends::Backend;
 use crate::config::{SessionSettings, SessionStore};
 use crate::ids::Oid;
 use crate::sql::host::{ChangedCatalog, SessionSequences};
+use crate::txn::{Transaction, TxnManager};
 
 /// A role as a session has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +41,32 @@ pub struct SessionFacts {
     pub settings: Mutex<SessionStore>,
 }
 
+/// While it lives, functions see the catalog as the transaction has changed it.
+#[must_use]
+pub struct OwnCatalog(Option<Arc<SessionFacts>>);
+
+impl Drop for OwnCatalog {
+    fn drop(&mut self) {
+        if let Some(facts) = self.0.take() {
+            facts.changed_catalog.store(None);
+        }
+    }
+}
+
 impl SessionFacts {
+    /// For the time of a statement: a transaction that has changed the catalog shows functions what it has made.
+    pub fn own_catalog(self: &Arc<Self>, txns: &TxnManager, txn: &Transaction) -> OwnCatalog {
+        let changes = txn.invalidations().len();
+        if changes == 0 {
+            return OwnCatalog(None);
+        }
+        self.changed_catalog.store(Some(Arc::new(ChangedCatalog {
+            snapshot: txns.catalog_snapshot(txn),
+            changes,
+        })));
+        OwnCatalog(Some(Arc::clone(self)))
+    }
+
     pub fn current_settings(&self) -> Arc<SessionSettings> {
         Arc::clone(self.settings.lock().settings())
     }

@@ -291,6 +291,7 @@ impl<S: Services> Session<S> {
         let Some(running) = self.block.running() else {
             return Err(in_failed_block());
         };
+        let _own = self.facts.own_catalog(self.services.txns(), &running.txn);
         let mut sink = ClientSink::new(out, types, formats, function, announce);
         let progress = execution.run(&mut running.txn, &mut sink, limit).await?;
         if progress.complete {

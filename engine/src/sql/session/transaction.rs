@@ -8,9 +8,10 @@ use super::output::Output;
 use super::services::Services;
 use crate::config::SessionStore;
 use crate::config::session::{Isolation as Level, SynchronousCommit};
+use crate::ids::Lsn;
 use crate::sql::error::{Severity, SqlError, state};
 use crate::sql::front::ast::{IsolationLevel, TransactionMode, TransactionStatement};
-use crate::txn::{CommitLevel, Isolation, TxnOptions};
+use crate::txn::{CommitError, CommitLevel, Isolation, Transaction, TxnManager, TxnOptions};
 
 fn serializable() -> SqlError {
     SqlError::unsupported("isolation level SERIALIZABLE is not implemented")
@@ -35,6 +36,25 @@ fn show_options(store: &mut SessionStore, options: &TxnOptions) {
         Isolation::ReadCommitted => Level::ReadCommitted,
     };
     store.put_transaction(level, options.read_only, options.deferrable);
+}
+
+/// Numbers of sequences count as given out once the commit is acknowledged, so the records that reserved them have to
+/// be as safe as it is. A transaction that wrote nothing else gets an id for that: its commit record then stands
+/// behind them.
+async fn commit_behind(
+    txns: &TxnManager,
+    mut txn: Transaction,
+    level: CommitLevel,
+    reserved: Option<Lsn>,
+) -> Result<Option<Lsn>, CommitError> {
+    if let Some(reserved) = reserved
+        && txn.top_xid().is_none()
+        && level > CommitLevel::Off
+        && !txns.release().is_safe(reserved)
+    {
+        txns.xid(&mut txn)?;
+    }
+    txns.commit(txn, level).await
 }
 
 impl<S: Services> Session<S> {
@@ -94,7 +114,8 @@ impl<S: Services> Session<S> {
                 let Running { txn, snapshot, .. } = *r;
                 // Nothing may hold the horizon while the commit waits for standbys.
                 drop(snapshot);
-                let done = self.services.txns().commit(txn, level).await;
+                let reserved = self.facts.sequences.must_be_safe();
+                let done = commit_behind(self.services.txns(), txn, level, reserved).await;
                 self.end_levels(done.is_ok());
                 done.map(|_| ()).map_err(SqlError::from)
             }
@@ -108,6 +129,8 @@ impl<S: Services> Session<S> {
         {
             self.services.txns().abort(r.txn);
         }
+        // Numbers that a rolled back transaction drew are nobody's.
+        let _ = self.facts.sequences.must_be_safe();
         self.end_levels(false);
     }
 

@@ -228,6 +228,7 @@ impl<S: Services> Session<S> {
                 return Err(read_only_error(parsed.tag));
             }
             r.queried = true;
+            let _own = facts.own_catalog(services.txns(), &r.txn);
             match services.utility(call, &mut r.txn).await {
                 Ok(tag) => r.txn.next_command().map(|()| tag).map_err(SqlError::from),
                 Err(e) => Err(e),

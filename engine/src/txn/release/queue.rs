@@ -227,6 +227,11 @@ impl Release {
         self.safe.subscribe()
     }
 
+    /// Whether a record that is no commit is where the policy wants commits to be.
+    pub fn is_safe(&self, lsn: Lsn) -> bool {
+        self.queue.lock().limits.durable() >= lsn
+    }
+
     /// A commit at this level may wait for longer than a local flush.
     pub(crate) fn waits_for_others(&self, level: CommitLevel) -> bool {
         match self.mode.load(Ordering::SeqCst) {
