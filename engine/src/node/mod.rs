@@ -2,12 +2,14 @@
 //!
 //! Reading order: `core` (log, pages, transactions, catalog, checkpoints) and `participant` (who takes part in
 //! recovery), `bootstrap` (`initdb`), `conversion` (of settings), `standby` (what recovery runs with), `services` (what
-//! sessions run on), `walsender`, `host` (who may come in), `server` (start), `shutdown`.
+//! sessions run on), `walsender`, `host` (who may come in), `managed` (under a supervisor; HTTP), `server` (start),
+//! `shutdown`.
 
 mod bootstrap;
 mod conversion;
 mod core;
 mod host;
+mod managed;
 mod participant;
 mod server;
 mod services;

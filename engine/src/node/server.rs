@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::config::Settings;
+use crate::config::recovery_conf::RecoveryMode;
 use crate::config::session::Level;
 use crate::config::value::Value;
 use crate::ids::Lsn;
@@ -20,6 +21,9 @@ use crate::io::real::RealDisk;
 use crate::node::conversion;
 use crate::node::core::{Core, CoreConfig};
 use crate::node::host::NodeHost;
+use crate::node::managed::doors::{DoorParts, Doors};
+use crate::node::managed::told::{self, Told, ToldKeeper};
+use crate::node::managed::{self, Managed, StartError};
 use crate::node::services::NodeServices;
 use crate::node::shutdown;
 use crate::node::standby::{self, Recovering};
@@ -28,6 +32,7 @@ use crate::recovery::{
     Archiver, Backups, CheckpointKind, Outcome, OutcomeKind, Phase, RecoveryError, Retention,
 };
 use crate::replication::clock::now_micros;
+use crate::replication::receiver::Receiver;
 use crate::replication::slots::Slots;
 use crate::replication::standbys::Standbys;
 use crate::server::cli::ServerStart;
@@ -49,7 +54,10 @@ pub fn serve(start: ServerStart) -> u8 {
         Ok(code) => code,
         Err(error) => {
             log::fatal(&format!("{error:#}"));
-            REFUSED
+            match error.downcast_ref() {
+                Some(StartError::Deposed { .. }) => managed::DEPOSED,
+                _ => REFUSED,
+            }
         }
     }
 }
@@ -75,6 +83,8 @@ pub(super) struct Node {
     pub archiver: Archiver,
     pub backends: Arc<Backends>,
     pub host: Arc<NodeHost>,
+    pub managed: Option<Arc<Managed>>,
+    pub told: Arc<ToldKeeper>,
     /// True: the last record is written, walsenders end.
     pub tell_senders: watch::Sender<bool>,
 }
@@ -90,15 +100,24 @@ fn run(start: ServerStart) -> anyhow::Result<u8> {
     let recovering = standby::start_recovery(
         &node.settings,
         &node.core,
+        node.managed.as_ref(),
         node.instance.receiver.clone(),
         &node.backends,
     )?;
     let runtime = session_runtime(&node.settings)?;
+    let doors = Doors::open(DoorParts {
+        instance: Arc::clone(&node.instance),
+        backends: Arc::clone(&node.backends),
+        managed: node.managed.clone(),
+        told: Arc::clone(&node.told),
+        sessions: runtime.handle().clone(),
+    })?;
     let server =
         Server::new(Arc::clone(&node.host)).map_err(|c| anyhow::anyhow!(c.message.clone()))?;
     let listening = runtime.spawn(Arc::clone(&server).serve(listeners));
     let code = runtime.block_on(node.live(recovering, &mut events, &pid_file, &server));
     listening.abort();
+    doors.close();
     runtime.shutdown_background();
     drop(pid_file);
     Ok(code)
@@ -125,8 +144,18 @@ impl Node {
             backups: Mutex::default(),
         });
         let retention = Arc::clone(&keep) as Arc<dyn Retention>;
-        let core = open_core(&settings, disk, control, retention)?;
-        let instance = instance(&settings, &core, slots)?;
+        let kept = told::read(&disk)?;
+        let core = open_core(&settings, disk, control, retention, kept)?;
+        let known = core.store.control.get();
+        let as_primary = settings.recovery_request().mode == RecoveryMode::None;
+        let managed = Managed::start(&settings, &known, as_primary, &core.txns)?;
+        let told = Arc::new(ToldKeeper::new(
+            Arc::clone(&core.store.disk),
+            Arc::clone(&core.txns),
+            kept,
+        ));
+        let receiver = standby::start_receiver(&settings, &core, managed.as_ref(), &told)?;
+        let instance = instance(&settings, &core, slots, receiver);
         let backups = Arc::new(Backups::new(
             Arc::clone(&core.store),
             Arc::clone(&core.state),
@@ -150,6 +179,7 @@ impl Node {
             replication: Arc::new(NodeReplication {
                 instance: Arc::clone(&instance),
                 backups,
+                managed: managed.clone(),
                 shutting_down,
             }),
             stopping: Mutex::default(),
@@ -161,6 +191,8 @@ impl Node {
             archiver,
             backends,
             host,
+            managed,
+            told,
             tell_senders,
         })
     }
@@ -231,8 +263,10 @@ impl Node {
         }
         let current = self.settings.current();
         log::configure(&current);
-        let release = self.core.txns.release();
-        release.set_policy(conversion::release_policy(&current));
+        if self.managed.is_none() {
+            let release = self.core.txns.release();
+            release.set_policy(conversion::release_policy(&current));
+        }
         self.core
             .store
             .wal
@@ -256,6 +290,7 @@ fn open_core(
     disk: DiskRef,
     control: ControlFile,
     retention: Arc<dyn Retention>,
+    kept: Option<Told>,
 ) -> anyhow::Result<Core> {
     let current = settings.current();
     let known = control.get();
@@ -269,11 +304,13 @@ fn open_core(
             txn: TxnConfig::default(),
             checkpoints: Arc::new(move || conversion::checkpoints(&for_checkpoints.current())),
             retention,
-            told: None,
+            told: told::at_start(settings, kept),
         },
     )?;
-    let release = core.txns.release();
-    release.set_policy(conversion::release_policy(&current));
+    if current.promise_file.is_none() {
+        let release = core.txns.release();
+        release.set_policy(conversion::release_policy(&current));
+    }
     Ok(core)
 }
 
@@ -281,10 +318,10 @@ fn instance(
     settings: &Arc<Settings>,
     core: &Core,
     slots: Arc<Slots>,
-) -> anyhow::Result<Arc<Instance>> {
-    let system_id = core.store.control.get().system_id;
+    receiver: Option<Arc<Receiver>>,
+) -> Arc<Instance> {
     let senders = settings.current().max_wal_senders;
-    Ok(Arc::new(Instance {
+    Arc::new(Instance {
         settings: Arc::clone(settings),
         store: Arc::clone(&core.store),
         txns: Arc::clone(&core.txns),
@@ -295,10 +332,10 @@ fn instance(
         standbys: Standbys::new(senders, Arc::clone(&core.txns)),
         slots,
         sequences: Arc::new(Sequences::default()),
-        receiver: standby::start_receiver(settings, core, system_id)?,
-        system_id,
+        receiver,
+        system_id: core.store.control.get().system_id,
         started_at: now_micros(),
-    }))
+    })
 }
 
 /// Says in the log and in `postmaster.pid` how far the server is. Never returns.

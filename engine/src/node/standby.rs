@@ -11,13 +11,15 @@ use crate::config::server::ArchiveMode;
 use crate::ids::{Lsn, ProcessId, SystemId, Term};
 use crate::node::conversion;
 use crate::node::core::Core;
+use crate::node::managed::Managed;
+use crate::node::managed::told::ToldKeeper;
+use crate::node::managed::trigger::triggers;
 use crate::recovery::{
-    self, ArchiveShell, CommandArchive, FileTrigger, Handler, Mode, Outcome, RecoveryError,
-    RecoveryState, ReplayConflicts, Startup, StartupConfig, Trigger, Upstream,
+    self, ArchiveShell, CommandArchive, Handler, Mode, Outcome, RecoveryError,
+    RecoveryState, ReplayConflicts, Startup, StartupConfig, Upstream,
 };
 use crate::replication::receiver::{Receiver, Standby, UpstreamSettings};
 use crate::replication::recovery_link::{self, ReceiverUpstream};
-use crate::server::cli::signals::PROMOTE_FILE;
 use crate::sql::session::Backends;
 use crate::txn::{Interrupts, TxnManager};
 use crate::wal::RmgrId;
@@ -28,17 +30,24 @@ struct NodeStandby {
     system_id: SystemId,
     state: Arc<RecoveryState>,
     txns: Arc<TxnManager>,
+    managed: Option<Arc<Managed>>,
+    told: Arc<ToldKeeper>,
 }
 
 impl Standby for NodeStandby {
     fn upstream(&self) -> UpstreamSettings {
-        conversion::upstream(&self.settings.current())
+        let mut upstream = conversion::upstream(&self.settings.current());
+        if self.managed.as_ref().is_some_and(|m| m.is_sealed()) {
+            // Asked at each connection, after a request may have raced with the seal.
+            upstream.conninfo = None;
+        }
+        upstream
     }
     fn system_id(&self) -> SystemId {
         self.system_id
     }
     fn promised_term(&self) -> Option<Term> {
-        None
+        self.managed.as_ref().map(|m| m.promised_term())
     }
     fn replay_lsn(&self) -> watch::Receiver<Lsn> {
         self.state.replay_watch()
@@ -47,7 +56,7 @@ impl Standby for NodeStandby {
         Some(self.txns.oldest_needed().lsn)
     }
     fn released(&self, released: Lsn, synchronous: bool) {
-        self.txns.told(synchronous.then_some(released));
+        self.told.told(released, synchronous);
     }
 }
 
@@ -55,16 +64,19 @@ impl Standby for NodeStandby {
 pub fn start_receiver(
     settings: &Arc<Settings>,
     core: &Core,
-    system_id: SystemId,
+    managed: Option<&Arc<Managed>>,
+    told: &Arc<ToldKeeper>,
 ) -> anyhow::Result<Option<Arc<Receiver>>> {
     if settings.recovery_request().mode != RecoveryMode::Standby {
         return Ok(None);
     }
     let standby = Arc::new(NodeStandby {
         settings: Arc::clone(settings),
-        system_id,
+        system_id: core.store.control.get().system_id,
         state: Arc::clone(&core.state),
         txns: Arc::clone(&core.txns),
+        managed: managed.cloned(),
+        told: Arc::clone(told),
     });
     let archives_too = settings.current().archive_mode == ArchiveMode::Always;
     let received = recovery_link::received_wal(&core.store.wal, &core.state, archives_too);
@@ -78,6 +90,7 @@ pub type Recovering = tokio::sync::oneshot::Receiver<Result<Outcome, RecoveryErr
 pub fn start_recovery(
     settings: &Arc<Settings>,
     core: &Core,
+    managed: Option<&Arc<Managed>>,
     receiver: Option<Arc<Receiver>>,
     backends: &Arc<Backends>,
 ) -> anyhow::Result<Recovering> {
@@ -98,8 +111,8 @@ pub fn start_recovery(
         request_file: request.file,
         settings: conversion::recovery(&current, parameters),
         archive: Some(archive(settings, current.data_directory.clone())),
-        upstream: receiver.map(|receiver| upstream(settings, receiver)),
-        trigger: Some(triggers(settings)),
+        upstream: receiver.map(|receiver| upstream(settings, managed, receiver)),
+        trigger: Some(triggers(settings, managed)),
     });
     let (tell, told) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
@@ -112,26 +125,17 @@ pub fn start_recovery(
 }
 
 /// The receiver as recovery drives it.
-fn upstream(settings: &Arc<Settings>, receiver: Arc<Receiver>) -> Arc<dyn Upstream> {
-    let settings = Arc::clone(settings);
-    let configured = Box::new(move || settings.current().primary_conninfo.is_some());
+fn upstream(
+    settings: &Arc<Settings>,
+    managed: Option<&Arc<Managed>>,
+    receiver: Arc<Receiver>,
+) -> Arc<dyn Upstream> {
+    let (settings, managed) = (Arc::clone(settings), managed.cloned());
+    let configured = Box::new(move || {
+        let sealed = managed.as_ref().is_some_and(|m| m.is_sealed());
+        !sealed && settings.current().primary_conninfo.is_some()
+    });
     Arc::new(ReceiverUpstream::new(receiver, configured))
-}
-
-/// The trigger file by either of its names, and `pg_ctl promote`'s.
-fn triggers(settings: &Arc<Settings>) -> Arc<dyn Trigger> {
-    let settings = Arc::clone(settings);
-    Arc::new(FileTrigger::new(Arc::new(move || {
-        let current = settings.current();
-        let promote = current.data_directory.join(PROMOTE_FILE);
-        if promote.exists() {
-            return Some(promote);
-        }
-        current
-            .promote_trigger_file
-            .clone()
-            .map(|file| current.data_directory.join(file))
-    })))
 }
 
 fn archive(settings: &Arc<Settings>, data_directory: PathBuf) -> Arc<dyn ArchiveShell> {

@@ -10,6 +10,7 @@ use crate::config::Settings;
 use crate::ids::{Lsn, SystemId, Term, TimelineId};
 use crate::instance::Instance;
 use crate::io::Access;
+use crate::node::managed::Managed;
 use crate::recovery::Backups;
 use crate::replication::recovery_link::BackupCommand;
 use crate::replication::sender::Upstream;
@@ -22,6 +23,7 @@ use crate::wal::Wal;
 pub struct NodeReplication {
     pub instance: Arc<Instance>,
     pub backups: Arc<Backups>,
+    pub managed: Option<Arc<Managed>>,
     /// True once the shutdown checkpoint is written.
     pub shutting_down: watch::Receiver<bool>,
 }
@@ -69,7 +71,7 @@ impl ReplicationSource for NodeReplication {
         self.instance.system_id
     }
     fn primary_term(&self) -> Option<Term> {
-        None
+        self.managed.as_ref()?.primary_term()
     }
 
     fn history_file(&self, timeline: TimelineId) -> io::Result<Vec<u8>> {
@@ -83,7 +85,11 @@ impl ReplicationSource for NodeReplication {
         Ok(text)
     }
 
-    fn fresh_setting(&self, _name: &str) -> Option<String> {
-        None
+    fn fresh_setting(&self, name: &str) -> Option<String> {
+        if name != "understudy.term" {
+            return None;
+        }
+        let term = self.managed.as_ref()?.promised_term();
+        Some(term.to_string())
     }
 }

@@ -98,24 +98,30 @@ pub(super) fn promote(
     let store = &config.store;
     let segments = store.wal.segments().clone();
     let size = segments.size();
-    let old = history.owner(end.end);
     let newest = source
         .newest_timeline(history.timeline())?
         .unwrap_or(history.timeline());
-    let new = match end.promotion.and_then(|promotion| promotion.timeline) {
-        Some(wanted) if wanted <= newest => {
+    let wanted = end.promotion.and_then(|promotion| promotion.timeline);
+    let parent = wanted.and_then(|wanted| unfinished(&history, wanted, newest, end.end));
+    let (old, history) = match (wanted, parent) {
+        (Some(_), Some(parent)) => (parent, history),
+        (Some(wanted), None) if wanted <= newest => {
             return Err(RecoveryError::TimelineTaken { wanted, newest });
         }
-        Some(wanted) => wanted,
-        None => newest.next(),
+        (wanted, _) => {
+            let new = wanted.unwrap_or_else(|| newest.next());
+            let cut = cut_at(&history, end.end);
+            let reason = "no recovery target specified";
+            (cut.timeline(), cut.fork(new, end.end, reason))
+        }
     };
+    let new = history.timeline();
     tracing::info!("selected new timeline ID: {new}");
-    let cut = cut_at(&history, end.end);
-    let reason = "no recovery target specified";
-    let history = cut.fork(new, end.end, reason);
     end_participant(config, end.end)?;
     if end.end.segment_offset(size) > 0 {
-        segments.fork(old, new, end.end)?;
+        let segment = end.end.segment(size);
+        let from = segments.holder(&history, segment, old)?;
+        segments.fork(from, new, end.end)?;
     }
     timeline::write(
         segments.disk(),
@@ -137,7 +143,20 @@ pub(super) fn promote(
     begin_writing(config, new, record_end, OutcomeKind::Promoted)
 }
 
-/// The part of `history` that has been replayed: timelines that begin behind `end` were never reached.
+/// The parent of a timeline whose promotion was cut short by a crash after its history file and before its first
+/// record: a timeline with a number given belongs to one promotion, so this is the same one again.
+fn unfinished(
+    history: &History,
+    wanted: TimelineId,
+    newest: TimelineId,
+    end: Lsn,
+) -> Option<TimelineId> {
+    let last = history.ancestors().last()?;
+    let same = history.timeline() == wanted && newest == wanted && last.end == end;
+    same.then_some(last.timeline)
+}
+
+/// The part of `history` that has been replayed: timelines of which no record lies before `end` were never reached.
 fn cut_at(history: &History, end: Lsn) -> History {
     let mut cut: Option<History> = None;
     for ancestor in history.ancestors() {
@@ -145,7 +164,7 @@ fn cut_at(history: &History, end: Lsn) -> History {
             None => History::root(ancestor.timeline),
             Some(history) => history,
         };
-        if end < ancestor.end {
+        if end <= ancestor.end {
             return so_far;
         }
         let next = history

@@ -335,7 +335,8 @@ impl Follower {
             return Err(RecoveryError::Interrupted);
         }
         let now = Instant::now();
-        let due = now.duration_since(self.looked_for_trigger) >= TRIGGER_INTERVAL;
+        let due = now.duration_since(self.looked_for_trigger) >= TRIGGER_INTERVAL
+            || state.take_look_for_trigger();
         if self.promotion.is_some() || !self.standby || !(due || state.promotion_requested()) {
             return Ok(());
         }

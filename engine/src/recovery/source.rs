@@ -185,7 +185,8 @@ impl StandbySource {
         match self.from {
             From::Files => Ok(true),
             From::FilesExhausted => {
-                if Instant::now() < self.retry_at {
+                let asked = self.state.take_retry_source();
+                if Instant::now() < self.retry_at && !asked {
                     return Ok(false);
                 }
                 let configured = self.upstream.as_ref().filter(|u| u.is_configured());
@@ -198,22 +199,26 @@ impl StandbySource {
                 let size = self.segments.size();
                 let from = position.segment(size).start(size);
                 let timeline = self.history.owner(position);
+                self.carry_over(timeline, position)?;
                 upstream.stream(from, timeline);
                 self.from = From::Stream { timeline, from };
                 Ok(false)
             }
-            From::Stream { .. } => {
+            From::Stream { timeline, .. } => {
                 let state = self
                     .upstream
                     .as_ref()
                     .map_or(UpstreamState::Failed, |u| u.state());
                 match state {
+                    // Somebody else has ended it, to have it begun anew under other rules.
+                    UpstreamState::Stopped => self.retry_at = Instant::now(),
                     UpstreamState::Failed => {
                         self.retry_at = Instant::now() + self.retry_interval;
                         self.rescan_timelines()?;
                     }
                     UpstreamState::EndOfTimeline => {
-                        if !self.rescan_timelines()? {
+                        let more = self.history.owner(position) != timeline;
+                        if !self.rescan_timelines()? && !more {
                             self.retry_at = Instant::now() + self.retry_interval;
                         }
                     }
@@ -224,6 +229,25 @@ impl StandbySource {
                 Ok(true)
             }
         }
+    }
+
+    /// A segment in which `timeline` begins is streamed from the segment's first byte, into a file of its own name,
+    /// which is what replay reads from then on. Until that has caught up it must not hold less than what is here
+    /// under the parent's name: it begins as a copy.
+    fn carry_over(&self, timeline: TimelineId, position: Lsn) -> Result<(), WalError> {
+        let size = self.segments.size();
+        let segment = position.segment(size);
+        let begin = self.history.begin_of(timeline).unwrap_or(Lsn::INVALID);
+        let inside = begin.segment(size) == segment && begin.segment_offset(size) > 0;
+        if !inside || self.segments.exists(timeline, segment)? {
+            return Ok(());
+        }
+        for older in self.history.candidates(segment, size) {
+            if older < timeline && self.segments.exists(older, segment)? {
+                return self.segments.fork(older, timeline, begin);
+            }
+        }
+        Ok(())
     }
 
     /// With `recovery_target_timeline = latest`: is there a newer timeline that goes on from where we are?

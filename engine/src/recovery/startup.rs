@@ -213,7 +213,7 @@ impl Startup {
         tracing::info!(
             "database system was not properly shut down; automatic recovery in progress"
         );
-        self.begin_replay(&begin, ClusterState::InCrashRecovery)?;
+        self.begin_replay(&begin, ClusterState::InCrashRecovery, control)?;
         let from_label = begin.label.is_some();
         let proof = begin.checkpoint_end.max(control.min_recovery_point);
         reader.set_proof(proof);
@@ -260,8 +260,15 @@ impl Startup {
         let mut reader = self.reader(source, control, &history);
         let patient = self.config.mode == Mode::Standby;
         let begin = self.find_beginning(&mut reader, control, label, history, patient)?;
-        self.check_timeline(&begin, control)?;
-        self.begin_replay(&begin, ClusterState::InArchiveRecovery)?;
+        let mut control = control.clone();
+        if begin.label.is_none() && was_primary(control.state) {
+            // Its pages may be as new as its own log's last record: only there are they consistent.
+            let end = self.own_end(&begin, newest_known(&control))?;
+            control.min_recovery_point = control.min_recovery_point.max(end);
+            control.min_recovery_timeline = newest_known(&control);
+        }
+        self.check_timeline(&begin, &control)?;
+        self.begin_replay(&begin, ClusterState::InArchiveRecovery, &control)?;
         reader.seek(begin.checkpoint.redo);
         tracing::info!("redo starts at {}", begin.checkpoint.redo);
         let history = reader.source().history().clone();
@@ -388,6 +395,32 @@ impl Startup {
         })
     }
 
+    /// The end of the log that this directory wrote as a primary, by reading it.
+    fn own_end(
+        &self,
+        begin: &Beginning,
+        timeline: TimelineId,
+    ) -> Result<Lsn, RecoveryError> {
+        let segments = self.config.store.wal.segments().clone();
+        let history = crate::wal::timeline::read(segments.disk(), segments.dir(), timeline)?;
+        let history = history.unwrap_or_else(|| History::root(timeline));
+        let size = segments.size();
+        let mut reader = WalReader::new(
+            FileSource::new(segments, history.clone()),
+            size,
+            begin.checkpoint.redo,
+        )
+        .with_system_id(self.config.store.control.get().system_id);
+        reader.set_history(history);
+        loop {
+            match reader.next().map(|_| ()) {
+                Ok(()) => {}
+                Err(ReadError::Io(error)) => return Err(error.into()),
+                Err(_) => return Ok(reader.position()),
+            }
+        }
+    }
+
     /// The timelines to follow must contain where we are.
     fn check_timeline(
         &self,
@@ -414,13 +447,20 @@ impl Startup {
     }
 
     /// `pg_control` says from now on what a restart has to do; then the label has done its duty.
-    fn begin_replay(&self, begin: &Beginning, state: ClusterState) -> Result<(), RecoveryError> {
+    fn begin_replay(
+        &self,
+        begin: &Beginning,
+        state: ClusterState,
+        known: &ControlData,
+    ) -> Result<(), RecoveryError> {
         let archive = state == ClusterState::InArchiveRecovery;
         let store = &self.config.store;
         store.control.update(|data| {
             data.state = state;
             data.checkpoint = begin.checkpoint_lsn;
             data.checkpoint_copy = begin.checkpoint;
+            data.min_recovery_point = known.min_recovery_point;
+            data.min_recovery_timeline = known.min_recovery_timeline;
             if archive && data.min_recovery_point < begin.checkpoint.redo {
                 data.min_recovery_point = begin.checkpoint.redo;
                 data.min_recovery_timeline = begin.checkpoint.timeline;
@@ -464,6 +504,17 @@ impl Waiting for StandbySource {
     fn refuse(&mut self, position: Lsn, reason: &str) {
         StandbySource::refuse(self, position, reason);
     }
+}
+
+/// It was written to when it was last up, and not shut down.
+fn was_primary(state: ClusterState) -> bool {
+    matches!(
+        state,
+        ClusterState::InProduction
+            | ClusterState::StartingUp
+            | ClusterState::ShuttingDown
+            | ClusterState::InCrashRecovery
+    )
 }
 
 fn newest_known(control: &ControlData) -> TimelineId {

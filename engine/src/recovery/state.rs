@@ -35,6 +35,9 @@ pub struct RecoveryState {
     end_of_recovery: AtomicU64,
     promote: AtomicBool,
     stop: AtomicBool,
+    /// Somebody has changed what ends recovery, or what it reads from.
+    look_for_trigger: AtomicBool,
+    retry_source: AtomicBool,
     wakeups: Mutex<u64>,
     woken: Condvar,
     /// The newest checkpoint record replayed: where a restartpoint can be made.
@@ -58,6 +61,8 @@ impl Default for RecoveryState {
             end_of_recovery: AtomicU64::new(0),
             promote: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            look_for_trigger: AtomicBool::new(false),
+            retry_source: AtomicBool::new(false),
             wakeups: Mutex::new(0),
             woken: Condvar::new(),
             checkpoint: Mutex::new(None),
@@ -128,6 +133,19 @@ impl RecoveryState {
     pub fn wake(&self) {
         *self.wakeups.lock() += 1;
         self.woken.notify_all();
+    }
+
+    /// A trigger file, or an upstream, may be there now: replay looks at once instead of when it is time.
+    pub fn nudge(&self) {
+        self.look_for_trigger.store(true, Ordering::SeqCst);
+        self.retry_source.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+    pub(super) fn take_look_for_trigger(&self) -> bool {
+        self.look_for_trigger.swap(false, Ordering::SeqCst)
+    }
+    pub(super) fn take_retry_source(&self) -> bool {
+        self.retry_source.swap(false, Ordering::SeqCst)
     }
 
     /// The stream has made WAL of `timeline` durable up to `upto`; it began at `from`.

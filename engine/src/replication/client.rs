@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::conninfo::{ConnInfo, Endpoint};
+use crate::ids::Term;
 use crate::replication::error::ReplicationError;
 
 /// No message of a well-behaved sender is longer: a base backup's chunks and WAL messages are under 1 MiB.
@@ -218,6 +219,17 @@ impl Connection {
                 Err(error) => failed = Some(error),
             }
         }
+    }
+
+    /// The highest term that a managed server has promised.
+    pub async fn promised_term(&mut self) -> Result<Term, ReplicationError> {
+        let rows = self.command("SHOW understudy.term").await?;
+        rows.first()
+            .and_then(|row| row.first()?.as_deref()?.parse().ok())
+            .map(Term::new)
+            .ok_or_else(|| {
+                ReplicationError::Protocol("the upstream is not managed by an operator".to_owned())
+            })
     }
 
     /// Sends a command that begins CopyBoth (`START_REPLICATION`). With `None` the server had nothing on that

@@ -80,6 +80,8 @@ pub enum State {
 #[derive(Debug, Clone)]
 pub struct Progress {
     pub state: State,
+    /// Of the request that this is about: what earlier ones wrote is synced.
+    version: u64,
     pub timeline: TimelineId,
     pub started_at: Lsn,
     pub written: Lsn,
@@ -142,11 +144,11 @@ impl Receiver {
         self.send(Request::Stream { from, timeline });
     }
 
-    /// Ends the stream and waits until nothing more is written.
+    /// Ends the stream and waits until nothing more of it is written. (Somebody else may have begun another since.)
     pub async fn stop(&self) {
-        self.send(Request::Stop);
+        let version = self.send(Request::Stop);
         let mut progress = self.progress.clone();
-        let stopped = progress.wait_for(|p| p.state == State::Stopped);
+        let stopped = progress.wait_for(|p| p.version >= version);
         // The sender goes only with the thread, and then nothing is written either.
         let _ = stopped.await;
     }
@@ -163,11 +165,25 @@ impl Receiver {
         }
     }
 
-    fn send(&self, request: Request) {
+    /// Of the newest request; [`State::Connecting`] until the thread has taken it up.
+    pub fn state(&self) -> State {
+        let progress = self.progress.borrow();
+        let (version, _) = *self.request.borrow();
+        if progress.version < version {
+            State::Connecting
+        } else {
+            progress.state
+        }
+    }
+
+    fn send(&self, request: Request) -> u64 {
+        let mut sent = 0;
         self.request.send_modify(|(version, current)| {
             *version += 1;
             *current = request;
+            sent = *version;
         });
+        sent
     }
 }
 
@@ -175,6 +191,7 @@ impl Progress {
     fn idle() -> Progress {
         Progress {
             state: State::Stopped,
+            version: 0,
             timeline: TimelineId::FIRST,
             started_at: Lsn::INVALID,
             written: Lsn::INVALID,
@@ -205,7 +222,10 @@ impl Worker {
             let (version, request) = *self.requests.borrow_and_update();
             match request {
                 Request::Quit => return,
-                Request::Stop => self.publish.send_modify(|p| p.state = State::Stopped),
+                Request::Stop => self.publish.send_modify(|p| {
+                    p.state = State::Stopped;
+                    p.version = version;
+                }),
                 Request::Stream { from, timeline } => self.serve(version, from, timeline).await,
             }
             if self.requests.changed().await.is_err() {
@@ -219,6 +239,7 @@ impl Worker {
         self.publish.send_modify(|p| {
             *p = Progress {
                 state: State::Connecting,
+                version,
                 timeline,
                 started_at: from,
                 written: from,
@@ -312,14 +333,7 @@ impl Worker {
             });
         }
         if let Some(promised) = self.standby.promised_term() {
-            let rows = connection.command("SHOW understudy.term").await?;
-            let term = rows
-                .first()
-                .and_then(|r| r.first()?.as_deref()?.parse().ok())
-                .map(Term::new);
-            let term = term.ok_or_else(|| {
-                ReplicationError::Protocol("the upstream is not managed by an operator".to_owned())
-            })?;
+            let term = connection.promised_term().await?;
             if term < promised {
                 return Err(ReplicationError::StaleTerm {
                     upstream: term,

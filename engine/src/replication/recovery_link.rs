@@ -81,7 +81,7 @@ impl Upstream for ReceiverUpstream {
         futures::executor::block_on(self.receiver.stop());
     }
     fn state(&self) -> UpstreamState {
-        match self.receiver.progress().borrow().state {
+        match self.receiver.state() {
             State::Stopped => UpstreamState::Stopped,
             State::Connecting => UpstreamState::Connecting,
             State::Streaming => UpstreamState::Streaming,

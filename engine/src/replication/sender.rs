@@ -125,7 +125,7 @@ pub async fn stream<L: Link>(
         peer_done: false,
         own_messages: request.own_messages,
     };
-    registration.set_sent(request.start);
+    registration.begin_stream(timeline, request.start);
     registration.set_state(SenderState::Catchup);
     let outcome = sender.run().await;
     upstream.feedback(sender_id, None);

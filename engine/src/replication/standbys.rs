@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::ids::{Lsn, ProcessId, Term};
+use crate::ids::{Lsn, ProcessId, Term, TimelineId};
 use crate::replication::reply::CommandError;
 use crate::txn::TxnManager;
 use crate::txn::release::{InstanceId, StandbyPosition, StandbyPositions};
@@ -66,8 +66,8 @@ pub struct StandbyRow {
     pub apply_lag: Option<i64>,
     /// Microseconds since 2000-01-01 UTC; 0: none yet.
     pub replied_at: i64,
-    /// Streams this primary's own term (or neither side is managed).
-    pub counts: bool,
+    /// Of the stream that is running, or was last.
+    pub timeline: Option<TimelineId>,
 }
 
 /// The table of walsenders.
@@ -111,7 +111,7 @@ impl Standbys {
             flush_lag: None,
             apply_lag: None,
             replied_at: 0,
-            counts: false,
+            timeline: None,
         });
         Ok(Registration {
             standbys: Arc::clone(self),
@@ -156,13 +156,13 @@ impl StandbyRow {
     }
 
     pub fn position(&self) -> StandbyPosition {
+        // A term's timeline is its own: what is streamed of an older one says nothing about the newer's log.
+        let term = self.peer.term.unwrap_or_default();
+        let own = self.timeline.is_some_and(|t| t.raw() == term.raw());
         StandbyPosition {
             application_name: self.peer.application_name.clone(),
-            instance: if self.counts {
-                self.peer.instance.clone()
-            } else {
-                None
-            },
+            instance: self.peer.instance.clone().filter(|_| own),
+            term,
             write: self.write,
             flush: self.flush,
             apply: self.apply,
@@ -191,9 +191,13 @@ impl Registration {
         self.standbys.positions_moved();
     }
 
-    /// Its stream is of this primary's term, so that its positions count for an in-sync set.
-    pub fn set_counts(&self, counts: bool) {
-        self.update(|row| row.counts = counts);
+    /// A stream of `timeline` begins; what an earlier one on this connection reported is over.
+    pub fn begin_stream(&self, timeline: TimelineId, start: Lsn) {
+        self.update(|row| {
+            row.timeline = Some(timeline);
+            row.sent = start;
+            (row.write, row.flush, row.apply) = (Lsn::INVALID, Lsn::INVALID, Lsn::INVALID);
+        });
     }
 
     pub fn set_sent(&self, sent: Lsn) {

@@ -100,11 +100,11 @@ pub async fn serve<R: ReplicationSource>(
             .map_err(settings_error)
             .map_err(fatal)?;
     }
+    check_term(source.primary_term(), &peer)?;
     let registration = source
         .standbys()
         .register(peer_of(&new, &peer))
         .map_err(|e| fatal(command_error(&e)))?;
-    registration.set_counts(counts(source.primary_term(), peer.term));
     let mut session = ReplicationSession {
         source,
         registration,
@@ -120,9 +120,15 @@ pub async fn serve<R: ReplicationSource>(
     }
 }
 
-/// Acknowledgements count for this primary only from those who follow its own term.
-fn counts(own: Option<Term>, theirs: Option<u32>) -> bool {
-    own.map(Term::raw) == theirs
+/// Who has promised a higher term than this primary's own knows that it is deposed, and must not be streamed to.
+fn check_term(own: Option<Term>, peer: &ReplicationPeer) -> Result<(), SqlError> {
+    match (own, peer.term) {
+        (Some(own), Some(theirs)) if theirs > own.raw() => Err(SqlError::fatal(
+            state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("this primary's term {own} is over: its standby has promised term {theirs}"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn peer_of(new: &NewSession, peer: &ReplicationPeer) -> Peer {

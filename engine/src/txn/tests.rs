@@ -25,6 +25,7 @@ fn standby_at(lsn: Lsn) -> Vec<StandbyPosition> {
     vec![StandbyPosition {
         application_name: "s".to_owned(),
         instance: None,
+        term: crate::ids::Term::new(1),
         write: lsn,
         flush: lsn,
         apply: lsn,

@@ -282,6 +282,21 @@ impl Segments {
         self.give_name(&temporary, &self.path(to, segment))
     }
 
+    /// Under whose name a segment's bytes lie here: `wanted`, else the newest timeline of `history` that has a file.
+    pub fn holder(
+        &self,
+        history: &History,
+        segment: SegmentNumber,
+        wanted: TimelineId,
+    ) -> Result<TimelineId, WalError> {
+        for timeline in std::iter::once(wanted).chain(history.candidates(segment, self.size)) {
+            if self.exists(timeline, segment)? {
+                return Ok(timeline);
+            }
+        }
+        Err(WalError::SegmentRemoved(self.name(wanted, segment)))
+    }
+
     /// Gives the segment in which the old timeline was cut the name `*.partial`, so that its archived form never
     /// stands in the way of the whole one.
     pub fn mark_partial(

@@ -99,17 +99,25 @@ fn initdb(target: &Path) -> Vec<String> {
 }
 
 /// The one place that chooses how a base backup is taken: the engine's own client, with `pg_basebackup`'s options.
-/// The start-up options let it refuse a source of a lower term, and a source refuse it.
+/// With id and term it refuses a source of a lower term.
 fn basebackup(target: &Path, config: &InstanceConfig, promise: &Promise) -> Vec<String> {
-    let source = format!(
-        "{} options='-c understudy.instance_id={} -c understudy.term={}'",
-        files::conninfo(config),
-        promise.instance_id,
-        promise.promised_term
-    );
     let target = target.to_string_lossy().into_owned();
+    let source = files::conninfo(config);
+    let term = promise.promised_term.to_string();
     [
-        "-D", &target, "-d", &source, "-X", "stream", "-R", "-c", "fast",
+        "-D",
+        &target,
+        "-d",
+        &source,
+        "-X",
+        "fetch",
+        "-R",
+        "-c",
+        "fast",
+        "--instance-id",
+        promise.instance_id.as_str(),
+        "--term",
+        &term,
     ]
     .map(str::to_owned)
     .to_vec()

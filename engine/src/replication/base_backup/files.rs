@@ -30,6 +30,7 @@ const LEFT_OUT: &[&str] = &[
     "tablespace_map",
     "backup_manifest",
     "promote",
+    "told",
     "standby.signal.tmp",
     "current_logfiles",
     "pg_internal.init",

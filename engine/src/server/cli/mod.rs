@@ -1,9 +1,10 @@
-//! The command line: `understudy initdb | pg_ctl | postgres`, or a link of that name. Words and exit codes are
-//! PostgreSQL 15's.
+//! The command line: `understudy initdb | pg_ctl | postgres | basebackup`, or a link of that name (but for the last).
+//! Words and exit codes are PostgreSQL 15's.
 //!
 //! What the programs do below the command line (making a cluster's catalogs, running a server) comes in through
 //! [`Programs`], because it is wired above this room.
 
+pub mod base_backup;
 pub mod initdb;
 pub mod os_user;
 pub mod pg_ctl;
@@ -54,6 +55,7 @@ pub fn main(args: Vec<OsString>, programs: &dyn Programs) -> ExitCode {
     let code = match name.as_str() {
         "initdb" => initdb::main(rest, programs),
         "pg_ctl" => pg_ctl::main(rest, programs),
+        "basebackup" => base_backup::main(rest),
         "postgres" | "postmaster" => postgres::main(rest, programs),
         "--version" | "-V" => {
             println!("understudy (PostgreSQL) {VERSION}");
@@ -79,6 +81,7 @@ Usage:
   understudy initdb [OPTION]... [DATADIR]
   understudy pg_ctl start|stop|restart|reload|status|promote [OPTION]...
   understudy postgres [OPTION]...
+  understudy basebackup -D DATADIR -d CONNINFO [OPTION]...
 
 A link called initdb, pg_ctl or postgres runs that command.
 ";

@@ -37,6 +37,7 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
             let sent = rustix::process::kill_process(own, rustix::process::Signal::HUP);
             Datum::Bool(sent.is_ok())
         }),
+        "pg_promote" if env.instance.settings.current().promise_file.is_some() => Err(managed()),
         "pg_cancel_backend" => signal(env, int(args, 0), Interrupt::Cancel),
         "pg_terminate_backend" => signal(env, int(args, 0), Interrupt::Terminate),
         _ => return None,
@@ -49,6 +50,15 @@ fn position(lsn: Lsn) -> Datum {
     } else {
         Datum::Null
     }
+}
+
+/// The operator promotes, in a term of its own.
+fn managed() -> TypeError {
+    let what = "pg_promote() cannot be used in an instance that an operator manages";
+    let mut error = TypeError::new("55000", what);
+    let hint = "Use \"understudy-operator local switchover\" to move the primary's role.";
+    error.hint = Some(hint.to_owned());
+    error
 }
 
 /// 55000 on a standby.

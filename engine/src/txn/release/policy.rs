@@ -280,8 +280,10 @@ impl SyncState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StandbyPosition {
     pub application_name: String,
-    /// Only for an authenticated stream of a member, in this primary's own term.
+    /// Only for an authenticated stream of a member, of the timeline that is its term's own.
     pub instance: Option<InstanceId>,
+    /// The term of that stream: it counts for sets of the same term only.
+    pub term: Term,
     pub write: Lsn,
     pub flush: Lsn,
     pub apply: Lsn,
@@ -329,7 +331,7 @@ pub(crate) struct Positions {
     standbys: Vec<StandbyPosition>,
     /// Write and flush positions that members have confirmed: what an instance has flushed stays flushed
     /// under its id, though its stream may be cut.
-    members: HashMap<InstanceId, (Lsn, Lsn)>,
+    members: HashMap<(InstanceId, Term), (Lsn, Lsn)>,
 }
 
 impl Positions {
@@ -338,16 +340,11 @@ impl Positions {
         standbys.each(&mut |s| self.standbys.push(s.clone()));
         for standby in &self.standbys {
             if let Some(id) = &standby.instance {
-                let known = self.members.entry(id.clone()).or_default();
+                let known = self.members.entry((id.clone(), standby.term)).or_default();
                 known.0 = known.0.max(standby.write);
                 known.1 = known.1.max(standby.flush);
             }
         }
-    }
-
-    /// A new term: what members confirmed in an older one does not count.
-    pub(crate) fn forget_members(&mut self) {
-        self.members.clear();
     }
 
     pub(crate) fn standbys(&self) -> &[StandbyPosition] {
@@ -366,12 +363,18 @@ impl Positions {
                 names.reached(&self.standbys, |s| s.apply),
             ),
             ReleasePolicy::InSyncSet {
-                members, required, ..
+                term,
+                members,
+                required,
+                ..
             } => {
-                let known = |id: &InstanceId| self.members.get(id).copied().unwrap_or_default();
+                let known = |id: &InstanceId| {
+                    let of = (id.clone(), *term);
+                    self.members.get(&of).copied().unwrap_or_default()
+                };
                 let applied = |id: &InstanceId| {
                     let mut of = self.standbys.iter();
-                    of.find(|s| s.instance.as_ref() == Some(id))
+                    of.find(|s| s.instance.as_ref() == Some(id) && s.term == *term)
                         .map_or(Lsn::INVALID, |s| s.apply)
                 };
                 let reached = |of: &dyn Fn(&InstanceId) -> Lsn| {
@@ -443,6 +446,7 @@ mod tests {
         StandbyPosition {
             application_name: name.to_owned(),
             instance: Some(InstanceId::new(name)),
+            term: Term::new(2),
             write: Lsn::new(flush + 8),
             flush: Lsn::new(flush),
             apply: Lsn::new(flush - 8),
@@ -497,6 +501,9 @@ mod tests {
         let mut stranger = standby("a", 900);
         stranger.instance = None;
         assert_eq!(flush_limit(&set(1), vec![stranger, standby("b", 300)]), 300);
+        let mut older = standby("a", 900);
+        older.term = Term::new(1);
+        assert_eq!(flush_limit(&set(1), vec![older, standby("b", 300)]), 300);
         assert_eq!(flush_limit(&set(2), vec![standby("b", 300)]), 0);
         assert_eq!(flush_limit(&set(0), vec![]), 1000);
         let mut positions = Positions {

@@ -152,9 +152,6 @@ impl Release {
             }
             if new.is_some() && old != new {
                 queue.before_policy = queue.highest.max(queue.before_policy);
-                if old.map(|v| v.0) != new.map(|v| v.0) {
-                    queue.positions.forget_members();
-                }
             }
             let mode = match &policy {
                 ReleasePolicy::Closed => CLOSED,

@@ -168,6 +168,7 @@ impl Model {
                 reports.push(StandbyPosition {
                     application_name: format!("s{i}"),
                     instance: Some(InstanceId::new(&format!("s{i}"))),
+                    term: Term::new(1),
                     write: Self::lsn(*write),
                     flush: Self::lsn(*flush),
                     apply: Self::lsn(*apply),
@@ -279,6 +280,7 @@ fn an_older_set_is_refused_and_a_new_one_has_to_catch_up() {
     let report = |name: &str, at: u64| StandbyPosition {
         application_name: "walreceiver".to_owned(),
         instance: Some(InstanceId::new(name)),
+        term: Term::new(4),
         write: Lsn::new(at),
         flush: Lsn::new(at),
         apply: Lsn::new(at),
@@ -310,6 +312,7 @@ async fn after_recovery_snapshots_wait_for_the_required_standbys() {
     let standby = |flush| StandbyPosition {
         application_name: "s".to_owned(),
         instance: None,
+        term: Term::new(1),
         write: flush,
         flush,
         apply: Lsn::INVALID,

@@ -1,0 +1,229 @@
+//! HTTP and the control socket, on threads of their own, and the little that has to be done beside them.
+//!
+//! Also here: noticing that recovery is over and that commits can be acknowledged, and keeping what a standby was told.
+//! Health is judged by a beat that the sessions' threads give: if they do not turn, the server is not healthy.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::config::ServerSettings;
+use crate::ids::Term;
+use crate::instance::Instance;
+use crate::node::managed::Managed;
+use crate::node::managed::position::LogEnd;
+use crate::node::managed::report::{Milestones, Reporter};
+use crate::node::managed::told::ToldKeeper;
+use crate::recovery::Phase;
+use crate::server::http::{self, StatusSource};
+use crate::sql::session::Backends;
+
+/// How often what was told is made durable.
+const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+const BEAT: Duration = Duration::from_millis(500);
+/// The sessions' threads have not turned for so long: unhealthy.
+const STUCK: Duration = Duration::from_secs(20);
+
+pub struct Doors {
+    runtime: tokio::runtime::Runtime,
+    told: Arc<ToldKeeper>,
+    control_socket: Option<std::path::PathBuf>,
+}
+
+pub struct DoorParts {
+    pub instance: Arc<Instance>,
+    pub backends: Arc<Backends>,
+    pub managed: Option<Arc<Managed>>,
+    pub told: Arc<ToldKeeper>,
+    /// Where statements run: its turning is the server's health.
+    pub sessions: tokio::runtime::Handle,
+}
+
+impl Doors {
+    /// Binds what is configured and answers from now on.
+    pub fn open(parts: DoorParts) -> anyhow::Result<Doors> {
+        let current = parts.instance.settings.current();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("http")
+            .enable_all()
+            .build()?;
+        let source = Arc::new(Source::new(&parts));
+        spawn_listeners(&runtime, &current, &source)?;
+        runtime.spawn(follow_life(
+            Arc::clone(&parts.instance),
+            parts.managed.clone(),
+            Arc::clone(&source.reporter.milestones),
+            Arc::clone(&parts.told),
+        ));
+        runtime.spawn(keep_told(Arc::clone(&parts.told)));
+        let beat = Arc::clone(&source.beat);
+        parts.sessions.spawn(async move {
+            loop {
+                *beat.lock() = Instant::now();
+                tokio::time::sleep(BEAT).await;
+            }
+        });
+        Ok(Doors {
+            runtime,
+            told: parts.told,
+            control_socket: current.control_socket.clone(),
+        })
+    }
+
+    /// The end of the server: nobody is answered any more.
+    pub fn close(self) {
+        if let Err(error) = self.told.keep() {
+            tracing::warn!("could not keep what this standby was told: {error}");
+        }
+        self.runtime.shutdown_background();
+        if let Some(path) = &self.control_socket {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn spawn_listeners(
+    runtime: &tokio::runtime::Runtime,
+    current: &ServerSettings,
+    source: &Arc<Source>,
+) -> anyhow::Result<()> {
+    if let Some(address) = &current.http_listen {
+        let listener =
+            http::bind(address).with_context(|| format!("could not listen on http_listen {address}"))?;
+        runtime.spawn(http::serve(listener, Arc::clone(source)));
+    }
+    if let Some(path) = &current.control_socket {
+        let path = current.data_directory.join(path);
+        let listener = http::bind_control(&path)
+            .with_context(|| format!("could not listen on control socket \"{}\"", path.display()))?;
+        runtime.spawn(http::serve_control(listener, Arc::clone(source)));
+    }
+    Ok(())
+}
+
+/// From recovery to service: tells `managed` what the instance has become and notes when.
+async fn follow_life(
+    instance: Arc<Instance>,
+    managed: Option<Arc<Managed>>,
+    milestones: Arc<Milestones>,
+    told: Arc<ToldKeeper>,
+) {
+    let began_in_recovery = instance.receiver.is_some();
+    let mut phase = instance.state.phase_watch();
+    if phase.wait_for(|p| *p == Phase::Writing).await.is_err() {
+        return;
+    }
+    if began_in_recovery {
+        milestones.promoted();
+    }
+    if let Some(managed) = &managed {
+        managed.is_primary(Term::new(instance.store.wal.timeline().raw()));
+    }
+    if let Err(error) = told.forget() {
+        tracing::warn!("could not remove what this standby was told: {error}");
+    }
+    instance.txns.wait_for_first_snapshot().await;
+    milestones.writable();
+}
+
+async fn keep_told(told: Arc<ToldKeeper>) {
+    loop {
+        tokio::time::sleep(KEEP_INTERVAL).await;
+        let told = Arc::clone(&told);
+        let kept = tokio::task::spawn_blocking(move || told.keep()).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!("could not keep what this standby was told: {error}");
+        }
+    }
+}
+
+/// What the doors answer.
+struct Source {
+    reporter: Reporter,
+    managed: Option<Arc<Managed>>,
+    beat: Arc<Mutex<Instant>>,
+    /// One obedience at a time.
+    obeying: tokio::sync::Mutex<()>,
+}
+
+impl Source {
+    fn new(parts: &DoorParts) -> Source {
+        let instance = &parts.instance;
+        let log_end = LogEnd::new(Arc::clone(&instance.store.wal), Arc::clone(&instance.state));
+        Source {
+            reporter: Reporter {
+                instance: Arc::clone(instance),
+                backends: Arc::clone(&parts.backends),
+                managed: parts.managed.clone(),
+                milestones: Arc::default(),
+                log_end,
+            },
+            managed: parts.managed.clone(),
+            beat: Arc::new(Mutex::new(Instant::now())),
+            obeying: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    async fn obey_promise(&self) -> Result<Value, String> {
+        let managed = self
+            .managed
+            .as_ref()
+            .ok_or("this instance is not managed: it has no understudy.promise_file")?;
+        let _one = self.obeying.lock().await;
+        let stream_ends = managed.reread().map_err(|e| e.to_string())?;
+        let instance = &self.reporter.instance;
+        if stream_ends && let Some(receiver) = &instance.receiver {
+            receiver.stop().await;
+        }
+        // A trigger file may be there, or an upstream to try at once.
+        instance.state.nudge();
+        Ok(self.reporter.status())
+    }
+}
+
+impl StatusSource for Source {
+    fn healthy(&self) -> Result<(), String> {
+        let since = self.beat.lock().elapsed();
+        if since < STUCK {
+            Ok(())
+        } else {
+            Err(format!("no session's thread has turned for {} s", since.as_secs()))
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let instance = &self.reporter.instance;
+        match instance.state.phase() {
+            Phase::Starting => Err("the database system is starting up".to_owned()),
+            Phase::Replaying => Err("recovery has not reached a consistent state".to_owned()),
+            Phase::Consistent | Phase::Writing if instance.txns.snapshots_open() => Ok(()),
+            Phase::Consistent => {
+                Err("what may be shown is older than what is here".to_owned())
+            }
+            Phase::Writing => {
+                let end = instance.state.end_of_recovery();
+                Err(format!(
+                    "waiting until the required standbys have flushed the end of recovery, {end}"
+                ))
+            }
+        }
+    }
+
+    fn status(&self) -> Value {
+        self.reporter.status()
+    }
+
+    fn metrics(&self) -> String {
+        self.reporter.metrics()
+    }
+
+    fn obey(&self) -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send + '_>> {
+        Box::pin(self.obey_promise())
+    }
+}
