@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 
 use crate::config::Settings;
 use crate::config::value::Value;
-use crate::ids::{SystemId, Term};
+use crate::ids::Term;
 use crate::server::log;
 use crate::storage::ControlData;
 use crate::txn::{ReleasePolicy, TxnManager};
@@ -142,9 +142,6 @@ impl Managed {
         self.settings.compute("understudy.term", Value::Integer(term));
     }
 
-    pub fn system_id(&self) -> SystemId {
-        self.identity.system_id
-    }
     pub fn promised_term(&self) -> Term {
         self.state.lock().promise.term()
     }

@@ -14,6 +14,7 @@ use super::signals::promote_file;
 use super::{Argument, Options, Programs, Usage, VERSION, initdb, process};
 use crate::config::conf_file::os_message;
 use crate::config::recovery_conf::{RECOVERY_CONF, RECOVERY_SIGNAL, STANDBY_SIGNAL};
+use crate::config::store::{LoadOptions, Settings};
 
 /// Looked at so often while waiting; a dot each second.
 const LOOKS_PER_SECOND: u64 = 20;
@@ -462,10 +463,24 @@ fn status(directory: &Path) -> u8 {
     }
 }
 
+/// A server whose settings can't be read is not ours to judge: it refuses by itself what it must.
+fn is_managed(directory: &Path) -> bool {
+    let options = LoadOptions {
+        data_directory: directory.to_owned(),
+        command_line: Vec::new(),
+    };
+    Settings::load(options).is_ok_and(|(s, _)| s.current().promise_file.is_some())
+}
+
 fn promote(directory: &Path, r: &Request) -> Result<u8, Stop> {
     let found = running(directory).ok_or_else(|| no_server(directory))?;
     if !in_recovery(directory) {
         return Err(stop("cannot promote server; server is not in standby mode"));
+    }
+    if is_managed(directory) {
+        return Err(stop(
+            "cannot promote server; an operator manages it\nUse \"understudy-operator local switchover\" to move the primary's role.",
+        ));
     }
     let file = promote_file(directory);
     std::fs::write(&file, "").map_err(|e| {

@@ -1,0 +1,241 @@
+//! An engine under a supervisor: it obeys its promise, acknowledges only by the set of its own term, refuses to be
+//! promoted by hand, and ends when it is deposed (ARCHITECTURE.md, "instance, server, operator").
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use understudy_tests::managed::{Managed, set};
+use understudy_tests::programs::{ours, run};
+use understudy_tests::server::Stop;
+
+fn wait_writable(engine: &mut Managed) -> Value {
+    engine.wait("writable", |s| s["writable"] == true)
+}
+
+/// An insert that does not come to its end in a second.
+fn assert_hangs(engine: &Managed, sql: &str) {
+    let mut client = engine.server.client();
+    client.set_read_timeout(Duration::from_secs(1));
+    client.send(sql).expect("sent");
+    let answer = client.answers();
+    assert!(answer.is_err(), "{sql} was answered: {answer:?}");
+}
+
+#[test]
+fn a_primary_acknowledges_by_its_set_only() {
+    let mut engine = Managed::first("i-1", 1, &Value::Null);
+    engine.server.launch();
+    engine.wait("primary", |s| s["role"] == "primary" && s["in_recovery"] == false);
+    assert_eq!(engine.status()["writable"], false);
+    assert_eq!(engine.status()["set"], Value::Null);
+    assert_eq!(engine.http("GET", "/healthz").0, 200);
+    assert_eq!(engine.http("GET", "/readyz").0, 503);
+    assert_eq!(engine.http("POST", "/obey").0, 404);
+
+    engine.promise(1, false, &set(1, 1, &[], 0));
+    let status = engine.obey();
+    assert_eq!(status["set"], set(1, 1, &[], 0));
+    assert_eq!(status["promised_term"], 1);
+    wait_writable(&mut engine);
+    assert_eq!(engine.http("GET", "/readyz").0, 200);
+    assert!(engine.http("GET", "/metrics").1.contains("understudy_writable 1"));
+    engine.server.psql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+
+    // A set that nobody meets: commits wait, and nobody sees them.
+    engine.promise(1, false, &set(1, 2, &["i-2"], 1));
+    engine.obey();
+    assert_hangs(&engine, "INSERT INTO t VALUES (2)");
+    assert_eq!(engine.server.psql("SELECT count(*) FROM t"), "1\n");
+    assert_eq!(engine.status()["set_caught_up"], false);
+    // Never back to an older one.
+    engine.promise(1, false, &set(1, 1, &[], 0));
+    assert_eq!(engine.obey()["set"]["counter"], 2);
+    assert_eq!(engine.server.psql("SELECT count(*) FROM t"), "1\n");
+    // The next one releases what waited.
+    engine.promise(1, false, &set(1, 3, &[], 0));
+    assert_eq!(engine.obey()["set_caught_up"], true);
+    assert_eq!(engine.server.psql("SELECT count(*) FROM t"), "2\n");
+
+    // Settings and promotions by hand are the operator's.
+    let names = "ALTER SYSTEM SET synchronous_standby_names = '*'";
+    let _ = run(&mut engine.server.psql_command(names));
+    engine.server.signal(rustix::process::Signal::HUP);
+    assert_eq!(engine.server.psql("SHOW synchronous_standby_names"), "\n");
+    let promote = run(&mut engine.server.psql_command("SELECT pg_promote()"));
+    assert!(String::from_utf8_lossy(&promote.stderr).contains("switchover"), "{promote:?}");
+
+    // A higher term ends it, instead of an answer.
+    engine.promise(2, true, &Value::Null);
+    assert_eq!(engine.try_obey(), None);
+    assert_eq!(engine.wait_exit(), Some(3));
+    // It starts in recovery only.
+    engine.server.launch();
+    assert_eq!(engine.wait_exit(), Some(1));
+    engine.promise(2, false, &Value::Null);
+    engine.server.launch();
+    assert_eq!(engine.wait_exit(), Some(3));
+    engine.promise(2, true, &Value::Null);
+    engine.make_standby();
+    engine.server.launch();
+    let status = engine.wait("sealed", |s| s["consistent"] == true);
+    assert_eq!(status["role"], "standby");
+    assert_eq!(status["sealed"], true);
+    assert_eq!(status["timeline"], 1);
+    assert_eq!(status["receiver"]["state"], "stopped");
+    // What it may have kept to itself as a primary it does not show.
+    assert_eq!(engine.http("GET", "/readyz").0, 503);
+    assert_hangs(&engine, "SELECT count(*) FROM t");
+}
+
+#[test]
+fn a_promise_that_is_not_for_this_instance_is_not_obeyed() {
+    let mut engine = Managed::first("i-1", 3, &Value::Null);
+    engine.server.launch();
+    // Timeline 1 in a promised term 3.
+    assert_eq!(engine.wait_exit(), Some(3));
+    engine.promise(1, false, &set(1, 1, &[], 0));
+    engine.server.launch();
+    wait_writable(&mut engine);
+    engine.id = "i-9".to_owned();
+    engine.promise(2, true, &Value::Null);
+    let (code, body) = engine.try_obey().expect("an answer");
+    assert_eq!(code, 409, "{body}");
+    assert_eq!(engine.status()["writable"], true);
+}
+
+/// A primary `p` with the standby `s` in its set, both streaming.
+fn pair() -> (Managed, Managed) {
+    let mut primary = Managed::first("p", 1, &set(1, 1, &[], 0));
+    primary.server.launch();
+    wait_writable(&mut primary);
+    primary.server.psql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    let mut standby = Managed::standby_of(&primary, "s", 1);
+    standby.server.launch();
+    standby.wait("streaming", |s| s["receiver"]["state"] == "streaming");
+    primary.promise(1, false, &set(1, 2, &["s"], 1));
+    primary.obey();
+    primary.wait("the set is caught up", |s| s["set_caught_up"] == true);
+    (primary, standby)
+}
+
+#[test]
+fn a_failover_by_hand_of_the_supervisor() {
+    let (mut primary, mut standby) = pair();
+    primary.server.psql("INSERT INTO t VALUES (2)");
+    let streams = &primary.status()["standbys"];
+    assert_eq!(streams[0]["instance_id"], "s");
+    assert_eq!(streams[0]["term"], 1);
+    assert_eq!(streams[0]["sync_state"], "quorum");
+    standby.wait("shown", |s| s["consistent"] == true);
+    assert_eq!(standby.server.psql("SELECT count(*) FROM t"), "2\n");
+
+    // Sealed: it receives nothing, so the primary acknowledges nothing.
+    standby.promise(2, true, &Value::Null);
+    let sealed = standby.obey();
+    assert_eq!(sealed["receiver"]["state"], "stopped", "{sealed:#}");
+    assert_eq!(sealed["promised_term"], 2);
+    assert_eq!(sealed["timeline"], 1);
+    assert_hangs(&primary, "INSERT INTO t VALUES (3)");
+    assert_eq!(primary.server.psql("SELECT count(*) FROM t"), "2\n");
+    let held = standby.status();
+    assert_eq!(held["flush_lsn"], sealed["flush_lsn"]);
+
+    // By hand it is not promoted, nor by a trigger of another term, candidate or cluster.
+    let ctl = run(std::process::Command::new(ours("understudy"))
+        .args(["pg_ctl", "promote", "-D"])
+        .arg(standby.server.data()));
+    assert!(!ctl.status.success(), "{ctl:?}");
+    for (term, candidate) in [(2, "s"), (3, "s"), (2, "p")] {
+        // Term 2 for s would be right, were the promise not sealed.
+        standby.write_trigger(term, candidate);
+        standby.obey();
+        let refused = standby.trigger().with_extension("refused");
+        let until = std::time::Instant::now() + Duration::from_secs(5);
+        while !refused.exists() {
+            assert!(std::time::Instant::now() < until, "{}", standby.server.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::fs::remove_file(refused).expect("removed");
+    }
+    assert_eq!(standby.status()["role"], "standby");
+
+    // The operator's word.
+    standby.promise(2, false, &set(2, 1, &["p"], 1));
+    standby.write_trigger(2, "s");
+    standby.obey();
+    let promoted = standby.wait("promoted", |s| s["role"] == "primary" && s["in_recovery"] == false);
+    assert_eq!(promoted["timeline"], 2);
+    assert_eq!(promoted["primary_term"], 2);
+    assert_eq!(promoted["fork"], json!({ "timeline": 1, "lsn": sealed["flush_lsn"] }));
+    assert_eq!(promoted["writable"], false, "nobody of the set has its end of recovery");
+
+    // The old primary is deposed, comes back in recovery, and follows as it is or not at all.
+    primary.promise(2, true, &Value::Null);
+    assert_eq!(primary.try_obey(), None);
+    assert_eq!(primary.wait_exit(), Some(3));
+    primary.make_standby();
+    primary.follow(standby.server.port);
+    primary.server.launch();
+    let old = primary.wait("sealed and consistent", |s| s["consistent"] == true);
+    assert_eq!(old["timeline"], 1);
+    // Its unacknowledged insert stands behind the fork: it is diverged, and says so.
+    assert_ne!(old["flush_lsn"], sealed["flush_lsn"]);
+
+    standby.promise(2, false, &set(2, 2, &[], 0));
+    standby.obey();
+    let writable = wait_writable(&mut standby);
+    assert!(writable["writable_at_ms"].as_u64() >= writable["promoted_at_ms"].as_u64());
+    assert_eq!(standby.server.psql("SELECT count(*) FROM t"), "2\n");
+    standby.server.psql("INSERT INTO t VALUES (4)");
+}
+
+#[test]
+fn a_former_primary_that_has_not_diverged_follows_and_counts() {
+    let (mut primary, mut standby) = pair();
+    primary.server.psql("INSERT INTO t VALUES (2)");
+    assert_eq!(primary.server.stop(Stop::Fast).code(), Some(0));
+    standby.promise(2, true, &Value::Null);
+    standby.obey();
+    standby.promise(2, false, &set(2, 1, &["p"], 1));
+    standby.write_trigger(2, "s");
+    standby.obey();
+    standby.wait("promoted", |s| s["primary_term"] == 2);
+    primary.promise(2, true, &Value::Null);
+    primary.make_standby();
+    primary.follow(standby.server.port);
+    primary.server.launch();
+    primary.wait("sealed", |s| s["consistent"] == true);
+    assert_eq!(standby.status()["writable"], false);
+    // Told to follow: it streams in the new term, and its word counts.
+    primary.promise(2, false, &Value::Null);
+    primary.obey();
+    wait_writable(&mut standby);
+    standby.server.psql("INSERT INTO t VALUES (3)");
+    primary.wait("streaming", |s| s["receiver"]["upstream_term"] == 2);
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while primary.server.psql("SELECT count(*) FROM t") != "3\n" {
+        assert!(std::time::Instant::now() < until, "{}", primary.server.log());
+    }
+}
+
+#[test]
+fn what_a_standby_was_told_holds_after_its_restart() {
+    let (primary, mut standby) = pair();
+    primary.server.psql("INSERT INTO t VALUES (2)");
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while standby.server.psql("SELECT count(*) FROM t") != "2\n" {
+        assert!(std::time::Instant::now() < until, "{}", standby.server.log());
+    }
+    // The set moves on, to somebody who is not there: what is written now reaches the standby and is not released.
+    primary.promise(1, false, &set(1, 3, &["x"], 1));
+    primary.obey();
+    assert_hangs(&primary, "INSERT INTO t VALUES (3)");
+    let written = primary.status()["flush_lsn"].clone();
+    standby.wait("replayed", |s| s["replay_lsn"] == written);
+    assert_eq!(standby.server.psql("SELECT count(*) FROM t"), "2\n");
+    assert_eq!(standby.server.stop(Stop::Fast).code(), Some(0));
+    standby.promise(1, true, &Value::Null);
+    standby.server.launch();
+    standby.wait("replayed again", |s| s["consistent"] == true && s["replay_lsn"] == written);
+    assert_eq!(standby.server.psql("SELECT count(*) FROM t"), "2\n");
+}
