@@ -1,6 +1,5 @@
 //! An engine under a supervisor that the test plays: its promise file, its control socket, its trigger file.
 
-use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -148,7 +147,10 @@ impl Managed {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(ended) = self.server.exit_status() {
-                panic!("{what}: the engine ended with {ended}\n{}", self.server.log());
+                panic!(
+                    "{what}: the engine ended with {ended}\n{}",
+                    self.server.log()
+                );
             }
             if UnixStream::connect(self.socket()).is_ok() {
                 let status = self.status();

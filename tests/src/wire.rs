@@ -49,11 +49,20 @@ impl Client {
         Client::connect_as(port, "postgres", "postgres")
     }
 
+    /// As [`Client::connect`], for servers that may hang: every wait for an answer, now and later, is bounded.
+    pub fn connect_within(port: u16, limit: Duration) -> io::Result<Client> {
+        Client::open(port, "postgres", "postgres", limit)
+    }
+
     /// Without a password.
     pub fn connect_as(port: u16, user: &str, database: &str) -> io::Result<Client> {
+        Client::open(port, user, database, Duration::from_secs(60))
+    }
+
+    fn open(port: u16, user: &str, database: &str, limit: Duration) -> io::Result<Client> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(limit))?;
         let mut client = Client {
             stream,
             incoming: BytesMut::new(),

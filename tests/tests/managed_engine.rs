@@ -25,7 +25,9 @@ fn assert_hangs(engine: &Managed, sql: &str) {
 fn a_primary_acknowledges_by_its_set_only() {
     let mut engine = Managed::first("i-1", 1, &Value::Null);
     engine.server.launch();
-    engine.wait("primary", |s| s["role"] == "primary" && s["in_recovery"] == false);
+    engine.wait("primary", |s| {
+        s["role"] == "primary" && s["in_recovery"] == false
+    });
     assert_eq!(engine.status()["writable"], false);
     assert_eq!(engine.status()["set"], Value::Null);
     assert_eq!(engine.http("GET", "/healthz").0, 200);
@@ -38,8 +40,15 @@ fn a_primary_acknowledges_by_its_set_only() {
     assert_eq!(status["promised_term"], 1);
     wait_writable(&mut engine);
     assert_eq!(engine.http("GET", "/readyz").0, 200);
-    assert!(engine.http("GET", "/metrics").1.contains("understudy_writable 1"));
-    engine.server.psql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    assert!(
+        engine
+            .http("GET", "/metrics")
+            .1
+            .contains("understudy_writable 1")
+    );
+    engine
+        .server
+        .psql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
 
     // A set that nobody meets: commits wait, and nobody sees them.
     engine.promise(1, false, &set(1, 2, &["i-2"], 1));
@@ -62,7 +71,10 @@ fn a_primary_acknowledges_by_its_set_only() {
     engine.server.signal(rustix::process::Signal::HUP);
     assert_eq!(engine.server.psql("SHOW synchronous_standby_names"), "\n");
     let promote = run(&mut engine.server.psql_command("SELECT pg_promote()"));
-    assert!(String::from_utf8_lossy(&promote.stderr).contains("switchover"), "{promote:?}");
+    assert!(
+        String::from_utf8_lossy(&promote.stderr).contains("switchover"),
+        "{promote:?}"
+    );
 
     // A higher term ends it, instead of an answer.
     engine.promise(2, true, &Value::Null);
@@ -108,7 +120,9 @@ fn pair() -> (Managed, Managed) {
     let mut primary = Managed::first("p", 1, &set(1, 1, &[], 0));
     primary.server.launch();
     wait_writable(&mut primary);
-    primary.server.psql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    primary
+        .server
+        .psql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
     let mut standby = Managed::standby_of(&primary, "s", 1);
     standby.server.launch();
     standby.wait("streaming", |s| s["receiver"]["state"] == "streaming");
@@ -152,7 +166,11 @@ fn a_failover_by_hand_of_the_supervisor() {
         let refused = standby.trigger().with_extension("refused");
         let until = std::time::Instant::now() + Duration::from_secs(5);
         while !refused.exists() {
-            assert!(std::time::Instant::now() < until, "{}", standby.server.log());
+            assert!(
+                std::time::Instant::now() < until,
+                "{}",
+                standby.server.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         std::fs::remove_file(refused).expect("removed");
@@ -163,11 +181,19 @@ fn a_failover_by_hand_of_the_supervisor() {
     standby.promise(2, false, &set(2, 1, &["p"], 1));
     standby.write_trigger(2, "s");
     standby.obey();
-    let promoted = standby.wait("promoted", |s| s["role"] == "primary" && s["in_recovery"] == false);
+    let promoted = standby.wait("promoted", |s| {
+        s["role"] == "primary" && s["in_recovery"] == false
+    });
     assert_eq!(promoted["timeline"], 2);
     assert_eq!(promoted["primary_term"], 2);
-    assert_eq!(promoted["fork"], json!({ "timeline": 1, "lsn": sealed["flush_lsn"] }));
-    assert_eq!(promoted["writable"], false, "nobody of the set has its end of recovery");
+    assert_eq!(
+        promoted["fork"],
+        json!({ "timeline": 1, "lsn": sealed["flush_lsn"] })
+    );
+    assert_eq!(
+        promoted["writable"], false,
+        "nobody of the set has its end of recovery"
+    );
 
     // The old primary is deposed, comes back in recovery, and follows as it is or not at all.
     primary.promise(2, true, &Value::Null);
@@ -214,7 +240,11 @@ fn a_former_primary_that_has_not_diverged_follows_and_counts() {
     primary.wait("streaming", |s| s["receiver"]["upstream_term"] == 2);
     let until = std::time::Instant::now() + Duration::from_secs(10);
     while primary.server.psql("SELECT count(*) FROM t") != "3\n" {
-        assert!(std::time::Instant::now() < until, "{}", primary.server.log());
+        assert!(
+            std::time::Instant::now() < until,
+            "{}",
+            primary.server.log()
+        );
     }
 }
 
@@ -224,7 +254,11 @@ fn what_a_standby_was_told_holds_after_its_restart() {
     primary.server.psql("INSERT INTO t VALUES (2)");
     let until = std::time::Instant::now() + Duration::from_secs(10);
     while standby.server.psql("SELECT count(*) FROM t") != "2\n" {
-        assert!(std::time::Instant::now() < until, "{}", standby.server.log());
+        assert!(
+            std::time::Instant::now() < until,
+            "{}",
+            standby.server.log()
+        );
     }
     // The set moves on, to somebody who is not there: what is written now reaches the standby and is not released.
     primary.promise(1, false, &set(1, 3, &["x"], 1));
@@ -236,6 +270,8 @@ fn what_a_standby_was_told_holds_after_its_restart() {
     assert_eq!(standby.server.stop(Stop::Fast).code(), Some(0));
     standby.promise(1, true, &Value::Null);
     standby.server.launch();
-    standby.wait("replayed again", |s| s["consistent"] == true && s["replay_lsn"] == written);
+    standby.wait("replayed again", |s| {
+        s["consistent"] == true && s["replay_lsn"] == written
+    });
     assert_eq!(standby.server.psql("SELECT count(*) FROM t"), "2\n");
 }

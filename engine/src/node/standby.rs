@@ -15,8 +15,8 @@ use crate::node::managed::Managed;
 use crate::node::managed::told::ToldKeeper;
 use crate::node::managed::trigger::triggers;
 use crate::recovery::{
-    self, ArchiveShell, CommandArchive, Handler, Mode, Outcome, RecoveryError,
-    RecoveryState, ReplayConflicts, Startup, StartupConfig, Upstream,
+    self, ArchiveShell, CommandArchive, Handler, Mode, Outcome, RecoveryError, RecoveryState,
+    ReplayConflicts, Startup, StartupConfig, Upstream,
 };
 use crate::replication::receiver::{Receiver, Standby, UpstreamSettings};
 use crate::replication::recovery_link::{self, ReceiverUpstream};

@@ -396,11 +396,7 @@ impl Startup {
     }
 
     /// The end of the log that this directory wrote as a primary, by reading it.
-    fn own_end(
-        &self,
-        begin: &Beginning,
-        timeline: TimelineId,
-    ) -> Result<Lsn, RecoveryError> {
+    fn own_end(&self, begin: &Beginning, timeline: TimelineId) -> Result<Lsn, RecoveryError> {
         let segments = self.config.store.wal.segments().clone();
         let history = crate::wal::timeline::read(segments.disk(), segments.dir(), timeline)?;
         let history = history.unwrap_or_else(|| History::root(timeline));

@@ -94,14 +94,15 @@ fn spawn_listeners(
     source: &Arc<Source>,
 ) -> anyhow::Result<()> {
     if let Some(address) = &current.http_listen {
-        let listener =
-            http::bind(address).with_context(|| format!("could not listen on http_listen {address}"))?;
+        let listener = http::bind(address)
+            .with_context(|| format!("could not listen on http_listen {address}"))?;
         runtime.spawn(http::serve(listener, Arc::clone(source)));
     }
     if let Some(path) = &current.control_socket {
         let path = current.data_directory.join(path);
-        let listener = http::bind_control(&path)
-            .with_context(|| format!("could not listen on control socket \"{}\"", path.display()))?;
+        let listener = http::bind_control(&path).with_context(|| {
+            format!("could not listen on control socket \"{}\"", path.display())
+        })?;
         runtime.spawn(http::serve_control(listener, Arc::clone(source)));
     }
     Ok(())
@@ -193,7 +194,10 @@ impl StatusSource for Source {
         if since < STUCK {
             Ok(())
         } else {
-            Err(format!("no session's thread has turned for {} s", since.as_secs()))
+            Err(format!(
+                "no session's thread has turned for {} s",
+                since.as_secs()
+            ))
         }
     }
 
@@ -203,9 +207,7 @@ impl StatusSource for Source {
             Phase::Starting => Err("the database system is starting up".to_owned()),
             Phase::Replaying => Err("recovery has not reached a consistent state".to_owned()),
             Phase::Consistent | Phase::Writing if instance.txns.snapshots_open() => Ok(()),
-            Phase::Consistent => {
-                Err("what may be shown is older than what is here".to_owned())
-            }
+            Phase::Consistent => Err("what may be shown is older than what is here".to_owned()),
             Phase::Writing => {
                 let end = instance.state.end_of_recovery();
                 Err(format!(

@@ -139,7 +139,8 @@ impl Managed {
             tracing::warn!("an in-sync set older than the one in effect is not taken up");
         }
         let term = i32::try_from(state.promise.promised_term).unwrap_or(i32::MAX);
-        self.settings.compute("understudy.term", Value::Integer(term));
+        self.settings
+            .compute("understudy.term", Value::Integer(term));
     }
 
     pub fn promised_term(&self) -> Term {
@@ -204,7 +205,10 @@ impl Managed {
         }
         if order.term != promise.term() {
             let promised = promise.term();
-            return Err(format!("it is for term {}, promised is {promised}", order.term));
+            return Err(format!(
+                "it is for term {}, promised is {promised}",
+                order.term
+            ));
         }
         if promise.sealed {
             return Err("the promise is sealed".to_owned());

@@ -73,7 +73,10 @@ impl Reporter {
             (false, true) => self.log_end.at_rest(),
             (false, false) => self.log_end.growing(),
         };
-        let received = instance.receiver.as_ref().map(|r| r.progress().borrow().written);
+        let received = instance
+            .receiver
+            .as_ref()
+            .map(|r| r.progress().borrow().written);
         Look {
             phase,
             is_standby: !writing && asked != RecoveryMode::None,
@@ -82,7 +85,9 @@ impl Reporter {
             write: if writing {
                 wal.write_lsn()
             } else {
-                received.unwrap_or_default().max(instance.state.replay_lsn())
+                received
+                    .unwrap_or_default()
+                    .max(instance.state.replay_lsn())
             },
         }
     }
@@ -197,10 +202,22 @@ impl Reporter {
         let replayed = instance.state.replay_lsn().raw();
         out.gauge("wal_replay_bytes", "Position replayed.", replayed);
         let released = release.released_lsn().raw();
-        out.gauge("wal_released_bytes", "Position that sessions see.", released);
-        out.gauge("commits_waiting", "Commits not yet released.", waiting as u64);
+        out.gauge(
+            "wal_released_bytes",
+            "Position that sessions see.",
+            released,
+        );
+        out.gauge(
+            "commits_waiting",
+            "Commits not yet released.",
+            waiting as u64,
+        );
         let held = oldest.map_or(0, |lsn| flush.saturating_sub(lsn));
-        out.gauge("commits_waiting_bytes", "Log behind the oldest of them.", held);
+        out.gauge(
+            "commits_waiting_bytes",
+            "Log behind the oldest of them.",
+            held,
+        );
         out.head("sessions", "Connections by kind.");
         for (kind, name) in [
             (BackendKind::Client, "client"),
@@ -216,8 +233,14 @@ impl Reporter {
     fn standby_metrics(&self, flush: Lsn, out: &mut Metrics) {
         let rows = self.instance.standbys.rows();
         for (name, help) in [
-            ("standby_flush_lag_bytes", "Log that the standby has not flushed."),
-            ("standby_replay_lag_bytes", "Log that the standby has not replayed."),
+            (
+                "standby_flush_lag_bytes",
+                "Log that the standby has not flushed.",
+            ),
+            (
+                "standby_replay_lag_bytes",
+                "Log that the standby has not replayed.",
+            ),
         ] {
             out.head(name, help);
             for row in &rows {
@@ -259,7 +282,9 @@ fn set(policy: &ReleasePolicy) -> Option<Value> {
         return None;
     };
     let members: Vec<&str> = members.iter().map(|id| id.as_str()).collect();
-    Some(json!({ "term": term.raw(), "counter": counter, "members": members, "required": required }))
+    Some(
+        json!({ "term": term.raw(), "counter": counter, "members": members, "required": required }),
+    )
 }
 
 #[derive(Default)]

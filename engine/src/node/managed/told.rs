@@ -51,7 +51,10 @@ pub fn read(disk: &DiskRef) -> io::Result<Option<Told>> {
             .parse()
             .map(|lsn| Some(Told::At(lsn)))
             .map_err(|_| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("\"{position}\" in \"{FILE}\""))
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("\"{position}\" in \"{FILE}\""),
+                )
             }),
     }
 }

@@ -124,7 +124,11 @@ async fn take_copy(
             CopyEvent::Done => return Ok(manifest.unwrap_or_default()),
             CopyEvent::Data(data) => data,
         };
-        let kind = if data.has_remaining() { data.get_u8() } else { 0 };
+        let kind = if data.has_remaining() {
+            data.get_u8()
+        } else {
+            0
+        };
         match kind {
             b'n' => {
                 archives += 1;

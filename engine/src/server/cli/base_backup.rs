@@ -194,7 +194,8 @@ fn run(command: &Command) -> Result<(), String> {
         .block_on(receive(&command.request, &command.target))
         .map_err(|e| e.to_string())?;
     if command.recovery_conf {
-        write_recovery_conf(command).map_err(|e| format!("could not write recovery settings: {e}"))?;
+        write_recovery_conf(command)
+            .map_err(|e| format!("could not write recovery settings: {e}"))?;
     }
     Ok(())
 }
