@@ -8,7 +8,7 @@ use crate::catalog::Catalog;
 use crate::catalog::oids::OidAllocator;
 use crate::config::Settings;
 use crate::ids::SystemId;
-use crate::recovery::{Checkpointer, RecoveryState};
+use crate::recovery::{Backups, Checkpointer, RecoveryState};
 use crate::replication::receiver::Receiver;
 use crate::replication::slots::Slots;
 use crate::replication::standbys::Standbys;
@@ -24,6 +24,7 @@ pub struct Instance {
     pub oids: Arc<OidAllocator>,
     pub state: Arc<RecoveryState>,
     pub checkpointer: Arc<Checkpointer>,
+    pub backups: Arc<Backups>,
     pub standbys: Arc<Standbys>,
     pub slots: Arc<Slots>,
     pub sequences: Arc<Sequences>,

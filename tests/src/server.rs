@@ -57,6 +57,19 @@ impl Server {
         }
     }
 
+    /// Over a data directory that `fill` makes, by copying another server's in one way or the other; not started.
+    pub fn filled(fill: impl FnOnce(&Path)) -> Server {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let data = dir.path().join("data");
+        fill(&data);
+        Server {
+            dir: Some(dir),
+            data,
+            port: free_port(),
+            child: None,
+        }
+    }
+
     /// Over a directory that something else made; it is not removed.
     pub fn over(data: &Path) -> Server {
         Server {

@@ -156,12 +156,7 @@ impl Node {
         ));
         let receiver = standby::start_receiver(&settings, &core, managed.as_ref(), &told)?;
         let instance = instance(&settings, &core, slots, receiver);
-        let backups = Arc::new(Backups::new(
-            Arc::clone(&core.store),
-            Arc::clone(&core.state),
-            Arc::clone(&core.checkpointer),
-        ));
-        *keep.backups.lock() = Some(Arc::clone(&backups));
+        *keep.backups.lock() = Some(Arc::clone(&instance.backups));
         let for_archiver = Arc::clone(&settings);
         let archiver = Archiver::start(
             Arc::clone(&core.store.wal),
@@ -178,7 +173,6 @@ impl Node {
             }),
             replication: Arc::new(NodeReplication {
                 instance: Arc::clone(&instance),
-                backups,
                 managed: managed.clone(),
                 shutting_down,
             }),
@@ -329,6 +323,11 @@ fn instance(
         oids: Arc::clone(&core.oids),
         state: Arc::clone(&core.state),
         checkpointer: Arc::clone(&core.checkpointer),
+        backups: Arc::new(Backups::new(
+            Arc::clone(&core.store),
+            Arc::clone(&core.state),
+            Arc::clone(&core.checkpointer),
+        )),
         standbys: Standbys::new(senders, Arc::clone(&core.txns)),
         slots,
         sequences: Arc::new(Sequences::default()),

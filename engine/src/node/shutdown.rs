@@ -50,6 +50,9 @@ pub(super) async fn run(
     }
     end_idle_senders(node);
     log::log("shutting down");
+    if let Err(error) = node.instance.backups.cancel_exclusive() {
+        log::log(&error.to_string());
+    }
     if let Err(reason) = last_checkpoint(node).await {
         log::fatal(&reason);
         return CRASHED;

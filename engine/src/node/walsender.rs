@@ -11,7 +11,6 @@ use crate::ids::{Lsn, SystemId, Term, TimelineId};
 use crate::instance::Instance;
 use crate::io::Access;
 use crate::node::managed::Managed;
-use crate::recovery::Backups;
 use crate::replication::recovery_link::BackupCommand;
 use crate::replication::sender::Upstream;
 use crate::replication::slots::Slots;
@@ -22,7 +21,6 @@ use crate::wal::Wal;
 /// What all walsenders share.
 pub struct NodeReplication {
     pub instance: Arc<Instance>,
-    pub backups: Arc<Backups>,
     pub managed: Option<Arc<Managed>>,
     /// True once the shutdown checkpoint is written.
     pub shutting_down: watch::Receiver<bool>,
@@ -62,7 +60,7 @@ impl ReplicationSource for NodeReplication {
     fn backup(&self) -> BackupCommand {
         let store = &self.instance.store;
         let (disk, wal) = (Arc::clone(&store.disk), Arc::clone(&store.wal));
-        BackupCommand::new(disk, wal, Arc::clone(&self.backups))
+        BackupCommand::new(disk, wal, Arc::clone(&self.instance.backups))
     }
     fn standbys(&self) -> &Arc<Standbys> {
         &self.instance.standbys

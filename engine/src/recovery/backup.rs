@@ -102,6 +102,8 @@ pub struct Backups {
     exclusive: Mutex<Option<StartedBackup>>,
     /// Redo points of those running.
     running: Mutex<Vec<Lsn>>,
+    /// Where the last exclusive one began, until its log has outlived one checkpoint (see [`Self::keep_from`]).
+    ended: Mutex<Option<Lsn>>,
 }
 
 const POLL: Duration = Duration::from_millis(50);
@@ -119,6 +121,7 @@ impl Backups {
             beginning: tokio::sync::Mutex::new(()),
             exclusive: Mutex::new(None),
             running: Mutex::new(Vec::new()),
+            ended: Mutex::new(None),
         }
     }
 
@@ -273,6 +276,7 @@ impl Backups {
             .ok_or(BackupError::NotInProgress)?;
         let path = Path::new(backup_label::FILE);
         durable::remove(&*self.store.disk, path).map_err(io_error("remove", path))?;
+        *self.ended.lock() = Some(started.label.start);
         self.stop(&started, wait_for_archive).await
     }
 
@@ -294,9 +298,12 @@ impl Backups {
         Ok(())
     }
 
-    /// The log that running backups need.
+    /// The log that running backups need, and, for one checkpoint more, that of the last exclusive one: as with
+    /// PostgreSQL 9.0, a server may be restarted between the end of a backup and the first start of its standby.
     pub fn keep_from(&self) -> Option<Lsn> {
-        self.running.lock().iter().min().copied()
+        let running = self.running.lock().iter().min().copied();
+        let ended = self.ended.lock().take();
+        running.into_iter().chain(ended).min()
     }
 
     /// The history file of a backup, for whoever looks through an archive.

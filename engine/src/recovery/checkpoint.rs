@@ -286,7 +286,8 @@ impl Pace<'_> {
             return;
         }
         let done = progress.written as f64 / progress.total as f64;
-        while done < 1.0 && self.is_ahead(shared, done) && !shared.is_hurried() {
+        // One nap at most: few pages do not take as long as many (PostgreSQL's `CheckpointWriteDelay`).
+        if done < 1.0 && self.is_ahead(shared, done) && !shared.is_hurried() {
             shared.nap(Duration::from_millis(100));
         }
     }

@@ -57,8 +57,14 @@ enum From {
     Stream {
         timeline: TimelineId,
         from: Lsn,
+        /// What it was asked for, and when.
+        position: Lsn,
+        since: Instant,
     },
 }
+
+/// The first wait after a stream that failed; it doubles up to `wal_retrieve_retry_interval`.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
 
 struct Open {
     timeline: TimelineId,
@@ -83,6 +89,8 @@ pub(super) struct StandbySource {
     open: Option<Open>,
     /// Not before then is the same tried again.
     retry_at: Instant,
+    /// Attempts to stream in a row that brought nothing.
+    failures: u32,
     finishing: bool,
     /// Where the last record was that was none.
     refused: Lsn,
@@ -127,6 +135,7 @@ impl StandbySource {
             from: From::Files,
             open: None,
             retry_at: Instant::now(),
+            failures: 0,
             finishing: false,
             refused: Lsn::INVALID,
         }
@@ -201,10 +210,20 @@ impl StandbySource {
                 let timeline = self.history.owner(position);
                 self.carry_over(timeline, position)?;
                 upstream.stream(from, timeline);
-                self.from = From::Stream { timeline, from };
+                self.from = From::Stream {
+                    timeline,
+                    from,
+                    position,
+                    since: Instant::now(),
+                };
                 Ok(false)
             }
-            From::Stream { timeline, .. } => {
+            From::Stream {
+                timeline,
+                position: asked_for,
+                since,
+                ..
+            } => {
                 let state = self
                     .upstream
                     .as_ref()
@@ -213,13 +232,15 @@ impl StandbySource {
                     // Somebody else has ended it, to have it begun anew under other rules.
                     UpstreamState::Stopped => self.retry_at = Instant::now(),
                     UpstreamState::Failed => {
-                        self.retry_at = Instant::now() + self.retry_interval;
+                        let was_good =
+                            position > asked_for || since.elapsed() > self.retry_interval;
+                        self.retry_at = Instant::now() + self.next_pause(was_good);
                         self.rescan_timelines()?;
                     }
                     UpstreamState::EndOfTimeline => {
                         let more = self.history.owner(position) != timeline;
                         if !self.rescan_timelines()? && !more {
-                            self.retry_at = Instant::now() + self.retry_interval;
+                            self.retry_at = Instant::now() + self.next_pause(position > asked_for);
                         }
                     }
                     _ => return Ok(false),
@@ -248,6 +269,14 @@ impl StandbySource {
             }
         }
         Ok(())
+    }
+
+    /// How long not to stream after an attempt that has ended: short at first, so that a primary that restarts, or
+    /// one that takes over, is found at once.
+    fn next_pause(&mut self, was_good: bool) -> Duration {
+        self.failures = if was_good { 0 } else { self.failures + 1 };
+        let doubled = FIRST_RETRY * 2_u32.saturating_pow(self.failures.min(16));
+        doubled.min(self.retry_interval)
     }
 
     /// With `recovery_target_timeline = latest`: is there a newer timeline that goes on from where we are?
@@ -461,7 +490,7 @@ impl WalBytes for StandbySource {
                 }
             }
             From::FilesExhausted => PageBytes::NotYet,
-            From::Stream { timeline, from } => {
+            From::Stream { timeline, from, .. } => {
                 return self.read_streamed(request, buf, timeline, from);
             }
         };

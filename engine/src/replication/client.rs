@@ -332,7 +332,11 @@ impl Connection {
         while !done {
             done = matches!(self.copy_event().await?, CopyEvent::Done);
         }
-        self.rows_until_ready().await
+        match self.rows_until_ready().await {
+            // A server that stops says that the command is complete, and leaves.
+            Err(ReplicationError::Closed | ReplicationError::Lost(_)) => Ok(Vec::new()),
+            other => other,
+        }
     }
 
     async fn flush(&mut self) -> Result<(), ReplicationError> {

@@ -1,10 +1,13 @@
 //! Functions for administrators: positions in the log, signals to sessions, reload, promotion, advisory locks.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use crate::ids::Lsn;
+use crate::recovery::Phase;
 use crate::sql::host::environment::Environment;
-use crate::sql::host::int;
+use crate::sql::host::waiting::wait_for;
+use crate::sql::host::{boolean, int};
 use crate::txn::Interrupt;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
@@ -38,6 +41,7 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
             Datum::Bool(sent.is_ok())
         }),
         "pg_promote" if env.instance.settings.current().promise_file.is_some() => Err(managed()),
+        "pg_promote" => promote(env, function, boolean(args, 0), int(args, 1)),
         "pg_cancel_backend" => signal(env, int(args, 0), Interrupt::Cancel),
         "pg_terminate_backend" => signal(env, int(args, 0), Interrupt::Terminate),
         _ => return None,
@@ -59,6 +63,37 @@ fn managed() -> TypeError {
     let hint = "Use \"understudy-operator local switchover\" to move the primary's role.";
     error.hint = Some(hint.to_owned());
     error
+}
+
+/// Ends a standby's recovery; false if that has not come to its end in time.
+fn promote(env: &Environment, function: &Function, wait: bool, wait_seconds: i64) -> Answer {
+    env.require_superuser(function.name)?;
+    let state = &env.instance.state;
+    if !state.in_recovery() {
+        let mut error = TypeError::new("55000", "recovery is not in progress");
+        let hint = "Recovery control functions can only be executed during recovery.";
+        error.hint = Some(hint.to_owned());
+        return Err(error);
+    }
+    let limit = u64::try_from(wait_seconds).ok().filter(|s| *s > 0);
+    let Some(limit) = limit else {
+        let message = "\"wait_seconds\" must not be negative or zero";
+        return Err(TypeError::new("22003", message));
+    };
+    state.request_promotion();
+    if !wait {
+        return Ok(Datum::Bool(true));
+    }
+    let mut phase = state.phase_watch();
+    let promoted = async {
+        let writing = phase.wait_for(|phase| *phase == Phase::Writing);
+        tokio::time::timeout(Duration::from_secs(limit), writing).await
+    };
+    let in_time = wait_for(env, promoted)?.is_ok();
+    if !in_time {
+        tracing::warn!("server did not promote within {limit} seconds");
+    }
+    Ok(Datum::Bool(in_time))
 }
 
 /// 55000 on a standby.

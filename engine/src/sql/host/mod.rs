@@ -4,11 +4,14 @@
 //! that is not here is refused by name with 0A000, never answered with a guess.
 
 mod administration;
+mod backup;
 mod describe;
 mod environment;
 mod information;
 mod sequences;
+mod waiting;
 
+pub use backup::SessionBackup;
 pub use environment::{ChangedCatalog, Environment};
 pub use sequences::SessionSequences;
 
@@ -32,6 +35,7 @@ const ROOMS: &[Room] = &[
     describe::call,
     sequences::call,
     administration::call,
+    backup::call,
 ];
 
 impl Host for ServerHost {
@@ -42,8 +46,8 @@ impl Host for ServerHost {
             .unwrap_or_else(|| Err(not_implemented(function)))
     }
 
-    fn call_set(&self, function: &'static Function, _args: &[Datum]) -> Result<Rows, TypeError> {
-        Err(not_implemented(function))
+    fn call_set(&self, function: &'static Function, args: &[Datum]) -> Result<Rows, TypeError> {
+        backup::call_set(&self.env, function, args).unwrap_or_else(|| Err(not_implemented(function)))
     }
 }
 

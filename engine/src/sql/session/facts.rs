@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::backends::Backend;
 use crate::config::{SessionSettings, SessionStore};
 use crate::ids::Oid;
-use crate::sql::host::{ChangedCatalog, SessionSequences};
+use crate::sql::host::{ChangedCatalog, SessionBackup, SessionSequences};
 use crate::txn::{Transaction, TxnManager};
 
 /// A role as a session has it.
@@ -37,6 +37,8 @@ pub struct SessionFacts {
     pub changed_catalog: ArcSwapOption<ChangedCatalog>,
     /// Sequences that the session has used.
     pub sequences: SessionSequences,
+    /// The base backup that the session is taking by hand.
+    pub backup: SessionBackup,
     /// `set_config` changes it from inside a statement.
     pub settings: Mutex<SessionStore>,
 }

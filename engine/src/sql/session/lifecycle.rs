@@ -20,7 +20,7 @@ use crate::config::session::{Asker, Level};
 use crate::config::{SessionSettings, SessionStore, Value};
 use crate::sql::error::SqlError;
 use crate::sql::exec::VirtualTables;
-use crate::sql::host::SessionSequences;
+use crate::sql::host::{SessionBackup, SessionSequences};
 use crate::txn::interrupt::{Interrupt, Timeout};
 use crate::types::datetime::{DateOutput, DateStyle, FieldOrder};
 use crate::types::function::{FunctionCx, Host};
@@ -89,6 +89,7 @@ impl<S: Services> Session<S> {
             }),
             changed_catalog: ArcSwapOption::empty(),
             sequences: SessionSequences::default(),
+            backup: SessionBackup::default(),
             settings: Mutex::new(store),
         });
         let session = Session {

@@ -1,0 +1,229 @@
+//! Base backups over the wire and received log, as PostgreSQL's own programs take and check them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use understudy_tests::programs::{postgres, run, run_ok};
+use understudy_tests::server::{Server, Stop};
+use understudy_tests::standby::eventually;
+
+fn primary() -> Server {
+    let mut server = Server::initdb();
+    server.configure("wal_keep_size = 256MB");
+    server.start();
+    server.psql("CREATE TABLE t (a int PRIMARY KEY, b text)");
+    server.psql("INSERT INTO t SELECT g, repeat('x', 50) FROM generate_series(1, 2000) g");
+    server
+}
+
+fn verify(data: &Path, arguments: &[&str]) {
+    let mut command = Command::new(postgres("pg_verifybackup"));
+    run_ok(command.args(arguments).arg(data));
+}
+
+fn unpack(archive: &Path, into: &Path) {
+    fs::create_dir_all(into).expect("a folder");
+    run_ok(
+        Command::new("tar")
+            .arg("xf")
+            .arg(archive)
+            .arg("-C")
+            .arg(into),
+    );
+}
+
+fn count_in(mut copy: Server) -> String {
+    copy.start();
+    let count = copy.psql("SELECT count(*), sum(a) FROM t");
+    copy.stop(Stop::Fast);
+    let mut check = Command::new(postgres("pg_checksums"));
+    run_ok(check.arg("--check").arg("-D").arg(copy.data()));
+    count.trim().to_owned()
+}
+
+#[test]
+fn plain_backups_verify_and_start() {
+    let server = primary();
+    for method in ["fetch", "stream"] {
+        let copy = Server::filled(|data| {
+            server.base_backup(data, &["-X", method, "-P", "-v"]);
+            verify(data, &[]);
+        });
+        assert_eq!(count_in(copy), "2000|2001000", "-X {method}");
+    }
+    // Without log a copy verifies but for its log, and needs somebody to stream from.
+    let mut standby = Server::filled(|data| {
+        server.base_backup(data, &["-X", "none", "-R", "--manifest-checksums=SHA256"]);
+        verify(data, &["-n"]);
+        assert!(data.join("standby.signal").is_file());
+    });
+    standby.start();
+    server.wait_for_replay(&standby);
+    assert_eq!(standby.psql("SELECT count(*) FROM t").trim(), "2000");
+}
+
+#[test]
+fn tar_backups_verify_when_unpacked() {
+    let server = primary();
+    for (method, compress) in [("none", false), ("fetch", true), ("stream", false)] {
+        let copy = Server::filled(|data| {
+            let tars = data.with_extension("tars");
+            let mut arguments = vec!["-F", "t", "-X", method];
+            if compress {
+                arguments.push("-z");
+            }
+            server.base_backup(&tars, &arguments);
+            let ending = if compress { "tar.gz" } else { "tar" };
+            unpack(&tars.join(format!("base.{ending}")), data);
+            if method == "stream" {
+                unpack(&tars.join("pg_wal.tar"), &data.join("pg_wal"));
+            }
+            fs::copy(tars.join("backup_manifest"), data.join("backup_manifest"))
+                .expect("the manifest lies beside the archives");
+            verify(data, if method == "none" { &["-n"] } else { &[] });
+        });
+        if method != "none" {
+            fs::set_permissions(
+                copy.data(),
+                std::os::unix::fs::PermissionsExt::from_mode(0o700),
+            )
+            .expect("ours");
+            assert_eq!(count_in(copy), "2000|2001000", "-X {method}");
+        }
+    }
+}
+
+#[test]
+fn a_manifest_finds_a_changed_byte_and_the_rate_is_kept() {
+    let server = primary();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("copy");
+    let begun = Instant::now();
+    server.base_backup(&data, &["-X", "none", "-r", "2M"]);
+    let took = begun.elapsed();
+    let bytes: u64 = size_of(&data);
+    let least = Duration::from_secs_f64(bytes as f64 / f64::from(2 << 20) * 0.8);
+    assert!(took > least, "{bytes} bytes at 2 MB/s in {took:?}");
+    let version = data.join("PG_VERSION");
+    fs::write(&version, "16\n").expect("ours");
+    let checked = run(Command::new(postgres("pg_verifybackup"))
+        .arg("-n")
+        .arg(&data));
+    assert!(!checked.status.success());
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(said.contains("\"PG_VERSION\""), "{said}");
+}
+
+fn size_of(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).expect("a folder");
+    entries
+        .map(|entry| {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                size_of(&path)
+            } else {
+                path.metadata().expect("there").len()
+            }
+        })
+        .sum()
+}
+
+/// Stopped by SIGINT, as its manual says, whatever becomes of the test.
+struct Receiving(Child);
+
+impl Receiving {
+    fn stop(&mut self) {
+        let pid = Pid::from_child(&self.0);
+        // It may have ended by itself.
+        let _ = kill_process(pid, Signal::INT);
+        self.0.wait().expect("our child");
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn received_log_equals_the_servers_byte_for_byte() {
+    let mut server = primary();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut command = server.tool("pg_receivewal");
+    let child = command
+        .arg("-D")
+        .arg(dir.path())
+        .args(["--synchronous", "-n"])
+        .stderr(Stdio::null())
+        .spawn();
+    let mut receiving = Receiving(child.expect("it starts"));
+    eventually("pg_receivewal streams", || {
+        server
+            .psql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
+            .trim()
+            == "1"
+    });
+    for _ in 0..3 {
+        server.psql("INSERT INTO t SELECT max(a) + 1, 'more' FROM t");
+        server.psql("SELECT pg_switch_wal()");
+    }
+    server.psql("UPDATE t SET b = 'changed' WHERE a % 7 = 0");
+    // A fast stop waits until everything has been received.
+    assert!(server.stop(Stop::Fast).success());
+    receiving.stop();
+    let mut compared = 0;
+    for entry in fs::read_dir(dir.path()).expect("a folder") {
+        let name = entry.expect("readable").file_name();
+        let name = name.to_str().expect("ASCII");
+        let whole = name.trim_end_matches(".partial");
+        let theirs = fs::read(dir.path().join(name)).expect("received");
+        let ours = fs::read(server.data().join("pg_wal").join(whole)).expect("kept");
+        assert!(theirs == ours, "{name} differs");
+        compared += 1;
+    }
+    assert!(compared >= 4, "only {compared} segments were received");
+}
+
+#[test]
+fn temporary_slots_end_with_their_connection() {
+    let server = primary();
+    let psql = |commands: &[&str]| {
+        let mut command = Command::new(postgres("psql"));
+        command.args(["-X", "-A", "-t", "-d"]).arg(format!(
+            "host=127.0.0.1 port={} user=postgres replication=true",
+            server.port
+        ));
+        for sql in commands {
+            command.args(["-c", sql]);
+        }
+        run(&mut command)
+    };
+    let made = psql(&[
+        "CREATE_REPLICATION_SLOT tmp TEMPORARY PHYSICAL RESERVE_WAL",
+        "READ_REPLICATION_SLOT tmp",
+        "CREATE_REPLICATION_SLOT tmp TEMPORARY PHYSICAL",
+    ]);
+    let said = String::from_utf8_lossy(&made.stdout).into_owned();
+    assert!(
+        said.contains("tmp|") && said.contains("physical|0/"),
+        "{said}"
+    );
+    let refused = String::from_utf8_lossy(&made.stderr).into_owned();
+    assert!(
+        refused.contains("replication slot \"tmp\" already exists"),
+        "{refused}"
+    );
+    let gone = psql(&["DROP_REPLICATION_SLOT tmp"]);
+    let refused = String::from_utf8_lossy(&gone.stderr).into_owned();
+    assert!(
+        refused.contains("replication slot \"tmp\" does not exist"),
+        "{refused}"
+    );
+    let ordinary = psql(&["SELECT 1"]);
+    assert!(!ordinary.status.success());
+}

@@ -1,0 +1,175 @@
+//! Streaming standbys: what they show, what they refuse, restarts of either side, promotion, following the switch.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use understudy_tests::programs::{ours, postgres, run_ok};
+use understudy_tests::server::{Server, Stop};
+use understudy_tests::standby::eventually;
+
+fn primary() -> Server {
+    let mut server = Server::initdb();
+    server.configure("wal_keep_size = 256MB");
+    server.start();
+    server.psql("CREATE TABLE t (a int PRIMARY KEY, b text)");
+    server.psql("INSERT INTO t VALUES (1, 'one')");
+    server
+}
+
+fn follow(standby: &Server, upstream: &Server) {
+    standby.configure(&format!(
+        "primary_conninfo = 'host=127.0.0.1 port={} user=postgres'",
+        upstream.port
+    ));
+    // What pg_basebackup wrote comes later and would win.
+    fs::write(standby.data().join("postgresql.auto.conf"), "").expect("ours");
+}
+
+#[test]
+fn a_standby_shows_new_rows_and_refuses_writes() {
+    let primary = primary();
+    let standby = primary.started_standby("s1");
+    assert_eq!(standby.psql("SELECT pg_is_in_recovery()").trim(), "t");
+    for n in 2..20 {
+        primary.psql(&format!("INSERT INTO t VALUES ({n}, 'row')"));
+        primary.wait_for_replay(&standby);
+        assert_eq!(standby.psql("SELECT max(a) FROM t").trim(), n.to_string());
+    }
+    let mut client = standby.client();
+    for sql in [
+        "INSERT INTO t VALUES (100, 'no')",
+        "CREATE TABLE u (a int)",
+        "UPDATE t SET b = 'no'",
+    ] {
+        assert_eq!(client.error(sql).state, "25006", "{sql}");
+    }
+    let log = standby.log();
+    assert!(
+        log.contains("LOG:  streaming replication successfully connected to primary"),
+        "{log}"
+    );
+    // DDL is followed by sessions that have used the old definition.
+    client.rows("SELECT * FROM t");
+    primary.psql("ALTER TABLE t ADD COLUMN c int DEFAULT 7");
+    primary.wait_for_replay(&standby);
+    assert_eq!(client.value("SELECT sum(c) FROM t"), (19 * 7).to_string());
+}
+
+#[test]
+fn restarts_of_either_side_resume_without_a_gap() {
+    let mut primary = primary();
+    let mut standby = primary.started_standby("s1");
+    let mut next = 2;
+    for (who, how) in [
+        ("primary", Stop::Fast),
+        ("standby", Stop::Fast),
+        ("primary", Stop::Kill),
+        ("standby", Stop::Kill),
+        ("standby", Stop::Immediate),
+        ("primary", Stop::Immediate),
+    ] {
+        primary.psql(&format!("INSERT INTO t VALUES ({next}, 'before')"));
+        if who == "primary" {
+            primary.stop(how);
+            primary.start();
+        } else {
+            standby.stop(how);
+            primary.psql(&format!("INSERT INTO t VALUES (-{next}, 'meanwhile')"));
+            primary.psql("SELECT pg_switch_wal()");
+            standby.start();
+        }
+        primary.psql(&format!("UPDATE t SET b = 'after' WHERE a = {next}"));
+        primary.wait_for_stream("s1");
+        primary.wait_for_replay(&standby);
+        let sum = "SELECT count(*), sum(a), min(b) FROM t";
+        assert_eq!(primary.psql(sum), standby.psql(sum), "{how:?} of the {who}");
+        next += 1;
+    }
+}
+
+#[test]
+fn a_trigger_file_ends_in_a_writable_primary_that_others_follow() {
+    let mut primary = primary();
+    let mut first = primary.standby("first");
+    let trigger = first.data().with_extension("trigger");
+    first.configure(&format!("promote_trigger_file = '{}'", trigger.display()));
+    first.start();
+    let mut second = primary.standby("second");
+    follow(&second, &first);
+    second.start();
+    primary.wait_for_stream("first");
+    first.wait_for_stream("second");
+    primary.psql("INSERT INTO t VALUES (2, 'last')");
+    primary.wait_for_replay(&first);
+    primary.stop(Stop::Kill);
+    fs::write(&trigger, "").expect("ours");
+    let took = first.wait_until_writable("INSERT INTO t VALUES (3, 'new')");
+    eprintln!("trigger file to first write: {took:?}");
+    assert!(took < Duration::from_secs(20));
+    assert!(!trigger.exists());
+    assert!(!first.data().join("standby.signal").exists());
+    let history = fs::read_to_string(first.data().join("pg_wal/00000002.history"));
+    assert!(history.expect("written").starts_with("1\t0/"));
+    first.wait_for_replay(&second);
+    assert_eq!(second.psql("SELECT count(*), sum(a) FROM t").trim(), "3|6");
+    // And it still does after a restart of both.
+    first.stop(Stop::Kill);
+    second.stop(Stop::Kill);
+    first.start();
+    second.start();
+    first.psql("INSERT INTO t VALUES (4, 'newer')");
+    first.wait_for_replay(&second);
+    assert_eq!(second.psql("SELECT max(a) FROM t").trim(), "4");
+}
+
+#[test]
+fn pg_ctl_and_pg_promote_promote() {
+    let primary = primary();
+    let one = primary.started_standby("one");
+    run_ok(
+        Command::new(ours("understudy"))
+            .args(["pg_ctl", "promote", "-w", "-D"])
+            .arg(one.data()),
+    );
+    one.psql("INSERT INTO t VALUES (2, 'one')");
+    let two = primary.started_standby("two");
+    assert_eq!(two.psql("SELECT pg_promote()").trim(), "t");
+    two.psql("INSERT INTO t VALUES (2, 'two')");
+    assert_eq!(two.psql("SELECT pg_is_in_recovery()").trim(), "f");
+    let again = two.client().error("SELECT pg_promote()");
+    assert_eq!(again.state, "55000");
+}
+
+#[test]
+fn recovery_conf_becomes_recovery_done() {
+    let primary = primary();
+    let mut standby = primary.standby("old");
+    fs::remove_file(standby.data().join("standby.signal")).expect("-R wrote it");
+    fs::write(standby.data().join("postgresql.auto.conf"), "").expect("ours");
+    let trigger = standby.data().with_extension("trigger");
+    let conf = format!(
+        "standby_mode = 'on'\nprimary_conninfo = 'host=127.0.0.1 port={} user=postgres'\ntrigger_file = '{}'\n",
+        primary.port,
+        trigger.display()
+    );
+    fs::write(standby.data().join("recovery.conf"), &conf).expect("ours");
+    standby.start();
+    primary.wait_for_stream("old");
+    fs::write(&trigger, "").expect("ours");
+    standby.wait_until_writable("INSERT INTO t VALUES (2, 'new')");
+    assert!(!standby.data().join("recovery.conf").exists());
+    let done = fs::read_to_string(standby.data().join("recovery.done"));
+    assert_eq!(done.expect("renamed"), conf);
+    standby.stop(Stop::Fast);
+    standby.start();
+    assert_eq!(standby.psql("SELECT pg_is_in_recovery()").trim(), "f");
+    let control = run_ok(Command::new(postgres("pg_controldata")).arg(standby.data()));
+    let line = control
+        .lines()
+        .find(|l| l.starts_with("Latest checkpoint's TimeLineID:"));
+    assert!(line.is_some_and(|l| l.ends_with(" 2")), "{control}");
+    eventually("the old primary goes on by itself", || {
+        primary.psql("SELECT count(*) FROM t").trim() == "1"
+    });
+}
