@@ -49,6 +49,7 @@ pub(super) async fn run(
         receiver.quit();
     }
     end_idle_senders(node);
+    node.autovacuum.lock().stop();
     log::log("shutting down");
     if let Err(reason) = last_checkpoint(node).await {
         log::fatal(&reason);
