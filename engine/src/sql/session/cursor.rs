@@ -255,6 +255,7 @@ impl<S: Services> Session<S> {
                 &PlanCx {
                     settings: &planner,
                     pages: None,
+                    may_use: None,
                     function: &function,
                 },
             )?
