@@ -8,4 +8,5 @@ pub mod programs;
 pub mod reference;
 pub mod server;
 pub mod slt;
+pub mod torture;
 pub mod wire;

@@ -4,6 +4,7 @@
 //! that is not here is refused by name with 0A000, never answered with a guess.
 
 mod administration;
+mod check;
 mod describe;
 mod environment;
 mod information;
@@ -42,8 +43,8 @@ impl Host for ServerHost {
             .unwrap_or_else(|| Err(not_implemented(function)))
     }
 
-    fn call_set(&self, function: &'static Function, _args: &[Datum]) -> Result<Rows, TypeError> {
-        Err(not_implemented(function))
+    fn call_set(&self, function: &'static Function, args: &[Datum]) -> Result<Rows, TypeError> {
+        check::call_set(&self.env, function, args).unwrap_or_else(|| Err(not_implemented(function)))
     }
 }
 
