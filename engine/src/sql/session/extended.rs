@@ -154,6 +154,7 @@ impl<S: Services> Session<S> {
             formats: b.result_formats,
             columns,
             is_cursor: false,
+            level: self.savepoints(),
             state: PortalState::New,
         };
         self.portals.insert(b.portal.into(), portal);
@@ -302,7 +303,9 @@ impl<S: Services> Session<S> {
                 }
             }
             PortalState::Rows(rows) => rows,
-            PortalState::Done | PortalState::Suspended(..) => return Err(portal_done()),
+            PortalState::Done | PortalState::Failed | PortalState::Suspended(..) => {
+                return Err(portal_done());
+            }
         };
         self.execute_rows(portal, rows, limit, parsed.tag, out)
     }
@@ -348,6 +351,7 @@ impl<S: Services> Session<S> {
                     (Box::new(execution), ready.function)
                 }
                 PortalState::Suspended(execution, function) => (execution, function),
+                PortalState::Failed => return Err(portal_done()),
                 PortalState::Done | PortalState::Rows(_) => {
                     // A finished query gives no more rows; a finished change cannot run again.
                     if portal.columns.is_empty() {

@@ -59,6 +59,8 @@ pub enum PortalState {
     Rows(std::vec::IntoIter<Vec<Datum>>),
     /// Nothing is left.
     Done,
+    /// An error ended it; it can only be closed.
+    Failed,
 }
 
 /// A statement with its parameters, being executed.
@@ -70,5 +72,7 @@ pub struct Portal {
     pub columns: Arc<[OutputColumn]>,
     /// DECLARE CURSOR's, reached by FETCH too.
     pub is_cursor: bool,
+    /// Savepoints that were open when it was made: it goes when one of them is rolled back.
+    pub level: usize,
     pub state: PortalState,
 }

@@ -151,6 +151,11 @@ impl<S: Services> Session<S> {
     pub(super) async fn ready(&mut self, prepared: &Prepared) -> Result<Ready, SqlError> {
         self.ensure_transaction()?;
         self.wait_until_readable().await?;
+        // REPEATABLE READ looks at the moment of its first query, not at that when the tables are locked.
+        let isolation = self.block.running().map(|r| r.isolation());
+        if isolation == Some(Isolation::RepeatableRead) {
+            self.snapshot()?;
+        }
         let settings = self.settings();
         let function = self.function_cx(&settings, now());
         for _ in 0..MAX_REBINDS {

@@ -86,11 +86,11 @@ impl Update<'_> {
         };
         let own = self.snapshot.own();
         let access = visibility::access(&header, own, self.snapshot.command_id(), cx.txns, mode);
-        if let Some(refused) = refusal(access) {
+        if let Some(refused) = refusal(access, mode) {
             return Ok(refused);
         }
         if let Some(other) = cx.txns.locks().row_locker_against(rel.file, tid, mode, own) {
-            return Ok(Modified::Wait { xid: other });
+            return Ok(Modified::Wait { xid: other, mode });
         }
         let mut held = mode;
         if let Access::Free(holder) = access {
@@ -355,11 +355,11 @@ pub fn delete(
         return Ok(Modified::Invisible);
     };
     let access = visibility::access(&header, own, snapshot.command_id(), cx.txns, mode);
-    if let Some(refused) = refusal(access) {
+    if let Some(refused) = refusal(access, mode) {
         return Ok(refused);
     }
     if let Some(other) = cx.txns.locks().row_locker_against(rel.file, tid, mode, own) {
-        return Ok(Modified::Wait { xid: other });
+        return Ok(Modified::Wait { xid: other, mode });
     }
     if let Access::Free(holder) = access {
         keep_own_lock(cx, rel.file, tid, holder, xid)?;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
+use crate::txn::locks::deadlock::Pass;
 use crate::txn::locks::{LockError, LockMode, LockTag};
 use crate::txn::participant::Participant;
 
@@ -37,6 +38,9 @@ impl Waiter {
         self.granted.load(Ordering::Acquire)
     }
 }
+
+/// Sessions with the modes in which they hold a lock or wait for it.
+pub(crate) type Standing = Vec<(Arc<Participant>, LockMode)>;
 
 #[derive(Default)]
 struct Entry {
@@ -235,29 +239,31 @@ impl LockTable {
         false
     }
 
-    /// Who keeps `owner` from getting the lock: holders of conflicting modes, and conflicting requests ahead.
-    pub(crate) fn blockers(
-        &self,
-        tag: LockTag,
-        mode: LockMode,
-        owner: &Participant,
-    ) -> Vec<Arc<Participant>> {
+    /// Who holds the lock, and who waits for it, in order.
+    pub(crate) fn standing(&self, tag: LockTag) -> (Standing, Standing) {
         let shard = self.shard(&tag).lock();
         let Some(entry) = shard.get(&tag) else {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         };
-        let holders = entry
-            .grants
-            .iter()
-            .filter(|g| !is(&g.owner, owner) && mode.conflicts_with(g.mode))
-            .map(|g| g.owner.clone());
-        let ahead = entry
-            .waiters
-            .iter()
-            .take_while(|w| !is(&w.owner, owner))
-            .filter(|w| mode.conflicts_with(w.mode))
-            .map(|w| w.owner.clone());
-        holders.chain(ahead).collect()
+        let holders = entry.grants.iter().map(|g| (g.owner.clone(), g.mode));
+        let waiters = entry.waiters.iter().map(|w| (w.owner.clone(), w.mode));
+        (holders.collect(), waiters.collect())
+    }
+
+    /// Moves a waiter ahead of another, if both still wait, and grants what that makes possible.
+    pub(crate) fn let_pass(&self, pass: &Pass) {
+        let mut shard = self.shard(&pass.tag).lock();
+        let Some(entry) = shard.get_mut(&pass.tag) else {
+            return;
+        };
+        let place = |who: &Participant| entry.waiters.iter().position(|w| is(&w.owner, who));
+        if let (Some(from), Some(to)) = (place(&pass.first), place(&pass.second))
+            && from > to
+        {
+            let moved = entry.waiters.remove(from);
+            entry.waiters.insert(to, moved);
+        }
+        entry.wake();
     }
 
     pub(crate) fn list(&self) -> Vec<Listed> {
