@@ -301,6 +301,9 @@ impl Drop for Session {
     }
 }
 
+/// By session, the step and its answer.
+type Answered = BTreeMap<usize, (String, String)>;
+
 /// One server under test.
 pub struct Stage {
     port: u16,
@@ -360,7 +363,9 @@ impl Stage {
     fn play(&mut self, spec: &Spec, order: &[usize], log: &mut Vec<String>) {
         for number in order {
             let step = &spec.steps[*number];
-            if self.sessions[step.session].busy.is_some() && !self.freed(spec, step.session, log) {
+            let sends = matches!(step.action, Action::Sql(_));
+            let busy = self.sessions[step.session].busy.is_some();
+            if sends && busy && !self.freed(spec, step.session, log) {
                 log.push(format!("{}: impossible, the session waits", step.name));
                 return;
             }
@@ -378,7 +383,7 @@ impl Stage {
                     self.sessions[step.session].send(&step.name, sql);
                 }
             }
-            self.settle(Some(&step.name), log);
+            self.settle(Some(&step.name), Answered::new(), log);
         }
     }
 
@@ -392,56 +397,51 @@ impl Stage {
     }
 
     /// Until every session has its answer or waits, and was seen so twice in a row: a session that has just been
-    /// woken may wait for another at once.
-    fn settle(&mut self, sent: Option<&str>, log: &mut Vec<String>) {
+    /// woken may wait for another at once. Writes down the step itself first, then those that went on, by session.
+    fn settle(&mut self, sent: Option<&str>, mut answered: Answered, log: &mut Vec<String>) {
         let until = Instant::now() + SETTLED_WITHIN;
-        let mut answered = BTreeMap::new();
         let mut quiet = 0;
         while quiet < 2 {
-            let mut all_wait = true;
+            let mut all_wait = !self.collect(&mut answered);
             for number in 0..self.sessions.len() {
-                if let Some((step, reply)) = self.sessions[number].take() {
-                    answered.insert(number, (step, shown(&reply)));
-                    quiet = 0;
-                }
                 if self.sessions[number].busy.is_some() && !self.waits(number) {
                     all_wait = false;
                 }
             }
-            if all_wait {
-                quiet += 1;
-            } else {
-                quiet = 0;
-                assert!(
-                    Instant::now() < until,
-                    "a session neither waits nor answers:\n{}",
-                    log.join("\n")
-                );
-            }
+            quiet = if all_wait { quiet + 1 } else { 0 };
+            assert!(
+                Instant::now() < until,
+                "a session neither waits nor answers:\n{}",
+                log.join("\n")
+            );
             if self.sessions.iter().any(|s| s.busy.is_some()) {
                 std::thread::sleep(POLL);
             }
         }
-        // The step itself first, then those that it freed, by session.
-        let own = answered
-            .iter()
-            .find(|(_, (step, _))| Some(step.as_str()) == sent);
-        if let Some(own) = own.map(|(n, _)| *n) {
+        let own = |(_, (step, _)): &(&usize, &(String, String))| Some(step.as_str()) == sent;
+        if let Some(own) = answered.iter().find(own).map(|(number, _)| *number) {
             let (step, text) = answered.remove(&own).expect("just found");
             log.push(format!("{step}: {text}"));
         }
         let waits = |s: &&Session| s.busy.as_deref() == sent && sent.is_some();
-        if let Some(step) = self
-            .sessions
-            .iter()
-            .find(waits)
-            .and_then(|s| s.busy.as_ref())
-        {
+        let waiting = self.sessions.iter().find(waits);
+        if let Some(step) = waiting.and_then(|s| s.busy.as_ref()) {
             log.push(format!("{step}: waits"));
         }
         for (step, text) in answered.into_values() {
             log.push(format!("    {step} goes on: {text}"));
         }
+    }
+
+    /// Takes the answers that are there; true if there were any.
+    fn collect(&mut self, answered: &mut Answered) -> bool {
+        let before = answered.len();
+        for (number, session) in self.sessions.iter_mut().enumerate() {
+            if let Some((step, reply)) = session.take() {
+                answered.insert(number, (step, shown(&reply)));
+            }
+        }
+        answered.len() > before
     }
 
     fn waits(&mut self, session: usize) -> bool {
@@ -480,15 +480,9 @@ impl Stage {
         }
         let until = Instant::now() + FREED_WITHIN;
         while Instant::now() < until {
-            let mut changed = false;
-            for number in 0..self.sessions.len() {
-                if let Some((step, reply)) = self.sessions[number].take() {
-                    log.push(format!("    {step} is freed: {}", shown(&reply)));
-                    changed = true;
-                }
-            }
-            if changed {
-                self.settle(None, log);
+            let mut answered = Answered::new();
+            if self.collect(&mut answered) {
+                self.settle(None, answered, log);
             }
             if self.sessions[session].busy.is_none() {
                 return true;
@@ -526,7 +520,7 @@ impl Stage {
     }
 }
 
-/// An answer as it is compared: column names and rows, tag or SQLSTATE and message, notices.
+/// An answer as it is compared: notices, then column names, rows and tag, or SQLSTATE and message.
 fn shown(reply: &Reply) -> String {
     let mut text = String::new();
     for answer in &reply.answers {
@@ -534,6 +528,12 @@ fn shown(reply: &Reply) -> String {
         text.push_str(between);
         for notice in &answer.notices {
             let _ = write!(text, "[{} {}] ", notice.state, notice.message);
+        }
+        // What came before an error is not part of any answer.
+        if let Some(error) = &answer.error {
+            let (severity, state) = (&error.severity, &error.state);
+            let _ = write!(text, "{severity} {state} {}", error.message);
+            continue;
         }
         if !answer.columns.is_empty() {
             let names: Vec<&str> = answer.columns.iter().map(|c| c.name.as_str()).collect();
@@ -543,14 +543,11 @@ fn shown(reply: &Reply) -> String {
             let values: Vec<&str> = row.iter().map(|v| v.as_deref().unwrap_or("NULL")).collect();
             let _ = write!(text, " {}", values.join("|"));
         }
-        match (&answer.tag, &answer.error) {
-            (_, Some(error)) => {
-                let _ = write!(text, "{} {} {}", error.severity, error.state, error.message);
-            }
-            (Some(tag), None) => {
+        match &answer.tag {
+            Some(tag) => {
                 let _ = write!(text, " {tag}");
             }
-            (None, None) => text.push_str("nothing"),
+            None => text.push_str("nothing"),
         }
     }
     if reply.lost {

@@ -127,10 +127,10 @@ impl Execution {
         sink: &mut dyn RowSink,
         limit: Option<u64>,
     ) -> Result<Progress, SqlError> {
-        if !self.announced && !self.plan.output.is_empty() {
-            sink.columns(&self.plan.output);
+        // A change shows its columns with its first row, as in PostgreSQL: it may fail before.
+        if self.plan.command == Command::Select {
+            self.announce(sink);
         }
-        self.announced = true;
         self.cx.access.command = txn.command_id();
         // A later run of a cursor may be in another subtransaction, and the one before rolled back.
         self.cx.access.xid = None;
@@ -146,6 +146,7 @@ impl Execution {
             }
             match step {
                 Step::Row => {
+                    self.announce(sink);
                     if self.plan.output.is_empty() {
                         continue;
                     }
@@ -158,7 +159,15 @@ impl Execution {
                 Step::Done => self.finished = true,
             }
         }
+        self.announce(sink);
         Ok(self.progress(true, sent))
+    }
+
+    fn announce(&mut self, sink: &mut dyn RowSink) {
+        if !self.announced && !self.plan.output.is_empty() {
+            sink.columns(&self.plan.output);
+        }
+        self.announced = true;
     }
 
     fn progress(&self, complete: bool, sent: u64) -> Progress {

@@ -105,7 +105,8 @@ impl LockRowsNode {
                 )),
             },
             Modified::Deleted => {
-                newest::refuse_in_repeatable_read(cx, "delete")?;
+                // PostgreSQL says "update" here, where a DELETE would have said "delete".
+                newest::refuse_in_repeatable_read(cx, "update")?;
                 Ok(Locked::Skip)
             }
             Modified::Updated { next } => {

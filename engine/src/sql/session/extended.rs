@@ -80,7 +80,10 @@ impl<S: Services> Session<S> {
         {
             self.ensure_transaction()?;
             let function = self.function_cx(&settings, now());
-            self.find_plan(&prepared, &settings, &function)?;
+            let found = self.find_plan(&prepared, &settings, &function)?;
+            prepared
+                .columns
+                .get_or_init(|| Arc::clone(&found.plan.output));
         }
         self.prepared.insert(name.into(), Arc::new(prepared));
         Ok(())

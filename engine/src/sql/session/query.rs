@@ -141,6 +141,15 @@ impl<S: Services> Session<S> {
             settings: Arc::clone(settings),
             role: role.oid,
         };
+        if prepared
+            .columns
+            .get()
+            .is_some_and(|c| *c != found.plan.output)
+        {
+            return Err(SqlError::unsupported(
+                "cached plan must not change result type",
+            ));
+        }
         if !found.plan.uncacheable {
             *prepared.cached.lock() = Some(found.clone());
         }

@@ -362,7 +362,10 @@ impl<S: Services> Session<S> {
         let prepared = Prepared::new(name, Arc::clone(source), Some(parsed), declared);
         let settings = self.settings();
         let function = self.function_cx(&settings, now());
-        self.find_plan(&prepared, &settings, &function)?;
+        let found = self.find_plan(&prepared, &settings, &function)?;
+        prepared
+            .columns
+            .get_or_init(|| Arc::clone(&found.plan.output));
         self.prepared.insert(name.into(), Arc::new(prepared));
         Ok(())
     }

@@ -379,8 +379,8 @@ pub fn delete(
 }
 
 /// Undoes the own insert of `tid` by the same command: ON CONFLICT lost a race. Nobody will ever see the row: it
-/// was deleted by the very transaction that wrote it, which `liveness` tells others at once, so that nobody waits
-/// for this transaction because of it.
+/// was deleted by the very command that wrote it, which `liveness` tells others at once, so that nobody waits for this
+/// transaction because of it.
 pub fn undo_insert(
     cx: TableCx<'_>,
     rel: &Relation,

@@ -2,7 +2,8 @@
 //!
 //! A request is granted if it conflicts with no other holder and with nobody who waits before it. A requester that
 //! already holds a lock which a waiter needs goes before that waiter, as in PostgreSQL: behind it both would wait
-//! for each other.
+//! for each other. If that waiter also holds what the requester needs, there is no order: the requester is the victim
+//! of a deadlock at once.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -86,6 +87,17 @@ impl Entry {
             .unwrap_or(self.waiters.len());
         let ahead = modes(&self.waiters[..place]);
         (mode.conflicts() & (others | ahead) != 0).then_some(place)
+    }
+
+    /// Somebody waits for what `owner` holds, and holds what `owner` is about to wait for: neither would ever go on.
+    fn waits_for_each_other(&self, owner: &Participant, mode: LockMode) -> Option<&Arc<Waiter>> {
+        let (mine, _) = self.held(owner);
+        let first = self
+            .waiters
+            .iter()
+            .find(|w| mine & w.mode.conflicts() != 0)?;
+        let (theirs, _) = self.held(&first.owner);
+        (mode.conflicts() & theirs != 0).then_some(first)
     }
 
     fn grant(&mut self, owner: &Arc<Participant>, mode: LockMode) {
@@ -172,6 +184,18 @@ impl LockTable {
         };
         if !may_wait {
             return Err(LockError::NotAvailable(tag));
+        }
+        let ring = shard
+            .get(&tag)
+            .and_then(|e| e.waits_for_each_other(owner, mode));
+        if let Some(other) = ring {
+            let (me, other, theirs) = (owner.pid, other.owner.pid, other.mode);
+            return Err(LockError::Deadlock {
+                detail: format!(
+                    "Process {me} waits for {mode} on {tag}; blocked by process {other}.\n\
+                     Process {other} waits for {theirs} on {tag}; blocked by process {me}."
+                ),
+            });
         }
         let waiter = Arc::new(Waiter {
             owner: owner.clone(),
