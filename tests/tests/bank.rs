@@ -12,7 +12,7 @@ use understudy_tests::server::{Server, Stop};
 use understudy_tests::wire::{Answer, Client};
 
 const SESSIONS: u64 = 64;
-const ACCOUNTS: u64 = 40;
+const ACCOUNTS: u64 = 100;
 const EACH: i64 = 1000;
 
 #[derive(Default)]
@@ -100,8 +100,12 @@ impl Teller {
     fn transfer(&mut self) {
         let level = ["READ COMMITTED", "REPEATABLE READ"][self.random.random_range(0..2)];
         let durable = ["off", "local", "on"][self.random.random_range(0..3)];
-        let from = self.random.random_range(0..ACCOUNTS);
-        let to = (from + self.random.random_range(1..ACCOUNTS)) % ACCOUNTS;
+        let mut from = self.random.random_range(0..ACCOUNTS);
+        let mut to = (from + self.random.random_range(1..ACCOUNTS)) % ACCOUNTS;
+        // Most go by number; the others make deadlocks.
+        if from > to && self.random.random_range(0..8) != 0 {
+            std::mem::swap(&mut from, &mut to);
+        }
         let amount: i64 = self.random.random_range(1..50);
         let detour = self.random.random_range(0..4) == 0;
         let gives_up = self.random.random_range(0..8) == 0;
@@ -187,7 +191,7 @@ fn the_sum_is_the_same_in_every_snapshot() {
         count(&counts.refused),
         count(&counts.sums)
     );
-    assert!(count(&counts.transfers) > 100 && count(&counts.sums) > 20);
+    assert!(count(&counts.transfers) > 50 && count(&counts.sums) > 20);
     check_accounts(&server, &moved);
     // The last commits may have asked for nothing; a clean stop keeps them.
     server.stop(Stop::Fast);

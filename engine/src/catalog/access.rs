@@ -8,7 +8,7 @@ use crate::catalog::relation::{Index, Relation};
 use crate::catalog::rows::CatalogRow;
 use crate::catalog::schema::SystemRelations;
 use crate::catalog::view::CatalogError;
-use crate::ids::{Oid, Tid};
+use crate::ids::{Oid, Tid, Xid};
 use crate::index::btree::{self, Direction, Entry, Inserted, KeyRange, UniqueCheck};
 use crate::index::{IndexError, key};
 use crate::table::TableCx;
@@ -95,6 +95,13 @@ impl<'a> CatalogCx<'a> {
         key: &[Datum],
     ) -> Result<Option<(Tid, R)>, CatalogError> {
         Ok(self.find(snapshot, index, key)?.into_iter().next())
+    }
+
+    /// The transaction that wrote a row version; `None` if the version is gone.
+    pub fn written_by<R: CatalogRow>(&self, tid: Tid) -> Result<Option<Xid>, CatalogError> {
+        let mut buf = RowBuf::new();
+        heap::fetch_version(self.table, self.relation_of::<R>(), tid, &mut buf)?;
+        Ok(buf.version().map(|version| version.header().xmin))
     }
 
     /// Every row that the snapshot sees.

@@ -183,19 +183,20 @@ impl CatalogCx<'_> {
         }
         let rows = self.find::<IndexRow>(snapshot, INDEX_BY_TABLE, &[Datum::Oid(table.oid)])?;
         let mut indexes = Vec::with_capacity(rows.len());
-        for (_, row) in rows {
+        for (tid, row) in rows {
+            let since = if row.indcheckxmin {
+                self.written_by::<IndexRow>(tid)?
+            } else {
+                None
+            };
             let key = [Datum::Oid(row.indexrelid)];
             let Some((_, class)) = self.find_one::<ClassRow>(snapshot, CLASS_BY_OID, &key)? else {
                 return Err(
                     self.damaged(format!("index {} has no row in pg_class", row.indexrelid))
                 );
             };
-            indexes.push(Arc::new(self.describe_index(
-                row,
-                &class,
-                columns,
-                constraints,
-            )?));
+            let index = self.describe_index(row, &class, columns, constraints)?;
+            indexes.push(Arc::new(Index { since, ..index }));
         }
         indexes.sort_by_key(|index| index.oid);
         Ok(indexes)
@@ -244,6 +245,7 @@ impl CatalogCx<'_> {
             primary: row.indisprimary,
             nulls_not_distinct: row.indnullsnotdistinct,
             valid: row.indisvalid,
+            since: None,
             constraint: constraint.map(|c| (c.oid, c.conname.clone())),
             deferrable: !row.indimmediate,
         })

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::ids::{Oid, RelFile};
+use crate::ids::{Oid, RelFile, Xid};
 use crate::types::datum::{Datum, SqlType};
 
 pub use crate::txn::LockMode;
@@ -101,6 +101,9 @@ pub struct Index {
     pub nulls_not_distinct: bool,
     /// False while it is being built.
     pub valid: bool,
+    /// `indcheckxmin`: who built it, where rows had older versions with other keys: snapshots that do not see this
+    /// transaction would miss rows.
+    pub since: Option<Xid>,
     /// The constraint that owns it, if any.
     pub constraint: Option<(Oid, String)>,
     /// Uniqueness is checked at the end of the statement or the transaction.

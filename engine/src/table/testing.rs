@@ -55,6 +55,7 @@ pub(crate) fn relation(number: u32, types: &[Oid], key: &[usize]) -> Relation {
         unique: true,
         primary: true,
         nulls_not_distinct: false,
+        since: None,
         valid: true,
         constraint: None,
         deferrable: false,

@@ -184,6 +184,7 @@ fn index_of(spec: &TableSpec, index: &IndexSpec, columns: &[Column], database: O
         unique: index.kind != IndexKind::Plain,
         primary: index.kind == IndexKind::Primary,
         nulls_not_distinct: false,
+        since: None,
         valid: true,
         constraint: None,
         deferrable: false,

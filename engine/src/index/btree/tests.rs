@@ -39,6 +39,7 @@ fn index() -> Index {
         unique: true,
         primary: true,
         nulls_not_distinct: false,
+        since: None,
         valid: true,
         constraint: None,
         deferrable: false,

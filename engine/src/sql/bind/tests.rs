@@ -123,6 +123,7 @@ fn unique(mut relation: Relation, columns: &[usize], primary: bool) -> Relation 
         unique: true,
         primary,
         nulls_not_distinct: false,
+        since: None,
         valid: true,
         constraint: Some((oid, name)),
         deferrable: false,

@@ -279,6 +279,7 @@ fn plan_cx<'c>(call: &'c CopyCall<'_>) -> PlanCx<'c> {
     PlanCx {
         settings: call.settings,
         pages: None,
+        sees: None,
         function: &call.exec.function,
     }
 }

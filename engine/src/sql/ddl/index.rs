@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::catalog::bootstrap::insert_index;
 use crate::catalog::relation::{Index, IndexKey, Relation, RelationKind};
 use crate::catalog::rows::ClassRow;
-use crate::ids::{BlockNumber, RelFile, Tid};
+use crate::ids::{BlockNumber, RelFile, Tid, Xid};
 use crate::index::{btree, key};
 use crate::sql::bind;
 use crate::sql::error::{SqlError, state};
@@ -87,6 +87,7 @@ pub async fn create(s: &CreateIndex, cx: &mut DdlCx<'_>) -> Result<()> {
         unique: s.unique,
         primary: false,
         nulls_not_distinct: s.nulls_not_distinct,
+        since: None,
         valid: true,
         constraint: None,
         deferrable: false,
@@ -273,6 +274,7 @@ pub async fn create_key(
         unique: true,
         primary: new.primary,
         nulls_not_distinct: new.nulls_not_distinct,
+        since: None,
         valid: true,
         constraint: Some((cx.new_oid()?, name)),
         deferrable: false,
@@ -281,8 +283,8 @@ pub async fn create_key(
 }
 
 /// Builds the index and writes its rows.
-async fn make(cx: &mut DdlCx<'_>, table: &Relation, index: Index) -> Result<()> {
-    build(cx, table, &index)?;
+async fn make(cx: &mut DdlCx<'_>, table: &Relation, mut index: Index) -> Result<()> {
+    index.since = build(cx, table, &index)?;
     let system = cx.system();
     let catalog = cx.catalog;
     insert_index(&catalog.cx(&system, cx.database), cx.txn, table, &index).await?;
@@ -303,6 +305,8 @@ async fn make(cx: &mut DdlCx<'_>, table: &Relation, index: Index) -> Result<()> 
 /// Keys beside one another in one buffer: a sort of a million rows makes no million allocations.
 #[derive(Default)]
 struct Entries {
+    /// Some chain of versions may hold a key that has no entry.
+    incomplete: bool,
     bytes: Vec<u8>,
     entries: Vec<Entry>,
 }
@@ -322,8 +326,9 @@ impl Entries {
     }
 }
 
-/// Makes the index's file and fills it from the table's rows.
-pub fn build(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<()> {
+/// Makes the index's file and fills it from the table's rows. Gives the transaction that snapshots have to see for
+/// the index to be of use to them, if not all may use it.
+pub fn build(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<Option<Xid>> {
     cx.create_file(index.file)?;
     let entries = collect(cx, table, index)?;
     check_unique(cx, table, index, &entries)?;
@@ -333,7 +338,7 @@ pub fn build(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<()> 
         .iter()
         .map(|e| Ok::<_, SqlError>((entries.key(e).to_vec(), e.tid)));
     btree::build(&cx.catalog.store, index, xid, sorted)?;
-    Ok(())
+    Ok(entries.incomplete.then_some(xid))
 }
 
 /// Makes an empty index.
@@ -365,6 +370,7 @@ fn collect(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<Entrie
             &snapshot,
             &mut |row| {
                 decoder.decode(table_cx, row.version, &mut values)?;
+                out.incomplete |= row.others;
                 encoded.clear();
                 let mut has_null = false;
                 for part in &index.keys {

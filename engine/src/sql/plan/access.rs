@@ -23,7 +23,11 @@ pub fn base_paths(
     let base = &from.bases[number];
     let mut paths = vec![whole(from, number, base, filter)];
     if let BaseKind::Table(relation) = &base.kind {
-        for index in relation.indexes.iter().filter(|i| i.valid) {
+        let usable = |index: &&Arc<Index>| match (index.since, from.sees) {
+            (Some(xid), Some(sees)) => index.valid && sees(xid),
+            _ => index.valid,
+        };
+        for index in relation.indexes.iter().filter(usable) {
             index_paths(from, number, relation, index, filter, joins, &mut paths);
         }
     }

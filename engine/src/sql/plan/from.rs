@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
+use crate::ids::Xid;
 use crate::sql::bound::Expr;
 use crate::sql::exec::eval::Slot;
 use crate::sql::exec::eval::{Comparison, slot_of};
@@ -58,6 +59,8 @@ pub struct FromPlanner<'p> {
     pub bases: &'p [Base],
     pub estimates: &'p Estimates,
     pub settings: &'p PlannerSettings,
+    /// See `PlanCx::sees`.
+    pub sees: Option<&'p dyn Fn(Xid) -> bool>,
     pub function: &'p FunctionCx,
     /// Somebody above could use an order.
     pub wants_order: bool,

@@ -62,6 +62,7 @@ impl Planner<'_, '_> {
             bases: &ranges.bases,
             estimates: &self.estimates,
             settings: self.shared.cx.settings,
+            sees: self.shared.cx.sees,
             function: self.shared.cx.function,
             wants_order: !wish.order.is_empty(),
         };

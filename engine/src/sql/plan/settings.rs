@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
+use crate::ids::Xid;
 use crate::types::function::FunctionCx;
 
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub struct PlanCx<'a> {
     pub settings: &'a PlannerSettings,
     /// How many pages a table has right now, if that can be asked.
     pub pages: Option<&'a dyn Fn(&Relation) -> Option<u32>>,
+    /// Whether the transaction's snapshot sees another one, if it has a snapshot already: REPEATABLE READ.
+    pub sees: Option<&'a dyn Fn(Xid) -> bool>,
     /// For computing constant expressions ahead; only immutable functions are.
     pub function: &'a Arc<FunctionCx>,
 }

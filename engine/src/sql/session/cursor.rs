@@ -266,6 +266,7 @@ impl<S: Services> Session<S> {
                 &PlanCx {
                     settings: &planner,
                     pages: None,
+                    sees: None,
                     function: &function,
                 },
             )?

@@ -1,5 +1,6 @@
 //! One planned statement: names bound and locked, plan found or made, snapshot taken, rows sent.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::lifecycle::{Session, now};
@@ -10,13 +11,13 @@ use super::sink::ClientSink;
 use super::transaction::in_failed_block;
 use crate::catalog::relation::{Relation, RelationKind};
 use crate::config::SessionSettings;
-use crate::ids::{Fork, Oid};
+use crate::ids::{Fork, Oid, Xid};
 use crate::sql::bind::{self, BindCx};
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::{self, ExecCx, Execution, MemoryLimits, Progress, TempSpace};
 use crate::sql::front::Statement;
 use crate::sql::plan::{self, Command, Plan, PlanCx};
-use crate::txn::{Isolation, LockWait, Snapshot};
+use crate::txn::{Isolation, LockWait, Seen, Snapshot};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -124,12 +125,22 @@ impl<S: Services> Session<S> {
             .map_err(|e| e.located(&prepared.text))?;
         let planner = planner_settings(settings);
         let pages = |r: &Relation| pages_of(&*services, r);
+        let hidden = Cell::new(false);
+        let snapshot = running.snapshot.as_deref();
+        let sees = |xid: Xid| {
+            let seen = snapshot.is_none_or(|s| {
+                !s.own().contains(xid) && s.sees(xid, services.txns()) == Seen::Yes
+            });
+            hidden.set(hidden.get() || !seen);
+            seen
+        };
         let plan = plan::plan(
             &bound,
             &*view,
             &PlanCx {
                 settings: &planner,
                 pages: Some(&pages),
+                sees: Some(&sees),
                 function,
             },
         )
@@ -150,7 +161,8 @@ impl<S: Services> Session<S> {
                 "cached plan must not change result type",
             ));
         }
-        if !found.plan.uncacheable {
+        // Later snapshots may see an index that this one does not.
+        if !found.plan.uncacheable && !hidden.get() {
             *prepared.cached.lock() = Some(found.clone());
         }
         Ok(found)
