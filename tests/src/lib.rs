@@ -4,6 +4,7 @@
 //! stands for them. Programs are taken from `UNDERSTUDY_BIN_DIR`, PostgreSQL's from its Debian folder.
 
 pub mod local;
+pub mod interleave;
 pub mod managed;
 pub mod programs;
 pub mod reference;

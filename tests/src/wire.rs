@@ -101,6 +101,12 @@ impl Client {
     /// Reads up to the next ReadyForQuery: an answer for each statement that was run.
     pub fn answers(&mut self) -> io::Result<Vec<Answer>> {
         let mut answers = Vec::new();
+        self.answers_into(&mut answers)?;
+        Ok(answers)
+    }
+
+    /// The same; what came before the connection broke off (a FATAL error, say) is in `answers` too.
+    pub fn answers_into(&mut self, answers: &mut Vec<Answer>) -> io::Result<()> {
         let mut current = Answer::default();
         loop {
             match self.message()? {
@@ -138,7 +144,7 @@ impl Client {
                     frontend::copy_fail("the test sends no data", &mut out)?;
                     self.stream.write_all(&out)?;
                 }
-                Message::ReadyForQuery(_) => return Ok(answers),
+                Message::ReadyForQuery(_) => return Ok(()),
                 _ => {}
             }
         }

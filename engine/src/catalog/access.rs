@@ -168,7 +168,7 @@ impl<'a> CatalogCx<'a> {
                     }
                     return Ok(tid);
                 }
-                Modified::Wait { xid } => self.wait(txn, xid).await?,
+                Modified::Wait { xid, .. } => self.wait(txn, xid).await?,
                 _ => return Err(CatalogError::ConcurrentUpdate(relation.name.clone())),
             }
         }
@@ -186,7 +186,7 @@ impl<'a> CatalogCx<'a> {
             let snapshot = self.table.txns.catalog_snapshot(txn);
             match heap::delete(self.table, relation, tid, xid, txn.command_id(), &snapshot)? {
                 Modified::Done { .. } => return Ok(()),
-                Modified::Wait { xid } => self.wait(txn, xid).await?,
+                Modified::Wait { xid, .. } => self.wait(txn, xid).await?,
                 _ => return Err(CatalogError::ConcurrentUpdate(relation.name.clone())),
             }
         }

@@ -48,7 +48,7 @@ pub enum Holder {
     Own(Xid, RowLockMode),
     /// Another one holds a lock that the wanted one can stand beside.
     OtherLock,
-    /// Another one has replaced it, in a way that the wanted lock can stand beside; not yet committed.
+    /// Another one has replaced it, in a way that the wanted lock can stand beside; perhaps not yet committed.
     OtherUpdate,
 }
 
@@ -88,6 +88,12 @@ pub fn access(
         Outcome::InProgress if locked => Access::Free(Holder::OtherLock),
         Outcome::InProgress => Access::Free(Holder::OtherUpdate),
         Outcome::Committed { .. } if locked => Access::Free(Holder::Nobody),
+        // Only FOR KEY SHARE stands beside an update: the key is still the one that the old version has.
+        Outcome::Committed { .. }
+            if header.next().is_some() && !mode.conflicts_with(header.lock_mode()) =>
+        {
+            Access::Free(Holder::OtherUpdate)
+        }
         Outcome::Committed { .. } => header.next().map_or(Access::Deleted, Access::Updated),
     }
 }

@@ -34,6 +34,8 @@ mod visibility;
 pub(crate) mod xid;
 
 #[cfg(test)]
+mod history_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -35,6 +35,9 @@ pub(crate) struct WaitFor {
 
 pub struct Participant {
     pub(crate) pid: ProcessId,
+    /// Its own among all participants that ever were. A session may have several with its process id: one for its
+    /// statements and one that reads the catalog beside them.
+    number: u64,
     pub(crate) interrupts: Weak<Interrupts>,
     pub(crate) shared: Arc<Shared>,
     /// What the oldest snapshot of the session needs (see `SnapshotSlots`), `TAKING` or `NONE`.
@@ -73,8 +76,10 @@ impl Participant {
         interrupts: Weak<Interrupts>,
         shared: Arc<Shared>,
     ) -> Participant {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Participant {
             pid,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             interrupts,
             shared,
             oldest: AtomicU64::new(NONE),
@@ -177,7 +182,7 @@ impl Participant {
 
 impl Drop for Participant {
     fn drop(&mut self) {
-        self.shared.participants.remove(self.pid);
+        self.shared.participants.remove(self.number);
     }
 }
 
@@ -188,29 +193,26 @@ pub(crate) enum OldestSnapshot {
     At(Lsn),
 }
 
-/// All participants by process id.
+/// All participants by number.
 #[derive(Default)]
 pub(crate) struct Participants {
-    by_pid: RwLock<HashMap<ProcessId, Weak<Participant>>>,
+    by_number: RwLock<HashMap<u64, Weak<Participant>>>,
 }
 
 impl Participants {
     pub(crate) fn insert(&self, participant: &Arc<Participant>) {
         let weak = Arc::downgrade(participant);
-        self.by_pid.write().insert(participant.pid, weak);
+        self.by_number.write().insert(participant.number, weak);
     }
 
-    /// Called while a participant is dropped. A new session may have the number already; its entry stays.
-    fn remove(&self, pid: ProcessId) {
-        let mut by_pid = self.by_pid.write();
-        if by_pid.get(&pid).is_some_and(|p| p.strong_count() == 0) {
-            by_pid.remove(&pid);
-        }
+    /// Called while a participant is dropped.
+    fn remove(&self, number: u64) {
+        self.by_number.write().remove(&number);
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Participant>> {
-        let by_pid = self.by_pid.read();
-        by_pid.values().filter_map(Weak::upgrade).collect()
+        let by_number = self.by_number.read();
+        by_number.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Calls `visit` for each; the registry is locked for reading meanwhile, so `visit` must be short and must

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::catalog::bootstrap::insert_index;
 use crate::catalog::relation::{Index, IndexKey, Relation, RelationKind};
 use crate::catalog::rows::ClassRow;
-use crate::ids::{BlockNumber, RelFile, Tid};
+use crate::ids::{BlockNumber, RelFile, Tid, Xid};
 use crate::index::{btree, key};
 use crate::sql::bind;
 use crate::sql::error::{SqlError, state};

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::ids::{Oid, Xid};
+use crate::ids::{Oid, Tid, Xid};
 use crate::sql::error::SqlError;
 use crate::sql::exec::hashed::ValueSet;
 use crate::sql::exec::init;
 use crate::sql::exec::memory::{Memory, MemoryLimits};
 use crate::sql::plan::Plan;
+use crate::txn::RowLockMode;
 use crate::txn::interrupt::Interrupts;
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
@@ -36,6 +37,9 @@ pub struct EvalCx {
     pub(crate) access: super::access::Access,
     /// What has to happen before the node that yielded can go on.
     pub(crate) request: Option<Request>,
+    /// The execution stands first in the queue of a row. The node that asked for it yields when it is done with the
+    /// row, so that the next one may step forward.
+    pub(crate) queued: bool,
     /// Rows inserted, updated or deleted.
     pub(crate) changed: u64,
     pub(crate) instruments: Option<super::instrument::Instruments>,
@@ -49,6 +53,16 @@ pub(crate) enum Request {
     AssignXid,
     /// Until this transaction has ended.
     WaitFor(Xid),
+    /// The same, for a row that it holds; behind those who came for the row before.
+    WaitForRow(Xid, WantedRow),
+}
+
+/// A row that somebody else holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WantedRow {
+    pub(crate) relation: Oid,
+    pub(crate) tid: Tid,
+    pub(crate) mode: RowLockMode,
 }
 
 /// How far an init plan is.
@@ -81,6 +95,7 @@ impl EvalCx {
             init: (0..count).map(|_| InitState::Waiting).collect(),
             access,
             request: None,
+            queued: false,
             changed: 0,
             instruments: None,
             budget: BUDGET,

@@ -4,17 +4,20 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::ids::Xid;
 use crate::sql::bound::OutputColumn;
 use crate::sql::error::SqlError;
 use crate::sql::exec::access::{Access, Storage, VirtualTables};
-use crate::sql::exec::cx::{EvalCx, Request, Step};
+use crate::sql::exec::cx::{EvalCx, Request, Step, WantedRow};
 use crate::sql::exec::memory::MemoryLimits;
 use crate::sql::exec::node::{self, BoxNode};
 use crate::sql::exec::spill::TempSpace;
 use crate::sql::exec::{init, instrument};
 use crate::sql::plan::{Command, Plan};
 use crate::storage::Store;
-use crate::txn::{Interrupts, Isolation, LockError, LockWait, Snapshot, Transaction, TxnManager};
+use crate::txn::{
+    Interrupts, Isolation, LockMode, LockTag, LockWait, Snapshot, Transaction, TxnManager,
+};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -70,6 +73,8 @@ pub struct Execution {
     row: Vec<Datum>,
     cx: EvalCx,
     txns: Arc<TxnManager>,
+    /// The row in whose queue it stands first (see [`Execution::queue`]).
+    queue: Option<(LockTag, LockMode)>,
     announced: bool,
     prepared: bool,
     finished: bool,
@@ -107,6 +112,7 @@ pub fn start(plan: &Arc<Plan>, params: &[Datum], given: ExecCx) -> Execution {
         plan: Arc::clone(plan),
         cx,
         txns: given.txns,
+        queue: None,
         announced: false,
         prepared: false,
         finished: false,
@@ -121,19 +127,26 @@ impl Execution {
         sink: &mut dyn RowSink,
         limit: Option<u64>,
     ) -> Result<Progress, SqlError> {
-        if !self.announced && !self.plan.output.is_empty() {
-            sink.columns(&self.plan.output);
+        // A change shows its columns with its first row, as in PostgreSQL: it may fail before.
+        if self.plan.command == Command::Select {
+            self.announce(sink);
         }
-        self.announced = true;
         self.cx.access.command = txn.command_id();
+        // A later run of a cursor may be in another subtransaction, and the one before rolled back.
+        self.cx.access.xid = None;
         self.prepare(txn).await?;
         let mut sent = 0;
         while !self.finished {
             if limit == Some(sent) {
                 return Ok(self.progress(false, sent));
             }
-            match self.root.next(&mut self.frame, &mut self.cx)? {
+            let step = self.root.next(&mut self.frame, &mut self.cx)?;
+            if self.queue.is_some() {
+                self.leave_queue(txn);
+            }
+            match step {
                 Step::Row => {
+                    self.announce(sink);
                     if self.plan.output.is_empty() {
                         continue;
                     }
@@ -146,7 +159,15 @@ impl Execution {
                 Step::Done => self.finished = true,
             }
         }
+        self.announce(sink);
         Ok(self.progress(true, sent))
+    }
+
+    fn announce(&mut self, sink: &mut dyn RowSink) {
+        if !self.announced && !self.plan.output.is_empty() {
+            sink.columns(&self.plan.output);
+        }
+        self.announced = true;
     }
 
     fn progress(&self, complete: bool, sent: u64) -> Progress {
@@ -180,8 +201,10 @@ impl Execution {
             }
             let mut running = init::Running::new(&plan, number, &mut self.cx);
             while !running.advance(&mut self.cx)? {
+                self.leave_queue(txn);
                 self.pause(txn).await?;
             }
+            self.leave_queue(txn);
         }
         self.prepared = true;
         Ok(())
@@ -195,19 +218,51 @@ impl Execution {
             Some(Request::AssignXid) => {
                 self.cx.access.xid = Some(self.txns.xid(txn)?);
             }
-            Some(Request::WaitFor(xid)) => {
-                match self
-                    .txns
-                    .locks()
-                    .wait_for_transaction(txn, xid, LockWait::Wait)
-                    .await
-                {
-                    Err(LockError::NotAvailable(_)) | Ok(()) => {}
-                    Err(other) => return Err(other.into()),
-                }
+            Some(Request::WaitFor(xid)) => self.wait_for(txn, xid).await?,
+            Some(Request::WaitForRow(xid, row)) => {
+                self.queue(txn, row).await?;
+                self.wait_for(txn, xid).await?;
             }
         }
         Ok(())
+    }
+
+    async fn wait_for(&mut self, txn: &mut Transaction, xid: Xid) -> Result<(), SqlError> {
+        let locks = self.txns.locks();
+        let waited = locks.wait_for_transaction(txn, xid, LockWait::Wait).await;
+        waited.map_err(SqlError::from)
+    }
+
+    /// Who has to wait for a row first takes a lock that stands for being the next to get it: the others wait for
+    /// that lock, which is granted in order. It is given back as soon as the row is held or no longer wanted.
+    async fn queue(&mut self, txn: &mut Transaction, row: WantedRow) -> Result<(), SqlError> {
+        let tag = LockTag::Tuple {
+            database: txn.options().database,
+            relation: row.relation,
+            tid: row.tid,
+        };
+        let mode = row.mode.queue_mode();
+        if self.queue != Some((tag, mode)) {
+            self.leave_queue(txn);
+            self.txns
+                .locks()
+                .lock(txn, tag, mode, LockWait::Wait)
+                .await?;
+            self.queue = Some((tag, mode));
+        }
+        self.cx.queued = true;
+        Ok(())
+    }
+
+    /// Unless it goes on waiting for that row.
+    fn leave_queue(&mut self, txn: &mut Transaction) {
+        if matches!(self.cx.request, Some(Request::WaitForRow(..))) {
+            return;
+        }
+        self.cx.queued = false;
+        if let Some((tag, mode)) = self.queue.take() {
+            self.txns.locks().unlock(txn, tag, mode);
+        }
     }
 
     /// What EXPLAIN ANALYZE shows; `None` if the execution was not asked to measure.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::sql::bound::{LockWait, RowLockMode as Asked};
 use crate::sql::error::{SqlError, state};
-use crate::sql::exec::cx::{EvalCx, Request, Step};
-use crate::sql::exec::newest::{self, Newest};
+use crate::sql::exec::cx::{EvalCx, Request, Step, WantedRow};
+use crate::sql::exec::newest::{self, Newest, Replaced};
 use crate::sql::exec::node::{BoxNode, Node};
 use crate::sql::exec::scan::fetch::RowLoader;
 use crate::sql::plan::tree::{LockTarget, NodeKind, PlanNode};
@@ -21,8 +21,8 @@ pub struct LockRowsNode {
     child: BoxNode,
     /// The next target of the row in the frame.
     at: Option<usize>,
-    /// A newer version was taken, so the conditions have to be tested again.
-    changed: bool,
+    /// What newer versions took the place of in the frame; where there are any, the conditions are tested again.
+    replaced: Replaced,
     buffer: RowBuf,
     loader: RowLoader,
 }
@@ -49,7 +49,7 @@ impl LockRowsNode {
             spec,
             child,
             at: None,
-            changed: false,
+            replaced: Replaced::default(),
             buffer: RowBuf::new(),
             loader: RowLoader::default(),
         }
@@ -85,9 +85,14 @@ impl LockRowsNode {
             Modified::Done { .. } => Ok(Locked::Yes),
             // Changed by this very command, or by nobody who counts: as if it were not there.
             Modified::SelfModified { .. } | Modified::Invisible => Ok(Locked::Skip),
-            Modified::Wait { xid } => match target.wait {
+            Modified::Wait { xid, mode } => match target.wait {
                 LockWait::Block => {
-                    cx.request = Some(Request::WaitFor(xid));
+                    let row = WantedRow {
+                        relation: relation.oid,
+                        tid,
+                        mode,
+                    };
+                    cx.request = Some(Request::WaitForRow(xid, row));
                     Ok(Locked::Pause)
                 }
                 LockWait::SkipLocked => Ok(Locked::Skip),
@@ -100,11 +105,13 @@ impl LockRowsNode {
                 )),
             },
             Modified::Deleted => {
-                newest::refuse_in_repeatable_read(cx, "delete")?;
+                // PostgreSQL says "update" here, where a DELETE would have said "delete".
+                newest::refuse_in_repeatable_read(cx, "update")?;
                 Ok(Locked::Skip)
             }
             Modified::Updated { next } => {
                 newest::refuse_in_repeatable_read(cx, "update")?;
+                self.replaced.keep(target.fetch.slots(), frame);
                 let newest = newest::load(
                     cx,
                     relation,
@@ -114,7 +121,6 @@ impl LockRowsNode {
                     &mut self.loader,
                     frame,
                 )?;
-                self.changed = true;
                 match newest {
                     Newest::Loaded => self.lock(target, frame, cx),
                     Newest::Gone => Ok(Locked::Skip),
@@ -126,7 +132,14 @@ impl LockRowsNode {
     /// Locks what the row in the frame has of each target.
     fn lock_all(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Locked, SqlError> {
         let spec = Arc::clone(&self.spec);
-        let NodeKind::LockRows { locks, recheck, .. } = &spec.kind else {
+        let NodeKind::LockRows {
+            locks,
+            recheck,
+            outer,
+            early,
+            ..
+        } = &spec.kind
+        else {
             unreachable!("built from a row lock")
         };
         while let Some(at) = self.at {
@@ -136,10 +149,32 @@ impl LockRowsNode {
                 other => return Ok(other),
             }
         }
-        match recheck {
-            Some(test) if self.changed && !test.passes(frame, cx)? => Ok(Locked::Skip),
-            _ => Ok(Locked::Yes),
+        if self.replaced.is_empty() {
+            return Ok(Locked::Yes);
         }
+        for (on, slots) in outer {
+            let joined = match on {
+                Some(on) => on.passes(frame, cx)?,
+                None => true,
+            };
+            if !joined {
+                self.replaced.keep(slots.iter().copied(), frame);
+                for slot in slots {
+                    frame[*slot] = Datum::Null;
+                }
+            }
+        }
+        if let Some(test) = recheck
+            && !test.passes(frame, cx)?
+        {
+            return Ok(Locked::Skip);
+        }
+        self.replaced
+            .keep(early.iter().map(|(slot, _)| *slot), frame);
+        for (slot, value) in early {
+            frame[*slot] = value.eval(frame, cx)?;
+        }
+        Ok(Locked::Yes)
     }
 }
 
@@ -147,16 +182,21 @@ impl Node for LockRowsNode {
     fn next(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Step, SqlError> {
         loop {
             if self.at.is_none() {
+                self.replaced.put_back(frame);
                 let step = self.child.next(frame, cx)?;
                 if step != Step::Row {
                     return Ok(step);
                 }
                 self.at = Some(0);
-                self.changed = false;
             }
             match self.lock_all(frame, cx)? {
                 Locked::Pause => return Ok(Step::Yield),
-                Locked::Skip => self.at = None,
+                Locked::Skip => {
+                    self.at = None;
+                    if cx.queued {
+                        return Ok(Step::Yield);
+                    }
+                }
                 Locked::Yes => {
                     self.at = None;
                     return Ok(Step::Row);
@@ -167,6 +207,7 @@ impl Node for LockRowsNode {
 
     fn rewind(&mut self, cx: &mut EvalCx) -> Result<(), SqlError> {
         self.at = None;
+        self.replaced = Replaced::default();
         self.child.rewind(cx)
     }
 }

@@ -4,6 +4,7 @@ use crate::catalog::relation::Relation;
 use crate::ids::Tid;
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::cx::EvalCx;
+use crate::sql::exec::eval::Slot;
 use crate::sql::exec::scan::fetch::RowLoader;
 use crate::sql::plan::tree::Fetch;
 use crate::table::heap::{self, RowBuf};
@@ -13,6 +14,31 @@ use crate::types::datum::Datum;
 pub enum Newest {
     Loaded,
     Gone,
+}
+
+/// Values of the frame that those of a newer version took the place of. The nodes below may go on with the row they
+/// made (a join finds further partners for it), so they get their values back before they are asked for the next one.
+#[derive(Default)]
+pub struct Replaced(Vec<(Slot, Datum)>);
+
+impl Replaced {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    /// Before the slots are overwritten; what they held first counts.
+    pub fn keep(&mut self, slots: impl Iterator<Item = Slot>, frame: &[Datum]) {
+        for slot in slots {
+            if self.0.iter().all(|(kept, _)| *kept != slot) {
+                self.0.push((slot, frame[slot].clone()));
+            }
+        }
+    }
+    #[inline]
+    pub fn put_back(&mut self, frame: &mut [Datum]) {
+        for (slot, value) in self.0.drain(..) {
+            frame[slot] = value;
+        }
+    }
 }
 
 /// Under REPEATABLE READ a change by somebody else ends the statement.

@@ -1,6 +1,7 @@
 //! Functions for administrators: positions in the log, signals to sessions, reload, promotion, advisory locks.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::Lsn;
@@ -9,9 +10,11 @@ use crate::sql::host::environment::Environment;
 use crate::sql::host::waiting::wait_for;
 use crate::sql::host::{boolean, int};
 use crate::txn::Interrupt;
+use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::Function;
+use crate::types::oids;
 
 type Answer = Result<Datum, TypeError>;
 
@@ -42,6 +45,7 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         }),
         "pg_promote" if env.instance.settings.current().promise_file.is_some() => Err(managed()),
         "pg_promote" => promote(env, function, boolean(args, 0), int(args, 1)),
+        "pg_blocking_pids" => Ok(blocking_pids(env, int(args, 0))),
         "pg_cancel_backend" => signal(env, int(args, 0), Interrupt::Cancel),
         "pg_terminate_backend" => signal(env, int(args, 0), Interrupt::Terminate),
         _ => return None,
@@ -118,6 +122,16 @@ fn walfile_name(env: &Environment, args: &[Datum]) -> Datum {
         lsn.segment(size)
     };
     Datum::text(&segment.file_name(wal.timeline(), size))
+}
+
+/// An unknown process waits for nobody.
+fn blocking_pids(env: &Environment, pid: i64) -> Datum {
+    let pid = u32::try_from(pid).ok().and_then(NonZeroU32::new);
+    let blocking = pid.map_or_else(Vec::new, |pid| env.instance.txns.blocking_pids(pid));
+    let items = blocking
+        .into_iter()
+        .map(|pid| Datum::Int4(i32::try_from(pid.get()).unwrap_or(i32::MAX)));
+    Datum::Array(Arc::new(Array::of(oids::INT4, items.collect())))
 }
 
 /// Only superusers may signal a superuser's session, and others only their own role's.

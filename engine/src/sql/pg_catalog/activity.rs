@@ -1,17 +1,18 @@
 //! `pg_stat_activity`, `pg_stat_replication`, `pg_stat_wal_receiver`, `pg_replication_slots`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
-use crate::ids::{Lsn, Oid};
+use crate::ids::{Lsn, Oid, ProcessId};
 use crate::replication::receiver::State;
 use crate::replication::standbys::StandbyRow;
 use crate::sql::pg_catalog::SystemTables;
 use crate::sql::pg_catalog::row::{RowBuilder, Timestamp};
 use crate::sql::session::Backend;
 use crate::sql::session::backends::BackendKind;
-use crate::txn::ReleasePolicy;
 use crate::txn::release::SyncState;
+use crate::txn::{LockTag, ReleasePolicy};
 use crate::types::datum::Datum;
 use crate::types::interval::Interval;
 
@@ -20,10 +21,15 @@ impl SystemTables {
         let mut row = RowBuilder::new(relation);
         let me = self.env.facts.current_role();
         let all = self.env.backends.all();
+        let transactions = self.env.instance.txns.activity();
+        let waits: HashMap<ProcessId, LockTag> = transactions
+            .iter()
+            .filter_map(|t| t.waits_for.map(|(tag, _)| (t.pid, tag)))
+            .collect();
         all.iter()
             .map(|backend| {
                 let may_see = me.superuser || me.oid == backend.user;
-                activity_row(&mut row, backend, may_see)
+                activity_row(&mut row, backend, waits.get(&backend.pid), may_see)
             })
             .collect()
     }
@@ -109,7 +115,12 @@ fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap_or(i32::MAX)
 }
 
-fn activity_row(row: &mut RowBuilder, backend: &Arc<Backend>, may_see: bool) -> Vec<Datum> {
+fn activity_row(
+    row: &mut RowBuilder,
+    backend: &Arc<Backend>,
+    waits_for: Option<&LockTag>,
+    may_see: bool,
+) -> Vec<Datum> {
     let activity = backend.activity.lock().clone();
     let client = backend.kind == BackendKind::Client;
     row.set(
@@ -154,14 +165,12 @@ fn activity_row(row: &mut RowBuilder, backend: &Arc<Backend>, may_see: bool) -> 
         "state_change",
         activity.state_change.map(Datum::TimestampTz),
     );
-    row.set(
-        "wait_event_type",
-        activity.waits_for_client.then_some("Client"),
-    );
-    row.set(
-        "wait_event",
-        activity.waits_for_client.then_some("ClientRead"),
-    );
+    let event = match waits_for {
+        Some(tag) => Some(("Lock", tag.kind())),
+        None => activity.waits_for_client.then_some(("Client", "ClientRead")),
+    };
+    row.set("wait_event_type", event.map(|e| e.0))
+        .set("wait_event", event.map(|e| e.1));
     row.set("state", activity.state.name())
         .set("query", activity.query);
     row.take()

@@ -210,7 +210,7 @@ fn lock_targets(
     level: &Level<'_>,
     ranges: &Ranges,
     list: &JoinList,
-) -> Result<Option<(Vec<LockTarget>, Option<Test>)>, SqlError> {
+) -> Result<Option<RowLocks>, SqlError> {
     let _ = planner;
     let mut targets = Vec::new();
     for lock in &level.query.locking {
@@ -233,8 +233,49 @@ fn lock_targets(
     if targets.is_empty() {
         return Ok(None);
     }
-    let recheck = all_of(all_conditions(list)).map(Test::new);
-    Ok(Some((targets, recheck)))
+    let mut outer = Vec::new();
+    outer_joins(list, ranges, &mut outer);
+    Ok(Some(RowLocks {
+        targets,
+        recheck: all_of(all_conditions(list)).map(Test::new),
+        outer,
+    }))
+}
+
+/// The conditions of outer joins, those of their left sides first, and what they leave NULL. (Rows of a right side
+/// cannot be locked, so nothing inside it changes.)
+fn outer_joins(list: &JoinList, ranges: &Ranges, into: &mut Vec<(Option<Test>, Vec<Slot>)>) {
+    for item in &list.items {
+        if let JoinItem::Outer {
+            left, right, on, ..
+        } = item
+        {
+            outer_joins(left, ranges, into);
+            let mut bases = Vec::new();
+            bases_of(right, &mut bases);
+            let slots = bases.iter().flat_map(|b| ranges.bases[*b].slots.iter());
+            into.push((all_of(on.clone()).map(Test::new), slots.collect()));
+        }
+    }
+}
+
+fn bases_of(list: &JoinList, into: &mut Vec<usize>) {
+    for item in &list.items {
+        match item {
+            JoinItem::Base(number) => into.push(*number),
+            JoinItem::Outer { left, right, .. } => {
+                bases_of(left, into);
+                bases_of(right, into);
+            }
+        }
+    }
+}
+
+/// What SELECT ... FOR UPDATE adds to a query.
+struct RowLocks {
+    targets: Vec<LockTarget>,
+    recheck: Option<Test>,
+    outer: Vec<(Option<Test>, Vec<Slot>)>,
 }
 
 /// The order that ORDER BY asks of FROM's rows, if its keys are columns.
@@ -556,7 +597,7 @@ fn finish(
     planner: &mut Planner<'_, '_>,
     level: &Level<'_>,
     source: Source,
-    locks: Option<(Vec<LockTarget>, Option<Test>)>,
+    locks: Option<RowLocks>,
 ) -> Result<Planned, SqlError> {
     let (select, query) = (level.select, level.query);
     let visible = query.output.len();
@@ -587,6 +628,13 @@ fn finish(
         order,
         fixed,
     } = source;
+    let again = match &locks {
+        Some(_) => early
+            .iter()
+            .map(|(slot, value)| (*slot, Scalar::new(value.source().clone())))
+            .collect(),
+        None => Vec::new(),
+    };
     let mut source = Source {
         node: project(made, early),
         order,
@@ -601,13 +649,15 @@ fn finish(
     }
     let keys = sort_keys(planner, query, &slots)?;
     source = ordered(planner, level, source, &keys, &slots)?;
-    if let Some((locks, recheck)) = locks {
+    if let Some(locks) = locks {
         let cost = source.node.cost;
         let child = Arc::new(source.node);
         let kind = NodeKind::LockRows {
             child,
-            locks,
-            recheck,
+            locks: locks.targets,
+            recheck: locks.recheck,
+            outer: locks.outer,
+            early: again,
         };
         source.node = node(kind, cost);
     }

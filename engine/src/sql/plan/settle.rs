@@ -103,8 +103,16 @@ impl Settler {
                 child,
                 locks,
                 recheck,
+                outer,
+                early,
             } => {
                 test(recheck, &mut needed);
+                for (on, _) in outer {
+                    test(on, &mut needed);
+                }
+                for (_, value) in early {
+                    scalar(value, &mut needed);
+                }
                 for lock in locks {
                     lock.fetch.settle(&lock.relation);
                     needed.insert(lock.ctid);

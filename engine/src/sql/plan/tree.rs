@@ -195,6 +195,10 @@ pub enum NodeKind {
         child: Arc<PlanNode>,
         locks: Vec<LockTarget>,
         recheck: Option<Test>,
+        /// Outer joins below, inner ones first: the condition, and the slots that are NULL where it fails.
+        outer: Vec<(Option<Test>, Vec<Slot>)>,
+        /// What was computed below from values that a newer version of a row may replace.
+        early: Vec<(Slot, Scalar)>,
     },
     Modify(Box<Modify>),
 }

@@ -98,6 +98,7 @@ impl<S: Services> Session<S> {
             formats,
             columns: Arc::clone(&ready.plan.output),
             is_cursor: true,
+            level: self.savepoints(),
             state: PortalState::Suspended(Box::new(execution), ready.function),
         };
         self.portals.insert(name.into(), portal);
@@ -138,10 +139,20 @@ impl<S: Services> Session<S> {
             );
         }
         let mut portal = self.portals.remove(name).ok_or_else(|| no_cursor(name))?;
+        if matches!(portal.state, PortalState::Failed) {
+            self.portals.insert(name.into(), portal);
+            return Err(SqlError::new(
+                state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("portal \"{name}\" cannot be run"),
+            ));
+        }
         let limit = (count != i64::MAX).then_some(count as u64);
         let sent = self
             .fetch_from(&mut portal, limit, f.is_move, announce, out)
             .await;
+        if sent.is_err() {
+            portal.state = PortalState::Failed;
+        }
         self.portals.insert(name.into(), portal);
         let rows = sent?;
         Ok(if f.is_move {

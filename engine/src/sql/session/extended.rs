@@ -80,7 +80,10 @@ impl<S: Services> Session<S> {
         {
             self.ensure_transaction()?;
             let function = self.function_cx(&settings, now());
-            self.find_plan(&prepared, &settings, &function)?;
+            let found = self.find_plan(&prepared, &settings, &function)?;
+            prepared
+                .columns
+                .get_or_init(|| Arc::clone(&found.plan.output));
         }
         self.prepared.insert(name.into(), Arc::new(prepared));
         Ok(())
@@ -154,6 +157,7 @@ impl<S: Services> Session<S> {
             formats: b.result_formats,
             columns,
             is_cursor: false,
+            level: self.savepoints(),
             state: PortalState::New,
         };
         self.portals.insert(b.portal.into(), portal);
@@ -302,7 +306,9 @@ impl<S: Services> Session<S> {
                 }
             }
             PortalState::Rows(rows) => rows,
-            PortalState::Done | PortalState::Suspended(..) => return Err(portal_done()),
+            PortalState::Done | PortalState::Failed | PortalState::Suspended(..) => {
+                return Err(portal_done());
+            }
         };
         self.execute_rows(portal, rows, limit, parsed.tag, out)
     }
@@ -348,6 +354,7 @@ impl<S: Services> Session<S> {
                     (Box::new(execution), ready.function)
                 }
                 PortalState::Suspended(execution, function) => (execution, function),
+                PortalState::Failed => return Err(portal_done()),
                 PortalState::Done | PortalState::Rows(_) => {
                     // A finished query gives no more rows; a finished change cannot run again.
                     if portal.columns.is_empty() {

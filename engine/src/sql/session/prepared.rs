@@ -1,6 +1,6 @@
 //! Prepared statements and portals, and the plans that they keep.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -23,6 +23,8 @@ pub struct Prepared {
     pub parsed: Option<Parsed>,
     /// Parameter types as the client declared them; invalid where they are to be inferred.
     pub declared: Vec<Oid>,
+    /// What the client was told of its rows, where it was told: a later plan must give the same.
+    pub columns: OnceLock<Arc<[OutputColumn]>>,
     pub(super) cached: Mutex<Option<Cached>>,
 }
 
@@ -44,6 +46,7 @@ impl Prepared {
             text,
             parsed,
             declared,
+            columns: OnceLock::new(),
             cached: Mutex::new(None),
         }
     }
@@ -59,6 +62,8 @@ pub enum PortalState {
     Rows(std::vec::IntoIter<Vec<Datum>>),
     /// Nothing is left.
     Done,
+    /// An error ended it; it can only be closed.
+    Failed,
 }
 
 /// A statement with its parameters, being executed.
@@ -70,5 +75,7 @@ pub struct Portal {
     pub columns: Arc<[OutputColumn]>,
     /// DECLARE CURSOR's, reached by FETCH too.
     pub is_cursor: bool,
+    /// Savepoints that were open when it was made: it goes when one of them is rolled back.
+    pub level: usize,
     pub state: PortalState,
 }

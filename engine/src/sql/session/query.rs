@@ -12,7 +12,7 @@ use super::sink::ClientSink;
 use super::transaction::in_failed_block;
 use crate::catalog::relation::{Index, Relation, RelationKind};
 use crate::config::SessionSettings;
-use crate::ids::{Fork, Oid};
+use crate::ids::{Fork, Oid, Xid};
 use crate::sql::bind::{self, BindCx};
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::{self, ExecCx, Execution, MemoryLimits, Progress, TempSpace};
@@ -171,6 +171,15 @@ impl<S: Services> Session<S> {
             settings: Arc::clone(settings),
             role: role.oid,
         };
+        if prepared
+            .columns
+            .get()
+            .is_some_and(|c| *c != found.plan.output)
+        {
+            return Err(SqlError::unsupported(
+                "cached plan must not change result type",
+            ));
+        }
         if !found.plan.uncacheable && !left_out.get() {
             *prepared.cached.lock() = Some(found.clone());
         }
@@ -181,6 +190,11 @@ impl<S: Services> Session<S> {
     pub(super) async fn ready(&mut self, prepared: &Prepared) -> Result<Ready, SqlError> {
         self.ensure_transaction()?;
         self.wait_until_readable().await?;
+        // REPEATABLE READ looks at the moment of its first query, not at that when the tables are locked.
+        let isolation = self.block.running().map(|r| r.isolation());
+        if isolation == Some(Isolation::RepeatableRead) {
+            self.snapshot()?;
+        }
         let settings = self.settings();
         let function = self.function_cx(&settings, now());
         for _ in 0..MAX_REBINDS {

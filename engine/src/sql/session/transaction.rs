@@ -160,6 +160,16 @@ impl<S: Services> Session<S> {
         }
     }
 
+    /// How many savepoints are open.
+    pub(super) fn savepoints(&mut self) -> usize {
+        self.block.running().map_or(0, |r| r.txn.savepoints().count())
+    }
+
+    /// Those go that were made since the savepoint of this number (from 0) was set.
+    fn end_portals_since(&mut self, savepoint: usize) {
+        self.portals.retain(|_, p| p.level <= savepoint);
+    }
+
     /// The end of an implicit transaction: after a simple query's last statement, or at Sync.
     pub(super) async fn end_implicit(&mut self) -> Result<(), SqlError> {
         if matches!(self.block, Block::Implicit(_)) {
@@ -191,7 +201,10 @@ impl<S: Services> Session<S> {
 
     /// Rolled back to the innermost savepoint if there is one, else altogether.
     fn fail_block(&mut self, mut r: Box<Running>) {
-        self.end_portals();
+        match r.txn.savepoints().count() {
+            0 => self.end_portals(),
+            open => self.end_portals_since(open - 1),
+        }
         let innermost = r.txn.savepoints().last().map(str::to_owned);
         let kept = innermost.is_some_and(|name| {
             self.services
@@ -423,6 +436,9 @@ impl<S: Services> Session<S> {
                 let before = r.txn.savepoints().count();
                 self.services.txns().release_savepoint(&mut r.txn, name)?;
                 let gone = before - r.txn.savepoints().count();
+                for portal in self.portals.values_mut() {
+                    portal.level = portal.level.min(before - gone);
+                }
                 let mut store = self.facts.settings.lock();
                 for _ in 0..gone {
                     store.commit_level();
@@ -447,13 +463,15 @@ impl<S: Services> Session<S> {
             }
         };
         let before = r.txn.savepoints().count();
-        self.end_portals();
         if let Err(e) = self.services.txns().rollback_to_savepoint(&mut r.txn, name) {
             // The transaction is as it was; a failed block stays failed through the error's handling.
             self.block = Block::Open(r);
             return Err(e.into());
         }
-        let gone = before - r.txn.savepoints().count();
+        let left = r.txn.savepoints().count();
+        let gone = before - left;
+        // The savepoint itself stays.
+        self.end_portals_since(left - 1);
         {
             let mut store = self.facts.settings.lock();
             for _ in 0..=gone {

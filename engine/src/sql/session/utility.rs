@@ -15,7 +15,7 @@ use crate::sql::exec::RowSink;
 use crate::sql::explain::{ExplainFormat, ExplainOptions};
 use crate::sql::front::ast::{DiscardTarget, Explain, ReindexTarget};
 use crate::sql::front::{Parsed, Statement};
-use crate::txn::LockWait;
+use crate::txn::{LockError, LockWait};
 use crate::types::datum::{Datum, SqlType};
 use crate::types::oids;
 
@@ -279,24 +279,36 @@ impl<S: Services> Session<S> {
             let Some(r) = self.block.running() else {
                 return Err(in_failed_block());
             };
-            let found = services
-                .catalog(database, &r.txn, &settings.search_path, &user)
-                .relation_named(
-                    name.schema.as_ref().map(|s| s.name.as_str()),
-                    &name.name.name,
-                )?;
-            let relation = found.ok_or_else(|| {
-                SqlError::new(
-                    state::UNDEFINED_TABLE,
-                    format!("relation \"{}\" does not exist", name.name.name),
-                )
-                .at(name.name.at)
-            })?;
-            services
-                .txns()
-                .locks()
-                .lock_relation(&mut r.txn, relation.oid, l.mode, wait)
-                .await?;
+            let mut locked = None;
+            loop {
+                let found = services
+                    .catalog(database, &r.txn, &settings.search_path, &user)
+                    .relation_named(
+                        name.schema.as_ref().map(|s| s.name.as_str()),
+                        &name.name.name,
+                    )?;
+                let relation = found.ok_or_else(|| {
+                    SqlError::new(
+                        state::UNDEFINED_TABLE,
+                        format!("relation \"{}\" does not exist", name.name.name),
+                    )
+                    .at(name.name.at)
+                })?;
+                // The name may have come to mean another table while this one was waited for.
+                if locked == Some(relation.oid) {
+                    break;
+                }
+                let locks = services.txns().locks();
+                let done = locks.lock_relation(&mut r.txn, relation.oid, l.mode, wait);
+                done.await.map_err(|e| match e {
+                    LockError::NotAvailable(_) => SqlError::new(
+                        state::LOCK_NOT_AVAILABLE,
+                        format!("could not obtain lock on relation \"{}\"", relation.name),
+                    ),
+                    other => other.into(),
+                })?;
+                locked = Some(relation.oid);
+            }
         }
         Ok(())
     }
@@ -350,7 +362,10 @@ impl<S: Services> Session<S> {
         let prepared = Prepared::new(name, Arc::clone(source), Some(parsed), declared);
         let settings = self.settings();
         let function = self.function_cx(&settings, now());
-        self.find_plan(&prepared, &settings, &function)?;
+        let found = self.find_plan(&prepared, &settings, &function)?;
+        prepared
+            .columns
+            .get_or_init(|| Arc::clone(&found.plan.output));
         self.prepared.insert(name.into(), Arc::new(prepared));
         Ok(())
     }

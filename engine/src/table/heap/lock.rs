@@ -2,9 +2,9 @@
 //!
 //! An exclusive locker stands in `xmax` of the version (a logged change). Shared lockers stand in the lock manager's
 //! table in memory; they are added under the page's latch, and who changes the version looks there under the
-//! exclusive latch, so nobody slips in between. A shared lock on a version that a running transaction has replaced
-//! without touching its key is taken on all newer versions as well, because those are what it must protect once
-//! that transaction has committed.
+//! exclusive latch, so nobody slips in between. A shared lock on a version that somebody has replaced without touching
+//! its key is taken on all newer versions as well, because those are what it must protect (once that transaction has
+//! committed, where it has not).
 
 use crate::catalog::relation::Relation;
 use crate::ids::{CommandId, RelFile, Tid, Xid};
@@ -14,16 +14,16 @@ use crate::table::error::TableError;
 use crate::table::page_ops::{self, Mark};
 use crate::table::tuple::{LOCK_ONLY, TupleHeader, lock_mode_bits};
 use crate::table::visibility::{self, Access, Holder};
-use crate::txn::{OwnXids, RowLockMode, Snapshot};
+use crate::txn::{Outcome, OwnXids, RowLockMode, Snapshot};
 use crate::wal::RmgrId;
 
 use super::version::{Modified, heap_page, tuple_at};
 
-/// Why a version cannot be taken, as callers see it.
-pub(super) fn refusal(access: Access) -> Option<Modified> {
+/// Why a version cannot be taken with `mode`, as callers see it.
+pub(super) fn refusal(access: Access, mode: RowLockMode) -> Option<Modified> {
     Some(match access {
         Access::Free(_) => return None,
-        Access::Wait(xid) => Modified::Wait { xid },
+        Access::Wait(xid) => Modified::Wait { xid, mode },
         Access::Updated(next) => Modified::Updated { next },
         Access::Deleted => Modified::Deleted,
         Access::SelfModified(cid) => Modified::SelfModified { cid },
@@ -83,11 +83,11 @@ fn lock_exclusive(
     };
     let own = snapshot.own();
     let access = visibility::access(&header, own, snapshot.command_id(), cx.txns, mode);
-    if let Some(refused) = refusal(access) {
+    if let Some(refused) = refusal(access, mode) {
         return Ok(refused);
     }
     if let Some(other) = cx.txns.locks().row_locker_against(rel.file, tid, mode, own) {
-        return Ok(Modified::Wait { xid: other });
+        return Ok(Modified::Wait { xid: other, mode });
     }
     let done = Modified::Done {
         tid,
@@ -129,11 +129,11 @@ fn lock_shared(
             return Ok(Modified::Invisible);
         };
         let access = visibility::access(&header, own, snapshot.command_id(), cx.txns, mode);
-        if let Some(refused) = refusal(access) {
+        if let Some(refused) = refusal(access, mode) {
             return Ok(refused);
         }
         if let Some(other) = cx.txns.locks().row_locker_against(file, tid, mode, own) {
-            return Ok(Modified::Wait { xid: other });
+            return Ok(Modified::Wait { xid: other, mode });
         }
         if !matches!(access, Access::Free(Holder::Own(..))) {
             cx.txns.locks().add_row_locker(file, tid, mode, xid)?;
@@ -144,9 +144,9 @@ fn lock_shared(
         }
     };
     if let Some((next, writer)) = newer
-        && let Some(waited) = lock_newer(cx, file, next, writer, mode, xid, own)?
+        && let Some(refused) = lock_newer(cx, file, next, writer, mode, xid, own)?
     {
-        return Ok(Modified::Wait { xid: waited });
+        return Ok(refused);
     }
     Ok(Modified::Done {
         tid,
@@ -154,8 +154,8 @@ fn lock_shared(
     })
 }
 
-/// Takes the shared lock on the versions that the running transaction `writer` made, up to the newest. Whom to wait
-/// for, where one of them was deleted or replaced with another key.
+/// Takes the shared lock on the versions that `writer`, who may be running or have committed, and those after it
+/// made, up to the newest. Why that failed, where one of them was deleted or replaced with another key.
 fn lock_newer(
     cx: TableCx<'_>,
     file: RelFile,
@@ -164,9 +164,9 @@ fn lock_newer(
     mode: RowLockMode,
     xid: Xid,
     own: &OwnXids,
-) -> Result<Option<Xid>, TableError> {
+) -> Result<Option<Modified>, TableError> {
     let mut at = Some((first, writer));
-    while let Some((tid, writer)) = at {
+    while let Some((tid, writer)) = at.take() {
         let pin = cx.store.pool.pin(heap_page(file, tid.block))?;
         let page = pin.read();
         let found: Option<(TupleHeader, &[u8])> = tuple_at(&page, file, tid)?;
@@ -174,19 +174,31 @@ fn lock_newer(
         let Some((header, _)) = found.filter(|(h, _)| h.xmin == writer) else {
             return Ok(None);
         };
+        if matches!(cx.txns.outcome(writer), Outcome::Aborted) {
+            return Ok(None);
+        }
         if let Some(other) = cx.txns.locks().row_locker_against(file, tid, mode, own) {
-            return Ok(Some(other));
+            return Ok(Some(Modified::Wait { xid: other, mode }));
+        }
+        let replaced = header.xmax.is_valid() && !header.has(LOCK_ONLY);
+        let conflicts = header.xmax.is_valid() && mode.conflicts_with(header.lock_mode());
+        if header.xmax.is_valid() && !own.contains(header.xmax) {
+            match cx.txns.outcome(header.xmax) {
+                Outcome::InProgress if conflicts => {
+                    let xid = header.xmax;
+                    return Ok(Some(Modified::Wait { xid, mode }));
+                }
+                Outcome::Committed { .. } if replaced && conflicts => {
+                    return Ok(Some(match header.next() {
+                        Some(next) => Modified::Updated { next },
+                        None => Modified::Deleted,
+                    }));
+                }
+                _ => {}
+            }
         }
         cx.txns.locks().add_row_locker(file, tid, mode, xid)?;
-        at = None;
-        if !header.xmax.is_valid() {
-            continue;
-        }
-        // The version is not committed, so only its writer (or one of its subtransactions) can be in xmax.
-        if mode.conflicts_with(header.lock_mode()) {
-            return Ok(Some(header.xmax));
-        }
-        if !header.has(LOCK_ONLY) {
+        if replaced {
             at = header.next().map(|next| (next, header.xmax));
         }
     }

@@ -136,8 +136,8 @@ pub fn liveness(
     let page = pin.read();
     let mut chain = Chain::new(&page, file, tid);
     while let Some((tid, header, _)) = chain.next()? {
-        if header.xmin == header.xmax && !header.has(LOCK_ONLY) {
-            // Written and deleted by one transaction: gone, however that ends.
+        if header.xmin == header.xmax && header.cmin == header.cmax && !header.has(LOCK_ONLY) {
+            // Taken back by the very command that wrote it: gone, however its transaction ends.
             continue;
         }
         if header.xmin.is_normal() && !own.contains(header.xmin) {

@@ -455,25 +455,37 @@ fn writers_are_told_what_is_in_their_way() {
     let mut second = table.world.begin();
     assert_eq!(
         table.update(&mut second, one, &(1, 5, None)),
-        Modified::Wait { xid: first_xid }
+        Modified::Wait {
+            xid: first_xid,
+            mode: RowLockMode::NoKeyExclusive
+        }
     );
     assert_eq!(
         table.delete(&mut second, one),
-        Modified::Wait { xid: first_xid }
+        Modified::Wait {
+            xid: first_xid,
+            mode: RowLockMode::Exclusive
+        }
     );
     // The update did not touch the key: a foreign key check goes on.
     let key_share = table.lock(&mut second, one, RowLockMode::KeyShare);
     assert!(matches!(key_share, Modified::Done { .. }));
     assert_eq!(
         table.lock(&mut second, one, RowLockMode::Share),
-        Modified::Wait { xid: first_xid }
+        Modified::Wait {
+            xid: first_xid,
+            mode: RowLockMode::Share
+        }
     );
     // And it protects the version that the update made.
     let second_xid = second.top_xid().expect("has one");
     first.next_command().expect("next");
     assert_eq!(
         table.delete(&mut first, newer),
-        Modified::Wait { xid: second_xid }
+        Modified::Wait {
+            xid: second_xid,
+            mode: RowLockMode::Exclusive
+        }
     );
     table.commit(first);
     assert_eq!(
@@ -508,7 +520,10 @@ fn exclusive_locks_stand_in_the_row_and_end_with_their_transaction() {
     let mut second = table.world.begin();
     assert_eq!(
         table.lock(&mut second, tid, RowLockMode::Exclusive),
-        Modified::Wait { xid }
+        Modified::Wait {
+            xid,
+            mode: RowLockMode::Exclusive
+        }
     );
     assert!(matches!(
         table.lock(&mut second, tid, RowLockMode::KeyShare),
@@ -553,7 +568,10 @@ fn a_lock_survives_the_rollback_of_a_later_one() {
     let mut second = table.world.begin();
     assert_eq!(
         table.update(&mut second, tid, &(1, 5, None)),
-        Modified::Wait { xid: outer }
+        Modified::Wait {
+            xid: outer,
+            mode: RowLockMode::NoKeyExclusive
+        }
     );
     table.world.txns.abort(first);
     assert!(matches!(

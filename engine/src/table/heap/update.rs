@@ -86,11 +86,11 @@ impl Update<'_> {
         };
         let own = self.snapshot.own();
         let access = visibility::access(&header, own, self.snapshot.command_id(), cx.txns, mode);
-        if let Some(refused) = refusal(access) {
+        if let Some(refused) = refusal(access, mode) {
             return Ok(refused);
         }
         if let Some(other) = cx.txns.locks().row_locker_against(rel.file, tid, mode, own) {
-            return Ok(Modified::Wait { xid: other });
+            return Ok(Modified::Wait { xid: other, mode });
         }
         let mut held = mode;
         if let Access::Free(holder) = access {
@@ -355,11 +355,11 @@ pub fn delete(
         return Ok(Modified::Invisible);
     };
     let access = visibility::access(&header, own, snapshot.command_id(), cx.txns, mode);
-    if let Some(refused) = refusal(access) {
+    if let Some(refused) = refusal(access, mode) {
         return Ok(refused);
     }
     if let Some(other) = cx.txns.locks().row_locker_against(rel.file, tid, mode, own) {
-        return Ok(Modified::Wait { xid: other });
+        return Ok(Modified::Wait { xid: other, mode });
     }
     if let Access::Free(holder) = access {
         keep_own_lock(cx, rel.file, tid, holder, xid)?;
@@ -379,8 +379,8 @@ pub fn delete(
 }
 
 /// Undoes the own insert of `tid` by the same command: ON CONFLICT lost a race. Nobody will ever see the row: it
-/// was deleted by the very transaction that wrote it, which `liveness` tells others at once, so that nobody waits
-/// for this transaction because of it.
+/// was deleted by the very command that wrote it, which `liveness` tells others at once, so that nobody waits for this
+/// transaction because of it.
 pub fn undo_insert(
     cx: TableCx<'_>,
     rel: &Relation,

@@ -5,6 +5,7 @@ use crate::storage::PageBuf;
 use crate::storage::page;
 use crate::table::error::TableError;
 use crate::table::tuple::TupleHeader;
+use crate::txn::RowLockMode;
 
 /// A row version as stored; borrowed from a scan or a [`RowBuf`]. Decode it with `row::RowDecoder`.
 #[derive(Clone, Copy)]
@@ -71,8 +72,9 @@ impl Default for RowBuf {
 pub enum Modified {
     /// `same_page`: an update that left the indexes alone; they must get no entry for `tid`.
     Done { tid: Tid, same_page: bool },
-    /// Somebody else holds the row: wait for this transaction, then try again.
-    Wait { xid: Xid },
+    /// Somebody else holds the row: wait for this transaction, then try again. `mode` is how strongly the row is
+    /// wanted, which says whom the waiter has to queue with.
+    Wait { xid: Xid, mode: RowLockMode },
     /// Somebody updated it and committed. `next` is valid as long as the snapshot is held.
     Updated { next: Tid },
     /// Somebody deleted it and committed.

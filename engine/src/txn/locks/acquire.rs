@@ -281,6 +281,24 @@ impl LockManager {
 }
 
 impl TxnManager {
+    /// `pg_blocking_pids`: the sessions that this one waits for; empty if it does not wait.
+    pub fn blocking_pids(&self, pid: ProcessId) -> Vec<ProcessId> {
+        let shared = self.shared();
+        let mut pids = Vec::new();
+        shared.participants.each(|p| {
+            let wait = *p.waiting.lock();
+            if p.pid == pid
+                && let Some(wait) = wait
+            {
+                let blockers = deadlock::blockers(shared, p, wait);
+                pids.extend(blockers.iter().map(|b| b.pid));
+            }
+        });
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
     /// `pg_locks`.
     pub fn list_locks(&self) -> Vec<LockInfo> {
         let shared = self.shared();

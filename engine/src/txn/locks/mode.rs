@@ -128,6 +128,17 @@ impl RowLockMode {
         }
     }
 
+    /// The mode in which who waits for a row stands in its queue: two of them are in each other's way if the row
+    /// locks are.
+    pub const fn queue_mode(self) -> LockMode {
+        match self {
+            RowLockMode::KeyShare => LockMode::AccessShare,
+            RowLockMode::Share => LockMode::RowShare,
+            RowLockMode::NoKeyExclusive => LockMode::Exclusive,
+            RowLockMode::Exclusive => LockMode::AccessExclusive,
+        }
+    }
+
     /// Whether several transactions may hold it on one row.
     pub const fn is_shared(self) -> bool {
         matches!(self, RowLockMode::KeyShare | RowLockMode::Share)
@@ -169,6 +180,8 @@ mod tests {
                 .zip(row.chars())
             {
                 assert_eq!(a.conflicts_with(b), cell == 'x', "{a:?} and {b:?}");
+                let queues = a.queue_mode().conflicts_with(b.queue_mode());
+                assert_eq!(queues, a.conflicts_with(b), "{a:?} and {b:?} in the queue");
             }
         }
     }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crate::ids::{Lsn, Xid};
 use crate::txn::interrupt::{Conflict, Interrupt, Interrupts};
 use crate::txn::locks::table::Acquired;
-use crate::txn::locks::{LockError, LockMode, LockTag};
+use crate::txn::locks::{LockError, LockMode, LockTag, deadlock};
 use crate::txn::manager::{Shared, TxnManager};
-use crate::txn::participant::{OldestSnapshot, Participant};
+use crate::txn::participant::{OldestSnapshot, Participant, WaitFor};
 
 const POLL: Duration = Duration::from_millis(2);
 /// How often somebody in the way is told.
@@ -73,7 +73,12 @@ impl TxnManager {
         };
         let patience = poll(deadline, stop, |nudge| {
             if nudge {
-                for holder in locks.table.blockers(tag, mode, owner) {
+                let wait = WaitFor {
+                    tag,
+                    mode,
+                    since: 0,
+                };
+                for holder in deadlock::blockers(shared, owner, wait) {
                     raise(&holder, Conflict::Lock);
                 }
             }

@@ -2,7 +2,8 @@
 //!
 //! A request is granted if it conflicts with no other holder and with nobody who waits before it. A requester that
 //! already holds a lock which a waiter needs goes before that waiter, as in PostgreSQL: behind it both would wait
-//! for each other.
+//! for each other. If that waiter also holds what the requester needs, there is no order: the requester is the victim
+//! of a deadlock at once.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
+use crate::txn::locks::deadlock::Pass;
 use crate::txn::locks::{LockError, LockMode, LockTag};
 use crate::txn::participant::Participant;
 
@@ -37,6 +39,9 @@ impl Waiter {
         self.granted.load(Ordering::Acquire)
     }
 }
+
+/// Sessions with the modes in which they hold a lock or wait for it.
+pub(crate) type Standing = Vec<(Arc<Participant>, LockMode)>;
 
 #[derive(Default)]
 struct Entry {
@@ -82,6 +87,17 @@ impl Entry {
             .unwrap_or(self.waiters.len());
         let ahead = modes(&self.waiters[..place]);
         (mode.conflicts() & (others | ahead) != 0).then_some(place)
+    }
+
+    /// Somebody waits for what `owner` holds, and holds what `owner` is about to wait for: neither would ever go on.
+    fn waits_for_each_other(&self, owner: &Participant, mode: LockMode) -> Option<&Arc<Waiter>> {
+        let (mine, _) = self.held(owner);
+        let first = self
+            .waiters
+            .iter()
+            .find(|w| mine & w.mode.conflicts() != 0)?;
+        let (theirs, _) = self.held(&first.owner);
+        (mode.conflicts() & theirs != 0).then_some(first)
     }
 
     fn grant(&mut self, owner: &Arc<Participant>, mode: LockMode) {
@@ -169,6 +185,18 @@ impl LockTable {
         if !may_wait {
             return Err(LockError::NotAvailable(tag));
         }
+        let ring = shard
+            .get(&tag)
+            .and_then(|e| e.waits_for_each_other(owner, mode));
+        if let Some(other) = ring {
+            let (me, other, theirs) = (owner.pid, other.owner.pid, other.mode);
+            return Err(LockError::Deadlock {
+                detail: format!(
+                    "Process {me} waits for {mode} on {tag}; blocked by process {other}.\n\
+                     Process {other} waits for {theirs} on {tag}; blocked by process {me}."
+                ),
+            });
+        }
         let waiter = Arc::new(Waiter {
             owner: owner.clone(),
             mode,
@@ -235,29 +263,31 @@ impl LockTable {
         false
     }
 
-    /// Who keeps `owner` from getting the lock: holders of conflicting modes, and conflicting requests ahead.
-    pub(crate) fn blockers(
-        &self,
-        tag: LockTag,
-        mode: LockMode,
-        owner: &Participant,
-    ) -> Vec<Arc<Participant>> {
+    /// Who holds the lock, and who waits for it, in order.
+    pub(crate) fn standing(&self, tag: LockTag) -> (Standing, Standing) {
         let shard = self.shard(&tag).lock();
         let Some(entry) = shard.get(&tag) else {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         };
-        let holders = entry
-            .grants
-            .iter()
-            .filter(|g| !is(&g.owner, owner) && mode.conflicts_with(g.mode))
-            .map(|g| g.owner.clone());
-        let ahead = entry
-            .waiters
-            .iter()
-            .take_while(|w| !is(&w.owner, owner))
-            .filter(|w| mode.conflicts_with(w.mode))
-            .map(|w| w.owner.clone());
-        holders.chain(ahead).collect()
+        let holders = entry.grants.iter().map(|g| (g.owner.clone(), g.mode));
+        let waiters = entry.waiters.iter().map(|w| (w.owner.clone(), w.mode));
+        (holders.collect(), waiters.collect())
+    }
+
+    /// Moves a waiter ahead of another, if both still wait, and grants what that makes possible.
+    pub(crate) fn let_pass(&self, pass: &Pass) {
+        let mut shard = self.shard(&pass.tag).lock();
+        let Some(entry) = shard.get_mut(&pass.tag) else {
+            return;
+        };
+        let place = |who: &Participant| entry.waiters.iter().position(|w| is(&w.owner, who));
+        if let (Some(from), Some(to)) = (place(&pass.first), place(&pass.second))
+            && from > to
+        {
+            let moved = entry.waiters.remove(from);
+            entry.waiters.insert(to, moved);
+        }
+        entry.wake();
     }
 
     pub(crate) fn list(&self) -> Vec<Listed> {

@@ -33,6 +33,19 @@ pub enum LockTag {
     },
 }
 
+impl LockTag {
+    /// `locktype` of `pg_locks`, and the wait event of who waits for it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            LockTag::Relation { .. } => "relation",
+            LockTag::Tuple { .. } => "tuple",
+            LockTag::Transaction(_) => "transactionid",
+            LockTag::Object { .. } => "object",
+            LockTag::Advisory { .. } => "advisory",
+        }
+    }
+}
+
 impl fmt::Display for LockTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -102,6 +102,80 @@ async fn weak_locks_stay_with_the_session_until_a_strong_one_is_wanted() {
     assert!(try_lock(&world, &mut writer, LockMode::AccessExclusive).await);
 }
 
+/// A session reads the catalog beside its own transaction, under its own process id.
+#[tokio::test]
+async fn what_a_session_holds_is_found_though_another_has_its_pid() {
+    let world = World::new();
+    let client = session();
+    let reader = Interrupts::new(client.pid());
+    let mut txn = world.txns.begin(options(), client.clone());
+    assert!(try_lock(&world, &mut txn, LockMode::RowExclusive).await);
+    let snapshot = world.txns.snapshot(&txn);
+    drop(world.txns.begin(options(), reader));
+    let mut other = world.begin();
+    assert!(!try_lock(&world, &mut other, LockMode::AccessExclusive).await);
+    let (mut writer, before) = (world.begin(), snapshot.lsn());
+    world.txns.xid(&mut writer).expect("an xid");
+    let committed = world.txns.commit(writer, CommitLevel::Local).await;
+    assert!(committed.expect("committed") > Some(before));
+    assert!(
+        world.txns.oldest_needed().lsn <= before,
+        "the snapshot counts"
+    );
+}
+
+#[tokio::test]
+async fn two_who_want_more_of_what_both_hold_are_a_deadlock_at_once() {
+    let world = Arc::new(World::new());
+    let (mut a, mut b) = (world.begin(), world.begin());
+    let locks = world.txns.locks();
+    for txn in [&mut a, &mut b] {
+        let shared = locks.lock(txn, tag(60010), LockMode::Share, LockWait::Wait);
+        shared.await.expect("free");
+    }
+    let a = lock_in_task(&world, a, tag(60010), LockMode::RowExclusive);
+    until_waiting(&world, 1).await;
+    let started = std::time::Instant::now();
+    let result = locks
+        .lock(&mut b, tag(60010), LockMode::RowExclusive, LockWait::Wait)
+        .await;
+    assert!(matches!(result, Err(LockError::Deadlock { .. })));
+    assert!(started.elapsed() < Duration::from_millis(900));
+    drop(b);
+    a.await.expect("no panic").1.expect("goes on");
+}
+
+/// One holds `first` and wants `second`, behind one who waits for it; that one waits for whom the holder of `second`
+/// keeps out. Letting the first pass breaks the ring.
+#[tokio::test]
+async fn a_ring_through_a_queue_is_broken_without_a_victim() {
+    let world = Arc::new(World::new());
+    let (first, second) = (tag(60011), tag(60012));
+    let mut one = world.begin();
+    let mut two = world.txns.begin(options(), impatient());
+    let three = world.begin();
+    let locks = world.txns.locks();
+    let weak = LockMode::AccessShare;
+    let strong = LockMode::AccessExclusive;
+    for (txn, lock, mode) in [(&mut one, first, weak), (&mut two, second, strong)] {
+        let taken = locks.lock(txn, lock, mode, LockWait::Wait);
+        taken.await.expect("free");
+    }
+    let three = lock_in_task(&world, three, first, strong);
+    until_waiting(&world, 1).await;
+    let one = lock_in_task(&world, one, second, weak);
+    until_waiting(&world, 2).await;
+    locks
+        .lock(&mut two, first, weak, LockWait::Wait)
+        .await
+        .expect("it may pass: nobody holds what it wants");
+    drop(two);
+    let (one, result) = one.await.expect("no panic");
+    result.expect("freed");
+    drop(one);
+    three.await.expect("no panic").1.expect("the last");
+}
+
 #[tokio::test]
 async fn a_waiter_gets_the_lock_in_its_turn() {
     let world = Arc::new(World::new());

@@ -282,14 +282,12 @@ impl Release {
 
     /// A standby's (or recovery's) snapshots wait until queries see this position.
     pub(crate) fn gate_until_visible(&self, lsn: Lsn) {
-        self.open.store(false, Ordering::SeqCst);
         self.change(|queue| queue.gate = Gate::Visible(lsn));
     }
 
     /// Recovery or standby ends here: everything up to `end` is what sessions will see, as soon as the
     /// required standbys have it.
     pub(crate) fn become_primary(&self, end: Lsn, flushed: Lsn) {
-        self.open.store(false, Ordering::SeqCst);
         self.change(|queue| {
             queue.highest = queue.highest.max(end);
             queue.before_policy = queue.before_policy.max(end);
@@ -344,7 +342,9 @@ impl Release {
             queue.limits = queue.positions.limits(&queue.policy);
             queue.settle(&mut wake);
             self.publish(&mut queue);
-            if queue.gate_is_met() && !self.open.swap(true, Ordering::SeqCst) {
+            // Under the queue's lock, so that a gate that is shut at this moment is not opened by who saw it open.
+            let open = queue.gate_is_met();
+            if self.open.swap(open, Ordering::SeqCst) != open && open {
                 self.opened.notify_waiters();
             }
         }

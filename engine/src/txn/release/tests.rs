@@ -326,3 +326,98 @@ async fn after_recovery_snapshots_wait_for_the_required_standbys() {
     release.advance_standbys(&Vec::new());
     assert!(release.is_open(), "once open, open");
 }
+
+/// Flushes look at the gate all the time; one that found it open must not open it after it was shut.
+#[test]
+fn a_gate_that_was_shut_stays_shut_whoever_looks() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let release = Release::new();
+    release.set_policy(ReleasePolicy::Local);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut at = 0;
+            while !done.load(Ordering::Relaxed) {
+                at += 8;
+                release.advance_flush(Lsn::new(at));
+            }
+        });
+        for round in 1..=3000 {
+            let visible = Lsn::new(round * 8);
+            release.gate_until_visible(visible);
+            for _ in 0..20 {
+                assert!(!release.is_open(), "round {round}");
+            }
+            release.show(visible);
+            assert!(release.is_open(), "round {round}");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Many sessions commit at once at all levels while standbys report and the policy changes: each is woken when its
+/// commit is released, none is forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_who_waits_for_a_release_is_forgotten() {
+    use crate::txn::testing::options;
+    let world = Arc::new(World::new());
+    let names = || {
+        let names = SyncNames::parse("s").expect("valid");
+        ReleasePolicy::Names(names.expect("not empty"))
+    };
+    world.txns.release().set_policy(names());
+    let levels = [
+        CommitLevel::Off,
+        CommitLevel::Local,
+        CommitLevel::On,
+        CommitLevel::RemoteApply,
+    ];
+    let mut sessions = tokio::task::JoinSet::new();
+    for number in 0..32 {
+        let world = Arc::clone(&world);
+        sessions.spawn(async move {
+            let session = session();
+            for round in 0..60 {
+                let mut txn = world.txns.begin(options(), Arc::clone(&session));
+                let xid = world.txns.xid(&mut txn).expect("an xid");
+                let level = levels[(number + round) % levels.len()];
+                let lsn = world.txns.commit(txn, level).await.expect("committed");
+                assert!(world.txns.release().is_released(lsn.expect("it wrote")));
+                let reader = world.txns.begin(options(), Arc::clone(&session));
+                let snapshot = world.txns.snapshot(&reader);
+                assert_eq!(snapshot.sees(xid, &world.txns), crate::txn::Seen::Yes);
+            }
+        });
+    }
+    let standby = {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move {
+            let mut rounds = 0_u64;
+            loop {
+                tokio::time::sleep(std::time::Duration::from_micros(300)).await;
+                let at = world.store.wal.flush_lsn();
+                let report = StandbyPosition {
+                    application_name: "s".to_owned(),
+                    instance: None,
+                    write: at,
+                    flush: at,
+                    apply: at,
+                };
+                world.txns.release().advance_standbys(&vec![report]);
+                rounds += 1;
+                if rounds.is_multiple_of(50) {
+                    world.txns.release().set_policy(ReleasePolicy::Local);
+                    world.txns.release().set_policy(names());
+                }
+            }
+        })
+    };
+    let all = async {
+        while let Some(ended) = sessions.join_next().await {
+            ended.expect("no panic")
+        }
+    };
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), all).await;
+    standby.abort();
+    assert!(in_time.is_ok(), "some wait for ever");
+}

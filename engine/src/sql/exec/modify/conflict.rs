@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Work, Worked, Writer, constraint, entries, update};
+use super::{Progress, Work, Worked, Writer, constraint, entries, update, wait_for_row};
 use crate::catalog::relation::Index;
 use crate::ids::{Tid, Xid};
 use crate::index::btree::{self, Direction, KeyRange};
@@ -133,8 +133,9 @@ pub fn resolve(
     )?;
     match locked {
         Modified::Done { .. } => {}
-        Modified::Wait { xid } => {
-            return Ok(Resolved::Done(Worked::Wait(xid, super::Progress::Fresh)));
+        Modified::Wait { xid, mode } => {
+            let wait = wait_for_row(modify, tid, xid, mode, Progress::Fresh);
+            return Ok(Resolved::Done(wait));
         }
         Modified::Updated { .. } => {
             newest::refuse_in_repeatable_read(cx, "update")?;
@@ -225,7 +226,9 @@ fn update_existing(
             same_page: true,
         } => Resolved::Done(Worked::Changed(Some(tid))),
         Modified::Done { tid, .. } => Resolved::Entries(tid),
-        Modified::Wait { xid } => Resolved::Done(Worked::Wait(xid, super::Progress::Fresh)),
+        Modified::Wait { xid, mode } => {
+            Resolved::Done(wait_for_row(modify, tid, xid, mode, Progress::Fresh))
+        }
         Modified::SelfModified { .. } => return Err(second_time()),
         Modified::Updated { .. } | Modified::Deleted | Modified::Invisible => Resolved::Again,
     })

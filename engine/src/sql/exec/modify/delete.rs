@@ -1,6 +1,6 @@
 //! DELETE.
 
-use super::{Progress, Work, Worked, Writer};
+use super::{Progress, Work, Worked, Writer, wait_for_row};
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::EvalCx;
 use crate::sql::exec::newest::{self, Newest};
@@ -38,7 +38,9 @@ pub fn work(
         )?;
         match deleted {
             Modified::Done { tid, .. } => return Ok(Worked::Changed(Some(tid))),
-            Modified::Wait { xid } => return Ok(Worked::Wait(xid, Progress::Fresh)),
+            Modified::Wait { xid, mode } => {
+                return Ok(wait_for_row(modify, tid, xid, mode, Progress::Fresh));
+            }
             Modified::SelfModified { .. } => return Ok(Worked::Skipped),
             Modified::Invisible => {
                 return Err(SqlError::internal("attempted to delete invisible tuple"));
@@ -49,6 +51,7 @@ pub fn work(
             }
             Modified::Updated { next } => {
                 newest::refuse_in_repeatable_read(cx, "update")?;
+                work.replaced.keep(fetch.slots(), frame);
                 let loaded = newest::load(
                     cx,
                     &modify.relation,

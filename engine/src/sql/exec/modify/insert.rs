@@ -28,7 +28,7 @@ pub fn work(
     let mut progress = progress;
     loop {
         match progress {
-            Progress::Fresh => {
+            Progress::Fresh | Progress::Computed => {
                 propose(modify, source, work, frame, cx)?;
                 if let Some(plan) = on_conflict {
                     match conflict::find(modify, plan, work, cx)? {

@@ -15,11 +15,13 @@ use std::sync::Arc;
 
 use crate::ids::{CommandId, Tid, Xid};
 use crate::sql::error::SqlError;
-use crate::sql::exec::cx::{EvalCx, Request, Step};
+use crate::sql::exec::cx::{EvalCx, Request, Step, WantedRow};
+use crate::sql::exec::newest::Replaced;
 use crate::sql::exec::node::{BoxNode, Node};
 use crate::sql::exec::scan::fetch::RowLoader;
 use crate::sql::plan::tree::{Modify, ModifyAction, NodeKind, PlanNode};
 use crate::table::heap::RowBuf;
+use crate::txn::RowLockMode;
 use crate::types::datum::Datum;
 
 pub fn build(spec: Arc<PlanNode>, child: BoxNode) -> BoxNode {
@@ -40,12 +42,16 @@ pub struct Work {
     pub values: Vec<Datum>,
     pub buffer: RowBuf,
     pub loader: RowLoader,
+    /// Values of the child's row that those of a newer version took the place of.
+    pub replaced: Replaced,
 }
 
 /// How far the row in the frame is.
 #[derive(Clone, Copy)]
 pub enum Progress {
     Fresh,
+    /// The new row is computed and in the work space; a wait that ends in the same version changes nothing of it.
+    Computed,
     /// The new version is in the heap; the next index to get an entry.
     Entries {
         tid: Tid,
@@ -66,6 +72,24 @@ pub enum Worked {
     Skipped,
     /// To be called again with this progress when the transaction has ended.
     Wait(Xid, Progress),
+    /// The same, for a row that the transaction holds.
+    WaitForRow(Xid, WantedRow, Progress),
+}
+
+/// To be called again with `progress` when `xid`, who holds the row, has ended.
+fn wait_for_row(
+    modify: &Modify,
+    tid: Tid,
+    xid: Xid,
+    mode: RowLockMode,
+    progress: Progress,
+) -> Worked {
+    let row = WantedRow {
+        relation: modify.relation.oid,
+        tid,
+        mode,
+    };
+    Worked::WaitForRow(xid, row, progress)
 }
 
 /// Who changes.
@@ -95,6 +119,7 @@ impl Node for ModifyNode {
             let progress = match self.busy {
                 Some(progress) => progress,
                 None => {
+                    self.work.replaced.put_back(frame);
                     let step = self.child.next(frame, cx)?;
                     if step != Step::Row {
                         return Ok(step);
@@ -128,6 +153,11 @@ impl Node for ModifyNode {
                     cx.request = Some(Request::WaitFor(xid));
                     return Ok(Step::Yield);
                 }
+                Worked::WaitForRow(xid, row, progress) => {
+                    self.busy = Some(progress);
+                    cx.request = Some(Request::WaitForRow(xid, row));
+                    return Ok(Step::Yield);
+                }
                 Worked::Skipped => self.busy = None,
                 Worked::Changed(tid) => {
                     self.busy = None;
@@ -137,6 +167,9 @@ impl Node for ModifyNode {
                         return Ok(Step::Row);
                     }
                 }
+            }
+            if cx.queued {
+                return Ok(Step::Yield);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! UPDATE.
 
 use super::entries::{self, Added};
-use super::{Progress, Work, Worked, Writer, constraint};
+use super::{Progress, Work, Worked, Writer, constraint, wait_for_row};
 use crate::ids::Tid;
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::EvalCx;
@@ -34,19 +34,22 @@ pub fn work(
     else {
         unreachable!("called for updates")
     };
+    let mut computed = matches!(progress, Progress::Computed);
     loop {
         // The target may be missing only from an outer join that it is not part of.
         let Datum::Tid(tid) = frame[*ctid] else {
             return Ok(Worked::Skipped);
         };
-        new_row(old, assignments, work, frame, cx)?;
-        if !modify.checks.is_empty() || !modify.returning.is_empty() {
-            for (slot, value) in modify.row_slots.iter().zip(&work.row) {
-                frame[*slot] = value.clone();
+        if !std::mem::take(&mut computed) {
+            new_row(old, assignments, work, frame, cx)?;
+            if !modify.checks.is_empty() || !modify.returning.is_empty() {
+                for (slot, value) in modify.row_slots.iter().zip(&work.row) {
+                    frame[*slot] = value.clone();
+                }
             }
+            constraint::check_not_null(&modify.relation, &work.row, cx)?;
+            constraint::check_tests(&modify.relation, &modify.checks, &work.row, frame, cx)?;
         }
-        constraint::check_not_null(&modify.relation, &work.row, cx)?;
-        constraint::check_tests(&modify.relation, &modify.checks, &work.row, frame, cx)?;
         let storage = cx.access.storage()?;
         let updated = heap::update(
             storage.table(),
@@ -67,7 +70,9 @@ pub fn work(
                     Progress::Entries { tid, next }
                 });
             }
-            Modified::Wait { xid } => return Ok(Worked::Wait(xid, Progress::Fresh)),
+            Modified::Wait { xid, mode } => {
+                return Ok(wait_for_row(modify, tid, xid, mode, Progress::Computed));
+            }
             // A join that finds one row twice changes it once.
             Modified::SelfModified { .. } => return Ok(Worked::Skipped),
             Modified::Invisible => {
@@ -79,6 +84,7 @@ pub fn work(
             }
             Modified::Updated { next } => {
                 newest::refuse_in_repeatable_read(cx, "update")?;
+                work.replaced.keep(fetch.slots(), frame);
                 let loaded = newest::load(
                     cx,
                     &modify.relation,

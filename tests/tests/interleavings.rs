@@ -1,0 +1,83 @@
+//! Interleavings of sessions: rows, tags, SQLSTATEs and who waits when, as PostgreSQL 15 has them.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use understudy_tests::interleave;
+use understudy_tests::reference::Reference;
+use understudy_tests::server::Server;
+
+/// `tests/interleavings/PREFIX*.spec`, all of them; the differences of all files are shown together.
+fn agree(prefix: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("interleavings");
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| {
+            let name = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .unwrap_or_default();
+            name.starts_with(prefix) && name.ends_with(".spec")
+        })
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no spec begins with {prefix}");
+    let ours = Server::started();
+    let reference = Reference::started();
+    let mut differences = Vec::new();
+    let (mut orders, mut waits) = (0, 0);
+    for file in &files {
+        let outcome = interleave::compare(file, ours.port, reference.port);
+        orders += outcome.orders;
+        waits += outcome.waits;
+        differences.extend(outcome.differences);
+    }
+    println!("{} files, {orders} orders, {waits} waits", files.len());
+    assert!(
+        differences.is_empty(),
+        "{} of {orders} orders differ\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
+}
+
+#[test]
+fn anomalies_are_those_of_the_level() {
+    agree("anomaly");
+}
+
+#[test]
+fn deadlocks_have_one_victim() {
+    agree("deadlock");
+}
+
+#[test]
+fn conditions_are_tested_again_after_a_wait() {
+    agree("recheck");
+}
+
+#[test]
+fn row_locks_conflict_and_queue() {
+    agree("row");
+}
+
+#[test]
+fn keys_are_unique_whoever_comes_first() {
+    agree("unique");
+}
+
+#[test]
+fn table_locks_and_definitions_keep_others_out() {
+    agree("table");
+}
+
+#[test]
+fn time_outs_and_cancels_end_what_they_should() {
+    agree("time");
+}
+
+#[test]
+fn cursors_and_savepoints_keep_what_is_theirs() {
+    agree("block");
+}
