@@ -6,7 +6,18 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/understudy
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/release
 
-.PHONY: build test test-units test-behaviour soak format-check lint setup setup-referee
+# Where the quick start's cluster lives.
+export UNDERSTUDY_DIR ?= $(CURDIR)/.understudy
+
+.PHONY: quickstart stop build test test-units test-behaviour soak format-check lint setup setup-referee
+
+# A primary and two standbys, load, SIGKILL of the primary, the takeover, the proof. Leaves the cluster running.
+quickstart: build
+	./tests/quickstart/quickstart.sh
+
+# Ends what the quick start left running; its data stays.
+stop:
+	./tests/quickstart/stop.sh
 
 build: setup
 	cargo build --workspace --release --bins

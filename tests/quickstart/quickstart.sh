@@ -8,6 +8,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 bin=${UNDERSTUDY_BIN_DIR:?the folder of the built programs}
 dir=${UNDERSTUDY_DIR:-$root/.understudy}
+PATH=$PATH:/usr/lib/postgresql/15/bin
 operator=$bin/understudy-operator
 scale=${QUICKSTART_SCALE:-2}
 load_seconds=${QUICKSTART_SECONDS:-12}

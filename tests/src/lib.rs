@@ -3,6 +3,7 @@
 //! Servers listen on loopback ports that the system chose, in temporary directories, and end with the value that
 //! stands for them. Programs are taken from `UNDERSTUDY_BIN_DIR`, PostgreSQL's from its Debian folder.
 
+pub mod local;
 pub mod managed;
 pub mod programs;
 pub mod reference;

@@ -32,7 +32,6 @@ impl Cluster {
             fencing,
         };
         cluster.apply(replicas);
-        // Until the set is settled the first primary's own, empty one still counts.
         cluster.wait_ready(u64::from(replicas) + 1);
         cluster
     }
@@ -136,11 +135,14 @@ impl Cluster {
         }
     }
 
+    /// Everything runs, and every standby is in the one in-sync set.
     pub fn wait_ready(&self, instances: u64) -> Value {
         self.wait("everything is ready", Duration::from_secs(60), |s| {
             is_true(s, "Ready")
                 && s["readyInstances"] == instances
                 && s["inSync"].as_array().is_some_and(|s| s.len() == 1)
+                && s["inSync"][0]["members"].as_array().map(Vec::len)
+                    == usize::try_from(instances - 1).ok()
         })
     }
 
@@ -347,10 +349,4 @@ fn write(port: u16, first: i64, stop: &AtomicBool, ledger: &Mutex<Vec<Acknowledg
             _ => open = None,
         }
     }
-}
-
-/// The longest pause between two acknowledgements, milliseconds.
-pub fn longest_pause_ms(ledger: &[Acknowledged]) -> u64 {
-    let pauses = ledger.windows(2).map(|pair| pair[1].at_ms - pair[0].at_ms);
-    pauses.max().expect("more than one was acknowledged")
 }

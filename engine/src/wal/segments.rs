@@ -38,6 +38,8 @@ pub struct Segments {
     removed_upto: AtomicU64,
     open: Mutex<Option<(TimelineId, SegmentNumber, FileRef)>>,
     temporary: AtomicU64,
+    /// Files of full size, all zeroes, durable, without a name.
+    spares: Mutex<Vec<PathBuf>>,
 }
 
 impl Segments {
@@ -55,6 +57,7 @@ impl Segments {
             removed_upto: AtomicU64::new(0),
             open: Mutex::new(None),
             temporary: AtomicU64::new(0),
+            spares: Mutex::default(),
         }
     }
     pub fn disk(&self) -> &dyn Disk {
@@ -134,8 +137,33 @@ impl Segments {
         self.give_name(&temporary, &self.path(timeline, segment))
     }
 
-    /// A new file of full size: `beginning`, then zeroes. Durable but for its name.
+    /// Has so many files of zeroes ready, so that a promotion does not have to fill them.
+    pub fn keep_spares(&self, wanted: usize) -> Result<(), WalError> {
+        while self.spares.lock().len() < wanted {
+            let spare = self.new_temporary(&[])?;
+            self.spares.lock().push(spare);
+        }
+        Ok(())
+    }
+
+    /// A file of full size: `beginning`, then zeroes. Durable but for its name.
     fn fill_temporary(&self, beginning: &[u8]) -> Result<PathBuf, WalError> {
+        let Some(spare) = self.spares.lock().pop() else {
+            return self.new_temporary(beginning);
+        };
+        let fill = || -> io::Result<()> {
+            let file = self.disk.open(&spare, Access::ReadWrite)?;
+            file.write_all_at(beginning, 0)?;
+            file.sync()
+        };
+        if beginning.is_empty() {
+            return Ok(spare);
+        }
+        fill().map_err(WalError::io("write to", &spare))?;
+        Ok(spare)
+    }
+
+    fn new_temporary(&self, beginning: &[u8]) -> Result<PathBuf, WalError> {
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         let path = self
             .dir

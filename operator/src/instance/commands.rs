@@ -188,14 +188,21 @@ impl Supervisor {
             .as_ref()
             .is_some_and(|s| s.is_primary_of(request.term))
         {
-            return self.tell_or_restart().await;
+            return self.tell().await;
         }
         let forked = self
             .status
             .as_ref()
             .is_some_and(|s| s.timeline == request.term);
-        if forked || !self.volume.is_standby() {
-            // It was promoted in this very term already and was restarted in recovery since.
+        if !self.volume.is_standby() {
+            // It was promoted in this very term already; what runs was started after that, or made it so.
+            return match self.engine {
+                Some(_) => self.tell().await,
+                None => Ok(self.start_engine()?),
+            };
+        }
+        if forked {
+            // A crash came between the promotion and the end of recovery's files.
             self.end_engine().await?;
             self.volume.make_primary()?;
             return Ok(self.start_engine()?);
@@ -205,7 +212,11 @@ impl Supervisor {
             self.promise.cluster_id, request.term, request.candidate
         );
         durable::replace(&self.volume.trigger(), trigger.as_bytes())?;
-        self.tell_or_restart().await
+        match self.engine {
+            // It looks for the file by itself; a promotion under way must not be cut short because it is slow.
+            Some(_) => self.tell().await,
+            None => Ok(self.start_engine()?),
+        }
     }
 
     /// The set is newer than the one before, never older; a promise with it is not sealed.

@@ -68,7 +68,11 @@ fn settings(volume: &Volume, config: &InstanceConfig, promise: &Promise) -> Stri
     ] {
         line(&mut text, name, value);
     }
-    for (name, value) in [("wal_keep_size", keep.as_str()), ("max_wal_senders", "32")] {
+    for (name, value) in [
+        ("wal_keep_size", keep.as_str()),
+        ("max_wal_senders", "32"),
+        ("wal_retrieve_retry_interval", "200ms"),
+    ] {
         if !config.parameters.contains_key(name) {
             line(&mut text, name, value);
         }

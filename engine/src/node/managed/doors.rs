@@ -62,6 +62,9 @@ impl Doors {
             Arc::clone(&parts.told),
         ));
         runtime.spawn(keep_told(Arc::clone(&parts.told)));
+        if parts.instance.receiver.is_some() {
+            runtime.spawn(keep_ready(Arc::clone(&parts.instance)));
+        }
         let beat = Arc::clone(&source.beat);
         parts.sessions.spawn(async move {
             loop {
@@ -141,6 +144,19 @@ async fn keep_told(told: Arc<ToldKeeper>) {
         if let Ok(Err(error)) = kept {
             tracing::warn!("could not keep what this standby was told: {error}");
         }
+    }
+}
+
+/// A standby has the first two segments of its own timeline ready, as files of zeroes: a promotion and the first
+/// write after it then wait for no 16 MB.
+async fn keep_ready(instance: Arc<Instance>) {
+    while instance.state.in_recovery() {
+        let wal = Arc::clone(&instance.store.wal);
+        let kept = tokio::task::spawn_blocking(move || wal.segments().keep_spares(2)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!("could not keep a segment ready: {error}");
+        }
+        tokio::time::sleep(KEEP_INTERVAL).await;
     }
 }
 
