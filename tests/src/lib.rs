@@ -6,8 +6,10 @@
 pub mod local;
 pub mod managed;
 pub mod programs;
+pub mod raw;
 pub mod reference;
 pub mod server;
 pub mod slt;
 pub mod standby;
+pub mod twins;
 pub mod wire;

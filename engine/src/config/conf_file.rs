@@ -83,7 +83,19 @@ impl ConfFile {
         depth: usize,
     ) {
         let target = || path.parent().unwrap_or(Path::new("")).join(&value);
+        let blank = value.trim_ascii().is_empty();
         match name.to_ascii_lowercase().as_str() {
+            "include" | "include_if_exists" if blank => self.errors.push(Complaint::new(format!(
+                "empty configuration file name: \"{value}\""
+            ))),
+            "include_dir" if blank => self.errors.push(Complaint::new(format!(
+                "empty configuration directory name: \"{value}\""
+            ))),
+            "include" | "include_if_exists" if target() == path => {
+                self.errors.push(Complaint::new(format!(
+                    "configuration file recursion in \"{file}\""
+                )));
+            }
             "include" => self.include(&target(), depth, true),
             "include_if_exists" => self.include(&target(), depth, false),
             "include_dir" => self.include_dir(&target(), depth),

@@ -86,13 +86,15 @@ pub struct HbaError {
     pub line: u32,
     pub message: String,
     pub hint: Option<String>,
-    /// `line 7 of configuration file "/data/pg_hba.conf"`
-    pub context: String,
+    /// `line 7 of configuration file "/data/pg_hba.conf"`; none where another file is at fault.
+    pub context: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct Hba {
     pub records: Arc<[HbaRecord]>,
+    /// Lines that are right but can never match here.
+    pub notes: Vec<HbaError>,
 }
 
 /// Who asks to come in.
@@ -112,8 +114,8 @@ pub struct Visitor<'a> {
 
 impl Hba {
     /// Reads a whole file; any error means that none of it is used.
-    pub fn parse(text: &str, path: &Path) -> Result<Hba, Vec<HbaError>> {
-        parse::parse(text, path)
+    pub fn parse(text: &[u8], path: &Path) -> Result<Hba, Vec<HbaError>> {
+        parse::parse(&parse::as_text(text), path)
     }
 
     /// The first record that matches.

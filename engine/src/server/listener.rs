@@ -24,7 +24,7 @@ use super::{cli::process, protocol::backend};
 use crate::config::ServerSettings;
 use crate::config::conf_file::os_message;
 use crate::config::error::Complaint;
-use crate::config::hba::Hba;
+use crate::config::hba::{Hba, HbaError};
 use crate::config::session::Level;
 use crate::sql::error::{SqlError, state};
 use crate::sql::session::backends::Place;
@@ -106,7 +106,7 @@ fn bind_name(name: &str, port: u16) -> Result<Vec<std::net::TcpListener>, ()> {
             Err(e) => {
                 log::log(&format!(
                     "could not translate host name \"{name}\", service \"{port}\" to address: {}",
-                    os_message(&e)
+                    os_message(&e).trim_start_matches("failed to lookup address information: ")
                 ));
                 return Err(());
             }
@@ -266,9 +266,7 @@ impl<H: Host> Server<H> {
     /// Reads `pg_hba.conf`; an error stops the start.
     pub fn new(host: Arc<H>) -> Result<Arc<Server<H>>, Complaint> {
         let settings = host.settings().current();
-        let hba = read_hba(&settings).map_err(|()| {
-            Complaint::new(format!("could not load {}", settings.hba_file.display()))
-        })?;
+        let hba = read_hba(&settings).map_err(|()| Complaint::new("could not load pg_hba.conf"))?;
         let waiting = (settings.max_connections + settings.max_wal_senders) * WAITING_PER_SLOT;
         Ok(Arc::new(Server {
             host,
@@ -284,7 +282,7 @@ impl<H: Host> Server<H> {
         match read_hba(&settings) {
             Ok(hba) => self.hba.store(Arc::new(hba)),
             Err(()) => {
-                log::log(&format!("{} was not reloaded", settings.hba_file.display()));
+                log::log("pg_hba.conf was not reloaded");
             }
         }
         self.own_addresses.store(Arc::new(own_addresses()));
@@ -512,23 +510,15 @@ fn keep_alive(s: &ServerSettings) -> KeepAlive {
 /// Every wrong line is logged, as PostgreSQL does.
 fn read_hba(settings: &ServerSettings) -> Result<Hba, ()> {
     let path = &settings.hba_file;
-    let text = std::fs::read_to_string(path).map_err(|e| {
+    let text = std::fs::read(path).map_err(|e| {
         log::log(&format!(
             "could not open configuration file \"{}\": {}",
             path.display(),
             os_message(&e)
         ));
     })?;
-    let hba = Hba::parse(&text, path).map_err(|errors| {
-        for e in errors {
-            log::write(&Entry {
-                state: Some("F0000"),
-                hint: e.hint.as_deref(),
-                context: Some(&e.context),
-                ..Entry::new(Level::Log, &e.message)
-            });
-        }
-    })?;
+    let hba = Hba::parse(&text, path).map_err(|errors| log_hba(&errors))?;
+    log_hba(&hba.notes);
     if hba.records.is_empty() {
         log::log(&format!(
             "configuration file \"{}\" contains no entries",
@@ -537,6 +527,17 @@ fn read_hba(settings: &ServerSettings) -> Result<Hba, ()> {
         return Err(());
     }
     Ok(hba)
+}
+
+fn log_hba(complaints: &[HbaError]) {
+    for c in complaints {
+        log::write(&Entry {
+            state: Some("F0000"),
+            hint: c.hint.as_deref(),
+            context: c.context.as_deref(),
+            ..Entry::new(Level::Log, &c.message)
+        });
+    }
 }
 
 /// This machine's addresses with their masks.

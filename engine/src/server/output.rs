@@ -123,19 +123,20 @@ impl Output for Connection {
             if frame.tag == b'd' {
                 return Ok(CopyInput::Data(Bytes::from(frame.body)));
             }
+            if !matches!(frame.tag, b'c' | b'f' | b'H' | b'S') {
+                // Nobody can tell where the data would end: the stream has lost its step.
+                return Err(SqlError::fatal(
+                    state::PROTOCOL_VIOLATION,
+                    format!(
+                        "unexpected message type 0x{:02X} during COPY from stdin",
+                        frame.tag
+                    ),
+                ));
+            }
             match frame.message().map_err(|e| protocol_error(&e))? {
                 Message::CopyDone => return Ok(CopyInput::Done),
                 Message::CopyFail(why) => return Ok(CopyInput::Fail(why.to_owned())),
-                Message::Flush | Message::Sync => {}
-                _ => {
-                    return Err(SqlError::new(
-                        state::PROTOCOL_VIOLATION,
-                        format!(
-                            "unexpected message type 0x{:02X} during COPY from stdin",
-                            frame.tag
-                        ),
-                    ));
-                }
+                _ => {}
             }
         }
     }

@@ -129,6 +129,10 @@ async fn handle<S: Statements>(
     session: &mut S,
     skipping: &mut bool,
 ) -> Result<Next, SqlError> {
+    // What is left of a COPY that failed on our side, whatever is in it.
+    if matches!(frame.tag, b'd' | b'c' | b'f') {
+        return Ok(Next::Continue);
+    }
     let message = match frame.message() {
         Ok(message) => message,
         Err(e) => return malformed(&e, frame.tag, c, session, skipping).await,
@@ -151,8 +155,6 @@ async fn handle<S: Statements>(
             c.flush().await.map_err(|_| gone())?;
             Ok(())
         }
-        // What is left of a COPY that failed on our side.
-        Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) => Ok(()),
         Message::FunctionCall => {
             session.failed().await;
             report(

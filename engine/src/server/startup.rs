@@ -17,7 +17,7 @@ use crate::config::hba::Hba;
 use crate::config::session::Level;
 use crate::config::value::parse_bool;
 use crate::ids::Oid;
-use crate::sql::error::{SqlError, state};
+use crate::sql::error::{Severity, SqlError, state};
 use crate::sql::session::backends::{Activity, Backend, BackendKind, Limits, Place};
 use crate::txn::interrupt::Interrupts;
 
@@ -54,9 +54,15 @@ async fn packet<H: Host>(host: &H, c: &mut Connection) -> Result<Option<Startup>
                 format!("duplicate {kind} request"),
             )
         };
-        match packet {
-            StartupPacket::Ssl if !ssl => ssl = true,
-            StartupPacket::GssEnc if !gss => gss = true,
+        let kind = match packet {
+            StartupPacket::Ssl if !ssl => {
+                ssl = true;
+                "SSL"
+            }
+            StartupPacket::GssEnc if !gss => {
+                gss = true;
+                "GSSAPI encryption"
+            }
             StartupPacket::Ssl => return Err(again("SSL negotiation")),
             StartupPacket::GssEnc => return Err(again("GSSAPI encryption")),
             StartupPacket::Cancel { pid, key } => {
@@ -66,9 +72,17 @@ async fn packet<H: Host>(host: &H, c: &mut Connection) -> Result<Option<Startup>
                 return Ok(None);
             }
             StartupPacket::Startup(s) => return Ok(Some(s)),
-        }
+        };
+        let unasked = c.has_unread();
         if c.send_byte(b'N').await.is_err() {
             return Ok(None);
+        }
+        if unasked {
+            return Err(SqlError::fatal(
+                state::PROTOCOL_VIOLATION,
+                format!("received unencrypted data after {kind} request"),
+            )
+            .detail("This could be either a client-software bug or evidence of an attempted man-in-the-middle attack."));
         }
     }
 }
@@ -365,16 +379,18 @@ fn admit<H: Host>(
     host.backends().admit(backend, limits)
 }
 
-/// Logs a refusal and tells the client.
+/// Logs a refusal and tells the client. Whatever the error was where it came from, before the first ReadyForQuery it
+/// is FATAL.
 pub async fn refuse(c: &mut Connection, refusal: &Refusal) {
-    let e = &refusal.error;
+    let mut e = refusal.error.clone();
+    e.severity = e.severity.max(Severity::Fatal);
     log::write(&Entry {
         state: Some(e.state),
         detail: refusal.log_detail.as_deref().or(e.detail.as_deref()),
         hint: e.hint.as_deref(),
         ..Entry::new(Level::Fatal, &e.message)
     });
-    backend::error_response(&mut c.output, e);
+    backend::error_response(&mut c.output, &e);
     // The client may be gone already; the connection ends either way.
     let _ = c.flush().await;
 }

@@ -72,6 +72,14 @@ impl<S: Services> Session<S> {
         {
             return Err(in_failed_block());
         }
+        for ty in types.iter().filter(|t| **t != Oid::INVALID) {
+            if crate::types::registry::by_oid(*ty).is_none() {
+                return Err(SqlError::new(
+                    state::UNDEFINED_OBJECT,
+                    format!("type with OID {ty} does not exist"),
+                ));
+            }
+        }
         let prepared = Prepared::new(name, Arc::from(text), parsed, types);
         if prepared
             .parsed
@@ -453,21 +461,15 @@ fn read_parameter(
 ) -> Result<Datum, SqlError> {
     match format {
         Format::Binary => Ok(codec::decode_binary(ty, bytes, cx)?),
-        Format::Text => {
-            let text = std::str::from_utf8(bytes).map_err(|e| {
-                let bad = bytes[e.valid_up_to()];
-                SqlError::new(
-                    state::CHARACTER_NOT_IN_REPERTOIRE,
-                    format!("invalid byte sequence for encoding \"UTF8\": 0x{bad:02x}"),
-                )
-            })?;
-            Ok(codec::parse_text(ty, text, cx)?)
-        }
+        Format::Text => Ok(codec::parse_text(ty, codec::text_of(bytes)?, cx)?),
     }
 }
 
 /// Which parameter was wrong, as CONTEXT.
-fn within(e: SqlError, number: usize) -> SqlError {
+fn within(mut e: SqlError, number: usize) -> SqlError {
+    if e.message.ends_with("in bind parameter") {
+        e.message.push_str(&format!(" {number}"));
+    }
     if e.severity > Severity::Error {
         return e;
     }
