@@ -99,6 +99,15 @@ impl Connection {
         }
     }
 
+    /// The same connection, driven by the runtime that this is called on.
+    pub fn moved_here(self) -> io::Result<Connection> {
+        let socket = match self.socket {
+            Socket::Tcp(s) => Socket::Tcp(TcpStream::from_std(s.into_std()?)?),
+            Socket::Unix(s) => Socket::Unix(UnixStream::from_std(s.into_std()?)?),
+        };
+        Ok(Connection { socket, ..self })
+    }
+
     /// The user at the other end of a unix socket.
     pub fn peer_uid(&self) -> Option<u32> {
         match &self.socket {
@@ -146,7 +155,11 @@ impl Connection {
     /// Whether bytes of the client lie here unread. Before authentication that is a reason for suspicion: they came
     /// unasked in front of an encrypted stream.
     pub fn has_unread(&self) -> bool {
-        !self.input.is_empty()
+        self.unread() > 0
+    }
+
+    pub fn unread(&self) -> usize {
+        self.input.len()
     }
 
     /// Waits for bytes and takes them; false at the end of the stream.

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::connection::{Connection, KeepAlive};
-use super::host::{Host, Statements};
+use super::host::{Host, NewSession, ReplicationPeer, Statements};
 use super::log::{self, Entry, identified};
 use super::session_loop::{self, End};
 use super::startup::{self, Arrival};
@@ -31,6 +31,8 @@ use crate::sql::session::backends::Place;
 
 /// A connection may not stand at the door for ever, and not in arbitrary numbers.
 const WAITING_PER_SLOT: usize = 2;
+/// Sending the log is mostly waiting.
+const WALSENDER_THREADS: usize = 2;
 
 /// The bound sockets. Dropping them removes the socket files.
 pub struct Listeners {
@@ -260,6 +262,34 @@ pub struct Server<H: Host> {
     hba: ArcSwap<Hba>,
     own_addresses: ArcSwap<Vec<(IpAddr, IpAddr)>>,
     waiting: Arc<Semaphore>,
+    walsenders: Walsenders,
+}
+
+/// Threads that only walsenders run on.
+struct Walsenders(Option<tokio::runtime::Runtime>);
+
+impl Walsenders {
+    fn start() -> io::Result<Walsenders> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WALSENDER_THREADS)
+            .thread_name("walsender")
+            .enable_all()
+            .build()?;
+        Ok(Walsenders(Some(runtime)))
+    }
+
+    fn handle(&self) -> &tokio::runtime::Handle {
+        self.0.as_ref().expect("taken only when dropped").handle()
+    }
+}
+
+impl Drop for Walsenders {
+    fn drop(&mut self) {
+        // The last owner may be a task, which must not wait for threads.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl<H: Host> Server<H> {
@@ -267,12 +297,16 @@ impl<H: Host> Server<H> {
     pub fn new(host: Arc<H>) -> Result<Arc<Server<H>>, Complaint> {
         let settings = host.settings().current();
         let hba = read_hba(&settings).map_err(|()| Complaint::new("could not load pg_hba.conf"))?;
+        let walsenders = Walsenders::start().map_err(|e| {
+            Complaint::new(format!("could not start walsenders: {}", os_message(&e)))
+        })?;
         let waiting = (settings.max_connections + settings.max_wal_senders) * WAITING_PER_SLOT;
         Ok(Arc::new(Server {
             host,
             hba: ArcSwap::from_pointee(hba),
             own_addresses: ArcSwap::from_pointee(own_addresses()),
             waiting: Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS))),
+            walsenders,
         }))
     }
 
@@ -393,25 +427,39 @@ impl<H: Host> Server<H> {
             Arrival::Nothing => {}
             Arrival::Session(new, place) => self.session(c, new, &place, &who).await,
             Arrival::Replication(new, peer, place) => {
-                who.change_names(|n| {
-                    n.application = Some(Arc::from(peer.application_name.as_str()))
-                });
-                greet(&mut c, &place);
-                let ended = self.host.replicate(&mut c, new, peer).await;
-                if let Err(e) = ended {
-                    log::sql_error(&e, None);
-                    backend::error_response(&mut c.output, &e);
-                    let _ = c.flush().await;
-                }
-                drop(place);
+                let server = Arc::clone(&self);
+                let name = Arc::clone(&who);
+                let task = identified(name, server.replication(c, new, peer, place, who));
+                // It ends only by itself, or with the runtime when the server ends.
+                let _ = self.walsenders.handle().spawn(task).await;
             }
+        }
+    }
+
+    /// On the walsenders' own threads: however busy the sessions are, a standby is not kept waiting.
+    async fn replication(
+        self: Arc<Self>,
+        c: Connection,
+        new: NewSession,
+        peer: ReplicationPeer,
+        place: Place,
+        who: Arc<log::SessionIdentity>,
+    ) {
+        who.change_names(|n| n.application = Some(Arc::from(peer.application_name.as_str())));
+        let Ok(mut c) = c.moved_here() else { return };
+        greet(&mut c, &place);
+        if let Err(e) = self.host.replicate(&mut c, new, peer).await {
+            log::sql_error(&e, None);
+            backend::error_response(&mut c.output, &e);
+            // The standby may be gone already.
+            let _ = c.flush().await;
         }
     }
 
     async fn session(
         &self,
         mut c: Connection,
-        new: super::host::NewSession,
+        new: NewSession,
         place: &Place,
         who: &log::SessionIdentity,
     ) {
@@ -436,10 +484,14 @@ impl<H: Host> Server<H> {
         let in_transaction = session.status() != b'I';
         match &end {
             End::Left => {}
-            End::Lost if in_transaction => {
-                log::log("unexpected EOF on client connection with an open transaction");
+            End::Gone(why) => {
+                if let Some(why) = why {
+                    log::log(why);
+                }
+                if in_transaction {
+                    log::log("unexpected EOF on client connection with an open transaction");
+                }
             }
-            End::Lost => log::log("could not receive data from client: Connection reset by peer"),
             End::Fatal(e) => log::write(&Entry {
                 state: Some(e.state),
                 detail: e.detail.as_deref(),

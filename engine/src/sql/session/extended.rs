@@ -37,8 +37,17 @@ impl<S: Services> Session<S> {
     }
 
     pub async fn parse(&mut self, name: &str, text: &str, types: Vec<Oid>) -> Result<(), SqlError> {
-        self.begins(text, now());
+        let started = now();
+        self.begins(text, started);
         let done = self.parse_inner(name, text, types).await;
+        if done.is_ok() {
+            let message = logging::Message {
+                act: "parse",
+                statement: name,
+                portal: "",
+            };
+            self.log_duration(started, text, &message, false, None);
+        }
         self.failing(done, text)
     }
 
@@ -99,9 +108,63 @@ impl<S: Services> Session<S> {
         b: BindRequest<'_>,
         _out: &mut O,
     ) -> Result<(), SqlError> {
+        let started = now();
         let text = self.text_of_statement(b.statement);
+        let message = logging::Message {
+            act: "bind",
+            statement: b.statement,
+            portal: b.portal,
+        };
         let done = self.bind_inner(b).await;
+        if done.is_ok() {
+            let portal = self.portals.get(message.portal);
+            self.log_duration(started, &text, &message, false, portal);
+        }
         self.failing(done, &text)
+    }
+
+    fn log_duration(
+        &self,
+        started: i64,
+        text: &str,
+        message: &logging::Message<'_>,
+        logged: bool,
+        portal: Option<&Portal>,
+    ) {
+        let detail = || portal.and_then(|p| self.parameters_shown(p));
+        let settings = self.settings();
+        logging::duration(
+            now() - started,
+            text,
+            Some(message),
+            logged,
+            detail,
+            &settings,
+        );
+    }
+
+    /// `parameters: $1 = '41', $2 = NULL`
+    fn parameters_shown(&self, portal: &Portal) -> Option<String> {
+        if portal.parameters.is_empty() {
+            return None;
+        }
+        let plan = Arc::clone(&portal.statement.cached.lock().as_ref()?.plan);
+        let function = self.function_cx(&self.settings(), now());
+        let shown = portal.parameters.iter().zip(&plan.parameters);
+        let shown = shown.enumerate().map(|(i, (value, ty))| {
+            let value = match value {
+                Datum::Null => "NULL".to_owned(),
+                value => {
+                    let text = codec::to_text(ty.oid, value, &function);
+                    format!("'{}'", text.replace('\'', "''"))
+                }
+            };
+            format!("${} = {value}", i + 1)
+        });
+        Some(format!(
+            "parameters: {}",
+            shown.collect::<Vec<_>>().join(", ")
+        ))
     }
 
     fn text_of_statement(&self, name: &str) -> Arc<str> {
@@ -251,22 +314,25 @@ impl<S: Services> Session<S> {
         self.begins(&statement.text, started);
         let settings = self.settings();
         self.start_clock(&settings);
+        let message = logging::Message {
+            act: match portal.state {
+                PortalState::New => "execute",
+                _ => "execute fetch from",
+            },
+            statement: &statement.name,
+            portal: name,
+        };
         let logged = logging::statement(
             statement.parsed.iter().map(|p| &p.statement),
             &statement.text,
-            Some(&statement.name),
+            Some(&message),
+            || self.parameters_shown(&portal),
             &settings,
         );
         let limit = (max_rows > 0).then_some(u64::from(max_rows));
         let done = self.execute_inner(&mut portal, limit, out).await;
         if done.is_ok() {
-            logging::duration(
-                now() - started,
-                &statement.text,
-                Some(&statement.name),
-                logged,
-                &settings,
-            );
+            self.log_duration(started, &statement.text, &message, logged, Some(&portal));
         }
         // COMMIT and ROLLBACK take all portals with them, this one included.
         let ended = statement

@@ -59,10 +59,16 @@ impl<S: Services> Session<S> {
             out.empty_query();
             return Ok(());
         }
+        let executed = statements.iter().find_map(|p| match &p.statement {
+            front::Statement::Execute(e) => self.prepared.get(e.name.name.as_str()),
+            _ => None,
+        });
+        let executed = executed.map(|p| format!("prepare: {}", p.text));
         let logged = logging::statement(
             statements.iter().map(|p| &p.statement),
             text,
             None,
+            || executed.clone(),
             &settings,
         );
         let source: Arc<str> = Arc::from(text);
@@ -80,7 +86,8 @@ impl<S: Services> Session<S> {
                 self.start_clock(&settings);
             }
         }
-        logging::duration(now() - started, text, None, logged, &settings);
+        let spent = now() - started;
+        logging::duration(spent, text, None, logged, || executed, &settings);
         Ok(())
     }
 
