@@ -480,6 +480,7 @@ impl<H: Host> Server<H> {
         backend::authentication_ok(&mut c.output);
         session.report_settings(&mut c);
         backend::backend_key_data(&mut c.output, place.backend.pid.get(), place.backend.key);
+        c.interrupts = Some(Arc::clone(&place.backend.interrupts));
         let end = session_loop::run(&mut c, &mut session, &place.backend.interrupts).await;
         let in_transaction = session.status() != b'I';
         match &end {

@@ -105,12 +105,25 @@ impl Output for Connection {
     }
 
     async fn flush(&mut self) -> Result<(), Gone> {
-        Connection::flush(self).await.map_err(|_| Gone)
+        self.flush_unless_ended().await.map_err(|_| Gone)
     }
 
     async fn receive_copy(&mut self) -> Result<CopyInput, SqlError> {
+        let interrupts = self.interrupts.clone();
+        let interrupted = async {
+            match &interrupts {
+                Some(interrupts) => interrupts.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(interrupted);
         loop {
-            let frame = match self.frame(None).await {
+            let frame = tokio::select! {
+                biased;
+                frame = self.frame(None) => frame,
+                interrupt = &mut interrupted => return Err(interrupt.into()),
+            };
+            let frame = match frame {
                 Ok(Some(frame)) => frame,
                 Ok(None) | Err(ReadError::Cut | ReadError::Io(_)) => {
                     return Err(SqlError::fatal(

@@ -60,7 +60,7 @@ pub async fn run<S: Statements>(
             Err(e) => return fatal(connection, e).await,
         }
         if connection.output.len() >= FULL
-            && let Err(e) = connection.flush().await
+            && let Err(e) = connection.flush_unless_ended().await
         {
             return End::Gone(Some(not_sent(&e)));
         }
@@ -83,8 +83,12 @@ async fn next_frame<S: Statements>(
         Ok(None) => {}
         Err(e) => return Err(Stop::Fatal(protocol_error(&e))),
     }
-    let flushed = connection.flush().await;
-    flushed.map_err(|e| Stop::Gone(not_sent(&e)))?;
+    match connection.flush_unless_ended().await {
+        Ok(()) => {}
+        // Told below, if the client still listens.
+        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+        Err(e) => return Err(Stop::Gone(not_sent(&e))),
+    }
     connection.shrink();
     session.rests();
     let result = loop {
@@ -133,8 +137,7 @@ fn interrupted(interrupt: Interrupt) -> SqlError {
 
 async fn fatal(connection: &mut Connection, e: SqlError) -> End {
     backend::error_response(&mut connection.output, &e);
-    // Nobody may be listening any more.
-    let _ = connection.flush().await;
+    connection.flush_at_last().await;
     End::Fatal(e)
 }
 
@@ -173,7 +176,7 @@ async fn handle<S: Statements>(
         }
         Message::Terminate => return Ok(Next::Leave),
         Message::Flush => {
-            c.flush().await.map_err(|_| gone())?;
+            c.flush_unless_ended().await.map_err(|_| gone())?;
             Ok(())
         }
         Message::FunctionCall => {

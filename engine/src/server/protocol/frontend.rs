@@ -63,8 +63,8 @@ fn check_tag(tag: u8, limit: Option<usize>) -> Result<usize, ProtocolError> {
         };
     }
     match tag {
-        b'Q' | b'P' | b'B' | b'F' | b'd' | b'f' => Ok(LARGE_LIMIT),
-        b'C' | b'D' | b'E' | b'H' | b'S' | b'X' | b'c' | b'p' => Ok(SMALL_LIMIT),
+        b'Q' | b'P' | b'B' | b'F' | b'd' => Ok(LARGE_LIMIT),
+        b'C' | b'D' | b'E' | b'H' | b'S' | b'X' | b'c' | b'f' | b'p' => Ok(SMALL_LIMIT),
         other => Err(ProtocolError::UnknownType(other)),
     }
 }
