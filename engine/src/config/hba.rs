@@ -26,8 +26,9 @@ pub enum ConnectionKind {
 pub enum AuthMethod {
     Trust,
     Reject,
-    /// Also what `md5` becomes, because passwords are stored for SCRAM only.
     ScramSha256,
+    /// The same: passwords are stored for SCRAM only.
+    Md5,
     Peer,
 }
 
@@ -37,6 +38,7 @@ impl AuthMethod {
             AuthMethod::Trust => "trust",
             AuthMethod::Reject => "reject",
             AuthMethod::ScramSha256 => "scram-sha-256",
+            AuthMethod::Md5 => "md5",
             AuthMethod::Peer => "peer",
         }
     }
@@ -70,6 +72,8 @@ pub enum AddressRule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HbaRecord {
     pub line: u32,
+    /// The line itself, for the log.
+    pub text: Arc<str>,
     pub kind: ConnectionKind,
     pub databases: Vec<DatabaseRule>,
     pub users: Vec<UserRule>,

@@ -477,7 +477,6 @@ impl<H: Host> Server<H> {
                 return startup::refuse(&mut c, &e.into()).await;
             }
         };
-        backend::authentication_ok(&mut c.output);
         session.report_settings(&mut c);
         backend::backend_key_data(&mut c.output, place.backend.pid.get(), place.backend.key);
         c.interrupts = Some(Arc::clone(&place.backend.interrupts));
@@ -515,7 +514,6 @@ impl<H: Host> Server<H> {
 
 /// What a walsender's client hears before its first ReadyForQuery.
 fn greet(c: &mut Connection, place: &Place) {
-    backend::authentication_ok(&mut c.output);
     for (name, value) in [
         ("server_version", crate::config::registry::SERVER_VERSION),
         ("server_encoding", "UTF8"),

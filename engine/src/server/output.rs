@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::connection::{Connection, FULL, ReadError};
+use super::log;
 use super::protocol::ProtocolError;
 use super::protocol::backend::{self, CopyKind, Field, RowWriter};
 use super::protocol::frontend::Message;
@@ -82,6 +83,9 @@ impl Output for Connection {
         backend::error_response(&mut self.output, error);
     }
     fn parameter_status(&mut self, name: &str, value: &str) {
+        if name == "application_name" {
+            log::application_changed(value);
+        }
         backend::parameter_status(&mut self.output, name, value);
     }
 

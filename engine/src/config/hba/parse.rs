@@ -85,7 +85,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Hba, Vec<HbaError>> {
             Ok(fields) => Ok(fields),
             Err(f) => Err(f),
         };
-        match fields.and_then(|f| record(&f, number)) {
+        match fields.and_then(|f| record(&f, number, &line)) {
             Ok(r) => {
                 if r.kind == ConnectionKind::HostSsl {
                     notes.push(HbaError {
@@ -223,6 +223,7 @@ fn token(s: &str) -> Result<(Option<Token>, &str), Fault> {
                 any = true;
                 text.push(c);
                 if text.len() >= MAX_TOKEN {
+                    text.pop();
                     return Err(token_fault(format!(
                         "authentication file token too long, skipping: \"{text}\""
                     )));
@@ -239,7 +240,7 @@ fn token(s: &str) -> Result<(Option<Token>, &str), Fault> {
     ))
 }
 
-fn record(fields: &[Field], line: u32) -> Result<HbaRecord, Fault> {
+fn record(fields: &[Field], line: u32, text: &str) -> Result<HbaRecord, Fault> {
     let mut fields = fields.iter();
     let kind = connection_kind(single(
         fields.next(),
@@ -275,6 +276,7 @@ fn record(fields: &[Field], line: u32) -> Result<HbaRecord, Fault> {
     }
     Ok(HbaRecord {
         line,
+        text: text.into(),
         kind,
         databases,
         users,
@@ -444,8 +446,9 @@ fn auth_method(t: &Token, kind: ConnectionKind) -> Result<AuthMethod, Fault> {
     match t.text.as_str() {
         "trust" => Ok(AuthMethod::Trust),
         "reject" => Ok(AuthMethod::Reject),
+        "scram-sha-256" => Ok(AuthMethod::ScramSha256),
         // PostgreSQL too answers "md5" with SCRAM where the password is stored for SCRAM; here all are.
-        "scram-sha-256" | "md5" => Ok(AuthMethod::ScramSha256),
+        "md5" => Ok(AuthMethod::Md5),
         "peer" if kind == ConnectionKind::Local => Ok(AuthMethod::Peer),
         "peer" => Err(fault(
             "peer authentication is only supported on local sockets",

@@ -47,7 +47,7 @@ fn ask(
 
 #[test]
 fn the_first_record_that_matches_decides() {
-    use AuthMethod::{Peer, Reject, ScramSha256, Trust};
+    use AuthMethod::{Md5, Peer, Reject, ScramSha256, Trust};
     for (address, user, database, replication, expected) in [
         (None, "postgres", "any", false, Some((3, Peer))),
         (None, "ann", "sales", false, Some((4, Trust))),
@@ -58,13 +58,7 @@ fn the_first_record_that_matches_decides() {
         (Some("10.0.2.42"), "snaga", "", true, Some((5, Trust))),
         (Some("10.0.2.43"), "snaga", "", true, None),
         (Some("10.0.2.42"), "snaga", "replication", false, None),
-        (
-            Some("192.168.7.7"),
-            "bob",
-            "bob",
-            false,
-            Some((6, ScramSha256)),
-        ),
+        (Some("192.168.7.7"), "bob", "bob", false, Some((6, Md5))),
         (Some("192.168.7.7"), "bob", "other", false, None),
         (Some("192.168.7.7"), "ann", "ann", false, None),
         (Some("1.2.3.4"), "evil", "x", false, Some((8, Reject))),

@@ -356,6 +356,7 @@ impl<S: Services> Session<S> {
             out.empty_query();
             return Ok(());
         };
+        self.facts.backend.runs(parsed.tag);
         if self.block.is_failed() && !ends_failed_block(&parsed.statement) {
             return Err(in_failed_block());
         }
@@ -513,7 +514,7 @@ fn read_parameters(
         out.push(match value {
             None => Datum::Null,
             Some(bytes) => read_parameter(bytes, *ty, b.parameter_formats.of(i), cx)
-                .map_err(|e| within(e, i + 1))?,
+                .map_err(|e| within(e, b, i))?,
         });
     }
     Ok(out)
@@ -531,13 +532,21 @@ fn read_parameter(
     }
 }
 
-/// Which parameter was wrong, as CONTEXT.
-fn within(mut e: SqlError, number: usize) -> SqlError {
+/// Which parameter was wrong, as CONTEXT. Its value is not shown (`log_parameter_max_length_on_error`).
+fn within(mut e: SqlError, b: &BindRequest<'_>, number: usize) -> SqlError {
+    let at = number + 1;
     if e.message.ends_with("in bind parameter") {
-        e.message.push_str(&format!(" {number}"));
+        e.message.push_str(&format!(" {at}"));
     }
     if e.severity > Severity::Error {
         return e;
     }
-    e.context(format!("unnamed portal parameter ${number}"))
+    let portal = match b.portal {
+        "" => "unnamed portal".to_owned(),
+        name => format!("portal \"{name}\""),
+    };
+    e.context(match b.parameter_formats.of(number) {
+        Format::Text => format!("{portal} parameter ${at} = '...'"),
+        Format::Binary => format!("{portal} parameter ${at}"),
+    })
 }

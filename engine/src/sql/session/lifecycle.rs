@@ -249,6 +249,7 @@ impl<S: Services> Session<S> {
     /// Sends a notice if the client wants to see its kind.
     pub(super) fn notice<O: Output>(&self, out: &mut O, notice: &SqlError) {
         use crate::sql::error::Severity;
+        super::logging::notice(notice);
         let level = match notice.severity {
             Severity::Debug => Level::Debug1,
             Severity::Log => Level::Log,

@@ -43,6 +43,19 @@ pub fn error(e: &SqlError, statement: &str, settings: &SessionSettings) {
     );
 }
 
+/// A notice or a warning, whether or not the client wants to see it.
+pub fn notice(notice: &SqlError) {
+    tracing::info!(
+        severity = notice.severity.as_str(),
+        sqlstate = notice.state,
+        detail = notice.detail.as_deref(),
+        hint = notice.hint.as_deref(),
+        context = notice.context.as_deref(),
+        "{}",
+        notice.message
+    );
+}
+
 /// What the setting counts a statement as.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -121,9 +134,11 @@ pub fn statement<'a>(
     if settings.log_statement == LogStatement::None {
         return false;
     }
-    let log = statements
-        .into_iter()
-        .any(|s| wanted(s, settings.log_statement));
+    // An empty query is a statement, too, where all are wanted.
+    let log = settings.log_statement == LogStatement::All
+        || statements
+            .into_iter()
+            .any(|s| wanted(s, settings.log_statement));
     if log {
         let detail = detail();
         let detail = detail.as_deref();

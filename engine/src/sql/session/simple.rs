@@ -55,10 +55,6 @@ impl<S: Services> Session<S> {
         let settings = self.settings();
         self.start_clock(&settings);
         let statements = front::parse(text)?;
-        if statements.is_empty() {
-            out.empty_query();
-            return Ok(());
-        }
         let executed = statements.iter().find_map(|p| match &p.statement {
             front::Statement::Execute(e) => self.prepared.get(e.name.name.as_str()),
             _ => None,
@@ -71,6 +67,9 @@ impl<S: Services> Session<S> {
             || executed.clone(),
             &settings,
         );
+        if statements.is_empty() {
+            out.empty_query();
+        }
         let source: Arc<str> = Arc::from(text);
         let count = statements.len();
         for (i, parsed) in statements.into_iter().enumerate() {
@@ -99,6 +98,7 @@ impl<S: Services> Session<S> {
         alone: bool,
         out: &mut O,
     ) -> Result<String, SqlError> {
+        self.facts.backend.runs(parsed.tag);
         if self.block.is_failed() && !ends_failed_block(&parsed.statement) {
             return Err(in_failed_block());
         }
