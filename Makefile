@@ -9,7 +9,7 @@ export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/release
 # Where the quick start's cluster lives.
 export UNDERSTUDY_DIR ?= $(CURDIR)/.understudy
 
-.PHONY: quickstart stop build test test-units test-behaviour soak format-check lint setup setup-referee
+.PHONY: quickstart stop build test test-units test-behaviour soak fuzz format-check lint setup setup-referee
 
 # A primary and two standbys, load, SIGKILL of the primary, the takeover, the proof. Leaves the cluster running.
 quickstart: build
@@ -40,6 +40,11 @@ soak: export UNDERSTUDY_SOAK = 1
 soak: build setup-referee
 	cargo test -p engine --lib node::tests
 	cargo test -p understudy-tests -- --test-threads=1
+	./scripts/fuzz.sh
+
+# Every decoder of outside bytes, ten minutes each (FUZZ_SECONDS); a part of soak.
+fuzz: build
+	./scripts/fuzz.sh
 
 format-check:
 	cargo fmt --all --check

@@ -31,3 +31,5 @@ pub mod sql;
 pub mod server;
 
 pub mod node;
+
+pub mod decoders;

@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["sql"],
     &["server"],
     &["node"],
+    &["decoders"],
 ];
 
 /// Descriptions that lower rooms may name although they stand in a higher one: plain data, no behaviour.

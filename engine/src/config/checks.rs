@@ -336,38 +336,17 @@ impl SyncStandbyNames {
         if s.trim().is_empty() {
             return Ok(SyncStandbyNames::default());
         }
-        let bad =
-            || SettingError::invalid_value("synchronous_standby_names", s).detail("syntax error");
-        let lower = s.trim().to_ascii_lowercase();
-        let (method, rest) = match () {
-            () if starts_with_word(&lower, "first") => {
-                (SyncMethod::First, s.trim()[5..].trim_start())
-            }
-            () if starts_with_word(&lower, "any") => (SyncMethod::Any, s.trim()[3..].trim_start()),
-            () => (SyncMethod::First, s.trim()),
-        };
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let after = rest[digits..].trim_start();
-        let (required, names, method) = if digits > 0 && after.starts_with('(') {
-            let inner = after[1..].trim_end().strip_suffix(')').ok_or_else(bad)?;
-            (
-                rest[..digits].parse::<usize>().map_err(|_| bad())?,
-                inner,
-                method,
-            )
-        } else {
-            (1, s.trim(), SyncMethod::First)
-        };
-        if required == 0 {
-            return Err(SettingError::invalid_value("synchronous_standby_names", s)
-                .detail("number of synchronous standbys (0) must be greater than zero"));
+        let tokens = StandbyTokens::of(s);
+        let parsed = tokens.config().map_err(|at| {
+            SettingError::invalid_value("synchronous_standby_names", s).detail(tokens.fault(at))
+        })?;
+        if parsed.required == 0 {
+            return Err(SettingError::new(
+                super::error::INVALID_PARAMETER_VALUE,
+                "number of synchronous standbys (0) must be greater than zero",
+            ));
         }
-        let names = split_standby_names(names).ok_or_else(bad)?;
-        Ok(SyncStandbyNames {
-            method,
-            required,
-            names,
-        })
+        Ok(parsed)
     }
 
     /// Whether a standby of this `application_name` is listed, and at which place (1 is the first).
@@ -379,39 +358,124 @@ impl SyncStandbyNames {
     }
 }
 
-fn starts_with_word(s: &str, word: &str) -> bool {
-    s.strip_prefix(word).is_some_and(|r| {
-        r.trim_start().starts_with(|c: char| c.is_ascii_digit())
-            && r.starts_with(|c: char| c.is_ascii_whitespace())
-    })
+/// The words of a list of standbys, and the grammar over them. An error is the number of the word that does not fit.
+struct StandbyTokens<'a>(Vec<StandbyToken<'a>>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum StandbyToken<'a> {
+    Number(&'a str),
+    /// Keywords, too.
+    Name(&'a str),
+    Quoted(String),
+    /// `*`, a comma, a bracket, or what has no place here.
+    Sign(char),
 }
 
-fn split_standby_names(s: &str) -> Option<Vec<String>> {
-    let mut out = Vec::new();
-    let mut rest = s.trim();
-    loop {
-        let (name, after) = if let Some(q) = rest.strip_prefix('"') {
-            take_quoted(q)?
-        } else {
-            let end = rest
-                .find(|c: char| c == ',' || c.is_ascii_whitespace())
-                .unwrap_or(rest.len());
-            let word = &rest[..end];
-            let plain = word == "*"
-                || word
-                    .chars()
-                    .all(|c| c.is_alphanumeric() || c == '_' || c == '$' || c == '-')
-                    && !word.contains('-');
-            if word.is_empty() || !plain {
-                return None;
-            }
-            (word.to_owned(), &rest[end..])
-        };
-        out.push(name);
-        let after = after.trim_start();
-        if after.is_empty() {
-            return Some(out);
+fn keyword_of(word: &str) -> Option<SyncMethod> {
+    match () {
+        () if word.eq_ignore_ascii_case("any") => Some(SyncMethod::Any),
+        () if word.eq_ignore_ascii_case("first") => Some(SyncMethod::First),
+        () => None,
+    }
+}
+
+impl<'a> StandbyTokens<'a> {
+    fn of(text: &'a str) -> StandbyTokens<'a> {
+        let mut out = Vec::new();
+        let mut rest = text.trim_start();
+        while let Some(first) = rest.chars().next() {
+            let count = |accept: fn(char) -> bool| rest.find(|c| !accept(c)).unwrap_or(rest.len());
+            let after = if first.is_ascii_digit() {
+                let (number, after) = rest.split_at(count(|c| c.is_ascii_digit()));
+                out.push(StandbyToken::Number(number));
+                after
+            } else if first.is_ascii_alphabetic() || first == '_' || !first.is_ascii() {
+                let part = |c: char| c.is_ascii_alphanumeric() || "_$".contains(c) || !c.is_ascii();
+                let (name, after) = rest.split_at(count(part));
+                out.push(StandbyToken::Name(name));
+                after
+            } else if let Some((name, after)) = rest.strip_prefix('"').and_then(take_quoted) {
+                out.push(StandbyToken::Quoted(name));
+                after
+            } else {
+                out.push(StandbyToken::Sign(first));
+                &rest[first.len_utf8()..]
+            };
+            rest = after.trim_start();
         }
-        rest = after.strip_prefix(',')?.trim_start();
+        StandbyTokens(out)
+    }
+
+    fn config(&self) -> Result<SyncStandbyNames, usize> {
+        let tokens = &self.0;
+        let keyword = match tokens.first() {
+            Some(StandbyToken::Name(n)) => keyword_of(n),
+            _ => None,
+        };
+        let at = usize::from(keyword.is_some());
+        let number = match tokens.get(at) {
+            Some(StandbyToken::Number(n)) => Some(*n),
+            _ if keyword.is_some() => return Err(at),
+            _ => None,
+        };
+        let counted = tokens.get(at + 1) == Some(&StandbyToken::Sign('('));
+        let Some(number) = number.filter(|_| counted || keyword.is_some()) else {
+            return Ok(SyncStandbyNames {
+                method: SyncMethod::First,
+                required: 1,
+                names: self.names(0, tokens.len())?,
+            });
+        };
+        if !counted {
+            return Err(at + 1);
+        }
+        if tokens.last() != Some(&StandbyToken::Sign(')')) {
+            // The list is judged first: the fault may lie in it.
+            self.names(at + 2, tokens.len())?;
+            return Err(tokens.len());
+        }
+        Ok(SyncStandbyNames {
+            method: keyword.unwrap_or_default(),
+            required: number.parse().map_err(|_| at)?,
+            names: self.names(at + 2, tokens.len() - 1)?,
+        })
+    }
+
+    fn names(&self, from: usize, to: usize) -> Result<Vec<String>, usize> {
+        let mut out = Vec::new();
+        let mut at = from;
+        loop {
+            if at >= to {
+                return Err(at);
+            }
+            out.push(match &self.0[at] {
+                // As a name it has to be quoted.
+                StandbyToken::Name(n) if keyword_of(n).is_some() => return Err(at),
+                StandbyToken::Name(n) | StandbyToken::Number(n) => (*n).to_owned(),
+                StandbyToken::Quoted(n) => n.clone(),
+                StandbyToken::Sign('*') => "*".to_owned(),
+                StandbyToken::Sign(_) => return Err(at),
+            });
+            at += 1;
+            if at == to {
+                return Ok(out);
+            }
+            if self.0[at] != StandbyToken::Sign(',') {
+                return Err(at);
+            }
+            at += 1;
+        }
+    }
+
+    /// As PostgreSQL's scanner words it.
+    fn fault(&self, at: usize) -> String {
+        let shown = match self.0.get(at) {
+            None => return "syntax error at end of input".to_owned(),
+            Some(StandbyToken::Number(n) | StandbyToken::Name(n)) => (*n).to_owned(),
+            Some(StandbyToken::Quoted(n)) => n.clone(),
+            Some(StandbyToken::Sign('"')) => return "unterminated quoted identifier".to_owned(),
+            Some(StandbyToken::Sign(c)) => c.to_string(),
+        };
+        format!("syntax error at or near \"{shown}\"")
     }
 }

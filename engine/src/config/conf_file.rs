@@ -34,14 +34,14 @@ impl ConfFile {
     pub fn read(path: &Path) -> std::io::Result<ConfFile> {
         let bytes = std::fs::read(path)?;
         let mut out = ConfFile::default();
-        out.take(&String::from_utf8_lossy(&bytes), path, 1);
+        out.take(&String::from_utf8_lossy(&bytes), path, 0);
         Ok(out)
     }
 
     /// Reads text as if it stood in `path`.
     pub fn parse(text: &str, path: &Path) -> ConfFile {
         let mut out = ConfFile::default();
-        out.take(text, path, 1);
+        out.take(text, path, 0);
         out
     }
 
@@ -83,9 +83,21 @@ impl ConfFile {
         depth: usize,
     ) {
         let target = || path.parent().unwrap_or(Path::new("")).join(&value);
+        let blank = value.trim_ascii().is_empty();
         match name.to_ascii_lowercase().as_str() {
-            "include" => self.include(&target(), depth, true),
-            "include_if_exists" => self.include(&target(), depth, false),
+            "include" | "include_if_exists" if blank => self.errors.push(Complaint::new(format!(
+                "empty configuration file name: \"{value}\""
+            ))),
+            "include_dir" if blank => self.errors.push(Complaint::new(format!(
+                "empty configuration directory name: \"{value}\""
+            ))),
+            "include" | "include_if_exists" if target() == path => {
+                self.errors.push(Complaint::new(format!(
+                    "configuration file recursion in \"{file}\""
+                )));
+            }
+            "include" => self.include(&value, &target(), depth, true),
+            "include_if_exists" => self.include(&value, &target(), depth, false),
             "include_dir" => self.include_dir(&target(), depth),
             _ => self.entries.push(Entry {
                 name,
@@ -96,11 +108,11 @@ impl ConfFile {
         }
     }
 
-    fn include(&mut self, path: &Path, depth: usize, strict: bool) {
+    /// `name` is the path as it was written.
+    fn include(&mut self, name: &str, path: &Path, depth: usize, strict: bool) {
         if depth >= MAX_DEPTH {
             self.errors.push(Complaint::new(format!(
-                "could not open configuration file \"{}\": maximum nesting depth exceeded",
-                path.display()
+                "could not open configuration file \"{name}\": maximum nesting depth exceeded"
             )));
             return;
         }
@@ -144,7 +156,7 @@ impl ConfFile {
             .collect();
         files.sort();
         for file in files {
-            self.include(&file, depth, true);
+            self.include(&file.display().to_string(), &file, depth, true);
         }
     }
 }

@@ -26,8 +26,9 @@ pub enum ConnectionKind {
 pub enum AuthMethod {
     Trust,
     Reject,
-    /// Also what `md5` becomes, because passwords are stored for SCRAM only.
     ScramSha256,
+    /// The same: passwords are stored for SCRAM only.
+    Md5,
     Peer,
 }
 
@@ -37,6 +38,7 @@ impl AuthMethod {
             AuthMethod::Trust => "trust",
             AuthMethod::Reject => "reject",
             AuthMethod::ScramSha256 => "scram-sha-256",
+            AuthMethod::Md5 => "md5",
             AuthMethod::Peer => "peer",
         }
     }
@@ -70,6 +72,8 @@ pub enum AddressRule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HbaRecord {
     pub line: u32,
+    /// The line itself, for the log.
+    pub text: Arc<str>,
     pub kind: ConnectionKind,
     pub databases: Vec<DatabaseRule>,
     pub users: Vec<UserRule>,
@@ -86,13 +90,15 @@ pub struct HbaError {
     pub line: u32,
     pub message: String,
     pub hint: Option<String>,
-    /// `line 7 of configuration file "/data/pg_hba.conf"`
-    pub context: String,
+    /// `line 7 of configuration file "/data/pg_hba.conf"`; none where another file is at fault.
+    pub context: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct Hba {
     pub records: Arc<[HbaRecord]>,
+    /// Lines that are right but can never match here.
+    pub notes: Vec<HbaError>,
 }
 
 /// Who asks to come in.
@@ -112,8 +118,8 @@ pub struct Visitor<'a> {
 
 impl Hba {
     /// Reads a whole file; any error means that none of it is used.
-    pub fn parse(text: &str, path: &Path) -> Result<Hba, Vec<HbaError>> {
-        parse::parse(text, path)
+    pub fn parse(text: &[u8], path: &Path) -> Result<Hba, Vec<HbaError>> {
+        parse::parse(&parse::as_text(text), path)
     }
 
     /// The first record that matches.

@@ -70,24 +70,29 @@ impl Settings {
         let path = config_path(&options, &command_line);
         let recovery = recovery_conf::read(&options.data_directory)?;
         let mut report = Report::default();
-        let entries = read_files(&options, &path, &mut report).map_err(|source| {
-            ConfigError::NoConfigurationFile {
-                path: path.clone(),
-                source,
+        let entries = match read_files(&options, &path, &mut report) {
+            Ok(entries) => entries,
+            Err(source) if path.exists() => {
+                report.errors.push(unreadable(&path, &source));
+                Vec::new()
             }
-        })?;
+            Err(source) => return Err(ConfigError::NoConfigurationFile { path, source }),
+        };
         let mut values = Values::defaults();
-        apply_entries(
-            &mut values,
-            entries.into_iter().chain(recovery.entries.clone()),
-            &mut report,
-        );
+        let entries: Vec<Entry> = entries
+            .into_iter()
+            .chain(recovery.entries.clone())
+            .collect();
+        find_unknown(&entries, &mut report);
+        if report.errors.is_empty() {
+            apply_entries(&mut values, &entries, &mut report);
+        }
         overlay(&mut values, &command_line);
+        let elsewhere = other_directory(&values, &options);
         compute_paths(&mut values, &options, &path);
         if report.errors.is_empty() {
-            report
-                .errors
-                .extend(inconsistencies(&values).into_iter().take(1));
+            let wrong = elsewhere.into_iter().chain(inconsistencies(&values));
+            report.errors.extend(wrong.take(1));
             if let Some(e) = report.errors.first() {
                 return Err(ConfigError::Refused {
                     fatal: e.message.clone(),
@@ -163,23 +168,23 @@ impl Settings {
         let entries = match read_files(&self.options, &path, &mut report) {
             Ok(entries) => entries,
             Err(e) => {
-                report.errors.push(Complaint::new(format!(
-                    "could not open configuration file \"{}\": {}",
-                    path.display(),
-                    os_message(&e)
-                )));
+                report.errors.push(unreadable(&path, &e));
                 report.summary = Some(unaffected(&path, false));
                 return report;
             }
         };
+        let all: Vec<Entry> = entries
+            .into_iter()
+            .chain(self.recovery.entries.clone())
+            .collect();
+        find_unknown(&all, &mut report);
         if !report.errors.is_empty() {
-            // A file that does not parse changes nothing.
+            // A file that does not parse, or names what nobody knows, changes nothing.
             report.summary = Some(unaffected(&path, false));
             return report;
         }
         let mut values = Values::defaults();
-        let all = entries.into_iter().chain(self.recovery.entries.clone());
-        let unchanged = apply_entries(&mut values, all, &mut report);
+        let unchanged = apply_entries(&mut values, &all, &mut report);
         for id in unchanged {
             let old = before.values.get(id).clone();
             values.set(id, old.value, old.source);
@@ -202,6 +207,14 @@ impl Settings {
         self.current
             .store(Arc::new(ServerSettings::new(values, directory)));
     }
+}
+
+fn unreadable(path: &Path, e: &std::io::Error) -> Complaint {
+    Complaint::new(format!(
+        "could not open configuration file \"{}\": {}",
+        path.display(),
+        os_message(e)
+    ))
 }
 
 fn unaffected(path: &Path, applied: bool) -> String {
@@ -246,13 +259,22 @@ fn read_files(
     Ok(entries)
 }
 
-/// The last entry of each name is taken. Gives the settings whose value was wrong.
-fn apply_entries(
-    values: &mut Values,
-    entries: impl Iterator<Item = Entry>,
-    report: &mut Report,
-) -> Vec<SettingId> {
-    let entries: Vec<Entry> = entries.collect();
+/// PostgreSQL looks for names that nobody knows before it looks at any value.
+fn find_unknown(entries: &[Entry], report: &mut Report) {
+    for e in entries {
+        let reserved = e.name.to_ascii_lowercase().starts_with("understudy.");
+        if registry().find(&e.name).is_none() && (reserved || !e.name.contains('.')) {
+            report.errors.push(Complaint::new(format!(
+                "unrecognized configuration parameter \"{}\" in file \"{}\" line {}",
+                e.name, e.file, e.line
+            )));
+        }
+    }
+}
+
+/// The last entry of each name is taken; all names are known or belong to somebody else. Gives the settings whose value
+/// was wrong.
+fn apply_entries(values: &mut Values, entries: &[Entry], report: &mut Report) -> Vec<SettingId> {
     let mut wrong = Vec::new();
     for (i, e) in entries.iter().enumerate() {
         let known = registry().find(&e.name);
@@ -260,13 +282,13 @@ fn apply_entries(
             Some(d) => registry().find_id(&later.name) == Some(d.id),
             None => later.name.eq_ignore_ascii_case(&e.name),
         });
-        let Some(d) = known else {
-            unknown(values, e, overridden, report);
-            continue;
-        };
         if overridden {
             continue;
         }
+        let Some(d) = known else {
+            values.set_custom(&e.name, &e.value);
+            continue;
+        };
         match take(d, e) {
             Ok(t) => values.set(t.id, t.value, t.source),
             Err(error) => {
@@ -276,18 +298,6 @@ fn apply_entries(
         }
     }
     wrong
-}
-
-fn unknown(values: &mut Values, e: &Entry, overridden: bool, report: &mut Report) {
-    let reserved = e.name.to_ascii_lowercase().starts_with("understudy.");
-    if !e.name.contains('.') || reserved {
-        report.errors.push(Complaint::new(format!(
-            "unrecognized configuration parameter \"{}\" in file \"{}\" line {}",
-            e.name, e.file, e.line
-        )));
-    } else if !overridden {
-        values.set_custom(&e.name, &e.value);
-    }
 }
 
 fn take(d: &Definition, e: &Entry) -> Result<Taken, SettingError> {
@@ -355,17 +365,45 @@ fn compute_paths(values: &mut Values, options: &LoadOptions, config: &Path) {
     values.set(r.id("config_file"), shown(config), Source::Override);
     for (name, usual) in [("hba_file", "pg_hba.conf"), ("ident_file", "pg_ident.conf")] {
         let given = values.text(name);
-        if given.is_empty() {
-            values.set(
-                r.id(name),
-                shown(&options.data_directory.join(usual)),
-                Source::Override,
-            );
-        }
+        // A relative path starts where the server was started, as in PostgreSQL.
+        let path = if given.is_empty() {
+            options.data_directory.join(usual)
+        } else {
+            std::path::absolute(given.as_ref()).unwrap_or_else(|_| PathBuf::from(given.as_ref()))
+        };
+        let source = match values.get(r.id(name)).source.clone() {
+            Source::Default => Source::Override,
+            given => given,
+        };
+        values.set(r.id(name), shown(&path), source);
     }
 }
 
-/// Settings that contradict each other.
+/// `data_directory` may only say what `-D` says.
+fn other_directory(values: &Values, options: &LoadOptions) -> Option<Complaint> {
+    let given = values.text("data_directory");
+    if given.is_empty() {
+        return None;
+    }
+    match std::fs::canonicalize(given.as_ref()) {
+        Ok(path) if path == options.data_directory => None,
+        Ok(_) => Some(Complaint {
+            hint: Some("The configuration files lie in the data directory here.".to_owned()),
+            ..Complaint::new(format!(
+                "data directory \"{given}\" is not the one that holds the configuration"
+            ))
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some(Complaint::new(format!(
+            "data directory \"{given}\" does not exist"
+        ))),
+        Err(e) => Some(Complaint::new(format!(
+            "could not read permissions of directory \"{given}\": {}",
+            os_message(&e)
+        ))),
+    }
+}
+
+/// Settings that contradict each other, and lists that are none.
 fn inconsistencies(v: &Values) -> Vec<Complaint> {
     let mut out = Vec::new();
     let (reserved, most) = (
@@ -376,6 +414,11 @@ fn inconsistencies(v: &Values) -> Vec<Complaint> {
         out.push(Complaint::new(format!(
             "superuser_reserved_connections ({reserved}) must be less than max_connections ({most})"
         )));
+    }
+    if checks::split_identifiers(&v.text("listen_addresses")).is_none() {
+        out.push(Complaint::new(
+            "invalid list syntax in parameter \"listen_addresses\"",
+        ));
     }
     if v.choice("wal_level") == "minimal" {
         if v.choice("archive_mode") != "off" {

@@ -658,10 +658,22 @@ fn synchronous_standby_names() {
         }
     );
     assert_eq!(parse("2 (x, y)").expect("first").required, 2);
-    assert_eq!(parse("FIRST 1 (any)").expect("first").names, ["any"]);
-    assert_eq!(parse("any").expect("a name").names, ["any"]);
-    for bad in ["ANY 2", "a b", "2 (a", ",", "a,,b", "FIRST x (a)"] {
-        assert!(parse(bad).is_err(), "{bad}");
+    assert_eq!(parse("FIRST 1 (\"any\")").expect("first").names, ["any"]);
+    assert_eq!(parse("2").expect("a name").names, ["2"]);
+    for (bad, detail) in [
+        ("ANY 2", "syntax error at end of input"),
+        ("2 (a", "syntax error at end of input"),
+        ("ANY 3 (", "syntax error at end of input"),
+        ("a b", "syntax error at or near \"b\""),
+        (",", "syntax error at or near \",\""),
+        ("a,,b", "syntax error at or near \",\""),
+        ("FIRST x (a)", "syntax error at or near \"x\""),
+        ("any", "syntax error at end of input"),
+        ("FIRST 1 (any)", "syntax error at or near \"any\""),
+        ("1 (a) b", "syntax error at or near \")\""),
+        ("\"a", "unterminated quoted identifier"),
+    ] {
+        assert_eq!(parse(bad).expect_err(bad), detail, "{bad}");
     }
     assert!(parse("ANY 0 (a)").is_err());
 }

@@ -257,8 +257,11 @@ impl Node {
     fn reload(&self, server: &Arc<Server<NodeHost>>) {
         log::log("received SIGHUP, reloading configuration files");
         let report = self.settings.reload();
-        for note in &report.notes {
-            log::complaint(Level::Log, note);
+        for complaint in report.errors.iter().chain(&report.notes) {
+            log::complaint(Level::Log, complaint);
+        }
+        for change in report.changes.iter().chain(&report.summary) {
+            log::log(change);
         }
         let current = self.settings.current();
         log::configure(&current);

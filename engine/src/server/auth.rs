@@ -66,7 +66,9 @@ pub async fn authenticate<H: Host>(
         AuthMethod::Trust => {}
         AuthMethod::Reject => return Err(rejected(connection, claim).into()),
         AuthMethod::Peer => peer(connection, claim)?,
-        AuthMethod::ScramSha256 => scram(host, connection, claim, role.as_ref(), &record).await?,
+        AuthMethod::ScramSha256 | AuthMethod::Md5 => {
+            scram(host, connection, claim, role.as_ref(), &record).await?
+        }
     }
     Ok((role, record))
 }
@@ -129,7 +131,10 @@ fn peer(connection: &Connection, claim: &Claim) -> Result<(), Refusal> {
 }
 
 fn wrong_password(claim: &Claim, record: &HbaRecord, why: Option<String>) -> Refusal {
-    let matched = format!("Connection matched pg_hba.conf line {}.", record.line);
+    let matched = format!(
+        "Connection matched pg_hba.conf line {}: \"{}\"",
+        record.line, record.text
+    );
     Refusal {
         error: SqlError::fatal(
             state::INVALID_PASSWORD,

@@ -6,15 +6,17 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::protocol::ProtocolError;
 use super::protocol::frontend::{Frame, next_frame};
 use super::protocol::startup::{StartupPacket, next_packet};
+use crate::txn::Interrupts;
 
 /// Beyond this, rows are sent before more are made.
 pub const FULL: usize = 64 * 1024;
@@ -23,6 +25,7 @@ const KEEP: usize = 8 * 1024;
 /// Input read ahead while output waits.
 const READ_AHEAD: usize = 256 * 1024;
 const READ_STEP: usize = 8 * 1024;
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum Socket {
@@ -39,6 +42,8 @@ pub struct Connection {
     pub remote: Option<SocketAddr>,
     pub local: Option<IpAddr>,
     ended: bool,
+    /// Of the session, once there is one: what may end a wait for the client.
+    pub interrupts: Option<Arc<Interrupts>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +101,17 @@ impl Connection {
             remote,
             local,
             ended: false,
+            interrupts: None,
         }
+    }
+
+    /// The same connection, driven by the runtime that this is called on.
+    pub fn moved_here(self) -> io::Result<Connection> {
+        let socket = match self.socket {
+            Socket::Tcp(s) => Socket::Tcp(TcpStream::from_std(s.into_std()?)?),
+            Socket::Unix(s) => Socket::Unix(UnixStream::from_std(s.into_std()?)?),
+        };
+        Ok(Connection { socket, ..self })
     }
 
     /// The user at the other end of a unix socket.
@@ -146,7 +161,11 @@ impl Connection {
     /// Whether bytes of the client lie here unread. Before authentication that is a reason for suspicion: they came
     /// unasked in front of an encrypted stream.
     pub fn has_unread(&self) -> bool {
-        !self.input.is_empty()
+        self.unread() > 0
+    }
+
+    pub fn unread(&self) -> usize {
+        self.input.len()
     }
 
     /// Waits for bytes and takes them; false at the end of the stream.
@@ -185,10 +204,10 @@ impl Connection {
         }
     }
 
-    fn try_write(&self, from: usize) -> io::Result<usize> {
+    fn try_write(&self) -> io::Result<usize> {
         match &self.socket {
-            Socket::Tcp(s) => s.try_write(&self.output[from..]),
-            Socket::Unix(s) => s.try_write(&self.output[from..]),
+            Socket::Tcp(s) => s.try_write(&self.output),
+            Socket::Unix(s) => s.try_write(&self.output),
         }
     }
 
@@ -199,19 +218,52 @@ impl Connection {
         }
     }
 
-    /// Sends everything. Not cancel-safe: a part may have gone out.
+    /// Sends everything. Cancel-safe: what has gone out is no longer in the buffer.
     pub async fn flush(&mut self) -> io::Result<()> {
-        let mut sent = 0;
-        while sent < self.output.len() {
-            match self.try_write(sent) {
+        while !self.output.is_empty() {
+            match self.try_write() {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => sent += n,
+                Ok(n) if n == self.output.len() => self.output.clear(),
+                Ok(n) => self.output.advance(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.wait_to_write().await?,
                 Err(e) => return Err(e),
             }
         }
-        self.output.clear();
         Ok(())
+    }
+
+    /// The same, but what ends the session does not wait for a client that does not read. A cancel does, as in
+    /// PostgreSQL: half a message cannot be taken back.
+    pub async fn flush_unless_ended(&mut self) -> io::Result<()> {
+        let Some(interrupts) = self.interrupts.clone() else {
+            return self.flush().await;
+        };
+        let mut held = None;
+        let done = {
+            let mut flush = std::pin::pin!(self.flush());
+            loop {
+                tokio::select! {
+                    biased;
+                    done = &mut flush => break done,
+                    interrupt = interrupts.wait() => {
+                        held = Some(interrupt);
+                        if interrupt.ends_session() {
+                            break Err(io::ErrorKind::Interrupted.into());
+                        }
+                    }
+                }
+            }
+        };
+        if let Some(interrupt) = held {
+            interrupts.raise(interrupt);
+        }
+        done
+    }
+
+    /// The last words: a client that does not take them in time goes without.
+    pub async fn flush_at_last(&mut self) {
+        // Nobody may be listening any more.
+        let _ = tokio::time::timeout(LAST_WORDS, self.flush()).await;
     }
 
     async fn wait_to_write(&mut self) -> io::Result<()> {

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::connection::{Connection, KeepAlive};
-use super::host::{Host, Statements};
+use super::host::{Host, NewSession, ReplicationPeer, Statements};
 use super::log::{self, Entry, identified};
 use super::session_loop::{self, End};
 use super::startup::{self, Arrival};
@@ -24,13 +24,15 @@ use super::{cli::process, protocol::backend};
 use crate::config::ServerSettings;
 use crate::config::conf_file::os_message;
 use crate::config::error::Complaint;
-use crate::config::hba::Hba;
+use crate::config::hba::{Hba, HbaError};
 use crate::config::session::Level;
 use crate::sql::error::{SqlError, state};
 use crate::sql::session::backends::Place;
 
 /// A connection may not stand at the door for ever, and not in arbitrary numbers.
 const WAITING_PER_SLOT: usize = 2;
+/// Sending the log is mostly waiting.
+const WALSENDER_THREADS: usize = 2;
 
 /// The bound sockets. Dropping them removes the socket files.
 pub struct Listeners {
@@ -106,7 +108,7 @@ fn bind_name(name: &str, port: u16) -> Result<Vec<std::net::TcpListener>, ()> {
             Err(e) => {
                 log::log(&format!(
                     "could not translate host name \"{name}\", service \"{port}\" to address: {}",
-                    os_message(&e)
+                    os_message(&e).trim_start_matches("failed to lookup address information: ")
                 ));
                 return Err(());
             }
@@ -260,14 +262,43 @@ pub struct Server<H: Host> {
     hba: ArcSwap<Hba>,
     own_addresses: ArcSwap<Vec<(IpAddr, IpAddr)>>,
     waiting: Arc<Semaphore>,
+    walsenders: Walsenders,
+}
+
+/// Threads that only walsenders run on.
+struct Walsenders(Option<tokio::runtime::Runtime>);
+
+impl Walsenders {
+    fn start() -> io::Result<Walsenders> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WALSENDER_THREADS)
+            .thread_name("walsender")
+            .enable_all()
+            .build()?;
+        Ok(Walsenders(Some(runtime)))
+    }
+
+    fn handle(&self) -> &tokio::runtime::Handle {
+        self.0.as_ref().expect("taken only when dropped").handle()
+    }
+}
+
+impl Drop for Walsenders {
+    fn drop(&mut self) {
+        // The last owner may be a task, which must not wait for threads.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl<H: Host> Server<H> {
     /// Reads `pg_hba.conf`; an error stops the start.
     pub fn new(host: Arc<H>) -> Result<Arc<Server<H>>, Complaint> {
         let settings = host.settings().current();
-        let hba = read_hba(&settings).map_err(|()| {
-            Complaint::new(format!("could not load {}", settings.hba_file.display()))
+        let hba = read_hba(&settings).map_err(|()| Complaint::new("could not load pg_hba.conf"))?;
+        let walsenders = Walsenders::start().map_err(|e| {
+            Complaint::new(format!("could not start walsenders: {}", os_message(&e)))
         })?;
         let waiting = (settings.max_connections + settings.max_wal_senders) * WAITING_PER_SLOT;
         Ok(Arc::new(Server {
@@ -275,6 +306,7 @@ impl<H: Host> Server<H> {
             hba: ArcSwap::from_pointee(hba),
             own_addresses: ArcSwap::from_pointee(own_addresses()),
             waiting: Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS))),
+            walsenders,
         }))
     }
 
@@ -284,7 +316,7 @@ impl<H: Host> Server<H> {
         match read_hba(&settings) {
             Ok(hba) => self.hba.store(Arc::new(hba)),
             Err(()) => {
-                log::log(&format!("{} was not reloaded", settings.hba_file.display()));
+                log::log("pg_hba.conf was not reloaded");
             }
         }
         self.own_addresses.store(Arc::new(own_addresses()));
@@ -395,25 +427,39 @@ impl<H: Host> Server<H> {
             Arrival::Nothing => {}
             Arrival::Session(new, place) => self.session(c, new, &place, &who).await,
             Arrival::Replication(new, peer, place) => {
-                who.change_names(|n| {
-                    n.application = Some(Arc::from(peer.application_name.as_str()))
-                });
-                greet(&mut c, &place);
-                let ended = self.host.replicate(&mut c, new, peer).await;
-                if let Err(e) = ended {
-                    log::sql_error(&e, None);
-                    backend::error_response(&mut c.output, &e);
-                    let _ = c.flush().await;
-                }
-                drop(place);
+                let server = Arc::clone(&self);
+                let name = Arc::clone(&who);
+                let task = identified(name, server.replication(c, new, peer, place, who));
+                // It ends only by itself, or with the runtime when the server ends.
+                let _ = self.walsenders.handle().spawn(task).await;
             }
+        }
+    }
+
+    /// On the walsenders' own threads: however busy the sessions are, a standby is not kept waiting.
+    async fn replication(
+        self: Arc<Self>,
+        c: Connection,
+        new: NewSession,
+        peer: ReplicationPeer,
+        place: Place,
+        who: Arc<log::SessionIdentity>,
+    ) {
+        who.change_names(|n| n.application = Some(Arc::from(peer.application_name.as_str())));
+        let Ok(mut c) = c.moved_here() else { return };
+        greet(&mut c, &place);
+        if let Err(e) = self.host.replicate(&mut c, new, peer).await {
+            log::sql_error(&e, None);
+            backend::error_response(&mut c.output, &e);
+            // The standby may be gone already.
+            let _ = c.flush().await;
         }
     }
 
     async fn session(
         &self,
         mut c: Connection,
-        new: super::host::NewSession,
+        new: NewSession,
         place: &Place,
         who: &log::SessionIdentity,
     ) {
@@ -431,17 +477,21 @@ impl<H: Host> Server<H> {
                 return startup::refuse(&mut c, &e.into()).await;
             }
         };
-        backend::authentication_ok(&mut c.output);
         session.report_settings(&mut c);
         backend::backend_key_data(&mut c.output, place.backend.pid.get(), place.backend.key);
+        c.interrupts = Some(Arc::clone(&place.backend.interrupts));
         let end = session_loop::run(&mut c, &mut session, &place.backend.interrupts).await;
         let in_transaction = session.status() != b'I';
         match &end {
             End::Left => {}
-            End::Lost if in_transaction => {
-                log::log("unexpected EOF on client connection with an open transaction");
+            End::Gone(why) => {
+                if let Some(why) = why {
+                    log::log(why);
+                }
+                if in_transaction {
+                    log::log("unexpected EOF on client connection with an open transaction");
+                }
             }
-            End::Lost => log::log("could not receive data from client: Connection reset by peer"),
             End::Fatal(e) => log::write(&Entry {
                 state: Some(e.state),
                 detail: e.detail.as_deref(),
@@ -464,7 +514,6 @@ impl<H: Host> Server<H> {
 
 /// What a walsender's client hears before its first ReadyForQuery.
 fn greet(c: &mut Connection, place: &Place) {
-    backend::authentication_ok(&mut c.output);
     for (name, value) in [
         ("server_version", crate::config::registry::SERVER_VERSION),
         ("server_encoding", "UTF8"),
@@ -512,23 +561,15 @@ fn keep_alive(s: &ServerSettings) -> KeepAlive {
 /// Every wrong line is logged, as PostgreSQL does.
 fn read_hba(settings: &ServerSettings) -> Result<Hba, ()> {
     let path = &settings.hba_file;
-    let text = std::fs::read_to_string(path).map_err(|e| {
+    let text = std::fs::read(path).map_err(|e| {
         log::log(&format!(
             "could not open configuration file \"{}\": {}",
             path.display(),
             os_message(&e)
         ));
     })?;
-    let hba = Hba::parse(&text, path).map_err(|errors| {
-        for e in errors {
-            log::write(&Entry {
-                state: Some("F0000"),
-                hint: e.hint.as_deref(),
-                context: Some(&e.context),
-                ..Entry::new(Level::Log, &e.message)
-            });
-        }
-    })?;
+    let hba = Hba::parse(&text, path).map_err(|errors| log_hba(&errors))?;
+    log_hba(&hba.notes);
     if hba.records.is_empty() {
         log::log(&format!(
             "configuration file \"{}\" contains no entries",
@@ -537,6 +578,17 @@ fn read_hba(settings: &ServerSettings) -> Result<Hba, ()> {
         return Err(());
     }
     Ok(hba)
+}
+
+fn log_hba(complaints: &[HbaError]) {
+    for c in complaints {
+        log::write(&Entry {
+            state: Some("F0000"),
+            hint: c.hint.as_deref(),
+            context: c.context.as_deref(),
+            ..Entry::new(Level::Log, &c.message)
+        });
+    }
 }
 
 /// This machine's addresses with their masks.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::connection::{Connection, FULL, ReadError};
+use super::log;
 use super::protocol::ProtocolError;
 use super::protocol::backend::{self, CopyKind, Field, RowWriter};
 use super::protocol::frontend::Message;
@@ -82,6 +83,9 @@ impl Output for Connection {
         backend::error_response(&mut self.output, error);
     }
     fn parameter_status(&mut self, name: &str, value: &str) {
+        if name == "application_name" {
+            log::application_changed(value);
+        }
         backend::parameter_status(&mut self.output, name, value);
     }
 
@@ -105,12 +109,25 @@ impl Output for Connection {
     }
 
     async fn flush(&mut self) -> Result<(), Gone> {
-        Connection::flush(self).await.map_err(|_| Gone)
+        self.flush_unless_ended().await.map_err(|_| Gone)
     }
 
     async fn receive_copy(&mut self) -> Result<CopyInput, SqlError> {
+        let interrupts = self.interrupts.clone();
+        let interrupted = async {
+            match &interrupts {
+                Some(interrupts) => interrupts.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(interrupted);
         loop {
-            let frame = match self.frame(None).await {
+            let frame = tokio::select! {
+                biased;
+                frame = self.frame(None) => frame,
+                interrupt = &mut interrupted => return Err(interrupt.into()),
+            };
+            let frame = match frame {
                 Ok(Some(frame)) => frame,
                 Ok(None) | Err(ReadError::Cut | ReadError::Io(_)) => {
                     return Err(SqlError::fatal(
@@ -123,19 +140,20 @@ impl Output for Connection {
             if frame.tag == b'd' {
                 return Ok(CopyInput::Data(Bytes::from(frame.body)));
             }
+            if !matches!(frame.tag, b'c' | b'f' | b'H' | b'S') {
+                // Nobody can tell where the data would end: the stream has lost its step.
+                return Err(SqlError::fatal(
+                    state::PROTOCOL_VIOLATION,
+                    format!(
+                        "unexpected message type 0x{:02X} during COPY from stdin",
+                        frame.tag
+                    ),
+                ));
+            }
             match frame.message().map_err(|e| protocol_error(&e))? {
                 Message::CopyDone => return Ok(CopyInput::Done),
                 Message::CopyFail(why) => return Ok(CopyInput::Fail(why.to_owned())),
-                Message::Flush | Message::Sync => {}
-                _ => {
-                    return Err(SqlError::new(
-                        state::PROTOCOL_VIOLATION,
-                        format!(
-                            "unexpected message type 0x{:02X} during COPY from stdin",
-                            frame.tag
-                        ),
-                    ));
-                }
+                _ => {}
             }
         }
     }

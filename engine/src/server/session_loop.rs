@@ -4,6 +4,7 @@
 //! error in the extended protocol everything up to the next Sync is skipped. While the session waits for its client it
 //! also waits for interrupts, so that a shutdown or an idle time-out can speak first.
 
+use crate::config::conf_file::os_message;
 use crate::sql::error::{SqlError, state};
 use crate::sql::session::BindRequest;
 use crate::sql::session::output::{Formats, Output};
@@ -19,10 +20,10 @@ use super::protocol::frontend::{Bind, Frame, Message, Target};
 /// How the loop ended.
 #[derive(Debug)]
 pub enum End {
-    /// Terminate, or a clean end of the stream.
+    /// Terminate.
     Left,
-    /// The stream broke off, perhaps in the middle of a transaction.
-    Lost,
+    /// The stream ended, perhaps in the middle of a message, which is what the text says then.
+    Gone(Option<String>),
     /// The client was told (if it still listens).
     Fatal(SqlError),
 }
@@ -45,8 +46,8 @@ pub async fn run<S: Statements>(
     loop {
         let frame = match next_frame(connection, session, interrupts).await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return End::Left,
-            Err(Stop::Lost) => return End::Lost,
+            Ok(None) => return End::Gone(None),
+            Err(Stop::Gone(why)) => return End::Gone(Some(why)),
             Err(Stop::Fatal(e)) => return fatal(connection, e).await,
         };
         if skipping && !matches!(frame.tag, b'S' | b'X') {
@@ -58,14 +59,16 @@ pub async fn run<S: Statements>(
             Ok(Next::Leave) => return End::Left,
             Err(e) => return fatal(connection, e).await,
         }
-        if connection.output.len() >= FULL && connection.flush().await.is_err() {
-            return End::Lost;
+        if connection.output.len() >= FULL
+            && let Err(e) = connection.flush_unless_ended().await
+        {
+            return End::Gone(Some(not_sent(&e)));
         }
     }
 }
 
 enum Stop {
-    Lost,
+    Gone(String),
     Fatal(SqlError),
 }
 
@@ -80,7 +83,12 @@ async fn next_frame<S: Statements>(
         Ok(None) => {}
         Err(e) => return Err(Stop::Fatal(protocol_error(&e))),
     }
-    connection.flush().await.map_err(|_| Stop::Lost)?;
+    match connection.flush_unless_ended().await {
+        Ok(()) => {}
+        // Told below, if the client still listens.
+        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+        Err(e) => return Err(Stop::Gone(not_sent(&e))),
+    }
     connection.shrink();
     session.rests();
     let result = loop {
@@ -89,7 +97,11 @@ async fn next_frame<S: Statements>(
             frame = connection.frame(None) => break match frame {
                 Ok(frame) => Ok(frame),
                 Err(ReadError::Protocol(e)) => Err(Stop::Fatal(protocol_error(&e))),
-                Err(ReadError::Io(_) | ReadError::Cut) => Err(Stop::Lost),
+                Err(ReadError::Io(e)) => Err(Stop::Gone(format!(
+                    "could not receive data from client: {}",
+                    os_message(&e)
+                ))),
+                Err(ReadError::Cut) => Err(Stop::Gone(cut_off(connection.unread()))),
             },
             interrupt = interrupts.wait() => {
                 // A cancel that finds nothing running is nothing.
@@ -103,6 +115,19 @@ async fn next_frame<S: Statements>(
     result
 }
 
+fn not_sent(e: &std::io::Error) -> String {
+    format!("could not send data to client: {}", os_message(e))
+}
+
+/// How far the client came with its last message, as PostgreSQL words it.
+fn cut_off(bytes: usize) -> String {
+    if bytes < 5 {
+        "unexpected EOF within message length word".to_owned()
+    } else {
+        "incomplete message from client".to_owned()
+    }
+}
+
 /// An interrupt that ends the session, as the client is told.
 fn interrupted(interrupt: Interrupt) -> SqlError {
     let mut e = SqlError::from(interrupt);
@@ -112,8 +137,7 @@ fn interrupted(interrupt: Interrupt) -> SqlError {
 
 async fn fatal(connection: &mut Connection, e: SqlError) -> End {
     backend::error_response(&mut connection.output, &e);
-    // Nobody may be listening any more.
-    let _ = connection.flush().await;
+    connection.flush_at_last().await;
     End::Fatal(e)
 }
 
@@ -129,6 +153,10 @@ async fn handle<S: Statements>(
     session: &mut S,
     skipping: &mut bool,
 ) -> Result<Next, SqlError> {
+    // What is left of a COPY that failed on our side, whatever is in it.
+    if matches!(frame.tag, b'd' | b'c' | b'f') {
+        return Ok(Next::Continue);
+    }
     let message = match frame.message() {
         Ok(message) => message,
         Err(e) => return malformed(&e, frame.tag, c, session, skipping).await,
@@ -148,11 +176,9 @@ async fn handle<S: Statements>(
         }
         Message::Terminate => return Ok(Next::Leave),
         Message::Flush => {
-            c.flush().await.map_err(|_| gone())?;
+            c.flush_unless_ended().await.map_err(|_| gone())?;
             Ok(())
         }
-        // What is left of a COPY that failed on our side.
-        Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) => Ok(()),
         Message::FunctionCall => {
             session.failed().await;
             report(

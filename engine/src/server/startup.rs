@@ -13,11 +13,11 @@ use super::output::protocol_error;
 use super::protocol::backend;
 use super::protocol::startup::{Startup, StartupPacket, split_options};
 use crate::catalog::view::{Database, Role};
-use crate::config::hba::Hba;
+use crate::config::hba::{AuthMethod, Hba};
 use crate::config::session::Level;
 use crate::config::value::parse_bool;
 use crate::ids::Oid;
-use crate::sql::error::{SqlError, state};
+use crate::sql::error::{Severity, SqlError, state};
 use crate::sql::session::backends::{Activity, Backend, BackendKind, Limits, Place};
 use crate::txn::interrupt::Interrupts;
 
@@ -54,9 +54,15 @@ async fn packet<H: Host>(host: &H, c: &mut Connection) -> Result<Option<Startup>
                 format!("duplicate {kind} request"),
             )
         };
-        match packet {
-            StartupPacket::Ssl if !ssl => ssl = true,
-            StartupPacket::GssEnc if !gss => gss = true,
+        let kind = match packet {
+            StartupPacket::Ssl if !ssl => {
+                ssl = true;
+                "SSL"
+            }
+            StartupPacket::GssEnc if !gss => {
+                gss = true;
+                "GSSAPI encryption"
+            }
             StartupPacket::Ssl => return Err(again("SSL negotiation")),
             StartupPacket::GssEnc => return Err(again("GSSAPI encryption")),
             StartupPacket::Cancel { pid, key } => {
@@ -66,9 +72,17 @@ async fn packet<H: Host>(host: &H, c: &mut Connection) -> Result<Option<Startup>
                 return Ok(None);
             }
             StartupPacket::Startup(s) => return Ok(Some(s)),
-        }
+        };
+        let unasked = c.has_unread();
         if c.send_byte(b'N').await.is_err() {
             return Ok(None);
+        }
+        if unasked {
+            return Err(SqlError::fatal(
+                state::PROTOCOL_VIOLATION,
+                format!("received unencrypted data after {kind} request"),
+            )
+            .detail("This could be either a client-software bug or evidence of an attempted man-in-the-middle attack."));
         }
     }
 }
@@ -232,7 +246,8 @@ pub async fn arrive<H: Host>(
     };
     let (role, record) = auth::authenticate(host, hba, own_addresses, c, &claim).await?;
     let log_connections = settings.values.bool("log_connections");
-    if log_connections {
+    backend::authentication_ok(&mut c.output);
+    if log_connections && record.method != AuthMethod::Trust {
         log::log(&format!(
             "connection authenticated: identity=\"{}\" method={} ({}:{})",
             claim.user,
@@ -241,6 +256,11 @@ pub async fn arrive<H: Host>(
             record.line
         ));
     }
+    if !claim.physical_replication && log_connections {
+        let mut settings = startup.settings.iter().rev();
+        let application = settings.find(|(n, _)| n == "application_name");
+        log_authorized(&claim, application.map(|(_, v)| v.as_str()));
+    }
     let (role, database) = resolve(host, &claim, role)?;
     let mut asked = option_settings(startup.options.as_deref().unwrap_or(""))?;
     asked.extend(startup.settings);
@@ -248,7 +268,9 @@ pub async fn arrive<H: Host>(
         Replication::Physical => Some(take_peer(&mut asked)),
         Replication::No => None,
     };
-    authorized(c, &claim, &asked, log_connections);
+    if claim.physical_replication {
+        log_replication(c, &claim);
+    }
     let place = admit(host, c, &claim, &role, database.as_ref(), who)?;
     let new = NewSession {
         backend: Arc::clone(&place.backend),
@@ -262,28 +284,24 @@ pub async fn arrive<H: Host>(
     })
 }
 
+fn log_authorized(claim: &Claim, application: Option<&str>) {
+    let application = application.filter(|a| !a.is_empty());
+    let application = application.map_or(String::new(), |a| format!(" application_name={a}"));
+    log::log(&format!(
+        "connection authorized: user={} database={}{application}",
+        claim.user, claim.database
+    ));
+}
+
 /// PostgreSQL 9.0 says of every replication connection that it came; others are logged on demand.
-fn authorized(c: &Connection, claim: &Claim, asked: &[(String, String)], log_connections: bool) {
-    if claim.physical_replication {
-        let from = c.remote.map_or("host=[local]".to_owned(), |r| {
-            format!("host={} port={}", r.ip().to_canonical(), r.port())
-        });
-        log::log(&format!(
-            "replication connection authorized: user={} {from}",
-            claim.user
-        ));
-    } else if log_connections {
-        let application = asked
-            .iter()
-            .rev()
-            .find(|(n, _)| n == "application_name")
-            .map(|(_, v)| format!(" application_name={v}"))
-            .unwrap_or_default();
-        log::log(&format!(
-            "connection authorized: user={} database={}{application}",
-            claim.user, claim.database
-        ));
-    }
+fn log_replication(c: &Connection, claim: &Claim) {
+    let from = c.remote.map_or("host=[local]".to_owned(), |r| {
+        format!("host={} port={}", r.ip().to_canonical(), r.port())
+    });
+    log::log(&format!(
+        "replication connection authorized: user={} {from}",
+        claim.user
+    ));
 }
 
 /// The role and the database must exist and be open to this.
@@ -362,19 +380,28 @@ fn admit<H: Host>(
         database: database.map_or(-1, |d| d.connection_limit),
         role: role.connection_limit,
     };
-    host.backends().admit(backend, limits)
+    let place = host.backends().admit(backend, limits)?;
+    // Set once: an identity is one connection's.
+    let _ = who.backend.set(Arc::clone(&place.backend));
+    Ok(place)
 }
 
-/// Logs a refusal and tells the client.
+/// Logs a refusal and tells the client. Whatever the error was where it came from, before the first ReadyForQuery it
+/// is FATAL.
 pub async fn refuse(c: &mut Connection, refusal: &Refusal) {
-    let e = &refusal.error;
+    if refusal.error.state == state::CONNECTION_FAILURE {
+        // It left: nobody to tell, and nothing to tell of.
+        return;
+    }
+    let mut e = refusal.error.clone();
+    e.severity = e.severity.max(Severity::Fatal);
     log::write(&Entry {
         state: Some(e.state),
         detail: refusal.log_detail.as_deref().or(e.detail.as_deref()),
         hint: e.hint.as_deref(),
         ..Entry::new(Level::Fatal, &e.message)
     });
-    backend::error_response(&mut c.output, e);
+    backend::error_response(&mut c.output, &e);
     // The client may be gone already; the connection ends either way.
     let _ = c.flush().await;
 }

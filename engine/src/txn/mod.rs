@@ -46,7 +46,7 @@ pub use locks::{LockError, LockManager, LockMode, LockTag, LockWait, RowLockMode
 pub use manager::{TxnConfig, TxnManager};
 pub use own::OwnXids;
 pub use participant::Activity;
-pub use record::Invalidation;
+pub use record::{Ending, Invalidation, decode_standby_locks};
 pub use redo::{Effect, RecoveryStart, RedoError};
 pub use release::{CommitLevel, InstanceId, Release, ReleasePolicy};
 pub use snapshot::{Horizon, Seen, Snapshot};

@@ -9,6 +9,8 @@ use super::{
 use crate::config::conf_file::os_message;
 
 const MAX_INCLUDE_DEPTH: usize = 10;
+/// Longer words are errors, as in PostgreSQL (`MAX_TOKEN`).
+const MAX_TOKEN: usize = 10_240;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Token {
@@ -29,37 +31,84 @@ type Field = Vec<Token>;
 struct Fault {
     message: String,
     hint: Option<String>,
+    /// PostgreSQL gives no line for what its tokenizer finds.
+    in_tokens: bool,
 }
 
 fn fault(message: impl Into<String>) -> Fault {
     Fault {
         message: message.into(),
         hint: None,
+        in_tokens: false,
     }
+}
+
+fn token_fault(message: String) -> Fault {
+    Fault {
+        in_tokens: true,
+        ..fault(message)
+    }
+}
+
+/// A line ends at a zero byte, as in PostgreSQL. What is not UTF-8 becomes a zero character, which no client can send,
+/// so that it matches nobody.
+pub(super) fn as_text(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        let end = line.iter().position(|b| *b == 0).unwrap_or(line.len());
+        for chunk in line[..end].utf8_chunks() {
+            out.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                out.push('\0');
+            }
+        }
+        if end < line.len() && line.ends_with(b"\n") {
+            out.push('\n');
+        }
+    }
+    out
 }
 
 pub(super) fn parse(text: &str, path: &Path) -> Result<Hba, Vec<HbaError>> {
     let mut records = Vec::new();
     let mut errors = Vec::new();
+    let mut notes = Vec::new();
+    let context = |line: u32| {
+        Some(format!(
+            "line {line} of configuration file \"{}\"",
+            path.display()
+        ))
+    };
     for (number, line) in logical_lines(text) {
         let fields = match fields_of(&line, path.parent().unwrap_or(Path::new("")), 1) {
             Ok(fields) if fields.is_empty() => continue,
             Ok(fields) => Ok(fields),
             Err(f) => Err(f),
         };
-        match fields.and_then(|f| record(&f, number)) {
-            Ok(r) => records.push(r),
+        match fields.and_then(|f| record(&f, number, &line)) {
+            Ok(r) => {
+                if r.kind == ConnectionKind::HostSsl {
+                    notes.push(HbaError {
+                        line: number,
+                        message: "hostssl record cannot match because SSL is disabled".to_owned(),
+                        hint: Some("This server has no SSL: use host.".to_owned()),
+                        context: context(number),
+                    });
+                }
+                records.push(r);
+            }
             Err(f) => errors.push(HbaError {
                 line: number,
                 message: f.message,
                 hint: f.hint,
-                context: format!("line {number} of configuration file \"{}\"", path.display()),
+                context: context(number).filter(|_| !f.in_tokens),
             }),
         }
     }
     if errors.is_empty() {
         Ok(Hba {
             records: records.into(),
+            notes,
         })
     } else {
         Err(errors)
@@ -89,7 +138,12 @@ fn logical_lines(text: &str) -> Vec<(u32, String)> {
 
 fn fields_of(line: &str, dir: &Path, depth: usize) -> Result<Vec<Field>, Fault> {
     let mut fields = Vec::new();
-    let mut rest = line.trim_start();
+    // Commas before a word mean nothing; one right behind it goes on with the list, even over white space.
+    let skip = |s: &str| {
+        s.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',')
+            .len()
+    };
+    let mut rest = &line[line.len() - skip(line)..];
     while !rest.is_empty() && !rest.starts_with('#') {
         let mut field = Vec::new();
         loop {
@@ -97,15 +151,8 @@ fn fields_of(line: &str, dir: &Path, depth: usize) -> Result<Vec<Field>, Fault> 
             if let Some(token) = token {
                 include_or_push(token, dir, depth, &mut field)?;
             }
-            // A comma goes on with the list even over white space.
-            match after.trim_start().strip_prefix(',') {
-                Some(more) => rest = more.trim_start(),
-                None => {
-                    rest = after.trim_start();
-                    break;
-                }
-            }
-            if rest.is_empty() || rest.starts_with('#') {
+            rest = &after[after.len() - skip(after)..];
+            if !after.starts_with(',') || rest.is_empty() || rest.starts_with('#') {
                 break;
             }
         }
@@ -127,20 +174,20 @@ fn include_or_push(token: Token, dir: &Path, depth: usize, out: &mut Field) -> R
     };
     let path = dir.join(name);
     if depth >= MAX_INCLUDE_DEPTH {
-        return Err(fault(format!(
+        return Err(token_fault(format!(
             "could not open file \"{}\": maximum nesting depth exceeded",
             path.display()
         )));
     }
-    let text = std::fs::read_to_string(&path).map_err(|e| {
-        fault(format!(
+    let text = std::fs::read(&path).map_err(|e| {
+        token_fault(format!(
             "could not open secondary authentication file \"@{name}\" as \"{}\": {}",
             path.display(),
             os_message(&e)
         ))
     })?;
     let dir = path.parent().unwrap_or(dir).to_owned();
-    for (_, line) in logical_lines(&text) {
+    for (_, line) in logical_lines(&as_text(&text)) {
         for field in fields_of(&line, &dir, depth + 1)? {
             out.extend(field);
         }
@@ -175,6 +222,12 @@ fn token(s: &str) -> Result<(Option<Token>, &str), Fault> {
             c => {
                 any = true;
                 text.push(c);
+                if text.len() >= MAX_TOKEN {
+                    text.pop();
+                    return Err(token_fault(format!(
+                        "authentication file token too long, skipping: \"{text}\""
+                    )));
+                }
             }
         }
     }
@@ -187,7 +240,7 @@ fn token(s: &str) -> Result<(Option<Token>, &str), Fault> {
     ))
 }
 
-fn record(fields: &[Field], line: u32) -> Result<HbaRecord, Fault> {
+fn record(fields: &[Field], line: u32, text: &str) -> Result<HbaRecord, Fault> {
     let mut fields = fields.iter();
     let kind = connection_kind(single(
         fields.next(),
@@ -223,6 +276,7 @@ fn record(fields: &[Field], line: u32) -> Result<HbaRecord, Fault> {
     }
     Ok(HbaRecord {
         line,
+        text: text.into(),
         kind,
         databases,
         users,
@@ -237,8 +291,8 @@ fn single<'a>(field: Option<&'a Field>, what: &str, end: &str) -> Result<&'a Tok
     match field.as_slice() {
         [one] => Ok(one),
         _ => Err(Fault {
-            message: format!("multiple values specified for {what}"),
             hint: Some(format!("Specify exactly one {what} per line.")),
+            ..fault(format!("multiple values specified for {what}"))
         }),
     }
 }
@@ -280,8 +334,8 @@ fn address_rule<'a>(fields: &mut impl Iterator<Item = &'a Field>) -> Result<Addr
         .ok_or_else(|| fault("end-of-line before IP address specification"))?;
     let [t] = field.as_slice() else {
         return Err(Fault {
-            message: "multiple values specified for host address".to_owned(),
             hint: Some("Specify one address range per line.".to_owned()),
+            ..fault("multiple values specified for host address")
         });
     };
     if t.is("all") {
@@ -297,7 +351,7 @@ fn address_rule<'a>(fields: &mut impl Iterator<Item = &'a Field>) -> Result<Addr
         Some((a, b)) => (a, Some(b)),
         None => (t.text.as_str(), None),
     };
-    let Ok(address) = text.parse::<IpAddr>() else {
+    let Some(address) = numeric_address(text) else {
         return Err(not_an_address(&t.text, bits.is_some()));
     };
     if let Some(bits) = bits {
@@ -306,15 +360,15 @@ fn address_rule<'a>(fields: &mut impl Iterator<Item = &'a Field>) -> Result<Addr
         return Ok(AddressRule::Masked { address, mask });
     }
     let field = fields.next().ok_or_else(|| Fault {
-        message: "end-of-line before netmask specification".to_owned(),
         hint: Some(
             "Specify an address range in CIDR notation, or provide a separate netmask.".to_owned(),
         ),
+        ..fault("end-of-line before netmask specification")
     })?;
     let [m] = field.as_slice() else {
         return Err(fault("multiple values specified for netmask"));
     };
-    let mask = m.text.parse::<IpAddr>().map_err(|_| {
+    let mask = numeric_address(&m.text).ok_or_else(|| {
         fault(format!(
             "invalid IP mask \"{}\": Name or service not known",
             m.text
@@ -326,6 +380,32 @@ fn address_rule<'a>(fields: &mut impl Iterator<Item = &'a Field>) -> Result<Addr
     Ok(AddressRule::Masked { address, mask })
 }
 
+/// An address in any form that `inet_aton` takes, too: fewer parts, the last one filling the rest, octal, hexadecimal.
+fn numeric_address(text: &str) -> Option<IpAddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let parts: Vec<u32> = text
+        .split('.')
+        .map(|p| match p.strip_prefix("0x").or(p.strip_prefix("0X")) {
+            Some(hex) => u32::from_str_radix(hex, 16).ok(),
+            None if p.len() > 1 && p.starts_with('0') => u32::from_str_radix(p, 8).ok(),
+            None if p.starts_with(|c: char| c.is_ascii_digit()) => p.parse().ok(),
+            None => None,
+        })
+        .collect::<Option<_>>()?;
+    let (last, first) = parts.split_last()?;
+    let open = 4usize.checked_sub(first.len()).filter(|n| *n > 0)? * 8;
+    if first.iter().any(|p| *p > 255) || (open < 32 && *last >> open != 0) {
+        return None;
+    }
+    let mut number = *last;
+    for (i, part) in first.iter().enumerate() {
+        number |= part << (24 - 8 * i);
+    }
+    Some(IpAddr::V4(number.into()))
+}
+
 fn not_an_address(text: &str, with_mask: bool) -> Fault {
     if with_mask {
         return fault(format!(
@@ -333,10 +413,12 @@ fn not_an_address(text: &str, with_mask: bool) -> Fault {
         ));
     }
     Fault {
-        message: format!("host names in pg_hba.conf are not implemented: \"{text}\""),
         hint: Some(
             "Use an IP address range in CIDR notation, or samehost, samenet or all.".to_owned(),
         ),
+        ..fault(format!(
+            "host names in pg_hba.conf are not implemented: \"{text}\""
+        ))
     }
 }
 
@@ -354,15 +436,19 @@ fn mask_of(address: IpAddr, bits: &str) -> Option<IpAddr> {
 }
 
 fn auth_method(t: &Token, kind: ConnectionKind) -> Result<AuthMethod, Fault> {
-    let not_implemented = |hint: &str| Fault {
-        message: format!("authentication method \"{}\" is not implemented", t.text),
+    let not_supported = |hint: &str| Fault {
         hint: Some(hint.to_owned()),
+        ..fault(format!(
+            "invalid authentication method \"{}\": not supported by this build",
+            t.text
+        ))
     };
     match t.text.as_str() {
         "trust" => Ok(AuthMethod::Trust),
         "reject" => Ok(AuthMethod::Reject),
+        "scram-sha-256" => Ok(AuthMethod::ScramSha256),
         // PostgreSQL too answers "md5" with SCRAM where the password is stored for SCRAM; here all are.
-        "scram-sha-256" | "md5" => Ok(AuthMethod::ScramSha256),
+        "md5" => Ok(AuthMethod::Md5),
         "peer" if kind == ConnectionKind::Local => Ok(AuthMethod::Peer),
         "peer" => Err(fault(
             "peer authentication is only supported on local sockets",
@@ -374,7 +460,7 @@ fn auth_method(t: &Token, kind: ConnectionKind) -> Result<AuthMethod, Fault> {
             "cert authentication is only supported on hostssl connections",
         )),
         "ident" | "password" | "gss" | "sspi" | "pam" | "bsd" | "ldap" | "cert" | "radius" => Err(
-            not_implemented("Use scram-sha-256, or peer on local sockets."),
+            not_supported("Use scram-sha-256, or peer on local sockets."),
         ),
         other => Err(fault(format!("invalid authentication method \"{other}\""))),
     }

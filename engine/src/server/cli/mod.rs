@@ -170,16 +170,20 @@ impl<'a> Options<'a> {
         match option {
             Argument::Short(c) => self.usage(&format!("invalid option -- '{c}'")),
             Argument::Long(name, _) => self.usage(&format!("unrecognized option '--{name}'")),
-            Argument::Plain(word) => Usage(format!(
-                "{}: error: too many command-line arguments (first is \"{word}\")\nTry \"{0} --help\" for more information.",
-                self.program
+            Argument::Plain(word) => self.usage(&format!(
+                "error: too many command-line arguments (first is \"{word}\")"
             )),
         }
     }
 
     fn usage(&self, what: &str) -> Usage {
+        // Each program of PostgreSQL's has its own way of saying so.
+        let lead = match self.program {
+            "initdb" => "initdb: hint: ",
+            _ => "",
+        };
         Usage(format!(
-            "{0}: {what}\nTry \"{0} --help\" for more information.",
+            "{0}: {what}\n{lead}Try \"{0} --help\" for more information.",
             self.program
         ))
     }

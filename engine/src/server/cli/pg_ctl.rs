@@ -195,15 +195,20 @@ fn act(action: &str, words: &[String], r: &Request, programs: &dyn Programs) -> 
                 .iter()
                 .flat_map(|d| ["-D".to_owned(), d.clone()]),
         );
-        return Ok(initdb::main(&args, programs));
+        if initdb::main(&args, programs) != 0 {
+            return Err(stop("database system initialization failed"));
+        }
+        return Ok(0);
     }
-    let directory = directory(r)?;
+    // Scripts tell "no such directory" (4) from "not running" (3) by the status's code; of other commands it is 1.
+    let directory = directory(r)
+        .map_err(|Stop(text, code)| Stop(text, if action == "status" { code } else { 1 }))?;
     match action {
         "start" => start(&directory, r),
         "stop" => stop_server(&directory, r),
         "restart" => restart(&directory, r),
         "reload" => reload(&directory, r),
-        "status" => Ok(status(&directory)),
+        "status" => status(&directory),
         "promote" => promote(&directory, r),
         "logrotate" => Err(stop(
             "the logging collector is not implemented; the log goes to stderr",
@@ -255,21 +260,24 @@ fn running(directory: &Path) -> Option<Found> {
     pid_file::read(directory).filter(|f| process::is_alive(f.pid))
 }
 
-fn no_server(directory: &Path) -> Stop {
+/// Whom the file names, alive or not; the kill finds that out.
+fn named(directory: &Path) -> Result<Found, Stop> {
     let file = directory.join(pid_file::FILE_NAME);
-    if file.exists() {
-        return stop(format!(
-            "PID file \"{}\" names a server that is not running",
-            file.display()
-        ));
+    let shown = file.display();
+    if let Some(found) = pid_file::read(directory) {
+        return Ok(found);
     }
-    Stop(
-        format!(
-            "pg_ctl: PID file \"{}\" does not exist\nIs server running?",
-            file.display()
-        ),
-        1,
-    )
+    match std::fs::metadata(&file) {
+        Ok(m) if m.len() == 0 => Err(stop(format!("the PID file \"{shown}\" is empty"))),
+        Ok(_) => Err(stop(format!("invalid data in PID file \"{shown}\""))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(stop(format!(
+            "PID file \"{shown}\" does not exist\nIs server running?"
+        ))),
+        Err(e) => Err(stop(format!(
+            "could not open PID file \"{shown}\": {}",
+            os_message(&e)
+        ))),
+    }
 }
 
 fn say(r: &Request, text: &str) {
@@ -386,7 +394,7 @@ fn shut_down(directory: &Path, found: &Found, r: &Request) -> Result<bool, Stop>
 }
 
 fn stop_server(directory: &Path, r: &Request) -> Result<u8, Stop> {
-    let found = running(directory).ok_or_else(|| no_server(directory))?;
+    let found = named(directory)?;
     if shut_down(directory, &found, r)? {
         return Ok(0);
     }
@@ -441,26 +449,23 @@ fn stored_options(directory: &Path) -> Vec<String> {
 }
 
 fn reload(directory: &Path, r: &Request) -> Result<u8, Stop> {
-    let found = running(directory).ok_or_else(|| no_server(directory))?;
+    let found = named(directory)?;
     signal(found.pid, Signal::HUP, "reload")?;
     say(r, "server signaled\n");
     Ok(0)
 }
 
-fn status(directory: &Path) -> u8 {
-    match running(directory) {
-        Some(found) => {
-            println!("pg_ctl: server is running (PID: {})", found.pid);
-            if let Ok(options) = std::fs::read_to_string(directory.join(OPTIONS_NAME)) {
-                print!("{options}");
-            }
-            0
+fn status(directory: &Path) -> Result<u8, Stop> {
+    let file = directory.join(pid_file::FILE_NAME);
+    if file.exists() && process::is_alive(named(directory)?.pid) {
+        println!("pg_ctl: server is running (PID: {})", named(directory)?.pid);
+        if let Ok(options) = std::fs::read_to_string(directory.join(OPTIONS_NAME)) {
+            print!("{options}");
         }
-        None => {
-            println!("pg_ctl: no server running");
-            3
-        }
+        return Ok(0);
     }
+    println!("pg_ctl: no server running");
+    Ok(3)
 }
 
 /// A server whose settings can't be read is not ours to judge: it refuses by itself what it must.
@@ -473,7 +478,7 @@ fn is_managed(directory: &Path) -> bool {
 }
 
 fn promote(directory: &Path, r: &Request) -> Result<u8, Stop> {
-    let found = running(directory).ok_or_else(|| no_server(directory))?;
+    let found = named(directory)?;
     if !in_recovery(directory) {
         return Err(stop("cannot promote server; server is not in standby mode"));
     }
@@ -538,14 +543,24 @@ fn kill(words: &[String]) -> Result<u8, Stop> {
         "TERM" => Signal::TERM,
         "USR1" => Signal::USR1,
         "USR2" => Signal::USR2,
-        _ => return Err(stop(format!("unrecognized signal name \"{name}\""))),
+        _ => {
+            return Err(stop(format!(
+                "unrecognized signal name \"{name}\"\nTry \"pg_ctl --help\" for more information."
+            )));
+        }
     };
     let pid: i32 = pid
         .parse()
         .ok()
         .filter(|p| *p > 0)
         .ok_or_else(|| stop(format!("invalid process ID \"{pid}\"")))?;
-    signal(pid, what, name)?;
+    process::signal(pid, what).map_err(|e| {
+        stop(format!(
+            "could not send signal {} (PID: {pid}): {}",
+            what.as_raw(),
+            os_message(&e)
+        ))
+    })?;
     Ok(0)
 }
 

@@ -91,9 +91,9 @@ fn parse(args: &[String]) -> Result<Parsed, Usage> {
             }
             Argument::Short('c' | '-') => {
                 let pair = o.value(&arg)?;
-                let (name, value) = pair
-                    .split_once('=')
-                    .ok_or_else(|| Usage(format!("postgres: -c {pair} requires a value")))?;
+                let Some((name, value)) = pair.split_once('=') else {
+                    return Ok(needs_value(&format!("-c {pair}")));
+                };
                 c.settings.push((name.replace('-', "_"), value.to_owned()));
                 continue;
             }
@@ -131,7 +131,7 @@ fn parse(args: &[String]) -> Result<Parsed, Usage> {
                 continue;
             }
             Argument::Long(name, None) => {
-                return Err(Usage(format!("postgres: --{name} requires a value")));
+                return Ok(needs_value(&format!("--{name}")));
             }
             Argument::Short(_) => return Err(o.unknown(&arg)),
             Argument::Plain(word) => {
@@ -144,6 +144,12 @@ fn parse(args: &[String]) -> Result<Parsed, Usage> {
         c.settings.push((setting.to_owned(), value));
     }
     Ok(Parsed::Run(c))
+}
+
+/// PostgreSQL complains of this in its log.
+fn needs_value(option: &str) -> Parsed {
+    log::fatal(&format!("{option} requires a value"));
+    Parsed::Done(REFUSED)
 }
 
 fn run(command: Command, args: &[String], programs: &dyn Programs) -> u8 {
@@ -229,7 +235,7 @@ fn refused_settings(e: &ConfigError) -> u8 {
 
 fn print_setting(settings: &Settings, name: &str) -> u8 {
     let Some(d) = registry().find(name) else {
-        eprintln!("postgres: unrecognized configuration parameter \"{name}\"");
+        log::fatal(&format!("unrecognized configuration parameter \"{name}\""));
         return REFUSED;
     };
     println!("{}", d.raw(&settings.current().values.get(d.id).value));

@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+
+use crate::sql::session::backends::Backend;
 
 /// `%b`; manual, `pg_stat_activity.backend_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct SessionIdentity {
     pub remote: Option<SocketAddr>,
     pub started: jiff::Timestamp,
     pub names: ArcSwap<Names>,
+    /// Once it is admitted.
+    pub backend: OnceLock<Arc<Backend>>,
     lines: AtomicU64,
 }
 
@@ -52,8 +56,6 @@ pub struct Names {
     pub user: Option<Arc<str>>,
     pub database: Option<Arc<str>>,
     pub application: Option<Arc<str>>,
-    /// The tag of the statement that runs.
-    pub command: Option<&'static str>,
 }
 
 impl SessionIdentity {
@@ -64,6 +66,7 @@ impl SessionIdentity {
             remote,
             started: jiff::Timestamp::now(),
             names: ArcSwap::from_pointee(Names::default()),
+            backend: OnceLock::new(),
             lines: AtomicU64::new(0),
         }
     }
@@ -72,6 +75,14 @@ impl SessionIdentity {
         let mut names = Names::clone(&self.names.load());
         change(&mut names);
         self.names.store(Arc::new(names));
+    }
+
+    /// The tag of the statement that runs.
+    pub(super) fn command(&self) -> &'static str {
+        match self.backend.get() {
+            Some(backend) => backend.activity.lock().command,
+            None => "",
+        }
     }
 
     pub(super) fn next_line(&self) -> u64 {
@@ -94,4 +105,13 @@ pub fn identified<F: Future>(
 pub(super) fn with_current<R>(f: impl FnOnce(Option<&SessionIdentity>) -> R) -> R {
     let who = CURRENT.try_with(Arc::clone).ok();
     f(who.as_deref())
+}
+
+/// The running session has another `application_name` now.
+pub fn application_changed(name: &str) {
+    with_current(|who| {
+        if let Some(who) = who {
+            who.change_names(|n| n.application = Some(Arc::from(name)));
+        }
+    });
 }

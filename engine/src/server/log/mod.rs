@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
-pub use identity::{BackendType, SessionIdentity, identified};
+pub use identity::{BackendType, SessionIdentity, application_changed, identified};
 pub use layer::install;
 use prefix::Prefix;
 

@@ -102,7 +102,10 @@ fn escape(
     state: Option<&str>,
 ) -> String {
     let names = who.map(|w| w.names.load_full());
-    let known = |text: Option<&str>, who: Option<&SessionIdentity>| match (text, who) {
+    let known = |text: Option<&str>, who: Option<&SessionIdentity>| match (
+        text.filter(|t| !t.is_empty()),
+        who,
+    ) {
         (Some(t), _) => t.to_owned(),
         (None, Some(_)) => "[unknown]".to_owned(),
         (None, None) => String::new(),
@@ -133,7 +136,7 @@ fn escape(
         'm' => stamp(now, zone, true),
         'n' => format!("{}.{:03}", now.as_second(), now.subsec_millisecond()),
         's' => stamp(start, zone, false),
-        'i' => names.and_then(|n| n.command).unwrap_or("").to_owned(),
+        'i' => who.map_or("", SessionIdentity::command).to_owned(),
         'e' => state.unwrap_or("00000").to_owned(),
         'c' => format!("{:x}.{pid:x}", start.as_second()),
         'l' => who.map_or(1, SessionIdentity::next_line).to_string(),

@@ -40,7 +40,7 @@ pub fn next_frame(
     let tag = header[0];
     let most = check_tag(tag, limit)?;
     let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
-    if length < 4 || length - 4 > most {
+    if length < 4 || length > most {
         return Err(ProtocolError::BadLength);
     }
     let whole = length + 1;
@@ -54,7 +54,7 @@ pub fn next_frame(
     Ok(Some(Frame { tag, body: message }))
 }
 
-/// The most that a message of this type may hold.
+/// The most that the length of a message of this type may say.
 fn check_tag(tag: u8, limit: Option<usize>) -> Result<usize, ProtocolError> {
     if let Some(limit) = limit {
         return match tag {
@@ -63,8 +63,8 @@ fn check_tag(tag: u8, limit: Option<usize>) -> Result<usize, ProtocolError> {
         };
     }
     match tag {
-        b'Q' | b'P' | b'B' | b'F' | b'd' | b'f' => Ok(LARGE_LIMIT),
-        b'C' | b'D' | b'E' | b'H' | b'S' | b'X' | b'c' | b'p' => Ok(SMALL_LIMIT),
+        b'Q' | b'P' | b'B' | b'F' | b'd' => Ok(LARGE_LIMIT),
+        b'C' | b'D' | b'E' | b'H' | b'S' | b'X' | b'c' | b'f' | b'p' => Ok(SMALL_LIMIT),
         other => Err(ProtocolError::UnknownType(other)),
     }
 }
@@ -215,9 +215,10 @@ impl Frame {
             },
             b'S' => Message::Sync,
             b'H' => Message::Flush,
-            b'X' => Message::Terminate,
+            // Nobody looks into these two.
+            b'X' => return Ok(Message::Terminate),
+            b'c' => return Ok(Message::CopyDone),
             b'd' => Message::CopyData(std::mem::take(&mut r.rest)),
-            b'c' => Message::CopyDone,
             b'f' => Message::CopyFail(r.string()?),
             b'p' => Message::Password(std::mem::take(&mut r.rest)),
             b'F' => return Ok(Message::FunctionCall),
@@ -241,9 +242,11 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    fn i16(&mut self) -> Result<i16, ProtocolError> {
+    /// How many items follow. The manual calls it an Int16, but PostgreSQL takes it without a sign, and drivers send up
+    /// to 65,535 parameters.
+    fn count(&mut self) -> Result<usize, ProtocolError> {
         let b = self.take(2)?;
-        Ok(i16::from_be_bytes([b[0], b[1]]))
+        Ok(usize::from(u16::from_be_bytes([b[0], b[1]])))
     }
 
     fn i32(&mut self) -> Result<i32, ProtocolError> {
@@ -264,17 +267,19 @@ impl<'a> Reader<'a> {
     }
 
     fn target(&mut self, what: &'static str) -> Result<(Target, &'a str), ProtocolError> {
-        let target = match self.take(1)?[0] {
+        let subtype = self.take(1).map_err(|_| ProtocolError::Empty)?[0];
+        let name = self.string()?;
+        self.end()?;
+        let target = match subtype {
             b'S' => Target::Statement,
             b'P' => Target::Portal,
             subtype => return Err(ProtocolError::Subtype { what, subtype }),
         };
-        Ok((target, self.string()?))
+        Ok((target, name))
     }
 
     fn numbers<const N: usize>(&mut self) -> Result<Numbers<'a, N>, ProtocolError> {
-        // PostgreSQL reads the count as signed and takes a negative one for none.
-        let count = usize::try_from(self.i16()?).unwrap_or(0);
+        let count = self.count()?;
         Ok(Numbers(self.take(count * N)?))
     }
 
@@ -291,7 +296,7 @@ impl<'a> Reader<'a> {
         let portal = self.string()?;
         let statement = self.string()?;
         let parameter_formats = self.numbers()?;
-        let count = usize::try_from(self.i16()?).unwrap_or(0);
+        let count = self.count()?;
         let all = self.rest;
         for _ in 0..count {
             self.value()?;

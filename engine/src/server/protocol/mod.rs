@@ -25,6 +25,8 @@ pub enum ProtocolError {
     BadLength,
     #[error("invalid message format")]
     LeftOver,
+    #[error("no data left in message")]
+    Empty,
     #[error("insufficient data left in message")]
     TooShort,
     #[error("invalid string in message")]

@@ -73,18 +73,23 @@ fn parameters(bytes: &[u8], minor: u16) -> Result<Startup, ProtocolError> {
         ..Startup::default()
     };
     let mut rest = bytes;
-    let mut next = || -> Result<String, ProtocolError> {
+    let mut next = || -> Result<&[u8], ProtocolError> {
         let end = memchr::memchr(0, rest).ok_or(ProtocolError::StartupLayout)?;
-        let text = super::frontend::text(&rest[..end])?.to_owned();
+        let text = &rest[..end];
         rest = &rest[end + 1..];
         Ok(text)
     };
+    let text = |bytes| super::frontend::text(bytes).map(str::to_owned);
     loop {
-        let name = next()?;
+        let name = text(next()?)?;
         if name.is_empty() {
             break;
         }
-        let value = next()?;
+        let value = match name.as_str() {
+            // Shown, and nothing else: a client's odd encoding is no reason to refuse it.
+            "application_name" => printable(next()?),
+            _ => text(next()?)?,
+        };
         match name.as_str() {
             "user" => out.user = Some(value),
             "database" => out.database = Some(value),
@@ -99,6 +104,17 @@ fn parameters(bytes: &[u8], minor: u16) -> Result<Startup, ProtocolError> {
     } else {
         Err(ProtocolError::StartupLayout)
     }
+}
+
+/// As the setting would show it: anything but printable ASCII is a question mark.
+fn printable(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .map(|b| match b {
+            b' '..=b'~' => char::from(*b),
+            _ => '?',
+        })
+        .collect()
 }
 
 /// Splits `options` as a shell would, but for quotes: white space parts, a backslash keeps the next character.

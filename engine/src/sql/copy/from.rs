@@ -356,8 +356,7 @@ impl CopyFrom {
 
     fn parse(&self, relation: &Relation, column: usize, bytes: &[u8]) -> Result<Datum, SqlError> {
         let column = &relation.columns[column];
-        let text = std::str::from_utf8(bytes)
-            .map_err(|e| invalid_utf8(bytes, e.valid_up_to()).context(self.place()))?;
+        let text = codec::text_of(bytes).map_err(|e| SqlError::from(e).context(self.place()))?;
         codec::parse_text(column.ty, text, &self.cx.function).map_err(|e| {
             SqlError::from(e).context(format!(
                 "{}, column {}: \"{}\"",
@@ -514,26 +513,4 @@ fn shown(bytes: &[u8]) -> String {
         end -= 1;
     }
     format!("{}...", &text[..end])
-}
-
-/// Error 22021 with the bytes of the first bad character.
-fn invalid_utf8(bytes: &[u8], at: usize) -> SqlError {
-    let claimed = match bytes[at] {
-        0xC0..=0xDF => 2,
-        0xE0..=0xEF => 3,
-        0xF0..=0xF7 => 4,
-        _ => 1,
-    };
-    let shown: Vec<String> = bytes[at..]
-        .iter()
-        .take(claimed)
-        .map(|b| format!("0x{b:02x}"))
-        .collect();
-    SqlError::new(
-        state::CHARACTER_NOT_IN_REPERTOIRE,
-        format!(
-            "invalid byte sequence for encoding \"UTF8\": {}",
-            shown.join(" ")
-        ),
-    )
 }

@@ -46,6 +46,8 @@ pub struct Activity {
     pub transaction_start: Option<i64>,
     pub application_name: Arc<str>,
     pub waits_for_client: bool,
+    /// The command tag of what runs or ran last (`%i` of `log_line_prefix`).
+    pub command: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,6 +226,11 @@ impl Backend {
             end -= 1;
         }
         a.query.push_str(&query[..end]);
+    }
+
+    /// Which statement of a query string it is now.
+    pub fn runs(&self, command: &'static str) {
+        self.activity.lock().command = command;
     }
 
     pub fn rests(&self, state: ActivityState, now: i64) {

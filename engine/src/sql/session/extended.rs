@@ -37,8 +37,17 @@ impl<S: Services> Session<S> {
     }
 
     pub async fn parse(&mut self, name: &str, text: &str, types: Vec<Oid>) -> Result<(), SqlError> {
-        self.begins(text, now());
+        let started = now();
+        self.begins(text, started);
         let done = self.parse_inner(name, text, types).await;
+        if done.is_ok() {
+            let message = logging::Message {
+                act: "parse",
+                statement: name,
+                portal: "",
+            };
+            self.log_duration(started, text, &message, false, None);
+        }
         self.failing(done, text)
     }
 
@@ -72,6 +81,14 @@ impl<S: Services> Session<S> {
         {
             return Err(in_failed_block());
         }
+        for ty in types.iter().filter(|t| **t != Oid::INVALID) {
+            if crate::types::registry::by_oid(*ty).is_none() {
+                return Err(SqlError::new(
+                    state::UNDEFINED_OBJECT,
+                    format!("type with OID {ty} does not exist"),
+                ));
+            }
+        }
         let prepared = Prepared::new(name, Arc::from(text), parsed, types);
         if prepared
             .parsed
@@ -94,9 +111,63 @@ impl<S: Services> Session<S> {
         b: BindRequest<'_>,
         _out: &mut O,
     ) -> Result<(), SqlError> {
+        let started = now();
         let text = self.text_of_statement(b.statement);
+        let message = logging::Message {
+            act: "bind",
+            statement: b.statement,
+            portal: b.portal,
+        };
         let done = self.bind_inner(b).await;
+        if done.is_ok() {
+            let portal = self.portals.get(message.portal);
+            self.log_duration(started, &text, &message, false, portal);
+        }
         self.failing(done, &text)
+    }
+
+    fn log_duration(
+        &self,
+        started: i64,
+        text: &str,
+        message: &logging::Message<'_>,
+        logged: bool,
+        portal: Option<&Portal>,
+    ) {
+        let detail = || portal.and_then(|p| self.parameters_shown(p));
+        let settings = self.settings();
+        logging::duration(
+            now() - started,
+            text,
+            Some(message),
+            logged,
+            detail,
+            &settings,
+        );
+    }
+
+    /// `parameters: $1 = '41', $2 = NULL`
+    fn parameters_shown(&self, portal: &Portal) -> Option<String> {
+        if portal.parameters.is_empty() {
+            return None;
+        }
+        let plan = Arc::clone(&portal.statement.cached.lock().as_ref()?.plan);
+        let function = self.function_cx(&self.settings(), now());
+        let shown = portal.parameters.iter().zip(&plan.parameters);
+        let shown = shown.enumerate().map(|(i, (value, ty))| {
+            let value = match value {
+                Datum::Null => "NULL".to_owned(),
+                value => {
+                    let text = codec::to_text(ty.oid, value, &function);
+                    format!("'{}'", text.replace('\'', "''"))
+                }
+            };
+            format!("${} = {value}", i + 1)
+        });
+        Some(format!(
+            "parameters: {}",
+            shown.collect::<Vec<_>>().join(", ")
+        ))
     }
 
     fn text_of_statement(&self, name: &str) -> Arc<str> {
@@ -247,22 +318,25 @@ impl<S: Services> Session<S> {
         self.begins(&statement.text, started);
         let settings = self.settings();
         self.start_clock(&settings);
+        let message = logging::Message {
+            act: match portal.state {
+                PortalState::New => "execute",
+                _ => "execute fetch from",
+            },
+            statement: &statement.name,
+            portal: name,
+        };
         let logged = logging::statement(
             statement.parsed.iter().map(|p| &p.statement),
             &statement.text,
-            Some(&statement.name),
+            Some(&message),
+            || self.parameters_shown(&portal),
             &settings,
         );
         let limit = (max_rows > 0).then_some(u64::from(max_rows));
         let done = self.execute_inner(&mut portal, limit, out).await;
         if done.is_ok() {
-            logging::duration(
-                now() - started,
-                &statement.text,
-                Some(&statement.name),
-                logged,
-                &settings,
-            );
+            self.log_duration(started, &statement.text, &message, logged, Some(&portal));
         }
         // COMMIT and ROLLBACK take all portals with them, this one included.
         let ended = statement
@@ -286,6 +360,7 @@ impl<S: Services> Session<S> {
             out.empty_query();
             return Ok(());
         };
+        self.facts.backend.runs(parsed.tag);
         if self.block.is_failed() && !ends_failed_block(&parsed.statement) {
             return Err(in_failed_block());
         }
@@ -446,7 +521,7 @@ fn read_parameters(
         out.push(match value {
             None => Datum::Null,
             Some(bytes) => read_parameter(bytes, *ty, b.parameter_formats.of(i), cx)
-                .map_err(|e| within(e, i + 1))?,
+                .map_err(|e| within(e, b, i))?,
         });
     }
     Ok(out)
@@ -460,23 +535,25 @@ fn read_parameter(
 ) -> Result<Datum, SqlError> {
     match format {
         Format::Binary => Ok(codec::decode_binary(ty, bytes, cx)?),
-        Format::Text => {
-            let text = std::str::from_utf8(bytes).map_err(|e| {
-                let bad = bytes[e.valid_up_to()];
-                SqlError::new(
-                    state::CHARACTER_NOT_IN_REPERTOIRE,
-                    format!("invalid byte sequence for encoding \"UTF8\": 0x{bad:02x}"),
-                )
-            })?;
-            Ok(codec::parse_text(ty, text, cx)?)
-        }
+        Format::Text => Ok(codec::parse_text(ty, codec::text_of(bytes)?, cx)?),
     }
 }
 
-/// Which parameter was wrong, as CONTEXT.
-fn within(e: SqlError, number: usize) -> SqlError {
+/// Which parameter was wrong, as CONTEXT. Its value is not shown (`log_parameter_max_length_on_error`).
+fn within(mut e: SqlError, b: &BindRequest<'_>, number: usize) -> SqlError {
+    let at = number + 1;
+    if e.message.ends_with("in bind parameter") {
+        e.message.push_str(&format!(" {at}"));
+    }
     if e.severity > Severity::Error {
         return e;
     }
-    e.context(format!("unnamed portal parameter ${number}"))
+    let portal = match b.portal {
+        "" => "unnamed portal".to_owned(),
+        name => format!("portal \"{name}\""),
+    };
+    e.context(match b.parameter_formats.of(number) {
+        Format::Text => format!("{portal} parameter ${at} = '...'"),
+        Format::Binary => format!("{portal} parameter ${at}"),
+    })
 }

@@ -68,6 +68,15 @@ impl<S: Services> Session<S> {
             usize::try_from(server.values.integer("track_activity_query_size")).unwrap_or(1024);
         let mut store = SessionStore::new(server);
         for (name, value) in asked {
+            // They change who one is, which the settings alone do not.
+            if name.eq_ignore_ascii_case("role")
+                || name.eq_ignore_ascii_case("session_authorization")
+            {
+                return Err(SqlError::unsupported(format!(
+                    "parameter \"{name}\" cannot be set in the start-up packet"
+                ))
+                .hint("Use SET ROLE or SET SESSION AUTHORIZATION after connecting."));
+            }
             let asker = Asker::Startup {
                 superuser: role.superuser,
             };
@@ -240,6 +249,7 @@ impl<S: Services> Session<S> {
     /// Sends a notice if the client wants to see its kind.
     pub(super) fn notice<O: Output>(&self, out: &mut O, notice: &SqlError) {
         use crate::sql::error::Severity;
+        super::logging::notice(notice);
         let level = match notice.severity {
             Severity::Debug => Level::Debug1,
             Severity::Log => Level::Log,

@@ -1,9 +1,12 @@
 //! What a session logs of its statements: PostgreSQL's lines, through `tracing`.
 
+use std::fmt;
+
 use crate::config::SessionSettings;
 use crate::config::session::{Level, LogStatement};
 use crate::sql::error::{Severity, SqlError};
 use crate::sql::front::Statement;
+use crate::sql::front::ast::CopyDirection;
 
 fn level(severity: Severity) -> Level {
     match severity {
@@ -40,74 +43,120 @@ pub fn error(e: &SqlError, statement: &str, settings: &SessionSettings) {
     );
 }
 
-fn wanted(statement: &Statement, setting: LogStatement) -> bool {
-    let changes = matches!(
-        statement,
+/// A notice or a warning, whether or not the client wants to see it.
+pub fn notice(notice: &SqlError) {
+    tracing::info!(
+        severity = notice.severity.as_str(),
+        sqlstate = notice.state,
+        detail = notice.detail.as_deref(),
+        hint = notice.hint.as_deref(),
+        context = notice.context.as_deref(),
+        "{}",
+        notice.message
+    );
+}
+
+/// What the setting counts a statement as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Reads,
+    Changes,
+    Defines,
+}
+
+fn kind(statement: &Statement) -> Kind {
+    match statement {
         Statement::Insert(_)
-            | Statement::Update(_)
-            | Statement::Delete(_)
-            | Statement::Truncate(_)
-            | Statement::Copy(_)
-    );
-    let reads = matches!(
-        statement,
-        Statement::Query(_)
-            | Statement::Transaction(_)
-            | Statement::Set(_)
-            | Statement::Show(_)
-            | Statement::Reset(_)
-            | Statement::Discard(_)
-            | Statement::Prepare(_)
-            | Statement::Execute(_)
-            | Statement::Deallocate(_)
-            | Statement::DeclareCursor(_)
-            | Statement::Fetch(_)
-            | Statement::CloseCursor(_)
-            | Statement::Explain(_)
-            | Statement::Vacuum(_)
-            | Statement::Checkpoint
-            | Statement::LockTable(_)
-    );
-    match setting {
-        LogStatement::None => false,
-        LogStatement::All => true,
-        LogStatement::Mod => !reads,
-        LogStatement::Ddl => !reads && !changes,
+        | Statement::Update(_)
+        | Statement::Delete(_)
+        | Statement::Truncate(_) => Kind::Changes,
+        Statement::Copy(c) if c.direction == CopyDirection::From => Kind::Changes,
+        Statement::Prepare(p) => kind(&p.statement),
+        Statement::Copy(_)
+        | Statement::Query(_)
+        | Statement::Transaction(_)
+        | Statement::Set(_)
+        | Statement::Show(_)
+        | Statement::Reset(_)
+        | Statement::Discard(_)
+        | Statement::Execute(_)
+        | Statement::Deallocate(_)
+        | Statement::DeclareCursor(_)
+        | Statement::Fetch(_)
+        | Statement::CloseCursor(_)
+        | Statement::Explain(_)
+        | Statement::Vacuum(_)
+        | Statement::Checkpoint
+        | Statement::LockTable(_) => Kind::Reads,
+        _ => Kind::Defines,
     }
 }
 
-/// `log_statement`. True: it was logged, so a duration need not repeat the text.
+fn wanted(statement: &Statement, setting: LogStatement) -> bool {
+    match setting {
+        LogStatement::None => false,
+        LogStatement::All => true,
+        LogStatement::Mod => kind(statement) != Kind::Reads,
+        LogStatement::Ddl => kind(statement) == Kind::Defines,
+    }
+}
+
+/// A message of the extended protocol, as the log names it: `execute NAME/PORTAL`.
+pub struct Message<'a> {
+    pub act: &'static str,
+    pub statement: &'a str,
+    pub portal: &'a str,
+}
+
+impl fmt::Display for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.statement {
+            "" => "<unnamed>",
+            name => name,
+        };
+        write!(f, "{} {name}", self.act)?;
+        match self.portal {
+            "" => Ok(()),
+            portal => write!(f, "/{portal}"),
+        }
+    }
+}
+
+/// `log_statement`. `message` is `None` for a simple query; `detail` is asked for only if something is written. True: it
+/// was logged, so a duration need not repeat the text.
 pub fn statement<'a>(
     statements: impl IntoIterator<Item = &'a Statement>,
     text: &str,
-    name: Option<&str>,
+    message: Option<&Message<'_>>,
+    detail: impl FnOnce() -> Option<String>,
     settings: &SessionSettings,
 ) -> bool {
     if settings.log_statement == LogStatement::None {
         return false;
     }
-    let log = statements
-        .into_iter()
-        .any(|s| wanted(s, settings.log_statement));
+    // An empty query is a statement, too, where all are wanted.
+    let log = settings.log_statement == LogStatement::All
+        || statements
+            .into_iter()
+            .any(|s| wanted(s, settings.log_statement));
     if log {
-        match name {
-            None => tracing::info!("statement: {text}"),
-            Some(name) => tracing::info!("execute {}: {text}", shown(name)),
+        let detail = detail();
+        let detail = detail.as_deref();
+        match message {
+            None => tracing::info!(detail, "statement: {text}"),
+            Some(message) => tracing::info!(detail, "{message}: {text}"),
         }
     }
     log
-}
-
-fn shown(name: &str) -> &str {
-    if name.is_empty() { "<unnamed>" } else { name }
 }
 
 /// `log_duration` and `log_min_duration_statement`.
 pub fn duration(
     micros: i64,
     text: &str,
-    name: Option<&str>,
+    message: Option<&Message<'_>>,
     logged: bool,
+    detail: impl FnOnce() -> Option<String>,
     settings: &SessionSettings,
 ) {
     let slow = settings
@@ -117,11 +166,14 @@ pub fn duration(
         return;
     }
     let ms = micros as f64 / 1000.0;
-    match (slow && !logged, name) {
-        (false, _) => tracing::info!("duration: {ms:.3} ms"),
-        (true, None) => tracing::info!("duration: {ms:.3} ms  statement: {text}"),
-        (true, Some(name)) => {
-            tracing::info!("duration: {ms:.3} ms  execute {}: {text}", shown(name));
-        }
+    if !slow || logged {
+        tracing::info!("duration: {ms:.3} ms");
+        return;
+    }
+    let detail = detail();
+    let detail = detail.as_deref();
+    match message {
+        None => tracing::info!(detail, "duration: {ms:.3} ms  statement: {text}"),
+        Some(message) => tracing::info!(detail, "duration: {ms:.3} ms  {message}: {text}"),
     }
 }

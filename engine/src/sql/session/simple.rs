@@ -55,16 +55,21 @@ impl<S: Services> Session<S> {
         let settings = self.settings();
         self.start_clock(&settings);
         let statements = front::parse(text)?;
-        if statements.is_empty() {
-            out.empty_query();
-            return Ok(());
-        }
+        let executed = statements.iter().find_map(|p| match &p.statement {
+            front::Statement::Execute(e) => self.prepared.get(e.name.name.as_str()),
+            _ => None,
+        });
+        let executed = executed.map(|p| format!("prepare: {}", p.text));
         let logged = logging::statement(
             statements.iter().map(|p| &p.statement),
             text,
             None,
+            || executed.clone(),
             &settings,
         );
+        if statements.is_empty() {
+            out.empty_query();
+        }
         let source: Arc<str> = Arc::from(text);
         let count = statements.len();
         for (i, parsed) in statements.into_iter().enumerate() {
@@ -80,7 +85,8 @@ impl<S: Services> Session<S> {
                 self.start_clock(&settings);
             }
         }
-        logging::duration(now() - started, text, None, logged, &settings);
+        let spent = now() - started;
+        logging::duration(spent, text, None, logged, || executed, &settings);
         Ok(())
     }
 
@@ -92,6 +98,7 @@ impl<S: Services> Session<S> {
         alone: bool,
         out: &mut O,
     ) -> Result<String, SqlError> {
+        self.facts.backend.runs(parsed.tag);
         if self.block.is_failed() && !ends_failed_block(&parsed.statement) {
             return Err(in_failed_block());
         }

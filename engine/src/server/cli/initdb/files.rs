@@ -52,7 +52,6 @@ fn chosen(plan: &Plan) -> Vec<(&'static str, String)> {
         ("lc_monetary", lc.clone()),
         ("lc_numeric", lc.clone()),
         ("lc_time", lc),
-        ("default_text_search_config", "'pg_catalog.english'".into()),
     ]
 }
 

@@ -41,12 +41,14 @@ const DIRECTORIES: [&str; 18] = [
 /// A failure with its hint; printed as `initdb: error: ...`.
 struct Failure {
     message: String,
+    detail: Option<&'static str>,
     hint: Option<String>,
 }
 
 fn failure(message: impl Into<String>) -> Failure {
     Failure {
         message: message.into(),
+        detail: None,
         hint: None,
     }
 }
@@ -99,6 +101,9 @@ pub fn main(args: &[String], programs: &dyn Programs) -> u8 {
 
 fn report(f: &Failure) -> u8 {
     eprintln!("initdb: error: {}", f.message);
+    if let Some(detail) = f.detail {
+        eprintln!("initdb: detail: {detail}");
+    }
     if let Some(hint) = &f.hint {
         eprintln!("initdb: hint: {hint}");
     }
@@ -115,8 +120,10 @@ fn greet(plan: &Plan) {
         "The database cluster will be initialized with locale \"{}\".",
         plan.cluster.locale
     );
-    println!("The default database encoding has been set to \"UTF8\".");
-    println!("The default text search configuration will be set to \"english\".\n");
+    if !plan.encoding_given {
+        println!("The default database encoding has accordingly been set to \"UTF8\".");
+    }
+    println!("The default text search configuration will be set to \"simple\".\n");
     println!(
         "Data page checksums are {}.\n",
         if plan.cluster.checksums {
@@ -135,15 +142,37 @@ fn inspect(directory: &Path) -> Result<Found, Failure> {
             "could not access directory \"{shown}\": {}",
             os_message(&e)
         ))),
-        Ok(mut entries) => match entries.next() {
-            None => Ok(Found::Empty),
-            Some(_) => Err(Failure {
-                message: format!("directory \"{shown}\" exists but is not empty"),
-                hint: Some(format!(
-                    "If you want to create a new database system, either remove or empty the directory \"{shown}\" or run initdb with an argument other than \"{shown}\"."
-                )),
-            }),
-        },
+        Ok(entries) => {
+            let names: Vec<_> = entries.flatten().map(|e| e.file_name()).collect();
+            if names.is_empty() {
+                Ok(Found::Empty)
+            } else {
+                Err(not_empty(&shown.to_string(), &names))
+            }
+        }
+    }
+}
+
+/// What lies there says what the user has to do.
+fn not_empty(shown: &str, names: &[std::ffi::OsString]) -> Failure {
+    let f = failure(format!("directory \"{shown}\" exists but is not empty"));
+    let detail = if names.iter().any(|n| n == "lost+found") {
+        Some("It contains a lost+found directory, perhaps due to it being a mount point.")
+    } else if names.iter().all(|n| n.to_string_lossy().starts_with('.')) {
+        Some("It contains a dot-prefixed/invisible file, perhaps due to it being a mount point.")
+    } else {
+        None
+    };
+    let hint = match detail {
+        Some(_) => "Using a mount point directly as the data directory is not recommended.\nCreate a subdirectory under the mount point.".to_owned(),
+        None => format!(
+            "If you want to create a new database system, either remove or empty the directory \"{shown}\" or run initdb with an argument other than \"{shown}\"."
+        ),
+    };
+    Failure {
+        detail,
+        hint: Some(hint),
+        ..f
     }
 }
 
@@ -265,6 +294,9 @@ fn sync_tree(path: &Path) -> io::Result<()> {
 fn undo(directory: &Path, found: Found) {
     let shown = directory.display();
     let result = if found == Found::Missing {
+        if !directory.exists() {
+            return;
+        }
         eprintln!("initdb: removing data directory \"{shown}\"");
         std::fs::remove_dir_all(directory)
     } else {
@@ -290,7 +322,8 @@ fn remove_contents(directory: &Path) -> io::Result<()> {
 
 fn farewell(plan: &Plan) {
     if plan.warn_about_trust {
-        eprintln!("\ninitdb: warning: enabling \"trust\" authentication for local connections");
+        println!();
+        eprintln!("initdb: warning: enabling \"trust\" authentication for local connections");
         eprintln!(
             "initdb: hint: You can change this by editing pg_hba.conf or using the option -A, or --auth-local and --auth-host, the next time you run initdb."
         );

@@ -24,6 +24,7 @@ pub(super) struct Plan {
     pub auth_local: String,
     pub auth_host: String,
     pub wal_directory: Option<PathBuf>,
+    pub encoding_given: bool,
     pub sync: bool,
     pub clean: bool,
     pub instructions: bool,
@@ -210,6 +211,7 @@ fn check(raw: Raw) -> Result<Plan, Usage> {
         return Err(error("WAL directory location must be an absolute path"));
     }
     Ok(Plan {
+        encoding_given: raw.encoding.is_some(),
         cluster: NewCluster {
             data_directory: directory,
             superuser: user,

@@ -1,0 +1,254 @@
+//! The log as administrators know it: the same session on PostgreSQL 15 and here writes the same lines.
+
+use std::time::{Duration, Instant};
+
+use understudy_tests::raw::{Raw, bind, describe, execute, parse, query, startup, sync};
+use understudy_tests::twins::{BOTH, Twins};
+use understudy_tests::wire::Client;
+
+/// Numbers that are each run's own: times, ports, process ids.
+fn without_numbers(line: &str) -> String {
+    let mut out = line.to_owned();
+    for (lead, stop) in [
+        ("duration: ", " ms"),
+        ("session time: ", " user="),
+        (" port=", ""),
+        ("process ", ""),
+    ] {
+        let Some(at) = out.find(lead) else { continue };
+        let from = at + lead.len();
+        let end = match stop {
+            "" => from + out[from..].bytes().take_while(u8::is_ascii_digit).count(),
+            stop => out[from..].find(stop).map_or(out.len(), |n| from + n),
+        };
+        out.replace_range(from..end, "#");
+    }
+    out
+}
+
+/// Runs `talk` on both with these settings and gives what each logged of it.
+fn logged(settings: &[&str], talk: impl Fn(u16)) -> [Vec<String>; 2] {
+    let twins = Twins::initdb();
+    BOTH.map(|who| {
+        let mut arguments = vec!["-c", "listen_addresses=127.0.0.1"];
+        for setting in settings {
+            arguments.extend(["-c", setting]);
+        }
+        let running = twins.launch(who, &arguments);
+        let until = Instant::now() + Duration::from_secs(20);
+        while !twins
+            .logged(who)
+            .iter()
+            .any(|l| l.contains("ready to accept connections"))
+        {
+            assert!(Instant::now() < until, "{who:?}: {:?}", twins.logged(who));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let begin = twins.logged(who).len();
+        talk(twins.port(who));
+        std::thread::sleep(Duration::from_millis(100));
+        let lines = twins.logged(who).split_off(begin);
+        drop(running);
+        lines.iter().map(|l| without_numbers(l)).collect()
+    })
+}
+
+fn same(settings: &[&str], talk: impl Fn(u16)) {
+    let [theirs, own] = logged(settings, talk);
+    assert!(!theirs.is_empty(), "PostgreSQL logs nothing");
+    assert_eq!(
+        own,
+        theirs,
+        "\nPostgreSQL:\n{}\nours:\n{}",
+        theirs.join("\n"),
+        own.join("\n")
+    );
+}
+
+fn client(port: u16) -> Client {
+    Client::connect(port).expect("it runs")
+}
+
+fn statements(port: u16, statements: &[&str]) {
+    let mut client = client(port);
+    for sql in statements {
+        client.query(sql).expect("an answer");
+    }
+}
+
+#[test]
+fn errors_with_all_their_lines() {
+    same(&["log_line_prefix=<%u %d %e %b> "], |port| {
+        statements(
+            port,
+            &[
+                "SELECT 1/0",
+                "SELECT *\n  FROM none",
+                "SELECT 'x'::int",
+                "CREATE TABLE t (a int PRIMARY KEY)",
+                "INSERT INTO t VALUES (1)",
+                "INSERT INTO t VALUES (1)",
+                "SELEC 1",
+                "SELECT 1; SELECT x; SELECT 2",
+                "SELECT nope(1)",
+                "BEGIN; SELECT 1/0",
+                "SELECT 1",
+                "ROLLBACK",
+                "COMMIT",
+                "DROP TABLE IF EXISTS none",
+            ],
+        );
+    });
+}
+
+#[test]
+fn levels_choose_what_is_written() {
+    let talk = |port: u16| {
+        statements(
+            port,
+            &[
+                "SELECT 1/0",
+                "ROLLBACK",
+                "DROP TABLE IF EXISTS none",
+                "SELECT x",
+            ],
+        )
+    };
+    same(&["log_line_prefix=", "log_min_messages=notice"], talk);
+    same(&["log_line_prefix=", "log_min_error_statement=fatal"], talk);
+    same(&["log_line_prefix=", "log_error_verbosity=terse"], talk);
+    let quiet = logged(&["log_line_prefix=", "log_min_messages=log"], talk);
+    assert_eq!(quiet[0], quiet[1]);
+}
+
+#[test]
+fn statements_and_durations() {
+    let talk = |port: u16| {
+        statements(
+            port,
+            &[
+                "SELECT 1",
+                "SELECT 1; SELECT 2",
+                "CREATE TABLE t (a int)",
+                "INSERT INTO t VALUES (1)",
+                "SET work_mem = '1MB'",
+                "PREPARE p AS SELECT 3",
+                "EXECUTE p",
+                "TRUNCATE t",
+                "DROP TABLE t",
+                "SELECT 1/0",
+                "BEGIN",
+                "COMMIT",
+                "",
+            ],
+        );
+    };
+    for level in ["all", "mod", "ddl"] {
+        same(
+            &["log_line_prefix=", &format!("log_statement={level}")],
+            talk,
+        );
+    }
+    same(&["log_line_prefix=", "log_min_duration_statement=0"], talk);
+    same(&["log_line_prefix=", "log_duration=on"], talk);
+    same(
+        &[
+            "log_line_prefix=",
+            "log_statement=all",
+            "log_min_duration_statement=0",
+        ],
+        talk,
+    );
+}
+
+#[test]
+fn statements_of_the_extended_protocol() {
+    let talk = |port: u16| {
+        let mut raw = Raw::session(port).expect("it runs");
+        let bytes = [
+            parse("", "SELECT $1::int, $2::text", &[]),
+            bind("", "", 0, &[Some(b"41"), None]),
+            describe(b'P', ""),
+            execute("", 0),
+            sync(),
+            parse("named", "SELECT generate_series(1, 3)", &[]),
+            bind("portal", "named", 0, &[]),
+            execute("portal", 1),
+            execute("portal", 0),
+            sync(),
+            parse("", "SELECT $1::int", &[]),
+            bind("", "", 0, &[Some(b"x")]),
+            sync(),
+        ]
+        .concat();
+        raw.send(&bytes).expect("sent");
+        raw.until_ready(3, Duration::from_secs(10));
+    };
+    same(&["log_line_prefix=", "log_statement=all"], talk);
+    same(&["log_line_prefix=", "log_min_duration_statement=0"], talk);
+}
+
+#[test]
+fn connections_come_and_go() {
+    let settings = [
+        "log_line_prefix=[%u|%d|%a|%h] ",
+        "log_connections=on",
+        "log_disconnections=on",
+    ];
+    same(&settings, |port| {
+        let mut raw = Raw::connect(port).expect("it listens");
+        let parameters = [
+            ("user", "postgres"),
+            ("database", "postgres"),
+            ("application_name", "my app"),
+        ];
+        raw.send(&startup(&parameters)).expect("sent");
+        raw.until_ready(1, Duration::from_secs(10));
+        raw.send(&query("SET application_name = 'other'"))
+            .expect("sent");
+        raw.until_ready(1, Duration::from_secs(10));
+        raw.send(&query("SELECT x")).expect("sent");
+        raw.until_ready(1, Duration::from_secs(10));
+        raw.send(b"X\x00\x00\x00\x04").expect("sent");
+        raw.rest(Duration::from_secs(10));
+    });
+}
+
+#[test]
+fn a_lost_client_is_noticed() {
+    same(&["log_line_prefix="], |port| {
+        let mut raw = Raw::session(port).expect("it runs");
+        raw.send(&query("BEGIN; SELECT 1")).expect("sent");
+        raw.until_ready(1, Duration::from_secs(10));
+        raw.finish_sending();
+        raw.rest(Duration::from_secs(10));
+        // Outside of a transaction nobody minds.
+        let mut raw = Raw::session(port).expect("it runs");
+        raw.finish_sending();
+        raw.rest(Duration::from_secs(10));
+        // In the middle of a message.
+        let mut raw = Raw::session(port).expect("it runs");
+        raw.send(b"Q\x00\x00\x00\x20SELECT").expect("sent");
+        raw.finish_sending();
+        raw.rest(Duration::from_secs(10));
+    });
+}
+
+#[test]
+fn prefixes_know_the_session() {
+    let [theirs, own] = logged(
+        &["log_line_prefix=%a|%u|%d|%r|%h|%b|%q%i|%e|%x|%l|%%|%6u|%-10d| "],
+        |port| {
+            statements(port, &["SELECT x", "SELECT 1/0"]);
+        },
+    );
+    let portless = |lines: Vec<String>| -> Vec<String> {
+        // `%r` has the client's port in brackets.
+        let cut = |l: &String| match (l.find('('), l.find(')')) {
+            (Some(from), Some(to)) if from < to => format!("{}{}", &l[..from], &l[to + 1..]),
+            _ => l.clone(),
+        };
+        lines.iter().map(cut).collect()
+    };
+    assert_eq!(portless(own), portless(theirs));
+}
