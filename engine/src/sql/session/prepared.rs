@@ -26,6 +26,8 @@ pub struct Prepared {
     /// What the client was told of its rows, where it was told: a later plan must give the same.
     pub columns: OnceLock<Arc<[OutputColumn]>>,
     pub(super) cached: Mutex<Option<Cached>>,
+    /// A finished execution of the cached plan, if it is one that can run again.
+    pub(super) idle: Mutex<Option<Box<Execution>>>,
 }
 
 /// A plan with the circumstances that it is good for.
@@ -37,6 +39,8 @@ pub struct Cached {
     /// Search path and planner settings; a change of any setting makes another.
     pub settings: Arc<SessionSettings>,
     pub role: Oid,
+    /// False: good for this once, and for its description.
+    pub reusable: bool,
 }
 
 impl Prepared {
@@ -48,6 +52,14 @@ impl Prepared {
             declared,
             columns: OnceLock::new(),
             cached: Mutex::new(None),
+            idle: Mutex::new(None),
+        }
+    }
+
+    /// Keeps a finished execution for the next time.
+    pub(super) fn park(&self, mut execution: Box<Execution>) {
+        if execution.park() {
+            *self.idle.lock() = Some(execution);
         }
     }
 }
@@ -73,6 +85,8 @@ pub struct Portal {
     pub formats: Formats,
     /// What Describe shows; empty for a statement without rows.
     pub columns: Arc<[OutputColumn]>,
+    /// Of the columns of a planned statement.
+    pub types: Arc<[Oid]>,
     /// DECLARE CURSOR's, reached by FETCH too.
     pub is_cursor: bool,
     /// Savepoints that were open when it was made: it goes when one of them is rolled back.

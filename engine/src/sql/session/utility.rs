@@ -245,12 +245,14 @@ impl<S: Services> Session<S> {
             DiscardTarget::All => {
                 self.portals.clear();
                 self.prepared.clear();
+                self.shapes.clear();
                 self.reset_roles();
                 self.facts.settings.lock().reset_all();
                 self.facts.sequences.forget();
                 self.apply_settings();
             }
             DiscardTarget::Plans => {
+                self.shapes.clear();
                 for p in self.prepared.values() {
                     *p.cached.lock() = None;
                 }
@@ -315,14 +317,15 @@ impl<S: Services> Session<S> {
 
     /// Sends the rows of a utility statement.
     pub(super) fn send_rows<O: Output>(
-        &self,
+        &mut self,
         rows: &mut dyn Iterator<Item = Vec<Datum>>,
         columns: &[OutputColumn],
         formats: &Formats,
         announce: bool,
         out: &mut O,
     ) -> Result<u64, SqlError> {
-        let function = self.function_cx(&self.settings(), now());
+        let settings = self.settings();
+        let function = self.function_cx(&settings, now());
         let types = columns.iter().map(|c| c.ty.oid).collect();
         let mut sink = super::sink::ClientSink::new(out, types, formats, &function, announce);
         sink.columns(columns);
@@ -403,7 +406,7 @@ impl<S: Services> Session<S> {
         let prepared = Arc::clone(self.prepared.get(name).ok_or_else(|| no_statement(name))?);
         let ready = self.ready(&prepared).await?;
         let parameters = self.argument_values(e, source, &ready).await?;
-        let mut execution = self.start(&ready, &parameters, false)?;
+        let mut execution = self.start_prepared(&prepared, &ready, &parameters)?;
         let progress = self
             .run(
                 &mut execution,
@@ -415,6 +418,7 @@ impl<S: Services> Session<S> {
                 out,
             )
             .await?;
+        prepared.park(execution);
         Ok(ready.plan.command.tag(progress.rows))
     }
 }

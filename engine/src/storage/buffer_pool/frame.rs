@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::ids::{Lsn, PAGE_SIZE, PageId};
+use crate::ids::{Lsn, PageId};
 use crate::storage::page::{self, PageBuf};
 
 /// `recovery_lsn` of a page that equals its file.
@@ -20,7 +20,7 @@ const MAX_USAGE: u8 = 5;
 
 pub(super) struct Frame {
     pub(super) index: u32,
-    pub(super) page: RwLock<Box<PageBuf>>,
+    pub(super) page: RwLock<&'static mut PageBuf>,
     /// What the frame holds; changed only by whoever took it out of the lookup or puts it in.
     pub(super) tag: Mutex<Option<PageId>>,
     /// The page has been read; set by the loader before it lets go of the latch.
@@ -34,11 +34,10 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn new(index: u32) -> Frame {
-        let zeroes: Box<[u8]> = vec![0; PAGE_SIZE].into_boxed_slice();
+    pub(super) fn new(index: u32, page: &'static mut PageBuf) -> Frame {
         Frame {
             index,
-            page: RwLock::new(zeroes.try_into().expect("made with the size of a page")),
+            page: RwLock::new(page),
             tag: Mutex::new(None),
             loaded: AtomicBool::new(false),
             usage: AtomicU8::new(0),
@@ -132,7 +131,7 @@ impl Pinned {
 
 /// A page under a shared latch.
 pub struct PageRead<'a> {
-    page: RwLockReadGuard<'a, Box<PageBuf>>,
+    page: RwLockReadGuard<'a, &'static mut PageBuf>,
 }
 impl Deref for PageRead<'_> {
     type Target = PageBuf;
@@ -144,7 +143,7 @@ impl Deref for PageRead<'_> {
 /// A page under the exclusive latch. Changing bytes does not make it dirty: `Change::commit` and redo do, or
 /// [`PageWrite::mark_unlogged`] for the forks that are not logged.
 pub struct PageWrite<'a> {
-    page: RwLockWriteGuard<'a, Box<PageBuf>>,
+    page: RwLockWriteGuard<'a, &'static mut PageBuf>,
     frame: &'a Frame,
     id: PageId,
 }
