@@ -6,6 +6,7 @@
 pub mod local;
 pub mod managed;
 pub mod programs;
+pub mod random_sql;
 pub mod reference;
 pub mod server;
 pub mod slt;

@@ -121,7 +121,8 @@ impl Execution {
         sink: &mut dyn RowSink,
         limit: Option<u64>,
     ) -> Result<Progress, SqlError> {
-        if !self.announced && !self.plan.output.is_empty() {
+        let gives_rows = self.plan.gives_rows();
+        if !self.announced && gives_rows {
             sink.columns(&self.plan.output);
         }
         self.announced = true;
@@ -134,7 +135,7 @@ impl Execution {
             }
             match self.root.next(&mut self.frame, &mut self.cx)? {
                 Step::Row => {
-                    if self.plan.output.is_empty() {
+                    if !gives_rows {
                         continue;
                     }
                     sent += 1;

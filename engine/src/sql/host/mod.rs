@@ -7,7 +7,10 @@ mod administration;
 mod backup;
 mod describe;
 mod environment;
+mod expressions;
 mod information;
+mod names;
+mod privileges;
 mod sequences;
 mod waiting;
 
@@ -32,6 +35,8 @@ type Room = fn(&Environment, &Function, &[Datum]) -> Option<Answer>;
 
 const ROOMS: &[Room] = &[
     information::call,
+    names::call,
+    privileges::call,
     describe::call,
     sequences::call,
     administration::call,

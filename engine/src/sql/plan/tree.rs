@@ -62,6 +62,13 @@ pub struct Plan {
     pub(crate) point: Option<PointPlan>,
 }
 
+impl Plan {
+    /// Whether rows go to the client: those of a query, be they of no columns, and those of RETURNING.
+    pub fn gives_rows(&self) -> bool {
+        self.command == Command::Select || !self.output.is_empty()
+    }
+}
+
 /// A tree and its frame.
 #[derive(Debug)]
 pub struct Level {

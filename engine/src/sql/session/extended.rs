@@ -454,13 +454,7 @@ fn read_parameter(
     match format {
         Format::Binary => Ok(codec::decode_binary(ty, bytes, cx)?),
         Format::Text => {
-            let text = std::str::from_utf8(bytes).map_err(|e| {
-                let bad = bytes[e.valid_up_to()];
-                SqlError::new(
-                    state::CHARACTER_NOT_IN_REPERTOIRE,
-                    format!("invalid byte sequence for encoding \"UTF8\": 0x{bad:02x}"),
-                )
-            })?;
+            let text = codec::text_of(bytes)?;
             Ok(codec::parse_text(ty, text, cx)?)
         }
     }

@@ -142,16 +142,8 @@ impl<S: Services> Session<S> {
             Block::Failed(Some(r)) => r.txn.started_at(),
             Block::Idle | Block::Failed(None) => started,
         };
-        Arc::new(FunctionCx {
-            transaction_timestamp,
-            statement_timestamp: started,
-            time_zone: settings.time_zone.clone(),
-            date_style: date_style(settings.date_style),
-            interval_style: interval_style(settings.interval_style),
-            extra_float_digits: settings.extra_float_digits,
-            bytea_hex: settings.bytea_hex,
-            host: Arc::clone(&self.host),
-        })
+        let host = Arc::clone(&self.host);
+        Arc::new(functions_of(settings, host, transaction_timestamp, started))
     }
 
     pub fn status(&self) -> u8 {
@@ -283,5 +275,24 @@ fn interval_style(s: crate::config::IntervalStyle) -> IntervalStyle {
         C::PostgresVerbose => IntervalStyle::PostgresVerbose,
         C::SqlStandard => IntervalStyle::SqlStandard,
         C::Iso8601 => IntervalStyle::Iso8601,
+    }
+}
+
+/// What functions go by under these settings.
+pub fn functions_of(
+    settings: &SessionSettings,
+    host: Arc<dyn Host>,
+    transaction_timestamp: i64,
+    statement_timestamp: i64,
+) -> FunctionCx {
+    FunctionCx {
+        transaction_timestamp,
+        statement_timestamp,
+        time_zone: settings.time_zone.clone(),
+        date_style: date_style(settings.date_style),
+        interval_style: interval_style(settings.interval_style),
+        extra_float_digits: settings.extra_float_digits,
+        bytea_hex: settings.bytea_hex,
+        host,
     }
 }

@@ -1,6 +1,6 @@
 //! Prepared statements and portals, and the plans that they keep.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -24,6 +24,8 @@ pub struct Prepared {
     /// Parameter types as the client declared them; invalid where they are to be inferred.
     pub declared: Vec<Oid>,
     pub(super) cached: Mutex<Option<Cached>>,
+    /// The columns of the first plan: clients may have been told of them, so they must not change.
+    result: OnceLock<Arc<[OutputColumn]>>,
 }
 
 /// A plan with the circumstances that it is good for.
@@ -45,7 +47,18 @@ impl Prepared {
             parsed,
             declared,
             cached: Mutex::new(None),
+            result: OnceLock::new(),
         }
+    }
+
+    /// False if a new plan gives other columns than the first one did.
+    pub(super) fn keeps_result(&self, output: &Arc<[OutputColumn]>) -> bool {
+        let first = self.result.get_or_init(|| Arc::clone(output));
+        first.len() == output.len()
+            && first
+                .iter()
+                .zip(output.iter())
+                .all(|(a, b)| a.name == b.name && a.ty == b.ty)
     }
 }
 

@@ -134,6 +134,11 @@ impl<S: Services> Session<S> {
             },
         )
         .map_err(|e| e.located(&prepared.text))?;
+        if !prepared.keeps_result(&plan.output) {
+            return Err(SqlError::unsupported(
+                "cached plan must not change result type",
+            ));
+        }
         let found = Cached {
             types: plan.output.iter().map(|c| c.ty.oid).collect(),
             plan: Arc::new(plan),
@@ -292,10 +297,15 @@ impl<S: Services> Session<S> {
             return Err(in_failed_block());
         };
         let _own = self.facts.own_catalog(self.services.txns(), &running.txn);
+        let settings = Arc::clone(self.facts.settings.lock().settings());
         let mut sink = ClientSink::new(out, types, formats, function, announce);
         let progress = execution.run(&mut running.txn, &mut sink, limit).await?;
         if progress.complete {
             running.txn.next_command()?;
+        }
+        // `set_config` may have been called.
+        if !Arc::ptr_eq(&settings, &self.settings()) {
+            self.apply_settings();
         }
         Ok(progress)
     }

@@ -11,7 +11,7 @@ use super::services::Services;
 use super::transaction::in_failed_block;
 use super::utility::{Outcome, ends_failed_block};
 use crate::sql::error::{Severity, SqlError};
-use crate::sql::front::{self, Parsed};
+use crate::sql::front::{self, Parsed, first_parameter};
 
 impl<S: Services> Session<S> {
     /// Runs a query string. Errors of its statements are reported here; `Err` ends the connection.
@@ -96,11 +96,11 @@ impl<S: Services> Session<S> {
             return Err(in_failed_block());
         }
         if is_planned(&parsed.statement) {
+            if let Some((number, at)) = first_parameter(source, parsed.text.clone()) {
+                return Err(no_parameter(number).at(at).located(source));
+            }
             let prepared = Prepared::new("", Arc::clone(source), Some(parsed), Vec::new());
             let ready = self.ready(&prepared).await?;
-            if !ready.plan.parameters.is_empty() {
-                return Err(no_parameter());
-            }
             let mut execution = self.start(&ready, &[], false)?;
             let progress = self
                 .run(
@@ -132,9 +132,9 @@ impl<S: Services> Session<S> {
     }
 }
 
-fn no_parameter() -> SqlError {
+fn no_parameter(number: u32) -> SqlError {
     SqlError::new(
         crate::sql::error::state::UNDEFINED_PARAMETER,
-        "there is no parameter $1",
+        format!("there is no parameter ${number}"),
     )
 }

@@ -89,7 +89,8 @@ fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], TypeError> {
     })
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str, TypeError> {
+/// What a client sent as text: UTF-8 without zero bytes.
+pub fn text_of(bytes: &[u8]) -> Result<&str, TypeError> {
     if bytes.contains(&0) {
         return Err(TypeError::new(
             "22021",
@@ -149,10 +150,10 @@ pub fn decode_binary(ty: SqlType, bytes: &[u8], cx: &FunctionCx) -> Result<Datum
         oids::FLOAT8 => Datum::Float8(f64::from_be_bytes(exact(bytes)?)),
         oids::NUMERIC => Datum::Numeric(Arc::new(Numeric::decode(bytes)?)),
         oids::TEXT | oids::VARCHAR | oids::BPCHAR | oids::UNKNOWN | oids::CSTRING | REFCURSOR => {
-            Datum::text(utf8(bytes)?)
+            Datum::text(text_of(bytes)?)
         }
         oids::NAME => {
-            let text = utf8(bytes)?;
+            let text = text_of(bytes)?;
             if text.len() > 63 {
                 return Err(TypeError::new("42622", "identifier too long")
                     .with_detail("Identifier must be less than 64 characters."));
@@ -195,12 +196,12 @@ pub fn decode_binary(ty: SqlType, bytes: &[u8], cx: &FunctionCx) -> Result<Datum
         }
         oids::UUID => Datum::Uuid(exact(bytes)?),
         oids::JSON => {
-            let text = utf8(bytes)?;
+            let text = text_of(bytes)?;
             json::validate(text)?;
             Datum::text(text)
         }
         oids::JSONB => match bytes.split_first() {
-            Some((1, text)) => Datum::Jsonb(Arc::new(json::parse_jsonb(utf8(text)?)?)),
+            Some((1, text)) => Datum::Jsonb(Arc::new(json::parse_jsonb(text_of(text)?)?)),
             Some((version, _)) => {
                 return Err(TypeError::new(
                     "XX000",

@@ -19,7 +19,7 @@ use crate::types::function::FunctionCx;
 use crate::types::numeric::Numeric;
 use crate::types::{array, float, interval, json, oids, registry};
 
-pub use binary::{decode_binary, encode_binary};
+pub use binary::{decode_binary, encode_binary, text_of};
 pub use length::coerce_length;
 pub(crate) use length::{cut_name, round_time, round_timestamp};
 pub(crate) use scalar::{hex_digits, parse_bytea, parse_int, write_bytea};
