@@ -8,6 +8,7 @@ pub mod interleave;
 pub mod managed;
 pub mod programs;
 pub mod raw;
+pub mod random_sql;
 pub mod reference;
 pub mod server;
 pub mod slt;

@@ -100,6 +100,10 @@ impl Client {
 
     /// Reads up to the next ReadyForQuery: an answer for each statement that was run.
     pub fn answers(&mut self) -> io::Result<Vec<Answer>> {
+        self.answers_with(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    fn answers_with(&mut self, shown: impl Fn(&[u8]) -> String) -> io::Result<Vec<Answer>> {
         let mut answers = Vec::new();
         self.answers_into(&mut answers)?;
         Ok(answers)
@@ -125,7 +129,7 @@ impl Client {
                 Message::DataRow(body) => {
                     let buffer = body.buffer();
                     let value = |range: Option<std::ops::Range<usize>>| {
-                        Ok(range.map(|r| String::from_utf8_lossy(&buffer[r]).into_owned()))
+                        Ok(range.map(|r| shown(&buffer[r])))
                     };
                     current.rows.push(body.ranges().map(value).collect()?);
                 }
@@ -153,6 +157,19 @@ impl Client {
     pub fn query(&mut self, sql: &str) -> io::Result<Vec<Answer>> {
         self.send(sql)?;
         self.answers()
+    }
+
+    /// One statement by the extended protocol; values are in binary format, shown as hex.
+    pub fn binary_query(&mut self, sql: &str) -> io::Result<Vec<Answer>> {
+        let mut out = BytesMut::new();
+        frontend::parse("", sql, [], &mut out)?;
+        let bound = frontend::bind("", "", [], [0_u8; 0], |_, _| unreachable!(), [1], &mut out);
+        bound.map_err(|_| io::Error::other("the portal could not be bound"))?;
+        frontend::describe(b'P', "", &mut out)?;
+        frontend::execute("", 0, &mut out)?;
+        frontend::sync(&mut out);
+        self.stream.write_all(&out)?;
+        self.answers_with(|bytes| bytes.iter().map(|b| format!("{b:02x}")).collect())
     }
 
     /// One statement that must succeed; its rows.

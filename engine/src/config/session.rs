@@ -427,9 +427,15 @@ impl SessionStore {
         } else {
             custom_name(name)?;
             let own = Own::Custom(Arc::from(name), Arc::from(""));
-            if self.custom(name).is_some() && !local {
-                remove(&mut self.now.local, &own);
-                remove(&mut self.now.set, &own);
+            if self.custom(name).is_some() {
+                // The placeholder stays, with the empty value that it began with.
+                let target = if local {
+                    &mut self.now.local
+                } else {
+                    remove(&mut self.now.local, &own);
+                    &mut self.now.set
+                };
+                put(target, own);
             }
         }
         self.refresh();

@@ -3,11 +3,13 @@
 //! This is code, not data: a server can read its catalog only because it knows these without asking. The
 //! catalog version in `pg_control` changes with every change of a heap table here.
 
+mod absent;
 mod heap_tables;
 mod spec;
 mod static_tables;
 mod views;
 
+pub use absent::is_absent;
 pub use spec::{
     BOOTSTRAP_SUPERUSER, IndexKind, IndexSpec, PG_CATALOG, SystemRelations, TableKind, TableSpec,
     index_relation,

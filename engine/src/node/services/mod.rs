@@ -69,6 +69,7 @@ impl NodeServices {
             session_user,
             path: &call.settings.search_path,
             functions: call.function,
+            facts: Some(call.facts),
             source: call.source,
             notices: call.notices,
         }

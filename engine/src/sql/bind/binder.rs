@@ -292,7 +292,12 @@ impl<'a> Binder<'a> {
                 ty: c.ty,
             })
             .collect();
-        let source = if relation.kind == RelationKind::Virtual {
+        // A sequence's one row is kept as its file keeps it, not as a row version.
+        let made = matches!(
+            relation.kind,
+            RelationKind::Virtual | RelationKind::Sequence
+        );
+        let source = if made {
             RangeSource::Virtual(relation)
         } else {
             RangeSource::Table(relation)

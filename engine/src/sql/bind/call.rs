@@ -130,6 +130,9 @@ impl Binder<'_> {
         self.scope().in_aggregate = nested;
         let args = args?;
         let types: Vec<Oid> = args.iter().map(|(e, _)| e.ty().oid).collect();
+        if name.contains("json") {
+            refuse_named_rows(call, &types, at)?;
+        }
         let candidates = if in_catalog {
             candidates(name, types.len(), call.variadic)
         } else {
@@ -575,8 +578,8 @@ impl Binder<'_> {
             out.push((e, descending, nulls_first));
         }
         if call.distinct {
-            for a in args {
-                super::targets::require_equality(a.ty(), call.name.at())?;
+            for (a, given) in args.iter().zip(&call.args) {
+                super::targets::require_equality(a.ty(), location(&given.value))?;
             }
         }
         Ok(out)
@@ -692,10 +695,33 @@ fn signature(call: &FunctionCall, types: &[Oid]) -> String {
 }
 
 fn no_function(call: &FunctionCall, types: &[Oid], at: u32) -> SqlError {
+    let in_catalog = call.name.schema_name().is_none_or(|s| s == "pg_catalog");
+    let name = call.name.name.name.as_str();
+    // Of several arrays at once UNNEST is a function of FROM's grammar.
+    let unnests = name == "unnest" && types.len() > 1;
+    if in_catalog && (unnests || functions::is_absent(name)) {
+        let what = format!("function {}() is not implemented", call.name.name.name);
+        return SqlError::unsupported(what).at(at);
+    }
     SqlError::new(
         state::UNDEFINED_FUNCTION,
         format!("function {} does not exist", signature(call, types)),
     )
     .hint("No function matches the given name and argument types. You might need to add explicit type casts.")
     .at(at)
+}
+
+/// A row value carries no names of its columns, which JSON would need; ROW(...) has none in PostgreSQL either.
+fn refuse_named_rows(call: &FunctionCall, types: &[Oid], at: u32) -> Result<()> {
+    let named = |(argument, ty): (&ast::Argument, &Oid)| {
+        *ty == oids::RECORD && !matches!(argument.value.kind, ast::ExprKind::Row { .. })
+    };
+    if call.args.iter().zip(types).any(named) {
+        return Err(
+            SqlError::unsupported("rows of a table as JSON are not supported")
+                .hint("Use json_build_object() with the columns.")
+                .at(at),
+        );
+    }
+    Ok(())
 }

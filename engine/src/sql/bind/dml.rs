@@ -49,6 +49,8 @@ impl Binder<'_> {
                 state::WRONG_OBJECT_TYPE,
                 format!("cannot change sequence \"{}\"", relation.name),
             )
+        } else if relation.name == "pg_settings" && verb == "update" {
+            SqlError::unsupported("updating \"pg_settings\" is not supported").hint("Use SET.")
         } else {
             SqlError::new(
                 state::OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -542,11 +544,18 @@ impl Binder<'_> {
                 }
                 fields.iter().map(|e| one(self, e)).collect()
             }
-            ExprKind::Subquery(_) if clause.targets.len() > 1 => Err(SqlError::unsupported(
-                "assigning several columns from one subquery is not supported",
-            )
-            .hint("Use UPDATE ... FROM (subquery).")
-            .at(clause.value.at)),
+            ExprKind::Subquery(query) if clause.targets.len() > 1 => {
+                let at = clause.value.at;
+                let columns = self.within(context, |b| b.columns_of_query(query, at))?;
+                if columns.len() != clause.targets.len() {
+                    return Err(SqlError::new(
+                        state::SYNTAX_ERROR,
+                        "number of columns does not match number of values",
+                    )
+                    .at(at));
+                }
+                Ok(columns.into_iter().map(|e| Some((e, at))).collect())
+            }
             _ if clause.targets.len() == 1 => Ok(vec![one(self, &clause.value)?]),
             _ => Err(SqlError::new(
                 state::FEATURE_NOT_SUPPORTED,

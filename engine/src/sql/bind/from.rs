@@ -4,6 +4,7 @@ use super::binder::{Binder, Context, Item, ItemColumn};
 use super::resolve;
 use super::types::type_text;
 use crate::catalog::relation::{LockMode, Relation, RelationKind};
+use crate::catalog::schema::is_absent;
 use crate::ids::Oid;
 use crate::sql::bound::{
     Expr, FromItem, Join, JoinKind, Range, RangeColumn, RangeSource, RowLockMode, RowLocking,
@@ -13,6 +14,7 @@ use crate::sql::front::ast::{
     self, Alias, DistinctClause, Ident, JoinCondition, JoinRef, JoinType, ObjectName, TableRef,
 };
 use crate::types::datum::SqlType;
+use crate::types::function::Implementation;
 use crate::types::oids;
 use std::sync::Arc;
 
@@ -77,8 +79,9 @@ impl Binder<'_> {
                         .hint(example)
                         .at(*at));
                 };
-                let _ = lateral;
-                let query = self.bind_subquery(query)?;
+                let query = self
+                    .bind_subquery(query)
+                    .map_err(|e| if *lateral { unreachable_here(e) } else { e })?;
                 let range = self.subquery_range(alias.name.name.clone(), query);
                 self.named_part(range, Some(alias), None)
             }
@@ -130,6 +133,10 @@ impl Binder<'_> {
                 self.touch(relation.oid, mode);
                 Ok(relation)
             }
+            None if is_absent(name.schema_name(), &name.name.name) => Err(SqlError::unsupported(
+                format!("\"{}\" is not implemented", name.name.name),
+            )
+            .at(name.at())),
             None => Err(SqlError::new(
                 state::UNDEFINED_TABLE,
                 match &name.schema {
@@ -201,7 +208,9 @@ impl Binder<'_> {
         at: u32,
     ) -> Result<Part> {
         let name = super::targets::column_name(call, None);
-        let bound = self.within(Context::FunctionInFrom, |b| b.bind(call))?;
+        let bound = self
+            .within(Context::FunctionInFrom, |b| b.bind(call))
+            .map_err(unreachable_here)?;
         let Expr::Call { function, args, ty } = bound else {
             return self.from_value(bound, name, alias, with_ordinality, at);
         };
@@ -213,6 +222,14 @@ impl Binder<'_> {
         }
         let shown = alias.map_or_else(|| name.clone(), |a| a.name.name.clone());
         let mut columns: Vec<RangeColumn> = if function.out.is_empty() {
+            let by_host = matches!(
+                function.implementation,
+                Implementation::Host | Implementation::HostSet
+            );
+            if ty.oid == oids::RECORD && by_host {
+                let what = format!("function {}() is not implemented", function.name);
+                return Err(SqlError::unsupported(what).at(at));
+            }
             if ty.oid == oids::RECORD {
                 return Err(SqlError::new(
                     state::SYNTAX_ERROR,
@@ -738,4 +755,18 @@ fn query_is_volatile(query: &crate::sql::bound::Query) -> bool {
                 })
         }
     }
+}
+
+/// What LATERAL and functions in FROM may name in PostgreSQL, the items to their left, cannot be named yet.
+fn unreachable_here(error: SqlError) -> SqlError {
+    if matches!(
+        error.state,
+        state::UNDEFINED_TABLE | state::UNDEFINED_COLUMN
+    ) {
+        let what = "references to other items of FROM are not supported there";
+        return SqlError::unsupported(what)
+            .detail(error.message.clone())
+            .hint("Join with a subquery or a function that stands alone.");
+    }
+    error
 }

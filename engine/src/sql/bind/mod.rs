@@ -17,6 +17,7 @@ mod names;
 mod operator;
 mod query;
 mod resolve;
+mod row_query;
 mod targets;
 mod types;
 mod walk;

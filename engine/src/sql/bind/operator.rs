@@ -167,12 +167,38 @@ impl Binder<'_> {
             let r = self.operands(r)?;
             return self.row_comparison(op, l, r, at);
         }
-        if let (ExprKind::Row { .. }, ExprKind::Subquery(_)) = (&left.kind, &right.kind) {
-            return Err(
-                SqlError::unsupported("comparing a row with a subquery is not supported")
-                    .hint("Compare the columns one by one.")
-                    .at(at),
-            );
+        if let (ExprKind::Row { fields, .. }, ExprKind::Subquery(query)) = (&left.kind, &right.kind)
+        {
+            let left = self.operands(fields)?;
+            let right = self.columns_of_query(query, at)?;
+            if left.len() != right.len() {
+                let more = if right.len() > left.len() {
+                    "many"
+                } else {
+                    "few"
+                };
+                let message = format!("subquery has too {more} columns");
+                return Err(SqlError::new(state::SYNTAX_ERROR, message).at(at));
+            }
+            let right = right.into_iter().map(|e| (e, at)).collect();
+            return self.row_comparison(op, left, right, at);
+        }
+        if let (
+            ExprKind::Collate { collation: one, .. },
+            ExprKind::Collate {
+                collation: other, ..
+            },
+        ) = (&left.kind, &right.kind)
+            && one.name.name != other.name.name
+        {
+            return Err(SqlError::new(
+                state::COLLATION_MISMATCH,
+                format!(
+                    "collation mismatch between explicit collations \"{}\" and \"{}\"",
+                    one.name.name, other.name.name
+                ),
+            )
+            .at(right.at));
         }
         let left = self.operand(left)?;
         let right = self.operand(right)?;
@@ -578,6 +604,11 @@ fn operator_error(
     ambiguous: bool,
     at: u32,
 ) -> SqlError {
+    // PostgreSQL has these for text, JSON paths and text search.
+    if matches!(op.name.as_str(), "@@" | "@?" | "@@@") {
+        let what = format!("operator {} is not implemented", op.name);
+        return SqlError::unsupported(what).at(at);
+    }
     let name = match &op.schema {
         Some(s) => format!("{s}.{}", op.name),
         None => op.name.clone(),

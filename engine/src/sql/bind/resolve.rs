@@ -79,7 +79,7 @@ pub fn pathway(source: Oid, target: Oid, context: CastContext) -> Option<Pathway
     let is_pseudo = |ty| registry::by_oid(ty).is_none_or(|t| t.kind == b'p');
     if rank(context) >= rank(CastContext::Assignment)
         && category(target) == STRING
-        && !is_pseudo(source)
+        && (!is_pseudo(source) || source == oids::RECORD)
     {
         return Some(Pathway::Text);
     }
@@ -246,6 +246,7 @@ pub enum PolymorphicFault {
     NotAlike(&'static str, Oid, Oid),
     NotAnArray(Oid),
     IsAnArray(Oid),
+    NotAnEnum(Oid),
     Undetermined,
 }
 
@@ -276,6 +277,10 @@ pub fn polymorphic_types(
             oids::ANYELEMENT | oids::ANYNONARRAY | oids::ANYENUM | oids::ANYARRAY => {
                 if *declared == oids::ANYNONARRAY && array_element(ty).is_some() {
                     return Err(PolymorphicFault::IsAnArray(ty));
+                }
+                if *declared == oids::ANYENUM && registry::by_oid(ty).is_none_or(|t| t.kind != b'e')
+                {
+                    return Err(PolymorphicFault::NotAnEnum(ty));
                 }
                 match element {
                     None => element = Some(ty),

@@ -126,7 +126,14 @@ impl DdlCx<'_> {
                     new.column.not_null |= not_null;
                 }
                 ColumnConstraintKind::Default(expr, text) => {
-                    if new.column.default.is_some() || new.sequence.is_some() {
+                    if new.column.identity != Identity::No {
+                        return Err(default_and_identity(name, table).at(c.at));
+                    }
+                    if new.sequence.is_some() {
+                        // A serial type brought the first; PostgreSQL does not say where the second is.
+                        return Err(twice("default values", c.at).nowhere());
+                    }
+                    if new.column.default.is_some() {
                         return Err(twice("default values", c.at));
                     }
                     let (text, uses) = self.default_text(expr, *text, name, new.column.ty)?;
@@ -135,13 +142,7 @@ impl DdlCx<'_> {
                 }
                 ColumnConstraintKind::Identity { identity, options } => {
                     if new.column.default.is_some() || new.sequence.is_some() {
-                        return Err(SqlError::new(
-                            state::SYNTAX_ERROR,
-                            format!(
-                                "both default and identity specified for column \"{name}\" of table \"{table}\""
-                            ),
-                        )
-                        .at(c.at));
+                        return Err(default_and_identity(name, table).at(c.at));
                     }
                     new.column.identity = *identity;
                     new.column.not_null = true;
@@ -248,4 +249,13 @@ pub fn check_storable(ty: SqlType, column: &str) -> Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+fn default_and_identity(column: &str, table: &str) -> SqlError {
+    SqlError::new(
+        state::SYNTAX_ERROR,
+        format!(
+            "both default and identity specified for column \"{column}\" of table \"{table}\""
+        ),
+    )
 }

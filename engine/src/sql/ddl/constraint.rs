@@ -25,6 +25,8 @@ pub struct NewKey {
     pub include: Vec<Ident>,
     pub nulls_not_distinct: bool,
     pub timing: ConstraintTiming,
+    /// Where the constraint stands, which is where its errors are.
+    pub at: u32,
 }
 
 /// A CHECK to be made.
@@ -50,6 +52,7 @@ pub fn of_column<'s>(d: &'s ColumnDefinition) -> (Vec<NewKey>, Vec<NewCheck<'s>>
                 include: Vec::new(),
                 nulls_not_distinct: *nulls_not_distinct,
                 timing: c.timing,
+                at: c.at,
             }),
             ColumnConstraintKind::PrimaryKey { .. } => keys.push(NewKey {
                 name,
@@ -58,6 +61,7 @@ pub fn of_column<'s>(d: &'s ColumnDefinition) -> (Vec<NewKey>, Vec<NewCheck<'s>>
                 include: Vec::new(),
                 nulls_not_distinct: false,
                 timing: c.timing,
+                at: c.at,
             }),
             ColumnConstraintKind::Check { expr, text, .. } => checks.push(NewCheck {
                 name,
@@ -103,6 +107,7 @@ pub fn of_table(c: &TableConstraint) -> Result<Asked<'_>> {
             include: include.clone(),
             nulls_not_distinct: *nulls_not_distinct,
             timing: c.timing,
+            at: c.at,
         })),
         TableConstraintKind::UniqueUsingIndex { primary, index } => Ok(Asked::UsingIndex {
             name,

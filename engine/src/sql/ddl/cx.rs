@@ -12,6 +12,7 @@ use crate::catalog::view::{CatalogView, Role};
 use crate::ids::{Oid, RelFile, Tid, Xid};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::ObjectName;
+use crate::sql::session::SessionFacts;
 use crate::table::sequence::Sequences;
 use crate::txn::{Invalidation, LockMode, LockWait, Snapshot, Transaction};
 use crate::types::datum::Datum;
@@ -33,6 +34,8 @@ pub struct DdlCx<'a> {
     /// `search_path` as written.
     pub path: &'a [String],
     pub functions: &'a Arc<FunctionCx>,
+    /// The session, if there is one: its functions read the catalog.
+    pub facts: Option<&'a Arc<SessionFacts>>,
     /// What the statement's offsets count in.
     pub source: &'a str,
     /// For the client, in order.

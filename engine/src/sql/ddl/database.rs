@@ -17,6 +17,7 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{AlterDatabase, CreateDatabase, DropDatabase, UtilityOption};
 use crate::txn::{LockMode, LockTag, LockWait, Transaction, TxnManager};
 use crate::types::datum::Datum;
+use crate::types::functions::is_encoding_name;
 
 use super::Result;
 use super::cx::{DdlCx, by, not_owner};
@@ -95,6 +96,13 @@ fn check_encoding(o: &UtilityOption) -> Result<()> {
         .to_ascii_lowercase();
     if matches!(plain.as_str(), "utf8" | "unicode" | "6") {
         return Ok(());
+    }
+    if !is_encoding_name(&plain) {
+        return Err(SqlError::new(
+            state::UNDEFINED_OBJECT,
+            format!("{name} is not a valid encoding name"),
+        )
+        .at(o.at));
     }
     Err(
         SqlError::unsupported(format!("encoding \"{name}\" is not supported"))

@@ -62,8 +62,13 @@ async fn find(cx: &mut DdlCx<'_>, s: &Drop, name: &ObjectName) -> Result<Option<
             ));
             return Ok(None);
         }
+        let code = if s.kind == ObjectKind::Index {
+            state::UNDEFINED_OBJECT
+        } else {
+            state::UNDEFINED_TABLE
+        };
         return Err(SqlError::new(
-            state::UNDEFINED_TABLE,
+            code,
             format!("{word} \"{}\" does not exist", name.name.name),
         ));
     };

@@ -29,15 +29,10 @@ const MAX_KEYS: usize = 32;
 const BLOCKS_BETWEEN_CHECKS: u32 = 64;
 
 pub async fn create(s: &CreateIndex, cx: &mut DdlCx<'_>) -> Result<()> {
-    if s.concurrently {
-        return Err(
-            SqlError::unsupported("CREATE INDEX CONCURRENTLY is not supported")
-                .hint("Leave CONCURRENTLY out: the table can be read while the index is built."),
-        );
-    }
+    // CONCURRENTLY too: writers wait until the index is there, which is all that its absence would spare them.
     let mode = LockMode::Share;
     let Some(table) = cx.open(&s.table, mode).await? else {
-        return Err(no_relation(&s.table, "relation").at(s.table.at()));
+        return Err(no_relation(&s.table, "relation"));
     };
     if table.kind != RelationKind::Table {
         return Err(SqlError::new(
@@ -203,7 +198,7 @@ pub async fn create_key(
                 state::UNDEFINED_COLUMN,
                 format!("column \"{}\" named in key does not exist", name.name),
             )
-            .at(name.at)
+            .at(new.at)
         })
     };
     let mut keys: Vec<IndexKey> = Vec::with_capacity(new.columns.len());
@@ -218,7 +213,7 @@ pub async fn create_key(
                     name.name
                 ),
             )
-            .at(name.at));
+            .at(new.at));
         }
         let ty = table.columns[column].ty;
         check_ordered(ty)?;

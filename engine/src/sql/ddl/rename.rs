@@ -27,7 +27,7 @@ pub async fn rename(s: &Rename, cx: &mut DdlCx<'_>) -> Result<()> {
             cx.notice(format!("relation \"{}\" does not exist, skipping", s.name));
             return Ok(());
         }
-        return Err(no_relation(&s.name, "relation").at(s.name.at()));
+        return Err(no_relation(&s.name, "relation"));
     };
     cx.must_own(&relation)?;
     match &s.what {

@@ -143,7 +143,7 @@ pub async fn alter(s: &AlterSequence, cx: &mut DdlCx<'_>) -> Result<()> {
             cx.notice(format!("relation \"{}\" does not exist, skipping", s.name));
             return Ok(());
         }
-        return Err(no_relation(&s.name, "relation").at(s.name.at()));
+        return Err(no_relation(&s.name, "relation"));
     };
     if relation.kind != RelationKind::Sequence {
         return Err(SqlError::new(

@@ -84,6 +84,12 @@ pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
     cx.step()?;
     let mut constraint_names: Vec<String> = Vec::new();
     for check in &parts.checks {
+        if let Some(name) = check.name.as_ref().filter(|n| constraint_names.contains(n)) {
+            return Err(SqlError::new(
+                state::DUPLICATE_OBJECT,
+                format!("check constraint \"{name}\" already exists"),
+            ));
+        }
         let (made, _) = cx
             .insert_check(&table, check, &mut constraint_names)
             .await?;
@@ -93,7 +99,7 @@ pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
         super::alter::set_check_count(cx, &table).await?;
     }
     cx.step()?;
-    for key in order_keys(parts.keys)? {
+    for key in order_keys(parts.keys, &table.name)? {
         super::index::create_key(cx, &table, &key, &mut taken).await?;
         cx.step()?;
         table = (*cx.relation(table.oid)?).clone();
@@ -318,12 +324,13 @@ fn check_columns(columns: &[NewColumn]) -> Result<()> {
 }
 
 /// The primary key comes first, as in PostgreSQL; two of them are an error.
-fn order_keys(mut keys: Vec<NewKey>) -> Result<Vec<NewKey>> {
-    if keys.iter().filter(|k| k.primary).count() > 1 {
+fn order_keys(mut keys: Vec<NewKey>, table: &str) -> Result<Vec<NewKey>> {
+    if let Some(second) = keys.iter().filter(|k| k.primary).nth(1) {
         return Err(SqlError::new(
             state::INVALID_TABLE_DEFINITION,
-            "multiple primary keys for table are not allowed",
-        ));
+            format!("multiple primary keys for table \"{table}\" are not allowed"),
+        )
+        .at(second.at));
     }
     keys.sort_by_key(|k| !k.primary);
     // The same columns twice make one index.

@@ -122,6 +122,7 @@ impl Server {
             session_user: &self.user,
             path: &self.path,
             functions: &self.functions,
+            facts: None,
             source: sql,
             notices: &mut notices,
         };

@@ -170,6 +170,7 @@ impl Execution {
         sink: &mut dyn RowSink,
         limit: Option<u64>,
     ) -> Result<Progress, SqlError> {
+        let gives_rows = self.plan.gives_rows();
         // A change shows its columns with its first row, as in PostgreSQL: it may fail before.
         if self.plan.command == Command::Select {
             self.announce(sink);
@@ -190,7 +191,7 @@ impl Execution {
             match step {
                 Step::Row => {
                     self.announce(sink);
-                    if self.plan.output.is_empty() {
+                    if !gives_rows {
                         continue;
                     }
                     sent += 1;
@@ -207,7 +208,7 @@ impl Execution {
     }
 
     fn announce(&mut self, sink: &mut dyn RowSink) {
-        if !self.announced && !self.plan.output.is_empty() {
+        if !self.announced && self.plan.gives_rows() {
             sink.columns(&self.plan.output);
         }
         self.announced = true;

@@ -12,6 +12,15 @@ use crate::types::function::{CastMethod, FunctionCx, Operator};
 use crate::types::registry::format_type;
 use crate::types::{aggregates, casts, codec, oids, operators};
 
+/// What an expression is shown for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// In a plan, constants computed.
+    Plan,
+    /// As the catalog has it, to be read back.
+    Stored,
+}
+
 /// What names mean at one level of a plan.
 pub struct Words<'p> {
     pub slots: &'p [SlotInfo],
@@ -20,6 +29,7 @@ pub struct Words<'p> {
     pub function: &'p FunctionCx,
     /// Arguments of the level's aggregates, for `Expr::Aggregate`.
     pub aggregates: Vec<String>,
+    pub style: Style,
 }
 
 fn operator_of(function: Oid) -> Option<&'static Operator> {
@@ -30,7 +40,7 @@ fn operator_of(function: Oid) -> Option<&'static Operator> {
         .copied()
 }
 
-fn is_cast(function: Oid) -> bool {
+pub fn is_cast(function: Oid) -> bool {
     static KNOWN: OnceLock<HashMap<Oid, ()>> = OnceLock::new();
     KNOWN
         .get_or_init(|| {
@@ -130,8 +140,12 @@ impl Words<'_> {
                 for (when, then) in arms {
                     shown += &format!(" WHEN {} THEN {}", self.show(when), self.show(then));
                 }
-                if let Some(otherwise) = otherwise {
-                    shown += &format!(" ELSE {}", self.show(otherwise));
+                match otherwise {
+                    Some(otherwise) => shown += &format!(" ELSE {}", self.show(otherwise)),
+                    None if self.style == Style::Stored => {
+                        shown += &format!(" ELSE {}", self.constant(&Datum::Null, expr.ty()));
+                    }
+                    None => {}
                 }
                 shown + " END"
             }
@@ -174,6 +188,9 @@ impl Words<'_> {
 
     /// Constants as an array literal, anything else as a constructor.
     fn any_items(&self, items: &[Expr]) -> String {
+        if self.style == Style::Stored {
+            return format!("ARRAY[{}]", self.list(items));
+        }
         let mut shown = Vec::new();
         for item in items {
             let Expr::Const(value, ty) = item else {
@@ -197,9 +214,13 @@ impl Words<'_> {
             (Some(op), [left, right]) => {
                 format!("({} {} {})", self.show(left), op.name, self.show(right))
             }
-            (Some(op), [arg]) if !op.left.is_valid() => {
-                format!("({} {})", op.name, self.show(arg))
-            }
+            (Some(op), [arg]) if !op.left.is_valid() => match arg {
+                Expr::Const(value, _) if op.name == "-" && !value.is_null() => {
+                    let shown = codec::to_text(ty.oid, value, self.function);
+                    format!("'-{shown}'::{}", format_type(ty))
+                }
+                _ => format!("({} {})", op.name, self.show(arg)),
+            },
             (_, [arg, ..]) if is_cast(oid) => self.cast(arg, ty),
             _ => format!("{name}({})", self.list(args)),
         }
@@ -208,7 +229,16 @@ impl Words<'_> {
     fn cast(&self, arg: &Expr, ty: SqlType) -> String {
         let shown = self.show(arg);
         let ty = format_type(ty);
-        if matches!(arg, Expr::Param(..)) || shown.starts_with('(') {
+        if let (Style::Stored, Expr::Const(..)) = (self.style, arg) {
+            // A constant of that very type is written with it already.
+            return if shown.ends_with(&format!("::{ty}")) {
+                shown
+            } else {
+                format!("({shown})::{ty}")
+            };
+        }
+        let bare = matches!(arg, Expr::Param(..)) || shown.starts_with('(');
+        if self.style == Style::Plan && bare {
             return format!("{shown}::{ty}");
         }
         format!("({shown})::{ty}")

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ExplainOptions;
-use super::expression::{Words, aggregate, quoted};
+use super::expression::{Style, Words, aggregate, quoted};
 use super::item::{Child, Item, Shown};
 use crate::sql::bound::{Expr, SetOp};
 use crate::sql::exec::eval::Test;
@@ -56,6 +56,7 @@ fn level(
             qualified: options.verbose || relations(&level.root) > 1,
             function,
             aggregates: Vec::new(),
+            style: Style::Plan,
         },
         options,
         measured,

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use super::keywords::{Kw, LONGEST};
 use crate::sql::error::{SqlError, state};
+use crate::types::codec::text_of;
 
 /// Longest identifier, in bytes (`NAMEDATALEN - 1`).
 const MAX_NAME: usize = 63;
@@ -463,7 +464,8 @@ pub fn ident_name(src: &str, token: Token) -> Result<String, SqlError> {
     let mut name = match token.kind {
         TokenKind::QuotedIdent => unquote(&text[1..text.len() - 1], '"').into_owned(),
         TokenKind::UnicodeIdent => {
-            unicode_escapes(&unquote(&text[3..text.len() - 1], '"'), token.start + 3)?
+            let body = unquote(&text[3..text.len() - 1], '"');
+            unicode_escapes(&body, b'\\', token.start + 3)?
         }
         _ => text.to_ascii_lowercase(),
     };
@@ -491,7 +493,7 @@ fn unquote(body: &str, quote: char) -> Cow<'_, str> {
     }
 }
 
-/// The value of a string constant.
+/// The value of a string constant; of `U&'...'` with its escapes as they stand.
 pub fn string_value(src: &str, token: Token, kind: StringKind) -> Result<String, SqlError> {
     let text = &src[token.start as usize..token.end as usize];
     if kind == StringKind::Dollar {
@@ -513,9 +515,6 @@ pub fn string_value(src: &str, token: Token, kind: StringKind) -> Result<String,
             Some(n) => at = end + 1 + n + 1,
             None => break,
         }
-    }
-    if kind == StringKind::Unicode {
-        return unicode_escapes(&out, token.start + open as u32);
     }
     Ok(out)
 }
@@ -573,29 +572,8 @@ fn escape_piece(piece: &str, at: u32, out: &mut String) -> Result<(), SqlError> 
             }
         }
     }
-    let text = String::from_utf8(bytes).map_err(|e| invalid_utf8(e.as_bytes()))?;
-    out.push_str(&text);
+    out.push_str(text_of(&bytes)?);
     Ok(())
-}
-
-/// 22021 for bytes that are not UTF-8.
-pub fn invalid_utf8(bytes: &[u8]) -> SqlError {
-    let bad = match std::str::from_utf8(bytes) {
-        Ok(_) => 0,
-        Err(e) => e.valid_up_to(),
-    };
-    let shown: Vec<String> = bytes[bad..]
-        .iter()
-        .take(1)
-        .map(|b| format!("0x{b:02x}"))
-        .collect();
-    SqlError::new(
-        state::CHARACTER_NOT_IN_REPERTOIRE,
-        format!(
-            "invalid byte sequence for encoding \"UTF8\": {}",
-            shown.join(" ")
-        ),
-    )
 }
 
 /// Reads the escape whose backslash is before `i`; gives the index behind it.
@@ -684,19 +662,19 @@ fn push_code(code: u32, at: u32, out: &mut Vec<u8>) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// `\XXXX` and `\+XXXXXX` in `U&'...'`; UESCAPE with another character is not offered.
-fn unicode_escapes(text: &str, at: u32) -> Result<String, SqlError> {
+/// `\XXXX` and `\+XXXXXX` in `U&'...'`; UESCAPE names another character than the backslash.
+pub fn unicode_escapes(text: &str, escape: u8, at: u32) -> Result<String, SqlError> {
     let src = text.as_bytes();
     let mut out = Vec::with_capacity(src.len());
     let mut i = 0;
     while i < src.len() {
-        if src[i] != b'\\' {
+        if src[i] != escape {
             out.push(src[i]);
             i += 1;
             continue;
         }
-        if src.get(i + 1) == Some(&b'\\') {
-            out.push(b'\\');
+        if src.get(i + 1) == Some(&escape) {
+            out.push(escape);
             i += 2;
             continue;
         }
@@ -713,9 +691,9 @@ fn unicode_escapes(text: &str, at: u32) -> Result<String, SqlError> {
                 .hint("Unicode escapes must be \\XXXX or \\+XXXXXX.")
                 .at(at + i as u32));
         }
-        let (code, next) = surrogates(text, from, n, b"\\");
+        let (code, next) = surrogates(text, from, n, &[escape]);
         push_code(code, at + i as u32, &mut out)?;
         i = next;
     }
-    String::from_utf8(out).map_err(|e| invalid_utf8(e.as_bytes()))
+    Ok(text_of(&out)?.to_owned())
 }

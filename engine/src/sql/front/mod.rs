@@ -58,3 +58,17 @@ pub fn literal_length(text: &str) -> Option<usize> {
     let is_literal = matches!(token.kind, lexer::TokenKind::String(_)) && token.start == 0;
     is_literal.then_some(token.end as usize)
 }
+
+/// The first `$n` of a statement, with its offset in `source`.
+pub fn first_parameter(source: &str, statement: std::ops::Range<usize>) -> Option<(u32, u32)> {
+    let text = source.get(statement.clone())?;
+    // Nearly every statement is without, and need not be cut into tokens again.
+    memchr::memchr(b'$', text.as_bytes())?;
+    let start = u32::try_from(statement.start).ok()?;
+    lexer::tokenize(text)
+        .into_iter()
+        .find_map(|token| match token.kind {
+            lexer::TokenKind::Param(number) => Some((number, token.start + start)),
+            _ => None,
+        })
+}

@@ -5,7 +5,7 @@ use crate::catalog::rows::{CatalogRow, ConstraintRow, DescriptionRow, Shdescript
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::host::environment::{Environment, to_type_error};
-use crate::sql::host::{int, oid, text};
+use crate::sql::host::{expressions, int, oid, text};
 use crate::sql::pg_catalog::index_definition;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
@@ -16,8 +16,7 @@ type Answer = Result<Datum, TypeError>;
 
 pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Option<Answer> {
     Some(match function.name {
-        // Expressions are stored as SQL text.
-        "pg_get_expr" => Ok(args.first().cloned().unwrap_or(Datum::Null)),
+        "pg_get_expr" => expression(env, text(args, 0), oid(args, 1)),
         "pg_get_indexdef" => index(env, oid(args, 0), int(args, 1)),
         "pg_get_constraintdef" => constraint(env, oid(args, 0)),
         "pg_get_serial_sequence" => serial_sequence(env, text(args, 0), text(args, 1)),
@@ -46,6 +45,14 @@ fn index(env: &Environment, index: Oid, column: i64) -> Answer {
                 None => Datum::text(""),
             },
         })
+    })
+}
+
+fn expression(env: &Environment, text: &str, relation: Oid) -> Answer {
+    let table = env.with_catalog(|catalog| catalog.relation(relation))?;
+    Ok(match table {
+        Some(table) => Datum::text(&expressions::of_relation(env, &table, text)?),
+        None => Datum::Null,
     })
 }
 
@@ -86,7 +93,13 @@ fn constraint(env: &Environment, constraint: Oid) -> Answer {
     Ok(Datum::text(&match row.contype {
         b'p' => format!("PRIMARY KEY ({})", columns()),
         b'u' => format!("UNIQUE ({})", columns()),
-        b'c' => format!("CHECK ({})", row.conbin.clone().unwrap_or_default()),
+        b'c' => {
+            let condition = row.conbin.clone().unwrap_or_default();
+            format!(
+                "CHECK ({})",
+                expressions::condition(env, &table, &condition)?
+            )
+        }
         other => {
             let what = format!(
                 "constraints of kind {:?} are not implemented",

@@ -52,6 +52,7 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         )),
         "pg_postmaster_start_time" => Ok(Datum::TimestampTz(env.instance.started_at)),
         "current_setting" => current_setting(env, args),
+        "set_config" => set_config(env, args),
         "pg_get_userbyid" => user_name(env, oid(args, 0)),
         "pg_table_is_visible" => visible(env, oid(args, 0)),
         "pg_type_is_visible"
@@ -61,17 +62,6 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         | "pg_collation_is_visible"
         | "pg_conversion_is_visible" => Ok(Datum::Bool(true)),
         "pg_function_is_visible" => Ok(Datum::Bool(functions::by_oid(oid(args, 0)).is_some())),
-        "has_table_privilege"
-        | "has_sequence_privilege"
-        | "has_database_privilege"
-        | "has_function_privilege"
-        | "has_language_privilege"
-        | "has_schema_privilege"
-        | "has_tablespace_privilege"
-        | "has_column_privilege"
-        | "has_any_column_privilege"
-        | "has_type_privilege" => Ok(Datum::Bool(true)),
-        "pg_has_role" => Ok(Datum::Bool(true)),
         "pg_relation_size" => relation_size(env, oid(args, 0), Parts::Heap),
         "pg_table_size" => relation_size(env, oid(args, 0), Parts::Table),
         "pg_indexes_size" => relation_size(env, oid(args, 0), Parts::Indexes),
@@ -104,6 +94,38 @@ fn current_setting(env: &Environment, args: &[Datum]) -> Answer {
         Err(error) if error.state == "42704" && boolean(args, 1) => Ok(Datum::Null),
         other => other,
     }
+}
+
+/// SET as a function. What describes the transaction or the user is more than a setting, and left to SET.
+fn set_config(env: &Environment, args: &[Datum]) -> Answer {
+    let name = match args.first() {
+        Some(Datum::Text(name)) => name.to_ascii_lowercase(),
+        _ => return Err(TypeError::new("22004", "SET requires parameter name")),
+    };
+    let for_statements_only = name.starts_with("transaction_")
+        || matches!(name.as_str(), "role" | "session_authorization");
+    if for_statements_only {
+        let what = format!("set_config() of \"{name}\" is not implemented");
+        return Err(TypeError::new("0A000", what).with_hint("Use SET."));
+    }
+    let asker = crate::config::session::Asker::Session {
+        superuser: env.facts.current_role().superuser,
+    };
+    let local = boolean(args, 2);
+    let changed = {
+        let mut store = env.facts.settings.lock();
+        match args.get(1) {
+            Some(Datum::Text(value)) => store.set(&name, value, local, asker),
+            _ => store.reset(&name, local, asker),
+        }
+    };
+    changed.map_err(|error| TypeError {
+        state: error.state,
+        message: error.message,
+        detail: error.detail,
+        hint: error.hint,
+    })?;
+    setting(env, &name)
 }
 
 fn schemas(env: &Environment, implicit: bool) -> Answer {

@@ -8,7 +8,10 @@ mod backup;
 mod check;
 mod describe;
 mod environment;
+mod expressions;
 mod information;
+mod names;
+mod privileges;
 mod sequences;
 mod waiting;
 
@@ -33,6 +36,8 @@ type Room = fn(&Environment, &Function, &[Datum]) -> Option<Answer>;
 
 const ROOMS: &[Room] = &[
     information::call,
+    names::call,
+    privileges::call,
     describe::call,
     sequences::call,
     administration::call,

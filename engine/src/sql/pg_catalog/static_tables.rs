@@ -173,6 +173,10 @@ pub fn casts(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut oid = 10_000;
     for cast in casts::all() {
         let (function, method) = match cast.method {
+            // A function that only the code needs, because values of the two types are kept apart.
+            CastMethod::Function(function) if function >= functions::FIRST_HIDDEN => {
+                (Oid::INVALID, b'b')
+            }
             CastMethod::Function(function) => (function, b'f'),
             CastMethod::Binary => (Oid::INVALID, b'b'),
             CastMethod::InOut => (Oid::INVALID, b'i'),

@@ -184,7 +184,7 @@ impl<'a> Planner<'_, 'a> {
     pub fn lower(&mut self, expr: &Expr, scope: &Scope) -> Result<Expr, SqlError> {
         let mut made = expr.clone();
         self.lower_in_place(&mut made, scope)?;
-        fold(&mut made, &mut self.shared.folding);
+        fold(&mut made, &mut self.shared.folding)?;
         Ok(made)
     }
 

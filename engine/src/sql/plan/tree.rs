@@ -79,6 +79,13 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether rows go to the client: those of a query, be they of no columns, and those of RETURNING.
+    pub fn gives_rows(&self) -> bool {
+        self.command == Command::Select || !self.output.is_empty()
+    }
+}
+
 /// A tree and its frame.
 #[derive(Debug)]
 pub struct Level {

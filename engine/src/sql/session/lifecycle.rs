@@ -176,16 +176,9 @@ impl<S: Services> Session<S> {
             own.statement_timestamp = started;
             return Arc::clone(function);
         }
-        let function = Arc::new(FunctionCx {
-            transaction_timestamp,
-            statement_timestamp: started,
-            time_zone: settings.time_zone.clone(),
-            date_style: date_style(settings.date_style),
-            interval_style: interval_style(settings.interval_style),
-            extra_float_digits: settings.extra_float_digits,
-            bytea_hex: settings.bytea_hex,
-            host: Arc::clone(&self.host),
-        });
+        let host = Arc::clone(&self.host);
+        let function = functions_of(settings, host, transaction_timestamp, started);
+        let function = Arc::new(function);
         self.function = Some((Arc::clone(settings), Arc::clone(&function)));
         function
     }
@@ -324,5 +317,24 @@ fn interval_style(s: crate::config::IntervalStyle) -> IntervalStyle {
         C::PostgresVerbose => IntervalStyle::PostgresVerbose,
         C::SqlStandard => IntervalStyle::SqlStandard,
         C::Iso8601 => IntervalStyle::Iso8601,
+    }
+}
+
+/// What functions go by under these settings.
+pub fn functions_of(
+    settings: &SessionSettings,
+    host: Arc<dyn Host>,
+    transaction_timestamp: i64,
+    statement_timestamp: i64,
+) -> FunctionCx {
+    FunctionCx {
+        transaction_timestamp,
+        statement_timestamp,
+        time_zone: settings.time_zone.clone(),
+        date_style: date_style(settings.date_style),
+        interval_style: interval_style(settings.interval_style),
+        extra_float_digits: settings.extra_float_digits,
+        bytea_hex: settings.bytea_hex,
+        host,
     }
 }

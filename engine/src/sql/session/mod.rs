@@ -35,7 +35,7 @@ pub use backends::{Backend, Backends};
 pub use copy::CopyPort;
 pub use extended::BindRequest;
 pub use facts::SessionFacts;
-pub use lifecycle::Session;
+pub use lifecycle::{Session, functions_of};
 pub use output::{CopyInput, Format, Formats, Gone, Output};
 pub use services::{Services, UtilityCall};
 pub use settings::refused as settings_error;

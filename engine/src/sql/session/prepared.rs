@@ -62,6 +62,14 @@ impl Prepared {
             *self.idle.lock() = Some(execution);
         }
     }
+
+    /// False if a new plan gives other columns than the client was told of.
+    pub(super) fn keeps_result(&self, output: &[OutputColumn]) -> bool {
+        self.columns.get().is_none_or(|told| {
+            let same = |(a, b): (&OutputColumn, &OutputColumn)| a.name == b.name && a.ty == b.ty;
+            told.len() == output.len() && told.iter().zip(output).all(same)
+        })
+    }
 }
 
 /// How far a portal is.

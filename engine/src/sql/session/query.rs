@@ -175,11 +175,7 @@ impl<S: Services> Session<S> {
             // The transaction's own changes may be rolled back and others come under the same number.
             reusable: !uncacheable && !left_out.get() && running.txn.invalidations().is_empty(),
         };
-        if prepared
-            .columns
-            .get()
-            .is_some_and(|c| *c != found.plan.output)
-        {
+        if !prepared.keeps_result(&found.plan.output) {
             return Err(SqlError::unsupported(
                 "cached plan must not change result type",
             ));
@@ -359,6 +355,7 @@ impl<S: Services> Session<S> {
             return Err(in_failed_block());
         };
         let _own = self.facts.own_catalog(self.services.txns(), &running.txn);
+        let settings = Arc::clone(self.facts.settings.lock().settings());
         let mut sink = ClientSink::new(out, types, formats, function, announce);
         let progress = execution.run(&mut running.txn, &mut sink, limit).await?;
         if progress.complete {
@@ -368,6 +365,10 @@ impl<S: Services> Session<S> {
                 changes.add(of, oid, progress.rows, leaves_dead);
             }
             running.txn.next_command()?;
+        }
+        // `set_config` may have been called.
+        if !Arc::ptr_eq(&settings, &self.settings()) {
+            self.apply_settings();
         }
         Ok(progress)
     }

@@ -50,20 +50,20 @@ fn join_values(name: &str, values: &[SetValue]) -> Result<String, SqlError> {
         )),
         _ => Ok(values
             .iter()
-            .map(|v| quoted(v.as_str(), values.len()))
+            .map(|v| quoted(v.as_str()))
             .collect::<Vec<_>>()
             .join(", ")),
     }
 }
 
-/// One string may hold a whole list (`SET search_path = 'a, b'` is one odd name in PostgreSQL, too).
-fn quoted(item: &str, count: usize) -> String {
+/// `SET search_path = 'a, b'` names one odd schema, in PostgreSQL too.
+fn quoted(item: &str) -> String {
     let mut chars = item.chars();
     let plain = chars
         .next()
         .is_some_and(|c| c.is_ascii_lowercase() || c == '_')
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');
-    if plain || (count == 1 && item.is_empty()) {
+    if plain {
         item.to_owned()
     } else {
         format!("\"{}\"", item.replace('"', "\"\""))

@@ -15,7 +15,7 @@ use super::utility::{Outcome, ends_failed_block};
 use crate::config::SessionSettings;
 use crate::sql::error::{Severity, SqlError};
 use crate::sql::front::shape::shape;
-use crate::sql::front::{self, Parsed};
+use crate::sql::front::{self, Parsed, first_parameter};
 use crate::types::datum::Datum;
 
 impl<S: Services> Session<S> {
@@ -161,11 +161,11 @@ impl<S: Services> Session<S> {
             return Err(in_failed_block());
         }
         if is_planned(&parsed.statement) {
+            if let Some((number, at)) = first_parameter(source, parsed.text.clone()) {
+                return Err(no_parameter(number).at(at).located(source));
+            }
             let prepared = Prepared::new("", Arc::clone(source), Some(parsed), Vec::new());
             let ready = self.ready(&prepared).await?;
-            if !ready.plan.parameters.is_empty() {
-                return Err(no_parameter());
-            }
             let mut execution = self.start(&ready, &[], false)?;
             let progress = self
                 .run(
@@ -197,9 +197,9 @@ impl<S: Services> Session<S> {
     }
 }
 
-fn no_parameter() -> SqlError {
+fn no_parameter(number: u32) -> SqlError {
     SqlError::new(
         crate::sql::error::state::UNDEFINED_PARAMETER,
-        "there is no parameter $1",
+        format!("there is no parameter ${number}"),
     )
 }

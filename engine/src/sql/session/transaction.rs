@@ -29,10 +29,11 @@ pub fn commit_level(s: SynchronousCommit) -> CommitLevel {
     }
 }
 
-/// For SHOW.
-fn show_options(store: &mut SessionStore, options: &TxnOptions) {
+/// For SHOW. READ UNCOMMITTED is READ COMMITTED under the name that was asked for.
+fn show_options(store: &mut SessionStore, options: &TxnOptions, uncommitted: bool) {
     let level = match options.isolation {
         Isolation::RepeatableRead => Level::RepeatableRead,
+        Isolation::ReadCommitted if uncommitted => Level::ReadUncommitted,
         Isolation::ReadCommitted => Level::ReadCommitted,
     };
     store.put_transaction(level, options.read_only, options.deferrable);
@@ -78,7 +79,8 @@ impl<S: Services> Session<S> {
         {
             let mut store = self.facts.settings.lock();
             store.begin_level();
-            show_options(&mut store, &options);
+            let default = store.settings().default_transaction_isolation;
+            show_options(&mut store, &options, default == Level::ReadUncommitted);
         }
         Box::new(Running {
             txn,
@@ -242,9 +244,19 @@ impl<S: Services> Session<S> {
             TransactionStatement::Savepoint(name) => self.savepoint(&name.name)?,
             TransactionStatement::Release(name) => self.release(&name.name)?,
             TransactionStatement::RollbackTo(name) => self.rollback_to(&name.name)?,
-            TransactionStatement::PrepareTransaction(_)
-            | TransactionStatement::CommitPrepared(_)
-            | TransactionStatement::RollbackPrepared(_) => {
+            // Outside a block it is a ROLLBACK with a warning, as in PostgreSQL.
+            TransactionStatement::PrepareTransaction(_) if !self.block.is_block() => {
+                self.rollback_block(false, out)?;
+                return Ok("ROLLBACK");
+            }
+            TransactionStatement::CommitPrepared(name)
+            | TransactionStatement::RollbackPrepared(name) => {
+                return Err(SqlError::new(
+                    state::UNDEFINED_OBJECT,
+                    format!("prepared transaction with identifier \"{name}\" does not exist"),
+                ));
+            }
+            TransactionStatement::PrepareTransaction(_) => {
                 return Err(SqlError::new(
                     state::OBJECT_NOT_IN_PREREQUISITE_STATE,
                     "prepared transactions are disabled",
@@ -261,6 +273,9 @@ impl<S: Services> Session<S> {
                 let options = self.with_modes(self.default_options(), modes, true)?;
                 let running = self.begin_transaction(options);
                 self.block = Block::Open(running);
+                if !modes.is_empty() {
+                    self.show_modes(&options, modes);
+                }
             }
             // In a query string of several statements the block takes over what has run so far.
             Block::Implicit(mut r) => {
@@ -292,6 +307,19 @@ impl<S: Services> Session<S> {
             }
         }
         Ok(())
+    }
+
+    fn show_modes(&self, options: &TxnOptions, modes: &[TransactionMode]) {
+        let asked = modes.iter().rev().find_map(|mode| match mode {
+            TransactionMode::Isolation(level) => Some(*level),
+            _ => None,
+        });
+        let mut store = self.facts.settings.lock();
+        let uncommitted = match asked {
+            Some(level) => level == IsolationLevel::ReadUncommitted,
+            None => store.settings().default_transaction_isolation == Level::ReadUncommitted,
+        };
+        show_options(&mut store, options, uncommitted);
     }
 
     /// Options with the modes of BEGIN or SET TRANSACTION laid over them.
@@ -350,7 +378,7 @@ impl<S: Services> Session<S> {
         if let Some(r) = self.block.running() {
             r.txn.set_options(options);
         }
-        show_options(&mut self.facts.settings.lock(), &options);
+        self.show_modes(&options, modes);
         Ok(())
     }
 
@@ -399,21 +427,29 @@ impl<S: Services> Session<S> {
         );
     }
 
-    /// The options that the next transaction of a chain has.
-    fn chained(&mut self, what: &str, chain: bool) -> Result<Option<TxnOptions>, SqlError> {
+    /// The options that the next transaction of a chain has, and whether they go by the name READ UNCOMMITTED.
+    fn chained(&mut self, what: &str, chain: bool) -> Result<Option<(TxnOptions, bool)>, SqlError> {
         if !chain {
             return Ok(None);
         }
-        match &self.block {
-            Block::Open(r) | Block::Failed(Some(r)) => Ok(Some(*r.txn.options())),
-            Block::Failed(None) => Ok(Some(self.default_options())),
-            Block::Idle | Block::Implicit(_) => Err(only_in_blocks(what)),
-        }
+        let options = match &self.block {
+            Block::Open(r) | Block::Failed(Some(r)) => *r.txn.options(),
+            Block::Failed(None) => self.default_options(),
+            Block::Idle | Block::Implicit(_) => return Err(only_in_blocks(what)),
+        };
+        let shown = self
+            .facts
+            .settings
+            .lock()
+            .show("transaction_isolation", true);
+        let uncommitted = shown.is_ok_and(|(_, value)| value == Level::ReadUncommitted.name());
+        Ok(Some((options, uncommitted)))
     }
 
-    fn chain(&mut self, options: Option<TxnOptions>) {
-        if let Some(options) = options {
+    fn chain(&mut self, next: Option<(TxnOptions, bool)>) {
+        if let Some((options, uncommitted)) = next {
             let running = self.begin_transaction(options);
+            show_options(&mut self.facts.settings.lock(), &options, uncommitted);
             self.block = Block::Open(running);
         }
     }

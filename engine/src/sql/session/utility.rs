@@ -132,6 +132,8 @@ impl<S: Services> Session<S> {
                 self.reset_statement(target)?;
             }
             Statement::Show(target) => {
+                // Of a transaction's settings those of the one that a statement here would run in.
+                self.ensure_transaction()?;
                 return Ok(Outcome::Rows(self.show_rows(target)?, "SHOW".to_owned()));
             }
             Statement::AlterSystem(a) => self.alter_system(a)?,
@@ -194,7 +196,9 @@ impl<S: Services> Session<S> {
             ));
         }
         // ANALYZE stands in a block like any statement, but by itself does one table after the other.
-        let by_itself = runs_alone(statement).is_some()
+        // An index is built in an ordinary transaction, CONCURRENTLY or not.
+        let by_itself = (runs_alone(statement).is_some()
+            && !matches!(statement, Statement::CreateIndex(_)))
             || (matches!(statement, Statement::Vacuum(_)) && alone && !self.block.is_block());
         let touches_no_transaction = matches!(statement, Statement::Checkpoint);
         let mut notices = Vec::new();
@@ -243,6 +247,7 @@ impl<S: Services> Session<S> {
     fn discard(&mut self, target: DiscardTarget) -> Outcome {
         match target {
             DiscardTarget::All => {
+                self.facts.sequences.forget();
                 self.portals.clear();
                 self.prepared.clear();
                 self.shapes.clear();

@@ -11,6 +11,9 @@ use crate::types::{oids, registry};
 /// Bytes of a `name`, without the terminating zero of PostgreSQL's form.
 const NAME_BYTES: usize = 63;
 
+/// Longest `char(n)` that a value is padded to (`MaxAttrSize`): types cannot ask for more, calls could.
+const MOST_BLANKS: usize = 10 << 20;
+
 /// Cut to the bytes that a `name` holds, never inside a character.
 pub(crate) fn cut_name(text: &str) -> &str {
     if text.len() <= NAME_BYTES {
@@ -117,6 +120,9 @@ fn bpchar(text: Arc<str>, modifier: i32, explicit: bool) -> Result<Arc<str>, Typ
             return Err(too_long("character", limit));
         }
         return Ok(Arc::from(&text[..end]));
+    }
+    if limit > MOST_BLANKS {
+        return Err(TypeError::new("54000", "requested length too large"));
     }
     let count = text.chars().count();
     if count == limit {

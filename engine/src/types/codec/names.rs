@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::{scalar, to_text};
 use crate::ids::Oid;
-use crate::types::datum::{Datum, SqlType};
+use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, FunctionCx};
 use crate::types::{functions, oids, operators, registry};

@@ -334,8 +334,8 @@ scalar! {
     fn interval_pl_timetz(i: &Interval, a: TimeTz) -> TimeTz { Ok(TimeTz(wrap_day(a.0 + i.micros % DAY), a.1)) }
     fn time_scale(a: Time, modifier: i32) -> Time { Ok(Time(crate::types::codec::round_time(a.0, modifier))) }
     fn timetz_scale(a: TimeTz, modifier: i32) -> TimeTz { Ok(TimeTz(crate::types::codec::round_time(a.0, modifier), a.1)) }
-    fn timestamp_scale(a: Stamp, modifier: i32) -> Stamp { Ok(Stamp(crate::types::codec::round_timestamp(a.0, modifier))) }
-    fn timestamptz_scale(a: StampTz, modifier: i32) -> StampTz { Ok(StampTz(crate::types::codec::round_timestamp(a.0, modifier))) }
+    fn timestamp_scale(a: Stamp, modifier: i32) -> Stamp { scaled(a.0, modifier).map(Stamp) }
+    fn timestamptz_scale(a: StampTz, modifier: i32) -> StampTz { scaled(a.0, modifier).map(StampTz) }
 
     fn datetime_timestamp(d: Date, t: Time) -> Stamp {
         let day = date_stamp(d)?;
@@ -387,9 +387,55 @@ scalar! {
     fn overlaps_timestamp(a: Option<Moment>, b: Option<Moment>, c: Option<Moment>, d: Option<Moment>) -> Option<bool> {
         Ok(overlaps(a.map(|m| m.0), b.map(|m| m.0), c.map(|m| m.0), d.map(|m| m.0)))
     }
+    fn overlaps_stamp_both_lengths(a: Option<Stamp>, b: Option<&Interval>, c: Option<Stamp>, d: Option<&Interval>) -> Option<bool> {
+        Ok(overlaps(a.map(|m| m.0), stamp_after(a, b)?, c.map(|m| m.0), stamp_after(c, d)?))
+    }
+    fn overlaps_stamp_first_length(a: Option<Stamp>, b: Option<&Interval>, c: Option<Stamp>, d: Option<Stamp>) -> Option<bool> {
+        Ok(overlaps(a.map(|m| m.0), stamp_after(a, b)?, c.map(|m| m.0), d.map(|m| m.0)))
+    }
+    fn overlaps_stamp_second_length(a: Option<Stamp>, b: Option<Stamp>, c: Option<Stamp>, d: Option<&Interval>) -> Option<bool> {
+        Ok(overlaps(a.map(|m| m.0), b.map(|m| m.0), c.map(|m| m.0), stamp_after(c, d)?))
+    }
+    fn overlaps_zoned_both_lengths[cx](a: Option<StampTz>, b: Option<&Interval>, c: Option<StampTz>, d: Option<&Interval>) -> Option<bool> {
+        Ok(overlaps(a.map(|m| m.0), zoned_after(a, b, cx)?, c.map(|m| m.0), zoned_after(c, d, cx)?))
+    }
+    fn overlaps_zoned_first_length[cx](a: Option<StampTz>, b: Option<&Interval>, c: Option<StampTz>, d: Option<StampTz>) -> Option<bool> {
+        Ok(overlaps(a.map(|m| m.0), zoned_after(a, b, cx)?, c.map(|m| m.0), d.map(|m| m.0)))
+    }
+    fn overlaps_zoned_second_length[cx](a: Option<StampTz>, b: Option<StampTz>, c: Option<StampTz>, d: Option<&Interval>) -> Option<bool> {
+        Ok(overlaps(a.map(|m| m.0), b.map(|m| m.0), c.map(|m| m.0), zoned_after(c, d, cx)?))
+    }
     fn overlaps_time(a: Option<Time>, b: Option<Time>, c: Option<Time>, d: Option<Time>) -> Option<bool> {
         Ok(overlaps(a.map(|m| m.0), b.map(|m| m.0), c.map(|m| m.0), d.map(|m| m.0)))
     }
+}
+
+/// The end of a period that is given by its length.
+fn stamp_after(start: Option<Stamp>, length: Option<&Interval>) -> Result<Option<i64>, TypeError> {
+    start
+        .zip(length)
+        .map(|(start, length)| add_interval(start.0, length))
+        .transpose()
+}
+
+fn zoned_after(
+    start: Option<StampTz>,
+    length: Option<&Interval>,
+    cx: &FunctionCx,
+) -> Result<Option<i64>, TypeError> {
+    start
+        .zip(length)
+        .map(|(start, length)| add_interval_zoned(start.0, length, cx))
+        .transpose()
+}
+
+/// Rounded to a number of digits that a call gave; a type's own was checked with the type.
+fn scaled(t: i64, digits: i32) -> Result<i64, TypeError> {
+    if is_finite(t) && !(-1..=6).contains(&digits) {
+        let what = format!("timestamp({digits}) precision must be between 0 and 6");
+        return Err(TypeError::new("22023", what));
+    }
+    Ok(crate::types::codec::round_timestamp(t, digits))
 }
 
 fn moment(d: &Datum) -> Moment {

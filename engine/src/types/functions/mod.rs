@@ -5,16 +5,19 @@
 #[macro_use]
 pub(crate) mod call;
 
+mod absent;
 pub(crate) mod array_functions;
 pub(crate) mod clock;
 pub(crate) mod conversions;
 pub(crate) mod datetime;
+pub(crate) mod extract;
 pub(crate) mod float;
 pub(crate) mod integer;
 pub(crate) mod json_build;
 pub(crate) mod json_ops;
 pub(crate) mod keywords;
 pub(crate) mod like;
+pub(crate) mod make_time;
 pub(crate) mod misc;
 pub(crate) mod numeric;
 pub(crate) mod regexp;
@@ -22,8 +25,11 @@ pub(crate) mod series;
 pub(crate) mod strings;
 mod table;
 pub(crate) mod text;
+pub(crate) mod time_template;
 pub(crate) mod to_char;
+pub(crate) mod to_date;
 pub(crate) mod to_number;
+pub(crate) mod truncate;
 
 use std::sync::LazyLock;
 
@@ -32,7 +38,8 @@ use hashbrown::HashMap;
 use crate::ids::Oid;
 use crate::types::function::Function;
 
-pub use strings::{quote_identifier, quote_literal_text};
+pub use absent::is_absent;
+pub use strings::{is_encoding_name, quote_identifier, quote_literal_text};
 
 static BY_OID: LazyLock<HashMap<Oid, &'static Function>> =
     LazyLock::new(|| all().chain(table::hidden()).map(|f| (f.oid, f)).collect());

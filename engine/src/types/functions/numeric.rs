@@ -25,8 +25,8 @@ scalar! {
     fn numeric_sign(a: &Numeric) -> Numeric { Ok(if a.is_nan() { Numeric::NaN } else { Numeric::from(a.signum()) }) }
     fn numeric_ceil(a: &Numeric) -> Numeric { Ok(a.ceil()) }
     fn numeric_floor(a: &Numeric) -> Numeric { Ok(a.floor()) }
-    fn numeric_round(a: &Numeric, scale: i32) -> Numeric { Ok(a.clone().round_to(i64::from(scale.clamp(-2000, 2000)))) }
-    fn numeric_trunc(a: &Numeric, scale: i32) -> Numeric { Ok(a.clone().trunc_to(i64::from(scale.clamp(-2000, 2000)))) }
+    fn numeric_round(a: &Numeric, scale: i32) -> Numeric { Ok(a.clone().round_to(i64::from(scale.clamp(-131_073, 16_383)))) }
+    fn numeric_trunc(a: &Numeric, scale: i32) -> Numeric { Ok(a.clone().trunc_to(i64::from(scale.clamp(-131_073, 16_383)))) }
     fn numeric_round_integer(a: &Numeric) -> Numeric { Ok(a.clone().round_to(0)) }
     fn numeric_trunc_integer(a: &Numeric) -> Numeric { Ok(a.clone().trunc_to(0)) }
     fn numeric_sqrt(a: &Numeric) -> Numeric { a.sqrt() }

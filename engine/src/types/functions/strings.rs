@@ -204,7 +204,10 @@ fn leftmost(text: &str, n: i32) -> &str {
     &text[..char_offset(text, keep as usize)]
 }
 fn rightmost(text: &str, n: i32) -> &str {
-    let skip = if n < 0 {
+    let skip = if n == i32::MIN {
+        // In PostgreSQL its negation stays negative, and no character is left out.
+        0
+    } else if n < 0 {
         n.unsigned_abs() as i64
     } else {
         (i64::from(char_count(text)) - i64::from(n)).max(0)
@@ -472,9 +475,96 @@ scalar! {
     fn quote_nullable(a: Option<&str>) -> String { Ok(a.map_or_else(|| "NULL".to_owned(), quote_literal_text)) }
     fn pg_convert_from(a: &[u8], encoding: &str) -> &str {
         utf8_only(encoding, "source")?;
-        std::str::from_utf8(a).map_err(|_| TypeError::new("22021", "invalid byte sequence for encoding \"UTF8\""))
+        codec::text_of(a)
     }
     fn pg_convert_to(a: &str, encoding: &str) -> &[u8] { utf8_only(encoding, "destination")?; Ok(a.as_bytes()) }
+}
+
+/// Names that PostgreSQL knows encodings by, letters and digits only.
+const ENCODINGS: &[&str] = &[
+    "abc",
+    "alt",
+    "big5",
+    "euccn",
+    "eucjis2004",
+    "eucjp",
+    "euckr",
+    "euctw",
+    "gb18030",
+    "gbk",
+    "iso88591",
+    "iso885910",
+    "iso885913",
+    "iso885914",
+    "iso885915",
+    "iso885916",
+    "iso88592",
+    "iso88593",
+    "iso88594",
+    "iso88595",
+    "iso88596",
+    "iso88597",
+    "iso88598",
+    "iso88599",
+    "johab",
+    "koi8",
+    "koi8r",
+    "koi8u",
+    "latin1",
+    "latin10",
+    "latin2",
+    "latin3",
+    "latin4",
+    "latin5",
+    "latin6",
+    "latin7",
+    "latin8",
+    "latin9",
+    "mskanji",
+    "muleinternal",
+    "shiftjis",
+    "shiftjis2004",
+    "sjis",
+    "tcvn",
+    "tcvn5712",
+    "uhc",
+    "vscii",
+    "win",
+    "win1250",
+    "win1251",
+    "win1252",
+    "win1253",
+    "win1254",
+    "win1255",
+    "win1256",
+    "win1257",
+    "win1258",
+    "win866",
+    "win874",
+    "win932",
+    "win936",
+    "win949",
+    "win950",
+    "windows1250",
+    "windows1251",
+    "windows1252",
+    "windows1253",
+    "windows1254",
+    "windows1255",
+    "windows1256",
+    "windows1257",
+    "windows1258",
+    "windows866",
+    "windows874",
+    "windows932",
+    "windows936",
+    "windows949",
+    "windows950",
+];
+
+/// `plain`: in lower case, letters and digits only.
+pub fn is_encoding_name(plain: &str) -> bool {
+    matches!(plain, "utf8" | "unicode" | "sqlascii") || ENCODINGS.contains(&plain)
 }
 
 fn utf8_only(encoding: &str, side: &str) -> Result<(), TypeError> {
@@ -484,6 +574,10 @@ fn utf8_only(encoding: &str, side: &str) -> Result<(), TypeError> {
         .collect();
     match plain.to_ascii_lowercase().as_str() {
         "utf8" | "unicode" | "sqlascii" => Ok(()),
+        plain if !ENCODINGS.contains(&plain) => Err(TypeError::new(
+            "22023",
+            format!("invalid {side} encoding name \"{encoding}\""),
+        )),
         _ => Err(TypeError::new(
             "0A000",
             format!(

@@ -8,6 +8,7 @@ use crate::types::codec::{self, cut_name};
 use crate::types::compare::unpadded;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
+use crate::types::function::FunctionCx;
 use crate::types::oids;
 
 fn bytes(a: &str, b: &str) -> Ordering {
@@ -127,12 +128,21 @@ pub(crate) fn char_count(text: &str) -> i32 {
     }
 }
 
+/// A value cast to text: only `bool` has a cast that differs from its output function.
+fn cast_to_text(ty: Oid, value: &Datum, cx: &FunctionCx) -> String {
+    match value {
+        Datum::Bool(true) => "true".to_owned(),
+        Datum::Bool(false) => "false".to_owned(),
+        _ => codec::to_text(ty, value, cx),
+    }
+}
+
 typed! {
     /// `anynonarray || text`
     fn anytextcat[args, types, cx] -> String {
-        Ok(joined(&codec::to_text(types.args[0], &args[0], cx), &codec::to_text(types.args[1], &args[1], cx)))
+        Ok(joined(&cast_to_text(types.args[0], &args[0], cx), &cast_to_text(types.args[1], &args[1], cx)))
     }
     fn textanycat[args, types, cx] -> String {
-        Ok(joined(&codec::to_text(types.args[0], &args[0], cx), &codec::to_text(types.args[1], &args[1], cx)))
+        Ok(joined(&cast_to_text(types.args[0], &args[0], cx), &cast_to_text(types.args[1], &args[1], cx)))
     }
 }

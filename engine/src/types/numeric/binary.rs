@@ -35,10 +35,11 @@ impl Numeric {
                     Numeric::Infinity => 0xD000,
                     _ => 0xF000,
                 };
-                // PostgreSQL sends specials with a scale of 0 and, for infinities, its in-memory weight 0.
+                // PostgreSQL reads the scale out of the infinities' own header bits, which gives 32.
+                let scale = if sign == 0xC000 { 0 } else { 0x20 };
                 out.put_slice(&[0; 4]);
                 out.put_u16(sign);
-                out.put_u16(0);
+                out.put_u16(scale);
                 return;
             }
         };

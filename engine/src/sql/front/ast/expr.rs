@@ -150,7 +150,7 @@ pub enum ExprKind {
         right: QuantifiedOperand,
     },
     Call(Box<FunctionCall>),
-    /// `CAST(x AS t)`, `x::t`, `t 'x'`; `at` is the `::`, the CAST or the type.
+    /// `CAST(x AS t)`, `x::t`, `t 'x'`; `at` is the `::`, the CAST or the constant.
     Cast {
         arg: Box<Expr>,
         ty: TypeName,

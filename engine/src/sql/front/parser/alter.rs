@@ -276,6 +276,9 @@ impl Parser<'_> {
 
     fn set_column(&mut self, column: Ident) -> Result<AlterTableAction> {
         self.bump();
+        if self.is_char(b'(') {
+            return self.skip_action("ALTER TABLE ... ALTER COLUMN ... SET (...)");
+        }
         let TokenKind::Keyword(kw) = self.peek() else {
             return Err(self.unexpected());
         };

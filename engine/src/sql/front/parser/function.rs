@@ -157,7 +157,7 @@ impl Parser<'_> {
             Kw::Overlay => return self.overlay(at).map(Some),
             Kw::Substring => return self.substring(at).map(Some),
             Kw::Trim => return self.trim(at).map(Some),
-            Kw::Normalize => system_call("normalize", self.function_arguments()?, at).kind,
+            Kw::Normalize => self.skip_call("NORMALIZE")?,
             Kw::Treat => self.skip_call("TREAT")?,
             Kw::Xmlconcat => self.skip_call("XMLCONCAT")?,
             Kw::Xmlelement => self.skip_call("XMLELEMENT")?,

@@ -4,7 +4,7 @@ use super::Result;
 use super::cursor::Parser;
 use crate::sql::front::ast::{Ident, ObjectName, RoleSpec};
 use crate::sql::front::keywords::{Category, Kw};
-use crate::sql::front::lexer::{self, Token, TokenKind};
+use crate::sql::front::lexer::{self, StringKind, Token, TokenKind};
 
 impl Parser<'_> {
     fn ident_if(&mut self, allowed: impl Fn(Kw) -> bool) -> Result<Option<Ident>> {
@@ -114,7 +114,39 @@ impl Parser<'_> {
             return Ok(None);
         };
         self.bump();
-        lexer::string_value(self.src, token, kind).map(Some)
+        let text = lexer::string_value(self.src, token, kind)?;
+        if kind != StringKind::Unicode {
+            return Ok(Some(text));
+        }
+        let escape = if self.eat(Kw::Uescape) {
+            self.escape_character()?
+        } else {
+            b'\\'
+        };
+        lexer::unicode_escapes(&text, escape, token.start + 3).map(Some)
+    }
+
+    /// UESCAPE's one character.
+    fn escape_character(&mut self) -> Result<u8> {
+        let at = self.at();
+        let token = self.token();
+        let TokenKind::String(kind) = token.kind else {
+            return Err(lexer::near_error(
+                "UESCAPE must be followed by a simple string literal",
+                self.text(token),
+                at,
+            ));
+        };
+        self.bump();
+        let text = lexer::string_value(self.src, token, kind)?;
+        match text.as_bytes() {
+            [c] if !c.is_ascii_hexdigit() && !matches!(c, b'+' | b'\'' | b'"' | b' ') => Ok(*c),
+            _ => Err(lexer::near_error(
+                "invalid Unicode escape character",
+                self.text(token),
+                at,
+            )),
+        }
     }
     pub(in crate::sql::front) fn string(&mut self) -> Result<String> {
         match self.try_string()? {

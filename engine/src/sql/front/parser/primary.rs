@@ -151,13 +151,12 @@ impl Parser<'_> {
     fn typed_constant(&mut self, ty: TypeName) -> Result<Expr> {
         let at = self.at();
         let text = self.string()?;
-        let cast_at = ty.at;
         let mut ty = ty;
         if ty.system && ty.name.name.name == "interval" && ty.modifiers.is_empty() {
             ty.interval_fields = self.interval_fields(&mut ty.modifiers)?;
         }
         let arg = Box::new(node(ExprKind::Literal(Literal::Text(text)), at));
-        Ok(node(ExprKind::Cast { arg, ty }, cast_at))
+        Ok(node(ExprKind::Cast { arg, ty }, at))
     }
 
     /// A name: column, function call or `type 'text'`.

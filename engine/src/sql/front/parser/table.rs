@@ -76,8 +76,6 @@ impl Parser<'_> {
         loop {
             if self.eat(Kw::Collate) {
                 collation = Some(self.object_name()?);
-            } else if self.eat(Kw::Storage) {
-                storage = Some(self.col_label()?);
             } else if self.constraint_timing(constraints.last_mut().map(|c| &mut c.timing))? {
             } else if let Some(constraint) = self.try_column_constraint()? {
                 constraints.push(constraint);

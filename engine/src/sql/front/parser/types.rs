@@ -84,7 +84,7 @@ impl Parser<'_> {
         while self.eat_char(b'.') {
             parts.push(self.col_label()?);
         }
-        if self.is_char(b'%') {
+        if self.is_char(b'%') && self.is_at(1, Kw::Type) {
             return Err(super::function::not_yet("%TYPE", self.at()));
         }
         let modifiers = if self.is_char(b'(') {

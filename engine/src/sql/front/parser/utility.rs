@@ -8,7 +8,7 @@ use crate::sql::front::ast::{
     ReindexTarget, Statement, TransactionStatement, UtilityOption, Vacuum, VacuumTable,
 };
 use crate::sql::front::keywords::Kw;
-use crate::sql::front::lexer::TokenKind;
+use crate::sql::front::lexer::{self, TokenKind};
 
 impl Parser<'_> {
     pub(super) fn prepare(&mut self) -> Result<Statement> {
@@ -234,7 +234,12 @@ impl Parser<'_> {
         if !explainable {
             return Err(self.unexpected());
         }
+        let begins_at = self.at();
+        let created = self.is(Kw::Create);
         let statement = self.nested(Parser::statement)?;
+        if created && !explains_creation(&statement) {
+            return Err(lexer::near_error("syntax error", "CREATE", begins_at));
+        }
         Ok(Statement::Explain(Box::new(Explain {
             options,
             statement,
@@ -381,5 +386,14 @@ fn flag(name: &str, at: u32) -> UtilityOption {
         name: name.to_owned(),
         value: None,
         at,
+    }
+}
+
+/// Of the CREATE statements only those that run a query have a plan.
+fn explains_creation(statement: &Statement) -> bool {
+    match statement {
+        Statement::CreateTableAs(_) => true,
+        Statement::Unsupported(u) => u.command == "CREATE MATERIALIZED VIEW",
+        _ => false,
     }
 }

@@ -18,6 +18,7 @@ pub(super) static ROWS: &[Function] = functions! {
     1039 "getdatabaseencoding" [] NAME SS => Host;
     1065 "pg_prepared_xact" [] RECORD VS => HostSet out ["transaction" XID "gid" TEXT "prepared" TIMESTAMPTZ "ownerid" OID "dbid" OID];
     1137 "pg_get_wal_replay_pause_state" [] TEXT VS => Host;
+    1181 "age" [XID] INT4 SS => Host;
     1215 "obj_description" [OID NAME] TEXT SS => Host;
     1216 "col_description" [OID INT4] TEXT SS => Host;
     1264 "pg_char_to_encoding" [NAME] INT4 SS => Host;

@@ -8,12 +8,14 @@ use crate::types::function::Volatility;
 mod array_functions;
 mod clock;
 mod datetime;
+mod extract;
 mod float;
 mod host;
 mod integer;
 mod json_build;
 mod json_ops;
 mod like;
+mod make_time;
 mod misc;
 mod numeric;
 mod own;
@@ -22,18 +24,22 @@ mod series;
 mod strings;
 mod text;
 mod to_char;
+mod to_date;
 mod to_number;
+mod truncate;
 
 pub(super) static TABLES: &[&[Function]] = &[
     array_functions::ROWS,
     clock::ROWS,
     datetime::ROWS,
+    extract::ROWS,
     float::ROWS,
     host::ROWS,
     integer::ROWS,
     json_build::ROWS,
     json_ops::ROWS,
     like::ROWS,
+    make_time::ROWS,
     misc::ROWS,
     numeric::ROWS,
     regexp::ROWS,
@@ -41,7 +47,9 @@ pub(super) static TABLES: &[&[Function]] = &[
     strings::ROWS,
     text::ROWS,
     to_char::ROWS,
+    to_date::ROWS,
     to_number::ROWS,
+    truncate::ROWS,
     own::ROWS,
 ];
 // tables end

@@ -7,7 +7,5 @@ use crate::types::functions::to_char;
 pub(super) static ROWS: &[Function] = functions! {
     1768 "to_char" [INTERVAL TEXT] TEXT SS => Scalar(to_char::interval_to_char);
     1770 "to_char" [TIMESTAMPTZ TEXT] TEXT SS => Scalar(to_char::timestamptz_to_char);
-    1778 "to_timestamp" [TEXT TEXT] TIMESTAMPTZ SS => Scalar(to_char::to_timestamp);
-    1780 "to_date" [TEXT TEXT] DATE SS => Scalar(to_char::to_date);
     2049 "to_char" [TIMESTAMP TEXT] TEXT SS => Scalar(to_char::timestamp_to_char);
 };

@@ -1,0 +1,124 @@
+//! Subqueries that stand for a row: `(a, b) = (SELECT x, y ...)`, `SET (a, b) = (SELECT ...)`.
+//!
+//! Each column is read by a subquery of its own. All of them see the same snapshot, so they find the same row; only
+//! a subquery that calls something volatile could tell, and is refused.
+
+use super::binder::Binder;
+use super::walk;
+use crate::ids::Oid;
+use crate::sql::bound::{
+    Body, ColumnRef, Distinct, Expr, FromItem, OutputColumn, Query, Range, RangeColumn,
+    RangeSource, Select, SubqueryExpr, SubqueryKind, Target,
+};
+use crate::sql::error::SqlError;
+use crate::sql::front::ast;
+use crate::types::function::Volatility;
+
+type Result<T> = std::result::Result<T, SqlError>;
+
+impl Binder<'_> {
+    /// The columns of the one row, or NULLs.
+    pub(super) fn columns_of_query(&mut self, query: &ast::Query, at: u32) -> Result<Vec<Expr>> {
+        self.check_subquery(at)?;
+        let bound = self.bind_subquery(query)?;
+        if calls_volatile(&bound) {
+            return Err(SqlError::unsupported(
+                "a subquery with a volatile function cannot stand for a row of several columns",
+            )
+            .hint("Use FROM with the subquery.")
+            .at(at));
+        }
+        let column = |i: usize| {
+            Expr::Subquery(Box::new(SubqueryExpr {
+                kind: SubqueryKind::Scalar,
+                ty: bound.output[i].ty,
+                query: only(bound.clone(), i),
+            }))
+        };
+        Ok((0..bound.output.len()).map(column).collect())
+    }
+}
+
+/// `SELECT column FROM (query)`
+fn only(query: Query, column: usize) -> Query {
+    let shown = &query.output[column];
+    let (name, ty) = (shown.name.clone(), shown.ty);
+    let columns = query
+        .output
+        .iter()
+        .map(|o| RangeColumn {
+            name: o.name.clone(),
+            ty: o.ty,
+        })
+        .collect();
+    let range = Range {
+        alias: "subquery".to_owned(),
+        source: RangeSource::Subquery(Box::new(query)),
+        columns,
+    };
+    let target = Target {
+        expr: Expr::Column(ColumnRef {
+            range: 0,
+            column,
+            ty,
+        }),
+        name: name.clone(),
+    };
+    Query {
+        body: Body::Select(Box::new(Select {
+            ranges: vec![range],
+            from: vec![FromItem::Range(0)],
+            filter: None,
+            group_by: Vec::new(),
+            having: None,
+            aggregates: Vec::new(),
+            targets: vec![target],
+            distinct: Distinct::No,
+        })),
+        order_by: Vec::new(),
+        limit: None,
+        offset: None,
+        with_ties: false,
+        locking: Vec::new(),
+        output: vec![OutputColumn {
+            name,
+            ty,
+            table: Oid::INVALID,
+            attribute: 0,
+        }],
+    }
+}
+
+/// Looks at what a query computes; queries in its FROM are looked at too.
+fn calls_volatile(query: &Query) -> bool {
+    let mut found = !query.locking.is_empty();
+    match &query.body {
+        Body::Select(select) => {
+            let parts = select.targets.iter().map(|t| &t.expr);
+            for expr in parts.chain(&select.filter).chain(&select.having) {
+                look(expr, &mut found);
+            }
+            for range in &select.ranges {
+                if let RangeSource::Subquery(inner) = &range.source {
+                    found |= calls_volatile(inner);
+                }
+            }
+        }
+        Body::Values(values) => values
+            .rows
+            .iter()
+            .flatten()
+            .for_each(|e| look(e, &mut found)),
+        Body::SetOperation(set) => found |= calls_volatile(&set.left) || calls_volatile(&set.right),
+    }
+    found
+}
+
+fn look(expr: &Expr, found: &mut bool) {
+    match expr {
+        Expr::Call { function, .. } => *found |= function.volatility == Volatility::Volatile,
+        Expr::Subquery(sub) => *found |= calls_volatile(&sub.query),
+        _ => {}
+    }
+    walk::parts(expr, &mut |part| look(part, found));
+}

@@ -1,0 +1,168 @@
+//! ALTER TABLE's actions on constraints: the rows that are there are checked first.
+
+use std::sync::Arc;
+
+use crate::catalog::relation::Relation;
+use crate::catalog::rows::{CatalogRow, ConstraintRow, DescriptionRow};
+use crate::sql::bind;
+use crate::sql::bound::Expr as Bound;
+use crate::sql::ddl::Result;
+use crate::sql::ddl::constraint::{self, Asked};
+use crate::sql::ddl::cx::{DdlCx, by, oid_key};
+use crate::sql::ddl::drop::drop_index;
+use crate::sql::ddl::index;
+use crate::sql::error::{SqlError, state};
+use crate::sql::exec::cx::EvalCx;
+use crate::sql::exec::eval::{Test, slot_expr};
+use crate::types::datum::Datum;
+
+use super::column::{check_no_nulls, set_not_null};
+use super::rows::{change_class, each_row};
+
+pub(super) fn no_constraint(name: &str, table: &Relation) -> SqlError {
+    SqlError::new(
+        state::UNDEFINED_OBJECT,
+        format!(
+            "constraint \"{name}\" of relation \"{}\" does not exist",
+            table.name
+        ),
+    )
+}
+
+pub(super) async fn add_constraint(
+    cx: &mut DdlCx<'_>,
+    table: &Arc<Relation>,
+    c: &crate::sql::front::ast::TableConstraint,
+) -> Result<()> {
+    if c.not_valid {
+        return Err(SqlError::unsupported("NOT VALID is not supported")
+            .hint("Leave it out: the rows are then checked at once."));
+    }
+    match constraint::of_table(c)? {
+        Asked::Check(check) => add_check(cx, table, &check).await,
+        Asked::Key(key) => add_key(cx, table, &key).await,
+        Asked::UsingIndex { .. } => Err(SqlError::unsupported(
+            "ADD CONSTRAINT USING INDEX is not supported",
+        )
+        .hint("Drop the index and add the constraint with its columns.")),
+    }
+}
+
+pub(super) async fn add_key(
+    cx: &mut DdlCx<'_>,
+    table: &Arc<Relation>,
+    key: &constraint::NewKey,
+) -> Result<()> {
+    if key.primary {
+        if table.primary_key().is_some() {
+            return Err(SqlError::new(
+                state::INVALID_TABLE_DEFINITION,
+                format!(
+                    "multiple primary keys for table \"{}\" are not allowed",
+                    table.name
+                ),
+            ));
+        }
+        let mut nullable = Vec::new();
+        for name in &key.columns {
+            let position = table.column_named(&name.name).ok_or_else(|| {
+                SqlError::new(
+                    state::UNDEFINED_COLUMN,
+                    format!("column \"{}\" named in key does not exist", name.name),
+                )
+                .at(key.at)
+            })?;
+            if !table.columns[position].not_null {
+                nullable.push(position);
+            }
+        }
+        check_no_nulls(cx, table, &nullable).await?;
+        for position in nullable {
+            set_not_null(cx, table, position, true).await?;
+        }
+        cx.step()?;
+    }
+    let table = cx.relation(table.oid)?;
+    index::create_key(cx, &table, key, &mut Vec::new()).await
+}
+
+pub(super) async fn add_check(
+    cx: &mut DdlCx<'_>,
+    table: &Arc<Relation>,
+    check: &constraint::NewCheck<'_>,
+) -> Result<()> {
+    let mut taken: Vec<String> = cx
+        .constraint_rows(table.oid)?
+        .into_iter()
+        .map(|c| c.conname)
+        .collect();
+    let (made, bound) = cx
+        .insert_check(table, check, &mut taken)
+        .await
+        .map_err(SqlError::nowhere)?;
+    let count = i16::try_from(table.checks.len() + 1).unwrap_or(i16::MAX);
+    change_class(cx, table.oid, |row| row.relchecks = count).await?;
+    let mut lowered = bound;
+    to_slots(&mut lowered);
+    let test = Test::compiled(lowered);
+    let mut eval = EvalCx::bare(Arc::clone(cx.functions));
+    let all = each_row(cx, table, |row| {
+        // Unknown passes a CHECK.
+        Ok(test.value(row, &mut eval)? != Some(false))
+    })?;
+    if all {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        state::CHECK_VIOLATION,
+        format!(
+            "check constraint \"{}\" of relation \"{}\" is violated by some row",
+            made.name, table.name
+        ),
+    )
+    .table(&table.schema_name, &table.name)
+    .constraint(&made.name))
+}
+
+/// Columns of the row become the frame's slots.
+fn to_slots(expr: &mut Bound) {
+    if let Bound::Column(c) = expr {
+        *expr = slot_expr(c.column, c.ty);
+        return;
+    }
+    bind::parts_mut(expr, &mut to_slots);
+}
+
+pub(super) async fn drop_constraint(
+    cx: &mut DdlCx<'_>,
+    table: &Arc<Relation>,
+    name: &str,
+    if_exists: bool,
+) -> Result<()> {
+    let rows = cx.find::<ConstraintRow>(by::CONSTRAINT_RELATION, &oid_key(table.oid))?;
+    let Some((tid, row)) = rows.into_iter().find(|(_, c)| c.conname == name) else {
+        if if_exists {
+            cx.notice(format!(
+                "constraint \"{name}\" of relation \"{}\" does not exist, skipping",
+                table.name
+            ));
+            return Ok(());
+        }
+        return Err(no_constraint(name, table));
+    };
+    cx.delete::<ConstraintRow>(tid).await?;
+    let comments = [Datum::Oid(row.oid), Datum::Oid(ConstraintRow::TABLE)];
+    cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments)
+        .await?;
+    if row.contype == b'c' {
+        let left = i16::try_from(table.checks.len().saturating_sub(1)).unwrap_or(i16::MAX);
+        return change_class(cx, table.oid, |row| row.relchecks = left).await;
+    }
+    let index = table.indexes.iter().find(|i| i.oid == row.conindid);
+    if let Some(index) = index {
+        let relation = crate::catalog::schema::index_relation(table, index);
+        drop_index(cx, table, &relation).await?;
+    }
+    cx.changed(table.oid);
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! ALTER TABLE. Manual, ALTER TABLE.
+//!
+//! The statement's actions run one after another under one AccessExclusive lock; each sees what the one before it
+//! did. Nothing rewrites the table: a new column's constant default is kept as the value of the old rows, a volatile one
+//! is given to them by an update.
+
+mod column;
+mod constraint;
+mod fill;
+mod identity;
+mod rows;
+
+use std::sync::Arc;
+
+use crate::catalog::relation::{Relation, RelationKind};
+use crate::sql::error::{SqlError, state};
+use crate::sql::front::ast::{AlterTable, AlterTableAction, ObjectKind, UtilityOption};
+use crate::txn::LockMode;
+
+use super::Result;
+use super::cx::DdlCx;
+use super::names::no_relation;
+
+pub use column::remove_default;
+pub use rows::set_check_count;
+
+use column::{add_column, check_no_nulls, drop_column, drop_not_null, put_default, set_not_null};
+use constraint::{add_constraint, drop_constraint, no_constraint};
+use identity::{add_identity, drop_identity, refuse_identity, set_identity};
+use rows::{change_class, find_column};
+
+pub async fn alter(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<()> {
+    let Some(relation) = cx.open(&s.name, LockMode::AccessExclusive).await? else {
+        if s.if_exists {
+            cx.notice(format!("relation \"{}\" does not exist, skipping", s.name));
+            return Ok(());
+        }
+        return Err(no_relation(&s.name, "relation"));
+    };
+    cx.must_own(&relation)?;
+    check_kind(s, &relation)?;
+    for action in &s.actions {
+        let current = cx.relation(relation.oid)?;
+        run(cx, &current, action).await?;
+        cx.step()?;
+    }
+    Ok(())
+}
+
+fn check_kind(s: &AlterTable, relation: &Relation) -> Result<()> {
+    let fits = match s.kind {
+        ObjectKind::Sequence => relation.kind == RelationKind::Sequence,
+        ObjectKind::Index => relation.kind == RelationKind::Index,
+        _ => true,
+    };
+    if !fits {
+        let word = s.kind.word();
+        return Err(SqlError::new(
+            state::WRONG_OBJECT_TYPE,
+            format!(
+                "\"{}\" is not {} {word}",
+                relation.name,
+                super::drop::article(word)
+            ),
+        ));
+    }
+    let for_any = |a: &AlterTableAction| {
+        matches!(
+            a,
+            AlterTableAction::OwnerTo(_)
+                | AlterTableAction::SetOptions(_)
+                | AlterTableAction::ResetOptions(_)
+                | AlterTableAction::SetSchema(_)
+                | AlterTableAction::SetTablespace(_)
+        )
+    };
+    if relation.kind != RelationKind::Table && !s.actions.iter().all(for_any) {
+        return Err(SqlError::new(
+            state::WRONG_OBJECT_TYPE,
+            format!("\"{}\" is not a table", relation.name),
+        ));
+    }
+    Ok(())
+}
+
+async fn run(cx: &mut DdlCx<'_>, table: &Arc<Relation>, action: &AlterTableAction) -> Result<()> {
+    match action {
+        AlterTableAction::AddColumn {
+            column,
+            if_not_exists,
+        } => add_column(cx, table, column, *if_not_exists).await,
+        AlterTableAction::DropColumn {
+            name,
+            if_exists,
+            cascade,
+        } => drop_column(cx, table, &name.name, *if_exists, *cascade).await,
+        AlterTableAction::SetDefault { column, expr, text } => {
+            let position = find_column(table, &column.name)?;
+            refuse_identity(table, position)?;
+            let c = &table.columns[position];
+            // As in PostgreSQL, errors inside do not say where.
+            let (text, uses) = cx
+                .default_text(expr, *text, &c.name, c.ty)
+                .map_err(SqlError::nowhere)?;
+            remove_default(cx, table, c.attribute).await?;
+            cx.step()?;
+            match text {
+                Some(text) => put_default(cx, table, c.attribute, &text, &uses).await,
+                None => Ok(()),
+            }
+        }
+        AlterTableAction::DropDefault { column } => {
+            let position = find_column(table, &column.name)?;
+            refuse_identity(table, position)?;
+            remove_default(cx, table, table.columns[position].attribute).await
+        }
+        AlterTableAction::SetNotNull { column } => {
+            let position = find_column(table, &column.name)?;
+            check_no_nulls(cx, table, &[position]).await?;
+            set_not_null(cx, table, position, true).await
+        }
+        AlterTableAction::DropNotNull { column } => drop_not_null(cx, table, &column.name).await,
+        AlterTableAction::AddConstraint(c) => add_constraint(cx, table, c).await,
+        AlterTableAction::DropConstraint {
+            name, if_exists, ..
+        } => drop_constraint(cx, table, &name.name, *if_exists).await,
+        _ => run_other(cx, table, action).await,
+    }
+}
+
+async fn run_other(
+    cx: &mut DdlCx<'_>,
+    table: &Arc<Relation>,
+    action: &AlterTableAction,
+) -> Result<()> {
+    match action {
+        AlterTableAction::OwnerTo(spec) => {
+            let owner = cx.role(spec)?;
+            super::owner::of_relation(cx, table, owner.oid).await
+        }
+        AlterTableAction::SetOptions(options) => {
+            super::table::check_options(options)?;
+            set_options(cx, table, options, false).await
+        }
+        AlterTableAction::ResetOptions(options) => set_options(cx, table, options, true).await,
+        AlterTableAction::SetIdentity {
+            column,
+            identity,
+            options,
+        } => set_identity(cx, table, &column.name, *identity, options).await,
+        AlterTableAction::DropIdentity { column, if_exists } => {
+            drop_identity(cx, table, &column.name, *if_exists).await
+        }
+        AlterTableAction::AddIdentity {
+            column,
+            identity,
+            options,
+        } => add_identity(cx, table, &column.name, *identity, options).await,
+        AlterTableAction::SetStatistics { column } => {
+            // ANALYZE takes one sample size for all columns.
+            find_column(table, &column.name)?;
+            Err(SqlError::unsupported("SET STATISTICS is not supported")
+                .hint("Set default_statistics_target."))
+        }
+        AlterTableAction::AlterType { .. } => Err(SqlError::unsupported(
+            "changing the type of a column is not supported",
+        )
+        .hint("Add a column of the new type, copy the values with UPDATE, and drop the old one.")),
+        AlterTableAction::ValidateConstraint(name) => {
+            let rows = cx.constraint_rows(table.oid)?;
+            if rows.iter().any(|c| c.conname == name.name) {
+                return Ok(());
+            }
+            Err(no_constraint(&name.name, table))
+        }
+        AlterTableAction::SetSchema(_) => Err(SqlError::unsupported("SET SCHEMA is not supported")),
+        AlterTableAction::SetTablespace(name) if name.name == "pg_default" => Ok(()),
+        AlterTableAction::SetTablespace(name) => Err(SqlError::new(
+            state::UNDEFINED_OBJECT,
+            format!("tablespace \"{}\" does not exist", name.name),
+        )),
+        AlterTableAction::Unsupported(what) => {
+            Err(SqlError::unsupported(format!("{what} is not supported")))
+        }
+        _ => Err(SqlError::internal("an action that run() should have taken")),
+    }
+}
+
+async fn set_options(
+    cx: &mut DdlCx<'_>,
+    table: &Relation,
+    options: &[UtilityOption],
+    reset: bool,
+) -> Result<()> {
+    let new = super::table::option_texts(options);
+    change_class(cx, table.oid, |row| {
+        let mut kept: Vec<String> = row.reloptions.take().map(|l| l.0).unwrap_or_default();
+        kept.retain(|k| {
+            let name = k.split_once('=').map_or(k.as_str(), |(n, _)| n);
+            options.iter().all(|o| o.name != name)
+        });
+        if !reset {
+            kept.extend(new.map(|l| l.0).unwrap_or_default());
+        }
+        row.reloptions =
+            (!kept.is_empty()).then(|| crate::catalog::rows::TextArray::from_items(kept));
+    })
+    .await
+}

@@ -1,0 +1,146 @@
+//! Templates of `to_char`, `to_date` and `to_timestamp`: words, modifiers, text between them.
+
+/// Template words, longest before their beginnings. Words for numbers may also be written in lower case.
+const WORDS: &[&str] = &[
+    "A.D.", "A.M.", "AD", "AM", "B.C.", "BC", "CC", "DAY", "DDD", "DD", "DY", "Day", "Dy", "D",
+    "FF1", "FF2", "FF3", "FF4", "FF5", "FF6", "FX", "HH24", "HH12", "HH", "IDDD", "ID", "IW",
+    "IYYY", "IYY", "IY", "I", "J", "MI", "MM", "MONTH", "MON", "MS", "Month", "Mon", "OF", "P.M.",
+    "PM", "Q", "RM", "SSSSS", "SSSS", "SS", "TZH", "TZM", "TZ", "US", "WW", "W", "Y,YYY", "YYYY",
+    "YYY", "YY", "Y", "a.d.", "a.m.", "ad", "am", "b.c.", "bc", "day", "dy", "month", "mon",
+    "p.m.", "pm", "rm", "tz",
+];
+const LOWER: &[&str] = &[
+    "cc", "ddd", "dd", "d", "ff1", "ff2", "ff3", "ff4", "ff5", "ff6", "fx", "hh24", "hh12", "hh",
+    "iddd", "id", "iw", "iyyy", "iyy", "iy", "i", "j", "mi", "mm", "ms", "of", "q", "sssss",
+    "ssss", "ss", "tzh", "tzm", "us", "ww", "w", "y,yyy", "yyyy", "yyy", "yy", "y",
+];
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ordinal {
+    None,
+    Upper,
+    Lower,
+}
+
+#[derive(Debug)]
+pub(super) enum Part {
+    Field {
+        word: &'static str,
+        fill: bool,
+        translate: bool,
+        ordinal: Ordinal,
+    },
+    Text(char),
+}
+
+fn word_at(text: &str) -> Option<(&'static str, usize)> {
+    let upper = WORDS
+        .iter()
+        .find(|w| text.starts_with(**w))
+        .map(|w| (*w, w.len()));
+    let lower = LOWER.iter().find(|w| text.starts_with(**w)).map(|w| {
+        let same = WORDS
+            .iter()
+            .find(|u| u.eq_ignore_ascii_case(w))
+            .expect("every word has its upper form");
+        (*same, w.len())
+    });
+    // `day` before `d`: the longer one.
+    match (upper, lower) {
+        (Some(a), Some(b)) => Some(if a.1 >= b.1 { a } else { b }),
+        (a, b) => a.or(b),
+    }
+}
+
+pub(super) fn parts(template: &str) -> Vec<Part> {
+    let (mut out, mut rest) = (Vec::new(), template);
+    while !rest.is_empty() {
+        let (mut fill, mut translate, mut after) = (true, false, rest);
+        loop {
+            if let Some(r) = after
+                .strip_prefix("FM")
+                .or_else(|| after.strip_prefix("fm"))
+            {
+                fill = false;
+                after = r;
+            } else if let Some(r) = after
+                .strip_prefix("TM")
+                .or_else(|| after.strip_prefix("tm"))
+            {
+                translate = true;
+                after = r;
+            } else {
+                break;
+            }
+        }
+        if let Some((word, length)) = word_at(after) {
+            rest = &after[length..];
+            let mut ordinal = Ordinal::None;
+            if let Some(r) = rest.strip_prefix("TH") {
+                (ordinal, rest) = (Ordinal::Upper, r);
+            } else if let Some(r) = rest.strip_prefix("th") {
+                (ordinal, rest) = (Ordinal::Lower, r);
+            }
+            if let Some(r) = rest.strip_prefix("SP").or_else(|| rest.strip_prefix("sp")) {
+                rest = r;
+            }
+            out.push(Part::Field {
+                word,
+                fill,
+                translate,
+                ordinal,
+            });
+            continue;
+        }
+        rest = after;
+        if let Some(quoted) = rest.strip_prefix('"') {
+            rest = quoted;
+            while let Some(c) = rest.chars().next() {
+                rest = &rest[c.len_utf8()..];
+                if c == '"' {
+                    break;
+                }
+                let plain = if c == '\\' { rest.chars().next() } else { None };
+                if let Some(next) = plain {
+                    rest = &rest[next.len_utf8()..];
+                }
+                out.push(Part::Text(plain.unwrap_or(c)));
+            }
+            continue;
+        }
+        if rest.starts_with("\\\"") {
+            rest = &rest[1..];
+        }
+        if let Some(c) = rest.chars().next() {
+            rest = &rest[c.len_utf8()..];
+            out.push(Part::Text(c));
+        }
+    }
+    out
+}
+
+pub(super) const ROMAN: [&str; 12] = [
+    "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII",
+];
+pub(super) const FULL_MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+pub(super) const FULL_DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
