@@ -3,12 +3,12 @@
 //! Servers listen on loopback ports that the system chose, in temporary directories, and end with the value that
 //! stands for them. Programs are taken from `UNDERSTUDY_BIN_DIR`, PostgreSQL's from its Debian folder.
 
-pub mod local;
 pub mod interleave;
+pub mod local;
 pub mod managed;
 pub mod programs;
-pub mod raw;
 pub mod random_sql;
+pub mod raw;
 pub mod reference;
 pub mod server;
 pub mod slt;

@@ -100,17 +100,25 @@ impl Client {
 
     /// Reads up to the next ReadyForQuery: an answer for each statement that was run.
     pub fn answers(&mut self) -> io::Result<Vec<Answer>> {
-        self.answers_with(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        self.answers_with(text)
     }
 
     fn answers_with(&mut self, shown: impl Fn(&[u8]) -> String) -> io::Result<Vec<Answer>> {
         let mut answers = Vec::new();
-        self.answers_into(&mut answers)?;
+        self.read_answers(&mut answers, shown)?;
         Ok(answers)
     }
 
     /// The same; what came before the connection broke off (a FATAL error, say) is in `answers` too.
     pub fn answers_into(&mut self, answers: &mut Vec<Answer>) -> io::Result<()> {
+        self.read_answers(answers, text)
+    }
+
+    fn read_answers(
+        &mut self,
+        answers: &mut Vec<Answer>,
+        shown: impl Fn(&[u8]) -> String,
+    ) -> io::Result<()> {
         let mut current = Answer::default();
         loop {
             match self.message()? {
@@ -213,6 +221,10 @@ impl Client {
         self.incoming.advance(self.incoming.len());
         &mut self.stream
     }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn report(fields: &mut postgres_protocol::message::backend::ErrorFields<'_>) -> Report {

@@ -29,9 +29,7 @@ fn a_table_under_constant_update_stays_small() {
     let mut client = server.client();
     client.rows("CREATE TABLE hot (id int PRIMARY KEY, n int, filler text)");
     client.rows("CREATE INDEX hot_n ON hot (n)");
-    client.rows(
-        "INSERT INTO hot SELECT g, g, repeat('x', 200) FROM generate_series(1, 100) AS g",
-    );
+    client.rows("INSERT INTO hot SELECT g, g, repeat('x', 200) FROM generate_series(1, 100) AS g");
     // Every round leaves 100 dead versions and as many dead entries: 3 pages of the table.
     let until = Instant::now() + Duration::from_secs(8);
     let mut rounds = 0;
@@ -49,10 +47,7 @@ fn a_table_under_constant_update_stays_small() {
         "{size} pages after {rounds} rounds (bound {bound})"
     );
     assert_eq!(client.value("SELECT count(*) FROM hot"), "100");
-    assert_eq!(
-        client.value("SELECT count(*) FROM hot WHERE n >= 0"),
-        "100"
-    );
+    assert_eq!(client.value("SELECT count(*) FROM hot WHERE n >= 0"), "100");
 }
 
 #[test]
@@ -95,7 +90,11 @@ fn an_index_newer_than_the_snapshot_hides_no_row() {
     let by_key = |client: &mut Client, k: u32| {
         client.value(&format!("SELECT count(*) FROM t WHERE k = {k}"))
     };
-    assert_eq!(by_key(&mut old, 1), "10", "the old snapshot sees the old key");
+    assert_eq!(
+        by_key(&mut old, 1),
+        "10",
+        "the old snapshot sees the old key"
+    );
     assert_eq!(by_key(&mut old, 2), "0");
     assert_eq!(by_key(&mut new, 1), "0");
     assert_eq!(by_key(&mut new, 2), "10");
@@ -103,7 +102,10 @@ fn an_index_newer_than_the_snapshot_hides_no_row() {
     assert_eq!(by_key(&mut old, 2), "10");
     let plan = old.rows("EXPLAIN SELECT * FROM t WHERE k = 2");
     let first = plan[0][0].clone().unwrap_or_default();
-    assert!(first.contains("t_k"), "new snapshots use the index: {first}");
+    assert!(
+        first.contains("t_k"),
+        "new snapshots use the index: {first}"
+    );
 }
 
 #[test]

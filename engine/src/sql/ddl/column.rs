@@ -254,8 +254,6 @@ pub fn check_storable(ty: SqlType, column: &str) -> Result<()> {
 fn default_and_identity(column: &str, table: &str) -> SqlError {
     SqlError::new(
         state::SYNTAX_ERROR,
-        format!(
-            "both default and identity specified for column \"{column}\" of table \"{table}\""
-        ),
+        format!("both default and identity specified for column \"{column}\" of table \"{table}\""),
     )
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::vacuum::note_size;
-use super::work::{Opened, Work, key_of, canonical_cx};
+use super::work::{Opened, Work, canonical_cx, key_of};
 use crate::catalog::relation::Relation;
 use crate::catalog::rows::{List, StatisticRow};
 use crate::catalog::view::ColumnStatistics;

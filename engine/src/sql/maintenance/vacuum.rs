@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::work::{Opened, Work, key_of, blocking};
+use super::work::{Opened, Work, blocking, key_of};
 use crate::catalog::relation::Relation;
 use crate::catalog::rows::ClassRow;
 use crate::ids::{Fork, Oid, Xid};

@@ -167,7 +167,9 @@ fn activity_row(
     );
     let event = match waits_for {
         Some(tag) => Some(("Lock", tag.kind())),
-        None => activity.waits_for_client.then_some(("Client", "ClientRead")),
+        None => activity
+            .waits_for_client
+            .then_some(("Client", "ClientRead")),
     };
     row.set("wait_event_type", event.map(|e| e.0))
         .set("wait_event", event.map(|e| e.1));

@@ -164,7 +164,9 @@ impl<S: Services> Session<S> {
 
     /// How many savepoints are open.
     pub(super) fn savepoints(&mut self) -> usize {
-        self.block.running().map_or(0, |r| r.txn.savepoints().count())
+        self.block
+            .running()
+            .map_or(0, |r| r.txn.savepoints().count())
     }
 
     /// Those go that were made since the savepoint of this number (from 0) was set.
