@@ -28,7 +28,6 @@ use crate::wal::RmgrId;
 struct NodeStandby {
     settings: Arc<Settings>,
     system_id: SystemId,
-    state: Arc<RecoveryState>,
     txns: Arc<TxnManager>,
     managed: Option<Arc<Managed>>,
     told: Arc<ToldKeeper>,
@@ -50,7 +49,7 @@ impl Standby for NodeStandby {
         self.managed.as_ref().map(|m| m.promised_term())
     }
     fn replay_lsn(&self) -> watch::Receiver<Lsn> {
-        self.state.replay_watch()
+        self.txns.release().released_watch()
     }
     fn oldest_snapshot(&self) -> Option<Lsn> {
         Some(self.txns.oldest_needed().lsn)
@@ -73,7 +72,6 @@ pub fn start_receiver(
     let standby = Arc::new(NodeStandby {
         settings: Arc::clone(settings),
         system_id: core.store.control.get().system_id,
-        state: Arc::clone(&core.state),
         txns: Arc::clone(&core.txns),
         managed: managed.cloned(),
         told: Arc::clone(told),

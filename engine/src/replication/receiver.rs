@@ -40,6 +40,7 @@ pub trait Standby: Send + Sync + 'static {
     fn system_id(&self) -> SystemId;
     /// The term that this instance has promised; `None` where no operator manages it.
     fn promised_term(&self) -> Option<Term>;
+    /// What is applied *and* shown to queries here: a commit that waits for `remote_apply` waits to be seen.
     fn replay_lsn(&self) -> watch::Receiver<Lsn>;
     /// The oldest snapshot in use here, for `hot_standby_feedback`.
     fn oldest_snapshot(&self) -> Option<Lsn>;

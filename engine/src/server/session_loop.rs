@@ -104,8 +104,10 @@ async fn next_frame<S: Statements>(
                 Err(ReadError::Cut) => Err(Stop::Gone(cut_off(connection.unread()))),
             },
             interrupt = interrupts.wait() => {
-                // A cancel that finds nothing running is nothing.
-                if interrupt.ends_session() {
+                // A cancel that finds nothing running is nothing; what an idle transaction holds against replay it
+                // gives up only by ending.
+                let in_the_way = matches!(interrupt, Interrupt::RecoveryConflict(_));
+                if interrupt.ends_session() || (in_the_way && session.status() == b'T') {
                     break Err(Stop::Fatal(interrupted(interrupt)));
                 }
             }
@@ -132,6 +134,12 @@ fn cut_off(bytes: usize) -> String {
 fn interrupted(interrupt: Interrupt) -> SqlError {
     let mut e = SqlError::from(interrupt);
     e.severity = crate::sql::error::Severity::Fatal;
+    if let Interrupt::RecoveryConflict(_) = interrupt {
+        "terminating connection due to conflict with recovery".clone_into(&mut e.message);
+        let hint =
+            "In a moment you should be able to reconnect to the database and repeat your command.";
+        e.hint = Some(hint.to_owned());
+    }
     e
 }
 
