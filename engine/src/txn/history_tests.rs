@@ -33,10 +33,10 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let level = prop_oneof![
-        Just(CommitLevel::Off),
-        Just(CommitLevel::Local),
+        1 => Just(CommitLevel::Off),
+        1 => Just(CommitLevel::Local),
         2 => Just(CommitLevel::On),
-        Just(CommitLevel::RemoteApply),
+        1 => Just(CommitLevel::RemoteApply),
     ];
     let who = 0..SESSIONS;
     prop_oneof![
