@@ -10,7 +10,7 @@ const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\n";
 
 /// What each says of its own start, whatever the files hold.
 fn of_files(lines: Vec<String>) -> Vec<String> {
-    const OF_ITSELF: [&str; 8] = [
+    const OF_ITSELF: [&str; 9] = [
         "starting ",
         "listening on ",
         "database system ",
@@ -18,6 +18,7 @@ fn of_files(lines: Vec<String>) -> Vec<String> {
         "aborting any",
         "shutting down",
         "checkpoint ",
+        "background worker",
         // PostgreSQL reads the second file once more than we do.
         "skipping missing",
     ];

@@ -194,7 +194,7 @@ impl Settings {
         for (id, value) in computed.iter() {
             values.set(*id, value.clone(), Source::Override);
         }
-        compare(&before.values, &mut values, &mut report);
+        compare(&before.values, &mut values, &all, &mut report);
         if !report.errors.is_empty() {
             report.summary = Some(unaffected(&path, true));
         }
@@ -462,7 +462,7 @@ fn without_effect(v: &Values) -> Vec<Complaint> {
 }
 
 /// Finds what changed, puts back what must not, and says both.
-fn compare(before: &Values, values: &mut Values, report: &mut Report) {
+fn compare(before: &Values, values: &mut Values, entries: &[Entry], report: &mut Report) {
     let managed = !before.text("understudy.promise_file").is_empty();
     for d in registry().all() {
         let old = before.get(d.id).clone();
@@ -488,11 +488,12 @@ fn compare(before: &Values, values: &mut Values, report: &mut Report) {
                     d.name
                 )
             } else {
-                format!(
-                    "parameter \"{}\" changed to \"{}\"",
-                    d.name,
-                    d.raw(&new.value)
-                )
+                // As it stands in the file.
+                let written = entries
+                    .iter()
+                    .rfind(|e| registry().find_id(&e.name) == Some(d.id))
+                    .map_or_else(|| d.raw(&new.value), |e| e.value.clone());
+                format!("parameter \"{}\" changed to \"{written}\"", d.name)
             });
         }
     }

@@ -346,7 +346,7 @@ fn a_reload_takes_what_it_may() {
         r.changes,
         [
             "parameter \"checkpoint_timeout\" removed from configuration file, reset to default",
-            "parameter \"work_mem\" changed to \"2048\""
+            "parameter \"work_mem\" changed to \"2MB\""
         ]
     );
     assert_eq!(
