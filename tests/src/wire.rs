@@ -151,6 +151,8 @@ impl Client {
                     answers.push(std::mem::take(&mut current));
                 }
                 Message::NoticeResponse(body) => current.notices.push(report(&mut body.fields())),
+                // A line, or whatever the server put into one message.
+                Message::CopyData(body) => current.rows.push(vec![Some(shown(body.data()))]),
                 Message::CopyInResponse(_) => {
                     let mut out = BytesMut::new();
                     frontend::copy_fail("the test sends no data", &mut out)?;

@@ -133,7 +133,12 @@ fn check_kind(relation: &Relation, direction: CopyDirection) -> Result<(), SqlEr
         RelationKind::Virtual if direction == CopyDirection::To => return Ok(()),
         RelationKind::View | RelationKind::Virtual => "view",
         RelationKind::Sequence => "sequence",
-        RelationKind::Index => "index",
+        RelationKind::Index => {
+            return Err(SqlError::new(
+                state::WRONG_OBJECT_TYPE,
+                format!("\"{}\" is an index", relation.name),
+            ));
+        }
     };
     let mut error = SqlError::new(
         state::WRONG_OBJECT_TYPE,

@@ -51,9 +51,10 @@ impl Parser<'_> {
         } else {
             self.old_copy_options(&mut options)?;
         }
+        let filter_at = self.at();
         let filter = self.where_clause()?;
         if filter.is_some() && direction == CopyDirection::To {
-            return Err(self.error("WHERE clause not allowed with COPY TO", at));
+            return Err(self.error("WHERE clause not allowed with COPY TO", filter_at));
         }
         Ok(Statement::Copy(Box::new(Copy {
             source,
