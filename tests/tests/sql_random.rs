@@ -32,7 +32,8 @@ fn agree(own: &[Answer], theirs: &[Answer]) -> bool {
         // A modifier may come from a constant that PostgreSQL computed while it planned.
         (None, None) => types(own) == types(theirs) && own.rows == theirs.rows,
         (Some(own), Some(theirs)) => {
-            let of_values = |state: &str| state.starts_with("22") || matches!(state, "0A000" | "54000");
+            let of_values =
+                |state: &str| state.starts_with("22") || matches!(state, "0A000" | "54000");
             own.state == theirs.state || (of_values(&own.state) && of_values(&theirs.state))
         }
         (Some(own), None) => own.state == "0A000",

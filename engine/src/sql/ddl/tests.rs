@@ -2,9 +2,11 @@
 //!
 //! Each step is a statement with its command tag, or with SQLSTATE and message, as PostgreSQL 15 gives them.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{DdlCx, run};
+use super::{DdlCx, database, run};
 use crate::catalog::bootstrap::{self, Cluster};
 use crate::catalog::oids::OidAllocator;
 use crate::catalog::relation::{Identity, Relation};
@@ -23,6 +25,19 @@ use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, FunctionCx, Host};
 use crate::types::interval::IntervalStyle;
+
+/// No session stands in the way.
+struct NobodyElse;
+
+impl database::Vacate for NobodyElse {
+    fn vacate(
+        &self,
+        _database: Oid,
+        _force: bool,
+    ) -> Pin<Box<dyn Future<Output = super::Result<usize>> + Send + '_>> {
+        Box::pin(async { Ok(0) })
+    }
+}
 
 #[derive(Debug)]
 struct NoHost;
@@ -126,7 +141,12 @@ impl Server {
             source: sql,
             notices: &mut notices,
         };
-        let done = run(&parsed[0].statement, &mut cx).await;
+        let done = match &parsed[0].statement {
+            front::Statement::CreateDatabase(d) => database::create(d, &mut cx, &NobodyElse)
+                .await
+                .map(|()| "CREATE DATABASE".to_owned()),
+            other => run(other, &mut cx).await,
+        };
         self.notices = notices;
         done
     }
