@@ -54,6 +54,9 @@ impl Standby for NodeStandby {
     fn oldest_snapshot(&self) -> Option<Lsn> {
         Some(self.txns.oldest_needed().lsn)
     }
+    fn stream_ended(&self) {
+        self.state.wake();
+    }
     fn released(&self, released: Lsn, synchronous: bool) {
         self.told.told(released, synchronous);
     }

@@ -141,9 +141,12 @@ pub(super) fn promote(
     if config.settings.archiving {
         archive_cut_segment(config, old, end.end)?;
     }
-    segments.remove_after_fork(new, end.end)?;
     tracing::info!("archive recovery complete");
-    begin_writing(config, new, record_end, OutcomeKind::Promoted)
+    let outcome = begin_writing(config, new, record_end, OutcomeKind::Promoted)?;
+    if let Err(error) = segments.remove_after_fork(new, end.end) {
+        tracing::warn!("could not remove segments of the old timeline: {error}");
+    }
+    Ok(outcome)
 }
 
 /// The parent of a timeline whose promotion was cut short by a crash after its history file and before its first

@@ -1,8 +1,8 @@
 //! Where a standby's WAL comes from: the archive, `pg_wal`, the stream, and the archive again.
 //!
 //! A state machine like PostgreSQL's `WaitForWALToBecomeAvailable`. Files first: each segment from the archive,
-//! else from `pg_wal`; when both have no more (or what they have is no record), the stream from the beginning of
-//! that segment; when the stream fails, files again, after `wal_retrieve_retry_interval`. Nothing here waits:
+//! else from `pg_wal`; when both have no more (or what they have is no record), the stream, from
+//! the page in which the log ends here (from the segment's beginning where there is no such segment yet); when the stream fails, files again, after `wal_retrieve_retry_interval`. Nothing here waits:
 //! `read_page` answers `NotYet`, and the replay loop calls [`StandbySource::advance`] until that changes.
 //! Invariant: bytes behind a timeline's end are never given out as that timeline's.
 
@@ -32,7 +32,7 @@ pub enum UpstreamState {
 pub trait Upstream: Send + Sync {
     /// Is there an upstream to ask at all (`primary_conninfo`)?
     fn is_configured(&self) -> bool;
-    /// Asks for WAL of `timeline` from `from` (the beginning of a segment); replaces an earlier request.
+    /// Asks for WAL of `timeline` from `from` (the beginning of a page); replaces an earlier request.
     fn stream(&self, from: Lsn, timeline: TimelineId);
     /// Ends the stream; nothing more is written or reported when it returns.
     fn stop(&self);
@@ -206,9 +206,15 @@ impl StandbySource {
                     return Ok(true);
                 };
                 let size = self.segments.size();
-                let from = position.segment(size).start(size);
                 let timeline = self.history.owner(position);
                 self.carry_over(timeline, position)?;
+                // A segment that is here was written from its beginning, and what has been replayed was read from it.
+                let segment = position.segment(size);
+                let from = if self.segments.exists(timeline, segment)? {
+                    position.page_start()
+                } else {
+                    segment.start(size)
+                };
                 upstream.stream(from, timeline);
                 self.from = From::Stream {
                     timeline,

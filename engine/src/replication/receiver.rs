@@ -4,7 +4,7 @@
 //! starts, stops or interprets replay itself. Invariants: what is reported as flushed is on disk; bytes are
 //! written in order, without a gap; nothing is taken from an upstream with another system identifier or a
 //! lower promised term. A crash at any point leaves a prefix of the upstream's WAL in `pg_wal`, ending in
-//! the middle of a record at worst; the next start asks again from the segment's beginning.
+//! the middle of a record at worst; recovery asks again from the page in which its last whole record ends.
 
 use std::io;
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub trait Standby: Send + Sync + 'static {
     fn replay_lsn(&self) -> watch::Receiver<Lsn>;
     /// The oldest snapshot in use here, for `hot_standby_feedback`.
     fn oldest_snapshot(&self) -> Option<Lsn>;
+    /// A stream has ended by itself; recovery may want another one at once.
+    fn stream_ended(&self);
     /// The primary says that every commit at or below `released` is on the required standbys.
     fn released(&self, released: Lsn, synchronous: bool);
 }
@@ -140,7 +142,7 @@ impl Receiver {
         })
     }
 
-    /// Asks for WAL of `timeline` from `from` (the start of a segment); replaces an earlier request.
+    /// Asks for WAL of `timeline` from `from` (the start of a page); replaces an earlier request.
     pub fn stream(&self, from: Lsn, timeline: TimelineId) {
         self.send(Request::Stream { from, timeline });
     }
@@ -264,6 +266,7 @@ impl Worker {
                 });
             }
         }
+        self.standby.stream_ended();
     }
 
     /// What was written but not synced when a stream ended counts once it is synced.

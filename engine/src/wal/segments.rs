@@ -260,13 +260,18 @@ impl Segments {
         let path = self.path(timeline, segment);
         let clear = || -> io::Result<()> {
             let file = self.disk.open(&path, Access::ReadWrite)?;
-            let mut buf = vec![0; 128 * PAGE_SIZE];
+            let zeroes = vec![0; 128 * PAGE_SIZE];
+            let mut buf = zeroes.clone();
             let mut offset = u64::from(end.segment_offset(self.size));
             let mut changed = false;
             while offset < u64::from(self.size) {
                 let n = file.read_at(&mut buf, offset)?;
                 if n == 0 {
                     break;
+                }
+                if buf[..n] == zeroes[..n] {
+                    offset += n as u64;
+                    continue;
                 }
                 let first = buf[..n].iter().position(|b| *b != 0);
                 let last = buf[..n].iter().rposition(|b| *b != 0);
