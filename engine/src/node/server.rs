@@ -356,8 +356,6 @@ fn instance(
         receiver,
         system_id: core.store.control.get().system_id,
         changes: Arc::default(),
-        receiver: standby::start_receiver(settings, core, system_id)?,
-        system_id,
         started_at: now_micros(),
     })
 }

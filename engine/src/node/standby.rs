@@ -28,6 +28,7 @@ use crate::wal::RmgrId;
 struct NodeStandby {
     settings: Arc<Settings>,
     system_id: SystemId,
+    state: Arc<RecoveryState>,
     txns: Arc<TxnManager>,
     managed: Option<Arc<Managed>>,
     told: Arc<ToldKeeper>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::{Lsn, Xid};
+use crate::ids::{Lsn, Term, Xid};
 use crate::txn::release::{StandbyPosition, SyncNames};
 use crate::txn::testing::World;
 
@@ -245,6 +245,7 @@ impl History {
         let report = StandbyPosition {
             application_name: "s".to_owned(),
             instance: None,
+            term: Term::new(0),
             write: self.flushed,
             flush: self.flushed,
             apply: self.applied,

@@ -134,6 +134,7 @@ impl Engine {
         let backends = Backends::new();
         let outcome = recover(&core, &settings, &backends).inspect_err(|_| end(&core))?;
         let instance = Arc::new(Instance {
+            changes: Arc::default(),
             settings,
             store: Arc::clone(&core.store),
             txns: Arc::clone(&core.txns),
@@ -200,6 +201,7 @@ impl Engine {
                 transaction_start: None,
                 application_name: Arc::from(""),
                 waits_for_client: false,
+                command: "",
             }),
         };
         let limits = Limits {

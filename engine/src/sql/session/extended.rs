@@ -152,7 +152,7 @@ impl<S: Services> Session<S> {
             return None;
         }
         let plan = Arc::clone(&portal.statement.cached.lock().as_ref()?.plan);
-        let function = self.function_cx(&self.settings(), now());
+        let function = functions_of(&self.settings(), Arc::clone(&self.host), now(), now());
         let shown = portal.parameters.iter().zip(&plan.parameters);
         let shown = shown.enumerate().map(|(i, (value, ty))| {
             let value = match value {

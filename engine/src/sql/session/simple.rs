@@ -125,7 +125,7 @@ impl<S: Services> Session<S> {
         }
         drop(function);
         let statement = prepared.parsed.iter().map(|p| &p.statement);
-        let logged = logging::statement(statement, text, None, settings);
+        let logged = logging::statement(statement, text, None, || None, settings);
         let ready = self.ready(&prepared).await?;
         let numbers: SmallVec<[Datum; 8]> = shape.numbers.into_iter().map(Datum::Int4).collect();
         let mut execution = self.start_prepared(&prepared, &ready, &numbers)?;
@@ -144,7 +144,7 @@ impl<S: Services> Session<S> {
         self.end_implicit().await?;
         out.command_complete(&ready.plan.command.tag(progress.rows));
         self.stop_clock();
-        logging::duration(now() - started, text, None, logged, settings);
+        logging::duration(now() - started, text, None, logged, || None, settings);
         Ok(true)
     }
 

@@ -69,13 +69,11 @@ pub fn for_index<E: From<TableError>>(
             if visibility::is_visible(&header, snapshot, cx.txns) {
                 older = found.is_some();
                 found = Some((tid, bytes, true));
-                seen += 1;
                 break;
             }
             if somebody_may_see(&header, cx, &horizon) {
                 older = found.is_some();
                 found = Some((tid, bytes, false));
-                seen += 1;
             }
         }
         if let Some((tid, bytes, live)) = found {

@@ -399,6 +399,7 @@ async fn nobody_who_waits_for_a_release_is_forgotten() {
                 let report = StandbyPosition {
                     application_name: "s".to_owned(),
                     instance: None,
+                    term: Term::new(0),
                     write: at,
                     flush: at,
                     apply: at,

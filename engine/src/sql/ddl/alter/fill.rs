@@ -83,6 +83,7 @@ pub(super) async fn fill(cx: &mut DdlCx<'_>, table: Oid, column: &str) -> Result
         &PlanCx {
             settings: &PlannerSettings::default(),
             pages: None,
+            may_use: None,
             function: cx.functions,
         },
     )?;
