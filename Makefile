@@ -9,7 +9,7 @@ export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/release
 # Where the quick start's cluster lives.
 export UNDERSTUDY_DIR ?= $(CURDIR)/.understudy
 
-.PHONY: quickstart stop build test test-units test-behaviour soak format-check lint setup setup-referee
+.PHONY: quickstart stop bench build test test-units test-behaviour soak format-check lint setup setup-referee
 
 # A primary and two standbys, load, SIGKILL of the primary, the takeover, the proof. Leaves the cluster running.
 quickstart: build
@@ -39,6 +39,10 @@ test-behaviour: build setup-referee
 soak: export UNDERSTUDY_SOAK = 1
 soak: build setup-referee
 	cargo test -p understudy-tests -- --test-threads=1
+
+# PostgreSQL 15 and Understudy in one run, as a table of ratios: make bench [ONLY=select,tpcb] [SHORT=1] [OUT=FILE].
+bench: setup-referee build
+	$(UNDERSTUDY_BIN_DIR)/bench --out $(or $(OUT),bench.md) $(if $(ONLY),--only $(ONLY)) $(if $(SHORT),--short)
 
 format-check:
 	cargo fmt --all --check

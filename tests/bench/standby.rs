@@ -1,0 +1,110 @@
+//! How fast a standby replays what it missed, and how far it is behind under load.
+
+use std::time::{Duration, Instant};
+
+use understudy_tests::programs::run_ok;
+
+use super::Effort;
+use super::engine::Engine;
+use super::load::{self, Mode, Run, Until};
+use super::pair::{Pair, Rounds, rounds, turns};
+use super::table::{Better, Report};
+
+/// A standby that was down while the primary worked: from its start until it has replayed everything.
+pub fn replay(effort: &Effort, report: &mut Report) {
+    let pair = Pair::loaded(effort);
+    let mut standbys = super::engine::KINDS.map(|kind| Engine::standby_of(pair.of(kind)));
+    let (mut bytes, mut speed) = (Rounds::default(), Rounds::default());
+    for round in 0..effort.rounds {
+        for kind in turns(round) {
+            let (primary, standby) = (pair.of(kind), &mut standbys[kind as usize]);
+            let (megabytes, seconds) = behind(primary, standby, effort);
+            bytes.push(kind, megabytes / seconds);
+            speed.push(kind, f64::from(effort.behind) / seconds);
+        }
+    }
+    let what = "replay by a standby that was behind";
+    report.compare(
+        format!("{what}, transactions"),
+        "1/s",
+        Better::Higher,
+        &speed,
+        Some(1.0),
+    );
+    report.compare(format!("{what}, log"), "MB/s", Better::Higher, &bytes, None);
+}
+
+fn behind(primary: &Engine, standby: &mut Engine, effort: &Effort) -> (f64, f64) {
+    standby.wait_replayed(&primary.flushed());
+    standby.stop();
+    let from = primary.flushed();
+    let clients = 16;
+    let run = Run {
+        clients,
+        mode: Mode::Prepared,
+        scale: effort.scale,
+        until: Until::Count(effort.behind / clients),
+    };
+    load::pgbench(primary, load::TPCB, run);
+    let to = primary.flushed();
+    let begin = Instant::now();
+    standby.start();
+    standby.wait_replayed(&to);
+    let took = begin.elapsed().as_secs_f64();
+    let sql = format!("SELECT pg_wal_lsn_diff('{to}', '{from}')");
+    let bytes: f64 = primary.client().value(&sql).parse().expect("a number");
+    (bytes / 1e6, took)
+}
+
+/// From an acknowledged commit on the primary, under load, until a query on the standby sees it.
+pub fn lag(effort: &Effort, report: &mut Report) {
+    let pair = Pair::loaded(effort);
+    let standbys = super::engine::KINDS.map(|kind| Engine::standby_of(pair.of(kind)));
+    for kind in super::engine::KINDS {
+        pair.of(kind)
+            .client()
+            .rows("CREATE TABLE seen (n int PRIMARY KEY)");
+    }
+    let mut number = 0;
+    let delays = rounds(effort.rounds, |kind| {
+        let (primary, standby) = (pair.of(kind), &standbys[kind as usize]);
+        let run = Run {
+            clients: 16,
+            mode: Mode::Prepared,
+            scale: effort.scale,
+            until: Until::Time(effort.round),
+        };
+        let mut command = load::pgbench_command(primary, load::TPCB, run);
+        let load = std::thread::spawn(move || run_ok(&mut command));
+        std::thread::sleep(Duration::from_millis(500));
+        let delay = visible_after(primary, standby, &mut number, effort.round / 2);
+        load.join().expect("pgbench ran");
+        delay
+    });
+    report.compare(
+        "commit to visible on a standby, under TPC-B",
+        "ms",
+        Better::Lower,
+        &delays,
+        Some(1.0),
+    );
+}
+
+/// The median of many, in milliseconds.
+fn visible_after(primary: &Engine, standby: &Engine, number: &mut u32, how_long: Duration) -> f64 {
+    let (mut writer, mut reader) = (primary.client(), standby.client());
+    let mut delays = Vec::new();
+    let until = Instant::now() + how_long;
+    while Instant::now() < until {
+        *number += 1;
+        writer.rows(&format!("INSERT INTO seen VALUES ({number})"));
+        let begin = Instant::now();
+        let wanted = format!("SELECT count(*) FROM seen WHERE n = {number}");
+        while reader.value(&wanted) != "1" {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it never came");
+        }
+        delays.push(begin.elapsed().as_secs_f64() * 1e3);
+    }
+    delays.sort_by(f64::total_cmp);
+    delays[delays.len() / 2]
+}
