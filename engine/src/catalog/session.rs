@@ -64,6 +64,13 @@ impl Catalog {
         }
     }
 
+    pub fn clock(&self, database: Oid) -> CatalogClock {
+        CatalogClock {
+            database: self.caches.database(database),
+            caches: Arc::clone(&self.caches),
+        }
+    }
+
     /// The view of a transaction. `path` is `search_path` with `"$user"` as written, `user` its current role.
     pub fn view<'a>(
         &'a self,
@@ -107,6 +114,26 @@ impl Catalog {
             own: OwnAnswers::default(),
         }
     }
+}
+
+/// Says whether anything remembered of a database's catalog may be stale, without a view of it.
+#[derive(Clone)]
+pub struct CatalogClock {
+    database: Arc<DatabaseCache>,
+    caches: Arc<Caches>,
+}
+
+impl CatalogClock {
+    /// As [`CatalogView::generation`] of the transaction's view.
+    pub fn generation(&self, txn: &Transaction) -> u64 {
+        generation(&self.database, &self.caches, txn.invalidations().len())
+    }
+}
+
+/// Own changes come and go with the transaction; they are kept apart from the shared counts.
+fn generation(database: &DatabaseCache, caches: &Caches, own_changes: usize) -> u64 {
+    let shared = database.generation() + caches.shared.generation();
+    (shared << 20) | (own_changes as u64 & 0xF_FFFF)
 }
 
 /// What rows a view reads.
@@ -184,9 +211,7 @@ impl SessionCatalog<'_> {
 
 impl CatalogView for SessionCatalog<'_> {
     fn generation(&self) -> u64 {
-        // Own changes come and go with the transaction; they are kept apart from the shared counts.
-        let shared = self.cache.generation() + self.catalog.caches.shared.generation();
-        (shared << 20) | (self.own_changes as u64 & 0xF_FFFF)
+        generation(&self.cache, &self.catalog.caches, self.own_changes)
     }
 
     fn relation_named(

@@ -207,6 +207,8 @@ pub struct SessionStore {
     /// One for the transaction and one for each open subtransaction: how it was before.
     saved: Vec<Layers>,
     typed: Arc<SessionSettings>,
+    /// Raised whenever a value may have changed.
+    changes: u64,
 }
 
 impl SessionStore {
@@ -220,7 +222,13 @@ impl SessionStore {
             now: Layers::default(),
             saved: Vec::new(),
             typed,
+            changes: 0,
         }
+    }
+
+    /// While this stays the same, so do all values: whoever told them to somebody need not look again.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The typed view. Cheap to clone and keep for a statement.
@@ -365,6 +373,7 @@ impl SessionStore {
     }
 
     fn put_untyped(&mut self, id: SettingId, value: Value, local: bool) {
+        self.changes += 1;
         let own = Own::Known(id, value);
         if local {
             put(&mut self.now.local, own);
@@ -473,6 +482,7 @@ impl SessionStore {
     }
 
     fn refresh(&mut self) {
+        self.changes += 1;
         let typed = SessionSettings::of(&|id| self.value(id).clone());
         self.typed = Arc::new(typed);
     }

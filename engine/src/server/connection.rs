@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::protocol::ProtocolError;
@@ -154,20 +154,19 @@ impl Connection {
         if self.ended {
             return Ok(false);
         }
-        loop {
-            match &self.socket {
-                Socket::Tcp(s) => s.readable().await?,
-                Socket::Unix(s) => s.readable().await?,
-            }
-            match self.try_read()? {
-                Some(0) => {
-                    self.ended = true;
-                    return Ok(false);
-                }
-                Some(_) => return Ok(true),
-                None => {}
-            }
+        self.input.reserve(READ_STEP);
+        // Where this fills less than the buffer, the runtime knows that there is no more and does not ask again.
+        let read = match &mut self.socket {
+            Socket::Tcp(s) => s.read_buf(&mut self.input).await,
+            Socket::Unix(s) => s.read_buf(&mut self.input).await,
+        };
+        match read {
+            Ok(0) => self.ended = true,
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => self.ended = true,
+            Err(e) => return Err(e),
         }
+        Ok(!self.ended)
     }
 
     /// Takes what is there without waiting; `None`: nothing is.

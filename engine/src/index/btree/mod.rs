@@ -80,6 +80,27 @@ impl KeyRange {
             upper: Bound::Unbounded,
         }
     }
+
+    /// The entries of one whole key: no other key begins with its bytes.
+    pub fn of_key(key: &[u8]) -> KeyRange {
+        KeyRange {
+            lower: Bound::Included(key.to_vec()),
+            upper: Bound::Included(key.to_vec()),
+        }
+    }
+
+    /// As [`Self::of_key`], in the bytes that are there.
+    pub(crate) fn set_key(&mut self, key: &[u8]) {
+        for bound in [&mut self.lower, &mut self.upper] {
+            match bound {
+                Bound::Included(bytes) => {
+                    bytes.clear();
+                    bytes.extend_from_slice(key);
+                }
+                other => *other = Bound::Included(key.to_vec()),
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -89,6 +89,13 @@ impl BtreeScan {
         self.load(store)
     }
 
+    /// Begins again at the entries of one key, in the same buffers, those of the range among them.
+    pub fn seek(&mut self, store: &Store, key: &[u8]) -> Result<(), IndexError> {
+        self.range.set_key(key);
+        self.place = Place::Start;
+        self.load(store)
+    }
+
     fn load(&mut self, store: &Store) -> Result<(), IndexError> {
         let tree = Tree::new(store, self.file);
         self.ends.clear();
@@ -101,12 +108,8 @@ impl BtreeScan {
     }
 
     fn load_forward(&mut self, tree: Tree<'_>) -> Result<(), IndexError> {
-        let target = match (&self.place, &self.range.lower) {
-            (Place::Start, Bound::Included(key) | Bound::Excluded(key)) => key.clone(),
-            _ => Vec::new(),
-        };
         let mut pinned = match self.place {
-            Place::Start => tree.descend(Some(&target), 0, &mut Path::new())?,
+            Place::Start => tree.descend(Some(self.target()), 0, &mut Path::new())?,
             Place::Right(block) => tree.pin(block)?,
             Place::LeftOf { .. } | Place::End => unreachable!("a forward scan that goes on"),
         };
@@ -114,8 +117,8 @@ impl BtreeScan {
             let next = {
                 let p = pinned.read();
                 tree.check_node(pinned.id().block, &p, 0)?;
-                if !page::is_beyond(&p, Some(&target)) {
-                    let from = page::lower_bound(&p, Some(&target));
+                if !page::is_beyond(&p, Some(self.target())) {
+                    let from = page::lower_bound(&p, Some(self.target()));
                     self.copy_forward(&p, from);
                     return Ok(());
                 }
@@ -123,6 +126,14 @@ impl BtreeScan {
             };
             let next = next.expect("a page with a high key has a right neighbour");
             pinned = tree.pin(next)?;
+        }
+    }
+
+    /// Where a forward scan looks on the page that it comes to.
+    fn target(&self) -> &[u8] {
+        match (&self.place, &self.range.lower) {
+            (Place::Start, Bound::Included(key) | Bound::Excluded(key)) => key,
+            _ => &[],
         }
     }
 

@@ -7,6 +7,7 @@ mod maintenance;
 
 use std::sync::Arc;
 
+use crate::catalog::session::CatalogClock;
 use crate::catalog::view::{CatalogView, Role};
 use crate::config::Settings;
 use crate::ids::Oid;
@@ -114,6 +115,10 @@ impl Services for NodeServices {
         user: &'a str,
     ) -> Box<dyn CatalogView + 'a> {
         Box::new(self.instance.catalog.view(database, txn, path, user))
+    }
+
+    fn catalog_clock(&self, database: Oid) -> CatalogClock {
+        self.instance.catalog.clock(database)
     }
 
     fn host(&self, facts: &Arc<SessionFacts>) -> Arc<dyn Host> {

@@ -133,7 +133,7 @@ impl CopyFrom {
         };
         let cx = EvalCx::new(
             None,
-            Box::default(),
+            Vec::new(),
             given.function,
             given.interrupts,
             given.limits,

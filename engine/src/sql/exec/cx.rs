@@ -27,7 +27,7 @@ const BUDGET: u32 = 512;
 
 /// The state of one execution that is not a node's own.
 pub struct EvalCx {
-    pub params: Box<[Datum]>,
+    pub params: Vec<Datum>,
     pub function: Arc<FunctionCx>,
     pub memory: Memory,
     pub(crate) interrupts: Arc<Interrupts>,
@@ -65,7 +65,7 @@ pub(crate) enum InitState {
 impl EvalCx {
     pub(crate) fn new(
         plan: Option<Arc<Plan>>,
-        params: Box<[Datum]>,
+        params: Vec<Datum>,
         function: Arc<FunctionCx>,
         interrupts: Arc<Interrupts>,
         limits: MemoryLimits,
@@ -92,12 +92,27 @@ impl EvalCx {
         let pid = crate::ids::ProcessId::MIN;
         EvalCx::new(
             None,
-            Box::default(),
+            Vec::new(),
             function,
             Interrupts::new(pid),
             MemoryLimits::default(),
             super::access::Access::none(),
         )
+    }
+
+    /// Forgets a run that has ended; `idle` is held until the next one.
+    pub(crate) fn end_run(&mut self, idle: &Arc<FunctionCx>) {
+        debug_assert!(
+            self.init.is_empty(),
+            "results of subqueries belong to one run"
+        );
+        self.params.clear();
+        self.function = Arc::clone(idle);
+        self.memory = Memory::new(self.memory.limits());
+        self.access.xid = None;
+        self.request = None;
+        self.changed = 0;
+        self.budget = BUDGET;
     }
 
     /// One row's worth of work. True: hand back control before the next one.

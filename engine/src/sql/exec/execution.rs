@@ -1,4 +1,7 @@
 //! One execution of a plan, from its parameters to its last row, possibly in several runs (a portal).
+//!
+//! A finished execution of a plan that keeps no rows ([`Plan::repeatable`]) can be parked and started again with other
+//! parameters: its nodes, frame and buffers are there already. Parked, it holds no snapshot and no values.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -32,6 +35,13 @@ pub struct ExecCx {
     pub temp: TempSpace,
     /// EXPLAIN ANALYZE: count rows and time of each node.
     pub instrument: bool,
+}
+
+/// What differs from one start of an execution to the next.
+pub struct RunCx {
+    pub snapshot: Arc<Snapshot>,
+    pub isolation: Isolation,
+    pub function: Arc<FunctionCx>,
 }
 
 /// Whether a sink can take more at once.
@@ -70,6 +80,8 @@ pub struct Execution {
     row: Vec<Datum>,
     cx: EvalCx,
     txns: Arc<TxnManager>,
+    /// What the tables are reached through, while there is no snapshot.
+    parked: Option<Arc<Store>>,
     announced: bool,
     prepared: bool,
     finished: bool,
@@ -91,7 +103,7 @@ pub fn start(plan: &Arc<Plan>, params: &[Datum], given: ExecCx) -> Execution {
     };
     let mut cx = EvalCx::new(
         Some(Arc::clone(plan)),
-        params.into(),
+        params.to_vec(),
         given.function,
         given.interrupts,
         given.limits,
@@ -107,6 +119,7 @@ pub fn start(plan: &Arc<Plan>, params: &[Datum], given: ExecCx) -> Execution {
         plan: Arc::clone(plan),
         cx,
         txns: given.txns,
+        parked: None,
         announced: false,
         prepared: false,
         finished: false,
@@ -114,6 +127,36 @@ pub fn start(plan: &Arc<Plan>, params: &[Datum], given: ExecCx) -> Execution {
 }
 
 impl Execution {
+    /// Lets go of everything that belongs to the run that has ended. False: it cannot run again.
+    pub fn park(&mut self) -> bool {
+        let again = self.plan.repeatable && self.finished && self.cx.instruments.is_none();
+        if !again || self.root.rewind(&mut self.cx).is_err() {
+            return false;
+        }
+        self.parked = self.cx.access.storage.take().map(|s| s.store);
+        self.cx.end_run(&self.plan.function);
+        self.frame.fill(Datum::Null);
+        self.row.clear();
+        true
+    }
+
+    /// The next run of a parked execution.
+    pub fn restart(&mut self, params: &[Datum], run: RunCx) {
+        let store = self
+            .parked
+            .take()
+            .expect("only a parked execution is started again");
+        self.cx.access.storage = Some(Storage {
+            store,
+            txns: Arc::clone(&self.txns),
+            snapshot: run.snapshot,
+        });
+        self.cx.access.isolation = run.isolation;
+        self.cx.function = run.function;
+        self.cx.params.extend_from_slice(params);
+        (self.announced, self.prepared, self.finished) = (false, false, false);
+    }
+
     /// Runs to the end, or until `limit` rows have gone to the sink. May be called again after a limit.
     pub async fn run(
         &mut self,

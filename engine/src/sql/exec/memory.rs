@@ -35,6 +35,9 @@ impl Memory {
     pub fn new(limits: MemoryLimits) -> Memory {
         Memory { limits, used: 0 }
     }
+    pub fn limits(&self) -> MemoryLimits {
+        self.limits
+    }
     pub fn work(&self) -> usize {
         self.limits.work
     }

@@ -36,6 +36,6 @@ pub(in crate::sql) mod tests;
 
 pub use access::{NoVirtualTables, VirtualTables};
 pub use cx::Step;
-pub use execution::{ExecCx, Execution, Progress, RowSink, SinkState, start};
+pub use execution::{ExecCx, Execution, Progress, RowSink, RunCx, SinkState, start};
 pub use memory::MemoryLimits;
 pub use spill::TempSpace;

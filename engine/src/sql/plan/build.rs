@@ -171,6 +171,7 @@ fn index_scan(path: &IndexPath, parts: &Parts<'_>) -> NodeKind {
         fetch: base.scope.fetch.clone(),
         filter: Test::all(path.filter.clone()),
         conditions: path.conditions.clone(),
+        point: false,
     })
 }
 

@@ -14,7 +14,7 @@ mod joins;
 mod modify;
 mod path;
 mod planner;
-pub mod point;
+mod point;
 mod query;
 mod ranges;
 mod select;

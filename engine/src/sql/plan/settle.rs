@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::sql::exec::eval::{Scalar, Slot, Test};
 use crate::sql::plan::exprs::{SlotSet, collect_slots};
+use crate::sql::plan::point;
 use crate::sql::plan::tree::{
     AggregateNode, HashJoin, IndexScan, KeyValue, Limit, Modify, ModifyAction, NestLoop, NodeKind,
     PlanNode, Sort,
@@ -228,6 +229,7 @@ impl Settler {
 }
 
 fn index_scan(scan: &mut IndexScan, needed: &mut SlotSet) {
+    scan.point = point::is_point(scan);
     scan.fetch.settle(&scan.relation);
     for value in &mut scan.equal {
         match value {

@@ -10,7 +10,7 @@ use crate::sql::error::SqlError;
 use crate::sql::plan::planner::Shared;
 use crate::sql::plan::settings::PlanCx;
 use crate::sql::plan::tree::{Command, Plan};
-use crate::sql::plan::{modify, query};
+use crate::sql::plan::{modify, point, query};
 
 /// Plans a bound statement. The caller holds the locks of [`Bound::relations`].
 pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result<Plan, SqlError> {
@@ -34,7 +34,7 @@ pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result
                 .any(|(_, mode)| *mode >= LockMode::RowShare),
         "a statement that changes rows locks its table"
     );
-    Ok(Plan {
+    let mut plan = Plan {
         command,
         output: output.into(),
         parameters: bound.parameters.clone(),
@@ -46,6 +46,8 @@ pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result
         nodes: shared.settler.nodes,
         function: Arc::clone(cx.function),
         init: shared.init,
-        point: None,
-    })
+        repeatable: false,
+    };
+    plan.repeatable = point::is_repeatable(&plan);
+    Ok(plan)
 }

@@ -12,7 +12,6 @@ use crate::catalog::relation::{Index, LockMode, Relation};
 use crate::ids::Oid;
 use crate::sql::bound::{JoinKind, LockWait, OutputColumn, RowLockMode, SetOp};
 use crate::sql::exec::eval::{Scalar, Slot, Test};
-use crate::sql::plan::point::PointPlan;
 use crate::table::row::RowDecoder;
 use crate::types::compare::{Comparator, Hasher};
 use crate::types::datum::SqlType;
@@ -59,7 +58,8 @@ pub struct Plan {
     pub(crate) nodes: usize,
     /// For showing constants.
     pub(crate) function: Arc<FunctionCx>,
-    pub(crate) point: Option<PointPlan>,
+    /// An execution keeps nothing of its rows and can be started again: point reads and changes.
+    pub(crate) repeatable: bool,
 }
 
 /// A tree and its frame.
@@ -270,6 +270,8 @@ pub struct IndexScan {
     pub filter: Option<Test>,
     /// The conditions that it does, for EXPLAIN and for rechecks.
     pub conditions: Vec<crate::sql::bound::Expr>,
+    /// A value for each key column: one range, whose bytes are the key's. Set when the plan is settled.
+    pub point: bool,
 }
 
 /// What a key column must equal.

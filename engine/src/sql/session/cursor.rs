@@ -97,6 +97,7 @@ impl<S: Services> Session<S> {
             parameters: Vec::new(),
             formats,
             columns: Arc::clone(&ready.plan.output),
+            types: Arc::clone(&ready.types),
             is_cursor: true,
             state: PortalState::Suspended(Box::new(execution), ready.function),
         };

@@ -133,19 +133,19 @@ impl<S: Services> Session<S> {
         {
             return Err(in_failed_block());
         }
-        let (parameters, columns) = if planned {
+        let (parameters, columns, types) = if planned {
             self.ensure_transaction()?;
             let function = self.function_cx(&settings, now());
             let cached = self.find_plan(&statement, &settings, &function)?;
             let parameters = read_parameters(&b, &cached.plan.parameters, &function)?;
-            (parameters, Arc::clone(&cached.plan.output))
+            (parameters, Arc::clone(&cached.plan.output), cached.types)
         } else {
             check_count(&b, 0)?;
             let columns = match &statement.parsed {
                 Some(p) => self.utility_columns(&p.statement)?,
                 None => Arc::default(),
             };
-            (Vec::new(), columns)
+            (Vec::new(), columns, Arc::default())
         };
         b.result_formats.check(columns.len())?;
         let portal = Portal {
@@ -153,6 +153,7 @@ impl<S: Services> Session<S> {
             parameters,
             formats: b.result_formats,
             columns,
+            types,
             is_cursor: false,
             state: PortalState::New,
         };
@@ -344,8 +345,9 @@ impl<S: Services> Session<S> {
                             "cached plan must not change result type",
                         ));
                     }
-                    let execution = self.start(&ready, &portal.parameters, false)?;
-                    (Box::new(execution), ready.function)
+                    let execution =
+                        self.start_prepared(&portal.statement, &ready, &portal.parameters)?;
+                    (execution, ready.function)
                 }
                 PortalState::Suspended(execution, function) => (execution, function),
                 PortalState::Done | PortalState::Rows(_) => {
@@ -357,7 +359,7 @@ impl<S: Services> Session<S> {
                     return Ok(());
                 }
             };
-        let types = portal.columns.iter().map(|c| c.ty.oid).collect();
+        let types = Arc::clone(&portal.types);
         let progress = self
             .run(
                 &mut execution,
@@ -371,6 +373,7 @@ impl<S: Services> Session<S> {
             .await?;
         if progress.complete {
             out.command_complete(&execution.plan().command.tag(progress.rows));
+            portal.statement.park(execution);
         } else {
             out.portal_suspended();
             portal.state = PortalState::Suspended(execution, function);

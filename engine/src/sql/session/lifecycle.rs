@@ -13,6 +13,7 @@ use super::facts::{Roles, SessionFacts, SessionRole};
 use super::output::Output;
 use super::prepared::{Portal, Prepared};
 use super::services::Services;
+use crate::catalog::session::CatalogClock;
 use crate::catalog::view::{Database, Role};
 use crate::config::definition::SettingId;
 use crate::config::registry::registry;
@@ -34,8 +35,13 @@ pub struct Session<S: Services> {
     pub(super) block: Block,
     pub(super) prepared: HashMap<Box<str>, Arc<Prepared>>,
     pub(super) portals: HashMap<Box<str>, Portal>,
-    /// What the client was last told of each reported setting.
+    /// What the client was last told of each reported setting, and after how many changes that was.
     reported: Vec<(SettingId, String)>,
+    reported_at: Option<u64>,
+    /// Says when a plan has to be made anew.
+    pub(super) clock: CatalogClock,
+    /// What functions know of the session, as last made.
+    function: Option<(Arc<SessionSettings>, Arc<FunctionCx>)>,
     /// Bytes of a statement's text that `pg_stat_activity` keeps.
     pub(super) activity_size: usize,
     /// Roles that this session has been, to come back to after a rollback.
@@ -95,12 +101,15 @@ impl<S: Services> Session<S> {
         let session = Session {
             host: services.host(&facts),
             virtuals: services.virtual_tables(&facts),
+            clock: services.catalog_clock(database.oid),
             services,
             facts,
             block: Block::default(),
             prepared: HashMap::new(),
             portals: HashMap::new(),
             reported: Vec::new(),
+            reported_at: None,
+            function: None,
             activity_size,
             known_roles: vec![me],
             timed: false,
@@ -135,14 +144,26 @@ impl<S: Services> Session<S> {
         }
     }
 
-    /// What functions may know of this statement.
-    pub(super) fn function_cx(&self, settings: &SessionSettings, started: i64) -> Arc<FunctionCx> {
+    /// What functions may know of this statement. The last one is used again where nobody else holds it.
+    pub(super) fn function_cx(
+        &mut self,
+        settings: &Arc<SessionSettings>,
+        started: i64,
+    ) -> Arc<FunctionCx> {
         let transaction_timestamp = match &self.block {
             Block::Implicit(r) | Block::Open(r) => r.txn.started_at(),
             Block::Failed(Some(r)) => r.txn.started_at(),
             Block::Idle | Block::Failed(None) => started,
         };
-        Arc::new(FunctionCx {
+        if let Some((made_for, function)) = &mut self.function
+            && Arc::ptr_eq(made_for, settings)
+            && let Some(own) = Arc::get_mut(function)
+        {
+            own.transaction_timestamp = transaction_timestamp;
+            own.statement_timestamp = started;
+            return Arc::clone(function);
+        }
+        let function = Arc::new(FunctionCx {
             transaction_timestamp,
             statement_timestamp: started,
             time_zone: settings.time_zone.clone(),
@@ -151,7 +172,9 @@ impl<S: Services> Session<S> {
             extra_float_digits: settings.extra_float_digits,
             bytea_hex: settings.bytea_hex,
             host: Arc::clone(&self.host),
-        })
+        });
+        self.function = Some((Arc::clone(settings), Arc::clone(&function)));
+        function
     }
 
     pub fn status(&self) -> u8 {
@@ -226,6 +249,10 @@ impl<S: Services> Session<S> {
     /// ParameterStatus for every reported setting that the client does not know yet.
     pub fn report_settings<O: Output>(&mut self, out: &mut O) {
         let store = self.facts.settings.lock();
+        if self.reported_at == Some(store.changes()) {
+            return;
+        }
+        self.reported_at = Some(store.changes());
         for d in registry().all().iter().filter(|d| d.flags.report) {
             let shown = d.show(store.value(d.id));
             match self.reported.iter_mut().find(|(id, _)| *id == d.id) {

@@ -24,6 +24,8 @@ pub struct Prepared {
     /// Parameter types as the client declared them; invalid where they are to be inferred.
     pub declared: Vec<Oid>,
     pub(super) cached: Mutex<Option<Cached>>,
+    /// A finished execution of the cached plan, if it is one that can run again.
+    pub(super) idle: Mutex<Option<Box<Execution>>>,
 }
 
 /// A plan with the circumstances that it is good for.
@@ -35,6 +37,8 @@ pub struct Cached {
     /// Search path and planner settings; a change of any setting makes another.
     pub settings: Arc<SessionSettings>,
     pub role: Oid,
+    /// False: good for this once, and for its description.
+    pub reusable: bool,
 }
 
 impl Prepared {
@@ -45,6 +49,14 @@ impl Prepared {
             parsed,
             declared,
             cached: Mutex::new(None),
+            idle: Mutex::new(None),
+        }
+    }
+
+    /// Keeps a finished execution for the next time.
+    pub(super) fn park(&self, mut execution: Box<Execution>) {
+        if execution.park() {
+            *self.idle.lock() = Some(execution);
         }
     }
 }
@@ -68,6 +80,8 @@ pub struct Portal {
     pub formats: Formats,
     /// What Describe shows; empty for a statement without rows.
     pub columns: Arc<[OutputColumn]>,
+    /// Of the columns of a planned statement.
+    pub types: Arc<[Oid]>,
     /// DECLARE CURSOR's, reached by FETCH too.
     pub is_cursor: bool,
     pub state: PortalState,

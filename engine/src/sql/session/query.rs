@@ -13,7 +13,7 @@ use crate::config::SessionSettings;
 use crate::ids::{Fork, Oid};
 use crate::sql::bind::{self, BindCx};
 use crate::sql::error::{SqlError, state};
-use crate::sql::exec::{self, ExecCx, Execution, MemoryLimits, Progress, TempSpace};
+use crate::sql::exec::{self, ExecCx, Execution, MemoryLimits, Progress, RunCx, TempSpace};
 use crate::sql::front::Statement;
 use crate::sql::plan::{self, Command, Plan, PlanCx};
 use crate::txn::{Isolation, LockWait, Snapshot};
@@ -98,21 +98,22 @@ impl<S: Services> Session<S> {
         settings: &Arc<SessionSettings>,
         function: &Arc<FunctionCx>,
     ) -> Result<Cached, SqlError> {
-        let database = self.facts.database;
-        let role = self.facts.current_role();
-        let services = Arc::clone(&self.services);
         let Some(running) = self.block.running() else {
             return Err(in_failed_block());
         };
-        let view = services.catalog(database, &running.txn, &settings.search_path, &role.name);
-        let generation = view.generation();
+        let generation = self.clock.generation(&running.txn);
         if let Some(c) = &*prepared.cached.lock()
+            && c.reusable
             && c.generation == generation
-            && c.role == role.oid
+            && c.role == self.facts.roles.load().current.oid
             && Arc::ptr_eq(&c.settings, settings)
         {
             return Ok(c.clone());
         }
+        let database = self.facts.database;
+        let role = self.facts.current_role();
+        let services = Arc::clone(&self.services);
+        let view = services.catalog(database, &running.txn, &settings.search_path, &role.name);
         let Some(parsed) = &prepared.parsed else {
             return Err(SqlError::internal("an empty query has no plan"));
         };
@@ -134,16 +135,17 @@ impl<S: Services> Session<S> {
             },
         )
         .map_err(|e| e.located(&prepared.text))?;
+        let uncacheable = plan.uncacheable;
         let found = Cached {
             types: plan.output.iter().map(|c| c.ty.oid).collect(),
             plan: Arc::new(plan),
             generation,
             settings: Arc::clone(settings),
             role: role.oid,
+            // The transaction's own changes may be rolled back and others come under the same number.
+            reusable: !uncacheable && running.txn.invalidations().is_empty(),
         };
-        if !found.plan.uncacheable {
-            *prepared.cached.lock() = Some(found.clone());
-        }
+        *prepared.cached.lock() = Some(found.clone());
         Ok(found)
     }
 
@@ -156,7 +158,7 @@ impl<S: Services> Session<S> {
         for _ in 0..MAX_REBINDS {
             let found = self.find_plan(prepared, &settings, &function)?;
             self.lock_relations(&found.plan.relations).await?;
-            if self.generation(&settings) == found.generation {
+            if self.generation() == found.generation {
                 return Ok(Ready {
                     plan: found.plan,
                     types: found.types,
@@ -172,14 +174,9 @@ impl<S: Services> Session<S> {
         .hint("Run the statement again."))
     }
 
-    fn generation(&mut self, settings: &SessionSettings) -> u64 {
-        let database = self.facts.database;
-        let user = self.facts.current_role().name;
-        let services = Arc::clone(&self.services);
+    fn generation(&mut self) -> u64 {
         match self.block.running() {
-            Some(r) => services
-                .catalog(database, &r.txn, &settings.search_path, &user)
-                .generation(),
+            Some(r) => self.clock.generation(&r.txn),
             None => 0,
         }
     }
@@ -239,6 +236,37 @@ impl<S: Services> Session<S> {
         Ok(())
     }
 
+    /// What one run of a plan has of its own.
+    fn run_cx(&mut self, ready: &Ready) -> Result<RunCx, SqlError> {
+        self.check_writable(&ready.plan)?;
+        let isolation = self
+            .block
+            .running()
+            .map_or(Isolation::ReadCommitted, |r| r.isolation());
+        Ok(RunCx {
+            snapshot: self.snapshot()?,
+            isolation,
+            function: Arc::clone(&ready.function),
+        })
+    }
+
+    /// The statement's running tree from its last time, or a new one.
+    pub(super) fn start_prepared(
+        &mut self,
+        prepared: &Prepared,
+        ready: &Ready,
+        parameters: &[Datum],
+    ) -> Result<Box<Execution>, SqlError> {
+        let idle = prepared.idle.lock().take();
+        match idle {
+            Some(mut execution) if Arc::ptr_eq(execution.plan(), &ready.plan) => {
+                execution.restart(parameters, self.run_cx(ready)?);
+                Ok(execution)
+            }
+            _ => Ok(Box::new(self.start(ready, parameters, false)?)),
+        }
+    }
+
     /// The running tree of a plan that is ready.
     pub(super) fn start(
         &mut self,
@@ -246,21 +274,16 @@ impl<S: Services> Session<S> {
         parameters: &[Datum],
         instrument: bool,
     ) -> Result<Execution, SqlError> {
-        self.check_writable(&ready.plan)?;
-        let snapshot = self.snapshot()?;
-        let isolation = self
-            .block
-            .running()
-            .map_or(Isolation::ReadCommitted, |r| r.isolation());
+        let run = self.run_cx(ready)?;
         Ok(exec::start(
             &ready.plan,
             parameters,
             ExecCx {
                 store: Arc::clone(self.services.store()),
                 txns: Arc::clone(self.services.txns()),
-                snapshot,
-                isolation,
-                function: Arc::clone(&ready.function),
+                snapshot: run.snapshot,
+                isolation: run.isolation,
+                function: run.function,
                 interrupts: Arc::clone(&self.facts.backend.interrupts),
                 virtuals: Arc::clone(&self.virtuals),
                 limits: MemoryLimits {

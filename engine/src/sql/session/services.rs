@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::backends::Backends;
 pub use super::copy::CopyPort;
 use super::facts::SessionFacts;
+use crate::catalog::session::CatalogClock;
 use crate::catalog::view::CatalogView;
 use crate::config::{SessionSettings, Settings};
 use crate::ids::Oid;
@@ -46,6 +47,8 @@ pub trait Services: Send + Sync + 'static {
         path: &'a [String],
         user: &'a str,
     ) -> Box<dyn CatalogView + 'a>;
+    /// For plans that are kept: whether the catalog has moved since they were made.
+    fn catalog_clock(&self, database: Oid) -> CatalogClock;
     /// For functions that ask about the session, the server or the catalog.
     fn host(&self, facts: &Arc<SessionFacts>) -> Arc<dyn Host>;
     /// The tables that the code fills.

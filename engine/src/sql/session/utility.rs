@@ -303,14 +303,15 @@ impl<S: Services> Session<S> {
 
     /// Sends the rows of a utility statement.
     pub(super) fn send_rows<O: Output>(
-        &self,
+        &mut self,
         rows: &mut dyn Iterator<Item = Vec<Datum>>,
         columns: &[OutputColumn],
         formats: &Formats,
         announce: bool,
         out: &mut O,
     ) -> Result<u64, SqlError> {
-        let function = self.function_cx(&self.settings(), now());
+        let settings = self.settings();
+        let function = self.function_cx(&settings, now());
         let types = columns.iter().map(|c| c.ty.oid).collect();
         let mut sink = super::sink::ClientSink::new(out, types, formats, &function, announce);
         sink.columns(columns);

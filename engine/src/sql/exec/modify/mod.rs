@@ -141,8 +141,11 @@ impl Node for ModifyNode {
         }
     }
 
-    fn rewind(&mut self, _cx: &mut EvalCx) -> Result<(), SqlError> {
-        Err(SqlError::internal("a change cannot be run again"))
+    fn rewind(&mut self, cx: &mut EvalCx) -> Result<(), SqlError> {
+        self.busy = None;
+        self.work.row.clear();
+        self.work.values.clear();
+        self.child.rewind(cx)
     }
 }
 

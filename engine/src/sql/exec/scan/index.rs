@@ -8,7 +8,7 @@ use crate::index::btree::{self, BtreeScan, Direction, KeyRange};
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::node::Node;
-use crate::sql::plan::tree::{NodeKind, PlanNode};
+use crate::sql::plan::tree::{IndexScan, NodeKind, PlanNode};
 use crate::table::heap::{self, RowBuf};
 use crate::types::datum::Datum;
 
@@ -16,8 +16,13 @@ pub struct IndexScanNode {
     spec: Arc<PlanNode>,
     /// What is still to be read, the next one last.
     ranges: Vec<KeyRange>,
+    /// Kept with its buffers when it has come to its end.
     scan: Option<BtreeScan>,
+    /// The scan is inside a range.
+    open: bool,
     started: bool,
+    /// The one key that a point scan looks for.
+    key: Vec<u8>,
     buffer: RowBuf,
     loader: RowLoader,
 }
@@ -28,46 +33,86 @@ impl IndexScanNode {
             spec,
             ranges: Vec::new(),
             scan: None,
+            open: false,
             started: false,
+            key: Vec::new(),
             buffer: RowBuf::new(),
             loader: RowLoader::default(),
         }
     }
 }
 
-impl Node for IndexScanNode {
-    fn next(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Step, SqlError> {
-        let NodeKind::IndexScan(spec) = &self.spec.kind else {
-            unreachable!("built from an index scan")
-        };
-        if !self.started {
+impl IndexScanNode {
+    /// Finds out what is to be read; a point scan is opened there and then.
+    fn start(
+        &mut self,
+        spec: &IndexScan,
+        frame: &[Datum],
+        cx: &mut EvalCx,
+    ) -> Result<(), SqlError> {
+        self.started = true;
+        if !spec.point {
             self.ranges = keys::ranges(spec, frame, cx)?;
             if !spec.backward {
                 self.ranges.reverse();
             }
-            self.started = true;
+            return Ok(());
         }
+        if !keys::point(spec, frame, cx, &mut self.key)? {
+            return Ok(());
+        }
+        let store = cx.access.storage()?.index();
+        match &mut self.scan {
+            Some(scan) => scan.seek(store, &self.key)?,
+            none => {
+                let range = KeyRange::of_key(&self.key);
+                *none = Some(btree::scan(store, &spec.index, range, Direction::Forward)?);
+            }
+        }
+        self.open = true;
+        Ok(())
+    }
+
+    /// Goes on with the next range; false: there is none.
+    fn open_next(&mut self, spec: &IndexScan, cx: &EvalCx) -> Result<bool, SqlError> {
+        let Some(range) = self.ranges.pop() else {
+            return Ok(false);
+        };
+        let store = cx.access.storage()?.index();
         let direction = if spec.backward {
             Direction::Backward
         } else {
             Direction::Forward
         };
+        match &mut self.scan {
+            Some(scan) => scan.restart(store, range)?,
+            none => *none = Some(btree::scan(store, &spec.index, range, direction)?),
+        }
+        self.open = true;
+        Ok(true)
+    }
+}
+
+impl Node for IndexScanNode {
+    fn next(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Step, SqlError> {
+        let plan = Arc::clone(&self.spec);
+        let NodeKind::IndexScan(spec) = &plan.kind else {
+            unreachable!("built from an index scan")
+        };
+        if !self.started {
+            self.start(spec, frame, cx)?;
+        }
         loop {
             if cx.spend() {
                 return Ok(Step::Yield);
             }
+            if !self.open && !self.open_next(spec, cx)? {
+                return Ok(Step::Done);
+            }
             let storage = cx.access.storage()?;
-            let scan = match &mut self.scan {
-                Some(scan) => scan,
-                none => {
-                    let Some(range) = self.ranges.pop() else {
-                        return Ok(Step::Done);
-                    };
-                    none.insert(btree::scan(storage.index(), &spec.index, range, direction)?)
-                }
-            };
+            let scan = self.scan.as_mut().expect("an open scan is there");
             let Some((tid, _)) = scan.next(storage.index())? else {
-                self.scan = None;
+                self.open = false;
                 continue;
             };
             let found = heap::fetch(
@@ -91,7 +136,8 @@ impl Node for IndexScanNode {
     }
 
     fn rewind(&mut self, _cx: &mut EvalCx) -> Result<(), SqlError> {
-        self.scan = None;
+        self.ranges.clear();
+        self.open = false;
         self.started = false;
         Ok(())
     }

@@ -74,6 +74,30 @@ pub fn ranges(
     Ok(made)
 }
 
+/// The one key that a point scan looks for; false if no row can have it.
+pub fn point(
+    scan: &IndexScan,
+    frame: &[Datum],
+    cx: &mut EvalCx,
+    out: &mut Vec<u8>,
+) -> Result<bool, SqlError> {
+    out.clear();
+    for (value, key) in scan.equal.iter().zip(&scan.index.keys) {
+        let value = match value {
+            KeyValue::IsNull => Datum::Null,
+            KeyValue::One(scalar) => match fit(key, scalar.eval(frame, cx)?) {
+                Fitted::Value(value) => value,
+                Fitted::Null | Fitted::Below | Fitted::Above => return Ok(false),
+            },
+            KeyValue::AnyOf(_) | KeyValue::AnyArray(_) => {
+                return Err(SqlError::internal("a list of keys is not a point"));
+            }
+        };
+        encode_part(key, &value, out)?;
+    }
+    Ok(true)
+}
+
 fn extend(
     index: &Index,
     prefixes: Vec<Vec<u8>>,

@@ -281,7 +281,7 @@ pub fn execute(plan: &Arc<Plan>, work: usize) -> Result<Vec<Vec<Datum>>, SqlErro
     };
     let mut cx = EvalCx::new(
         Some(Arc::clone(plan)),
-        Box::default(),
+        Vec::new(),
         function_cx(),
         Interrupts::new(pid),
         limits,
