@@ -11,11 +11,22 @@ use super::{Access, Disk, DiskFile, EntryKind, FileRef};
 /// Files are created with mode 0600, directories with 0700, as `initdb` does.
 pub struct RealDisk {
     root: PathBuf,
+    syncs: bool,
 }
 
 impl RealDisk {
     pub fn new(root: impl Into<PathBuf>) -> RealDisk {
-        RealDisk { root: root.into() }
+        RealDisk {
+            root: root.into(),
+            syncs: true,
+        }
+    }
+    /// For a directory that nothing may use before it is complete and synced as a whole: no sync waits.
+    pub fn unsynced(root: impl Into<PathBuf>) -> RealDisk {
+        RealDisk {
+            root: root.into(),
+            syncs: false,
+        }
     }
     fn at(&self, path: &Path) -> PathBuf {
         self.root.join(path)
@@ -41,7 +52,10 @@ impl Disk for RealDisk {
                 options.write(true).create(true).truncate(true);
             }
         }
-        Ok(Arc::new(RealFile(options.open(self.at(path))?)))
+        Ok(Arc::new(RealFile {
+            file: options.open(self.at(path))?,
+            syncs: self.syncs,
+        }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, EntryKind)>> {
@@ -83,6 +97,9 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        if !self.syncs {
+            return Ok(());
+        }
         File::open(self.at(dir))?.sync_all()
     }
 
@@ -91,13 +108,16 @@ impl Disk for RealDisk {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    syncs: bool,
+}
 
 impl DiskFile for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < buf.len() {
-            match self.0.read_at(&mut buf[done..], offset + done as u64) {
+            match self.file.read_at(&mut buf[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -108,19 +128,22 @@ impl DiskFile for RealFile {
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buf, offset)
+        self.file.write_all_at(buf, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        if !self.syncs {
+            return Ok(());
+        }
+        self.file.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -131,7 +154,8 @@ impl DiskFile for RealFile {
         let mut done = 0;
         while done < len {
             let n = (len - done).min(zeroes.len() as u64);
-            self.0.write_all_at(&zeroes[..n as usize], offset + done)?;
+            self.file
+                .write_all_at(&zeroes[..n as usize], offset + done)?;
             done += n;
         }
         Ok(())
@@ -143,7 +167,7 @@ impl DiskFile for RealFile {
 
     fn will_read(&self, offset: u64, len: u64) {
         let _ = rustix::fs::fadvise(
-            &self.0,
+            &self.file,
             offset,
             std::num::NonZeroU64::new(len),
             rustix::fs::Advice::WillNeed,

@@ -1,12 +1,15 @@
 //! A new cluster: the first checkpoint, then the catalogs, through an ordinary start and an ordinary stop.
+//!
+//! Nothing is synced here: until `initdb` has synced the whole directory, which is its last step, nobody uses it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 
 use crate::catalog::bootstrap::{self, Cluster, TEMPLATE1};
-use crate::ids::{ProcessId, SystemId};
+use crate::ids::{ProcessId, SegmentNumber, SystemId};
 use crate::io::DiskRef;
 use crate::io::real::RealDisk;
 use crate::node::core::{Core, CoreConfig, KeepsNothing};
@@ -21,7 +24,7 @@ use crate::wal::xlog_records::ParameterChange;
 const FRAMES: usize = 2048;
 
 pub fn bootstrap(new: &NewCluster) -> anyhow::Result<()> {
-    let disk: DiskRef = Arc::new(RealDisk::new(&new.data_directory));
+    let disk: DiskRef = Arc::new(RealDisk::unsynced(&new.data_directory));
     let system_id = draw_system_id();
     let data = recovery::control_data(
         system_id,
@@ -55,6 +58,21 @@ pub fn bootstrap(new: &NewCluster) -> anyhow::Result<()> {
     runtime.block_on(fill(&core, new))?;
     core.checkpointer.shutdown()?;
     core.store.wal.stop();
+    remove_spare_segments(&core, new)?;
+    Ok(())
+}
+
+/// The server that starts makes its spare segment itself; here it would only be written and synced.
+fn remove_spare_segments(core: &Core, new: &NewCluster) -> anyhow::Result<()> {
+    let wal = &core.store.wal;
+    let last = wal.flush_lsn().segment(new.wal_segment_size);
+    let folder = Path::new("pg_wal");
+    for (name, _) in core.store.disk.list(folder)? {
+        let number = SegmentNumber::parse_file_name(&name, new.wal_segment_size);
+        if number.is_some_and(|(_, number)| number > last) {
+            core.store.disk.remove_file(&folder.join(&name))?;
+        }
+    }
     Ok(())
 }
 
