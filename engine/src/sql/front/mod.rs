@@ -13,6 +13,7 @@ mod location;
 mod parser;
 
 pub mod replication;
+pub mod shape;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use super::facts::{Roles, SessionFacts, SessionRole};
 use super::output::Output;
 use super::prepared::{Portal, Prepared};
 use super::services::Services;
+use super::shapes::Shapes;
 use crate::catalog::session::CatalogClock;
 use crate::catalog::view::{Database, Role};
 use crate::config::definition::SettingId;
@@ -34,6 +35,8 @@ pub struct Session<S: Services> {
     pub(super) virtuals: Arc<dyn VirtualTables>,
     pub(super) block: Block,
     pub(super) prepared: HashMap<Box<str>, Arc<Prepared>>,
+    /// Statements of the simple protocol that came more than once.
+    pub(super) shapes: Shapes,
     pub(super) portals: HashMap<Box<str>, Portal>,
     /// What the client was last told of each reported setting, and after how many changes that was.
     reported: Vec<(SettingId, String)>,
@@ -106,6 +109,7 @@ impl<S: Services> Session<S> {
             facts,
             block: Block::default(),
             prepared: HashMap::new(),
+            shapes: Shapes::default(),
             portals: HashMap::new(),
             reported: Vec::new(),
             reported_at: None,

@@ -5,7 +5,7 @@
 //! client is [`Output`]. It knows no socket and no page. A crash loses all of it, and that is right.
 //!
 //! Reading order: `output` and `services` (both sides), `facts` (who this is), `block` (the transaction), `query`
-//! (one planned statement), `utility` and `settings` (the others), `prepared`, then `simple` and `extended`.
+//! (one planned statement), `utility` and `settings` (the others), `prepared`, `shapes`, then `simple` and `extended`.
 
 pub mod output;
 pub mod services;
@@ -28,6 +28,7 @@ pub mod copy;
 mod cursor;
 mod explain;
 mod extended;
+mod shapes;
 mod simple;
 
 pub use backends::{Backend, Backends};

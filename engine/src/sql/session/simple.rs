@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::lifecycle::{Session, now};
 use super::logging;
 use super::output::{Formats, Output};
@@ -10,8 +12,11 @@ use super::query::is_planned;
 use super::services::Services;
 use super::transaction::in_failed_block;
 use super::utility::{Outcome, ends_failed_block};
+use crate::config::SessionSettings;
 use crate::sql::error::{Severity, SqlError};
+use crate::sql::front::shape::shape;
 use crate::sql::front::{self, Parsed};
+use crate::types::datum::Datum;
 
 impl<S: Services> Session<S> {
     /// Runs a query string. Errors of its statements are reported here; `Err` ends the connection.
@@ -54,6 +59,9 @@ impl<S: Services> Session<S> {
     ) -> Result<(), SqlError> {
         let settings = self.settings();
         self.start_clock(&settings);
+        if self.repeated(text, started, &settings, out).await? {
+            return Ok(());
+        }
         let statements = front::parse(text)?;
         if statements.is_empty() {
             out.empty_query();
@@ -82,6 +90,56 @@ impl<S: Services> Session<S> {
         }
         logging::duration(now() - started, text, None, logged, &settings);
         Ok(())
+    }
+
+    /// Runs a text that only differs in its numbers from one that came before. False: it is not one.
+    async fn repeated<O: Output>(
+        &mut self,
+        text: &str,
+        started: i64,
+        settings: &Arc<SessionSettings>,
+        out: &mut O,
+    ) -> Result<bool, SqlError> {
+        if self.block.is_failed() {
+            return Ok(false);
+        }
+        let Some(shape) = shape(text) else {
+            return Ok(false);
+        };
+        let Some(prepared) = self.shapes.find(&shape, text) else {
+            return Ok(false);
+        };
+        self.ensure_transaction()?;
+        self.wait_until_readable().await?;
+        let function = self.function_cx(settings, now());
+        // An error here is told with the text as it stands, which is also where its position counts.
+        if self.find_plan(&prepared, settings, &function).is_err() {
+            self.shapes.refuse(&shape);
+            return Ok(false);
+        }
+        drop(function);
+        let statement = prepared.parsed.iter().map(|p| &p.statement);
+        let logged = logging::statement(statement, text, None, settings);
+        let ready = self.ready(&prepared).await?;
+        let numbers: SmallVec<[Datum; 8]> = shape.numbers.into_iter().map(Datum::Int4).collect();
+        let mut execution = self.start_prepared(&prepared, &ready, &numbers)?;
+        let progress = self
+            .run(
+                &mut execution,
+                Arc::clone(&ready.types),
+                &Formats::default(),
+                &ready.function,
+                true,
+                None,
+                out,
+            )
+            .await?;
+        prepared.park(execution);
+        self.end_implicit().await?;
+        out.command_complete(&ready.plan.command.tag(progress.rows));
+        self.stop_clock();
+        logging::duration(now() - started, text, None, logged, settings);
+        Ok(true)
     }
 
     /// One statement; gives its command tag.

@@ -245,12 +245,14 @@ impl<S: Services> Session<S> {
             DiscardTarget::All => {
                 self.portals.clear();
                 self.prepared.clear();
+                self.shapes.clear();
                 self.reset_roles();
                 self.facts.settings.lock().reset_all();
                 self.facts.sequences.forget();
                 self.apply_settings();
             }
             DiscardTarget::Plans => {
+                self.shapes.clear();
                 for p in self.prepared.values() {
                     *p.cached.lock() = None;
                 }

@@ -19,6 +19,8 @@ pub(in crate::sql::front) struct Parser<'a> {
     tokens: Vec<Token>,
     pos: usize,
     depth: u32,
+    /// Places of the numbers that became parameters; `None`: numbers stay literals.
+    lifted: Option<Vec<usize>>,
 }
 
 /// A place to come back to.
@@ -38,6 +40,26 @@ impl<'a> Parser<'a> {
             tokens: lexer::tokenize(src),
             pos: 0,
             depth: 0,
+            lifted: None,
+        })
+    }
+
+    /// From here on numbers in expressions become parameters.
+    pub(super) fn lift_numbers(&mut self) {
+        self.lifted = Some(Vec::new());
+    }
+    /// Which parameter the next token, a number, becomes: they are counted in the order of the text.
+    pub(super) fn lift(&mut self) -> Option<u32> {
+        let pos = self.pos;
+        let lifted = self.lifted.as_mut()?;
+        lifted.push(pos);
+        Some(count_numbers(&self.tokens[..=pos]))
+    }
+    /// Whether every number of the text became a parameter, once.
+    pub(super) fn all_numbers_lifted(&self) -> bool {
+        self.lifted.as_ref().is_some_and(|lifted| {
+            lifted.len() == count_numbers(&self.tokens) as usize
+                && lifted.windows(2).all(|w| w[0] < w[1])
         })
     }
 
@@ -103,6 +125,9 @@ impl<'a> Parser<'a> {
     }
     pub(super) fn back_to(&mut self, mark: Mark) {
         self.pos = mark.0;
+        if let Some(lifted) = &mut self.lifted {
+            lifted.retain(|pos| *pos < mark.0);
+        }
     }
 
     pub(super) fn is(&self, kw: Kw) -> bool {
@@ -228,4 +253,11 @@ pub(super) fn too_complex() -> SqlError {
     SqlError::new(state::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded").hint(format!(
         "Expressions and queries may nest {MAX_DEPTH} levels deep, and chain that many operators."
     ))
+}
+
+fn count_numbers(tokens: &[Token]) -> u32 {
+    let numbers = tokens
+        .iter()
+        .filter(|t| matches!(t.kind, TokenKind::Int(_)));
+    u32::try_from(numbers.count()).unwrap_or(u32::MAX)
 }

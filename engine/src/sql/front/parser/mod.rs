@@ -55,6 +55,22 @@ pub(super) fn statements(sql: &str) -> Result<Vec<Parsed>> {
     }
 }
 
+/// One statement whose numbers are parameters; `None` where one of them cannot be.
+pub(super) fn with_numbers_lifted(sql: &str) -> Result<Option<Parsed>> {
+    let mut p = Parser::new(sql)?;
+    p.lift_numbers();
+    let start = p.at() as usize;
+    let statement = p.statement()?;
+    let end = p.previous_end() as usize;
+    p.eat_char(b';');
+    p.expect_end()?;
+    Ok(p.all_numbers_lifted().then(|| Parsed {
+        tag: statement.tag(),
+        statement,
+        text: start..end,
+    }))
+}
+
 /// The string as one expression.
 pub(super) fn expression(sql: &str) -> Result<Expr> {
     let mut p = Parser::new(sql)?;

@@ -17,8 +17,12 @@ impl Parser<'_> {
         let token = self.token();
         match token.kind {
             TokenKind::Int(n) => {
+                let kind = match self.lift() {
+                    Some(number) => ExprKind::Param(number),
+                    None => ExprKind::Literal(Literal::Int(n)),
+                };
                 self.bump();
-                Ok(node(ExprKind::Literal(Literal::Int(n)), at))
+                Ok(node(kind, at))
             }
             TokenKind::Number => {
                 self.bump();
