@@ -26,6 +26,7 @@ mod tpcb;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -123,7 +124,19 @@ fn options() -> anyhow::Result<Options> {
     Ok(Options { only, effort, out })
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match measure() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// False: a part failed.
+fn measure() -> anyhow::Result<bool> {
     let options = options()?;
     let mut report = Report::new(options.effort);
     for (name, part) in PARTS {
@@ -141,8 +154,5 @@ fn main() -> anyhow::Result<()> {
     }
     println!("{}", report.markdown());
     println!("written to {}", options.out.display());
-    if report.has_failures() {
-        bail!("some parts failed");
-    }
-    Ok(())
+    Ok(!report.has_failures())
 }

@@ -18,9 +18,38 @@ const CLEAN: u64 = u64::MAX;
 /// A frame survives this many rounds of the clock at most without being used.
 const MAX_USAGE: u8 = 5;
 
+/// A frame's bytes. They are made when the frame is claimed for the first time, so that a large pool costs nothing
+/// before it is used.
+pub(super) struct PageMemory(Option<Box<PageBuf>>);
+
+impl PageMemory {
+    /// Whoever claims a frame calls this before anybody can find it.
+    pub(super) fn make(&mut self) {
+        self.0.get_or_insert_with(|| {
+            let zeroes: Box<[u8]> = vec![0; PAGE_SIZE].into_boxed_slice();
+            zeroes.try_into().expect("made with the size of a page")
+        });
+    }
+}
+impl Deref for PageMemory {
+    type Target = PageBuf;
+    #[inline]
+    fn deref(&self) -> &PageBuf {
+        self.0.as_deref().expect("a frame that is in use has bytes")
+    }
+}
+impl DerefMut for PageMemory {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut PageBuf {
+        self.0
+            .as_deref_mut()
+            .expect("a frame that is in use has bytes")
+    }
+}
+
 pub(super) struct Frame {
     pub(super) index: u32,
-    pub(super) page: RwLock<Box<PageBuf>>,
+    pub(super) page: RwLock<PageMemory>,
     /// What the frame holds; changed only by whoever took it out of the lookup or puts it in.
     pub(super) tag: Mutex<Option<PageId>>,
     /// The page has been read; set by the loader before it lets go of the latch.
@@ -35,10 +64,9 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new(index: u32) -> Frame {
-        let zeroes: Box<[u8]> = vec![0; PAGE_SIZE].into_boxed_slice();
         Frame {
             index,
-            page: RwLock::new(zeroes.try_into().expect("made with the size of a page")),
+            page: RwLock::new(PageMemory(None)),
             tag: Mutex::new(None),
             loaded: AtomicBool::new(false),
             usage: AtomicU8::new(0),
@@ -132,7 +160,7 @@ impl Pinned {
 
 /// A page under a shared latch.
 pub struct PageRead<'a> {
-    page: RwLockReadGuard<'a, Box<PageBuf>>,
+    page: RwLockReadGuard<'a, PageMemory>,
 }
 impl Deref for PageRead<'_> {
     type Target = PageBuf;
@@ -144,7 +172,7 @@ impl Deref for PageRead<'_> {
 /// A page under the exclusive latch. Changing bytes does not make it dirty: `Change::commit` and redo do, or
 /// [`PageWrite::mark_unlogged`] for the forks that are not logged.
 pub struct PageWrite<'a> {
-    page: RwLockWriteGuard<'a, Box<PageBuf>>,
+    page: RwLockWriteGuard<'a, PageMemory>,
     frame: &'a Frame,
     id: PageId,
 }

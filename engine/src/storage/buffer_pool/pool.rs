@@ -14,7 +14,7 @@ use crate::storage::files::RelationFiles;
 use crate::storage::page::{self, PageBuf};
 
 use super::flush::WriteGate;
-use super::frame::{Frame, Pinned};
+use super::frame::{Frame, PageMemory, Pinned};
 use super::ring::Ring;
 
 const SHARDS: usize = 128;
@@ -154,6 +154,7 @@ impl BufferPool {
                 None => self.victim()?,
             };
             let mut latch = frame.page.write();
+            latch.make();
             if !self.install(&frame, id) {
                 drop(latch);
                 self.release_victim(&frame);
@@ -182,7 +183,7 @@ impl BufferPool {
         &self,
         frame: &Arc<Frame>,
         id: PageId,
-        latch: RwLockWriteGuard<'_, Box<PageBuf>>,
+        latch: RwLockWriteGuard<'_, PageMemory>,
         filled: Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         match filled {
@@ -255,6 +256,7 @@ impl BufferPool {
         fork: Fork,
     ) -> Result<PageId, StorageError> {
         let mut latch = frame.page.write();
+        latch.make();
         latch.fill(0);
         self.files.extend(file, fork, |block| {
             let id = PageId { file, fork, block };
