@@ -391,7 +391,7 @@ impl<S: Services> Session<S> {
         let prepared = Arc::clone(self.prepared.get(name).ok_or_else(|| no_statement(name))?);
         let ready = self.ready(&prepared).await?;
         let parameters = self.argument_values(e, source, &ready).await?;
-        let mut execution = self.start(&ready, &parameters, false)?;
+        let mut execution = self.start_prepared(&prepared, &ready, &parameters)?;
         let progress = self
             .run(
                 &mut execution,
@@ -403,6 +403,7 @@ impl<S: Services> Session<S> {
                 out,
             )
             .await?;
+        prepared.park(execution);
         Ok(ready.plan.command.tag(progress.rows))
     }
 }
