@@ -349,9 +349,8 @@ impl CopyFrom {
             row[*column] = self.parse(&relation, *column, bytes)?;
         }
         self.fields = fields;
-        let context = self.place_with(record);
         self.take_row(row, record.len())
-            .map_err(|e| e.context(context))
+            .map_err(|e| e.context(self.place_with(record)))
     }
 
     fn parse(&self, relation: &Relation, column: usize, bytes: &[u8]) -> Result<Datum, SqlError> {
@@ -402,8 +401,8 @@ impl CopyFrom {
             })?;
         }
         self.at += length;
-        let context = self.place();
-        self.take_row(row, length).map_err(|e| e.context(context))?;
+        self.take_row(row, length)
+            .map_err(|e| e.context(self.place()))?;
         Ok(true)
     }
 

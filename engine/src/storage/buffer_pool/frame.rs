@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::ids::{Lsn, PAGE_SIZE, PageId};
+use crate::ids::{Lsn, PageId};
 use crate::storage::page::{self, PageBuf};
 
 /// `recovery_lsn` of a page that equals its file.
@@ -18,38 +18,9 @@ const CLEAN: u64 = u64::MAX;
 /// A frame survives this many rounds of the clock at most without being used.
 const MAX_USAGE: u8 = 5;
 
-/// A frame's bytes. They are made when the frame is claimed for the first time, so that a large pool costs nothing
-/// before it is used.
-pub(super) struct PageMemory(Option<Box<PageBuf>>);
-
-impl PageMemory {
-    /// Whoever claims a frame calls this before anybody can find it.
-    pub(super) fn make(&mut self) {
-        self.0.get_or_insert_with(|| {
-            let zeroes: Box<[u8]> = vec![0; PAGE_SIZE].into_boxed_slice();
-            zeroes.try_into().expect("made with the size of a page")
-        });
-    }
-}
-impl Deref for PageMemory {
-    type Target = PageBuf;
-    #[inline]
-    fn deref(&self) -> &PageBuf {
-        self.0.as_deref().expect("a frame that is in use has bytes")
-    }
-}
-impl DerefMut for PageMemory {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut PageBuf {
-        self.0
-            .as_deref_mut()
-            .expect("a frame that is in use has bytes")
-    }
-}
-
 pub(super) struct Frame {
     pub(super) index: u32,
-    pub(super) page: RwLock<PageMemory>,
+    pub(super) page: RwLock<&'static mut PageBuf>,
     /// What the frame holds; changed only by whoever took it out of the lookup or puts it in.
     pub(super) tag: Mutex<Option<PageId>>,
     /// The page has been read; set by the loader before it lets go of the latch.
@@ -63,10 +34,10 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn new(index: u32) -> Frame {
+    pub(super) fn new(index: u32, page: &'static mut PageBuf) -> Frame {
         Frame {
             index,
-            page: RwLock::new(PageMemory(None)),
+            page: RwLock::new(page),
             tag: Mutex::new(None),
             loaded: AtomicBool::new(false),
             usage: AtomicU8::new(0),
@@ -160,7 +131,7 @@ impl Pinned {
 
 /// A page under a shared latch.
 pub struct PageRead<'a> {
-    page: RwLockReadGuard<'a, PageMemory>,
+    page: RwLockReadGuard<'a, &'static mut PageBuf>,
 }
 impl Deref for PageRead<'_> {
     type Target = PageBuf;
@@ -172,7 +143,7 @@ impl Deref for PageRead<'_> {
 /// A page under the exclusive latch. Changing bytes does not make it dirty: `Change::commit` and redo do, or
 /// [`PageWrite::mark_unlogged`] for the forks that are not logged.
 pub struct PageWrite<'a> {
-    page: RwLockWriteGuard<'a, PageMemory>,
+    page: RwLockWriteGuard<'a, &'static mut PageBuf>,
     frame: &'a Frame,
     id: PageId,
 }
