@@ -3,14 +3,45 @@
 //! Two inserters of one key both begin at the leftmost leaf that may hold it and latch it exclusively. They keep
 //! that latch while they look at all entries of the key, and go right, if their own entry belongs there, hand over
 //! hand. So the second looks only after the first's entry is in.
+//!
+//! Keys often come in order, so each thread remembers the last leaf of the trees it inserted into lately. What it
+//! remembers may be out of date in every way; it is checked under the leaf's latch.
+
+use std::cell::RefCell;
+
+use smallvec::SmallVec;
 
 use crate::catalog::relation::Index;
-use crate::ids::{BlockNumber, Tid, Xid};
+use crate::ids::{BlockNumber, RelFile, Tid, Xid};
 use crate::index::btree::descend::Path;
 use crate::index::btree::{Entry, Inserted, MAX_ENTRY, Tree, UniqueCheck, page};
 use crate::index::error::IndexError;
 use crate::storage::{BlockMode, Change, PageBuf, PageWrite, Store};
 use crate::wal::RmgrId;
+
+const REMEMBERED: usize = 8;
+
+thread_local! {
+    static LAST_LEAVES: RefCell<SmallVec<[(RelFile, BlockNumber); REMEMBERED]>> =
+        const { RefCell::new(SmallVec::new_const()) };
+}
+
+fn remembered(file: RelFile) -> Option<BlockNumber> {
+    LAST_LEAVES.with_borrow(|known| known.iter().find(|(f, _)| *f == file).map(|(_, b)| *b))
+}
+
+fn remember(file: RelFile, block: BlockNumber) {
+    LAST_LEAVES.with_borrow_mut(|known| {
+        if let Some(entry) = known.iter_mut().find(|(f, _)| *f == file) {
+            entry.1 = block;
+            return;
+        }
+        if known.len() == REMEMBERED {
+            known.remove(0);
+        }
+        known.push((file, block));
+    });
+}
 
 /// Adds an entry. With a unique check, nothing is added if an entry with an equal key is not dead.
 pub fn insert(
@@ -32,6 +63,14 @@ pub fn insert(
         unique,
         path: Path::new(),
     };
+    if let Some(last) = remembered(index.file)
+        && let Ok(pinned) = tree.pin(last)
+    {
+        let leaf = pinned.write();
+        if job.belongs_on_last(&leaf) {
+            return job.at(leaf);
+        }
+    }
     let target = job.target().to_vec();
     let leaf = tree.descend_to_write(&target, 0, &mut job.path, xid)?;
     job.at(leaf.write())
@@ -67,6 +106,18 @@ impl Insertion<'_, '_> {
             UniqueCheck::Yes(_) => self.key,
             UniqueCheck::No => self.entry,
         }
+    }
+
+    /// Whether the page is the tree's last leaf, the entry's place (and those of all equal keys) is on it, and it can
+    /// be put there without a split, for which the way down would have to be known.
+    fn belongs_on_last(&self, p: &PageBuf) -> bool {
+        page::is_node(p)
+            && page::level(p) == 0
+            && page::right(p).is_none()
+            && !page::is_incomplete(p)
+            && page::count(p) > 0
+            && page::entry(p, 0) < self.target()
+            && crate::storage::page::free_space(p) >= self.entry.len()
     }
 
     /// Goes on at a latched leaf; calls itself for the leaf to the right, so that both are latched for a moment.
@@ -106,6 +157,9 @@ impl Insertion<'_, '_> {
             .block(&mut leaf, BlockMode::Update, &data)
             .more(self.entry);
         change.commit(&tree.store.wal, page::apply);
+        if page::right(&leaf).is_none() {
+            remember(tree.file, block);
+        }
         Ok(Inserted::Done)
     }
 }
