@@ -50,6 +50,10 @@ fuzz: build
 bench: setup-referee build
 	$(UNDERSTUDY_BIN_DIR)/bench --out $(or $(OUT),bench.md) $(if $(ONLY),--only $(ONLY)) $(if $(SHORT),--short)
 
+# PostgreSQL 15 and Understudy in one run, as a table of ratios: make bench [ONLY=select,tpcb] [SHORT=1] [OUT=FILE].
+bench: setup-referee build
+	$(UNDERSTUDY_BIN_DIR)/bench --out $(or $(OUT),bench.md) $(if $(ONLY),--only $(ONLY)) $(if $(SHORT),--short)
+
 format-check:
 	cargo fmt --all --check
 
