@@ -76,6 +76,7 @@ pub fn start_receiver(
     let standby = Arc::new(NodeStandby {
         settings: Arc::clone(settings),
         system_id: core.store.control.get().system_id,
+        state: Arc::clone(&core.state),
         txns: Arc::clone(&core.txns),
         managed: managed.cloned(),
         told: Arc::clone(told),

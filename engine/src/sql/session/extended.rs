@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::lifecycle::{Session, now};
+use super::lifecycle::{Session, functions_of, now};
 use super::logging;
 use super::output::{Format, Formats, Output};
 use super::prepared::{Portal, PortalState, Prepared};
