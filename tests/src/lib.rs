@@ -10,4 +10,5 @@ pub mod reference;
 pub mod server;
 pub mod slt;
 pub mod standby;
+pub mod torture;
 pub mod wire;

@@ -2,11 +2,12 @@
 //!
 //! Reading order: `schema` (which system tables there are), `rows` (their rows as structs), `relation` and
 //! `view` (what others see), `access` (reading and changing rows), `load` (rows to descriptions), `cache` and
-//! `session` (what is remembered, and for whom).
+//! `session` (what is remembered, and for whom); `check` (tables and their indexes looked at for damage).
 
 pub mod access;
 pub mod bootstrap;
 pub mod cache;
+pub mod check;
 pub mod database;
 mod load;
 pub mod oids;

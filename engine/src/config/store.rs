@@ -389,14 +389,6 @@ fn inconsistencies(v: &Values) -> Vec<Complaint> {
             ));
         }
     }
-    let segment = i64::from(v.integer("wal_segment_size"));
-    for name in ["min_wal_size", "max_wal_size"] {
-        if i64::from(v.integer(name)) * 1_048_576 < 2 * segment {
-            out.push(Complaint::new(format!(
-                "\"{name}\" must be at least twice \"wal_segment_size\""
-            )));
-        }
-    }
     let managed = !v.text("understudy.promise_file").is_empty();
     if managed && !v.text("synchronous_standby_names").is_empty() {
         out.push(Complaint {

@@ -71,7 +71,8 @@ impl Content {
 struct Tree {
     files: BTreeMap<PathBuf, Inode>,
     dirs: BTreeSet<PathBuf>,
-    contents: BTreeMap<Inode, Content>,
+    /// Shared with frozen states until it is changed.
+    contents: BTreeMap<Inode, Arc<Content>>,
 }
 
 #[derive(Clone)]
@@ -103,19 +104,20 @@ impl Change {
 }
 
 impl Tree {
+    fn content(&mut self, inode: Inode) -> &mut Content {
+        Arc::make_mut(self.contents.entry(inode).or_default())
+    }
+
     fn apply(&mut self, change: &Change) {
         match change {
             Change::Sector(inode, number, bytes) => {
-                self.contents
-                    .entry(*inode)
-                    .or_default()
-                    .set_sector(*number, bytes.clone());
+                self.content(*inode).set_sector(*number, bytes.clone());
             }
             Change::Zero(inode, range) => {
-                let content = self.contents.entry(*inode).or_default();
+                let content = self.content(*inode);
                 content.sectors.retain(|number, _| !range.contains(number));
             }
-            Change::Len(inode, len) => self.contents.entry(*inode).or_default().set_len(*len),
+            Change::Len(inode, len) => self.content(*inode).set_len(*len),
             Change::Link(path, inode) => {
                 self.contents.entry(*inode).or_default();
                 self.files.insert(path.clone(), *inode);
@@ -286,6 +288,15 @@ impl SimDisk {
     /// The present state, for crash images.
     pub fn freeze(&self) -> Frozen {
         self.freeze_at("now")
+    }
+    /// The same machine after the process was killed: what was written is there, what was not synced still is not
+    /// durable. This handle, and every file opened by it, is switched off.
+    pub fn after_kill(&self) -> SimDisk {
+        self.switch_off();
+        let disk = SimDisk::new();
+        let state = self.shared.state.lock().clone();
+        *disk.shared.state.lock() = state;
+        disk
     }
     /// What a crash leaves if nothing that was not synced has reached the disk.
     pub fn crash(&self) -> SimDisk {

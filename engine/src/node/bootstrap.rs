@@ -26,6 +26,16 @@ const FRAMES: usize = 2048;
 pub fn bootstrap(new: &NewCluster) -> anyhow::Result<()> {
     let disk: DiskRef = Arc::new(RealDisk::unsynced(&new.data_directory));
     let system_id = draw_system_id();
+    let wal = WalConfig {
+        segment_size: new.wal_segment_size,
+        ..WalConfig::new(system_id)
+    };
+    bootstrap_on(disk, wal, new)
+}
+
+/// The same on any disk that has the directories.
+pub(super) fn bootstrap_on(disk: DiskRef, wal: WalConfig, new: &NewCluster) -> anyhow::Result<()> {
+    let system_id = wal.system_id;
     let data = recovery::control_data(
         system_id,
         new.wal_segment_size,
@@ -36,7 +46,7 @@ pub fn bootstrap(new: &NewCluster) -> anyhow::Result<()> {
     let control = ControlFile::create(Arc::clone(&disk), data)?;
     let config = CoreConfig {
         frames: FRAMES,
-        wal: wal_config(system_id, new.wal_segment_size),
+        wal,
         txn: TxnConfig::default(),
         checkpoints: Arc::new(|| CHECKPOINTS),
         retention: Arc::new(KeepsNothing),
@@ -106,13 +116,6 @@ const CHECKPOINTS: CheckpointSettings = CheckpointSettings {
     warning: Duration::ZERO,
     log: false,
 };
-
-fn wal_config(system_id: SystemId, segment_size: u32) -> WalConfig {
-    WalConfig {
-        segment_size,
-        ..WalConfig::new(system_id)
-    }
-}
 
 /// What `postgresql.conf` says when `initdb` has just written it.
 const FIRST_PARAMETERS: ParameterChange = ParameterChange {

@@ -1,10 +1,11 @@
 //! Wiring: what `initdb` and a server are made of, and in which order things start and end.
 //!
 //! Reading order: `core` (log, pages, transactions, catalog, checkpoints) and `participant` (who takes part in
-//! recovery), `bootstrap` (`initdb`), `conversion` (of settings), `standby` (what recovery runs with), `services` (what
-//! sessions run on), `walsender`, `host` (who may come in), `managed` (under a supervisor; HTTP), `server` (start),
-//! `shutdown`.
+//! recovery), `bootstrap` (`initdb`), `amcheck`, `conversion` (of settings), `standby` (what recovery runs with),
+//! `services` (what sessions run on), `walsender`, `host` (who may come in), `managed` (under a supervisor; HTTP),
+//! `server` (start), `shutdown`.
 
+mod amcheck;
 mod bootstrap;
 mod conversion;
 mod core;
@@ -15,9 +16,11 @@ mod server;
 mod services;
 mod shutdown;
 mod standby;
+#[cfg(test)]
+mod tests;
 mod walsender;
 
-use crate::server::cli::{NewCluster, Programs, ServerStart};
+use crate::server::cli::{CheckRequest, NewCluster, Programs, Report, ServerStart};
 
 /// The programs behind the command line.
 pub struct Node;
@@ -25,6 +28,10 @@ pub struct Node;
 impl Programs for Node {
     fn bootstrap(&self, cluster: &NewCluster) -> Result<(), String> {
         bootstrap::bootstrap(cluster).map_err(|error| format!("{error:#}"))
+    }
+
+    fn amcheck(&self, request: &CheckRequest) -> Result<Report, String> {
+        amcheck::amcheck(request).map_err(|error| format!("{error:#}"))
     }
 
     fn serve(&self, start: ServerStart) -> u8 {

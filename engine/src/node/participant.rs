@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use crate::catalog::oids::OidAllocator;
-use crate::ids::{Lsn, Oid, Xid};
-use crate::recovery::Participant;
+use crate::ids::{Lsn, Oid, RelFile, Xid};
+use crate::recovery::{Participant, RecoveryError};
 use crate::txn::TxnManager;
 use crate::txn::redo::RecoveryStart;
 use crate::wal::xlog_records::CheckPoint;
@@ -33,6 +33,19 @@ impl Participant for NodeParticipant {
 
     fn flush(&self, _redo: Lsn) -> io::Result<()> {
         self.txns.checkpoint()
+    }
+
+    fn check_files(&self, checkpoint: &CheckPoint) -> Result<(), RecoveryError> {
+        let checked = self.txns.check_commit_log(checkpoint.next_xid);
+        checked.map_err(|(path, source)| RecoveryError::Io {
+            operation: "read transaction status from",
+            path: path.display().to_string(),
+            source,
+        })
+    }
+
+    fn was_made_by_the_dead(&self, file: RelFile) -> bool {
+        self.txns.was_made_by_the_dead(file)
     }
 
     fn begin_recovery(&self, checkpoint: &CheckPoint) {

@@ -138,6 +138,7 @@ impl Node {
         let control = ControlFile::open(Arc::clone(&disk))?;
         compute_settings(&settings, &control);
         let current = settings.current();
+        check_wal_sizes(&current, control.get().wal_segment_size)?;
         let slots = Slots::new(current.max_replication_slots);
         let keep = Arc::new(Keep {
             slots: Arc::clone(&slots),
@@ -277,6 +278,20 @@ fn compute_settings(settings: &Settings, control: &ControlFile) {
     let size = i32::try_from(control.wal_segment_size).unwrap_or(i32::MAX);
     settings.compute("wal_segment_size", Value::Integer(size));
     settings.compute("data_checksums", Value::Bool(control.checksums));
+}
+
+/// The segments' size stands in the control file, so this is known only now.
+fn check_wal_sizes(current: &ServerSettings, segment: u32) -> anyhow::Result<()> {
+    for (name, bytes) in [
+        ("min_wal_size", current.min_wal_size),
+        ("max_wal_size", current.max_wal_size),
+    ] {
+        anyhow::ensure!(
+            bytes >= 2 * u64::from(segment),
+            "\"{name}\" must be at least twice \"wal_segment_size\""
+        );
+    }
+    Ok(())
 }
 
 fn open_core(

@@ -144,7 +144,11 @@ fn archive(settings: &Arc<Settings>, data_directory: PathBuf) -> Arc<dyn Archive
     ))
 }
 
-fn redo(settings: &Arc<Settings>, core: &Core, backends: &Arc<Backends>) -> recovery::RedoTable {
+pub(super) fn redo(
+    settings: &Arc<Settings>,
+    core: &Core,
+    backends: &Arc<Backends>,
+) -> recovery::RedoTable {
     let settings = Arc::clone(settings);
     let backends = Arc::clone(backends);
     let conflicts = ReplayConflicts {

@@ -76,6 +76,8 @@ impl Shared {
         let mut next_xid = Xid::INVALID;
         let redo = wal.set_redo_point(|_| next_xid = self.participant.next_xid());
         let next_oid = self.participant.next_oid();
+        // Cuts logged below the redo point are made when this returns.
+        drop(self.store.cuts.write());
         let before = if shutdown { Lsn::MAX } else { redo };
         self.write_everything(before, redo, kind, &settings, &mut measured)?;
         let timeline = wal.timeline();

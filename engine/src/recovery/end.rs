@@ -43,6 +43,9 @@ pub(super) fn check_end(
             }
         });
     }
+    // A transaction that died may have removed its files before it could log that.
+    let dead = |file| config.participant.was_made_by_the_dead(file);
+    applier.missing.forget_files(&dead);
     applier.missing.check()?;
     if applier.newest_page > end.end {
         return Err(RecoveryError::PageBeyondEnd {

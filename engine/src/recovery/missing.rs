@@ -30,6 +30,10 @@ impl MissingPages {
     pub fn forget_file(&self, file: RelFile) {
         self.forget(|page| page.file == file);
     }
+    /// Those of which `gone` is true have been dropped.
+    pub(super) fn forget_files(&self, gone: &dyn Fn(RelFile) -> bool) {
+        self.forget(|page| gone(page.file));
+    }
     /// The fork has been cut to `blocks`.
     pub fn forget_beyond(&self, file: RelFile, fork: Fork, blocks: u32) {
         self.forget(|page| page.file == file && page.fork == fork && page.block.raw() >= blocks);

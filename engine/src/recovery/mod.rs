@@ -13,6 +13,7 @@ mod backup;
 pub mod backup_label;
 mod checkpoint;
 mod checkpointer;
+mod data_files;
 mod end;
 mod error;
 mod gate;

@@ -2,8 +2,10 @@
 
 use std::io;
 
-use crate::ids::{Lsn, Oid, Xid};
+use crate::ids::{Lsn, Oid, RelFile, Xid};
 use crate::wal::xlog_records::{CheckPoint, ParameterChange};
+
+use super::error::RecoveryError;
 
 /// Implemented by the wiring, over transactions (xids, commit log), catalog (object ids) and slots.
 pub trait Participant: Send + Sync + 'static {
@@ -24,6 +26,14 @@ pub trait Participant: Send + Sync + 'static {
     /// After a checkpoint: old state may be removed (commit log cut, forgotten files).
     fn after_checkpoint(&self, _checkpoint: &CheckPoint) {}
 
+    /// Before recovery begins: are the files there without which the directory is not whole?
+    fn check_files(&self, _checkpoint: &CheckPoint) -> Result<(), RecoveryError> {
+        Ok(())
+    }
+    /// At the end of replay: was this file made by a transaction that did not commit? Its pages may be missing.
+    fn was_made_by_the_dead(&self, _file: RelFile) -> bool {
+        false
+    }
     /// Recovery begins: the counters to start from.
     fn begin_recovery(&self, checkpoint: &CheckPoint);
     /// Replay met a record of this xid (low half, not 0).

@@ -16,6 +16,7 @@ use crate::wal::xlog_records::{CheckPoint, ParameterChange};
 use crate::wal::{FileSource, ReadError, WalBytes, WalReader};
 
 use super::backup_label::{self, BackupLabel};
+use super::data_files;
 use super::end;
 use super::error::RecoveryError;
 use super::gate::RecoveryGate;
@@ -170,6 +171,13 @@ impl Startup {
         let segments = self.config.store.wal.segments().clone();
         segments.clean_up_and_sync()?;
         let label = backup_label::read(&*disk, segments.size())?;
+        let clean = control.state == ClusterState::ShutDown && label.is_none();
+        if !clean || self.config.mode != Mode::Primary {
+            let mended = data_files::prepare(&*disk, control.checksums)?;
+            if mended > 0 {
+                tracing::info!("{mended} torn pages of free space maps reset");
+            }
+        }
         match self.config.mode {
             Mode::Primary => self.run_primary(&control, label),
             Mode::Standby | Mode::Archive => {
@@ -198,6 +206,7 @@ impl Startup {
         let source = FileSource::new(segments, history.clone());
         let mut reader = self.reader(source, control, &history);
         let begin = self.find_beginning(&mut reader, control, label, history, false)?;
+        self.config.participant.check_files(&begin.checkpoint)?;
         let shut_down = control.state == ClusterState::ShutDown && begin.label.is_none();
         if shut_down && begin.checkpoint.redo == begin.checkpoint_lsn {
             self.config.participant.begin_recovery(&begin.checkpoint);
@@ -268,6 +277,7 @@ impl Startup {
             control.min_recovery_timeline = newest_known(&control);
         }
         self.check_timeline(&begin, &control)?;
+        self.config.participant.check_files(&begin.checkpoint)?;
         self.begin_replay(&begin, ClusterState::InArchiveRecovery, &control)?;
         reader.seek(begin.checkpoint.redo);
         tracing::info!("redo starts at {}", begin.checkpoint.redo);

@@ -30,6 +30,10 @@ impl StorageError {
             source,
         }
     }
+    /// A file of this name is there already.
+    pub(crate) fn is_taken(&self) -> bool {
+        matches!(self, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
+    }
     /// The file is not there: for redo, which may meet records of files that were dropped later.
     pub fn is_not_found(&self) -> bool {
         matches!(self, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)

@@ -114,11 +114,47 @@ impl RelationFiles {
         };
         let state = self.fork(file, fork);
         let _growth = state.growth.lock();
-        self.segment(&state, 0, Some(access))?;
+        match self.segment(&state, 0, Some(access)) {
+            Err(e) if e.is_taken() => self.take_over_leftover(&state, e)?,
+            other => drop(other?),
+        }
         if !in_redo {
             state.blocks.store(0, Ordering::Release);
         }
         self.unsynced.lock().insert((file, fork, 0));
+        Ok(())
+    }
+
+    /// A server that made the file and crashed before any record of it was durable leaves it behind, and its number
+    /// is handed out again. Such a file is empty or holds zeroes: a page with anything on it is written only after
+    /// the records that made the file. What holds more is not ours to take.
+    fn take_over_leftover(
+        &self,
+        state: &ForkState,
+        taken: StorageError,
+    ) -> Result<(), StorageError> {
+        let segment = self.segment(state, 0, Some(Access::ReadWrite))?;
+        let path = segment_path(state.key.0, state.key.1, 0);
+        let len = segment.file.len();
+        let len = len.map_err(|e| StorageError::io("stat", &path, e))?;
+        let mut bytes = vec![0; 16 * PAGE_SIZE];
+        let mut at = 0;
+        while at < len {
+            let read = segment.file.read_at(&mut bytes, at);
+            let read = read.map_err(|e| StorageError::io("read", &path, e))?;
+            if bytes[..read].iter().any(|b| *b != 0) {
+                self.close_segment(state, 0);
+                return Err(taken);
+            }
+            at += read.max(1) as u64;
+        }
+        let cut = segment.file.set_len(0);
+        cut.map_err(|e| StorageError::io("truncate", &path, e))?;
+        // Its free space map is only a hint, but one about other rows.
+        for fork in Fork::ALL.into_iter().filter(|f| *f != state.key.1) {
+            self.remove_segment(state.key.0, fork, 0)?;
+        }
+        tracing::info!("reused file \"{path}\", which a crash had left");
         Ok(())
     }
 
@@ -305,7 +341,12 @@ impl RelationFiles {
         };
         let create = (block.file_offset() == 0).then_some(Access::Create);
         let segment = self.segment(state, block.file_index(), create)?;
-        self.write_segment(&segment, page, &[0; PAGE_SIZE])
+        let written = self.write_segment(&segment, page, &[0; PAGE_SIZE]);
+        if written.is_err() {
+            // A full disk may have taken part of the page, and tools expect whole ones.
+            let _ = segment.file.set_len(block.file_offset());
+        }
+        written
     }
 
     /// Redo: makes the fork, if need be, and zero pages up to and with `block`.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
+
 use crate::ids::{Lsn, RelFile};
 use crate::io::DiskRef;
 use crate::storage::StorageError;
@@ -16,6 +18,10 @@ pub struct Store {
     pub pool: Arc<BufferPool>,
     pub files: Arc<RelationFiles>,
     pub control: Arc<ControlFile>,
+    /// Held shared from before a cut of a file is logged until it is made. A checkpoint waits for it after its redo
+    /// point is set: a cut whose record lies below the redo point would never be made again, and its pages, which
+    /// were dropped from memory unwritten, would come back as they once were.
+    pub cuts: RwLock<()>,
 }
 
 impl Store {
@@ -36,6 +42,7 @@ impl Store {
             pool,
             files,
             control,
+            cuts: RwLock::new(()),
         }
     }
 

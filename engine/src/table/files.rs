@@ -69,6 +69,7 @@ pub fn truncate(store: &Store, file: RelFile, blocks: u32) -> Result<(), Storage
     main.extend_from_slice(&blocks.to_le_bytes());
     put_file(&mut main, file);
     main.extend_from_slice(&(TRUNCATE_HEAP | TRUNCATE_FSM).to_le_bytes());
+    let _cut = store.cuts.read();
     let inserted = log(store, TRUNCATE, Xid::INVALID, &main);
     store.wal.flush_blocking(inserted.end);
     store.pool.truncate(file, Fork::Main, blocks)

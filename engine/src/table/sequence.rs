@@ -117,7 +117,8 @@ fn log(store: &Store, file: RelFile, xid: Xid, state: State) -> Result<Lsn, Sequ
     Ok(change.commit(&store.wal, apply).end)
 }
 
-fn stored(store: &Store, file: RelFile) -> Result<State, SequenceError> {
+/// What the page says: the last number that may have been given out.
+pub fn stored(store: &Store, file: RelFile) -> Result<State, SequenceError> {
     let pinned = store.pool.pin(page_of(file))?;
     let page = pinned.read();
     let item = page::item(&page, OffsetNumber::FIRST).ok_or(SequenceError::Damaged(file))?;

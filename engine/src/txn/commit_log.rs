@@ -223,7 +223,8 @@ impl CommitLog {
             let bytes = page.bytes();
             // Read after the bits: a commit raises the LSN before it sets its bits.
             let lsn = Lsn::new(page.lsn.load(Ordering::SeqCst));
-            if !self.wal.in_recovery() && lsn > self.wal.flush_lsn() {
+            // On a standby: a restart replays at least to here before it answers anyone.
+            if lsn.is_valid() && (self.wal.in_recovery() || lsn > self.wal.flush_lsn()) {
                 self.wal.flush_blocking(lsn);
             }
             if let Err(e) = self.write(page.number, &bytes) {
@@ -231,7 +232,9 @@ impl CommitLog {
                 return Err(e);
             }
         }
+        // Another sync after one that failed could report success for pages that the system has dropped.
         self.sync()
+            .inspect_err(|error| self.wal.fail(&format!("could not fsync {DIR}: {error}")))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -287,6 +290,28 @@ impl CommitLog {
         };
         file.read_at(&mut bytes, number % PAGES_PER_SEGMENT * PAGE_SIZE as u64)?;
         Ok(bytes)
+    }
+
+    /// Are the pages of all xids below `next` there? Checkpoints saw to that, and a page that is not would read as
+    /// if none of its transactions had committed.
+    pub(crate) fn check_files(&self, next: Xid) -> Result<(), (PathBuf, io::Error)> {
+        let last = next.raw().saturating_sub(1) / XIDS_PER_PAGE;
+        for segment in 0..=last / PAGES_PER_SEGMENT {
+            let path = Self::path(segment);
+            let pages = (last + 1 - segment * PAGES_PER_SEGMENT).min(PAGES_PER_SEGMENT);
+            let needed = pages * PAGE_SIZE as u64;
+            let opened = self.disk.open(&path, Access::Read);
+            let len = opened.and_then(|file| file.len());
+            match len {
+                Ok(len) if len >= needed => {}
+                Ok(len) => {
+                    let what = format!("it has {len} bytes and must have at least {needed}");
+                    return Err((path, io::Error::new(io::ErrorKind::InvalidData, what)));
+                }
+                Err(error) => return Err((path, error)),
+            }
+        }
+        Ok(())
     }
 
     /// Forgets everything in memory: the files were replaced below us.

@@ -92,6 +92,12 @@ impl TxnManager {
 }
 
 impl TxnManager {
+    /// The end of replay: was the file made by a transaction that did not commit?
+    pub fn was_made_by_the_dead(&self, file: RelFile) -> bool {
+        let made = self.shared().made.0.lock().get(&file).copied();
+        made.is_some_and(|xid| self.shared().judge(xid, |_| true) != Seen::Yes)
+    }
+
     /// The end of replay: every transaction is over, and the files of those that did not commit go.
     pub fn drop_files_of_the_dead(&self) {
         self.shared().drop_files_of_the_dead(self.next_xid());

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -245,6 +246,11 @@ impl TxnManager {
             .release
             .become_primary(end, shared.store.wal.flush_lsn());
         shared.recovery.store(false, Ordering::SeqCst);
+    }
+
+    /// Are all outcomes of xids below `next` in files that are there? The file that is not whole, if one is not.
+    pub fn check_commit_log(&self, next: Xid) -> Result<(), (PathBuf, io::Error)> {
+        self.shared().commit_log.check_files(next)
     }
 
     /// `initdb`: the commit log's first page, on disk.

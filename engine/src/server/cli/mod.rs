@@ -1,9 +1,10 @@
-//! The command line: `understudy initdb | pg_ctl | postgres | basebackup`, or a link of that name (but for the last).
-//! Words and exit codes are PostgreSQL 15's.
+//! The command line: `understudy initdb | pg_ctl | postgres`, or a link of that name, and `understudy basebackup |
+//! amcheck`. Words and exit codes are PostgreSQL 15's.
 //!
 //! What the programs do below the command line (making a cluster's catalogs, running a server) comes in through
 //! [`Programs`], because it is wired above this room.
 
+pub mod amcheck;
 pub mod base_backup;
 pub mod initdb;
 pub mod os_user;
@@ -17,6 +18,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use amcheck::{Report, Request as CheckRequest};
 pub use initdb::NewCluster;
 pub use postgres::ServerStart;
 
@@ -26,6 +28,8 @@ pub const VERSION: &str = "15.18 (Understudy 0.1.0)";
 pub trait Programs {
     /// Fills `global/`, `base/`, `pg_wal/` and the rest of a new cluster, durably. The directories exist.
     fn bootstrap(&self, cluster: &NewCluster) -> Result<(), String>;
+    /// Looks for damage in the tables and indexes of a cluster whose server has been stopped.
+    fn amcheck(&self, request: &CheckRequest) -> Result<Report, String>;
     /// Runs a server until it is told to stop; gives the exit code of ARCHITECTURE.md.
     fn serve(&self, start: ServerStart) -> u8;
 }
@@ -53,6 +57,7 @@ pub fn main(args: Vec<OsString>, programs: &dyn Programs) -> ExitCode {
         },
     };
     let code = match name.as_str() {
+        "amcheck" => amcheck::main(rest, programs),
         "initdb" => initdb::main(rest, programs),
         "pg_ctl" => pg_ctl::main(rest, programs),
         "basebackup" => base_backup::main(rest),
@@ -82,6 +87,7 @@ Usage:
   understudy pg_ctl start|stop|restart|reload|status|promote [OPTION]...
   understudy postgres [OPTION]...
   understudy basebackup -D DATADIR -d CONNINFO [OPTION]...
+  understudy amcheck [OPTION]... [DATADIR]
 
 A link called initdb, pg_ctl or postgres runs that command.
 ";

@@ -46,6 +46,21 @@ impl State {
     }
 }
 
+/// The lock on a data directory, held as long as the file is open; `None`: a server has it.
+pub fn lock(data_directory: &Path) -> Result<Option<File>, Complaint> {
+    let version = data_directory.join("PG_VERSION");
+    let lock = OpenOptions::new().read(true).write(true).open(&version);
+    let lock = lock.map_err(|e| {
+        Complaint::new(format!(
+            "could not open file \"{}\": {}",
+            version.display(),
+            os_message(&e)
+        ))
+    })?;
+    let taken = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+    Ok(taken.then_some(lock))
+}
+
 /// The lock and the file; both go when this is dropped.
 #[derive(Debug)]
 pub struct PidFile {
@@ -73,21 +88,9 @@ impl PidFile {
             ..Complaint::new(format!("lock file \"{FILE_NAME}\" already exists"))
         };
         let found = read(data_directory);
-        let version = data_directory.join("PG_VERSION");
-        let lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&version)
-            .map_err(|e| {
-                Complaint::new(format!(
-                    "could not open file \"{}\": {}",
-                    version.display(),
-                    os_message(&e)
-                ))
-            })?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let Some(lock) = lock(data_directory)? else {
             return Err(held(found.map(|f| f.pid)));
-        }
+        };
         // Somebody else's PostgreSQL does not take our lock, but it writes the file.
         if let Some(f) = found
             && f.pid != own_pid()

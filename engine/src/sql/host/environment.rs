@@ -51,6 +51,10 @@ impl Environment {
         }
     }
 
+    pub fn reader(&self) -> &Arc<Interrupts> {
+        &self.reader
+    }
+
     /// Runs `read` with the snapshot for catalog rows and the number of the transaction's own changes.
     pub fn with_snapshot<T>(&self, read: impl FnOnce(&Snapshot, usize) -> T) -> T {
         if let Some(changed) = &*self.facts.changed_catalog.load() {

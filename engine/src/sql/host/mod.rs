@@ -5,6 +5,7 @@
 
 mod administration;
 mod backup;
+mod check;
 mod describe;
 mod environment;
 mod information;
@@ -47,7 +48,9 @@ impl Host for ServerHost {
     }
 
     fn call_set(&self, function: &'static Function, args: &[Datum]) -> Result<Rows, TypeError> {
-        backup::call_set(&self.env, function, args).unwrap_or_else(|| Err(not_implemented(function)))
+        check::call_set(&self.env, function, args)
+            .or_else(|| backup::call_set(&self.env, function, args))
+            .unwrap_or_else(|| Err(not_implemented(function)))
     }
 }
 

@@ -89,6 +89,63 @@ fn somebody_may_see(header: &TupleHeader, cx: TableCx<'_>, horizon: &Horizon) ->
     )
 }
 
+/// What an index pointer leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pointee {
+    /// The table has no such page, or the page no such line pointer.
+    Beyond,
+    /// The line pointer is free: whatever is put there next would be found by this entry.
+    Unused,
+    /// A version that only the first one of its chain may be found by.
+    HeapOnly,
+    /// Nobody sees the row any more; vacuum has yet to remove the entry.
+    Dead,
+    Chain,
+}
+
+/// Calls `visit` for each member of the chain that an index pointer leads to, with whether somebody may need it,
+/// until it answers false.
+pub fn visit_chain<E: From<TableError>>(
+    cx: TableCx<'_>,
+    rel: &Relation,
+    tid: Tid,
+    visit: &mut dyn FnMut(RowVersion<'_>, bool) -> Result<bool, E>,
+) -> Result<Pointee, E> {
+    if tid.block.raw() >= blocks(cx, rel)? {
+        return Ok(Pointee::Beyond);
+    }
+    let pin = cx
+        .store
+        .pool
+        .pin(heap_page(rel.file, tid.block))
+        .map_err(TableError::from)?;
+    let page = *pin.read();
+    if page::is_new(&page) || tid.offset.raw() > page::item_count(&page) {
+        return Ok(Pointee::Beyond);
+    }
+    match page::item_state(&page, tid.offset) {
+        ItemState::Unused => return Ok(Pointee::Unused),
+        ItemState::Dead => return Ok(Pointee::Dead),
+        ItemState::Redirect(_) => {}
+        ItemState::Normal { .. } => {
+            let header = page::item(&page, tid.offset).and_then(TupleHeader::read);
+            if header.is_some_and(|h| h.has(HEAP_ONLY)) {
+                return Ok(Pointee::HeapOnly);
+            }
+        }
+    }
+    let horizon = cx.txns.oldest_needed();
+    let mut chain = Chain::new(&page, rel.file, tid);
+    while let Some((tid, header, bytes)) = chain.next()? {
+        let file = rel.file;
+        let needed = somebody_may_see(&header, cx, &horizon);
+        if !visit(RowVersion { tid, file, bytes }, needed)? {
+            break;
+        }
+    }
+    Ok(Pointee::Chain)
+}
+
 /// How many blocks there are to visit.
 pub fn blocks(cx: TableCx<'_>, rel: &Relation) -> Result<u32, TableError> {
     Ok(cx.store.pool.block_count(rel.file, Fork::Main)?)

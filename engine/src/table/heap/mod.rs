@@ -20,7 +20,7 @@ mod model_tests;
 #[cfg(test)]
 mod tests;
 
-pub use for_index::{IndexableRow, blocks, for_index};
+pub use for_index::{IndexableRow, Pointee, blocks, for_index, visit_chain};
 pub(in crate::table) use insert::insert_tuple;
 pub use insert::{BulkInsert, insert};
 pub use lock::lock_row;

@@ -1,5 +1,5 @@
 //! Functions that PostgreSQL 15 does not have: the older names of the backup functions (PostgreSQL 14's signatures, with
-//! oids that PostgreSQL leaves free), and conversions that it makes without a function.
+//! oids that PostgreSQL leaves free), our own, and conversions that it makes without a function.
 
 use super::functions;
 use crate::types::function::Function;
@@ -11,6 +11,8 @@ pub(super) static ROWS: &[Function] = functions! {
     9103 "pg_stop_backup" [BOOL BOOL] RECORD VS => HostSet defaults ["true"] out ["lsn" PG_LSN "labelfile" TEXT "spcmapfile" TEXT];
     9104 "pg_is_in_backup" [] BOOL VS => Host;
     9105 "pg_backup_start_time" [] TIMESTAMPTZ SS => Host;
+    9110 "understudy_check" [] RECORD VS => HostSet out ["relation" TEXT "block" INT8 "item" INT4 "finding" TEXT];
+    9111 "understudy_check" [REGCLASS] RECORD VS => HostSet out ["relation" TEXT "block" INT8 "item" INT4 "finding" TEXT];
 };
 
 /// Found by oid only: `pg_proc` and name lookup do not show them. `pg_cast` shows a cast with one of these as binary.

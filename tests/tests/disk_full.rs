@@ -1,0 +1,239 @@
+//! A full disk, on a small tmpfs: errors to the client, never a damaged database, and work goes on when there is room.
+//! Needs the right to mount; where that is missing the test says so and checks nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use understudy_tests::programs::{ours, postgres, run, run_ok};
+use understudy_tests::server::{Server, Stop};
+
+/// A file system in memory that goes with the value.
+struct SmallDisk {
+    dir: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount(megabytes: u32) -> Option<SmallDisk> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let size = format!("size={megabytes}m,mode=0755");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "understudy-test"])
+            .arg(dir.path())
+            .status();
+        match mounted {
+            Ok(status) if status.success() => Some(SmallDisk { dir }),
+            other => {
+                eprintln!("skipped: a tmpfs could not be mounted ({other:?})");
+                None
+            }
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(self.dir.path())
+            .status();
+    }
+}
+
+fn initdb(data: &Path) -> Server {
+    let mut command = Command::new(ours("understudy"));
+    command.args([
+        "initdb",
+        "--no-locale",
+        "--encoding=UTF8",
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+    ]);
+    run_ok(command.arg("--wal-segsize=1").arg("-D").arg(data));
+    let server = Server::over(data);
+    server.configure(
+        "max_wal_size = 4MB\nmin_wal_size = 2MB\nshared_buffers = 2MB\nwal_keep_size = 0",
+    );
+    server
+}
+
+/// Inserts until the disk is full; how many rows were acknowledged.
+fn fill(server: &mut Server, acknowledged: &mut i64) {
+    let mut client = server.client();
+    for _ in 0..2_000 {
+        let from = *acknowledged + 1;
+        let upto = *acknowledged + 20;
+        let sql = format!(
+            "INSERT INTO big SELECT g, repeat(g::text || '.', 1500) FROM generate_series({from}, {upto}) g"
+        );
+        let answers = client.query(&sql);
+        let answers = answers.unwrap_or_else(|e| panic!("{e}\n{}", server.log()));
+        match answers.iter().find_map(|a| a.error.clone()) {
+            None => *acknowledged = upto,
+            Some(error) => {
+                assert_eq!(error.state, "53100", "{error:?}");
+                assert!(
+                    error.message.contains("No space left on device"),
+                    "{error:?}"
+                );
+                return;
+            }
+        }
+    }
+    panic!("the disk is never full");
+}
+
+fn check(server: &Server, acknowledged: i64) {
+    let mut client = server.client();
+    assert_eq!(
+        client.value("SELECT count(*) FROM big"),
+        acknowledged.to_string()
+    );
+    let sum = acknowledged * (acknowledged + 1) / 2;
+    assert_eq!(client.value("SELECT sum(id) FROM big"), sum.to_string());
+    let damage = client.rows("SELECT relation, block, item, finding FROM understudy_check()");
+    assert!(damage.is_empty(), "{damage:?}");
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_room_makes_it_good() {
+    let Some(disk) = SmallDisk::mount(56) else {
+        return;
+    };
+    let data = disk.path("data");
+    let mut server = initdb(&data);
+    let ballast = disk.path("ballast");
+    std::fs::write(&ballast, vec![1; 6 << 20]).expect("room for it");
+    server.start();
+    server.psql("CREATE TABLE big (id bigint PRIMARY KEY, t text)");
+    let mut acknowledged = 0;
+    fill(&mut server, &mut acknowledged);
+
+    // Full: reading goes on, writing is refused, again and again; the server stays.
+    check(&server, acknowledged);
+    for _ in 0..3 {
+        fill(&mut server, &mut acknowledged);
+        let _ = server
+            .client()
+            .query("CHECKPOINT")
+            .expect("the session lives");
+    }
+    std::fs::remove_file(&ballast).expect("it is there");
+    fill(&mut server, &mut acknowledged);
+    check(&server, acknowledged);
+
+    // A crash while it is full: the start works, or says what it lacks.
+    server.stop(Stop::Kill);
+    server.launch();
+    std::thread::sleep(Duration::from_millis(800));
+    match server.exit_status() {
+        None => {
+            server.wait_until_ready(Duration::from_secs(20));
+            check(&server, acknowledged);
+            server.stop(Stop::Kill);
+        }
+        Some(_) => assert!(
+            server.log().contains("No space left on device"),
+            "{}",
+            server.log()
+        ),
+    }
+    // Somebody makes room: here by a larger disk.
+    run_ok(
+        Command::new("mount")
+            .args(["-o", "remount,size=90m"])
+            .arg(disk.dir.path()),
+    );
+    server.start();
+    check(&server, acknowledged);
+    server.psql("INSERT INTO big VALUES (0, 'there is room again')");
+    server.psql("DELETE FROM big WHERE id = 0");
+    assert!(server.stop(Stop::Fast).success());
+    run_ok(
+        Command::new(ours("understudy"))
+            .arg("amcheck")
+            .arg("-D")
+            .arg(&data),
+    );
+    run_ok(
+        Command::new(postgres("pg_checksums"))
+            .arg("--check")
+            .arg("-D")
+            .arg(&data),
+    );
+}
+
+/// The log itself finds no room: the server ends rather than acknowledge what it cannot keep, and comes back.
+#[test]
+fn a_log_that_finds_no_room_loses_nothing() {
+    let Some(disk) = SmallDisk::mount(44) else {
+        return;
+    };
+    let data = disk.path("data");
+    let mut server = initdb(&data);
+    server.configure("max_wal_size = 1GB\ncheckpoint_timeout = 1h");
+    server.start();
+    server.psql("CREATE TABLE few (id bigint PRIMARY KEY, n bigint)");
+    server.psql("INSERT INTO few SELECT g, 0 FROM generate_series(1, 2000) g");
+    let mut client = server.client();
+    let mut acknowledged = 0_i64;
+    for n in 1..5_000_i64 {
+        let answers = client.query(&format!("UPDATE few SET n = {n}"));
+        match answers {
+            Ok(answers) if answers.iter().all(|a| a.error.is_none()) => acknowledged = n,
+            Ok(answers) => {
+                let error = answers.into_iter().find_map(|a| a.error).expect("one");
+                assert_eq!(error.state, "53100", "{error:?}");
+                break;
+            }
+            // A transaction that had begun to write and could not go on: there is no other way.
+            Err(_) => break,
+        }
+    }
+    assert!(acknowledged > 0);
+    drop(client);
+    std::thread::sleep(Duration::from_millis(200));
+    if server.exit_status().is_some() {
+        assert!(
+            server.log().contains("No space left on device"),
+            "{}",
+            server.log()
+        );
+    } else {
+        server.stop(Stop::Kill);
+    }
+    run_ok(
+        Command::new("mount")
+            .args(["-o", "remount,size=120m"])
+            .arg(disk.dir.path()),
+    );
+    server.start();
+    let found = server.psql("SELECT min(n), max(n), count(*) FROM few");
+    let expected = [acknowledged, acknowledged + 1].map(|n| format!("{n}|{n}|2000"));
+    assert!(
+        expected.contains(&found.trim().to_owned()),
+        "{found}, acknowledged {acknowledged}"
+    );
+    assert_eq!(
+        server
+            .psql("SELECT count(*) FROM understudy_check()")
+            .trim(),
+        "0"
+    );
+    assert!(server.stop(Stop::Fast).success());
+    let sums = run(Command::new(postgres("pg_checksums"))
+        .arg("--check")
+        .arg("-D")
+        .arg(&data));
+    assert!(
+        sums.status.success(),
+        "{}",
+        String::from_utf8_lossy(&sums.stderr)
+    );
+}
