@@ -348,44 +348,58 @@ impl Worker {
 
 /// Reads the database and compares it with all ledgers; each is set to what was found. The differences, as lines.
 pub fn settle(client: &mut Client, ledgers: &[Arc<Mutex<Ledger>>]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let progress: BTreeMap<i64, i64> = pairs(client, "SELECT worker, n FROM progress");
-    let shared = rows_of(client, "shared", &mut wrong);
-    let numbers: BTreeMap<i64, i64> = pairs(client, "SELECT n, worker FROM numbered");
-    let counters: BTreeMap<i64, i64> = pairs(client, "SELECT id, n FROM counters");
-    let mut counted: BTreeMap<i64, i64> = BTreeMap::new();
-    let mut highest = 0;
+    let progress = pairs(client, "SELECT worker, n FROM progress");
     for (number, ledger) in (1_i64..).zip(ledgers) {
         let mut ledger = ledger.lock();
-        let found = progress.get(&number).copied().unwrap_or(-1);
-        let under_way = ledger.under_way.take();
-        let expected = match under_way {
-            Some(state) if state.progress == found => state,
-            _ => ledger.told.clone(),
-        };
-        if expected.progress != found {
+        let found = progress.get(&number).copied();
+        // The transaction whose answer never came is known by the worker's own count.
+        if let Some(state) = ledger.under_way.take()
+            && Some(state.progress) == found
+        {
+            ledger.told = state;
+        }
+    }
+    let mut wrong = compare(client, ledgers);
+    let numbers = ledgers
+        .iter()
+        .filter_map(|ledger| ledger.lock().told.numbers.last().copied());
+    let highest = numbers.max().unwrap_or(0);
+    let next = client.value("SELECT nextval('numbers')").parse::<i64>();
+    if next.as_ref().is_ok_and(|n| *n <= highest) {
+        wrong.push(format!("number {next:?} comes after {highest}"));
+    }
+    wrong
+}
+
+/// Reads the database, which nobody changes, and compares it with what the ledgers were told.
+pub fn compare(client: &mut Client, ledgers: &[Arc<Mutex<Ledger>>]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let progress = pairs(client, "SELECT worker, n FROM progress");
+    let shared = rows_of(client, "shared", &mut wrong);
+    let numbers = pairs(client, "SELECT n, worker FROM numbered");
+    let counters = pairs(client, "SELECT id, n FROM counters");
+    let mut counted: BTreeMap<i64, i64> = BTreeMap::new();
+    for (number, ledger) in (1_i64..).zip(ledgers) {
+        let mut ledger = ledger.lock();
+        let found = progress.get(&number).copied();
+        let expected = &ledger.told;
+        if found != Some(expected.progress) {
             wrong.push(format!(
-                "worker {number}: {found} transactions are there, {} were acknowledged",
+                "worker {number}: {found:?} transactions are there, {} were acknowledged",
                 expected.progress
             ));
         }
-        compare_worker(client, number, &expected, &shared, &numbers, &mut wrong);
+        compare_worker(client, number, expected, &shared, &numbers, &mut wrong);
         for (counter, n) in &expected.counted {
             *counted.entry(*counter).or_default() += n;
         }
-        highest = highest.max(expected.numbers.last().copied().unwrap_or(0));
-        wrong.extend(ledger.unexplained.drain(..));
-        ledger.told = expected;
+        wrong.append(&mut ledger.unexplained);
     }
     for (id, n) in counters {
         let expected = counted.get(&id).copied().unwrap_or(0);
         if n != expected {
             wrong.push(format!("counter {id} is {n}, acknowledged {expected}"));
         }
-    }
-    let next = client.value("SELECT nextval('numbers')").parse::<i64>();
-    if next.as_ref().is_ok_and(|n| *n <= highest) {
-        wrong.push(format!("number {next:?} comes after {highest}"));
     }
     wrong
 }

@@ -79,7 +79,7 @@ fn agitate(port: u16, seed: u64, stop: &AtomicBool, busy: &AtomicU32) {
 
 /// A moment to strike: any, or in the middle of something.
 fn wait_for_the_moment(random: &mut StdRng, busy: &AtomicU32) {
-    thread::sleep(Duration::from_millis(random.random_range(50..700)));
+    thread::sleep(Duration::from_millis(random.random_range(100..900)));
     if random.random_bool(0.6) {
         let until = Instant::now() + Duration::from_millis(500);
         while busy.load(Ordering::SeqCst) == 0 && Instant::now() < until {
@@ -106,8 +106,9 @@ fn load(
             let stop = &stop;
             scope.spawn(move || worker.run(port, stop));
         }
-        let agitator = random.random();
-        scope.spawn(|| agitate(port, agitator, &stop, &busy));
+        let agitator: u64 = random.random();
+        let (stopped, at) = (&stop, &busy);
+        scope.spawn(move || agitate(port, agitator, stopped, at));
         wait_for_the_moment(&mut random, &busy);
         end(server);
         stop.store(true, Ordering::SeqCst);

@@ -103,13 +103,13 @@ fn check(server: &Server, acknowledged: i64) {
 
 #[test]
 fn a_full_disk_is_an_error_and_room_makes_it_good() {
-    let Some(disk) = SmallDisk::mount(56) else {
+    let Some(disk) = SmallDisk::mount(26) else {
         return;
     };
     let data = disk.path("data");
     let mut server = initdb(&data);
     let ballast = disk.path("ballast");
-    std::fs::write(&ballast, vec![1; 6 << 20]).expect("room for it");
+    std::fs::write(&ballast, vec![1; 3 << 20]).expect("room for it");
     server.start();
     server.psql("CREATE TABLE big (id bigint PRIMARY KEY, t text)");
     let mut acknowledged = 0;
@@ -147,7 +147,7 @@ fn a_full_disk_is_an_error_and_room_makes_it_good() {
     // Somebody makes room: here by a larger disk.
     run_ok(
         Command::new("mount")
-            .args(["-o", "remount,size=90m"])
+            .args(["-o", "remount,size=60m"])
             .arg(disk.dir.path()),
     );
     server.start();
@@ -172,7 +172,7 @@ fn a_full_disk_is_an_error_and_room_makes_it_good() {
 /// The log itself finds no room: the server ends rather than acknowledge what it cannot keep, and comes back.
 #[test]
 fn a_log_that_finds_no_room_loses_nothing() {
-    let Some(disk) = SmallDisk::mount(44) else {
+    let Some(disk) = SmallDisk::mount(24) else {
         return;
     };
     let data = disk.path("data");
@@ -210,7 +210,7 @@ fn a_log_that_finds_no_room_loses_nothing() {
     }
     run_ok(
         Command::new("mount")
-            .args(["-o", "remount,size=120m"])
+            .args(["-o", "remount,size=80m"])
             .arg(disk.dir.path()),
     );
     server.start();

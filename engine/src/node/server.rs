@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::config::Settings;
 use crate::config::recovery_conf::RecoveryMode;
 use crate::config::session::Level;
 use crate::config::value::Value;
+use crate::config::{ServerSettings, Settings};
 use crate::ids::Lsn;
 use crate::instance::Instance;
 use crate::io::DiskRef;

@@ -23,6 +23,11 @@ pub enum RedoError {
     NoHandler(RmgrId),
 }
 
+/// PostgreSQL's words for the checkpoint of a backup label and for the control file's.
+fn which(with_label: &bool) -> &'static str {
+    if *with_label { "required" } else { "a valid" }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     #[error(transparent)]
@@ -39,7 +44,7 @@ pub enum RecoveryError {
     },
     #[error("invalid data in file \"backup_label\"")]
     BackupLabel,
-    #[error("could not locate required checkpoint record")]
+    #[error("could not locate {} checkpoint record at {lsn}: {reason}", which(.with_label))]
     NoCheckpoint {
         lsn: Lsn,
         reason: String,

@@ -11,7 +11,9 @@ use rand::{Rng, SeedableRng};
 
 use super::engine::{Engine, bad_pages, initialised};
 use super::script::{self, Ledger, Script};
+use crate::ids::Lsn;
 use crate::io::sim::{Frozen, SimDisk};
+use crate::storage::Flow;
 
 fn soak() -> bool {
     std::env::var_os("UNDERSTUDY_SOAK").is_some()
@@ -110,7 +112,7 @@ fn a_power_cut_after_a_kill_and_a_checkpoint_loses_nothing() {
         let mut random = StdRng::seed_from_u64(seed ^ 0xBAD);
         let mut begun = false;
         for life in 0..3 {
-            let engine = Engine::start(&disk).expect("starts");
+            let engine = Engine::start_with(&disk, false).expect("starts");
             let mut client = engine.session();
             if !std::mem::replace(&mut begun, true) {
                 script.begin(&mut client);
@@ -118,12 +120,19 @@ fn a_power_cut_after_a_kill_and_a_checkpoint_loses_nothing() {
             for _ in 0..random.random_range(5..40) {
                 script.step(&mut client);
             }
-            // Pages reach their files as evictions would bring them there.
-            let written = engine.core.store.pool.write_ahead(1 << 20, 1 << 20);
+            // Pages reach their files as evictions would bring them there: written and not synced.
+            let pool = &engine.core.store.pool;
+            let written = pool.write_dirty(Lsn::MAX, &mut |progress| {
+                if progress.written < progress.total {
+                    Flow::Continue
+                } else {
+                    Flow::Stop
+                }
+            });
             written.expect("written");
             client.forget();
             disk = engine.kill(&disk);
-            let engine = Engine::start(&disk).expect("starts after a kill");
+            let engine = Engine::start_with(&disk, false).expect("starts after a kill");
             engine.checkpoint().expect("a checkpoint");
             let left = disk.crash();
             let name = format!("seed {seed}, life {life}");

@@ -105,12 +105,20 @@ pub fn initialised() -> SimDisk {
 
 impl Engine {
     pub fn start(disk: &SimDisk) -> Result<Engine, anyhow::Error> {
+        Engine::start_with(disk, true)
+    }
+
+    /// Without full-page writes redo changes only pages that are older than a record.
+    pub fn start_with(disk: &SimDisk, full_page_writes: bool) -> Result<Engine, anyhow::Error> {
         let shared: DiskRef = Arc::new(disk.clone());
         let control = ControlFile::open(Arc::clone(&shared))?;
         let failed = Arc::default();
         let config = CoreConfig {
             frames: 128,
-            wal: wal_config(&failed),
+            wal: WalConfig {
+                full_page_writes,
+                ..wal_config(&failed)
+            },
             txn: TxnConfig::default(),
             checkpoints: Arc::new(no_checkpoints),
             retention: Arc::new(KeepsNothing),

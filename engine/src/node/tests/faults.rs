@@ -1,11 +1,20 @@
-//! A disk that fails: a sync that fails ends the server, a full disk does not.
+//! A disk that fails (a sync that fails ends the server, a full disk does not), and files that change while a
+//! checkpoint runs or a crash comes.
 
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use super::engine::{Engine, bad_pages, initialised};
 use super::script::{self, Script};
+use crate::ids::{Fork, Oid, PAGE_SIZE, RelFile};
+use crate::io::durable;
 use crate::io::sim::{Fault, Operation};
+use crate::storage::StorageError;
+use crate::table::files;
 
 /// After a failed sync the system may have forgotten what it could not write, and a second one would succeed.
 #[test]
@@ -82,4 +91,111 @@ fn a_full_disk_is_an_error_and_later_work_goes_on() {
     script::check(&engine, &script.ledger.lock().clone(), "after a full disk");
     engine.stop();
     assert_eq!(bad_pages(&disk), Vec::<String>::new());
+}
+
+/// The record of a cut lies below the redo point, and the cut itself comes late: the checkpoint must wait for it,
+/// because nobody would ever make it again.
+#[test]
+fn a_checkpoint_waits_for_the_cut_of_a_file_that_it_covers() {
+    let disk = initialised();
+    let engine = Engine::start(&disk).expect("starts");
+    let mut client = engine.session();
+    client.sql("CREATE TABLE c (id bigint, t text)");
+    client.sql("INSERT INTO c SELECT g, repeat('x', 500) FROM generate_series(1, 500) g");
+    engine.checkpoint().expect("a checkpoint");
+    let number = client.sql("SELECT relfilenode FROM pg_class WHERE relname = 'c'");
+    let file = RelFile::of_database(Oid::new(5), Oid::new(number[0].parse().expect("a number")));
+    let store = Arc::clone(&engine.core.store);
+    let (growing, grows) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (checkpoint_done, is_done) = mpsc::channel();
+    let early = std::thread::scope(|scope| {
+        // Somebody is extending the file and keeps the cut waiting.
+        let files = Arc::clone(&store.files);
+        scope.spawn(move || {
+            let _ = files.extend(file, Fork::Main, |_| {
+                growing.send(()).expect("heard");
+                may_go_on.recv().expect("said");
+                Err::<(), _>(StorageError::NoBuffers)
+            });
+        });
+        grows.recv().expect("it grows");
+        let before = store.wal.end_lsn();
+        let cutting = Arc::clone(&store);
+        scope.spawn(move || files::truncate(&cutting, file, 1).expect("cut"));
+        while store.wal.flush_lsn() <= before {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let engine = &engine;
+        scope.spawn(move || {
+            engine.checkpoint().expect("a checkpoint");
+            checkpoint_done.send(()).expect("heard");
+        });
+        let early = is_done.recv_timeout(Duration::from_millis(500));
+        go_on.send(()).expect("heard");
+        early.is_ok()
+    });
+    assert!(!early, "the checkpoint did not wait");
+    let left = disk.crash();
+    let path = file.path(Fork::Main);
+    let length = |disk| durable::read(disk, Path::new(&path)).expect("there").len();
+    let again = Engine::start(&left).expect("starts");
+    assert_eq!(length(&left), PAGE_SIZE, "cut pages came back");
+    client.forget();
+    engine.kill(&disk);
+    again.stop();
+}
+
+/// A server that made files and died before a record of them was durable leaves them behind; their numbers are
+/// handed out again.
+#[test]
+fn files_that_no_record_speaks_of_are_in_nobodys_way() {
+    let disk = initialised();
+    let engine = Engine::start(&disk).expect("starts");
+    let mut client = engine.session();
+    client.sql("BEGIN");
+    client.sql("CREATE TABLE lost (id bigint PRIMARY KEY, t text)");
+    let names = |disk: &crate::io::sim::SimDisk| {
+        let all = crate::io::Disk::list(disk, Path::new("base/5")).expect("listed");
+        all.len()
+    };
+    let before = names(&disk);
+    client.forget();
+    // The files are there, in a machine that goes on, and the log knows nothing of them.
+    let left = engine.kill(&disk);
+    assert_eq!(names(&left), before);
+    let engine = Engine::start(&left).expect("starts");
+    let mut client = engine.session();
+    for n in 0..5 {
+        client.sql(&format!(
+            "CREATE TABLE t{n} (id bigint PRIMARY KEY, t text)"
+        ));
+        client.sql(&format!(
+            "INSERT INTO t{n} SELECT g, 'x' FROM generate_series(1, 100) g"
+        ));
+        assert_eq!(client.sql(&format!("SELECT count(*) FROM t{n}")), ["100"]);
+    }
+    assert_eq!(engine.damage(), Vec::<String>::new());
+    client.close();
+    engine.stop();
+    assert_eq!(bad_pages(&left), Vec::<String>::new());
+}
+
+/// Missing outcomes would read as if nothing had ever been committed.
+#[test]
+fn a_start_without_the_whole_commit_log_is_refused() {
+    let disk = initialised();
+    for cut in [None, Some(100)] {
+        let damaged = disk.freeze().image(|_| true);
+        let path = Path::new("pg_xact/0000");
+        match cut {
+            None => crate::io::Disk::remove_file(&damaged, path).expect("there"),
+            Some(len) => {
+                let file = crate::io::Disk::open(&damaged, path, crate::io::Access::ReadWrite);
+                file.and_then(|f| f.set_len(len)).expect("cut");
+            }
+        }
+        let refused = Engine::start(&damaged).err().expect("refused").to_string();
+        assert!(refused.contains("pg_xact/0000"), "{refused}");
+    }
 }

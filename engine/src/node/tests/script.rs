@@ -68,7 +68,11 @@ impl Script {
         let mut statements = Vec::new();
         let kind = self.random.random_range(0..100);
         match kind {
-            0..=54 => self.rows("kv", &mut state, &mut statements),
+            0..=49 => self.rows("kv", &mut state, &mut statements),
+            50..=54 => {
+                client.sql("VACUUM");
+                return;
+            }
             55..=61 => self.savepoints(&mut state, &mut statements),
             62..=67 => return self.rolled_back(client, &state),
             68..=74 => self.make_table(&mut state, &mut statements),
