@@ -38,6 +38,7 @@ test-behaviour: build setup-referee
 # The long form of the same tests: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for).
 soak: export UNDERSTUDY_SOAK = 1
 soak: build setup-referee
+	cargo test -p engine --lib node::tests
 	cargo test -p understudy-tests -- --test-threads=1
 
 # PostgreSQL 15 and Understudy in one run, as a table of ratios: make bench [ONLY=select,tpcb] [SHORT=1] [OUT=FILE].

@@ -29,7 +29,7 @@ fn seed() -> u64 {
 }
 
 /// Sync points that the short form looks at, one image each.
-const SAMPLE: f64 = 40.0;
+const SAMPLE: f64 = 25.0;
 
 type Moment = (Frozen, Ledger);
 
@@ -43,17 +43,37 @@ fn run(start: &SimDisk, seed: u64, steps: u32) -> Vec<Moment> {
     let moments: Arc<Mutex<Vec<Moment>>> = Arc::default();
     let (kept, ledger) = (Arc::clone(&moments), Arc::clone(&script.ledger));
     disk.on_sync(move |frozen| kept.lock().push((frozen.clone(), ledger.lock().clone())));
+    let engine = Arc::new(engine);
+    let beside = Arc::clone(&engine);
     let mut random = StdRng::seed_from_u64(seed ^ 0xC0FFEE);
+    script.between = Box::new(move || match random.random_range(0..100) {
+        0..=3 => beside.checkpoint().expect("a checkpoint"),
+        4..=13 => write_pages(&beside),
+        _ => {}
+    });
     for _ in 0..steps {
         script.step(&mut client);
-        if random.random_bool(0.06) {
-            engine.checkpoint().expect("a checkpoint");
-        }
+        (script.between)();
     }
+    drop(script);
     client.close();
+    let engine = Arc::into_inner(engine).expect("nobody else has it");
     engine.stop();
     disk.clear_on_sync();
     std::mem::take(&mut *moments.lock())
+}
+
+/// Pages reach their files as evictions bring them there: written and not synced.
+fn write_pages(engine: &Engine) {
+    let pool = &engine.core.store.pool;
+    let written = pool.write_dirty(Lsn::MAX, &mut |progress| {
+        if progress.written < progress.total {
+            Flow::Continue
+        } else {
+            Flow::Stop
+        }
+    });
+    written.expect("written");
 }
 
 fn look_at(image: &SimDisk, ledger: &Ledger, name: &str) {
@@ -120,16 +140,7 @@ fn a_power_cut_after_a_kill_and_a_checkpoint_loses_nothing() {
             for _ in 0..random.random_range(5..40) {
                 script.step(&mut client);
             }
-            // Pages reach their files as evictions would bring them there: written and not synced.
-            let pool = &engine.core.store.pool;
-            let written = pool.write_dirty(Lsn::MAX, &mut |progress| {
-                if progress.written < progress.total {
-                    Flow::Continue
-                } else {
-                    Flow::Stop
-                }
-            });
-            written.expect("written");
+            write_pages(&engine);
             client.forget();
             disk = engine.kill(&disk);
             let engine = Engine::start_with(&disk, false).expect("starts after a kill");

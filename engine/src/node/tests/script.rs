@@ -34,6 +34,8 @@ pub struct Script {
     random: StdRng,
     pub ledger: SharedLedger,
     made: u32,
+    /// Done after each statement of a transaction: what goes on beside it.
+    pub between: Box<dyn FnMut()>,
 }
 
 fn text(id: i64, len: usize) -> String {
@@ -48,6 +50,7 @@ impl Script {
             random: StdRng::seed_from_u64(seed),
             ledger: SharedLedger::default(),
             made: 0,
+            between: Box::new(|| {}),
         }
     }
 
@@ -95,6 +98,7 @@ impl Script {
         };
         for statement in before {
             client.sql(statement);
+            (self.between)();
         }
         self.ledger.lock().under_way = Some(state.clone());
         client.sql(&last);
@@ -173,6 +177,7 @@ impl Script {
         client.sql("BEGIN");
         for statement in statements {
             client.sql(&statement);
+            (self.between)();
         }
         client.sql("ROLLBACK");
     }
