@@ -103,13 +103,13 @@ fn check(server: &Server, acknowledged: i64) {
 
 #[test]
 fn a_full_disk_is_an_error_and_room_makes_it_good() {
-    let Some(disk) = SmallDisk::mount(26) else {
+    let Some(disk) = SmallDisk::mount(20) else {
         return;
     };
     let data = disk.path("data");
     let mut server = initdb(&data);
     let ballast = disk.path("ballast");
-    std::fs::write(&ballast, vec![1; 3 << 20]).expect("room for it");
+    std::fs::write(&ballast, vec![1; 2 << 20]).expect("room for it");
     server.start();
     server.psql("CREATE TABLE big (id bigint PRIMARY KEY, t text)");
     let mut acknowledged = 0;
@@ -172,7 +172,7 @@ fn a_full_disk_is_an_error_and_room_makes_it_good() {
 /// The log itself finds no room: the server ends rather than acknowledge what it cannot keep, and comes back.
 #[test]
 fn a_log_that_finds_no_room_loses_nothing() {
-    let Some(disk) = SmallDisk::mount(24) else {
+    let Some(disk) = SmallDisk::mount(14) else {
         return;
     };
     let data = disk.path("data");
@@ -180,7 +180,7 @@ fn a_log_that_finds_no_room_loses_nothing() {
     server.configure("max_wal_size = 1GB\ncheckpoint_timeout = 1h");
     server.start();
     server.psql("CREATE TABLE few (id bigint PRIMARY KEY, n bigint)");
-    server.psql("INSERT INTO few SELECT g, 0 FROM generate_series(1, 2000) g");
+    server.psql("INSERT INTO few SELECT g, 0 FROM generate_series(1, 1000) g");
     let mut client = server.client();
     let mut acknowledged = 0_i64;
     for n in 1..5_000_i64 {
@@ -215,7 +215,7 @@ fn a_log_that_finds_no_room_loses_nothing() {
     );
     server.start();
     let found = server.psql("SELECT min(n), max(n), count(*) FROM few");
-    let expected = [acknowledged, acknowledged + 1].map(|n| format!("{n}|{n}|2000"));
+    let expected = [acknowledged, acknowledged + 1].map(|n| format!("{n}|{n}|1000"));
     assert!(
         expected.contains(&found.trim().to_owned()),
         "{found}, acknowledged {acknowledged}"

@@ -140,6 +140,8 @@ fn relation_numbers(disk: &dyn Disk, database: Oid) -> Result<BTreeSet<Oid>, Sto
 
 /// Logs the end of a database and removes its files. Its row is gone for everyone and nobody is connected.
 pub fn drop_files(store: &Store, database: Oid) -> Result<(), StorageError> {
+    // A checkpoint whose redo point lies behind the record waits until the files are gone.
+    let _cut = store.cuts.read();
     let inserted = log(store, DROP, &[database.raw(), 1, DEFAULT_TABLESPACE.raw()]);
     store.wal.flush_blocking(inserted.end);
     remove(store, database)

@@ -18,7 +18,8 @@ use crate::node::core::{Core, CoreConfig, KeepsNothing};
 use crate::node::services::NodeServices;
 use crate::node::standby::redo;
 use crate::recovery::{
-    CheckpointKind, CheckpointSettings, Mode, Outcome, RecoverySettings, Startup, StartupConfig,
+    Backups, CheckpointKind, CheckpointSettings, Mode, Outcome, RecoverySettings, Startup,
+    StartupConfig,
 };
 use crate::replication::slots::Slots;
 use crate::replication::standbys::Standbys;
@@ -140,6 +141,11 @@ impl Engine {
             oids: Arc::clone(&core.oids),
             state: Arc::clone(&core.state),
             checkpointer: Arc::clone(&core.checkpointer),
+            backups: Arc::new(Backups::new(
+                Arc::clone(&core.store),
+                Arc::clone(&core.state),
+                Arc::clone(&core.checkpointer),
+            )),
             standbys: Standbys::new(0, Arc::clone(&core.txns)),
             slots: Slots::new(0),
             sequences: Arc::new(Sequences::default()),
