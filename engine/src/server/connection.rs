@@ -99,6 +99,16 @@ impl Connection {
         }
     }
 
+    /// The same connection, served by another runtime's threads from now on.
+    pub fn moved_to(self, runtime: &tokio::runtime::Handle) -> io::Result<Connection> {
+        let _entered = runtime.enter();
+        let socket = match self.socket {
+            Socket::Tcp(s) => Socket::Tcp(TcpStream::from_std(s.into_std()?)?),
+            Socket::Unix(s) => Socket::Unix(UnixStream::from_std(s.into_std()?)?),
+        };
+        Ok(Connection { socket, ..self })
+    }
+
     /// The user at the other end of a unix socket.
     pub fn peer_uid(&self) -> Option<u32> {
         match &self.socket {

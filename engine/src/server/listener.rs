@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::connection::{Connection, KeepAlive};
-use super::host::{Host, Statements};
+use super::host::{Host, NewSession, ReplicationPeer, Statements};
 use super::log::{self, Entry, identified};
 use super::session_loop::{self, End};
 use super::startup::{self, Arrival};
@@ -398,22 +398,39 @@ impl<H: Host> Server<H> {
                 who.change_names(|n| {
                     n.application = Some(Arc::from(peer.application_name.as_str()))
                 });
-                greet(&mut c, &place);
-                let ended = self.host.replicate(&mut c, new, peer).await;
-                if let Err(e) = ended {
-                    log::sql_error(&e, None);
-                    backend::error_response(&mut c.output, &e);
-                    let _ = c.flush().await;
+                let serving = |c| Arc::clone(&self).walsender(c, new, peer, place);
+                match self.host.walsenders() {
+                    None => serving(c).await,
+                    Some(elsewhere) => match c.moved_to(elsewhere) {
+                        Ok(c) => drop(elsewhere.spawn(identified(who, serving(c)))),
+                        Err(e) => log::log(&format!("could not use socket: {}", os_message(&e))),
+                    },
                 }
-                drop(place);
             }
         }
+    }
+
+    /// To the end of the connection, which gives its place back.
+    async fn walsender(
+        self: Arc<Self>,
+        mut c: Connection,
+        new: NewSession,
+        peer: ReplicationPeer,
+        place: Place,
+    ) {
+        greet(&mut c, &place);
+        if let Err(e) = self.host.replicate(&mut c, new, peer).await {
+            log::sql_error(&e, None);
+            backend::error_response(&mut c.output, &e);
+            let _ = c.flush().await;
+        }
+        drop(place);
     }
 
     async fn session(
         &self,
         mut c: Connection,
-        new: super::host::NewSession,
+        new: NewSession,
         place: &Place,
         who: &log::SessionIdentity,
     ) {
