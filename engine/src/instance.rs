@@ -13,6 +13,7 @@ use crate::replication::receiver::Receiver;
 use crate::replication::slots::Slots;
 use crate::replication::standbys::Standbys;
 use crate::storage::Store;
+use crate::table::TableChanges;
 use crate::table::sequence::Sequences;
 use crate::txn::TxnManager;
 
@@ -28,6 +29,8 @@ pub struct Instance {
     pub standbys: Arc<Standbys>,
     pub slots: Arc<Slots>,
     pub sequences: Arc<Sequences>,
+    /// For the background vacuum.
+    pub changes: Arc<TableChanges>,
     /// The walreceiver of a server that began as a standby.
     pub receiver: Option<Arc<Receiver>>,
     pub system_id: SystemId,

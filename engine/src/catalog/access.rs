@@ -8,7 +8,7 @@ use crate::catalog::relation::{Index, Relation};
 use crate::catalog::rows::CatalogRow;
 use crate::catalog::schema::SystemRelations;
 use crate::catalog::view::CatalogError;
-use crate::ids::{Oid, Tid};
+use crate::ids::{Oid, Tid, Xid};
 use crate::index::btree::{self, Direction, Entry, Inserted, KeyRange, UniqueCheck};
 use crate::index::{IndexError, key};
 use crate::table::TableCx;
@@ -95,6 +95,19 @@ impl<'a> CatalogCx<'a> {
         key: &[Datum],
     ) -> Result<Option<(Tid, R)>, CatalogError> {
         Ok(self.find(snapshot, index, key)?.into_iter().next())
+    }
+
+    /// Who wrote a row version; `None` if everybody sees it.
+    pub fn writer_of<R: CatalogRow>(
+        &self,
+        snapshot: &Snapshot,
+        tid: Tid,
+    ) -> Result<Option<Xid>, CatalogError> {
+        let mut buf = RowBuf::new();
+        let relation = self.relation_of::<R>();
+        heap::fetch(self.table, relation, tid, snapshot, &mut buf)?;
+        let xmin = buf.version().map(|version| version.header().xmin);
+        Ok(xmin.filter(|xid| xid.is_normal()))
     }
 
     /// Every row that the snapshot sees.

@@ -382,6 +382,7 @@ pub fn index_row(table: &Relation, index: &Index) -> IndexRow {
         indisprimary: index.primary,
         indimmediate: !index.deferrable,
         indisvalid: index.valid,
+        indcheckxmin: index.only_if_sees.is_some(),
         indisready: true,
         indislive: true,
         indkey: Int2Vector::from_items(keys.chain(index.included.iter().map(number))),

@@ -183,19 +183,23 @@ impl CatalogCx<'_> {
         }
         let rows = self.find::<IndexRow>(snapshot, INDEX_BY_TABLE, &[Datum::Oid(table.oid)])?;
         let mut indexes = Vec::with_capacity(rows.len());
-        for (_, row) in rows {
+        for (tid, row) in rows {
             let key = [Datum::Oid(row.indexrelid)];
             let Some((_, class)) = self.find_one::<ClassRow>(snapshot, CLASS_BY_OID, &key)? else {
                 return Err(
                     self.damaged(format!("index {} has no row in pg_class", row.indexrelid))
                 );
             };
-            indexes.push(Arc::new(self.describe_index(
-                row,
-                &class,
-                columns,
-                constraints,
-            )?));
+            let only_if_sees = if row.indcheckxmin {
+                self.writer_of::<IndexRow>(snapshot, tid)?
+            } else {
+                None
+            };
+            let described = self.describe_index(row, &class, columns, constraints)?;
+            indexes.push(Arc::new(Index {
+                only_if_sees,
+                ..described
+            }));
         }
         indexes.sort_by_key(|index| index.oid);
         Ok(indexes)
@@ -246,6 +250,7 @@ impl CatalogCx<'_> {
             valid: row.indisvalid,
             constraint: constraint.map(|c| (c.oid, c.conname.clone())),
             deferrable: !row.indimmediate,
+            only_if_sees: None,
         })
     }
 

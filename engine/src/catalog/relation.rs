@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::ids::{Oid, RelFile};
+use crate::ids::{Oid, RelFile, Xid};
 use crate::types::datum::{Datum, SqlType};
 
 pub use crate::txn::LockMode;
@@ -105,6 +105,9 @@ pub struct Index {
     pub constraint: Option<(Oid, String)>,
     /// Uniqueness is checked at the end of the statement or the transaction.
     pub deferrable: bool,
+    /// Rows that older snapshots see may be missing: only a snapshot that sees this transaction, which made the
+    /// index, may be answered from it (`indcheckxmin`).
+    pub only_if_sees: Option<Xid>,
 }
 
 #[derive(Debug, Clone)]

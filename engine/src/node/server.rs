@@ -40,6 +40,7 @@ use crate::server::cli::pid_file::{PidFile, State as PidState};
 use crate::server::cli::signals::{Events, ServerEvent, ShutdownMode};
 use crate::server::listener::Server;
 use crate::server::log;
+use crate::sql::maintenance::Autovacuum;
 use crate::sql::session::Backends;
 use crate::storage::ControlFile;
 use crate::table::sequence::Sequences;
@@ -85,6 +86,7 @@ pub(super) struct Node {
     pub host: Arc<NodeHost>,
     pub managed: Option<Arc<Managed>>,
     pub told: Arc<ToldKeeper>,
+    pub autovacuum: Mutex<Autovacuum>,
     /// True: the last record is written, walsenders end.
     pub tell_senders: watch::Sender<bool>,
     /// Where walsenders run; ends with the node.
@@ -177,6 +179,7 @@ impl Node {
             Arc::new(move || conversion::archiver(&for_archiver.current())),
         )?;
         let backends = Backends::new();
+        let autovacuum = Autovacuum::start(Arc::clone(&instance), backends.new_pid())?;
         let (tell_senders, shutting_down) = watch::channel(false);
         let walsenders = walsender_runtime()?;
         let host = Arc::new(NodeHost {
@@ -201,6 +204,7 @@ impl Node {
             host,
             managed,
             told,
+            autovacuum: Mutex::new(autovacuum),
             tell_senders,
             _walsenders: walsenders,
         })
@@ -362,6 +366,7 @@ fn instance(
         sequences: Arc::new(Sequences::default()),
         receiver,
         system_id: core.store.control.get().system_id,
+        changes: Arc::default(),
         started_at: now_micros(),
     })
 }

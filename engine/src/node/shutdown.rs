@@ -49,6 +49,7 @@ pub(super) async fn run(
         receiver.quit();
     }
     end_idle_senders(node);
+    node.autovacuum.lock().stop();
     log::log("shutting down");
     if let Err(error) = node.instance.backups.cancel_exclusive() {
         log::log(&error.to_string());

@@ -4,6 +4,7 @@
 //! waits for another transaction or knows a statement. Latch order: heap page, then overflow page, then
 //! free-space page; two pages of one heap in ascending order, unless the second is only tried.
 
+mod changes;
 pub mod check;
 pub mod cx;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod tuple;
 pub mod vacuum;
 pub mod visibility;
 
+pub use changes::{Changed, TableChanges};
 pub use cx::TableCx;
 pub use error::TableError;
 pub use page_ops::{conflict_lsn, page_fn};

@@ -58,6 +58,7 @@ pub(crate) fn relation(number: u32, types: &[Oid], key: &[usize]) -> Relation {
         valid: true,
         constraint: None,
         deferrable: false,
+        only_if_sees: None,
     };
     Relation {
         oid: Oid::new(number),

@@ -187,6 +187,7 @@ fn index_of(spec: &TableSpec, index: &IndexSpec, columns: &[Column], database: O
         valid: true,
         constraint: None,
         deferrable: false,
+        only_if_sees: None,
     }
 }
 

@@ -42,6 +42,7 @@ fn index() -> Index {
         valid: true,
         constraint: None,
         deferrable: false,
+        only_if_sees: None,
     }
 }
 

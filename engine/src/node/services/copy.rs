@@ -9,6 +9,7 @@ use crate::sql::copy::{self, CatalogOf, CopyCall};
 use crate::sql::error::SqlError;
 use crate::sql::exec::{ExecCx, MemoryLimits, TempSpace};
 use crate::sql::front::Statement;
+use crate::sql::maintenance::key_of;
 use crate::sql::session::query::{STATEMENT_MEMORY, planner_settings};
 use crate::sql::session::{CopyPort, Services, UtilityCall};
 use crate::txn::Transaction;
@@ -71,6 +72,11 @@ impl NodeServices {
                 instrument: false,
             },
         };
-        copy::run(run, txn, port).await
+        let done = copy::run(run, txn, port).await?;
+        if let Some(table) = &done.into {
+            let (of, oid) = key_of(facts.database, table);
+            self.instance.changes.add(of, oid, done.rows, false);
+        }
+        Ok(done.tag())
     }
 }

@@ -113,6 +113,7 @@ impl NodeServices {
         };
         alone.commit(txn, CommitLevel::Local).await?;
         if let Some(dropped) = dropped {
+            self.instance.changes.forget_database(dropped.0);
             ddl::finish_drop(&self.instance.catalog, dropped)?;
         }
         Ok("DROP DATABASE".to_owned())

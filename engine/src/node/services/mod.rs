@@ -22,6 +22,7 @@ use crate::sql::pg_catalog::SystemTables;
 use crate::sql::session::services::{Answer, CopyPort};
 use crate::sql::session::{Backends, Services, SessionFacts, UtilityCall};
 use crate::storage::Store;
+use crate::table::TableChanges;
 use crate::txn::{Transaction, TxnManager};
 use crate::types::function::Host;
 
@@ -105,6 +106,10 @@ impl Services for NodeServices {
     }
     fn store(&self) -> &Arc<Store> {
         &self.instance.store
+    }
+
+    fn changes(&self) -> &TableChanges {
+        &self.instance.changes
     }
 
     fn catalog<'a>(

@@ -149,6 +149,7 @@ impl Engine {
             standbys: Standbys::new(0, Arc::clone(&core.txns)),
             slots: Slots::new(0),
             sequences: Arc::new(Sequences::default()),
+            changes: Arc::default(),
             receiver: None,
             system_id: SystemId::new(77),
             started_at: 0,

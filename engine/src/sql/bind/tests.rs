@@ -126,6 +126,7 @@ fn unique(mut relation: Relation, columns: &[usize], primary: bool) -> Relation 
         valid: true,
         constraint: Some((oid, name)),
         deferrable: false,
+        only_if_sees: None,
     }));
     relation
 }

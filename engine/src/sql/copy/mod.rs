@@ -17,5 +17,5 @@ mod tests;
 
 pub use from::{CopyFrom, CopyTarget};
 pub use options::{CopyFormat, CopyOptions, Header};
-pub use run::{CatalogOf, CopyCall, run};
+pub use run::{CatalogOf, Copied, CopyCall, run};
 pub use to::CopyTo;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::from::{CopyFrom, CopyTarget};
 use super::options::CopyOptions;
 use super::to::{CopyTo, table_query};
-use crate::catalog::relation::{LockMode, Relation, RelationKind};
+use crate::catalog::relation::{Index, LockMode, Relation, RelationKind};
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bind::{self, BindCx};
@@ -18,7 +18,7 @@ use crate::sql::front::Statement;
 use crate::sql::front::ast::{Copy, CopyDirection, CopyEnd, CopySource, Ident, ObjectName};
 use crate::sql::plan::{self, Plan, PlanCx, PlannerSettings};
 use crate::sql::session::{CopyInput, CopyPort, Format};
-use crate::txn::{LockWait, Transaction};
+use crate::txn::{LockWait, Seen, Transaction};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -40,12 +40,25 @@ pub struct CopyCall<'a> {
 /// How often names are resolved again while the catalog moves.
 const MAX_REBINDS: usize = 16;
 
-/// Runs it to its end; gives the command tag.
+/// What a COPY did.
+pub struct Copied {
+    pub rows: u64,
+    /// The table that rows were added to.
+    pub into: Option<Arc<Relation>>,
+}
+
+impl Copied {
+    pub fn tag(&self) -> String {
+        format!("COPY {}", self.rows)
+    }
+}
+
+/// Runs it to its end.
 pub async fn run(
     call: CopyCall<'_>,
     txn: &mut Transaction,
     port: &mut dyn CopyPort,
-) -> Result<String, SqlError> {
+) -> Result<Copied, SqlError> {
     match &call.copy.end {
         CopyEnd::Client => {}
         CopyEnd::File(_) => {
@@ -57,11 +70,13 @@ pub async fn run(
                 .hint("Use psql's \\copy with PROGRAM, which runs it at the client."));
         }
     }
-    let rows = match call.copy.direction {
-        CopyDirection::From => copy_in(call, txn, port).await?,
-        CopyDirection::To => copy_out(call, txn, port).await?,
-    };
-    Ok(format!("COPY {rows}"))
+    match call.copy.direction {
+        CopyDirection::From => copy_in(call, txn, port).await,
+        CopyDirection::To => Ok(Copied {
+            rows: copy_out(call, txn, port).await?,
+            into: None,
+        }),
+    }
 }
 
 /// The table, locked: named again after the lock until two answers agree.
@@ -161,7 +176,7 @@ async fn copy_in(
     call: CopyCall<'_>,
     txn: &mut Transaction,
     port: &mut dyn CopyPort,
-) -> Result<u64, SqlError> {
+) -> Result<Copied, SqlError> {
     let options = CopyOptions::new(&call.copy.options, CopyDirection::From)?;
     let CopySource::Table { name, columns } = &call.copy.source else {
         return Err(SqlError::new(
@@ -172,6 +187,7 @@ async fn copy_in(
     let relation = locked_table(&call, name, LockMode::RowExclusive, txn).await?;
     check_kind(&relation, CopyDirection::From)?;
     let format = format_of(&options);
+    let into = Some(Arc::clone(&relation));
     let mut copy = {
         let view = call.catalog.view(txn);
         let cx = BindCx {
@@ -193,7 +209,10 @@ async fn copy_in(
     loop {
         match port.receive().await? {
             CopyInput::Data(bytes) => copy.push(txn, &bytes).await?,
-            CopyInput::Done => return copy.finish(txn).await,
+            CopyInput::Done => {
+                let rows = copy.finish(txn).await?;
+                return Ok(Copied { rows, into });
+            }
             CopyInput::Fail(why) => {
                 return Err(SqlError::new(
                     state::QUERY_CANCELED,
@@ -233,7 +252,7 @@ async fn copy_out(
                 generation: view.generation(),
                 uncacheable: true,
             };
-            plan::plan(&bound, &*view, &plan_cx(&call))?
+            plan::plan(&bound, &*view, &plan_cx(&call, &|_| false))?
         }
         CopySource::Query(statement) => planned_query(&call, statement, txn).await?,
     };
@@ -275,10 +294,11 @@ async fn copy_out(
     Ok(rows)
 }
 
-fn plan_cx<'c>(call: &'c CopyCall<'_>) -> PlanCx<'c> {
+fn plan_cx<'c>(call: &'c CopyCall<'_>, may_use: &'c dyn Fn(&Index) -> bool) -> PlanCx<'c> {
     PlanCx {
         settings: call.settings,
         pages: None,
+        may_use: Some(may_use),
         function: &call.exec.function,
     }
 }
@@ -303,7 +323,14 @@ async fn planned_query(
         }
         let view = call.catalog.view(txn);
         if view.generation() == bound.generation {
-            return plan::plan(&bound, &*view, &plan_cx(call));
+            let (own, exec) = (txn.own(), &call.exec);
+            let may_use = |index: &Index| {
+                let sees = |maker| exec.snapshot.sees(maker, &exec.txns) == Seen::Yes;
+                index
+                    .only_if_sees
+                    .is_none_or(|maker| !own.contains(maker) && sees(maker))
+            };
+            return plan::plan(&bound, &*view, &plan_cx(call, &may_use));
         }
     }
     Err(SqlError::new(

@@ -90,6 +90,7 @@ pub async fn create(s: &CreateIndex, cx: &mut DdlCx<'_>) -> Result<()> {
         valid: true,
         constraint: None,
         deferrable: false,
+        only_if_sees: None,
     };
     make(cx, &table, index).await
 }
@@ -276,13 +277,17 @@ pub async fn create_key(
         valid: true,
         constraint: Some((cx.new_oid()?, name)),
         deferrable: false,
+        only_if_sees: None,
     };
     make(cx, table, index).await
 }
 
 /// Builds the index and writes its rows.
 async fn make(cx: &mut DdlCx<'_>, table: &Relation, index: Index) -> Result<()> {
-    build(cx, table, &index)?;
+    let mut index = index;
+    if build(cx, table, &index)? {
+        index.only_if_sees = Some(cx.xid()?);
+    }
     let system = cx.system();
     let catalog = cx.catalog;
     insert_index(&catalog.cx(&system, cx.database), cx.txn, table, &index).await?;
@@ -305,6 +310,8 @@ async fn make(cx: &mut DdlCx<'_>, table: &Relation, index: Index) -> Result<()> 
 struct Entries {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// A chain has versions with other keys, which older snapshots may see.
+    older: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -322,8 +329,8 @@ impl Entries {
     }
 }
 
-/// Makes the index's file and fills it from the table's rows.
-pub fn build(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<()> {
+/// Makes the index's file and fills it from the table's rows. True: rows that older snapshots see may be missing.
+pub fn build(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<bool> {
     cx.create_file(index.file)?;
     let entries = collect(cx, table, index)?;
     check_unique(cx, table, index, &entries)?;
@@ -333,7 +340,7 @@ pub fn build(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<()> 
         .iter()
         .map(|e| Ok::<_, SqlError>((entries.key(e).to_vec(), e.tid)));
     btree::build(&cx.catalog.store, index, xid, sorted)?;
-    Ok(())
+    Ok(entries.older)
 }
 
 /// Makes an empty index.
@@ -371,6 +378,7 @@ fn collect(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<Entrie
                     has_null |= values[part.column].is_null();
                     key::encode_part(part, &values[part.column], &mut encoded)?;
                 }
+                out.older |= row.older;
                 out.entries.push(Entry {
                     start: out.bytes.len(),
                     length: u32::try_from(encoded.len()).unwrap_or(u32::MAX),

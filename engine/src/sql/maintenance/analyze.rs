@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::vacuum::note_size;
-use super::work::{Opened, Work, canonical_cx};
+use super::work::{Opened, Work, key_of, canonical_cx};
 use crate::catalog::relation::Relation;
 use crate::catalog::rows::{List, StatisticRow};
 use crate::catalog::view::ColumnStatistics;
@@ -62,9 +62,12 @@ pub async fn in_transaction(
     if let Some(objection) = work.objection(&relation, "analyze") {
         return Ok(Analyzed::Objection(objection));
     }
+    let (of, oid) = key_of(work.database, &relation);
+    let seen = work.instance.changes.of(of, oid);
     let analysis = sample(work, txn, &relation).await?;
     store(work, txn, &relation, &analysis, columns).await?;
     note_size(work, txn, &relation, analysis.pages, analysis.rows).await?;
+    work.instance.changes.analyzed(of, oid, seen);
     Ok(Analyzed::Done(relation))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::work::{Opened, Work, blocking};
+use super::work::{Opened, Work, key_of, blocking};
 use crate::catalog::relation::Relation;
 use crate::catalog::rows::ClassRow;
 use crate::ids::{Fork, Oid, Xid};
@@ -59,6 +59,8 @@ pub async fn vacuum_table(work: &Work<'_>, table: Oid, how: How) -> Result<Vacuu
     if let Some(objection) = work.objection(&relation, "vacuum") {
         return Ok(Vacuumed::Objection(objection));
     }
+    let (of, oid) = key_of(work.database, &relation);
+    let seen = work.instance.changes.of(of, oid);
     let report = clean(work, &relation, how).await?;
     let mut pages = report.pages;
     if how.truncate {
@@ -66,6 +68,7 @@ pub async fn vacuum_table(work: &Work<'_>, table: Oid, how: How) -> Result<Vacuu
     }
     note_size(work, &mut txn, &relation, pages, report.live_rows as f64).await?;
     work.commit(txn).await?;
+    work.instance.changes.vacuumed(of, oid, seen);
     Ok(Vacuumed::Done {
         table: relation,
         report,

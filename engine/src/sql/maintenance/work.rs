@@ -16,6 +16,7 @@ use crate::types::error::TypeError;
 use crate::types::function::{Function, FunctionCx, Host, Rows};
 use crate::types::interval::IntervalStyle;
 
+#[derive(Clone, Copy)]
 pub struct Work<'a> {
     pub instance: &'a Instance,
     pub database: Oid,
@@ -96,6 +97,16 @@ impl Work<'_> {
         let message = format!("skipping \"{name}\" --- only {who} can {what} it");
         Some(SqlError::warning(state::WARNING, message))
     }
+}
+
+/// Shared tables belong to no database.
+pub fn key_of(database: Oid, table: &Relation) -> (Oid, Oid) {
+    let database = if table.is_shared() {
+        Oid::INVALID
+    } else {
+        database
+    };
+    (database, table.oid)
 }
 
 /// Runs a stretch of blocking work without holding up the tasks that wait for this thread.

@@ -23,7 +23,10 @@ pub fn base_paths(
     let base = &from.bases[number];
     let mut paths = vec![whole(from, number, base, filter)];
     if let BaseKind::Table(relation) = &base.kind {
-        for index in relation.indexes.iter().filter(|i| i.valid) {
+        let usable = |i: &Index| {
+            i.valid && (i.only_if_sees.is_none() || from.may_use.is_some_and(|may_use| may_use(i)))
+        };
+        for index in relation.indexes.iter().filter(|i| usable(i)) {
             index_paths(from, number, relation, index, filter, joins, &mut paths);
         }
     }

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::catalog::relation::Relation;
+use crate::catalog::relation::{Index, Relation};
 use crate::sql::bound::Expr;
 use crate::sql::exec::eval::Slot;
 use crate::sql::exec::eval::{Comparison, slot_of};
@@ -59,6 +59,7 @@ pub struct FromPlanner<'p> {
     pub estimates: &'p Estimates,
     pub settings: &'p PlannerSettings,
     pub function: &'p FunctionCx,
+    pub may_use: Option<&'p dyn Fn(&Index) -> bool>,
     /// Somebody above could use an order.
     pub wants_order: bool,
 }

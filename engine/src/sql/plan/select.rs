@@ -63,6 +63,7 @@ impl Planner<'_, '_> {
             estimates: &self.estimates,
             settings: self.shared.cx.settings,
             function: self.shared.cx.function,
+            may_use: self.shared.cx.may_use,
             wants_order: !wish.order.is_empty(),
         };
         let found = from.plan_list(list, &[]);

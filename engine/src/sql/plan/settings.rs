@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::catalog::relation::Relation;
+use crate::catalog::relation::{Index, Relation};
 use crate::types::function::FunctionCx;
 
 #[derive(Debug, Clone)]
@@ -51,6 +51,8 @@ pub struct PlanCx<'a> {
     pub settings: &'a PlannerSettings,
     /// How many pages a table has right now, if that can be asked.
     pub pages: Option<&'a dyn Fn(&Relation) -> Option<u32>>,
+    /// Whether the statement's snapshot may be answered from an index with [`Index::only_if_sees`]; without it none is.
+    pub may_use: Option<&'a dyn Fn(&Index) -> bool>,
     /// For computing constant expressions ahead; only immutable functions are.
     pub function: &'a Arc<FunctionCx>,
 }

@@ -62,6 +62,23 @@ pub struct Plan {
     pub(crate) repeatable: bool,
 }
 
+impl Plan {
+    /// The table that the statement changes, and whether it leaves old versions of rows behind.
+    pub fn changes(&self) -> Option<(&Relation, bool)> {
+        let NodeKind::Modify(modify) = &self.main.root.kind else {
+            return None;
+        };
+        let only_adds = matches!(
+            modify.action,
+            ModifyAction::Insert {
+                on_conflict: None,
+                ..
+            }
+        );
+        Some((&modify.relation, !only_adds))
+    }
+}
+
 /// A tree and its frame.
 #[derive(Debug)]
 pub struct Level {

@@ -256,6 +256,7 @@ impl<S: Services> Session<S> {
                 &PlanCx {
                     settings: &planner,
                     pages: None,
+                    may_use: None,
                     function: &function,
                 },
             )?

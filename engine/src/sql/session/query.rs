@@ -1,22 +1,25 @@
 //! One planned statement: names bound and locked, plan found or made, snapshot taken, rows sent.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
+use super::block::Running;
 use super::lifecycle::{Session, now};
 use super::output::{Formats, Output};
 use super::prepared::{Cached, Prepared};
 use super::services::Services;
 use super::sink::ClientSink;
 use super::transaction::in_failed_block;
-use crate::catalog::relation::{Relation, RelationKind};
+use crate::catalog::relation::{Index, Relation, RelationKind};
 use crate::config::SessionSettings;
 use crate::ids::{Fork, Oid};
 use crate::sql::bind::{self, BindCx};
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::{self, ExecCx, Execution, MemoryLimits, Progress, RunCx, TempSpace};
 use crate::sql::front::Statement;
+use crate::sql::maintenance::key_of;
 use crate::sql::plan::{self, Command, Plan, PlanCx};
-use crate::txn::{Isolation, LockWait, Snapshot};
+use crate::txn::{Isolation, LockWait, Seen, Snapshot, TxnManager};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -74,6 +77,24 @@ pub fn planner_settings(s: &SessionSettings) -> plan::PlannerSettings {
     }
 }
 
+/// Whether the transaction's snapshot, or one that it takes after this, sees the index's making. Not if the
+/// transaction made it itself: its older snapshots may still be in use.
+fn may_use(txns: &TxnManager, running: &Running, index: &Index) -> bool {
+    let Some(maker) = index.only_if_sees else {
+        return true;
+    };
+    if running.txn.own().contains(maker) {
+        return false;
+    }
+    let seen = match &running.snapshot {
+        Some(snapshot) if running.isolation() == Isolation::RepeatableRead => {
+            snapshot.sees(maker, txns)
+        }
+        _ => txns.snapshot(&running.txn).sees(maker, txns),
+    };
+    seen == Seen::Yes
+}
+
 impl<S: Services> Session<S> {
     /// Whether reads may go ahead: after recovery they wait for the standbys that a failover could fall back on.
     pub(super) async fn wait_until_readable(&mut self) -> Result<(), SqlError> {
@@ -101,6 +122,7 @@ impl<S: Services> Session<S> {
         let Some(running) = self.block.running() else {
             return Err(in_failed_block());
         };
+        let running: &Running = running;
         let generation = self.clock.generation(&running.txn);
         if let Some(c) = &*prepared.cached.lock()
             && c.reusable
@@ -125,12 +147,20 @@ impl<S: Services> Session<S> {
             .map_err(|e| e.located(&prepared.text))?;
         let planner = planner_settings(settings);
         let pages = |r: &Relation| pages_of(&*services, r);
+        // An index that is too new for the snapshot is left out, and the plan is not used again.
+        let left_out = Cell::new(false);
+        let may_use = |index: &Index| {
+            let usable = may_use(services.txns(), running, index);
+            left_out.set(left_out.get() || !usable);
+            usable
+        };
         let plan = plan::plan(
             &bound,
             &*view,
             &PlanCx {
                 settings: &planner,
                 pages: Some(&pages),
+                may_use: Some(&may_use),
                 function,
             },
         )
@@ -143,7 +173,7 @@ impl<S: Services> Session<S> {
             settings: Arc::clone(settings),
             role: role.oid,
             // The transaction's own changes may be rolled back and others come under the same number.
-            reusable: !uncacheable && running.txn.invalidations().is_empty(),
+            reusable: !uncacheable && !left_out.get() && running.txn.invalidations().is_empty(),
         };
         *prepared.cached.lock() = Some(found.clone());
         Ok(found)
@@ -318,6 +348,11 @@ impl<S: Services> Session<S> {
         let mut sink = ClientSink::new(out, types, formats, function, announce);
         let progress = execution.run(&mut running.txn, &mut sink, limit).await?;
         if progress.complete {
+            if let Some((table, leaves_dead)) = execution.plan().changes() {
+                let (of, oid) = key_of(self.facts.database, table);
+                let changes = self.services.changes();
+                changes.add(of, oid, progress.rows, leaves_dead);
+            }
             running.txn.next_command()?;
         }
         Ok(progress)

@@ -15,6 +15,7 @@ use crate::sql::error::SqlError;
 use crate::sql::exec::VirtualTables;
 use crate::sql::front::Statement;
 use crate::storage::Store;
+use crate::table::TableChanges;
 use crate::txn::{Snapshot, Transaction, TxnManager};
 use crate::types::function::{FunctionCx, Host};
 
@@ -39,6 +40,8 @@ pub trait Services: Send + Sync + 'static {
     fn txns(&self) -> &Arc<TxnManager>;
     fn backends(&self) -> &Arc<Backends>;
     fn store(&self) -> &Arc<Store>;
+    /// What statements have changed, for the background vacuum.
+    fn changes(&self) -> &TableChanges;
     /// The catalog as the transaction sees it. `path` is `search_path` as written, `user` the current role's name.
     fn catalog<'a>(
         &'a self,

@@ -2,9 +2,10 @@
 //!
 //! An entry leads to a chain, and a reader takes the version it sees. So a chain gets one entry, with the key of
 //! the version that is alive; a chain without one, whose last version old snapshots may still see, gets the key of
-//! that. (A version that an old snapshot sees in a chain whose key has changed since is not found by its old key:
-//! PostgreSQL has `indcheckxmin` for this; here the key's columns were not indexed when the row changed, so the
-//! chain may hold several keys.) Writers are kept out by the caller's lock.
+//! that. A version that an old snapshot sees in a chain whose key has changed since is not found by its old key: the
+//! key's columns were not indexed when the row changed, so the chain may hold several keys. Such chains are told
+//! ([`IndexableRow::older`]), and the index must not answer snapshots that are older than it (PostgreSQL's
+//! `indcheckxmin`). Writers are kept out by the caller's lock.
 
 use crate::catalog::relation::Relation;
 use crate::ids::{BlockNumber, Fork, OffsetNumber, Tid};
@@ -26,6 +27,8 @@ pub struct IndexableRow<'a> {
     pub version: RowVersion<'a>,
     /// The newest snapshot sees it: it counts for uniqueness.
     pub live: bool,
+    /// Somebody may see another version of the chain, whose key may be another.
+    pub older: bool,
 }
 
 /// Calls `visit` for each chain of one block.
@@ -61,12 +64,15 @@ pub fn for_index<E: From<TableError>>(
         }
         let mut chain = Chain::new(&page, rel.file, root);
         let mut found: Option<(Tid, &[u8], bool)> = None;
+        let mut older = false;
         while let Some((tid, header, bytes)) = chain.next()? {
             if visibility::is_visible(&header, snapshot, cx.txns) {
+                older = found.is_some();
                 found = Some((tid, bytes, true));
                 break;
             }
             if somebody_may_see(&header, cx, &horizon) {
+                older = found.is_some();
                 found = Some((tid, bytes, false));
             }
         }
@@ -76,6 +82,7 @@ pub fn for_index<E: From<TableError>>(
                 root,
                 version: RowVersion { tid, file, bytes },
                 live,
+                older,
             })?;
         }
     }

@@ -114,6 +114,7 @@ impl Database {
         let cx = PlanCx {
             settings,
             pages: None,
+            may_use: None,
             function: &function,
         };
         Ok(Arc::new(plan(&bound, &self.catalog, &cx)?))

@@ -262,6 +262,7 @@ pub fn planned(query: Query, settings: &PlannerSettings) -> Arc<Plan> {
     let cx = PlanCx {
         settings,
         pages: None,
+        may_use: None,
         function: &function,
     };
     Arc::new(plan(&bound, &Tables::default(), &cx).expect("plans"))

@@ -1,0 +1,136 @@
+//! What keeps tables small and answers right while they change: background vacuum, statistics, indexes that are newer
+//! than a snapshot.
+
+use std::time::{Duration, Instant};
+
+use understudy_tests::server::Server;
+use understudy_tests::wire::Client;
+
+/// A server whose background vacuum looks every second.
+fn busy_server() -> Server {
+    let mut server = Server::initdb();
+    server.configure("autovacuum_naptime = 1s");
+    server.start();
+    server
+}
+
+/// Pages of a relation's file in the database `postgres`.
+fn pages(server: &Server, client: &mut Client, relation: &str) -> u64 {
+    let number = client.value(&format!(
+        "SELECT relfilenode FROM pg_class WHERE relname = '{relation}'"
+    ));
+    let path = server.data().join("base").join("5").join(number);
+    std::fs::metadata(path).expect("the file is there").len() / 8192
+}
+
+#[test]
+fn a_table_under_constant_update_stays_small() {
+    let server = busy_server();
+    let mut client = server.client();
+    client.rows("CREATE TABLE hot (id int PRIMARY KEY, n int, filler text)");
+    client.rows("CREATE INDEX hot_n ON hot (n)");
+    client.rows("INSERT INTO hot SELECT g, g, repeat('x', 200) FROM generate_series(1, 100) AS g");
+    // Every round leaves 100 dead rows and as many dead entries. Without a vacuum the table would grow evenly: to more
+    // than twice its size in the second stretch.
+    let mut round = 0;
+    let mut update_for = |client: &mut Client, seconds: u64| {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < until {
+            round += 1;
+            client.rows(&format!("UPDATE hot SET n = (id * 7919 + {round}) % 1000"));
+        }
+    };
+    update_for(&mut client, 5);
+    let (table, index) = ("hot", "hot_n");
+    let before = (
+        pages(&server, &mut client, table),
+        pages(&server, &mut client, index),
+    );
+    update_for(&mut client, 7);
+    let after = (
+        pages(&server, &mut client, table),
+        pages(&server, &mut client, index),
+    );
+    let bound = |before: u64| before * 7 / 4 + 10;
+    assert!(
+        after.0 < bound(before.0) && after.1 < bound(before.1),
+        "from {before:?} to {after:?} pages"
+    );
+    assert_eq!(client.value("SELECT count(*) FROM hot"), "100");
+    assert_eq!(client.value("SELECT count(*) FROM hot WHERE n >= 0"), "100");
+}
+
+#[test]
+fn statistics_follow_the_table() {
+    let server = busy_server();
+    let mut client = server.client();
+    client.rows("CREATE TABLE t (a int, b text)");
+    client.rows("INSERT INTO t SELECT g % 10, 'x' FROM generate_series(1, 5000) AS g");
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let rows = client.value("SELECT reltuples FROM pg_class WHERE relname = 't'");
+        if rows == "5000" {
+            break;
+        }
+        assert!(Instant::now() < until, "reltuples is still {rows}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let plan: Vec<String> = client
+        .rows("EXPLAIN SELECT * FROM t WHERE a = 3")
+        .into_iter()
+        .flat_map(|r| r.into_iter().flatten())
+        .collect();
+    assert!(plan[0].contains("rows=500 "), "{plan:?}");
+}
+
+/// A row whose version is older than the index, in a chain on one page that has got another key since.
+#[test]
+fn an_index_newer_than_the_snapshot_hides_no_row() {
+    let server = Server::started();
+    let (mut old, mut new) = (server.client(), server.client());
+    new.rows("CREATE TABLE t (id int PRIMARY KEY, k int)");
+    new.rows("INSERT INTO t SELECT g, 1 FROM generate_series(1, 10) AS g");
+    old.rows("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(old.value("SELECT count(*) FROM t"), "10");
+    new.rows("UPDATE t SET k = 2");
+    new.rows("CREATE INDEX t_k ON t (k)");
+    for client in [&mut old, &mut new] {
+        client.rows("SET enable_seqscan = off");
+    }
+    let by_key = |client: &mut Client, k: u32| {
+        client.value(&format!("SELECT count(*) FROM t WHERE k = {k}"))
+    };
+    assert_eq!(
+        by_key(&mut old, 1),
+        "10",
+        "the old snapshot sees the old key"
+    );
+    assert_eq!(by_key(&mut old, 2), "0");
+    assert_eq!(by_key(&mut new, 1), "0");
+    assert_eq!(by_key(&mut new, 2), "10");
+    old.rows("COMMIT");
+    assert_eq!(by_key(&mut old, 2), "10");
+    let plan = old.rows("EXPLAIN SELECT * FROM t WHERE k = 2");
+    let first = plan[0][0].clone().unwrap_or_default();
+    assert!(
+        first.contains("t_k"),
+        "new snapshots use the index: {first}"
+    );
+}
+
+#[test]
+fn a_transaction_that_makes_the_index_does_not_trust_it() {
+    let server = Server::started();
+    let mut client = server.client();
+    client.rows("CREATE TABLE t (id int PRIMARY KEY, k int)");
+    client.rows("INSERT INTO t VALUES (1, 1)");
+    client.rows("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(client.value("SELECT count(*) FROM t"), "1");
+    let mut other = server.client();
+    other.rows("UPDATE t SET k = 2");
+    client.rows("CREATE INDEX t_k ON t (k)");
+    client.rows("SET enable_seqscan = off");
+    assert_eq!(client.value("SELECT count(*) FROM t WHERE k = 1"), "1");
+    client.rows("COMMIT");
+    assert_eq!(client.value("SELECT count(*) FROM t WHERE k = 2"), "1");
+}
