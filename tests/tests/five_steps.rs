@@ -5,8 +5,6 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use understudy_tests::programs::{free_port, ours, postgres, run, run_ok};
 use understudy_tests::standby::eventually;
@@ -103,58 +101,58 @@ impl Drop for Node {
     }
 }
 
-/// Transfers between accounts, noted in a history, until told to stop; errors of a server that stops are its end.
-struct Load {
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<u32>>,
-}
+/// pgbench's TPC-B, running beside whatever the test does.
+struct Load(Option<Child>);
 
 impl Load {
-    fn on(node: &Node, user: &str) -> Load {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (told, port, user) = (Arc::clone(&stop), node.port, user.to_owned());
-        let thread = std::thread::spawn(move || {
-            let mut client = Client::connect_as(port, &user, "template1").expect("it runs");
-            let mut done = 0;
-            while !told.load(Ordering::SeqCst) {
-                let (account, delta) = (done * 7919 % 1000 + 1, i64::from(done % 201) - 100);
-                let sql = format!(
-                    "BEGIN; UPDATE accounts SET balance = balance + {delta} WHERE id = {account}; \
-                     INSERT INTO history VALUES ({account}, {delta}); COMMIT"
-                );
-                match client.query(&sql) {
-                    Ok(answers) if answers.iter().all(|a| a.error.is_none()) => done += 1,
-                    _ => break,
-                }
-            }
-            done
-        });
-        Load {
-            stop,
-            thread: Some(thread),
-        }
+    fn on(node: &Node, user: &str, seconds: u32) -> Load {
+        let mut command = pgbench(node, user);
+        command.args(["-n", "-c", "4", "-T", &seconds.to_string(), "template1"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        Load(Some(child.expect("pgbench starts")))
     }
 
-    /// How many transactions were acknowledged.
+    /// How many transactions it was told are committed; all of them were.
     fn end(mut self) -> u32 {
-        self.stop.store(true, Ordering::SeqCst);
-        let thread = self.thread.take().expect("ended once");
-        thread.join().expect("the writer")
+        let child = self.0.take().expect("ended once");
+        let output = child.wait_with_output().expect("our child");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}");
+        let line = said
+            .lines()
+            .find_map(|l| l.strip_prefix("number of transactions actually processed: "));
+        line.and_then(|n| n.trim().parse().ok())
+            .expect("its report")
     }
 }
 
-const TABLES: &str = "CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL); \
-     CREATE TABLE history (account int, delta int); \
-     INSERT INTO accounts SELECT g, 0 FROM generate_series(1, 1000) g";
-const SUMS: &str = "SELECT (SELECT sum(balance) FROM accounts), \
-     (SELECT coalesce(sum(delta), 0) FROM history), (SELECT count(*) FROM history)";
+impl Drop for Load {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
 
-/// Balances and history agree; gives the number of transactions.
+fn pgbench(node: &Node, user: &str) -> Command {
+    let mut command = Command::new(postgres("pgbench"));
+    command.args(["-h", "127.0.0.1", "-U", user, "-p"]);
+    command.arg(node.port.to_string());
+    command
+}
+
+const SUMS: &str = "SELECT (SELECT sum(abalance) FROM pgbench_accounts), \
+     (SELECT sum(tbalance) FROM pgbench_tellers), (SELECT sum(bbalance) FROM pgbench_branches), \
+     (SELECT coalesce(sum(delta), 0) FROM pgbench_history), \
+     (SELECT count(*) FROM pgbench_history)";
+
+/// The four sums agree; gives the number of transactions.
 fn check_sums(node: &Node) -> u32 {
     let sums = node.ask(SUMS);
     let parts: Vec<&str> = sums.split('|').collect();
-    assert_eq!(parts[0], parts[1], "{sums}");
-    parts[2].parse().expect("a count")
+    assert!(parts[1..4].iter().all(|sum| *sum == parts[0]), "{sums}");
+    parts[4].parse().expect("a count")
 }
 
 /// GNU tar ends with 1 where a file changed while it was read: that is what the log is for.
@@ -230,18 +228,23 @@ fn log_lines_are_there(primary: &Node, standby: &Node, user: &str) {
 
 /// While transactions run on the primary the standby shows ever more of them, always whole, and refuses to write.
 fn the_standby_shows_a_moving_primary(primary: &Node, standby: &Node, user: &str) {
-    let load = Load::on(primary, user);
-    let mut seen = check_sums(standby);
-    for _ in 0..5 {
+    let load = Load::on(primary, user, 6);
+    let count = || -> u32 {
+        let count = standby.ask("SELECT count(*) FROM pgbench_history");
+        count.parse().expect("a count")
+    };
+    let mut seen = count();
+    for _ in 0..3 {
         eventually("new rows on the standby", || {
-            let now = check_sums(standby);
+            let now = count();
             let moved = now > seen;
             seen = seen.max(now);
             moved
         });
     }
+    check_sums(standby);
     let mut client = Client::connect_as(standby.port, user, "template1").expect("read-only");
-    let refused = client.error("INSERT INTO history VALUES (1, 1)");
+    let refused = client.error("INSERT INTO pgbench_history VALUES (1, 1)");
     assert_eq!(refused.state, "25006", "{}", refused.message);
     let acknowledged = load.end();
     let count = check_sums(primary);
@@ -256,8 +259,10 @@ fn initialise(dir: &Path) -> (Node, String) {
     run_ok(initdb.args(["--no-locale", "--encoding=UTF8"]));
     primary.listen();
     primary.start();
-    primary.ask(TABLES);
     let user = primary.ask("SELECT current_user");
+    run_ok(pgbench(&primary, &user).args(["-i", "-q", "-s", "1", "template1"]));
+    // A backup begins with a checkpoint that is spread; with nothing to write it is short.
+    primary.ask("CHECKPOINT");
     (primary, user)
 }
 
@@ -268,9 +273,9 @@ const PRIMARY: &str =
 fn the_spellings_of_9_0() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (primary, user) = initialise(dir.path());
-    // Step 2, while transactions run.
-    let load = Load::on(&primary, &user);
+    // Step 2; transactions run while the directory is copied.
     primary.ask("SELECT pg_start_backup('initial backup for SR')");
+    let load = Load::on(&primary, &user, 4);
     let archive = dir.path().join("pg_base_backup.tar").display().to_string();
     let top = dir.path().join("primary").display().to_string();
     tar(&["cvf", &archive, "-C", &top, "data"]);
@@ -334,7 +339,7 @@ fn the_spellings_of_9_0() {
 fn becomes_writable(standby: &Node, before: u32) {
     eventually("the standby accepts writes", || {
         standby
-            .psql("INSERT INTO history VALUES (0, 0)")
+            .psql("INSERT INTO pgbench_history (delta) VALUES (0)")
             .status
             .success()
     });
@@ -360,7 +365,7 @@ fn the_modern_spellings() {
         &primary.log_path().display().to_string(),
         "restart",
     ]);
-    let load = Load::on(&primary, &user);
+    let load = Load::on(&primary, &user, 4);
     let archive = dir.path().join("pg_base_backup.tar").display().to_string();
     let mut client = Client::connect_as(primary.port, &user, "template1").expect("it runs");
     client.rows("SELECT pg_backup_start('initial backup for SR', fast => true)");

@@ -1,6 +1,7 @@
 //! Synchronous replication: who is waited for, what each `synchronous_commit` asks, what nobody may see before,
 //! a cancelled wait, and a stop that leaves nothing behind.
 
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
@@ -31,6 +32,14 @@ fn cluster(names: &str) -> (Server, Server, Server) {
 
 fn frozen(server: &Server) -> Frozen<'_> {
     server.signal(Signal::STOP);
+    let tasks = format!("/proc/{}/task", server.pid().as_raw_nonzero());
+    eventually("every thread has stopped", || {
+        let tasks = fs::read_dir(&tasks).expect("it runs");
+        tasks.flatten().all(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_none_or(|s| s.starts_with('T'))
+        })
+    });
     Frozen(server)
 }
 

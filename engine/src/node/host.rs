@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 pub struct NodeHost {
     pub services: Arc<NodeServices>,
     pub replication: Arc<NodeReplication>,
+    pub walsenders: tokio::runtime::Handle,
     /// What the administrator has asked for.
     pub stopping: Mutex<Option<ShutdownMode>>,
 }
@@ -131,6 +132,10 @@ impl Host for NodeHost {
             .enter_database(&database, &new.backend.interrupts)
             .await?;
         Session::open(services, new.backend, &new.role, &database, &new.settings)
+    }
+
+    fn walsenders(&self) -> Option<&tokio::runtime::Handle> {
+        Some(&self.walsenders)
     }
 
     async fn replicate(
