@@ -429,15 +429,20 @@ impl<'a> StandbyTokens<'a> {
         if !counted {
             return Err(at + 1);
         }
-        if tokens.last() != Some(&StandbyToken::Sign(')')) {
+        let close = tokens.iter().position(|t| *t == StandbyToken::Sign(')'));
+        let Some(close) = close else {
             // The list is judged first: the fault may lie in it.
             self.names(at + 2, tokens.len())?;
             return Err(tokens.len());
+        };
+        let names = self.names(at + 2, close)?;
+        if close + 1 < tokens.len() {
+            return Err(close + 1);
         }
         Ok(SyncStandbyNames {
             method: keyword.unwrap_or_default(),
             required: number.parse().map_err(|_| at)?,
-            names: self.names(at + 2, tokens.len() - 1)?,
+            names,
         })
     }
 

@@ -288,22 +288,28 @@ fn includes_auto_conf_and_the_command_line_rank_as_they_should() {
 
 #[test]
 fn a_start_with_wrong_settings_is_refused_with_file_and_line() {
+    // Values are looked at only where every name is known.
     let d = Directory::new("foo = 1\nport = abc\nwork_mem = 4MB\n");
     let path = d.0.path().join("postgresql.conf").display().to_string();
+    let contains = format!("configuration file \"{path}\" contains errors");
     assert_eq!(
         d.refused(),
         (
-            vec![
-                format!("unrecognized configuration parameter \"foo\" in file \"{path}\" line 1"),
-                "invalid value for parameter \"port\": \"abc\"".to_owned()
-            ],
-            format!("configuration file \"{path}\" contains errors")
+            vec![format!(
+                "unrecognized configuration parameter \"foo\" in file \"{path}\" line 1"
+            )],
+            contains
         )
+    );
+    let d = Directory::new("port = abc\nwork_mem = 4MB\n");
+    assert_eq!(
+        d.refused().0,
+        ["invalid value for parameter \"port\": \"abc\""]
     );
     let d = Directory::new("include 'missing.conf'\n");
     assert!(d.refused().0[0].starts_with("could not open configuration file \""));
     let d = Directory::new("include 'postgresql.conf'\n");
-    assert!(d.refused().0[0].ends_with("maximum nesting depth exceeded"));
+    assert!(d.refused().0[0].starts_with("configuration file recursion in"));
     let d = Directory::new("superuser_reserved_connections = 5\nmax_connections = 5\n");
     assert_eq!(
         d.refused().1,
@@ -670,7 +676,8 @@ fn synchronous_standby_names() {
         ("FIRST x (a)", "syntax error at or near \"x\""),
         ("any", "syntax error at end of input"),
         ("FIRST 1 (any)", "syntax error at or near \"any\""),
-        ("1 (a) b", "syntax error at or near \")\""),
+        ("1 (a) b", "syntax error at or near \"b\""),
+        ("1 ()", "syntax error at or near \")\""),
         ("\"a", "unterminated quoted identifier"),
     ] {
         assert_eq!(parse(bad).expect_err(bad), detail, "{bad}");

@@ -176,7 +176,7 @@ fn messages_of_clients() {
     frame(b'S', b"");
     hammer("protocol", &bytes, ROUNDS, super::protocol);
     let startup =
-        b"\x00\x00\x00\x42\x00\x03\x00\x00user\0postgres\0database\0postgres\0options\0-c a=b\0\0";
+        b"\x00\x00\x00\x38\x00\x03\x00\x00user\0postgres\0database\0postgres\0options\0-c a=b\0\0";
     hammer("start-up", startup, ROUNDS, super::protocol);
     hammer(
         "scram",
@@ -202,7 +202,7 @@ fn messages_of_replication() {
             start: lsn,
             end: lsn,
             sent_at: 7,
-            data: vec![1; 50].into(),
+            data: vec![1u8; 50].into(),
         },
     ] {
         let mut bytes = BytesMut::new();
