@@ -235,7 +235,10 @@ pub fn timeline_history(bytes: &[u8]) {
     let timeline = TimelineId::new(9);
     if let Ok(history) = History::parse(timeline, &text) {
         let again = History::parse(timeline, &history.to_text()).expect("own form");
-        assert_eq!(again.ancestors(), history.ancestors());
+        // The reason is for people, and loses a carriage return at its end.
+        let forks =
+            |h: &History| -> Vec<_> { h.ancestors().iter().map(|a| (a.timeline, a.end)).collect() };
+        assert_eq!(forks(&again), forks(&history));
         for lsn in [0, 1, u64::MAX / 2, u64::MAX] {
             let _ = history.owner(Lsn::new(lsn));
         }

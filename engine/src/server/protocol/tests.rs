@@ -35,10 +35,11 @@ fn impossible_lengths_are_refused_before_anything_is_read() {
     assert_eq!(first(b"Q\x00\x00\x00\x03"), Err(ProtocolError::BadLength));
     assert_eq!(first(b"Q\xff\xff\xff\xff"), Err(ProtocolError::BadLength));
     assert_eq!(
-        first(b"Q\x40\x00\x00\x00"),
+        first(b"Q\x3f\xff\xff\xfe"),
         Ok(None),
-        "1 GiB less the limit may still come"
+        "the longest that PostgreSQL takes may still come"
     );
+    assert_eq!(first(b"Q\x3f\xff\xff\xff"), Err(ProtocolError::BadLength));
     assert_eq!(first(b"Q\x40\x00\x00\x04"), Err(ProtocolError::BadLength));
     assert_eq!(first(b"S\x00\x00\x27\x15"), Err(ProtocolError::BadLength));
     assert_eq!(first(b"z"), Err(ProtocolError::UnknownType(b'z')));
