@@ -126,6 +126,7 @@ impl EvalCx {
         self.memory = Memory::new(self.memory.limits());
         self.access.xid = None;
         self.request = None;
+        self.queued = false;
         self.changed = 0;
         self.budget = BUDGET;
     }

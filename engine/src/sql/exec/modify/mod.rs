@@ -178,6 +178,7 @@ impl Node for ModifyNode {
         self.busy = None;
         self.work.row.clear();
         self.work.values.clear();
+        self.work.replaced = Replaced::default();
         self.child.rewind(cx)
     }
 }
