@@ -25,6 +25,8 @@ use crate::sql::session::Backends;
 
 /// How often what was told is made durable.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// After a full disk, say.
+const RETRY_SPARES: Duration = Duration::from_secs(60);
 const BEAT: Duration = Duration::from_millis(500);
 /// The sessions' threads have not turned for so long: unhealthy.
 const STUCK: Duration = Duration::from_secs(20);
@@ -153,10 +155,14 @@ async fn keep_ready(instance: Arc<Instance>) {
     while instance.state.in_recovery() {
         let wal = Arc::clone(&instance.store.wal);
         let kept = tokio::task::spawn_blocking(move || wal.segments().keep_spares(2)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!("could not keep a segment ready: {error}");
-        }
-        tokio::time::sleep(KEEP_INTERVAL).await;
+        let pause = match kept {
+            Ok(Err(error)) => {
+                tracing::warn!("could not keep a segment ready: {error}");
+                RETRY_SPARES
+            }
+            _ => KEEP_INTERVAL,
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

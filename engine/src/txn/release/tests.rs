@@ -77,7 +77,7 @@ struct Model {
     commits: Vec<Commit>,
     flushed: usize,
     standbys: Vec<Option<[usize; 3]>>,
-    /// What members have confirmed, by their number.
+    /// What members have confirmed in the one term that there is, by their number.
     confirmed: [[usize; 2]; 3],
     policy: ReleasePolicy,
     counter: u64,
@@ -147,11 +147,6 @@ impl Model {
             Step::Policy(which) => {
                 self.counter += 1;
                 let new = policy(*which, self.counter);
-                let is_set = |p: &ReleasePolicy| matches!(p, ReleasePolicy::InSyncSet { .. });
-                if is_set(&new) && !is_set(&self.policy) {
-                    // A set after something else begins a new count of confirmations.
-                    self.confirmed = [[0; 2]; 3];
-                }
                 assert!(self.release.set_policy(new.clone()));
                 self.policy = new;
                 self.report();
