@@ -234,6 +234,22 @@ pub fn signal(pids: &[Pid], signal: Signal) {
     }
 }
 
+/// SIGSTOP, and waits until the processes have really stopped: until then they may still answer.
+pub fn freeze(pids: &[Pid]) {
+    signal(pids, Signal::STOP);
+    for pid in pids {
+        let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        let stopped = || {
+            let text = std::fs::read_to_string(&path).expect("the process is there");
+            text.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        while !stopped() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_millis()).expect("not that late")

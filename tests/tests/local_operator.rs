@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use understudy_tests::local::{Acknowledged, Cluster, Writer, now_ms, signal};
+use understudy_tests::local::{Acknowledged, Cluster, Writer, freeze, now_ms, signal};
 use understudy_tests::wire::Client;
 
 const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
@@ -114,7 +114,7 @@ fn without_fencing_a_woken_primary_acknowledges_nothing_more() {
     let old = cluster.primary();
     let mut session = session_on(&cluster, &old);
     let pids = cluster.pids(&old);
-    signal(&pids, Signal::STOP);
+    freeze(&pids);
     // Into the socket's buffer: it runs when the primary wakes.
     session
         .send("INSERT INTO ledger VALUES (-1)")
