@@ -1,7 +1,6 @@
 //! Interleavings of sessions: rows, tags, SQLSTATEs and who waits when, as PostgreSQL 15 has them.
 
 use std::path::Path;
-use std::sync::LazyLock;
 
 use understudy_tests::interleave;
 use understudy_tests::reference::Reference;
