@@ -96,12 +96,13 @@ struct Pending {
 }
 
 struct History {
-    world: World,
     sessions: Vec<Option<Running>>,
     pending: Vec<Pending>,
     fates: BTreeMap<Xid, Fate>,
     flushed: Lsn,
     applied: Lsn,
+    /// Last: transactions that are still open write when they are dropped.
+    world: World,
 }
 
 impl History {
