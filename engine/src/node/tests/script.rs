@@ -303,7 +303,11 @@ pub fn check(engine: &Engine, ledger: &Ledger, name: &str) {
     assert!(damage.is_empty(), "{name}: {damage:#?}");
     let next = client.sql("SELECT nextval('numbers')")[0].parse::<i64>();
     let next = next.expect("a number");
-    let known = ledger.under_way.as_ref().unwrap_or(&ledger.told);
+    // A number that only the lost transaction had may come again: nobody was told of it.
+    let known = match &ledger.under_way {
+        Some(under_way) if *under_way == found => under_way,
+        _ => &ledger.told,
+    };
     let newest = known.numbers.last().copied().unwrap_or(0);
     assert!(next > newest, "{name}: number {next} after {newest}");
     client.sql("CREATE TABLE afterwards (id bigint PRIMARY KEY, t text)");
