@@ -32,6 +32,8 @@ pub struct LoadOptions {
 pub struct Report {
     pub errors: Vec<Complaint>,
     pub notes: Vec<Complaint>,
+    /// Settings that the files no longer have; told before anything else, as PostgreSQL does.
+    pub removed: Vec<String>,
     /// `parameter "x" changed to "y"` and its kin.
     pub changes: Vec<String>,
     /// PostgreSQL's last line of a reload with errors.
@@ -482,19 +484,20 @@ fn compare(before: &Values, values: &mut Values, entries: &[Entry], report: &mut
             }));
             values.set(d.id, old.value, old.source);
         } else if d.context != Context::Internal {
-            report.changes.push(if new.source == Source::Default {
-                format!(
-                    "parameter \"{}\" removed from configuration file, reset to default",
-                    d.name
-                )
-            } else {
-                // As it stands in the file.
-                let written = entries
-                    .iter()
-                    .rfind(|e| registry().find_id(&e.name) == Some(d.id))
-                    .map_or_else(|| d.raw(&new.value), |e| e.value.clone());
-                format!("parameter \"{}\" changed to \"{written}\"", d.name)
-            });
+            let name = d.name;
+            if new.source == Source::Default {
+                report.removed.push(format!(
+                    "parameter \"{name}\" removed from configuration file, reset to default"
+                ));
+                continue;
+            }
+            // As it stands in the file.
+            let written = entries
+                .iter()
+                .rfind(|e| registry().find_id(&e.name) == Some(d.id))
+                .map_or_else(|| d.raw(&new.value), |e| e.value.clone());
+            let change = format!("parameter \"{name}\" changed to \"{written}\"");
+            report.changes.push(change);
         }
     }
 }

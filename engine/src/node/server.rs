@@ -271,6 +271,9 @@ impl Node {
     fn reload(&self, server: &Arc<Server<NodeHost>>) {
         log::log("received SIGHUP, reloading configuration files");
         let report = self.settings.reload();
+        for removed in &report.removed {
+            log::log(removed);
+        }
         for complaint in report.errors.iter().chain(&report.notes) {
             log::complaint(Level::Log, complaint);
         }
