@@ -469,7 +469,10 @@ fn compare(before: &Values, values: &mut Values, entries: &[Entry], report: &mut
     for d in registry().all() {
         let old = before.get(d.id).clone();
         let new = values.get(d.id);
-        if old.value == new.value {
+        let is_removed =
+            matches!(old.source, Source::ConfigurationFile { .. }) && new.source == Source::Default;
+        let may_change = !matches!(d.context, Context::Postmaster | Context::Internal);
+        if old.value == new.value && !(is_removed && may_change) {
             continue;
         }
         let refused = managed && d.name == "synchronous_standby_names";
@@ -485,7 +488,7 @@ fn compare(before: &Values, values: &mut Values, entries: &[Entry], report: &mut
             values.set(d.id, old.value, old.source);
         } else if d.context != Context::Internal {
             let name = d.name;
-            if new.source == Source::Default {
+            if is_removed || new.source == Source::Default {
                 report.removed.push(format!(
                     "parameter \"{name}\" removed from configuration file, reset to default"
                 ));
