@@ -28,9 +28,11 @@ test: setup-referee format-check test-units test-behaviour
 test-units:
 	cargo test --workspace --lib
 
-# The programs as users meet them, with PostgreSQL 15 as referee; and the style of the tree.
+# The programs as users meet them, with PostgreSQL 15 as referee; and the style of the tree. With debug assertions.
 # Tests start servers of their own: no more of them at once than there are cores for.
-test-behaviour: build setup-referee
+test-behaviour: export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/debug
+test-behaviour: setup-referee
+	cargo build --workspace --bins
 	cargo test -p understudy-tests -- --test-threads=2
 	cargo build -p operator --examples
 	cargo test -p operator --test local_mode -- --test-threads=2
