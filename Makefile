@@ -34,8 +34,6 @@ test-behaviour: export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/debug
 test-behaviour: setup-referee
 	cargo build --workspace --bins
 	cargo test -p understudy-tests -- --test-threads=2
-	cargo build -p operator --examples
-	cargo test -p operator --test local_mode -- --test-threads=2
 
 # The long form of the same tests: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for).
 soak: export UNDERSTUDY_SOAK = 1
@@ -47,10 +45,6 @@ soak: build setup-referee
 # Every decoder of outside bytes, ten minutes each (FUZZ_SECONDS); a part of soak.
 fuzz: build
 	./scripts/fuzz.sh
-
-# PostgreSQL 15 and Understudy in one run, as a table of ratios: make bench [ONLY=select,tpcb] [SHORT=1] [OUT=FILE].
-bench: setup-referee build
-	$(UNDERSTUDY_BIN_DIR)/bench --out $(or $(OUT),bench.md) $(if $(ONLY),--only $(ONLY)) $(if $(SHORT),--short)
 
 # PostgreSQL 15 and Understudy in one run, as a table of ratios: make bench [ONLY=select,tpcb] [SHORT=1] [OUT=FILE].
 bench: setup-referee build
