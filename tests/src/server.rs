@@ -239,11 +239,11 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if std::thread::panicking() {
-            if let Some(dir) = self.dir.take() {
-                eprintln!("the server's directory is kept: {}", dir.keep().display());
-                eprintln!("--- end of its log\n{}", tail(&self.log()));
-            }
+        if std::thread::panicking()
+            && let Some(dir) = self.dir.take()
+        {
+            eprintln!("the server's directory is kept: {}", dir.keep().display());
+            eprintln!("--- end of its log\n{}", tail(&self.log()));
         }
     }
 }

@@ -41,8 +41,9 @@ fn assert_well(server: &Server) {
     loop {
         // A place that was just given up may still be taken: a session's end takes its time, in PostgreSQL too.
         let others = Client::connect(server.port).map(|mut client| {
-            client
-                .value("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+            client.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'",
+            )
         });
         if matches!(&others, Ok(count) if count == "1") {
             break;

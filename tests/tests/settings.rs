@@ -197,7 +197,7 @@ fn files_that_are_missing_or_closed() {
     for who in BOTH {
         c.twins.write(who, "closed.conf", "work_mem = 1MB\n");
         let closed = c.twins.data(who).join("closed.conf");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o0);
         std::fs::set_permissions(closed, mode).expect("ours to close");
         for i in 0..14 {
             c.twins.write(

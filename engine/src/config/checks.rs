@@ -9,19 +9,10 @@ use super::error::{FEATURE_NOT_SUPPORTED, SettingError};
 use super::value::Value;
 
 /// What a check may need to know of the present.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct CheckCx {
     pub date_style: DateStyle,
     pub reset_date_style: DateStyle,
-}
-
-impl Default for CheckCx {
-    fn default() -> CheckCx {
-        CheckCx {
-            date_style: DateStyle::default(),
-            reset_date_style: DateStyle::default(),
-        }
-    }
 }
 
 /// Reads, checks and canonicalises a value for a setting.
@@ -206,13 +197,15 @@ fn time_zone(setting: &str, s: &str) -> Result<Zone, SettingError> {
         let name = zone.iana_name().unwrap_or(text).to_owned();
         return Ok(Zone { name, zone });
     }
-    if !text.is_empty() && text.is_ascii() && text.bytes().any(|b| b.is_ascii_digit()) {
-        if let Ok(zone) = jiff::tz::TimeZone::posix(text) {
-            return Ok(Zone {
-                name: text.to_owned(),
-                zone,
-            });
-        }
+    if !text.is_empty()
+        && text.is_ascii()
+        && text.bytes().any(|b| b.is_ascii_digit())
+        && let Ok(zone) = jiff::tz::TimeZone::posix(text)
+    {
+        return Ok(Zone {
+            name: text.to_owned(),
+            zone,
+        });
     }
     Err(bad())
 }

@@ -37,7 +37,7 @@ use crate::replication::slots::Slots;
 use crate::replication::standbys::Standbys;
 use crate::server::cli::ServerStart;
 use crate::server::cli::pid_file::{PidFile, State as PidState};
-use crate::server::cli::signals::{Events, ServerEvent, ShutdownMode};
+use crate::server::cli::signals::{Events, ServerEvent};
 use crate::server::listener::Server;
 use crate::server::log;
 use crate::sql::maintenance::Autovacuum;

@@ -76,10 +76,10 @@ impl Timer {
                     self.changed.wait_for(&mut entries, wait);
                 }
                 Some(_) => {
-                    if let Some(Reverse(due)) = entries.pop() {
-                        if let Some(again) = ring(due, now) {
-                            entries.push(Reverse(again));
-                        }
+                    if let Some(Reverse(due)) = entries.pop()
+                        && let Some(again) = ring(due, now)
+                    {
+                        entries.push(Reverse(again));
                     }
                 }
             }

@@ -466,7 +466,7 @@ fn scans_find_everything_under_concurrent_splits_and_vacuum() {
     let stop = Arc::new(AtomicBool::new(false));
     // Spread over the whole range, so that splits are everywhere.
     let number = |writer: u64, i: u64| (i * 7919 % EACH) * WRITERS + writer;
-    let is_dead = |n: u64| n % 5 == 0;
+    let is_dead = |n: u64| n.is_multiple_of(5);
     let mut threads: Vec<std::thread::JoinHandle<()>> = Vec::new();
     for writer in 0..WRITERS {
         let (world, index, progress) = (world.clone(), index.clone(), progress.clone());

@@ -26,7 +26,7 @@ impl NodeServices {
     pub(super) async fn vacuum(
         &self,
         statement: &Vacuum,
-        mut call: UtilityCall<'_>,
+        call: UtilityCall<'_>,
     ) -> Result<String, SqlError> {
         let mut notices = Vec::new();
         let user = {

@@ -111,14 +111,15 @@ impl Binder<'_> {
         }
         let name = call.name.name.name.as_str();
         let in_catalog = call.name.schema_name().is_none_or(|s| s == "pg_catalog");
-        if let Some(schema) = call.name.schema_name() {
-            if !in_catalog && self.catalog.schema_named(schema)?.is_none() {
-                return Err(SqlError::new(
-                    state::INVALID_SCHEMA_NAME,
-                    format!("schema \"{schema}\" does not exist"),
-                )
-                .at(at));
-            }
+        if let Some(schema) = call.name.schema_name()
+            && !in_catalog
+            && self.catalog.schema_named(schema)?.is_none()
+        {
+            return Err(SqlError::new(
+                state::INVALID_SCHEMA_NAME,
+                format!("schema \"{schema}\" does not exist"),
+            )
+            .at(at));
         }
         let is_aggregate =
             in_catalog && !aggregates::named(name).is_empty() && functions::named(name).is_empty();

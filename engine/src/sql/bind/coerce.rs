@@ -195,10 +195,10 @@ impl Binder<'_> {
         cast_at: u32,
     ) -> Result<Expr> {
         let source = expr.ty();
-        if let (Expr::ArrayLiteral { .. }, Some(_)) = (&expr, resolve::array_element(target.oid)) {
-            if let Some(array) = self.recast_array(&expr, target, at)? {
-                return Ok(array);
-            }
+        if let (Expr::ArrayLiteral { .. }, Some(_)) = (&expr, resolve::array_element(target.oid))
+            && let Some(array) = self.recast_array(&expr, target, at)?
+        {
+            return Ok(array);
         }
         match self.cast(expr, target, CastContext::Explicit, at)? {
             Some(e) => Ok(e),

@@ -477,16 +477,16 @@ impl Binder<'_> {
     fn bind_field(&mut self, arg: &ast::Expr, field: &ast::Ident, at: u32) -> Result<Expr> {
         if let ExprKind::Column(parts) = &arg.kind {
             // `(t).a` is `t.a` where `t` is a table.
-            if let [table] = parts.as_slice() {
-                if self.table_item(None, &table.name, at)?.is_some() {
-                    return self.column_reference(&[table.clone(), field.clone()], at);
-                }
+            if let [table] = parts.as_slice()
+                && self.table_item(None, &table.name, at)?.is_some()
+            {
+                return self.column_reference(&[table.clone(), field.clone()], at);
             }
         }
-        if let ExprKind::Call(call) = &arg.kind {
-            if let Some(expr) = self.function_field(call, field, at)? {
-                return Ok(expr);
-            }
+        if let ExprKind::Call(call) = &arg.kind
+            && let Some(expr) = self.function_field(call, field, at)?
+        {
+            return Ok(expr);
         }
         let bound = self.bind(arg)?;
         if bound.ty().oid != oids::RECORD {

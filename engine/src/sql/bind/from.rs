@@ -149,10 +149,10 @@ impl Binder<'_> {
     }
 
     fn from_table(&mut self, name: &ObjectName, alias: Option<&Alias>) -> Result<Part> {
-        if name.schema.is_none() {
-            if let Some(part) = self.from_cte(&name.name, alias)? {
-                return Ok(part);
-            }
+        if name.schema.is_none()
+            && let Some(part) = self.from_cte(&name.name, alias)?
+        {
+            return Ok(part);
         }
         let relation = self.open_relation(name, LockMode::AccessShare)?;
         match relation.kind {

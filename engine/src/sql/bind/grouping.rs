@@ -19,11 +19,11 @@ impl Grouping<'_> {
         if matches!(expr, Expr::Aggregate(..) | Expr::Group(..)) {
             return Ok(());
         }
-        if !matches!(expr, Expr::Const(..)) {
-            if let Some(i) = self.keys.iter().position(|k| walk::same(k, expr)) {
-                *expr = Expr::Group(i, expr.ty());
-                return Ok(());
-            }
+        if !matches!(expr, Expr::Const(..))
+            && let Some(i) = self.keys.iter().position(|k| walk::same(k, expr))
+        {
+            *expr = Expr::Group(i, expr.ty());
+            return Ok(());
         }
         match expr {
             Expr::Column(c) => {

@@ -99,13 +99,13 @@ impl Binder<'_> {
             self.note(&expr, at);
             return Ok(expr);
         }
-        if let Some(system) = system_column(&column.name) {
-            if let Some(range) = self.system_range(&item) {
-                return Ok(Expr::SystemColumn {
-                    range,
-                    column: system,
-                });
-            }
+        if let Some(system) = system_column(&column.name)
+            && let Some(range) = self.system_range(&item)
+        {
+            return Ok(Expr::SystemColumn {
+                range,
+                column: system,
+            });
         }
         Err(self.missing_column(Some(&table.name), &column.name, at))
     }
@@ -264,10 +264,10 @@ impl Binder<'_> {
                     None => 0,
                 };
                 for (i, column) in range.columns.iter().enumerate() {
-                    if let RangeSource::Table(rel) | RangeSource::Virtual(rel) = &range.source {
-                        if rel.columns[i].dropped {
-                            continue;
-                        }
+                    if let RangeSource::Table(rel) | RangeSource::Virtual(rel) = &range.source
+                        && rel.columns[i].dropped
+                    {
+                        continue;
                     }
                     if column.name == name && table.is_some_and(|t| t == range.alias) {
                         exact = Some((range.alias.clone(), column.name.clone()));

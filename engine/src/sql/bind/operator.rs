@@ -46,14 +46,14 @@ impl Binder<'_> {
         at: u32,
     ) -> Result<Resolved> {
         let in_catalog = op.schema.as_deref().is_none_or(|s| s == "pg_catalog");
-        if let (Some(schema), false) = (&op.schema, in_catalog) {
-            if self.catalog.schema_named(schema)?.is_none() {
-                return Err(SqlError::new(
-                    state::INVALID_SCHEMA_NAME,
-                    format!("schema \"{schema}\" does not exist"),
-                )
-                .at(at));
-            }
+        if let (Some(schema), false) = (&op.schema, in_catalog)
+            && self.catalog.schema_named(schema)?.is_none()
+        {
+            return Err(SqlError::new(
+                state::INVALID_SCHEMA_NAME,
+                format!("schema \"{schema}\" does not exist"),
+            )
+            .at(at));
         }
         let candidates: Vec<&'static Operator> = if in_catalog {
             operators::named(&op.name)

@@ -444,14 +444,14 @@ impl Binder<'_> {
                 _ => None,
             };
             let Some(target) = position else {
-                if let (ExprKind::Column(parts), Some(())) = (&item.expr.kind, set_operation) {
-                    if parts.len() == 1 {
-                        return Err(SqlError::new(
-                            state::UNDEFINED_COLUMN,
-                            format!("column \"{}\" does not exist", parts[0].name),
-                        )
-                        .at(at));
-                    }
+                if let (ExprKind::Column(parts), Some(())) = (&item.expr.kind, set_operation)
+                    && parts.len() == 1
+                {
+                    return Err(SqlError::new(
+                        state::UNDEFINED_COLUMN,
+                        format!("column \"{}\" does not exist", parts[0].name),
+                    )
+                    .at(at));
                 }
                 return Err(SqlError::unsupported(
                     "invalid UNION/INTERSECT/EXCEPT ORDER BY clause",
@@ -578,20 +578,20 @@ impl Binder<'_> {
             }
             return Ok(query);
         }
-        if let Body::Values(values) = &mut query.body {
-            if query.order_by.is_empty() {
-                for row in &mut values.rows {
-                    for (e, ty) in row.iter_mut().zip(types) {
-                        let expr = std::mem::replace(e, Expr::Or(Vec::new()));
-                        *e = self.column_as(expr, *ty, at)?;
-                    }
+        if let Body::Values(values) = &mut query.body
+            && query.order_by.is_empty()
+        {
+            for row in &mut values.rows {
+                for (e, ty) in row.iter_mut().zip(types) {
+                    let expr = std::mem::replace(e, Expr::Or(Vec::new()));
+                    *e = self.column_as(expr, *ty, at)?;
                 }
-                values.types = types.to_vec();
-                for (c, ty) in query.output.iter_mut().zip(types) {
-                    set_type(c, *ty);
-                }
-                return Ok(query);
             }
+            values.types = types.to_vec();
+            for (c, ty) in query.output.iter_mut().zip(types) {
+                set_type(c, *ty);
+            }
+            return Ok(query);
         }
         self.wrap(query, types, at)
     }

@@ -70,10 +70,11 @@ pub fn pathway(source: Oid, target: Oid, context: CastContext) -> Option<Pathway
     }
     // The vector types would capture what is meant for real arrays.
     let is_vector = matches!(target, oids::OIDVECTOR | oids::INT2VECTOR);
-    if let (Some(from), Some(to)) = (array_element(source), array_element(target)) {
-        if !is_vector && pathway(from, to, context).is_some() {
-            return Some(Pathway::Array);
-        }
+    if let (Some(from), Some(to)) = (array_element(source), array_element(target))
+        && !is_vector
+        && pathway(from, to, context).is_some()
+    {
+        return Some(Pathway::Array);
     }
     // Assignment may write anything as a string; an explicit cast may also read anything from one.
     let is_pseudo = |ty| registry::by_oid(ty).is_none_or(|t| t.kind == b'p');

@@ -243,12 +243,11 @@ impl Binder<'_> {
         context: Context,
     ) -> Result<usize> {
         let clause = context.name();
-        if let ExprKind::Column(parts) = &e.kind {
-            if let [name] = parts.as_slice() {
-                if let Some(i) = self.target_named(list, name, context, e.at)? {
-                    return Ok(i);
-                }
-            }
+        if let ExprKind::Column(parts) = &e.kind
+            && let [name] = parts.as_slice()
+            && let Some(i) = self.target_named(list, name, context, e.at)?
+        {
+            return Ok(i);
         }
         if let ExprKind::Literal(literal) = &e.kind {
             return target_at(list, literal, clause, e.at);

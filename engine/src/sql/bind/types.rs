@@ -79,14 +79,15 @@ pub fn resolve_type(ty: &TypeName, catalog: &dyn CatalogView) -> Result<SqlType,
         )
         .at(ty.at));
     }
-    if let Some(schema) = &ty.name.schema {
-        if schema.name != "pg_catalog" && catalog.schema_named(&schema.name)?.is_none() {
-            return Err(SqlError::new(
-                state::INVALID_SCHEMA_NAME,
-                format!("schema \"{}\" does not exist", schema.name),
-            )
-            .at(ty.at));
-        }
+    if let Some(schema) = &ty.name.schema
+        && schema.name != "pg_catalog"
+        && catalog.schema_named(&schema.name)?.is_none()
+    {
+        return Err(SqlError::new(
+            state::INVALID_SCHEMA_NAME,
+            format!("schema \"{}\" does not exist", schema.name),
+        )
+        .at(ty.at));
     }
     let in_catalog = ty.name.schema_name().is_none_or(|s| s == "pg_catalog");
     let found = in_catalog

@@ -250,10 +250,10 @@ fn free_constraint_name(table: &str, column: Option<&str>, taken: &[String]) -> 
 /// Positions of the columns that an expression over one row uses.
 pub fn used_columns(expr: &Bound) -> Vec<usize> {
     fn collect(expr: &Bound, out: &mut Vec<usize>) {
-        if let Bound::Column(c) = expr {
-            if !out.contains(&c.column) {
-                out.push(c.column);
-            }
+        if let Bound::Column(c) = expr
+            && !out.contains(&c.column)
+        {
+            out.push(c.column);
         }
         bind::parts(expr, &mut |part| collect(part, out));
     }

@@ -29,10 +29,10 @@ pub async fn drop(s: &Drop, cx: &mut DdlCx<'_>) -> Result<()> {
     }
     let mut relations: Vec<Arc<Relation>> = Vec::with_capacity(s.names.len());
     for name in &s.names {
-        if let Some(relation) = find(cx, s, name).await? {
-            if relations.iter().all(|r| r.oid != relation.oid) {
-                relations.push(relation);
-            }
+        if let Some(relation) = find(cx, s, name).await?
+            && relations.iter().all(|r| r.oid != relation.oid)
+        {
+            relations.push(relation);
         }
     }
     for relation in &relations {
@@ -45,14 +45,14 @@ pub async fn drop(s: &Drop, cx: &mut DdlCx<'_>) -> Result<()> {
 async fn find(cx: &mut DdlCx<'_>, s: &Drop, name: &ObjectName) -> Result<Option<Arc<Relation>>> {
     use crate::catalog::view::CatalogView;
     let word = s.kind.word();
-    if let Some(schema) = name.schema_name() {
-        if cx.view().schema_named(schema)?.is_none() {
-            if s.if_exists {
-                cx.notice(format!("schema \"{schema}\" does not exist, skipping"));
-                return Ok(None);
-            }
-            return Err(super::names::no_schema(schema));
+    if let Some(schema) = name.schema_name()
+        && cx.view().schema_named(schema)?.is_none()
+    {
+        if s.if_exists {
+            cx.notice(format!("schema \"{schema}\" does not exist, skipping"));
+            return Ok(None);
         }
+        return Err(super::names::no_schema(schema));
     }
     let Some(relation) = cx.open(name, LockMode::AccessExclusive).await? else {
         if s.if_exists {

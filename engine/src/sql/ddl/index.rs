@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::catalog::bootstrap::insert_index;
 use crate::catalog::relation::{Index, IndexKey, Relation, RelationKind};
 use crate::catalog::rows::ClassRow;
-use crate::ids::{BlockNumber, RelFile, Tid, Xid};
+use crate::ids::{BlockNumber, RelFile, Tid};
 use crate::index::{btree, key};
 use crate::sql::bind;
 use crate::sql::error::{SqlError, state};
@@ -402,10 +402,10 @@ fn check_unique(cx: &DdlCx<'_>, table: &Relation, index: &Index, entries: &Entri
     let mut last: Option<&Entry> = None;
     for e in entries.entries.iter().filter(|e| e.live) {
         let counts = !e.has_null || index.nulls_not_distinct;
-        if let (true, Some(before)) = (counts, last) {
-            if entries.key(before) == entries.key(e) {
-                return Err(duplicate(cx, table, index, e.tid));
-            }
+        if let (true, Some(before)) = (counts, last)
+            && entries.key(before) == entries.key(e)
+        {
+            return Err(duplicate(cx, table, index, e.tid));
         }
         last = Some(e);
     }

@@ -26,13 +26,13 @@ const DATABASE_OWNER: Oid = Oid::new(6171);
 impl DdlCx<'_> {
     /// The schema that the name's owner says, or the first of the search path; the user may create in it.
     pub fn place(&self, name: &ObjectName) -> Result<Place> {
-        if let Some(database) = &name.database {
-            if self.view().database_named(&database.name)?.map(|d| d.oid) != Some(self.database) {
-                return Err(SqlError::unsupported(format!(
-                    "cross-database references are not implemented: {name}"
-                ))
-                .at(name.at()));
-            }
+        if let Some(database) = &name.database
+            && self.view().database_named(&database.name)?.map(|d| d.oid) != Some(self.database)
+        {
+            return Err(SqlError::unsupported(format!(
+                "cross-database references are not implemented: {name}"
+            ))
+            .at(name.at()));
         }
         let view = self.view();
         let schema = match &name.schema {

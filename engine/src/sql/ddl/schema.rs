@@ -37,13 +37,14 @@ pub async fn create(s: &CreateSchema, cx: &mut DdlCx<'_>) -> Result<()> {
         .detail("The prefix \"pg_\" is reserved for system schemas."));
     }
     let database_owner = cx.view().database(cx.database)?.map(|d| (d.owner, d.name));
-    if let Some((database_owner, database)) = database_owner {
-        if !cx.user.superuser && database_owner != cx.user.oid {
-            return Err(SqlError::new(
-                state::INSUFFICIENT_PRIVILEGE,
-                format!("permission denied for database {database}"),
-            ));
-        }
+    if let Some((database_owner, database)) = database_owner
+        && !cx.user.superuser
+        && database_owner != cx.user.oid
+    {
+        return Err(SqlError::new(
+            state::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied for database {database}"),
+        ));
     }
     if cx.view().schema_named(&name)?.is_some() {
         let message = format!("schema \"{name}\" already exists");

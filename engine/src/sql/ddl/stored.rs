@@ -105,10 +105,11 @@ fn literals(expr: &Expr, out: &mut Vec<(u32, String)>) {
 }
 
 fn collect(expr: &Bound, out: &mut Vec<Oid>) {
-    if let Bound::Const(Datum::Oid(oid), ty) = expr {
-        if ty.oid == oids::REGCLASS && !out.contains(oid) {
-            out.push(*oid);
-        }
+    if let Bound::Const(Datum::Oid(oid), ty) = expr
+        && ty.oid == oids::REGCLASS
+        && !out.contains(oid)
+    {
+        out.push(*oid);
     }
     crate::sql::bind::parts(expr, &mut |part| collect(part, out));
 }

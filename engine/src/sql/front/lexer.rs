@@ -637,13 +637,13 @@ fn surrogates(text: &str, from: usize, n: usize, intro: &[u8]) -> (u32, usize) {
     };
     let code = read(from, n).unwrap_or(0);
     let next = from + n;
-    if (0xD800..0xDC00).contains(&code) && text.as_bytes()[next..].starts_with(intro) {
-        if let Some(low) = read(next + intro.len(), 4) {
-            if (0xDC00..0xE000).contains(&low) {
-                let whole = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
-                return (whole, next + intro.len() + 4);
-            }
-        }
+    if (0xD800..0xDC00).contains(&code)
+        && text.as_bytes()[next..].starts_with(intro)
+        && let Some(low) = read(next + intro.len(), 4)
+        && (0xDC00..0xE000).contains(&low)
+    {
+        let whole = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+        return (whole, next + intro.len() + 4);
     }
     (code, next)
 }

@@ -8,7 +8,6 @@ use super::prepared::{Portal, PortalState, Prepared};
 use super::query::Ready;
 use super::services::Services;
 use super::transaction::{in_failed_block, only_in_blocks};
-use super::utility::Outcome;
 use crate::ids::Oid;
 use crate::sql::bind::{self, BindCx};
 use crate::sql::bound::{

@@ -12,7 +12,7 @@ use super::sink::ClientSink;
 use super::transaction::in_failed_block;
 use crate::catalog::relation::{Index, Relation, RelationKind};
 use crate::config::SessionSettings;
-use crate::ids::{Fork, Oid, Xid};
+use crate::ids::{Fork, Oid};
 use crate::sql::bind::{self, BindCx};
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::{self, ExecCx, Execution, MemoryLimits, Progress, RunCx, TempSpace};

@@ -3,7 +3,6 @@
 //! Waiters are tasks. A wait ends with the lock, an interrupt, `lock_timeout`, or, after `deadlock_timeout`, with
 //! the news of a deadlock. A wait whose future is dropped leaves the queue.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -407,11 +406,9 @@ async fn wait_until(
     }
 }
 
-fn at(deadline: Option<Instant>) -> impl Future<Output = ()> {
-    async move {
-        match deadline {
-            Some(deadline) => sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }

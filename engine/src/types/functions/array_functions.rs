@@ -2,7 +2,6 @@
 
 use std::cmp::Ordering;
 
-use super::call::{comparisons, rows, scalar, typed};
 use crate::ids::Oid;
 use crate::types::array::{Array, MAX_DIMENSIONS, too_deep};
 use crate::types::codec;

@@ -249,5 +249,3 @@ macro_rules! extremes {
         }
     )*};
 }
-
-pub(crate) use {comparisons, extremes, rows, scalar, typed};

@@ -1,6 +1,6 @@
 //! What time it is, and where: clocks and zones.
 
-use super::call::{Stamp, StampTz, TimeTz, scalar};
+use super::call::{Stamp, StampTz, TimeTz};
 use super::datetime::is_finite;
 use crate::types::datetime::calendar::{Fields, day_of_week, is_valid_timestamp};
 use crate::types::datetime::{DAY, SECOND, UNIX_EPOCH, timestamp_out_of_range, zone};

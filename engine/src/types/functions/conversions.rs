@@ -1,6 +1,5 @@
 //! Conversions that PostgreSQL makes by relabelling bits and that change the kind of a datum here.
 
-use super::call::scalar;
 use crate::ids::Oid;
 
 scalar! {

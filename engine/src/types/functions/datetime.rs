@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::call::{Date, Stamp, StampTz, Time, TimeTz, comparisons, extremes, scalar, wrong_kind};
+use super::call::{Date, Stamp, StampTz, Time, TimeTz, wrong_kind};
 use crate::types::compare::compare_timetz;
 use crate::types::datetime::calendar::{
     Fields, days_in_month, is_valid_date, is_valid_julian, is_valid_timestamp,

@@ -1,6 +1,6 @@
 //! Parts of times: `extract` and `date_part`, and the words for units.
 
-use super::call::{Date, Stamp, StampTz, Time, TimeTz, scalar};
+use super::call::{Date, Stamp, StampTz, Time, TimeTz};
 use super::datetime::{date_stamp, is_finite};
 use crate::types::datetime::calendar::{
     EPOCH_JULIAN, Fields, date_of, day_of_week, day_of_year, iso_week,

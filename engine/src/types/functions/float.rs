@@ -2,7 +2,6 @@
 
 use std::cmp::Ordering;
 
-use super::call::{comparisons, extremes, scalar};
 use super::integer::{division_by_zero, out_of_range};
 use crate::types::compare::{compare_f32, compare_f64};
 use crate::types::error::TypeError;

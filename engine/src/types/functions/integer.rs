@@ -1,6 +1,6 @@
 //! `smallint`, `integer`, `bigint`: comparison, arithmetic, bits; and `boolean`, `"char"`, `oid` comparison.
 
-use super::call::{Byte, Xid32, Xid64, comparisons, extremes, scalar};
+use super::call::{Byte, Xid32, Xid64};
 use crate::ids::{Lsn, Oid, Tid};
 use crate::types::error::TypeError;
 use crate::types::numeric::Numeric;

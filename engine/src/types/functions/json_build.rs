@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::call::{scalar, typed};
 use crate::ids::Oid;
 use crate::types::array::Array;
 use crate::types::codec::{self, natural_type};
@@ -241,7 +240,7 @@ fn build_object(
     cx: &FunctionCx,
 ) -> Result<String, TypeError> {
     let items = spread(args, types, 0);
-    if items.len() % 2 != 0 {
+    if !items.len().is_multiple_of(2) {
         return Err(
             TypeError::new("22023", "argument list must have even number of elements").with_hint(
                 "The arguments of json_build_object() must consist of alternating keys and values.",
@@ -271,7 +270,7 @@ fn build_jsonb_object(
     cx: &FunctionCx,
 ) -> Result<Value, TypeError> {
     let items = spread(args, types, 0);
-    if items.len() % 2 != 0 {
+    if !items.len().is_multiple_of(2) {
         return Err(TypeError::new("22023", "argument list must have even number of elements").with_hint(
             "The arguments of jsonb_build_object() must consist of alternating keys and values.",
         ));

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::call::{comparisons, rows, scalar};
 use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;

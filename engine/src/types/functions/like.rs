@@ -1,6 +1,5 @@
 //! LIKE and ILIKE.
 
-use super::call::scalar;
 use crate::types::error::TypeError;
 
 fn bad_end() -> TypeError {

@@ -1,6 +1,6 @@
 //! Times and intervals made from their parts, and from seconds since 1970.
 
-use super::call::{Date, Stamp, StampTz, Time, scalar};
+use super::call::{Date, Stamp, StampTz, Time};
 use super::clock::{At, named_offset, numeric_offset, shift};
 use crate::types::datetime::calendar::{
     days_from, days_in_month, is_valid_date, is_valid_julian, is_valid_timestamp, micros_of_time,

@@ -1,6 +1,5 @@
 //! Functions over values of any type, and small ones that belong nowhere else.
 
-use super::call::{scalar, typed};
 use super::json_build::spread;
 use super::strings::{pad_field, quote_identifier, quote_literal_text};
 use crate::ids::Oid;

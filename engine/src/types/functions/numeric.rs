@@ -1,6 +1,5 @@
 //! `numeric`: operators, functions, casts.
 
-use super::call::{comparisons, extremes, rows, scalar};
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::Rows;

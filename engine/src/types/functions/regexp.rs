@@ -1,6 +1,5 @@
 //! Regular expression operators and functions.
 
-use super::call::{rows, scalar};
 use super::strings::char_offset;
 use super::text::char_count;
 use crate::types::array::Array;

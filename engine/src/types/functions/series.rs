@@ -1,6 +1,6 @@
 //! Set-returning functions over integers, subscripts and timestamps.
 
-use super::call::{Stamp, StampTz, rows, scalar};
+use super::call::{Stamp, StampTz};
 use super::datetime::{add_interval, add_interval_zoned};
 use crate::types::array::Array;
 use crate::types::datum::Datum;

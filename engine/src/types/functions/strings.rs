@@ -2,7 +2,6 @@
 
 use md5::Digest as _;
 
-use super::call::{scalar, typed};
 use super::text::char_count;
 use crate::types::codec;
 use crate::types::error::TypeError;

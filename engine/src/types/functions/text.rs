@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::call::{Byte, comparisons, extremes, scalar, typed};
+use super::call::Byte;
 use crate::ids::Oid;
 use crate::types::codec::{self, cut_name};
 use crate::types::compare::unpadded;

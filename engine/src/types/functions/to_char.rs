@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::call::{Stamp, StampTz, scalar};
+use super::call::{Stamp, StampTz};
 use super::datetime::is_finite;
 use super::time_template::{FULL_DAYS, FULL_MONTHS, Ordinal, Part, ROMAN, parts};
 use crate::types::datetime::calendar::{Fields, day_of_week, day_of_year, days_from, iso_week};

@@ -1,6 +1,6 @@
 //! `to_date` and `to_timestamp`: text read by a template.
 
-use super::call::{Date, StampTz, scalar};
+use super::call::{Date, StampTz};
 use super::time_template::{FULL_DAYS, FULL_MONTHS, Part, ROMAN, parts};
 use crate::types::datetime::calendar::{
     Fields, date_of, days_from, days_in_month, is_valid_date, is_valid_julian,

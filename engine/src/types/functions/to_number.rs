@@ -1,6 +1,5 @@
 //! `to_char` for numbers, and `to_number`: pictures such as `FM999,990.00`.
 
-use super::call::scalar;
 use super::to_char::suffix_of;
 use crate::types::error::TypeError;
 use crate::types::numeric::Numeric;
@@ -380,10 +379,8 @@ impl Filler<'_> {
 
     fn number_digit(&mut self, item: Item) {
         match self.number.get(self.at) {
-            Some(b'.') => {
-                if !self.last_is_point() || !self.p.fill {
-                    self.out.push('.');
-                }
+            Some(b'.') if (!self.last_is_point() || !self.p.fill) => {
+                self.out.push('.');
             }
             Some(d) => {
                 let cut = self.last.is_some_and(|l| self.at > l) && item != Item::Zero;

@@ -1,6 +1,6 @@
 //! Times rounded down to units (`date_trunc`) and to strides (`date_bin`).
 
-use super::call::{Stamp, StampTz, scalar};
+use super::call::{Stamp, StampTz};
 use super::clock::zone_named;
 use super::datetime::is_finite;
 use super::extract::{Unit, unit, unrecognized, unsupported};

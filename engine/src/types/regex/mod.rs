@@ -9,7 +9,7 @@ mod matcher;
 mod parse;
 mod program;
 
-pub(crate) use program::{Found, Regex, compile};
+pub(crate) use program::{Found, compile};
 
 use crate::types::error::TypeError;
 

@@ -70,7 +70,7 @@ pub(super) fn each_row(
             return Ok(false);
         }
         count = count.wrapping_add(1);
-        if count % 1024 == 0 {
+        if count.is_multiple_of(1024) {
             cx.txn.interrupts().check()?;
         }
     }

@@ -106,10 +106,10 @@ impl Parser<'_> {
     /// A type that begins a constant, if a constant is what follows it: `int '3'`, `timestamp(3) '...'`.
     pub(super) fn try_constant_type(&mut self) -> Result<Option<TypeName>> {
         let mark = self.mark();
-        if let Some(ty) = self.try_system_type(false)? {
-            if matches!(self.peek(), TokenKind::String(_)) {
-                return Ok(Some(ty));
-            }
+        if let Some(ty) = self.try_system_type(false)?
+            && matches!(self.peek(), TokenKind::String(_))
+        {
+            return Ok(Some(ty));
         }
         self.back_to(mark);
         Ok(None)
