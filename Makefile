@@ -22,7 +22,7 @@ stop:
 build: setup
 	cargo build --workspace --release --bins
 
-test: setup-referee format-check test-units test-behaviour
+test: setup-referee format-check lint test-units test-behaviour
 
 # Fast checks of single rooms.
 test-units:

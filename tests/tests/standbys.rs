@@ -60,15 +60,15 @@ fn a_standby_shows_new_rows_and_refuses_writes() {
 fn restarts_of_either_side_resume_without_a_gap() {
     let mut primary = primary();
     let mut standby = primary.started_standby("s1");
-    let mut next = 2;
-    for (who, how) in [
+    let stops = [
         ("primary", Stop::Fast),
         ("standby", Stop::Fast),
         ("primary", Stop::Kill),
         ("standby", Stop::Kill),
         ("standby", Stop::Immediate),
         ("primary", Stop::Immediate),
-    ] {
+    ];
+    for (next, (who, how)) in (2..).zip(stops) {
         primary.psql(&format!("INSERT INTO t VALUES ({next}, 'before')"));
         if who == "primary" {
             primary.stop(how);
@@ -84,7 +84,6 @@ fn restarts_of_either_side_resume_without_a_gap() {
         primary.wait_for_replay(&standby);
         let sum = "SELECT count(*), sum(a), min(b) FROM t";
         assert_eq!(primary.psql(sum), standby.psql(sum), "{how:?} of the {who}");
-        next += 1;
     }
 }
 

@@ -423,14 +423,12 @@ async fn until_told(
     work: impl Future<Output = Result<(), ServeError>>,
 ) -> Result<(), ServeError> {
     tokio::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            interrupt = interrupts.wait() => {
-                // A cancel ends a command, but there is none that could go on after half a stream.
-                let e = SqlError::from(interrupt);
-                return Err(ServeError::Fatal(CommandError::new(e.state, e.message.clone())));
-            }
+    tokio::select! {
+        done = &mut work => done,
+        interrupt = interrupts.wait() => {
+            // A cancel ends a command, but there is none that could go on after half a stream.
+            let e = SqlError::from(interrupt);
+            Err(ServeError::Fatal(CommandError::new(e.state, e.message.clone())))
         }
     }
 }

@@ -218,7 +218,7 @@ impl History {
             async move { txns.commit(txn, level).await }
         });
         let for_standby = level > CommitLevel::Local && !xids.is_empty();
-        while !task.is_finished() && !(for_standby && txns.release().waiting().0 > waiting) {
+        while !task.is_finished() && (!for_standby || txns.release().waiting().0 <= waiting) {
             tokio::time::sleep(Duration::from_micros(100)).await;
         }
         if for_standby {

@@ -182,7 +182,7 @@ fn signed(big_endian: &mut [u8], out: &mut Vec<u8>) {
 fn float4(v: f32, out: &mut Vec<u8>) {
     let bits = match v {
         v if v.is_nan() => 0x7FFF_FFFF,
-        v if v == 0.0 => 0,
+        0.0 => 0,
         v => v.to_bits(),
     };
     let flip = if bits >> 31 == 1 { u32::MAX } else { 1 << 31 };
@@ -192,7 +192,7 @@ fn float4(v: f32, out: &mut Vec<u8>) {
 fn float8(v: f64, out: &mut Vec<u8>) {
     let bits = match v {
         v if v.is_nan() => u64::MAX >> 1,
-        v if v == 0.0 => 0,
+        0.0 => 0,
         v => v.to_bits(),
     };
     let flip = if bits >> 63 == 1 { u64::MAX } else { 1 << 63 };

@@ -54,7 +54,6 @@ pub struct Engine {
     services: Arc<NodeServices>,
     backends: Arc<Backends>,
     pub runtime: Arc<tokio::runtime::Runtime>,
-    pub outcome: Outcome,
     /// The log could not be written: a real server would have ended here.
     pub failed: Arc<AtomicBool>,
 }
@@ -132,7 +131,7 @@ impl Engine {
             PathBuf::from("/nowhere"),
         ));
         let backends = Backends::new();
-        let outcome = recover(&core, &settings, &backends).inspect_err(|_| end(&core))?;
+        recover(&core, &settings, &backends).inspect_err(|_| end(&core))?;
         let instance = Arc::new(Instance {
             changes: Arc::default(),
             settings,
@@ -167,7 +166,6 @@ impl Engine {
             services,
             backends,
             runtime: Arc::new(runtime),
-            outcome,
             failed,
         })
     }

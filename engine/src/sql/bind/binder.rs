@@ -36,17 +36,13 @@ pub enum Context {
     Limit,
     Offset,
     Values,
-    InsertTarget,
     UpdateSet,
     ConflictSet,
     Returning,
     Default,
     Check,
-    IndexExpression,
-    IndexPredicate,
     CopyWhere,
     Execute,
-    AlterType,
 }
 
 impl Context {
@@ -65,16 +61,12 @@ impl Context {
             Context::Limit => "LIMIT",
             Context::Offset => "OFFSET",
             Context::Values => "VALUES",
-            Context::InsertTarget => "INSERT",
             Context::UpdateSet | Context::ConflictSet => "UPDATE",
             Context::Returning => "RETURNING",
             Context::Default => "DEFAULT expressions",
             Context::Check => "check constraints",
-            Context::IndexExpression => "index expressions",
-            Context::IndexPredicate => "index predicates",
             Context::CopyWhere => "COPY FROM WHERE conditions",
             Context::Execute => "EXECUTE parameters",
-            Context::AlterType => "transform expressions",
         }
     }
     pub fn allows_aggregates(self) -> bool {
@@ -88,11 +80,8 @@ impl Context {
         Some(match self {
             Context::Check => "cannot use subquery in check constraint",
             Context::Default => "cannot use subquery in DEFAULT expression",
-            Context::IndexExpression => "cannot use subquery in index expression",
-            Context::IndexPredicate => "cannot use subquery in index predicate",
             Context::CopyWhere => "cannot use subquery in COPY FROM WHERE condition",
             Context::Execute => "cannot use subquery in EXECUTE parameter",
-            Context::AlterType => "cannot use subquery in transform expression",
             _ => return None,
         })
     }

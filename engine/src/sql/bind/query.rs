@@ -276,7 +276,7 @@ impl Binder<'_> {
         &mut self,
         clause: &DistinctClause,
         list: &mut TargetList,
-        order_by: &mut Vec<SortItem>,
+        order_by: &mut [SortItem],
         query: &ast::Query,
     ) -> Result<Distinct> {
         match clause {

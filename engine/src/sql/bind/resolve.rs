@@ -248,7 +248,6 @@ pub enum PolymorphicFault {
     NotAnArray(Oid),
     IsAnArray(Oid),
     NotAnEnum(Oid),
-    Undetermined,
 }
 
 /// Manual, 38.2.5; `enforce_generic_type_consistency`. Unknown arguments follow the others.

@@ -79,11 +79,7 @@ pub enum Asked<'s> {
     Key(NewKey),
     Check(NewCheck<'s>),
     /// Makes a constraint of an index that is there.
-    UsingIndex {
-        name: Option<String>,
-        primary: bool,
-        index: Ident,
-    },
+    UsingIndex,
 }
 
 pub fn of_table(c: &TableConstraint) -> Result<Asked<'_>> {
@@ -109,11 +105,7 @@ pub fn of_table(c: &TableConstraint) -> Result<Asked<'_>> {
             timing: c.timing,
             at: c.at,
         })),
-        TableConstraintKind::UniqueUsingIndex { primary, index } => Ok(Asked::UsingIndex {
-            name,
-            primary: *primary,
-            index: index.clone(),
-        }),
+        TableConstraintKind::UniqueUsingIndex { .. } => Ok(Asked::UsingIndex),
         TableConstraintKind::ForeignKey { .. } => Err(super::column::no_foreign_keys().at(c.at)),
         TableConstraintKind::Exclude => {
             Err(SqlError::unsupported("exclusion constraints are not supported").at(c.at))

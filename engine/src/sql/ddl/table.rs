@@ -243,7 +243,7 @@ fn elements<'s>(s: &'s CreateTable, cx: &DdlCx<'_>) -> Result<Parts<'s>> {
             TableElement::Constraint(c) => match constraint::of_table(c)? {
                 Asked::Key(key) => parts.keys.push(key),
                 Asked::Check(check) => parts.checks.push(check),
-                Asked::UsingIndex { .. } => {
+                Asked::UsingIndex => {
                     return Err(SqlError::new(
                         state::SYNTAX_ERROR,
                         "cannot use an existing index in CREATE TABLE",

@@ -59,7 +59,7 @@ pub(crate) enum Request {
 
 /// A row that somebody else holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct WantedRow {
+pub struct WantedRow {
     pub(crate) relation: Oid,
     pub(crate) tid: Tid,
     pub(crate) mode: RowLockMode,

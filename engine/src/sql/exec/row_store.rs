@@ -40,11 +40,6 @@ impl RowStore {
         self.rows + self.spilled
     }
 
-    /// Bytes held in memory.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Keeps the row that is in `slots`.
     pub fn push(
         &mut self,
@@ -98,12 +93,6 @@ impl RowStore {
         }
         reader.row += 1;
         Ok(true)
-    }
-
-    /// Forgets all rows.
-    pub fn clear(&mut self, cx: &mut EvalCx) {
-        cx.memory.give_back(self.bytes);
-        *self = RowStore::new(self.width);
     }
 }
 

@@ -17,7 +17,6 @@ use crate::types::function::FunctionCx;
 
 struct Describer<'p> {
     words: Words<'p>,
-    options: &'p ExplainOptions,
     measured: Option<&'p Instruments>,
 }
 
@@ -58,7 +57,6 @@ fn level(
             aggregates: Vec::new(),
             style: Style::Plan,
         },
-        options,
         measured,
     };
     describer.words.aggregates = aggregates_of(&describer.words, &level.root);

@@ -170,8 +170,7 @@ pub fn casts(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
     let mut rows = Vec::new();
     // PostgreSQL's own numbers carry no meaning; these are stable as long as the table's order is.
-    let mut oid = 10_000;
-    for cast in casts::all() {
+    for (oid, cast) in (10_000..).zip(casts::all()) {
         let (function, method) = match cast.method {
             // A function that only the code needs, because values of the two types are kept apart.
             CastMethod::Function(function) if function >= functions::FIRST_HIDDEN => {
@@ -194,7 +193,6 @@ pub fn casts(relation: &Relation) -> Vec<Vec<Datum>> {
             },
         );
         rows.push(row.take());
-        oid += 1;
     }
     rows
 }

@@ -65,7 +65,6 @@ fn whole(from: &FromPlanner<'_>, number: usize, base: &Base, filter: &[Expr]) ->
         total: costs.total,
         rows: filtered_rows(from, base, &filter),
         width: base.width,
-        slots: base.slots.clone(),
         outer: SlotSet::default(),
         order: base.order.clone(),
         fixed: fixed_slots(&filter),
@@ -337,7 +336,6 @@ fn match_index(
         total: costs.total,
         rows: (entries * kept).max(1.0).round(),
         width: base.width,
-        slots: base.slots.clone(),
         outer: outer.clone(),
         order: order
             .iter()

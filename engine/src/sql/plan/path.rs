@@ -7,7 +7,7 @@ use crate::catalog::relation::Index;
 use crate::sql::bound::Expr;
 use crate::sql::exec::eval::Slot;
 use crate::sql::plan::exprs::SlotSet;
-use crate::sql::plan::tree::{JoinType, PlanNode};
+use crate::sql::plan::tree::JoinType;
 
 /// One key of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +23,6 @@ pub struct Path {
     pub total: f64,
     pub rows: f64,
     pub width: f64,
-    /// What it produces.
-    pub slots: SlotSet,
     /// Slots of other relations that it reads: it can only be the inner side of a nested loop over them.
     pub outer: SlotSet,
     pub order: Vec<OrderKey>,
@@ -94,11 +92,6 @@ pub enum KeyMatch {
     AnyOf(Vec<Expr>),
     AnyArray(Expr),
     IsNull,
-}
-
-/// A planned subquery in FROM, waiting to be put into the tree.
-pub struct Prepared {
-    pub node: Option<PlanNode>,
 }
 
 impl Path {

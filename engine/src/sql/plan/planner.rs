@@ -144,7 +144,6 @@ impl<'a> Planner<'_, 'a> {
             self.estimates.columns.insert(
                 slot,
                 ColumnFacts {
-                    relation: Arc::clone(relation),
                     rows,
                     unique,
                     statistics,

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::catalog::relation::Relation;
 use crate::catalog::view::ColumnStatistics;
 use crate::sql::bound::Expr;
 use crate::sql::exec::eval::{Comparison, Slot, comparison_of, slot_of};
@@ -23,7 +22,6 @@ const DISTINCT_DEFAULT: f64 = 200.0;
 /// What is known of a slot that holds a table's column.
 #[derive(Debug, Clone)]
 pub struct ColumnFacts {
-    pub relation: Arc<Relation>,
     pub rows: f64,
     /// A unique index has this column alone.
     pub unique: bool,

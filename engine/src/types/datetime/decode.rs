@@ -78,7 +78,6 @@ pub(crate) enum Decoded {
     Moment {
         fields: Fields,
         has_date: bool,
-        has_time: bool,
         /// Seconds east, if the text named a zone or implied one.
         offset: Option<Zone>,
     },
@@ -535,7 +534,6 @@ impl State<'_> {
         Ok(Decoded::Moment {
             fields: self.f,
             has_date,
-            has_time,
             offset: self.offset,
         })
     }

@@ -9,11 +9,8 @@ use std::sync::Arc;
 use crate::ids::{Lsn, Oid, Tid};
 use crate::types::array::Array;
 use crate::types::datum::Datum;
-use crate::types::error::TypeError;
 use crate::types::interval::Interval;
 use crate::types::numeric::Numeric;
-
-pub(crate) type Outcome<T> = Result<T, TypeError>;
 
 #[cold]
 #[inline(never)]

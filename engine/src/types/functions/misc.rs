@@ -312,8 +312,8 @@ fn unescape(input: &str) -> Result<String, TypeError> {
     let (mut out, mut rest, mut high) = (String::new(), input, None::<u32>);
     while let Some(c) = rest.chars().next() {
         let code = if let Some(after) = rest.strip_prefix('\\') {
-            if after.starts_with('\\') {
-                rest = &after[1..];
+            if let Some(behind) = after.strip_prefix('\\') {
+                rest = behind;
                 if high.is_some() {
                     return Err(pair());
                 }

@@ -104,7 +104,7 @@ fn split(text: &str, pattern: &str, flags: &str, function: &str) -> Result<Vec<D
     for m in all_matches(text, pattern, flags, 0, false)? {
         let (start, end) = m.whole;
         // Empty matches at the ends of the string, or right behind a match, split nothing.
-        if start == end && (start == from && start == 0 || start == text.len() || start == from) {
+        if start == end && (start == from || start == text.len()) {
             continue;
         }
         out.push(Datum::text(&text[from..start]));

@@ -447,20 +447,20 @@ scalar! {
             _ => Err(unknown_encoding(form)),
         }
     }
-    fn byteaGetByte(a: &[u8], n: i32) -> i32 {
+    fn bytea_get_byte(a: &[u8], n: i32) -> i32 {
         index(n.into(), a.len() as i64).map(|i| i32::from(a[i]))
     }
-    fn byteaSetByte(a: &[u8], n: i32, value: i32) -> Vec<u8> {
+    fn bytea_set_byte(a: &[u8], n: i32, value: i32) -> Vec<u8> {
         let i = index(n.into(), a.len() as i64)?;
         let mut out = a.to_vec();
         out[i] = value as u8;
         Ok(out)
     }
-    fn byteaGetBit(a: &[u8], n: i64) -> i32 {
+    fn bytea_get_bit(a: &[u8], n: i64) -> i32 {
         let i = index(n, a.len() as i64 * 8)?;
         Ok(i32::from(a[i / 8] >> (i % 8) & 1))
     }
-    fn byteaSetBit(a: &[u8], n: i64, value: i32) -> Vec<u8> {
+    fn bytea_set_bit(a: &[u8], n: i64, value: i32) -> Vec<u8> {
         let i = index(n, a.len() as i64 * 8)?;
         if value != 0 && value != 1 {
             return Err(TypeError::new("22023", "new bit must be 0 or 1"));

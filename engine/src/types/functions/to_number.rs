@@ -509,20 +509,17 @@ fn scientific(p: &Picture, n: &Numeric) -> String {
     let mut mantissa = Numeric::zero();
     if n.signum() != 0 {
         exponent = crate::types::numeric::exponent(unscaled, *scale) - 1;
-        let shifted = |e: i64| {
-            let scale = i64::from(*scale) + e;
-            let value = if scale >= 0 {
-                Numeric::new(unscaled.clone(), scale as u32)
-            } else {
-                Numeric::new(
-                    unscaled * num_bigint::BigInt::from(10).pow((-scale) as u32),
-                    0,
-                )
-            };
-            value.round_to(p.after as i64)
+        let scale = i64::from(*scale) + exponent;
+        let shifted = if scale >= 0 {
+            Numeric::new(unscaled.clone(), scale as u32)
+        } else {
+            Numeric::new(
+                unscaled * num_bigint::BigInt::from(10).pow((-scale) as u32),
+                0,
+            )
         };
         // Rounding may give 10.00, which PostgreSQL shows as it is.
-        mantissa = shifted(exponent);
+        mantissa = shifted.round_to(p.after as i64);
     }
     let mantissa = mantissa.round_to(p.after as i64);
     let lead = if n.signum() < 0 { "" } else { " " };

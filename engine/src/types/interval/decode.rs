@@ -339,11 +339,9 @@ impl Iso<'_> {
         let body = self.rest.strip_prefix(['-', '+']).unwrap_or(self.rest);
         let digits = body.bytes().take_while(u8::is_ascii_digit).count();
         let after = &body[digits..];
-        let fraction_len = if after.starts_with('.') {
-            1 + after[1..].bytes().take_while(u8::is_ascii_digit).count()
-        } else {
-            0
-        };
+        let fraction_len = after.strip_prefix('.').map_or(0, |digits| {
+            1 + digits.bytes().take_while(u8::is_ascii_digit).count()
+        });
         if digits == 0 && fraction_len < 2 {
             return Err(Fault::Format);
         }

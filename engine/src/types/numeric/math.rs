@@ -15,7 +15,7 @@ use crate::types::error::TypeError;
 use Numeric::{Finite, Infinity, NaN, NegInfinity};
 
 const MAX_RESULT: f64 = 2000.0;
-const LOG10_E: f64 = 0.434_294_481_903_252;
+use std::f64::consts::LOG10_E;
 
 fn bad_log(what: &str) -> TypeError {
     TypeError::new("2201E", format!("cannot take logarithm of {what}"))

@@ -41,7 +41,7 @@ pub(super) async fn add_constraint(
     match constraint::of_table(c)? {
         Asked::Check(check) => add_check(cx, table, &check).await,
         Asked::Key(key) => add_key(cx, table, &key).await,
-        Asked::UsingIndex { .. } => Err(SqlError::unsupported(
+        Asked::UsingIndex => Err(SqlError::unsupported(
             "ADD CONSTRAINT USING INDEX is not supported",
         )
         .hint("Drop the index and add the constraint with its columns.")),

@@ -38,10 +38,6 @@ fn width(call: &AggregateSpec) -> usize {
     1 + call.args.len() + call.order_by.len()
 }
 
-pub fn inputs_width(calls: &[AggregateSpec]) -> usize {
-    calls.iter().map(width).sum()
-}
-
 /// Computes the inputs of all calls for the row in the frame.
 pub fn compute_inputs(
     calls: &[AggregateSpec],

@@ -29,8 +29,8 @@ impl Parser<'_> {
             Kw::Primary,
             Kw::Foreign,
             Kw::Exclude,
-        ]) && !(self.is(Kw::Exclude)
-            && !matches!(
+        ]) && (!self.is(Kw::Exclude)
+            || matches!(
                 self.peek_at(1),
                 TokenKind::Keyword(Kw::Using) | TokenKind::Char(b'(')
             ))

@@ -5,10 +5,10 @@ use crate::types::function::Function;
 use crate::types::functions::strings;
 
 pub(super) static ROWS: &[Function] = functions! {
-    721 "get_byte" [BYTEA INT4] INT4 IS => Scalar(strings::byteaGetByte);
-    722 "set_byte" [BYTEA INT4 INT4] BYTEA IS => Scalar(strings::byteaSetByte);
-    723 "get_bit" [BYTEA INT8] INT4 IS => Scalar(strings::byteaGetBit);
-    724 "set_bit" [BYTEA INT8 INT4] BYTEA IS => Scalar(strings::byteaSetBit);
+    721 "get_byte" [BYTEA INT4] INT4 IS => Scalar(strings::bytea_get_byte);
+    722 "set_byte" [BYTEA INT4 INT4] BYTEA IS => Scalar(strings::bytea_set_byte);
+    723 "get_bit" [BYTEA INT8] INT4 IS => Scalar(strings::bytea_get_bit);
+    724 "set_bit" [BYTEA INT8 INT4] BYTEA IS => Scalar(strings::bytea_set_bit);
     849 "position" [TEXT TEXT] INT4 IS => Scalar(strings::textpos);
     868 "strpos" [TEXT TEXT] INT4 IS => Scalar(strings::textpos);
     870 "lower" [TEXT] TEXT IS => Scalar(strings::lower);
