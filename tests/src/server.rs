@@ -168,6 +168,15 @@ impl Server {
         Pid::from_child(self.child.as_ref().expect("it runs"))
     }
 
+    /// Memory that its process holds.
+    pub fn resident_kb(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let text = std::fs::read_to_string(path).expect("it runs");
+        let line = text.lines().find(|l| l.starts_with("VmRSS"));
+        let kb = line.and_then(|l| l.split_whitespace().nth(1));
+        kb.and_then(|n| n.parse().ok()).expect("a number")
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("our child");
     }

@@ -22,19 +22,6 @@ fn rounds() -> u64 {
     }
 }
 
-fn resident_kb(server: &Server) -> u64 {
-    let status = format!("/proc/{}/status", server.pid().as_raw_nonzero());
-    let text = std::fs::read_to_string(status).expect("it runs");
-    let line = text
-        .lines()
-        .find(|l| l.starts_with("VmRSS"))
-        .expect("a field");
-    line.split_whitespace()
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .expect("a number")
-}
-
 /// The server answers, nothing panicked, and the sessions of the test are gone.
 fn assert_well(server: &Server) {
     let until = Instant::now() + Duration::from_secs(20);
@@ -310,7 +297,7 @@ fn any_bytes_at_every_state_of_a_session() {
     let server = Server::started();
     server.psql("CREATE TABLE wares (id int, name text)");
     for (name, way, right) in states() {
-        let before = resident_kb(&server);
+        let before = server.resident_kb();
         for seed in 0..rounds() / 4 {
             let mut random = StdRng::seed_from_u64(seed);
             let mut raw = Raw::session(server.port).expect("the server lives");
@@ -330,7 +317,7 @@ fn any_bytes_at_every_state_of_a_session() {
             }
         }
         assert_well(&server);
-        let grown = resident_kb(&server).saturating_sub(before);
+        let grown = server.resident_kb().saturating_sub(before);
         assert!(grown < 32 << 10, "{name}: {grown} kB more");
     }
 }
@@ -382,7 +369,7 @@ fn any_bytes_to_a_walsender() {
 #[test]
 fn lengths_that_cannot_be_end_the_connection() {
     let server = Server::started();
-    let before = resident_kb(&server);
+    let before = server.resident_kb();
     for tag in *b"QPBEDCSHXFdcfp" {
         for length in [
             0,
@@ -420,7 +407,7 @@ fn lengths_that_cannot_be_end_the_connection() {
         waiting.push(raw);
     }
     std::thread::sleep(Duration::from_millis(100));
-    let grown = resident_kb(&server).saturating_sub(before);
+    let grown = server.resident_kb().saturating_sub(before);
     assert!(grown < 32 << 10, "{grown} kB more");
     drop(waiting);
     assert_well(&server);
@@ -704,7 +691,7 @@ fn slow_clients_are_sent_away_and_keep_nobody_out() {
 #[test]
 fn a_flood_that_nobody_reads_stops_at_the_socket() {
     let server = Server::started();
-    let before = resident_kb(&server);
+    let before = server.resident_kb();
     let simple = query("SELECT repeat('x', 1000) FROM generate_series(1, 100)").repeat(100);
     let extended = [
         parse("", "SELECT $1::text", &[]),
@@ -725,7 +712,7 @@ fn a_flood_that_nobody_reads_stops_at_the_socket() {
         while sent < 8 << 20 && raw.send(&flood).is_ok() {
             sent += flood.len();
         }
-        let grown = resident_kb(&server).saturating_sub(before);
+        let grown = server.resident_kb().saturating_sub(before);
         assert!(grown < 32 << 10, "{grown} kB more after {sent} bytes");
         // Others are served meanwhile.
         assert_eq!(server.client().value("SELECT 1"), "1");

@@ -12,19 +12,6 @@ const SESSIONS: usize = 1000;
 /// All of them together, on top of what the server takes without them.
 const MOST_MEMORY_KB: u64 = 50 << 10;
 
-fn resident_kb(server: &Server) -> u64 {
-    let path = format!("/proc/{}/status", server.pid().as_raw_nonzero());
-    let text = std::fs::read_to_string(path).expect("it runs");
-    let line = text
-        .lines()
-        .find(|l| l.starts_with("VmRSS"))
-        .expect("a field");
-    line.split_whitespace()
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .expect("a number")
-}
-
 /// Sockets at both ends take descriptors: the test's own half has to fit into its limit.
 fn allow_descriptors(wanted: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -48,7 +35,7 @@ fn a_thousand_idle_sessions_cost_kilobytes_each() {
     server.start();
     let sql = "SELECT count(*) FROM pg_class WHERE relname = 'pg_class'";
     server.psql(sql);
-    let before = resident_kb(&server);
+    let before = server.resident_kb();
     let mut sessions = Vec::new();
     for _ in 0..SESSIONS {
         let mut raw = Raw::session(server.port).expect("a place");
@@ -60,7 +47,7 @@ fn a_thousand_idle_sessions_cost_kilobytes_each() {
         );
         sessions.push(raw);
     }
-    let grown = resident_kb(&server).saturating_sub(before);
+    let grown = server.resident_kb().saturating_sub(before);
     println!("{SESSIONS} sessions: {grown} kB");
     assert!(
         grown <= MOST_MEMORY_KB,

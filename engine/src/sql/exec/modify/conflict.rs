@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Progress, Work, Worked, Writer, constraint, entries, update, wait_for_row};
+use super::{Progress, Work, Worked, Writer, entries, update, wait_for_row};
 use crate::catalog::relation::Index;
 use crate::ids::{Tid, Xid};
 use crate::index::btree::{self, Direction, KeyRange};
@@ -205,11 +205,7 @@ fn update_existing(
         return Ok(Resolved::Done(Worked::Skipped));
     }
     update::new_row(&action.old, &action.assignments, work, frame, cx)?;
-    for (slot, value) in modify.row_slots.iter().zip(&work.row) {
-        frame[*slot] = value.clone();
-    }
-    constraint::check_not_null(&modify.relation, &work.row, cx)?;
-    constraint::check_tests(&modify.relation, &modify.checks, &work.row, frame, cx)?;
+    update::check_row(modify, work, frame, cx)?;
     let storage = cx.access.storage()?;
     let updated = heap::update(
         storage.table(),

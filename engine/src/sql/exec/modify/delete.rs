@@ -3,7 +3,7 @@
 use super::{Progress, Work, Worked, Writer, wait_for_row};
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::EvalCx;
-use crate::sql::exec::newest::{self, Newest};
+use crate::sql::exec::newest;
 use crate::sql::plan::tree::{Modify, ModifyAction};
 use crate::table::heap::{self, Modified};
 use crate::types::datum::Datum;
@@ -50,23 +50,8 @@ pub fn work(
                 return Ok(Worked::Skipped);
             }
             Modified::Updated { next } => {
-                newest::refuse_in_repeatable_read(cx, "update")?;
-                work.replaced.keep(fetch.slots(), frame);
-                let loaded = newest::load(
-                    cx,
-                    &modify.relation,
-                    fetch,
-                    next,
-                    &mut work.buffer,
-                    &mut work.loader,
-                    frame,
-                )?;
-                let wanted = matches!(loaded, Newest::Loaded)
-                    && match recheck {
-                        None => true,
-                        Some(test) => test.passes(frame, cx)?,
-                    };
-                if !wanted {
+                let row = (&*modify.relation, fetch, recheck.as_ref());
+                if !work.follow(row, next, frame, cx)? {
                     return Ok(Worked::Skipped);
                 }
             }

@@ -13,13 +13,15 @@ mod update;
 
 use std::sync::Arc;
 
+use crate::catalog::relation::Relation;
 use crate::ids::{CommandId, Tid, Xid};
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::{EvalCx, Request, Step, WantedRow};
-use crate::sql::exec::newest::Replaced;
+use crate::sql::exec::eval::Test;
+use crate::sql::exec::newest::{self, Newest, Replaced};
 use crate::sql::exec::node::{BoxNode, Node};
 use crate::sql::exec::scan::fetch::RowLoader;
-use crate::sql::plan::tree::{Modify, ModifyAction, NodeKind, PlanNode};
+use crate::sql::plan::tree::{Fetch, Modify, ModifyAction, NodeKind, PlanNode};
 use crate::table::heap::RowBuf;
 use crate::txn::RowLockMode;
 use crate::types::datum::Datum;
@@ -44,6 +46,26 @@ pub struct Work {
     pub loader: RowLoader,
     /// Values of the child's row that those of a newer version took the place of.
     pub replaced: Replaced,
+}
+
+impl Work {
+    /// Somebody changed the row and committed: puts its version at `next` in the place of the one in the frame.
+    /// False if that is gone too, or is none that the statement wants.
+    fn follow(
+        &mut self,
+        (relation, fetch, recheck): (&Relation, &Fetch, Option<&Test>),
+        next: Tid,
+        frame: &mut [Datum],
+        cx: &mut EvalCx,
+    ) -> Result<bool, SqlError> {
+        newest::refuse_in_repeatable_read(cx, "update")?;
+        self.replaced.keep(fetch.slots(), frame);
+        let (buffer, loader) = (&mut self.buffer, &mut self.loader);
+        match newest::load(cx, relation, fetch, next, buffer, loader, frame)? {
+            Newest::Gone => Ok(false),
+            Newest::Loaded => recheck.map_or(Ok(true), |test| test.passes(frame, cx)),
+        }
+    }
 }
 
 /// How far the row in the frame is.

@@ -6,7 +6,7 @@ use crate::ids::Tid;
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::EvalCx;
 use crate::sql::exec::eval::{Scalar, Slot};
-use crate::sql::exec::newest::{self, Newest};
+use crate::sql::exec::newest;
 use crate::sql::plan::tree::{Modify, ModifyAction};
 use crate::table::heap::{self, Modified};
 use crate::types::datum::Datum;
@@ -42,13 +42,7 @@ pub fn work(
         };
         if !std::mem::take(&mut computed) {
             new_row(old, assignments, work, frame, cx)?;
-            if !modify.checks.is_empty() || !modify.returning.is_empty() {
-                for (slot, value) in modify.row_slots.iter().zip(&work.row) {
-                    frame[*slot] = value.clone();
-                }
-            }
-            constraint::check_not_null(&modify.relation, &work.row, cx)?;
-            constraint::check_tests(&modify.relation, &modify.checks, &work.row, frame, cx)?;
+            check_row(modify, work, frame, cx)?;
         }
         let storage = cx.access.storage()?;
         let updated = heap::update(
@@ -83,23 +77,8 @@ pub fn work(
                 return Ok(Worked::Skipped);
             }
             Modified::Updated { next } => {
-                newest::refuse_in_repeatable_read(cx, "update")?;
-                work.replaced.keep(fetch.slots(), frame);
-                let loaded = newest::load(
-                    cx,
-                    &modify.relation,
-                    fetch,
-                    next,
-                    &mut work.buffer,
-                    &mut work.loader,
-                    frame,
-                )?;
-                let wanted = matches!(loaded, Newest::Loaded)
-                    && match recheck {
-                        None => true,
-                        Some(test) => test.passes(frame, cx)?,
-                    };
-                if !wanted {
+                let row = (&*modify.relation, fetch, recheck.as_ref());
+                if !work.follow(row, next, frame, cx)? {
                     return Ok(Worked::Skipped);
                 }
             }
@@ -153,4 +132,20 @@ pub fn add_all(
         }
     }
     Ok(Worked::Changed(Some(tid)))
+}
+
+/// The new row in `work.row` has what the table's constraints ask for; RETURNING finds it in the frame.
+pub fn check_row(
+    modify: &Modify,
+    work: &Work,
+    frame: &mut [Datum],
+    cx: &mut EvalCx,
+) -> Result<(), SqlError> {
+    if !modify.checks.is_empty() || !modify.returning.is_empty() {
+        for (slot, value) in modify.row_slots.iter().zip(&work.row) {
+            frame[*slot] = value.clone();
+        }
+    }
+    constraint::check_not_null(&modify.relation, &work.row, cx)?;
+    constraint::check_tests(&modify.relation, &modify.checks, &work.row, frame, cx)
 }
