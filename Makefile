@@ -33,13 +33,13 @@ test-units:
 test-behaviour: export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/debug
 test-behaviour: setup-referee
 	cargo build --workspace --bins
-	cargo test -p understudy-tests -- --test-threads=2
+	cargo test --workspace --test '*' -- --test-threads=2
 
 # The long form of the same tests: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for).
 soak: export UNDERSTUDY_SOAK = 1
 soak: build setup-referee
-	cargo test -p engine --lib node::tests
-	cargo test -p understudy-tests -- --test-threads=1
+	cargo test --workspace --lib
+	cargo test --workspace --test '*' -- --test-threads=1
 	./scripts/fuzz.sh
 
 # Every decoder of outside bytes, ten minutes each (FUZZ_SECONDS); a part of soak.
