@@ -6,7 +6,8 @@
 //!
 //! A part is a set of measurements that can be run alone (`--only select`). What counts are ratios of neighbouring rounds
 //! and the server's own processor time: other work on the machine takes from both sides alike, but absolute figures
-//! of such a run mean nothing. The table is printed and written to a file. A part that fails is reported and does not
+//! of such a run mean nothing. The table is printed and written to a file; where a ratio under load is missed, a profile
+//! stands below it. A part that fails is reported and does not
 //! stop the others; the exit status tells.
 
 mod backup;
@@ -18,6 +19,7 @@ mod local;
 mod memory;
 mod pair;
 mod proc;
+mod profile;
 mod promotion;
 mod select;
 mod standby;

@@ -1,5 +1,6 @@
 //! What a thousand connections cost that have run one query each and wait.
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use understudy_tests::wire::Client;
 
 use super::Effort;
@@ -15,6 +16,10 @@ pub fn run(effort: &Effort, report: &mut Report) {
     } else {
         CONNECTIONS
     };
+    // Our ends of the connections, all in this process.
+    let mut limits = getrlimit(Resource::Nofile);
+    limits.current = limits.maximum;
+    setrlimit(Resource::Nofile, limits).expect("a process may take what it is allowed");
     let pair = Pair::started();
     for kind in super::engine::KINDS {
         let mut client = pair.of(kind).client();

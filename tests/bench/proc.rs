@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 /// What the kernel counts in here, on every architecture (`USER_HZ`).
-const TICKS_PER_SECOND: f64 = 100.0;
+pub const TICKS_PER_SECOND: f64 = 100.0;
 
 /// One line of `/proc/PID/stat`, the fields that are used here.
 struct Stat {

@@ -3,6 +3,7 @@
 use super::Effort;
 use super::load::{self, Mode, Run, Until};
 use super::pair::{Pair, Rounds, turns};
+use super::profile;
 use super::table::{Better, Report};
 
 pub fn run(effort: &Effort, report: &mut Report) {
@@ -59,13 +60,15 @@ pub fn throughput(
         (n, Mode::Simple) => format!("simple protocol, {n} clients"),
     };
     let wanted = Some(1.0);
-    report.compare(
-        format!("{name}, {clients}"),
-        "1/s",
-        Better::Higher,
-        &speed,
-        wanted,
-    );
-    let what = format!("{name}, {clients}: server CPU");
-    report.compare(what, "us", Better::Lower, &cpu, wanted);
+    let what = format!("{name}, {clients}");
+    let slow = report.compare(what.as_str(), "1/s", Better::Higher, &speed, wanted);
+    let dear = format!("{what}: server CPU");
+    let dear = report.compare(dear, "us", Better::Lower, &cpu, wanted);
+    if slow || dear {
+        let engine = &pair.understudy;
+        let profile = profile::of(engine, || {
+            load::measure(engine, script, run);
+        });
+        report.profile(what, profile);
+    }
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use understudy_tests::programs::run_ok;
 
 use super::Effort;
-use super::engine::Engine;
+use super::engine::{Engine, Kind};
 use super::load::{self, Mode, Run, Until};
 use super::pair::{Pair, Rounds, rounds, turns};
+use super::profile;
 use super::table::{Better, Report};
 
 /// A standby that was down while the primary worked: from its start until it has replayed everything.
@@ -24,28 +25,36 @@ pub fn replay(effort: &Effort, report: &mut Report) {
         }
     }
     let what = "replay by a standby that was behind";
-    report.compare(
-        format!("{what}, transactions"),
-        "1/s",
-        Better::Higher,
-        &speed,
-        Some(1.0),
-    );
+    let row = format!("{what}, transactions");
+    let slow = report.compare(row, "1/s", Better::Higher, &speed, Some(1.0));
     report.compare(format!("{what}, log"), "MB/s", Better::Higher, &bytes, None);
+    if slow {
+        let (primary, standby) = (&pair.understudy, &standbys[Kind::Understudy as usize]);
+        let profile = profile::of(standby, || {
+            let mut load = load::pgbench_command(primary, load::TPCB, work(effort));
+            run_ok(&mut load);
+            standby.wait_replayed(&primary.flushed());
+        });
+        report.profile(what, profile);
+    }
+}
+
+/// What is to be replayed.
+fn work(effort: &Effort) -> Run {
+    let clients = 16;
+    Run {
+        clients,
+        mode: Mode::Prepared,
+        scale: effort.scale,
+        until: Until::Count(effort.behind / clients),
+    }
 }
 
 fn behind(primary: &Engine, standby: &mut Engine, effort: &Effort) -> (f64, f64) {
     standby.wait_replayed(&primary.flushed());
     standby.stop();
     let from = primary.flushed();
-    let clients = 16;
-    let run = Run {
-        clients,
-        mode: Mode::Prepared,
-        scale: effort.scale,
-        until: Until::Count(effort.behind / clients),
-    };
-    load::pgbench(primary, load::TPCB, run);
+    load::pgbench(primary, load::TPCB, work(effort));
     let to = primary.flushed();
     let begin = Instant::now();
     standby.start();

@@ -44,6 +44,8 @@ impl Row {
 pub struct Report {
     effort: Effort,
     rows: Vec<Row>,
+    /// Why a figure was missed: what, and a profile.
+    profiles: Vec<(String, String)>,
     failed: Vec<String>,
 }
 
@@ -62,11 +64,12 @@ impl Report {
         Report {
             effort,
             rows: Vec::new(),
+            profiles: Vec::new(),
             failed: Vec::new(),
         }
     }
 
-    /// A comparison. The ratio is the median of the ratios of neighbouring rounds.
+    /// A comparison. The ratio is the median of the ratios of neighbouring rounds. True if it was missed.
     pub fn compare(
         &mut self,
         what: impl Into<String>,
@@ -74,7 +77,7 @@ impl Report {
         better: Better,
         rounds: &Rounds,
         target: Option<f64>,
-    ) {
+    ) -> bool {
         let pairs = rounds.understudy.iter().zip(&rounds.postgres);
         let ratios: Vec<f64> = pairs.map(|(ours, theirs)| ours / theirs).collect();
         self.add(Row {
@@ -86,7 +89,12 @@ impl Report {
             ratio: Some(median(&ratios)),
             target,
             limit: None,
-        });
+        })
+    }
+
+    /// What stands below the table for a figure that was missed.
+    pub fn profile(&mut self, what: impl Into<String>, profile: String) {
+        self.profiles.push((what.into(), profile));
     }
 
     /// A figure that PostgreSQL has no counterpart of.
@@ -109,9 +117,11 @@ impl Report {
         });
     }
 
-    fn add(&mut self, row: Row) {
+    fn add(&mut self, row: Row) -> bool {
         eprintln!("   {}", line(&row));
+        let missed = row.holds() == Some(false);
         self.rows.push(row);
+        missed
     }
 
     pub fn failed(&mut self, part: &str) {
@@ -140,6 +150,9 @@ impl Report {
         out.push_str("| --- | --- | ---: | ---: | ---: | ---: | --- |\n");
         for row in &self.rows {
             let _ = writeln!(out, "{}", line(row));
+        }
+        for (what, profile) in &self.profiles {
+            let _ = writeln!(out, "\n## Why: {what}\n\n{profile}");
         }
         for part in &self.failed {
             let _ = writeln!(out, "\nPart `{part}` **failed**; what it printed says why.");

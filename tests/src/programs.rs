@@ -19,13 +19,14 @@ pub fn ours(name: &str) -> PathBuf {
     path
 }
 
-/// `target/PROFILE`, two folders above the test program.
+/// `target/PROFILE`: where a program of ours is itself (the benchmark), and one folder above a test program.
 fn beside_tests() -> PathBuf {
-    let exe = std::env::current_exe().expect("a test program knows its path");
-    exe.ancestors()
-        .nth(2)
-        .expect("target/PROFILE/deps/TEST")
-        .to_owned()
+    let exe = std::env::current_exe().expect("a program knows its path");
+    let folder = exe.parent().expect("a program is in a folder");
+    match folder.parent() {
+        Some(profile) if folder.ends_with("deps") => profile.to_owned(),
+        _ => folder.to_owned(),
+    }
 }
 
 /// A program of PostgreSQL 15; `make setup` installs it.

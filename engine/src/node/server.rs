@@ -5,8 +5,10 @@
 //! order in which everything ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -48,6 +50,8 @@ use crate::txn::TxnConfig;
 
 pub(super) const REFUSED: u8 = 1;
 pub(super) const CRASHED: u8 = 2;
+/// Only a worker that is stuck in a statement could delay the listening task's end.
+const FREE_PORTS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Runs until it is told to stop; gives the process's exit code.
 pub fn serve(start: ServerStart) -> u8 {
@@ -100,6 +104,7 @@ fn run(start: ServerStart) -> anyhow::Result<u8> {
         mut events,
         listeners,
     } = start;
+    allow_open_files();
     let node = Node::assemble(settings)?;
     let recovering = standby::start_recovery(
         &node.settings,
@@ -121,10 +126,22 @@ fn run(start: ServerStart) -> anyhow::Result<u8> {
     let listening = runtime.spawn(Arc::clone(&server).serve(listeners));
     let code = runtime.block_on(node.live(recovering, &mut events, &pid_file, &server));
     listening.abort();
+    // Before the pid file goes: whoever waits for that may start the next server on the same port at once.
+    let freed = async { tokio::time::timeout(FREE_PORTS_WITHIN, listening).await };
+    let _ = runtime.block_on(freed);
     doors.close();
     runtime.shutdown_background();
     drop(pid_file);
     Ok(code)
+}
+
+/// Every session is a descriptor of this one process: what the administrator allows at most is taken, not the usual 1,024.
+fn allow_open_files() {
+    let mut limits = getrlimit(Resource::Nofile);
+    limits.current = limits.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limits) {
+        tracing::debug!(%error, "could not raise the limit of open files");
+    }
 }
 
 fn session_runtime(settings: &Settings) -> std::io::Result<Runtime> {

@@ -302,11 +302,6 @@ impl Connection {
         }
     }
 
-    /// True if a whole message is buffered, so that [`Self::copy_event`] would not wait.
-    pub fn has_buffered_message(&self) -> bool {
-        frame_length(&self.incoming).is_ok_and(|n| n.is_some_and(|n| self.incoming.len() >= n))
-    }
-
     pub async fn send_copy_data(
         &mut self,
         fill: impl FnOnce(&mut BytesMut),

@@ -24,6 +24,8 @@ use crate::replication::messages::{FromPrimary, FromStandby};
 
 /// Where received WAL goes.
 pub trait ReceivedWal: Send {
+    /// The upstream's log goes this far: how much is still to come.
+    fn expect(&mut self, upstream_end: Lsn);
     /// Bytes of `timeline` from `at` on; a segment is synced before the first byte of the next is written.
     fn write(&mut self, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> io::Result<()>;
     /// All that was written is durable when it returns.
@@ -32,6 +34,9 @@ pub trait ReceivedWal: Send {
     /// Stores a timeline history file durably.
     fn put_history(&mut self, timeline: TimelineId, text: &[u8]) -> io::Result<()>;
 }
+
+/// What may be written before it is synced while more keeps coming, in bytes: replay waits for it.
+const MOST_UNSYNCED: u64 = 4 << 20;
 
 /// The standby that the receiver works for.
 pub trait Standby: Send + Sync + 'static {
@@ -401,14 +406,8 @@ impl Worker {
         let mut replay = self.standby.replay_lsn();
         let mut session = Session::new(from, settings);
         loop {
-            if connection.has_buffered_message() {
-                // More is here already: write it before paying for a sync.
-            } else if session.unsynced {
-                self.wal.sync().map_err(ReplicationError::Write)?;
-                session.unsynced = false;
-                session.flushed = session.written;
-                self.publish.send_modify(|p| p.flushed = session.flushed);
-                self.reply(connection, &mut session, &replay, false).await?;
+            if session.written.saturating_sub(session.flushed) >= MOST_UNSYNCED {
+                self.sync(connection, &mut session, &replay).await?;
             }
             tokio::select! {
                 biased;
@@ -424,7 +423,12 @@ impl Worker {
                         }
                     }
                 },
-                changed = replay.changed(), if session.caught_up(&replay) || !session.unsynced => {
+                // What lies in the socket by now is written first: a sync costs the same for all of it. Yielding is what
+                // lets the runtime look there.
+                () = tokio::task::yield_now(), if session.unsynced => {
+                    self.sync(connection, &mut session, &replay).await?;
+                }
+                changed = replay.changed(), if !session.unsynced => {
                     changed.map_err(|_| ReplicationError::Closed)?;
                     self.reply(connection, &mut session, &replay, false).await?;
                 }
@@ -434,6 +438,19 @@ impl Worker {
                 }
             }
         }
+    }
+
+    async fn sync(
+        &mut self,
+        connection: &mut Connection,
+        session: &mut Session,
+        replay: &watch::Receiver<Lsn>,
+    ) -> Result<(), ReplicationError> {
+        self.wal.sync().map_err(ReplicationError::Write)?;
+        session.unsynced = false;
+        session.flushed = session.written;
+        self.publish.send_modify(|p| p.flushed = session.flushed);
+        self.reply(connection, session, replay, false).await
     }
 
     fn take(
@@ -458,6 +475,7 @@ impl Worker {
                         got: start,
                     });
                 }
+                self.wal.expect(end);
                 self.wal
                     .write(timeline, start, &data)
                     .map_err(ReplicationError::Write)?;
@@ -582,11 +600,6 @@ impl Session {
             feedback: settings.feedback,
             fed_back: None,
         }
-    }
-
-    /// Replay has reached what is flushed: worth telling at once, a commit may wait for it.
-    fn caught_up(&self, replay: &watch::Receiver<Lsn>) -> bool {
-        *replay.borrow() >= self.flushed
     }
 
     fn next_status(&self) -> Instant {

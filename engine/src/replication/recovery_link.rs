@@ -18,6 +18,9 @@ use crate::replication::reply::CommandError;
 use crate::wal::{ReceivedSegments, Wal};
 
 impl ReceivedWal for ReceivedSegments {
+    fn expect(&mut self, upstream_end: Lsn) {
+        ReceivedSegments::expect(self, upstream_end);
+    }
     fn write(&mut self, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> io::Result<()> {
         ReceivedSegments::write(self, timeline, at, bytes)
     }

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use super::connection::{Connection, KeepAlive};
 use super::host::{Host, NewSession, ReplicationPeer, Statements};
@@ -324,12 +325,13 @@ impl<H: Host> Server<H> {
 
     /// Accepts until the task is dropped. Each connection is a task on this runtime.
     pub async fn serve(self: Arc<Self>, listeners: Listeners) -> io::Result<()> {
-        let mut accepting = JoinSet::new();
+        // All in this one task: when it is aborted and awaited the ports are free and the files are gone.
+        let mut accepting = FuturesUnordered::new();
         let mut files = Vec::new();
         for listener in listeners.tcp {
             let listener = TcpListener::from_std(listener)?;
             let server = Arc::clone(&self);
-            accepting.spawn(async move {
+            let accept = async move {
                 loop {
                     match listener.accept().await {
                         Ok((stream, _)) => server.came(Connection::tcp(
@@ -339,23 +341,24 @@ impl<H: Host> Server<H> {
                         Err(e) => server.not_accepted(&e).await,
                     }
                 }
-            });
+            };
+            accepting.push(accept.boxed());
         }
         for (listener, file) in listeners.unix {
             let listener = UnixListener::from_std(listener)?;
             files.push(file);
             let server = Arc::clone(&self);
-            accepting.spawn(async move {
+            let accept = async move {
                 loop {
                     match listener.accept().await {
                         Ok((stream, _)) => server.came(Ok(Connection::unix(stream))),
                         Err(e) => server.not_accepted(&e).await,
                     }
                 }
-            });
+            };
+            accepting.push(accept.boxed());
         }
-        // These tasks end only by being dropped, with the files.
-        while accepting.join_next().await.is_some() {}
+        while accepting.next().await.is_some() {}
         drop(files);
         Ok(())
     }

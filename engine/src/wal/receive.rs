@@ -1,7 +1,7 @@
 //! Writing a log that comes from elsewhere: what a standby's receiver does with the bytes of its stream.
 //!
-//! The same rules as for the log's own writer: whole segments are prepared first, and a segment is synced before
-//! the first byte of the next one is written, so the end of a received log is told from damage as well.
+//! The same rules as for the log's own writer: segments have their full size from the beginning, and one is synced
+//! before the first byte of the next is written, so the end of a received log is told from damage as well.
 
 use std::io;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub struct ReceivedSegments {
     /// The stream's timeline, its first byte, and how far it is written.
     stream: Option<(TimelineId, Lsn, Lsn)>,
     synced: Lsn,
+    /// How far the sender's log goes, as last told.
+    upstream_end: Lsn,
     /// `archive_mode = always`: finished segments are archived here too.
     archive_always: bool,
     on_sync: ReceivedHook,
@@ -39,9 +41,15 @@ impl ReceivedSegments {
             open: None,
             stream: None,
             synced: Lsn::INVALID,
+            upstream_end: Lsn::INVALID,
             archive_always,
             on_sync,
         }
+    }
+
+    /// The sender has this much log: what is going to be written.
+    pub fn expect(&mut self, upstream_end: Lsn) {
+        self.upstream_end = upstream_end;
     }
 
     /// Writes bytes of `timeline` from `at` on. A position that does not follow the last begins a new stream.
@@ -79,10 +87,12 @@ impl ReceivedSegments {
         {
             return Ok(file.clone());
         }
-        let file = self
-            .segments
-            .open_or_create(timeline, segment)
-            .map_err(into_io)?;
+        let file = if self.upstream_end >= segment.next().start(self.segments.size()) {
+            self.segments.open_or_create_bare(timeline, segment)
+        } else {
+            self.segments.open_or_create(timeline, segment)
+        };
+        let file = file.map_err(into_io)?;
         self.open = Some((timeline, segment, file.clone()));
         Ok(file)
     }
@@ -142,5 +152,70 @@ fn into_io(error: WalError) -> io::Error {
     match error {
         WalError::Io { source, .. } => source,
         other => io::Error::other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::ids::SystemId;
+    use crate::io::Disk as _;
+    use crate::io::sim::SimDisk;
+
+    const SIZE: u32 = 64 << 10;
+    const ONE: TimelineId = TimelineId::FIRST;
+
+    fn segments(disk: &SimDisk) -> Arc<Segments> {
+        let disk = Arc::new(disk.clone());
+        let dir = Path::new("pg_wal").to_owned();
+        Arc::new(Segments::new(disk, dir, SIZE, SystemId::new(7)))
+    }
+
+    fn byte(position: u64) -> u8 {
+        (position * 31 % 251) as u8
+    }
+
+    /// Receives two and a half segments of a log that ends at `upstream_end`, syncs at two and a quarter, crashes.
+    fn received(upstream_end: Lsn) -> (Arc<Segments>, Lsn) {
+        let disk = SimDisk::new();
+        for dir in ["pg_wal", "pg_wal/archive_status"] {
+            disk.create_dir(Path::new(dir)).expect("new");
+        }
+        for dir in ["", "pg_wal"] {
+            disk.sync_dir(Path::new(dir)).expect("synced");
+        }
+        let mut log = ReceivedSegments::new(segments(&disk), false, Box::new(|_, _, _| {}));
+        log.expect(upstream_end);
+        let size = u64::from(SIZE);
+        let mut at = Lsn::new(size);
+        let piece = size / 16;
+        for n in 0..40 {
+            let bytes: Vec<u8> = (at.raw()..at.raw() + piece).map(byte).collect();
+            log.write(ONE, at, &bytes).expect("room");
+            at = at.advance(piece);
+            if n == 35 {
+                log.sync().expect("synced");
+            }
+        }
+        (segments(&disk.crash()), Lsn::new(size + 36 * piece))
+    }
+
+    #[test]
+    fn what_was_synced_survives_whether_it_came_in_bulk_or_not() {
+        let size = u64::from(SIZE);
+        for upstream_end in [Lsn::INVALID, Lsn::new(3 * size), Lsn::new(9 * size)] {
+            let (segments, synced) = received(upstream_end);
+            for number in 1..4 {
+                let start = Lsn::new(number * size);
+                let mut bytes = vec![0; SIZE as usize];
+                let n = segments.read(ONE, start, &mut bytes).expect("it is there");
+                assert_eq!(n, SIZE as usize, "segment {number} has its full size");
+                let durable = synced.saturating_sub(start).min(size) as usize;
+                let wanted: Vec<u8> = (start.raw()..).map(byte).take(durable).collect();
+                assert_eq!(bytes[..durable], wanted, "segment {number}");
+            }
+        }
     }
 }

@@ -115,6 +115,35 @@ impl Segments {
 
     /// Makes sure that the segment is there in full size.
     pub fn prepare(&self, timeline: TimelineId, segment: SegmentNumber) -> Result<(), WalError> {
+        self.make(timeline, segment, |header| self.fill_temporary(header))
+    }
+
+    /// As [`Self::open_or_create`] for a segment all of whose bytes are about to be written: a new one is not filled
+    /// with zeroes first, so that a log that is received in bulk goes to disk once instead of twice. What is not
+    /// written yet reads as zeroes all the same.
+    pub fn open_or_create_bare(
+        &self,
+        timeline: TimelineId,
+        segment: SegmentNumber,
+    ) -> Result<FileRef, WalError> {
+        self.make(timeline, segment, |header| {
+            self.new_temporary(|file| {
+                file.write_all_at(header, 0)?;
+                file.set_len(u64::from(self.size))
+            })
+        })?;
+        let path = self.path(timeline, segment);
+        self.disk
+            .open(&path, Access::ReadWrite)
+            .map_err(WalError::io("open", path))
+    }
+
+    fn make(
+        &self,
+        timeline: TimelineId,
+        segment: SegmentNumber,
+        temporary: impl FnOnce(&[u8]) -> Result<PathBuf, WalError>,
+    ) -> Result<(), WalError> {
         let _names = self.names.lock();
         if self.exists(timeline, segment)? {
             return Ok(());
@@ -133,14 +162,14 @@ impl Segments {
             long: Some(long),
         };
         let (header, len) = nowhere.encode();
-        let temporary = self.fill_temporary(&header[..len])?;
+        let temporary = temporary(&header[..len])?;
         self.give_name(&temporary, &self.path(timeline, segment))
     }
 
     /// Has so many files of zeroes ready, so that a promotion does not have to fill them.
     pub fn keep_spares(&self, wanted: usize) -> Result<(), WalError> {
         while self.spares.lock().len() < wanted {
-            let spare = self.new_temporary(&[])?;
+            let spare = self.new_zeroed(&[])?;
             self.spares.lock().push(spare);
         }
         Ok(())
@@ -149,7 +178,7 @@ impl Segments {
     /// A file of full size: `beginning`, then zeroes. Durable but for its name.
     fn fill_temporary(&self, beginning: &[u8]) -> Result<PathBuf, WalError> {
         let Some(spare) = self.spares.lock().pop() else {
-            return self.new_temporary(beginning);
+            return self.new_zeroed(beginning);
         };
         let fill = || -> io::Result<()> {
             let file = self.disk.open(&spare, Access::ReadWrite)?;
@@ -163,16 +192,26 @@ impl Segments {
         Ok(spare)
     }
 
-    fn new_temporary(&self, beginning: &[u8]) -> Result<PathBuf, WalError> {
+    fn new_zeroed(&self, beginning: &[u8]) -> Result<PathBuf, WalError> {
+        self.new_temporary(|file| {
+            file.write_all_at(beginning, 0)?;
+            let done = beginning.len() as u64;
+            file.allocate(done, u64::from(self.size) - done)
+        })
+    }
+
+    /// A new file, filled and synced.
+    fn new_temporary(
+        &self,
+        contents: impl FnOnce(&FileRef) -> io::Result<()>,
+    ) -> Result<PathBuf, WalError> {
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         let path = self
             .dir
             .join(format!("xlogtemp.{}.{number}", std::process::id()));
         let fill = || -> io::Result<()> {
             let file = self.disk.open(&path, Access::Truncate)?;
-            file.write_all_at(beginning, 0)?;
-            let done = beginning.len() as u64;
-            file.allocate(done, u64::from(self.size) - done)?;
+            contents(&file)?;
             file.sync()
         };
         fill().map_err(|error| {
