@@ -50,6 +50,8 @@ pub struct Ledger {
     pub unexplained: Vec<String>,
     /// Acknowledged transactions since the beginning, for the record.
     pub acknowledged: u64,
+    /// What the server is at for this worker: the first words of a statement; nothing between two.
+    pub at: String,
 }
 
 pub struct Worker {
@@ -189,7 +191,9 @@ impl Worker {
 
     /// `Some`: it failed, and the transaction is over.
     fn say(&mut self, client: &mut Client, statement: &str) -> io::Result<Option<End>> {
+        self.ledger.lock().at = kind_of(statement);
         let answers = client.query(statement)?;
+        self.ledger.lock().at.clear();
         if answers.iter().all(|a| a.error.is_none()) {
             return Ok(None);
         }
@@ -344,6 +348,76 @@ impl Worker {
             state.indexes.insert(index);
         }
     }
+}
+
+/// `CREATE INDEX`, `UPDATE`, ...
+fn kind_of(statement: &str) -> String {
+    let mut words = statement.split(' ');
+    let first = words.next().unwrap_or_default();
+    match (first, words.next()) {
+        ("CREATE" | "DROP", Some(second)) => format!("{first} {second}"),
+        _ => first.to_owned(),
+    }
+}
+
+/// In the middle of what a server was struck down, and how often.
+#[derive(Default)]
+pub struct Moments {
+    counts: BTreeMap<String, u32>,
+}
+
+impl Moments {
+    pub fn hit(&mut self, what: &str) {
+        if !what.is_empty() {
+            *self.counts.entry(what.to_owned()).or_default() += 1;
+        }
+    }
+    /// What the workers' sessions are at.
+    pub fn of_workers(&mut self, ledgers: &[Arc<Mutex<Ledger>>]) {
+        for ledger in ledgers {
+            let at = ledger.lock().at.clone();
+            self.hit(&at);
+        }
+    }
+    pub fn count(&self, what: &str) -> u32 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+    pub fn all(&self, what: &[&str]) -> bool {
+        what.iter().all(|what| self.count(what) > 0)
+    }
+}
+
+impl std::fmt::Display for Moments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = self
+            .counts
+            .iter()
+            .map(|(k, n)| format!("{k} {n}"))
+            .collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// The number of rounds that a test is to make: `UNDERSTUDY_ROUNDS`, else `long` with `UNDERSTUDY_SOAK`, else `short`.
+pub fn rounds(short: u32, long: u32) -> u32 {
+    if let Ok(given) = std::env::var("UNDERSTUDY_ROUNDS") {
+        return given.parse().expect("UNDERSTUDY_ROUNDS is a number");
+    }
+    if is_soak() { long } else { short }
+}
+
+pub fn is_soak() -> bool {
+    std::env::var_os("UNDERSTUDY_SOAK").is_some()
+}
+
+/// `UNDERSTUDY_SEED`, or a new one; printed either way.
+pub fn seed() -> u64 {
+    let given = std::env::var("UNDERSTUDY_SEED").ok();
+    let seed = given.map_or_else(rand::random, |s| {
+        s.parse().expect("UNDERSTUDY_SEED is a number")
+    });
+    eprintln!("UNDERSTUDY_SEED={seed}");
+    seed
 }
 
 /// Reads the database and compares it with all ledgers; each is set to what was found. The differences, as lines.

@@ -14,30 +14,20 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use understudy_tests::programs::{ours, postgres, run, run_ok};
 use understudy_tests::server::{Server, Stop};
-use understudy_tests::torture::{Ledger, Worker, prepare, settle};
+use understudy_tests::torture::{Ledger, Moments, Worker, is_soak, prepare, rounds, seed, settle};
 use understudy_tests::wire::Client;
 
 const WORKERS: i64 = 5;
 
-fn rounds() -> u32 {
-    if let Ok(given) = std::env::var("UNDERSTUDY_ROUNDS") {
-        return given.parse().expect("UNDERSTUDY_ROUNDS is a number");
-    }
-    if std::env::var_os("UNDERSTUDY_SOAK").is_some() {
-        200
-    } else {
-        20
-    }
-}
-
-fn seed() -> u64 {
-    let given = std::env::var("UNDERSTUDY_SEED").ok();
-    let seed = given.map_or_else(rand::random, |s| {
-        s.parse().expect("UNDERSTUDY_SEED is a number")
-    });
-    eprintln!("UNDERSTUDY_SEED={seed}");
-    seed
-}
+/// What an administrator does beside the load; the first is nothing.
+const WORKS: [&str; 6] = [
+    "",
+    "a checkpoint",
+    "a new segment",
+    "an index build rolled back",
+    "an index build",
+    "a vacuum",
+];
 
 /// Small pages of memory and log, so that evictions, checkpoints and new segments come all the time.
 const SETTINGS: &str = "shared_buffers = 2MB\nmax_wal_size = 8MB\nmin_wal_size = 4MB\nwal_keep_size = 0\n\
@@ -53,16 +43,18 @@ fn agitate(port: u16, seed: u64, stop: &AtomicBool, busy: &AtomicU32) {
         .query("VACUUM progress")
         .is_ok_and(|a| a.iter().all(|a| a.error.is_none()));
     while !stop.load(Ordering::Relaxed) {
-        let work = random.random_range(0..6);
-        let statement = match work {
-            0 | 1 => "CHECKPOINT",
-            2 => "SELECT pg_switch_wal()",
-            3 => "BEGIN; CREATE INDEX built ON shared (t); ROLLBACK",
-            4 => "CREATE INDEX built ON shared (v DESC, id); DROP INDEX built",
-            _ if has_vacuum => "VACUUM",
-            _ => "CHECKPOINT",
+        let (work, statement) = match random.random_range(0..6) {
+            0 | 1 => (1, "CHECKPOINT"),
+            2 => (2, "SELECT pg_switch_wal()"),
+            3 => (3, "BEGIN; CREATE INDEX built ON shared (t); ROLLBACK"),
+            4 => (
+                4,
+                "CREATE INDEX built ON shared (v DESC, id); DROP INDEX built",
+            ),
+            _ if has_vacuum => (5, "VACUUM"),
+            _ => (1, "CHECKPOINT"),
         };
-        busy.store(work + 1, Ordering::SeqCst);
+        busy.store(work, Ordering::SeqCst);
         let done = client.query(statement);
         busy.store(0, Ordering::SeqCst);
         match done {
@@ -95,6 +87,7 @@ fn load(
     seed: u64,
     round: u32,
     ledgers: &[Arc<Mutex<Ledger>>],
+    moments: &mut Moments,
     end: impl FnOnce(&mut Server),
 ) {
     let mut random = StdRng::seed_from_u64(seed ^ u64::from(round).wrapping_mul(0x9E37_79B9));
@@ -110,6 +103,8 @@ fn load(
         let (stopped, at) = (&stop, &busy);
         scope.spawn(move || agitate(port, agitator, stopped, at));
         wait_for_the_moment(&mut random, &busy);
+        moments.hit(WORKS[busy.load(Ordering::SeqCst) as usize]);
+        moments.of_workers(ledgers);
         end(server);
         stop.store(true, Ordering::SeqCst);
     });
@@ -178,14 +173,15 @@ fn first_segment(wal: &std::path::Path, segments: &[String]) -> String {
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9() {
-    let (seed, rounds) = (seed(), rounds());
+    let (seed, rounds) = (seed(), rounds(20, 200));
+    let mut moments = Moments::default();
     let mut server = Server::initdb_with(&["--wal-segsize=1"]);
     server.configure(SETTINGS);
     server.start();
     prepare(&mut server.client(), WORKERS);
     let ledgers: Vec<Arc<Mutex<Ledger>>> = (0..WORKERS).map(|_| Arc::default()).collect();
     for round in 1..=rounds {
-        load(&mut server, seed, round, &ledgers, |server| {
+        load(&mut server, seed, round, &ledgers, &mut moments, |server| {
             server.stop(Stop::Kill);
         });
         let name = format!("UNDERSTUDY_SEED={seed}, round {round}");
@@ -193,6 +189,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
             // A crash while the last one is being recovered from.
             server.launch();
             thread::sleep(Duration::from_millis(u64::from(round) * 3 % 60));
+            moments.hit("recovery");
             server.stop(Stop::Kill);
         }
         server.start();
@@ -203,7 +200,12 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
         }
     }
     let acknowledged: u64 = ledgers.iter().map(|l| l.lock().acknowledged).sum();
-    eprintln!("{acknowledged} transactions acknowledged in {rounds} rounds");
+    eprintln!("{acknowledged} transactions acknowledged in {rounds} rounds; killed in: {moments}");
+    if is_soak() && rounds >= 100 {
+        assert!(moments.all(&WORKS[1..]), "{moments}");
+        let kinds = ["COMMIT", "UPDATE", "INSERT", "CREATE TABLE", "CREATE INDEX"];
+        assert!(moments.all(&kinds), "{moments}");
+    }
     assert!(
         acknowledged > u64::from(rounds) * 5,
         "only {acknowledged} transactions"
@@ -214,13 +216,14 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
 #[test]
 fn nothing_acknowledged_is_lost_by_any_stop_under_load() {
     let seed = seed();
+    let mut moments = Moments::default();
     let mut server = Server::initdb_with(&["--wal-segsize=1"]);
     server.configure(SETTINGS);
     server.start();
     prepare(&mut server.client(), WORKERS);
     let ledgers: Vec<Arc<Mutex<Ledger>>> = (0..WORKERS).map(|_| Arc::default()).collect();
     for (round, how) in (1_u32..).zip([Stop::Immediate, Stop::Fast, Stop::Immediate, Stop::Fast]) {
-        load(&mut server, seed, round, &ledgers, |server| {
+        load(&mut server, seed, round, &ledgers, &mut moments, |server| {
             server.stop(how);
         });
         server.start();

@@ -15,32 +15,50 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use understudy_tests::programs::{postgres, run_ok};
 use understudy_tests::server::{Server, Stop};
-use understudy_tests::torture::{Ledger, Worker, compare, prepare, settle};
+use understudy_tests::torture::{
+    Ledger, Moments, Worker, compare, is_soak, prepare, rounds, seed, settle,
+};
 use understudy_tests::wire::Client;
 
 const WORKERS: i64 = 4;
 const SETTINGS: &str = "shared_buffers = 2MB\nmax_wal_size = 8MB\nmin_wal_size = 4MB\nwal_keep_size = 64MB\n\
-     checkpoint_timeout = 30s\nlog_checkpoints = off\nmax_connections = 30\ndeadlock_timeout = 50ms\n\
+     checkpoint_timeout = 30s\nlog_checkpoints = on\nmax_connections = 30\ndeadlock_timeout = 50ms\n\
      wal_level = replica\nmax_wal_senders = 5\nhot_standby = on\nwal_retrieve_retry_interval = 100ms";
 
-fn rounds(short: u32, long: u32) -> u32 {
-    if let Ok(given) = std::env::var("UNDERSTUDY_ROUNDS") {
-        return given.parse().expect("UNDERSTUDY_ROUNDS is a number");
+/// How often `begun` stands in the log without `done` after it, before the next `begun`.
+fn cut_short(log: &str, begun: &str, done: &str) -> u32 {
+    let (mut open, mut cut) = (false, 0);
+    for line in log.lines() {
+        if line.contains(begun) {
+            cut += u32::from(open);
+            open = true;
+        } else if line.contains(done) {
+            open = false;
+        }
     }
-    if std::env::var_os("UNDERSTUDY_SOAK").is_some() {
-        long
-    } else {
-        short
-    }
+    cut + u32::from(open)
 }
 
-fn seed() -> u64 {
-    let given = std::env::var("UNDERSTUDY_SEED").ok();
-    let seed = given.map_or_else(rand::random, |s| {
-        s.parse().expect("UNDERSTUDY_SEED is a number")
-    });
-    eprintln!("UNDERSTUDY_SEED={seed}");
-    seed
+/// What servers that were killed again and again were at, by their logs.
+fn moments_of(logs: &[&str]) -> Moments {
+    let mut moments = Moments::default();
+    let parts = [
+        ("a checkpoint", "checkpoint starting", "checkpoint complete"),
+        (
+            "a restartpoint",
+            "restartpoint starting",
+            "restartpoint complete",
+        ),
+        ("recovery", "redo starts at", "ready to accept"),
+    ];
+    for log in logs {
+        for (what, begun, done) in parts {
+            for _ in 0..cut_short(log, begun, done) {
+                moments.hit(what);
+            }
+        }
+    }
+    moments
 }
 
 type Ledgers = Vec<Arc<Mutex<Ledger>>>;
@@ -159,13 +177,20 @@ fn a_standby_killed_at_any_moment_goes_on_where_it_was() {
         }
         check_standby(&primary, &mut standby, &ledgers, &name);
     }
+    let moments = moments_of(&[&primary.log(), &standby.log()]);
+    eprintln!("{rounds} rounds; killed in: {moments}");
+    if is_soak() && rounds >= 50 {
+        let wanted = ["a checkpoint", "a restartpoint", "recovery"];
+        assert!(moments.all(&wanted), "{moments}");
+    }
 }
 
 #[test]
 fn a_base_backup_whose_server_is_killed_leaves_a_server_that_can_make_another() {
-    let (seed, rounds) = (seed(), rounds(3, 40));
+    let (seed, rounds) = (seed(), rounds(3, 50));
     let mut random = StdRng::seed_from_u64(seed);
     let (mut primary, ledgers) = primary();
+    let mut moments = Moments::default();
     for round in 1..=rounds {
         let name = format!("UNDERSTUDY_SEED={seed}, round {round}");
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -176,7 +201,8 @@ fn a_base_backup_whose_server_is_killed_leaves_a_server_that_can_make_another() 
             let mut child = backup.spawn().expect("pg_basebackup runs");
             thread::sleep(Duration::from_millis(random.random_range(0..400)));
             primary.stop(Stop::Kill);
-            child.wait().expect("it ends with its server");
+            let whole = child.wait().expect("it ends with its server").success();
+            moments.hit(if whole { "no backup" } else { "a base backup" });
         });
         primary.start();
         let wrong = settle(&mut primary.client(), &ledgers);
@@ -190,12 +216,15 @@ fn a_base_backup_whose_server_is_killed_leaves_a_server_that_can_make_another() 
         standby.start();
         check_standby(&primary, &mut standby, &ledgers, &name);
     }
+    eprintln!("{rounds} rounds; killed in: {moments}");
+    assert!(rounds < 20 || moments.all(&["a base backup"]), "{moments}");
 }
 
 #[test]
 fn a_promotion_cut_short_at_any_moment_loses_nothing_acknowledged() {
-    let (seed, rounds) = (seed(), rounds(3, 40));
+    let (seed, rounds) = (seed(), rounds(3, 50));
     let mut random = StdRng::seed_from_u64(seed);
+    let mut moments = Moments::default();
     for round in 1..=rounds {
         let name = format!("UNDERSTUDY_SEED={seed}, round {round}");
         let (mut primary, ledgers) = primary();
@@ -216,8 +245,20 @@ fn a_promotion_cut_short_at_any_moment_loses_nothing_acknowledged() {
             }
         };
         promote(&standby);
-        thread::sleep(Duration::from_millis(random.random_range(0..120)));
+        let log_has = |line: &str| standby.log().contains(line);
+        let until = Instant::now() + Duration::from_secs(1);
+        while !log_has("received promote request") && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // The whole of it takes some milliseconds; what the log says says how far it came.
+        thread::sleep(Duration::from_micros(random.random_range(0..25_000)));
         standby.stop(Stop::Kill);
+        let log = standby.log();
+        moments.hit(match () {
+            () if log.contains("archive recovery complete") => "after the promotion",
+            () if log.contains("selected new timeline ID") => "the middle of a promotion",
+            () => "before the promotion",
+        });
         standby.start();
         let until = Instant::now() + Duration::from_secs(30);
         while standby.client().value("SELECT pg_is_in_recovery()") == "t" {
@@ -239,4 +280,7 @@ fn a_promotion_cut_short_at_any_moment_loses_nothing_acknowledged() {
         let mut checksums = Command::new(postgres("pg_checksums"));
         run_ok(checksums.arg("--check").arg("-D").arg(standby.data()));
     }
+    eprintln!("{rounds} rounds; killed in: {moments}");
+    let wanted = ["the middle of a promotion"];
+    assert!(rounds < 20 || moments.all(&wanted), "{moments}");
 }

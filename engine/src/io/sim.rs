@@ -239,6 +239,12 @@ pub struct Frozen {
     pub at: String,
 }
 
+/// Which pending changes a crash keeps.
+pub struct Choice {
+    pub name: String,
+    keep: Vec<bool>,
+}
+
 /// What a crash may have left.
 pub struct Image {
     /// Which pending changes it kept, for messages.
@@ -398,43 +404,48 @@ impl Frozen {
         disk
     }
 
-    /// Crash images: all subsets of up to 10 pending changes; of more: none, all, each one missing, each one
+    /// What a crash may keep: all subsets of up to 10 pending changes; of more: none, all, each one missing, each one
     /// alone, each prefix, and 200 random subsets drawn from `seed`.
-    pub fn images(&self, seed: u64) -> impl Iterator<Item = Image> + '_ {
+    pub fn choices(&self, seed: u64) -> Vec<Choice> {
         let n = self.pending.len();
-        let mut choices: Vec<(String, Vec<bool>)> = Vec::new();
+        let mut choices = Vec::new();
+        let mut choose = |name, keep| choices.push(Choice { name, keep });
         if n <= 10 {
             for subset in 0_u32..1 << n {
                 let keep = (0..n).map(|i| subset >> i & 1 == 1).collect();
-                choices.push((format!("subset {subset:#b} of {n}"), keep));
+                choose(format!("subset {subset:#b} of {n}"), keep);
             }
         } else {
-            choices.push(("none".to_owned(), vec![false; n]));
-            choices.push(("all".to_owned(), vec![true; n]));
+            choose("none".to_owned(), vec![false; n]);
+            choose("all".to_owned(), vec![true; n]);
             for one in 0..n {
-                choices.push((
-                    format!("{one} of {n} missing"),
-                    (0..n).map(|i| i != one).collect(),
-                ));
-                choices.push((
-                    format!("{one} of {n} alone"),
-                    (0..n).map(|i| i == one).collect(),
-                ));
-                choices.push((
-                    format!("first {one} of {n}"),
-                    (0..n).map(|i| i < one).collect(),
-                ));
+                let missing = (0..n).map(|i| i != one).collect();
+                choose(format!("{one} of {n} missing"), missing);
+                let alone = (0..n).map(|i| i == one).collect();
+                choose(format!("{one} of {n} alone"), alone);
+                let prefix = (0..n).map(|i| i < one).collect();
+                choose(format!("first {one} of {n}"), prefix);
             }
             let mut random = StdRng::seed_from_u64(seed);
             for round in 0..200 {
                 let keep = (0..n).map(|_| random.random()).collect();
-                choices.push((format!("random {round} of seed {seed}"), keep));
+                choose(format!("random {round} of seed {seed}"), keep);
             }
         }
-        choices.into_iter().map(move |(name, keep)| Image {
-            name: format!("before sync of {}: {name}", self.at),
-            disk: self.image(|i| keep[i]),
-        })
+        choices
+    }
+
+    pub fn chosen(&self, choice: &Choice) -> Image {
+        Image {
+            name: format!("before sync of {}: {}", self.at, choice.name),
+            disk: self.image(|i| choice.keep[i]),
+        }
+    }
+
+    /// Crash images of all choices.
+    pub fn images(&self, seed: u64) -> impl Iterator<Item = Image> + '_ {
+        let choices = self.choices(seed);
+        choices.into_iter().map(|choice| self.chosen(&choice))
     }
 }
 

@@ -6,6 +6,7 @@ use crate::catalog::Catalog;
 use crate::catalog::oids::OidAllocator;
 use crate::ids::Oid;
 use crate::io::DiskRef;
+use crate::node::orphans::Orphans;
 use crate::node::participant::NodeParticipant;
 use crate::recovery::{
     CheckpointSettings, Checkpointer, Participant, RecoveryError, RecoveryState, Retention,
@@ -30,6 +31,7 @@ pub struct Core {
     pub txns: Arc<TxnManager>,
     pub catalog: Arc<Catalog>,
     pub oids: Arc<OidAllocator>,
+    pub orphans: Arc<Orphans>,
     pub state: Arc<RecoveryState>,
     pub participant: Arc<dyn Participant>,
     pub checkpointer: Arc<Checkpointer>,
@@ -48,9 +50,12 @@ impl Core {
         let store = Arc::new(Store::new(disk, wal, control, config.frames, checksums));
         let txns = Arc::new(TxnManager::new(Arc::clone(&store), config.txn));
         let oids = Arc::new(OidAllocator::new(Oid::FIRST_NORMAL));
+        let orphans = Arc::<Orphans>::default();
         let participant: Arc<dyn Participant> = Arc::new(NodeParticipant {
             txns: Arc::clone(&txns),
             oids: Arc::clone(&oids),
+            orphans: Arc::clone(&orphans),
+            disk: Arc::clone(&store.disk),
             told: config.told,
         });
         let state = Arc::new(RecoveryState::default());
@@ -73,6 +78,7 @@ impl Core {
             txns,
             catalog,
             oids,
+            orphans,
             state,
             participant,
             checkpointer,

@@ -1,7 +1,7 @@
 //! Wiring: what `initdb` and a server are made of, and in which order things start and end.
 //!
 //! Reading order: `core` (log, pages, transactions, catalog, checkpoints) and `participant` (who takes part in
-//! recovery), `bootstrap` (`initdb`), `amcheck`, `conversion` (of settings), `standby` (what recovery runs with),
+//! recovery), `orphans` (what crashes leave of databases), `bootstrap` (`initdb`), `amcheck`, `conversion` (of settings), `standby` (what recovery runs with),
 //! `services` (what sessions run on), `walsender`, `host` (who may come in), `managed` (under a supervisor; HTTP),
 //! `server` (start), `shutdown`.
 
@@ -11,6 +11,7 @@ mod conversion;
 mod core;
 mod host;
 mod managed;
+mod orphans;
 mod participant;
 mod server;
 mod services;

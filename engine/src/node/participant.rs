@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::catalog::oids::OidAllocator;
 use crate::ids::{Lsn, Oid, RelFile, Xid};
+use crate::io::DiskRef;
+use crate::node::orphans::Orphans;
 use crate::recovery::{Participant, RecoveryError};
 use crate::txn::TxnManager;
 use crate::txn::redo::RecoveryStart;
@@ -13,6 +15,8 @@ use crate::wal::xlog_records::CheckPoint;
 pub struct NodeParticipant {
     pub txns: Arc<TxnManager>,
     pub oids: Arc<OidAllocator>,
+    pub orphans: Arc<Orphans>,
+    pub disk: DiskRef,
     /// What this standby durably knows may be shown; read when recovery begins.
     pub told: Option<Lsn>,
 }
@@ -82,6 +86,7 @@ impl Participant for NodeParticipant {
     }
 
     fn end_recovery(&self, _end: Lsn) -> io::Result<()> {
+        self.oids.saw(self.orphans.note(&*self.disk)?);
         Ok(())
     }
 

@@ -270,6 +270,9 @@ impl Node {
                 if outcome.kind != OutcomeKind::Clean {
                     // Replay must not begin that far back again.
                     self.core.checkpointer.request(CheckpointKind::Immediate);
+                    if let Err(error) = self.core.orphans.remove(&self.core.catalog) {
+                        tracing::warn!(%error, "could not remove directories of databases that are gone");
+                    }
                 }
                 None
             }

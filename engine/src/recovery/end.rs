@@ -12,6 +12,7 @@ use std::path::Path;
 use crate::ids::{Lsn, PAGE_SIZE, TimelineId, Xid};
 use crate::io::{Access, Disk, EntryKind, durable};
 use crate::storage::{ClusterState, Store, WriteGate, page};
+use crate::wal::page::LONG_HEADER;
 use crate::wal::timeline::{self, History};
 use crate::wal::xlog_records::{self, EndOfRecovery, OverwriteContrecord};
 use crate::wal::{AbortedRecord, Record, RmgrId, StartWriting, archive_status};
@@ -105,9 +106,11 @@ pub(super) fn promote(
         .newest_timeline(history.timeline())?
         .unwrap_or(history.timeline());
     let wanted = end.promotion.and_then(|promotion| promotion.timeline);
-    let parent = wanted.and_then(|wanted| unfinished(&history, wanted, newest, end.end));
-    let (old, history) = match (wanted, parent) {
-        (Some(_), Some(parent)) => (parent, history),
+    let begun = wanted.and_then(|wanted| begun_before(&history, wanted, newest, &end));
+    let fork = begun.as_ref().map_or(end.end, |begun| begun.fork);
+    let has_record = begun.as_ref().is_some_and(|begun| begun.has_record);
+    let (old, history) = match (wanted, begun) {
+        (Some(_), Some(begun)) => (begun.parent, history),
         (Some(wanted), None) if wanted <= newest => {
             return Err(RecoveryError::TimelineTaken { wanted, newest });
         }
@@ -121,7 +124,7 @@ pub(super) fn promote(
     let new = history.timeline();
     tracing::info!("selected new timeline ID: {new}");
     end_participant(config, end.end)?;
-    if end.end.segment_offset(size) > 0 {
+    if end.end.segment_offset(size) > 0 && !has_record {
         let segment = end.end.segment(size);
         let from = segments.holder(&history, segment, old)?;
         segments.fork(from, new, end.end)?;
@@ -133,33 +136,49 @@ pub(super) fn promote(
         config.settings.archiving,
     )?;
     open_log(config, history, end.end, end.last_record, None)?;
-    let record_end = write_end_of_recovery(config, new, old)?;
+    let record_end = write_end_of_recovery(config, new, if has_record { new } else { old })?;
     finish_request(config)?;
     if let Some(trigger) = &config.trigger {
         trigger.done();
     }
     if config.settings.archiving {
-        archive_cut_segment(config, old, end.end)?;
+        archive_cut_segment(config, old, fork)?;
     }
     tracing::info!("archive recovery complete");
     let outcome = begin_writing(config, new, record_end, OutcomeKind::Promoted)?;
-    if let Err(error) = segments.remove_after_fork(new, end.end) {
+    if let Err(error) = segments.remove_after_fork(new, fork) {
         tracing::warn!("could not remove segments of the old timeline: {error}");
     }
     Ok(outcome)
 }
 
-/// The parent of a timeline whose promotion was cut short by a crash after its history file and before its first
-/// record: a timeline with a number given belongs to one promotion, so this is the same one again.
-fn unfinished(
+/// A promotion that a crash cut short after its history file.
+struct Begun {
+    parent: TimelineId,
+    fork: Lsn,
+    /// Its end-of-recovery record is there. Nothing else can be: nobody writes before the request is done with.
+    has_record: bool,
+}
+
+/// A timeline with a number given belongs to one promotion: what is there of it is of this very one, which goes on.
+fn begun_before(
     history: &History,
     wanted: TimelineId,
     newest: TimelineId,
-    end: Lsn,
-) -> Option<TimelineId> {
+    end: &End,
+) -> Option<Begun> {
     let last = history.ancestors().last()?;
-    let same = history.timeline() == wanted && newest == wanted && last.end == end;
-    same.then_some(last.timeline)
+    if history.timeline() != wanted || newest != wanted {
+        return None;
+    }
+    // The first record stands where the timeline begins, or behind a page header.
+    let first = last.end..=last.end.advance(LONG_HEADER as u64);
+    let has_record = first.contains(&end.last_record);
+    (has_record || last.end == end.end).then_some(Begun {
+        parent: last.timeline,
+        fork: last.end,
+        has_record,
+    })
 }
 
 /// The part of `history` that has been replayed: timelines of which no record lies before `end` were never reached.

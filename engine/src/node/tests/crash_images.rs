@@ -1,9 +1,13 @@
 //! Power cuts at every sync point of a scripted workload, and power cuts after a killed process.
 //!
-//! Each sync point has hundreds of images; a run draws some of them, and `UNDERSTUDY_SOAK` more, from several
-//! workloads. `UNDERSTUDY_SEED` repeats a seed.
+//! Every sync point is visited. Each has up to thousands of images (see [`Frozen::choices`]): `UNDERSTUDY_SOAK` looks at
+//! all of them, the short form at one of each, drawn by the seed that it prints. `UNDERSTUDY_SEED` repeats a seed.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -12,6 +16,7 @@ use rand::{Rng, SeedableRng};
 use super::engine::{Engine, bad_pages, initialised};
 use super::script::{self, Ledger, Script};
 use crate::ids::Lsn;
+use crate::io::Disk;
 use crate::io::sim::{Frozen, SimDisk};
 use crate::storage::Flow;
 
@@ -28,8 +33,8 @@ fn seed() -> u64 {
     seed
 }
 
-/// Sync points that the short form looks at, one image each.
-const SAMPLE: f64 = 25.0;
+/// Transactions of the workload.
+const STEPS: u32 = 60;
 
 type Moment = (Frozen, Ledger);
 
@@ -84,41 +89,165 @@ fn look_at(image: &SimDisk, ledger: &Ledger, name: &str) {
     assert!(bad.is_empty(), "{name}: after a clean stop {bad:?}");
 }
 
+/// One image after another, on all processors. `all`: of each moment every one; else one, drawn by the seed.
+fn look_at_images<T: Sync>(
+    moments: &[(Frozen, T)],
+    seed: u64,
+    all: bool,
+    look: impl Fn(&SimDisk, &T, &str) + Sync,
+) {
+    let begun = Instant::now();
+    let (next, looked_at) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some((frozen, known)) = moments.get(number) else {
+                return;
+            };
+            let mut choices = frozen.choices(seed);
+            if !all {
+                let mut random = StdRng::seed_from_u64(seed ^ number as u64);
+                let one = random.random_range(0..choices.len());
+                choices = vec![choices.swap_remove(one)];
+            }
+            for choice in &choices {
+                let image = frozen.chosen(choice);
+                let name = format!("UNDERSTUDY_SEED={seed}, sync {number} {}", image.name);
+                look(&image.disk, known, &name);
+                looked_at.fetch_add(1, Ordering::Relaxed);
+            }
+            if all {
+                let (images, seconds) = (looked_at.load(Ordering::Relaxed), begun.elapsed());
+                eprintln!(
+                    "sync {number}: {} images; {images} in {seconds:.0?}",
+                    choices.len()
+                );
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        for _ in 0..processors {
+            scope.spawn(work);
+        }
+    });
+    let pending = moments.iter().map(|(frozen, _)| frozen.pending());
+    eprintln!(
+        "{} images of {} syncs, at most {} changes pending, {:.1?}",
+        looked_at.load(Ordering::Relaxed),
+        moments.len(),
+        pending.max().unwrap_or(0),
+        begun.elapsed()
+    );
+}
+
 #[test]
 fn acknowledged_work_survives_a_power_cut_at_any_sync() {
     let seed = seed();
     let start = initialised();
-    let (rounds, steps) = if soak() { (4, 100) } else { (1, 60) };
-    for round in 0..rounds {
-        let seed = seed.wrapping_add(round);
-        let moments = run(&start, seed, steps);
-        assert!(moments.len() > 20, "only {} syncs", moments.len());
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut looked_at = 0;
-        // Of each sync point in the long form, of a sample of them in the short one.
-        let share = if soak() {
-            1.0
+    let moments = run(&start, seed, STEPS);
+    assert!(moments.len() > 20, "only {} syncs", moments.len());
+    look_at_images(&moments, seed, soak(), look_at);
+}
+
+/// A stopped or killed engine leaves nothing in its process, or those who start thousands of them would run out of
+/// memory.
+#[test]
+fn nothing_of_a_stopped_engine_stays_in_memory() {
+    let start = initialised();
+    for killed in [false, true] {
+        let disk = start.freeze().image(|_| true);
+        let engine = Engine::start(&disk).expect("starts");
+        let mut client = engine.session();
+        client.sql("CREATE TABLE t (id bigint PRIMARY KEY)");
+        client.close();
+        let store = Arc::downgrade(&engine.core.store);
+        let txns = Arc::downgrade(&engine.core.txns);
+        if killed {
+            engine.kill(&disk);
         } else {
-            SAMPLE / moments.len() as f64
-        };
-        for (number, (frozen, ledger)) in moments.iter().enumerate() {
-            if !random.random_bool(share.min(1.0)) {
-                continue;
-            }
-            let count = frozen.images(seed).count();
-            let one = random.random_range(0..count);
-            // Four images of each sync point in the long form, one in the short one.
-            let step = if soak() { count / 4 + 1 } else { count };
-            for (i, image) in frozen.images(seed).enumerate() {
-                if i % step == one % step {
-                    let name = format!("seed {seed}, sync {number} {}", image.name);
-                    look_at(&image.disk, ledger, &name);
-                    looked_at += 1;
-                }
-            }
+            engine.stop();
         }
-        eprintln!("{looked_at} images of {} syncs", moments.len());
+        assert!(store.upgrade().is_none(), "log and pages are still there");
+        assert!(txns.upgrade().is_none(), "transactions are still there");
     }
+}
+
+/// Directories of databases, but for those that `initdb` made.
+fn directories(disk: &SimDisk) -> BTreeSet<String> {
+    let entries = disk.list(Path::new("base")).expect("listed").into_iter();
+    let number = |name: &str| name.parse().unwrap_or(0_u32);
+    let names = entries.map(|(name, _)| name);
+    names.filter(|name| number(name) >= 16384).collect()
+}
+
+/// A crash in the middle of CREATE or DROP DATABASE leaves a directory that no row names, which the next start removes;
+/// and a crash after that finds a log that it can replay.
+#[test]
+fn no_crash_leaves_a_directory_without_its_database() {
+    let seed = seed();
+    let start = initialised();
+    let disk = start.freeze().image(|_| true);
+    let engine = Engine::start(&disk).expect("starts");
+    let mut client = engine.session();
+    let moments: Arc<Mutex<Vec<(Frozen, ())>>> = Arc::default();
+    let kept = Arc::clone(&moments);
+    disk.on_sync(move |frozen| kept.lock().push((frozen.clone(), ())));
+    client.sql("CREATE DATABASE one");
+    client.sql("CREATE DATABASE two");
+    client.sql("DROP DATABASE one");
+    client.sql("CREATE TABLE t (id bigint)");
+    disk.clear_on_sync();
+    client.close();
+    engine.stop();
+    let moments = std::mem::take(&mut *moments.lock());
+    let orphans = AtomicUsize::new(0);
+    let look = |image: &SimDisk, choice: &str| {
+        let before = directories(image);
+        let engine = Engine::start(image).unwrap_or_else(|e| panic!("{choice}: {e:#}"));
+        let known = |engine: &Engine| -> BTreeSet<String> {
+            let mut client = engine.session();
+            let oids = client.sql("SELECT oid FROM pg_database WHERE oid >= 16384");
+            client.close();
+            oids.into_iter().collect()
+        };
+        let databases = known(&engine);
+        assert_eq!(directories(image), databases, "{choice}: after recovery");
+        orphans.fetch_add(before.difference(&databases).count(), Ordering::Relaxed);
+        let mut client = engine.session();
+        client.sql("CREATE DATABASE three");
+        client.close();
+        engine.kill(image);
+        let left = image.crash();
+        let again = Engine::start(&left).unwrap_or_else(|e| panic!("{choice}, again: {e:#}"));
+        assert_eq!(
+            directories(&left),
+            known(&again),
+            "{choice}: after another crash"
+        );
+        again.stop();
+        assert_eq!(bad_pages(&left), Vec::<String>::new(), "{choice}");
+    };
+    // Most syncs are of one of hundreds of files that are copied: every one in the long form.
+    let step = if soak() { 1 } else { moments.len() / 16 + 1 };
+    for (number, (frozen, ())) in moments.iter().enumerate() {
+        if number % step != (seed % step as u64) as usize {
+            continue;
+        }
+        let choices = frozen.choices(seed);
+        // None, and one at random.
+        let mut random = StdRng::seed_from_u64(seed ^ number as u64);
+        for at in [0, random.random_range(0..choices.len())] {
+            let image = frozen.chosen(&choices[at]);
+            look(
+                &image.disk,
+                &format!("UNDERSTUDY_SEED={seed}, sync {number} {}", image.name),
+            );
+        }
+    }
+    let orphans = orphans.into_inner();
+    eprintln!("{orphans} orphans in images of {} syncs", moments.len());
+    assert!(orphans > 0, "no image had one");
 }
 
 /// Pages that a killed server wrote, but did not sync, are only in the operating system's memory. The next start

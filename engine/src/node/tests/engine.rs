@@ -132,6 +132,7 @@ impl Engine {
         ));
         let backends = Backends::new();
         recover(&core, &settings, &backends).inspect_err(|_| end(&core))?;
+        core.orphans.remove(&core.catalog)?;
         let instance = Arc::new(Instance {
             changes: Arc::default(),
             settings,

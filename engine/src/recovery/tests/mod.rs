@@ -5,6 +5,7 @@
 
 mod backup;
 mod crash;
+mod promotion;
 mod rooms;
 mod standby;
 

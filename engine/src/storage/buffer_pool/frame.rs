@@ -8,9 +8,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
+use bytes::BytesMut;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::ids::{Lsn, PageId};
+use crate::ids::{Lsn, PAGE_SIZE, PageId};
 use crate::storage::page::{self, PageBuf};
 
 /// `recovery_lsn` of a page that equals its file.
@@ -18,9 +19,32 @@ const CLEAN: u64 = u64::MAX;
 /// A frame survives this many rounds of the clock at most without being used.
 const MAX_USAGE: u8 = 5;
 
+/// A page's share of the pool's memory. The pages of all frames are one piece, which the system hands out as it is
+/// touched: a large pool costs nothing before it is used. The piece is given back with the last of its pages, so pins
+/// may outlive the pool.
+pub(super) struct PageMemory(BytesMut);
+
+impl PageMemory {
+    pub(super) fn pages(frames: usize) -> impl Iterator<Item = PageMemory> {
+        let mut piece = BytesMut::zeroed(frames * PAGE_SIZE);
+        (0..frames).map(move |_| PageMemory(piece.split_to(PAGE_SIZE)))
+    }
+}
+impl Deref for PageMemory {
+    type Target = PageBuf;
+    fn deref(&self) -> &PageBuf {
+        self.0.first_chunk().expect("a whole page")
+    }
+}
+impl DerefMut for PageMemory {
+    fn deref_mut(&mut self) -> &mut PageBuf {
+        self.0.first_chunk_mut().expect("a whole page")
+    }
+}
+
 pub(super) struct Frame {
     pub(super) index: u32,
-    pub(super) page: RwLock<&'static mut PageBuf>,
+    pub(super) page: RwLock<PageMemory>,
     /// What the frame holds; changed only by whoever took it out of the lookup or puts it in.
     pub(super) tag: Mutex<Option<PageId>>,
     /// The page has been read; set by the loader before it lets go of the latch.
@@ -34,7 +58,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn new(index: u32, page: &'static mut PageBuf) -> Frame {
+    pub(super) fn new(index: u32, page: PageMemory) -> Frame {
         Frame {
             index,
             page: RwLock::new(page),
@@ -131,7 +155,7 @@ impl Pinned {
 
 /// A page under a shared latch.
 pub struct PageRead<'a> {
-    page: RwLockReadGuard<'a, &'static mut PageBuf>,
+    page: RwLockReadGuard<'a, PageMemory>,
 }
 impl Deref for PageRead<'_> {
     type Target = PageBuf;
@@ -143,7 +167,7 @@ impl Deref for PageRead<'_> {
 /// A page under the exclusive latch. Changing bytes does not make it dirty: `Change::commit` and redo do, or
 /// [`PageWrite::mark_unlogged`] for the forks that are not logged.
 pub struct PageWrite<'a> {
-    page: RwLockWriteGuard<'a, &'static mut PageBuf>,
+    page: RwLockWriteGuard<'a, PageMemory>,
     frame: &'a Frame,
     id: PageId,
 }

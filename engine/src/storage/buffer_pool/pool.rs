@@ -8,13 +8,13 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
-use crate::ids::{Fork, PAGE_SIZE, PageId, RelFile};
+use crate::ids::{Fork, PageId, RelFile};
 use crate::storage::StorageError;
 use crate::storage::files::RelationFiles;
 use crate::storage::page::{self, PageBuf};
 
 use super::flush::WriteGate;
-use super::frame::{Frame, Pinned};
+use super::frame::{Frame, PageMemory, Pinned};
 use super::ring::Ring;
 
 const SHARDS: usize = 128;
@@ -32,14 +32,6 @@ pub struct BufferPool {
     checksums: bool,
     pub(super) reads: AtomicU64,
     pub(super) writes: AtomicU64,
-}
-
-/// The pages of all frames, in one piece, which the system hands out as it is touched: a large pool costs nothing before
-/// it is used. A pool lives as long as its process, so the piece is never given back.
-fn page_memory(frames: usize) -> impl Iterator<Item = &'static mut PageBuf> {
-    let bytes: &'static mut [u8] = vec![0; frames * PAGE_SIZE].leak();
-    let (pages, _) = bytes.as_chunks_mut::<PAGE_SIZE>();
-    pages.iter_mut()
 }
 
 /// What a missing page is to be filled with.
@@ -63,7 +55,7 @@ impl BufferPool {
         let count = u32::try_from(frames).expect("shared_buffers is limited to 2^30 pages");
         BufferPool {
             frames: (0..count)
-                .zip(page_memory(frames))
+                .zip(PageMemory::pages(frames))
                 .map(|(i, page)| Arc::new(Frame::new(i, page)))
                 .collect(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
@@ -193,7 +185,7 @@ impl BufferPool {
         &self,
         frame: &Arc<Frame>,
         id: PageId,
-        latch: RwLockWriteGuard<'_, &'static mut PageBuf>,
+        latch: RwLockWriteGuard<'_, PageMemory>,
         filled: Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         match filled {

@@ -1,0 +1,60 @@
+//! Directories of databases that no catalog row names: what a crash leaves in the middle of CREATE DATABASE, or between
+//! the commit of DROP DATABASE and its end.
+//!
+//! They are noted at the end of recovery, before anybody may write, and their numbers are kept from being given out
+//! again. Once the log is open they are removed as DROP DATABASE removes them, with its record: replay and standbys
+//! hear that the pages are gone. A crash in between leaves the rest to the next recovery. Databases that `initdb`
+//! made are never touched, whatever the catalog says.
+
+use std::io;
+use std::path::Path;
+
+use parking_lot::Mutex;
+
+use crate::catalog::Catalog;
+use crate::catalog::check::databases;
+use crate::catalog::database::drop_files;
+use crate::catalog::view::CatalogError;
+use crate::ids::{Oid, ProcessId};
+use crate::io::{Disk, EntryKind};
+use crate::txn::Interrupts;
+
+#[derive(Default)]
+pub struct Orphans {
+    /// Directories of databases at the end of recovery, named in the catalog or not.
+    noted: Mutex<Vec<Oid>>,
+}
+
+impl Orphans {
+    /// Remembers the directories that are there; gives a number above all of theirs.
+    pub fn note(&self, disk: &dyn Disk) -> io::Result<Oid> {
+        let entries = disk.list(Path::new("base"))?;
+        let number = |(name, kind): (String, EntryKind)| {
+            let number = name.parse().ok().map(Oid::new);
+            number.filter(|n| kind == EntryKind::Directory && *n >= Oid::FIRST_NORMAL)
+        };
+        let found: Vec<Oid> = entries.into_iter().filter_map(number).collect();
+        let highest = found.iter().max().map_or(0, |oid| oid.raw());
+        *self.noted.lock() = found;
+        Ok(Oid::new(highest.saturating_add(1)))
+    }
+
+    /// Removes those of them that the catalog does not know. The log is open.
+    pub fn remove(&self, catalog: &Catalog) -> Result<usize, CatalogError> {
+        let noted = std::mem::take(&mut *self.noted.lock());
+        if noted.is_empty() {
+            return Ok(0);
+        }
+        let known = databases(catalog, &Interrupts::new(ProcessId::MIN))?;
+        let mut removed = 0;
+        for database in noted {
+            if known.iter().any(|(oid, _)| *oid == database) {
+                continue;
+            }
+            tracing::info!("removing directory \"base/{database}\": no database has it");
+            drop_files(&catalog.store, database)?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
