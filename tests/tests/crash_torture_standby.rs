@@ -254,11 +254,14 @@ fn a_promotion_cut_short_at_any_moment_loses_nothing_acknowledged() {
         thread::sleep(Duration::from_micros(random.random_range(0..25_000)));
         standby.stop(Stop::Kill);
         let log = standby.log();
-        moments.hit(match () {
-            () if log.contains("archive recovery complete") => "after the promotion",
-            () if log.contains("selected new timeline ID") => "the middle of a promotion",
-            () => "before the promotion",
-        });
+        let came_to = if log.contains("archive recovery complete") {
+            "after the promotion"
+        } else if log.contains("selected new timeline ID") {
+            "the middle of a promotion"
+        } else {
+            "before the promotion"
+        };
+        moments.hit(came_to);
         standby.start();
         let until = Instant::now() + Duration::from_secs(30);
         while standby.client().value("SELECT pg_is_in_recovery()") == "t" {
