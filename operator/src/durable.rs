@@ -11,36 +11,43 @@ use rustix::fs::{FlockOperation, flock};
 
 /// Makes `path` hold exactly `bytes`, or leaves it as it was.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = beside(path, ".tmp");
-    let mut file = File::create(&aside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
-    std::fs::rename(&aside, path)?;
-    sync_dir(parent(path))
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    replace_with(path, bytes, &options)
 }
 
 /// As [`replace`], but readable by the owner only; for credentials.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    let aside = beside(path, ".tmp");
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&aside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
-    std::fs::rename(&aside, path)?;
+    options.write(true).create(true).truncate(true).mode(0o600);
+    replace_with(path, bytes, &options)
+}
+
+fn replace_with(path: &Path, bytes: &[u8], options: &OpenOptions) -> io::Result<()> {
+    let aside = beside(path, ".tmp");
+    let write = || {
+        let mut file = options.open(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        drop(file);
+        std::fs::rename(&aside, path)
+    };
+    write().map_err(|e| about("write", path, &e))?;
     sync_dir(parent(path))
+}
+
+/// The error with the file it is about: whoever reads it has to know where to look.
+fn about(what: &str, path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
 }
 
 /// Renames and syncs the directories on both sides.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::rename(from, to)?;
+    std::fs::rename(from, to).map_err(|e| {
+        let what = format!("rename {} to", from.display());
+        about(&what, to, &e)
+    })?;
     sync_dir(parent(to))?;
     if parent(from) == parent(to) {
         Ok(())
@@ -53,7 +60,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
+        Err(e) => Err(about("remove", path, &e)),
         Ok(()) => sync_dir(parent(path)),
     }
 }
@@ -63,12 +70,29 @@ pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
+        Err(e) => Err(about("read", path, &e)),
     }
 }
 
+/// What the file says; `None` if there is no such file. `remedy` is for whoever meets a damaged one.
+pub fn read_json<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    remedy: &str,
+) -> io::Result<Option<T>> {
+    let Some(bytes) = read(path)? else {
+        return Ok(None);
+    };
+    let value = serde_json::from_slice(&bytes).map_err(|e| {
+        let text = format!("{} is damaged: {e}; {remedy}", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })?;
+    Ok(Some(value))
+}
+
 pub fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|e| about("sync", path, &e))
 }
 
 /// A lock on a file that lasts as long as this value, and ends with the process however it ends.
@@ -101,6 +125,7 @@ fn open_lock(path: &Path) -> io::Result<File> {
         .truncate(false)
         .write(true)
         .open(path)
+        .map_err(|e| about("open", path, &e))
 }
 
 fn parent(path: &Path) -> &Path {

@@ -1,6 +1,6 @@
 //! A cluster of local processes under the real operator, and a writer that keeps a ledger of what was acknowledged.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,37 +19,65 @@ pub struct Cluster {
     dir: PathBuf,
     pub port: u16,
     fencing: bool,
+    durability: &'static str,
+}
+
+/// A manifest with so many standbys.
+pub fn manifest(replicas: u32, durability: &str) -> String {
+    format!(
+        "apiVersion: understudy.dev/v1alpha1\nkind: ReplicatedCluster\nmetadata: {{name: orders}}\n\
+         spec: {{replicas: {replicas}, durability: {durability}, storage: {{size: 1Gi}}}}\n"
+    )
 }
 
 impl Cluster {
     /// Up, and everything ready.
     pub fn up(replicas: u32, fencing: bool) -> Cluster {
+        Cluster::up_with(replicas, fencing, "quorum")
+    }
+
+    pub fn up_with(replicas: u32, fencing: bool, durability: &'static str) -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let cluster = Cluster {
             dir: folder.path().join("c"),
             folder: Some(folder),
             port: three_ports(),
             fencing,
+            durability,
         };
         cluster.apply(replicas);
         cluster.wait_ready(u64::from(replicas) + 1);
         cluster
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// `local up` with so many standbys; also starts an operator that was killed.
     pub fn apply(&self, replicas: u32) {
-        let manifest = self.dir.with_extension("yaml");
-        let text = format!(
-            "apiVersion: understudy.dev/v1alpha1\nkind: ReplicatedCluster\nmetadata: {{name: orders}}\n\
-             spec: {{replicas: {replicas}, storage: {{size: 1Gi}}}}\n"
-        );
-        std::fs::write(&manifest, text).expect("written");
-        let (port, file) = (self.port.to_string(), manifest.display().to_string());
+        let output = self.try_apply(replicas);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "up: {text}{errors}{}", self.logs());
+    }
+
+    pub fn try_apply(&self, replicas: u32) -> Output {
+        let file = self.dir.with_extension("yaml");
+        std::fs::write(&file, manifest(replicas, self.durability)).expect("written");
+        let (port, file) = (self.port.to_string(), file.display().to_string());
         let mut arguments = vec!["up", "-f", &file, "--port", &port, "--detach"];
         if !self.fencing {
             arguments.push("--no-fence");
         }
-        self.run_ok(&arguments);
+        self.run(&arguments)
+    }
+
+    /// A command that must be refused; gives what it says.
+    pub fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     pub fn run(&self, arguments: &[&str]) -> Output {
@@ -146,15 +174,31 @@ impl Cluster {
         })
     }
 
-    /// Waits until the failover from `old` is reported.
-    pub fn wait_failover(&self, old: &str, limit: Duration) -> Value {
+    /// Waits until a failover in a term above `term` is reported.
+    pub fn wait_failover(&self, term: u64, limit: Duration) -> Value {
         self.wait("the failover is reported", limit, |s| {
-            s["lastFailover"]["old"] == old && s["currentPrimary"] != old
+            s["phase"] == "Running"
+                && s["term"].as_u64() > Some(term)
+                && s["lastFailover"]["term"] == s["term"]
         })
+    }
+
+    pub fn term(&self) -> u64 {
+        self.status()["term"].as_u64().expect("a term")
     }
 
     pub fn events(&self) -> String {
         self.run_ok(&["events"])
+    }
+
+    /// Waits until so many events of this kind have been told.
+    pub fn wait_event(&self, reason: &str, times: usize, limit: Duration) {
+        let begin = Instant::now();
+        while self.events().matches(&format!(" {reason} ")).count() < times {
+            let logs = || self.logs();
+            assert!(begin.elapsed() < limit, "no {reason}\n{}", logs());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// The ends of all logs.
@@ -255,40 +299,65 @@ pub fn now_ms() -> u64 {
     u64::try_from(since.unwrap_or_default().as_millis()).expect("not that late")
 }
 
-/// An acknowledged row, and when.
+/// A row that was acknowledged: by whom, in which term, when.
 #[derive(Clone, Copy, Debug)]
 pub struct Acknowledged {
     pub id: i64,
+    /// The timeline on which it was written: under the operator that is the term.
+    pub term: u32,
     pub at_ms: u64,
+    /// Through the write Service; else on a session of the instance's own port.
+    pub by_service: bool,
 }
 
-/// Inserts rows through a port all the time, opens a new session whenever one breaks, and keeps what was acknowledged.
+/// Inserts rows all the time, through the write Service and on each instance's own port, opens a new session whenever
+/// one breaks, and keeps what was acknowledged. The sessions on the instances themselves are nobody's to cut: what they
+/// are told is the instance's own word.
 pub struct Writer {
     stop: Arc<AtomicBool>,
     ledger: Arc<Mutex<Vec<Acknowledged>>>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
+
+/// The ids that one thread of a writer may use.
+const IDS_OF_A_THREAD: i64 = 1_000_000_000;
 
 impl Writer {
     pub fn start(cluster: &Cluster) -> Writer {
         let mut client = cluster.client();
         client.rows("CREATE TABLE IF NOT EXISTS ledger (id bigint PRIMARY KEY)");
         let next = client.value("SELECT coalesce(max(id), 0) + 1 FROM ledger");
-        let next: i64 = next.parse().expect("a number");
-        let (stop, ledger) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let (ended, kept) = (Arc::clone(&stop), Arc::clone(&ledger));
-        let port = cluster.port;
-        let thread = std::thread::spawn(move || write(port, next, &ended, &kept));
-        let writer = Writer {
-            stop,
-            ledger,
-            thread: Some(thread),
+        let mut first: i64 = next.parse().expect("a number");
+        let mut writer = Writer {
+            stop: Arc::default(),
+            ledger: Arc::default(),
+            threads: Vec::new(),
         };
+        let status = cluster.status();
+        let own = instances(&status).filter_map(|i| u16::try_from(i["port"].as_u64()?).ok());
+        for (port, by_service) in own.map(|p| (p, false)).chain([(cluster.port, true)]) {
+            let (stop, ledger) = (Arc::clone(&writer.stop), Arc::clone(&writer.ledger));
+            let session = Session {
+                port,
+                by_service,
+                next: first,
+                open: None,
+            };
+            first += IDS_OF_A_THREAD;
+            let write = move || session.write(&stop, &ledger);
+            writer.threads.push(std::thread::spawn(write));
+        }
         writer.wait_for(5);
         writer
     }
 
+    /// Rows acknowledged through the Service.
     pub fn acknowledged(&self) -> usize {
+        self.ledger.lock().iter().filter(|a| a.by_service).count()
+    }
+
+    /// Rows acknowledged by anybody.
+    pub fn acknowledged_anywhere(&self) -> usize {
         self.ledger.lock().len()
     }
 
@@ -302,25 +371,29 @@ impl Writer {
         }
     }
 
-    /// Ends it; everything acknowledged has to be there. Gives the ledger.
+    /// Ends it; everything acknowledged has to be there, and nothing was acknowledged in an older term after the first
+    /// acknowledgement of a newer one. Gives the ledger, by time.
     pub fn finish(mut self, cluster: &Cluster) -> Vec<Acknowledged> {
         self.wait_for(5);
         self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().expect("joined once");
-        thread.join().expect("the writer did not panic");
-        let ledger = self.ledger.lock().clone();
+        for thread in self.threads.drain(..) {
+            thread.join().expect("the writer did not panic");
+        }
+        let mut ledger = self.ledger.lock().clone();
+        ledger.sort_by_key(|a| (a.at_ms, a.term));
         let rows = cluster.client().rows("SELECT id FROM ledger");
         let there: std::collections::HashSet<i64> = rows
             .iter()
             .filter_map(|row| row.first()?.as_deref()?.parse().ok())
             .collect();
-        let missing: Vec<i64> = ledger
-            .iter()
-            .map(|a| a.id)
-            .filter(|id| !there.contains(id))
-            .collect();
+        let missing: Vec<&Acknowledged> =
+            ledger.iter().filter(|a| !there.contains(&a.id)).collect();
         let logs = || cluster.logs();
         assert!(missing.is_empty(), "missing: {missing:?}\n{}", logs());
+        for pair in ledger.windows(2) {
+            let shown = || format!("an older term acknowledged: {pair:?}\n{}", logs());
+            assert!(pair[0].term <= pair[1].term, "{}", shown());
+        }
         ledger
     }
 }
@@ -329,40 +402,56 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
-fn write(port: u16, first: i64, stop: &AtomicBool, ledger: &Mutex<Vec<Acknowledged>>) {
-    let mut open: Option<Client> = None;
-    for id in first.. {
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let client = match &mut open {
-            Some(client) => client,
-            None => {
-                let limit = Duration::from_secs(2);
-                open = Client::connect_within(port, limit).ok();
-                if open.is_none() {
-                    std::thread::sleep(Duration::from_millis(5));
+/// One thread of a writer.
+struct Session {
+    port: u16,
+    by_service: bool,
+    next: i64,
+    open: Option<Client>,
+}
+
+impl Session {
+    fn write(mut self, stop: &AtomicBool, ledger: &Mutex<Vec<Acknowledged>>) {
+        // Whoever talks to an instance itself has time: a frozen one answers when it is woken.
+        let (pace, answer_limit) = if self.by_service {
+            (Duration::from_millis(3), Duration::from_secs(2))
+        } else {
+            (Duration::from_millis(15), Duration::from_secs(45))
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let Some(client) = &mut self.open else {
+                self.open = Client::connect_within(self.port, Duration::from_secs(2)).ok();
+                match &self.open {
+                    Some(client) => client.set_read_timeout(answer_limit),
+                    None => std::thread::sleep(Duration::from_millis(5)),
                 }
                 continue;
+            };
+            // An id whose outcome is unknown is never used again.
+            let id = self.next;
+            self.next += 1;
+            let answers = client.query(&format!(
+                "INSERT INTO ledger VALUES ({id}) \
+                 RETURNING substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+            ));
+            match answers.map(|a| a.into_iter().next()) {
+                Ok(Some(answer)) if answer.error.is_none() => {
+                    let timeline = answer.rows[0][0].as_deref().expect("a timeline");
+                    ledger.lock().push(Acknowledged {
+                        id,
+                        term: u32::from_str_radix(timeline, 16).expect("a timeline"),
+                        at_ms: now_ms(),
+                        by_service: self.by_service,
+                    });
+                }
+                // A standby, which may be promoted under this very session.
+                Ok(Some(answer)) if answer.error.as_ref().is_some_and(|e| e.state == "25006") => {}
+                _ => self.open = None,
             }
-        };
-        // An id whose outcome is unknown is never used again.
-        let answers = client.query(&format!("INSERT INTO ledger VALUES ({id})"));
-        match answers {
-            Ok(answers) if answers.iter().all(|a| a.error.is_none()) => {
-                ledger.lock().push(Acknowledged {
-                    id,
-                    at_ms: now_ms(),
-                });
-                std::thread::sleep(Duration::from_millis(3));
-            }
-            _ => open = None,
+            std::thread::sleep(pace);
         }
     }
 }

@@ -75,6 +75,8 @@ struct Taken {
     starts: HashMap<String, (Instant, u32)>,
     /// The crashes of each instance's engine that were told, and the supervisor that counted them.
     crashes: HashMap<String, (u32, u32)>,
+    /// What was last told of each instance's troubles: the same is told once.
+    troubles: HashMap<String, String>,
 }
 
 /// What an actor needs to know of its cluster.
@@ -138,13 +140,18 @@ impl Act for LocalActor {
             match result {
                 Ok(()) => {
                     taken.not_before.remove(&key);
+                    drop(taken);
                 }
                 Err(error) => {
                     tracing::info!(?step, %error, "a step failed and will be tried again");
                     taken.not_before.insert(key, Instant::now() + CALL_RETRY);
+                    drop(taken);
+                    if let StepError::Io(error) = &error {
+                        let of = step.instance().unwrap_or("the Services");
+                        inner.tell_trouble("StepFailed", of, &error.to_string());
+                    }
                 }
             }
-            drop(taken);
             inner.watches.wake();
         });
     }
@@ -346,6 +353,14 @@ fn quiet(status: &ReplicatedClusterStatus) -> ReplicatedClusterStatus {
     quiet
 }
 
+/// What a supervisor said when it ended, if its last words are a complaint.
+fn last_complaint(log: &std::path::Path) -> Option<String> {
+    let text = std::fs::read_to_string(log).ok()?;
+    let last = text.lines().next_back()?;
+    last.strip_prefix("understudy-operator: ")
+        .map(str::to_owned)
+}
+
 impl Inner {
     async fn perform(self: &Arc<Inner>, step: &Step) -> Result<(), StepError> {
         match step {
@@ -484,6 +499,9 @@ impl Inner {
 
     /// Starts the process of an instance that has a volume, on ports that are free now.
     fn start(self: &Arc<Inner>, instance: &str) -> Result<(), StepError> {
+        if self.watches.has_process(instance) {
+            return Ok(()); // Begun since the look that this step was decided on.
+        }
         self.pace(instance)?;
         let volume = self.folder.volume(instance);
         let mut config = read_config(&volume.config())?;
@@ -527,7 +545,23 @@ impl Inner {
             instance.to_owned(),
             (now, if again { quick + 1 } else { 1 }),
         );
+        drop(taken);
+        let log = self.folder.volume(instance).log("supervisor");
+        if again && let Some(why) = last_complaint(&log) {
+            self.tell_trouble("StartFailed", instance, &why);
+        }
         Ok(())
+    }
+
+    fn tell_trouble(&self, reason: &str, of: &str, why: &str) {
+        let old = self
+            .taken
+            .lock()
+            .troubles
+            .insert(of.to_owned(), why.to_owned());
+        if old.as_deref() != Some(why) {
+            self.events.tell(reason, true, &format!("{of}: {why}"));
+        }
     }
 
     fn launch(self: &Arc<Inner>, instance: &str) -> io::Result<()> {

@@ -6,8 +6,8 @@
 use super::answers::{self, Answer, Preference};
 use super::running::health;
 use super::{
-    Instance, LATE_ANSWER_ASYNC_MS, LATE_ANSWER_MS, Life, OLD_PRIMARY_START_MS, Observed, Outcome,
-    Plan, RequestKind, Routes, Step, in_sync, standbys,
+    FIRST_WORD_MS, Instance, LATE_ANSWER_ASYNC_MS, LATE_ANSWER_MS, Life, OLD_PRIMARY_START_MS,
+    Observed, Outcome, Plan, RequestKind, Routes, SILENT_MS, Step, in_sync, standbys,
 };
 use crate::api::EngineSet;
 use crate::crd::{ChangeKind, Durability, Member, Phase, Record, RoleChange, TimelineFork};
@@ -154,7 +154,8 @@ fn seal_all(
                 });
             }
             (Life::Ended, _) => {}
-            (Life::Alive, None) if old && observed.fencing => {
+            // One that was only just started has not had the time to answer.
+            (Life::Alive, None) if old && observed.fencing && instance.silent_ms >= SILENT_MS => {
                 if let Some(pid) = instance.pid {
                     plan.step(Step::Fence {
                         instance: name.clone(),
@@ -218,12 +219,15 @@ fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: 
     );
 }
 
-/// Alive, with the very copy that is asked for: its answer is only a matter of time.
+/// Alive, with the very copy that is asked for: its answer is only a matter of time. So it may be for one that an
+/// operator has only just begun to listen to.
 fn is_expected(observed: &Observed, record: &Record, member: &Member) -> bool {
     observed.instances.get(&member.name).is_some_and(|i| {
-        i.id() == Some(&member.id)
+        let unheard = i.life == Life::Alive && i.status.is_none() && i.silent_ms < FIRST_WORD_MS;
+        let asked = i.id() == Some(&member.id)
             && i.heard()
-                .is_some_and(|s| s.promised_term <= record.term && s.system_id.is_some())
+                .is_some_and(|s| s.promised_term <= record.term && s.system_id.is_some());
+        unheard || asked
     })
 }
 

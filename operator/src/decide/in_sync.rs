@@ -4,7 +4,7 @@
 //! only when the primary counts by the new one and enough of its members have all that was acknowledged before.
 
 use super::answers::Answer;
-use super::{CAUGHT_UP_BYTES, MEMBER_LOST_MS, Observed};
+use super::{CAUGHT_UP_BYTES, Instance, MEMBER_LOST_MS, Observed};
 use crate::api::EngineStatus;
 use crate::crd::{Durability, InSyncSet, Member, Record, SetVersion};
 use crate::ids::Term;
@@ -168,7 +168,8 @@ fn standing_members(
         .iter()
         .filter(|m| {
             let kept = is_member(m) && observed.unstreamed(&m.id) < MEMBER_LOST_MS;
-            kept || is_near(engine, m, record.term)
+            let answers = observed.instances.get(&m.name);
+            kept || (answers.is_some_and(Instance::answers) && is_near(engine, m, record.term))
         })
         .cloned()
         .collect();

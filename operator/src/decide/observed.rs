@@ -34,6 +34,16 @@ impl Instance {
         let fresh = self.life == Life::Alive && self.silent_ms < super::SILENT_MS;
         self.status.as_ref().filter(|_| fresh)
     }
+    /// For how long nothing new has come from it or from its engine.
+    pub fn silence_ms(&self) -> u64 {
+        let engine = self.status.as_ref().map_or(0, |s| s.engine_silent_ms);
+        self.silent_ms.max(engine)
+    }
+    /// Heard, and its engine answers too: a stream that its primary still lists is not the echo of a frozen process.
+    pub fn answers(&self) -> bool {
+        self.heard()
+            .is_some_and(|s| s.engine_silent_ms < super::ENGINE_SILENT_MS)
+    }
     pub fn engine(&self) -> Option<&EngineStatus> {
         self.heard().and_then(|status| status.engine.as_ref())
     }

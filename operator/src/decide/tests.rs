@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Instance, LATE_ANSWER_ASYNC_MS, Life, MEMBER_LOST_MS, Observed, Past, Plan, RequestKind, Seed,
-    Step, decide,
+    ENGINE_SILENT_MS, Instance, LATE_ANSWER_ASYNC_MS, Life, MEMBER_LOST_MS, OLD_PRIMARY_START_MS,
+    Observed, Past, Plan, RequestKind, SILENT_MS, Seed, Step, decide,
 };
 use crate::api::{
     EngineRole, EngineSet, EngineStatus, StandbyStream, SupervisorState, SupervisorStatus,
@@ -536,4 +536,76 @@ fn another_databases_volume_is_left_alone() {
             .iter()
             .any(|s| matches!(s, Step::Reseed { .. } | Step::Remove { .. }))
     );
+}
+
+/// Blocked for want of m-3's answer: the old primary's own is asked for, so its process is started, not ended again.
+#[test]
+fn an_old_primary_that_was_started_for_its_answer_is_not_fenced() {
+    let decided = |observed: &Observed| decide(&cluster(2, Durability::Quorum), observed, NOW);
+    let fences = |plan: &Plan| plan.steps.iter().any(|s| matches!(s, Step::Fence { .. }));
+    let mut observed = failing(2, OLD_PRIMARY_START_MS);
+    answered(&mut observed, 2, T3, 500);
+    observed
+        .instances
+        .get_mut("m-3")
+        .expect("it exists")
+        .silent_ms = SILENT_MS;
+    let start = Step::Start {
+        instance: "m-1".to_owned(),
+    };
+    assert!(decided(&observed).steps.contains(&start));
+    let old = observed.instances.get_mut("m-1").expect("it exists");
+    (old.life, old.status) = (Life::Alive, None);
+    for (silent_ms, fenced) in [(0, false), (SILENT_MS, true)] {
+        observed
+            .instances
+            .get_mut("m-1")
+            .expect("it exists")
+            .silent_ms = silent_ms;
+        let plan = decided(&observed);
+        assert_eq!(fences(&plan), fenced, "{:?}", plan.steps);
+    }
+}
+
+#[test]
+fn a_new_operator_does_not_call_blocked_what_it_has_not_asked_yet() {
+    let mut observed = failing(2, 0);
+    for instance in observed.instances.values_mut() {
+        instance.status = None;
+    }
+    observed.instances.get_mut("m-1").expect("it exists").life = Life::Alive;
+    let reason_after = |silent_ms: u64, observed: &mut Observed| {
+        for instance in observed.instances.values_mut() {
+            instance.silent_ms = silent_ms;
+        }
+        reason(&decide(&cluster(2, Durability::Quorum), observed, NOW)).to_owned()
+    };
+    assert_eq!(reason_after(0, &mut observed), "FailingOver");
+    assert_eq!(reason_after(SILENT_MS, &mut observed), "FailoverBlocked");
+}
+
+/// The primary still lists the stream of a standby that was frozen: it does not bring it back into the set.
+#[test]
+fn a_frozen_standby_does_not_join_by_a_stream_that_nobody_ended() {
+    let joins = |frozen: &dyn Fn(&mut Instance)| {
+        let mut observed = running(2);
+        let small = set(1, &[2], 1);
+        let in_effect = Some(EngineSet::from(&small));
+        record(&mut observed).in_sync[0] = small;
+        status(&mut observed, 1)
+            .engine
+            .as_mut()
+            .expect("it runs")
+            .set = in_effect;
+        observed.unstreamed_ms = BTreeMap::from([(member(3).id, MEMBER_LOST_MS)]);
+        frozen(observed.instances.get_mut("m-3").expect("it exists"));
+        let plan = decide(&cluster(2, Durability::Quorum), &observed, NOW);
+        plan.swap.is_some()
+    };
+    assert!(joins(&|_| {}));
+    assert!(!joins(&|i| i.silent_ms = SILENT_MS));
+    assert!(!joins(&|i| {
+        let status = i.status.as_mut().expect("it was heard");
+        status.engine_silent_ms = ENGINE_SILENT_MS;
+    }));
 }

@@ -108,11 +108,10 @@ impl Supervisor {
             return refuse(format!("it was made the primary of term {term}"));
         }
         self.demotion = None;
-        if !(self.promise.sealed && self.promise.promised_term == term) {
-            self.promise.promised_term = term;
-            self.promise.sealed = true;
-            self.volume.store_promise(&self.promise)?;
-        }
+        self.keep_promise(|promise| {
+            promise.promised_term = term;
+            promise.sealed = true;
+        })?;
         durable::remove(&self.volume.trigger())?;
         self.abort_seed();
         self.settle();
@@ -226,9 +225,10 @@ impl Supervisor {
             return refuse("a newer set is in effect");
         }
         if current != Some(set.version()) || self.promise.sealed {
-            self.promise.sealed = false;
-            self.promise.set = Some(set);
-            self.volume.store_promise(&self.promise)?;
+            self.keep_promise(|promise| {
+                promise.sealed = false;
+                promise.set = Some(set);
+            })?;
         }
         Ok(())
     }
@@ -283,10 +283,11 @@ impl Supervisor {
             return refuse("it is the candidate of this term");
         }
         durable::remove(&self.volume.trigger())?;
-        self.promise.promised_term = request.term;
-        self.promise.sealed = false;
-        self.promise.set = None;
-        self.volume.store_promise(&self.promise)?;
+        self.keep_promise(|promise| {
+            promise.promised_term = request.term;
+            promise.sealed = false;
+            promise.set = None;
+        })?;
         if data {
             self.tell_or_restart().await
         } else {
@@ -308,11 +309,12 @@ impl Supervisor {
         if streams {
             return refuse("it streams");
         }
-        self.promise.instance_id = InstanceId::random();
-        self.promise.promised_term = request.term;
-        self.promise.sealed = false;
-        self.promise.set = None;
-        self.volume.store_promise(&self.promise)?;
+        self.keep_promise(|promise| {
+            promise.instance_id = InstanceId::random();
+            promise.promised_term = request.term;
+            promise.sealed = false;
+            promise.set = None;
+        })?;
         durable::remove(&self.volume.trigger())?;
         Ok(self.seed_anew().await?)
     }

@@ -38,8 +38,11 @@ pub struct InstanceConfig {
 /// # Errors
 /// When the file is missing, unreadable or not what [`write_config`] wrote.
 pub fn read_config(path: &Path) -> io::Result<InstanceConfig> {
-    let bytes = std::fs::read(path)?;
-    serde_json::from_slice(&bytes).map_err(io::Error::other)
+    let remedy = "restore it, or move the instance's folder away so that the operator makes the instance anew";
+    durable::read_json(path, remedy)?.ok_or_else(|| {
+        let text = format!("{} is missing; {remedy}", path.display());
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })
 }
 
 /// # Errors

@@ -53,6 +53,9 @@ pub struct Supervisor {
     down_since: Option<Instant>,
     answered_at: Instant,
     restart_at: Option<Instant>,
+    started_at: Instant,
+    /// How often in a row a sealed engine has ended soon after its start.
+    quick_ends: u32,
     waiting_since: Instant,
     changing_since: Option<Instant>,
     seeding: Option<JoinHandle<Result<(), SeedError>>>,
@@ -114,6 +117,8 @@ impl Supervisor {
             down_since: None,
             answered_at: now,
             restart_at: None,
+            started_at: now,
+            quick_ends: 0,
             waiting_since: now,
             changing_since: None,
             seeding: None,
@@ -218,6 +223,7 @@ impl Supervisor {
             self.begin_seed();
             return Ok(());
         }
+        self.know_system_id()?;
         if self.promise.sealed {
             self.volume.make_standby()?;
         }
@@ -244,7 +250,8 @@ impl Supervisor {
     pub(super) fn start_engine(&mut self) -> io::Result<()> {
         files::write(&self.volume, &self.config, &self.promise)?;
         self.status = None;
-        self.answered_at = Instant::now();
+        self.started_at = Instant::now();
+        self.answered_at = self.started_at;
         self.engine = Some(Engine::start(&self.volume, &self.config)?);
         self.state = if self.down_since.is_some() {
             SupervisorState::Restarting
@@ -294,8 +301,7 @@ impl Supervisor {
             // Whatever the copied directory says.
             self.volume.make_standby()?;
         }
-        self.promise.system_id = Some(self.volume.system_id()?);
-        self.volume.store_promise(&self.promise)?;
+        self.know_system_id()?;
         self.seed_error = None;
         self.seed_attempts = 0;
         self.start_engine()
@@ -313,7 +319,13 @@ impl Supervisor {
         if deposed || self.promise.sealed {
             tracing::info!(%status, "the engine has ended; it starts again in recovery");
             self.volume.make_standby()?;
-            return self.start_engine();
+            let pause = self.pause_of_sealed(now);
+            if pause.is_zero() {
+                return self.start_engine();
+            }
+            self.message = last_words(&self.volume.log("engine"));
+            self.restart_at = Some(now + pause);
+            return Ok(());
         }
         self.down_since.get_or_insert(now);
         self.crashes.push_back(now);
@@ -330,6 +342,16 @@ impl Supervisor {
         }
         self.restart_at = Some(now + wait);
         Ok(())
+    }
+
+    /// An engine that can't start in recovery is tried again less and less often.
+    fn pause_of_sealed(&mut self, now: Instant) -> Duration {
+        let quick = now.duration_since(self.started_at) < Duration::from_secs(1);
+        self.quick_ends = if quick { self.quick_ends + 1 } else { 0 };
+        match self.quick_ends {
+            0 | 1 => Duration::ZERO,
+            n => Duration::from_millis(25 << (n - 2).min(7)),
+        }
     }
 
     fn forget_old_crashes(&mut self, now: Instant) {
@@ -409,10 +431,31 @@ impl Supervisor {
         }
     }
 
+    /// Changes the promise. What could not be made durable was not promised, and nobody is told of it.
+    pub(super) fn keep_promise(&mut self, change: impl FnOnce(&mut Promise)) -> io::Result<()> {
+        let mut promise = self.promise.clone();
+        change(&mut promise);
+        if promise != self.promise {
+            self.volume.store_promise(&promise)?;
+            self.promise = promise;
+        }
+        Ok(())
+    }
+
+    /// A crash after a seed was adopted may have come before this was noted.
+    fn know_system_id(&mut self) -> io::Result<()> {
+        if self.promise.system_id.is_some() {
+            return Ok(());
+        }
+        let system_id = self.volume.system_id()?;
+        self.keep_promise(|promise| promise.system_id = Some(system_id))
+    }
+
     pub(super) fn finish_demotion(&mut self, term: Term) -> io::Result<()> {
-        self.promise.promised_term = term;
-        self.promise.sealed = true;
-        self.volume.store_promise(&self.promise)?;
+        self.keep_promise(|promise| {
+            promise.promised_term = term;
+            promise.sealed = true;
+        })?;
         self.volume.make_standby()?;
         self.down_since = None;
         self.start_engine()

@@ -65,10 +65,23 @@ impl Volume {
         self.dir.join("aside")
     }
 
+    /// The promise; none on a volume that is new.
+    ///
+    /// # Errors
+    /// Also when the promise is damaged or gone while the volume holds data: what was promised can't be guessed.
     pub fn load_promise(&self) -> io::Result<Option<Promise>> {
-        durable::read(&self.promise_file())?
-            .map(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other))
-            .transpose()
+        let remedy = format!(
+            "what this instance has promised can't be guessed: restore the file, or move {} away so that the operator \
+             makes the instance anew from the primary",
+            self.dir.display()
+        );
+        let path = self.promise_file();
+        let promise = durable::read_json(&path, &remedy)?;
+        if promise.is_none() && (self.data_id().exists() || self.data().exists()) {
+            let text = format!("{} is missing; {remedy}", path.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        Ok(promise)
     }
     pub fn store_promise(&self, promise: &Promise) -> io::Result<()> {
         let bytes = serde_json::to_vec(promise).map_err(io::Error::other)?;
@@ -137,5 +150,31 @@ impl Volume {
         let mut bytes = [0_u8; 8];
         std::fs::File::open(self.data().join("global/pg_control"))?.read_exact(&mut bytes)?;
         Ok(u64::from_le_bytes(bytes).to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_is_made_up_only_on_a_new_volume() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let volume = Volume::new(dir.path());
+        assert!(matches!(volume.load_promise(), Ok(None)));
+        let complaint = || volume.load_promise().expect_err("refused").to_string();
+        std::fs::write(volume.promise_file(), "{\"cluster_id\": 1").expect("written");
+        let said = complaint();
+        assert!(
+            said.contains("promise.json is damaged") && said.contains("restore"),
+            "{said}"
+        );
+        std::fs::remove_file(volume.promise_file()).expect("removed");
+        std::fs::create_dir(volume.data()).expect("created");
+        let said = complaint();
+        assert!(
+            said.contains("promise.json is missing") && said.contains("restore"),
+            "{said}"
+        );
     }
 }

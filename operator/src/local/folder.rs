@@ -73,9 +73,9 @@ impl ClusterFolder {
     }
 
     pub fn settings(&self) -> io::Result<Option<LocalSettings>> {
-        durable::read(&self.file("local.json"))?
-            .map(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other))
-            .transpose()
+        let remedy =
+            "remove it and run `local up -f FILE --port PORT` with the port that clients know";
+        durable::read_json(&self.file("local.json"), remedy)
     }
     pub fn write_settings(&self, settings: &LocalSettings) -> io::Result<()> {
         let bytes = serde_json::to_vec_pretty(settings).map_err(io::Error::other)?;

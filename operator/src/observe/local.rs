@@ -133,7 +133,7 @@ impl Watches {
         }
     }
 
-    fn has_process(&self, name: &str) -> bool {
+    pub fn has_process(&self, name: &str) -> bool {
         let known = self.known.lock();
         known
             .get(name)
@@ -264,9 +264,17 @@ impl LocalObserver {
             let streams = engine
                 .zip(record)
                 .is_some_and(|(e, r)| e.stream_of(&id, r.term).is_some());
+            // A primary lists the stream of a frozen standby long after it was frozen.
+            let instance = instances.values().find(|i| i.id() == Some(&id));
+            let silence = match instance {
+                Some(instance) if !instance.answers() => {
+                    Duration::from_millis(instance.silence_ms())
+                }
+                _ => Duration::ZERO,
+            };
             let at = self.streamed.entry(id).or_insert(now);
             if streams {
-                *at = now;
+                *at = (*at).max(now.checked_sub(silence).unwrap_or(*at));
             }
         }
         self.streamed
