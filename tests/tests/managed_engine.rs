@@ -115,6 +115,18 @@ fn a_promise_that_is_not_for_this_instance_is_not_obeyed() {
     assert_eq!(engine.status()["writable"], true);
 }
 
+/// Waits until the trigger file was set aside as one that is not obeyed.
+fn wait_refused(engine: &Managed) {
+    let refused = engine.trigger().with_extension("refused");
+    let until = std::time::Instant::now() + Duration::from_secs(5);
+    while !refused.exists() {
+        let log = || engine.server.log();
+        assert!(std::time::Instant::now() < until, "{}", log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::fs::remove_file(refused).expect("removed");
+}
+
 /// A primary `p` with the standby `s` in its set, both streaming.
 fn pair() -> (Managed, Managed) {
     let mut primary = Managed::first("p", 1, &set(1, 1, &[], 0));
@@ -143,6 +155,19 @@ fn a_failover_by_hand_of_the_supervisor() {
     standby.wait("shown", |s| s["consistent"] == true);
     assert_eq!(standby.server.psql("SELECT count(*) FROM t"), "2\n");
 
+    // Nobody promotes it but the operator: not SQL, and not a trigger file that names no term.
+    let promote = run(&mut standby.server.psql_command("SELECT pg_promote()"));
+    let said = String::from_utf8_lossy(&promote.stderr).into_owned();
+    assert!(
+        !promote.status.success() && said.contains("switchover"),
+        "{said}"
+    );
+    for text in ["", "term=2\n", "cluster_id=another\nterm=1\ncandidate=s\n"] {
+        std::fs::write(standby.trigger(), text).expect("written");
+        wait_refused(&standby);
+    }
+    assert_eq!(standby.status()["role"], "standby");
+
     // Sealed: it receives nothing, so the primary acknowledges nothing.
     standby.promise(2, true, &Value::Null);
     let sealed = standby.obey();
@@ -163,17 +188,7 @@ fn a_failover_by_hand_of_the_supervisor() {
         // Term 2 for s would be right, were the promise not sealed.
         standby.write_trigger(term, candidate);
         standby.obey();
-        let refused = standby.trigger().with_extension("refused");
-        let until = std::time::Instant::now() + Duration::from_secs(5);
-        while !refused.exists() {
-            assert!(
-                std::time::Instant::now() < until,
-                "{}",
-                standby.server.log()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        std::fs::remove_file(refused).expect("removed");
+        wait_refused(&standby);
     }
     assert_eq!(standby.status()["role"], "standby");
 

@@ -381,6 +381,12 @@ proptest! {
             prop_assert_eq!(swap.record.record_version, old.map_or(0, |r| r.record_version) + 1);
             if let Some(old) = old {
                 prop_assert!(swap.record.term >= old.term);
+                // Where answers begin to be gathered a new term begins: no term can come to a second candidate.
+                let gathers = |phase| matches!(phase, Phase::FailingOver | Phase::SwitchingOver);
+                if gathers(swap.record.phase) {
+                    prop_assert!(swap.record.term > old.term, "{:?} to {:?}", old.phase, swap.record.phase);
+                    prop_assert!(swap.record.candidate.is_none());
+                }
                 // A candidate stays the candidate of its term.
                 if swap.record.term == old.term && old.candidate.is_some() && swap.record.candidate.is_some() {
                     prop_assert_eq!(&swap.record.candidate, &old.candidate);
