@@ -567,3 +567,61 @@ fn empty_status() -> SupervisorStatus {
         message: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn supervisor(dir: &std::path::Path) -> Supervisor {
+        let config = InstanceConfig {
+            cluster: "orders".to_owned(),
+            cluster_id: "c".to_owned(),
+            name: "orders-1".to_owned(),
+            control_port: 1,
+            port: 2,
+            http_port: 3,
+            service_port: 4,
+            token_file: dir.join("token"),
+            engine: dir.join("understudy"),
+            seed: Seed::Initdb,
+            term: Term::FIRST,
+            storage_bytes: 1 << 30,
+            parameters: std::collections::BTreeMap::new(),
+        };
+        Supervisor::open(Volume::new(dir), config).expect("opened")
+    }
+
+    #[test]
+    fn what_could_not_be_made_durable_was_not_promised() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        let obstacle = dir.path().join("promise.json.tmp");
+        std::fs::create_dir(&obstacle).expect("created");
+        let seal = |p: &mut Promise| p.sealed = true;
+        let refused = supervisor
+            .keep_promise(seal)
+            .expect_err("it can't be written");
+        assert!(refused.to_string().contains("promise.json"), "{refused}");
+        assert!(!supervisor.promise.sealed);
+        std::fs::remove_dir(&obstacle).expect("removed");
+        supervisor.keep_promise(seal).expect("written");
+        let kept = supervisor.volume.load_promise().expect("read");
+        assert!(supervisor.promise.sealed && kept == Some(supervisor.promise));
+    }
+
+    /// The crash came between the seed's adoption and the note of what database it is.
+    #[test]
+    fn a_seed_that_was_adopted_before_a_crash_is_known_after_it() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let id = supervisor(dir.path()).promise.instance_id;
+        let seed = Volume::new(dir.path()).seed();
+        std::fs::create_dir_all(seed.join("global")).expect("created");
+        std::fs::write(seed.join("global/pg_control"), 7_u64.to_le_bytes()).expect("written");
+        Volume::new(dir.path()).adopt_seed(&id).expect("adopted");
+        let mut supervisor = supervisor(dir.path());
+        assert_eq!(supervisor.promise.system_id, None);
+        supervisor.know_system_id().expect("noted");
+        let kept = supervisor.volume.load_promise().expect("read");
+        assert_eq!(kept.and_then(|p| p.system_id).as_deref(), Some("7"));
+    }
+}
