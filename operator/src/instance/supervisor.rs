@@ -53,6 +53,7 @@ pub struct Supervisor {
     down_since: Option<Instant>,
     answered_at: Instant,
     restart_at: Option<Instant>,
+    ticked_at: Instant,
     started_at: Instant,
     /// How often in a row a sealed engine has ended soon after its start.
     quick_ends: u32,
@@ -117,6 +118,7 @@ impl Supervisor {
             down_since: None,
             answered_at: now,
             restart_at: None,
+            ticked_at: now,
             started_at: now,
             quick_ends: 0,
             waiting_since: now,
@@ -153,7 +155,10 @@ impl Supervisor {
                 Event::Command(command) => self.obey(command).await,
                 Event::Exited(status) => self.engine_exited(status)?,
                 Event::Seeded(result) => self.seeded(result)?,
-                Event::Tick => self.tick().await?,
+                Event::Tick => {
+                    self.tick().await?;
+                    self.ticked_at = Instant::now();
+                }
                 Event::Stop => return self.stop(&mut commands).await,
             }
         }
@@ -185,7 +190,8 @@ impl Supervisor {
             result = seeded => Event::Seeded(result.unwrap_or_else(|e| {
                 Err(SeedError::Failed { program: "seed", why: e.to_string() })
             })),
-            () = tokio::time::sleep(poll) => Event::Tick,
+            // From the last one on: calls that come more often must not put it off for ever.
+            () = tokio::time::sleep_until((self.ticked_at + poll).into()) => Event::Tick,
         }
     }
 

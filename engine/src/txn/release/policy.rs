@@ -505,6 +505,11 @@ mod tests {
         older.term = Term::new(1);
         assert_eq!(flush_limit(&set(1), vec![older, standby("b", 300)]), 300);
         assert_eq!(flush_limit(&set(2), vec![standby("b", 300)]), 0);
+        // More than there are members: nothing is acknowledged.
+        assert_eq!(
+            flush_limit(&set(3), vec![standby("a", 900), standby("b", 300)]),
+            0
+        );
         assert_eq!(flush_limit(&set(0), vec![]), 1000);
         let mut positions = Positions {
             flush: Lsn::new(1000),
