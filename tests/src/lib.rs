@@ -3,6 +3,7 @@
 //! Servers listen on loopback ports that the system chose, in temporary directories, and end with the value that
 //! stands for them. Programs are taken from `UNDERSTUDY_BIN_DIR`, PostgreSQL's from its Debian folder.
 
+pub mod cutter;
 pub mod interleave;
 pub mod local;
 pub mod managed;
@@ -12,6 +13,7 @@ pub mod raw;
 pub mod reference;
 pub mod server;
 pub mod slt;
+pub mod soak;
 pub mod standby;
 pub mod torture;
 pub mod twins;

@@ -1,7 +1,10 @@
 //! Standbys: made from base backups, waited for, compared with their primaries.
 
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::programs::run_ok;
 use crate::server::Server;
@@ -16,6 +19,29 @@ pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     while !check() {
         assert!(Instant::now() < until, "in {LIMIT:?} not: {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Stops every thread of the server until the value is dropped: a peer that is there and says nothing.
+pub fn frozen(server: &Server) -> Frozen<'_> {
+    server.signal(Signal::STOP);
+    let tasks = format!("/proc/{}/task", server.pid().as_raw_nonzero());
+    eventually("every thread has stopped", || {
+        let tasks = fs::read_dir(&tasks).expect("it runs");
+        tasks.flatten().all(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_none_or(|s| s.starts_with('T'))
+        })
+    });
+    Frozen(server)
+}
+
+/// Goes on when it is dropped.
+pub struct Frozen<'a>(&'a Server);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.signal(Signal::CONT);
     }
 }
 

@@ -398,28 +398,6 @@ impl std::fmt::Display for Moments {
     }
 }
 
-/// The number of rounds that a test is to make: `UNDERSTUDY_ROUNDS`, else `long` with `UNDERSTUDY_SOAK`, else `short`.
-pub fn rounds(short: u32, long: u32) -> u32 {
-    if let Ok(given) = std::env::var("UNDERSTUDY_ROUNDS") {
-        return given.parse().expect("UNDERSTUDY_ROUNDS is a number");
-    }
-    if is_soak() { long } else { short }
-}
-
-pub fn is_soak() -> bool {
-    std::env::var_os("UNDERSTUDY_SOAK").is_some()
-}
-
-/// `UNDERSTUDY_SEED`, or a new one; printed either way.
-pub fn seed() -> u64 {
-    let given = std::env::var("UNDERSTUDY_SEED").ok();
-    let seed = given.map_or_else(rand::random, |s| {
-        s.parse().expect("UNDERSTUDY_SEED is a number")
-    });
-    eprintln!("UNDERSTUDY_SEED={seed}");
-    seed
-}
-
 /// Reads the database and compares it with all ledgers; each is set to what was found. The differences, as lines.
 pub fn settle(client: &mut Client, ledgers: &[Arc<Mutex<Ledger>>]) -> Vec<String> {
     let progress = pairs(client, "SELECT worker, n FROM progress");

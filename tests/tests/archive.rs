@@ -3,8 +3,11 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
+use std::process::Command;
 
+use understudy_tests::programs::run_ok;
 use understudy_tests::server::{Server, Stop};
+use understudy_tests::soak::rounds;
 use understudy_tests::standby::eventually;
 use understudy_tests::wire::Client;
 
@@ -38,8 +41,10 @@ fn a_standby_that_fell_behind_catches_up_from_the_archive_and_streams_again() {
     primary.wait_for_stream("behind");
     standby.stop(Stop::Fast);
     let needed = segment(&primary);
-    for n in 1..8 {
-        primary.psql(&format!("UPDATE t SET b = 'round {n}' WHERE a % 8 = {n}"));
+    for n in 1..rounds(8, 60) {
+        primary.psql(&format!(
+            "UPDATE t SET b = 'round {n}' WHERE a % 8 = {n} % 8"
+        ));
         primary.psql("SELECT pg_switch_wal()");
     }
     eventually("the primary has let go of what the standby needs", || {
@@ -128,4 +133,106 @@ fn terminated(client: &mut Client) {
             && said.contains("terminating connection due to conflict with recovery"),
         "{said}"
     );
+}
+
+/// A command that fails, gives garbage, another segment or half of one: nothing of it is replayed, what is right is
+/// found elsewhere or later, and rows never go missing.
+#[test]
+fn what_an_archive_gives_is_looked_at() {
+    let archive = tempfile::tempdir().expect("a temporary directory");
+    let primary = primary(archive.path());
+    let mut standby = primary.standby("wary");
+    for n in 0..rounds(4, 40) {
+        primary.psql(&format!(
+            "UPDATE t SET b = 'round {n}' WHERE a % 8 = {n} % 8"
+        ));
+        primary.psql("SELECT pg_switch_wal()");
+    }
+    let last = segment(&primary);
+    eventually("everything up to here is archived", || {
+        let mut names: Vec<_> = fs::read_dir(archive.path())
+            .expect("a folder")
+            .map(|e| {
+                e.expect("readable")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .filter(|n| n.len() == 24)
+            .collect();
+        names.sort();
+        names.last().is_some_and(|name| {
+            u64::from_str_radix(name, 16).ok().map(|n| n + 1) >= u64::from_str_radix(&last, 16).ok()
+        })
+    });
+    // `wrong` holds what each command gives out.
+    let wrong = tempfile::tempdir().expect("a temporary directory");
+    let good = archive.path().display().to_string();
+    let mut names: Vec<_> = fs::read_dir(archive.path())
+        .expect("a folder")
+        .map(|e| {
+            e.expect("readable")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .filter(|n| n.len() == 24)
+        .collect();
+    names.sort();
+    let other = archive.path().join(&names[0]).display().to_string();
+    let garbage = wrong.path().join("garbage");
+    fs::write(&garbage, vec![0xA5; 16 << 20]).expect("ours");
+    let garbage = garbage.display().to_string();
+    for (what, command) in [
+        ("fails", "exit 1".to_owned()),
+        ("says yes and gives nothing", "true".to_owned()),
+        ("garbage", format!("cp {garbage} \"%p\"")),
+        ("another segment", format!("cp {other} \"%p\"")),
+        (
+            "half a segment",
+            format!("head -c 8000000 {good}/%f > \"%p\""),
+        ),
+        ("an empty file", ": > \"%p\"".to_owned()),
+    ] {
+        standby.configure(&format!("restore_command = '{command}'"));
+        standby.start();
+        primary.wait_for_replay(&standby);
+        let sum = "SELECT b, count(*) FROM t GROUP BY b ORDER BY b";
+        assert_eq!(primary.psql(sum), standby.psql(sum), "{what}");
+        standby.stop(Stop::Fast);
+        primary.psql(&format!("INSERT INTO t SELECT max(a) + 1, '{what}' FROM t"));
+        primary.psql("SELECT pg_switch_wal()");
+        primary.psql("INSERT INTO t SELECT max(a) + 1, 'more' FROM t");
+    }
+    // With nothing but the archive to go by: a fault in the middle of it is waited out, not skipped.
+    let middle = wrong.path().join("middle");
+    run_ok(
+        Command::new("cp")
+            .arg("-r")
+            .arg(archive.path())
+            .arg(&middle),
+    );
+    standby.configure(&format!(
+        "primary_conninfo = ''\nrestore_command = 'cp {}/%f \"%p\"'\nwal_retrieve_retry_interval = 200ms",
+        middle.display()
+    ));
+    fs::write(standby.data().join("postgresql.auto.conf"), "").expect("ours");
+    standby.start();
+    let end = primary.psql("SELECT pg_current_wal_flush_lsn()");
+    primary.psql("SELECT pg_switch_wal()");
+    eventually("what is new is archived", || {
+        run_ok(
+            Command::new("cp")
+                .arg("-r")
+                .arg(format!("{good}/."))
+                .arg(&middle),
+        );
+        let reached = format!(
+            "SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '{}') >= 0",
+            end.trim()
+        );
+        standby.psql(&reached).trim() == "t"
+    });
+    let sum = "SELECT b, count(*) FROM t GROUP BY b ORDER BY b";
+    assert_eq!(primary.psql(sum), standby.psql(sum));
 }

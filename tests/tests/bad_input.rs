@@ -11,15 +11,12 @@ use understudy_tests::raw::{
 };
 use understudy_tests::reference::Reference;
 use understudy_tests::server::Server;
+use understudy_tests::soak;
 use understudy_tests::wire::Client;
 
 /// Rounds of random input at each state.
 fn rounds() -> u64 {
-    if std::env::var_os("UNDERSTUDY_SOAK").is_some() {
-        20_000
-    } else {
-        300
-    }
+    soak::rounds(300, 20_000).into()
 }
 
 /// The server answers, nothing panicked, and the sessions of the test are gone.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use understudy_tests::server::{Server, Stop};
+use understudy_tests::soak::is_soak;
 use understudy_tests::wire::{Answer, Client};
 
 const SESSIONS: u64 = 64;
@@ -147,7 +148,7 @@ impl Teller {
 
 #[test]
 fn the_sum_is_the_same_in_every_snapshot() {
-    let soak = std::env::var_os("UNDERSTUDY_SOAK").is_some();
+    let soak = is_soak();
     let time = Duration::from_secs(if soak { 120 } else { 6 });
     let seed: u64 = rand::rng().random();
     println!("seed {seed}");

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
 use understudy_tests::programs::{postgres, run, run_ok};
 use understudy_tests::server::{Server, Stop};
+use understudy_tests::soak::{rounds, seeded};
 use understudy_tests::standby::eventually;
 
 fn primary() -> Server {
@@ -226,4 +228,162 @@ fn temporary_slots_end_with_their_connection() {
     );
     let ordinary = psql(&["SELECT 1"]);
     assert!(!ordinary.status.success());
+}
+
+/// `pg_basebackup` streaming its log in a slot of its own, slowly.
+fn slow_backup(server: &Server, data: &Path) -> Receiving {
+    let mut command = server.tool("pg_basebackup");
+    command.args(["-c", "fast", "-X", "stream", "--max-rate=1M", "-P", "-D"]);
+    let child = command
+        .arg(data)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    Receiving(child.expect("it starts"))
+}
+
+#[test]
+fn a_backup_killed_in_the_middle_leaves_nothing_behind() {
+    let server = primary();
+    let (seed, mut random) = seeded();
+    for round in 0..rounds(2, 30) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let two = ["a", "b"].map(|name| slow_backup(&server, &dir.path().join(name)));
+        let slots = "SELECT count(*) FROM pg_replication_slots WHERE temporary AND active";
+        eventually("both stream their log", || server.psql(slots).trim() == "2");
+        std::thread::sleep(Duration::from_millis(random.random_range(0..300)));
+        // The first by SIGKILL, the second by SIGINT.
+        let [mut first, mut second] = two;
+        first.0.kill().expect("our child");
+        second.stop();
+        eventually("slots and walsenders are gone", || {
+            let left = "SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_stat_replication)";
+            server.psql(left).trim() == "0"
+        });
+        server.psql(&format!(
+            "INSERT INTO t VALUES (-{round} - 1, 'UNDERSTUDY_SEED={seed}')"
+        ));
+    }
+    let copy = Server::filled(|data| {
+        server.base_backup(data, &["-X", "stream"]);
+        verify(data, &[]);
+    });
+    let expected = server.psql("SELECT count(*), sum(a) FROM t");
+    assert_eq!(count_in(copy), expected.trim());
+}
+
+#[test]
+fn two_backups_at_once_while_rows_are_written() {
+    let server = primary();
+    for _ in 0..rounds(1, 20) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut two: Vec<Child> = [("a", "stream"), ("b", "fetch")]
+            .into_iter()
+            .map(|(name, method)| {
+                let mut command = server.tool("pg_basebackup");
+                command.args(["--checkpoint=fast", "-R", "-X", method, "-D"]);
+                command.arg(dir.path().join(name));
+                command.spawn().expect("it starts")
+            })
+            .collect();
+        while two
+            .iter_mut()
+            .any(|c| c.try_wait().expect("our child").is_none())
+        {
+            server.psql("INSERT INTO t SELECT max(a) + g, repeat('z', 100) FROM t, generate_series(1, 50) g GROUP BY g");
+        }
+        for (mut child, name) in two.into_iter().zip(["a", "b"]) {
+            assert!(child.wait().expect("our child").success());
+            let data = dir.path().join(name);
+            verify(&data, &[]);
+            let mut standby = Server::over(&data);
+            standby.start();
+            server.wait_for_replay(&standby);
+            let sum = "SELECT count(*), sum(a) FROM t";
+            assert_eq!(standby.psql(sum), server.psql(sum));
+        }
+    }
+}
+
+#[test]
+fn received_log_goes_on_over_a_switch_of_timelines() {
+    let primary = primary();
+    let standby = primary.started_standby("heir");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut command = standby.tool("pg_receivewal");
+    command
+        .arg("-D")
+        .arg(dir.path())
+        .args(["--synchronous", "-s", "1"]);
+    let mut receiving = Receiving(command.stderr(Stdio::null()).spawn().expect("it starts"));
+    eventually("pg_receivewal streams from the standby", || {
+        let asked = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+        standby.psql(asked).trim() == "1"
+    });
+    primary.psql("INSERT INTO t VALUES (-1, 'old')");
+    primary.wait_for_replay(&standby);
+    assert_eq!(standby.psql("SELECT pg_promote()").trim(), "t");
+    standby.psql("INSERT INTO t VALUES (-2, 'new')");
+    standby.psql("SELECT pg_switch_wal()");
+    standby.psql("INSERT INTO t VALUES (-3, 'new')");
+    let names = || -> Vec<String> {
+        let entries = fs::read_dir(dir.path()).expect("a folder");
+        let mut names: Vec<_> = entries
+            .map(|e| {
+                e.expect("readable")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    eventually("a whole segment of the new timeline", || {
+        names()
+            .iter()
+            .any(|n| n.starts_with("00000002") && n.len() == 24)
+    });
+    receiving.stop();
+    assert!(
+        names().iter().any(|n| n == "00000002.history"),
+        "{:?}",
+        names()
+    );
+    for name in names()
+        .iter()
+        .filter(|n| n.starts_with("00000002") && n.len() == 24)
+    {
+        let theirs = fs::read(dir.path().join(name)).expect("received");
+        let ours = fs::read(standby.data().join("pg_wal").join(name)).expect("kept");
+        assert!(theirs == ours, "{name} differs");
+    }
+}
+
+/// What is not here yet is refused in words, whoever asks.
+#[test]
+fn permanent_and_logical_slots_are_refused_clearly() {
+    let server = primary();
+    let mut permanent = server.tool("pg_receivewal");
+    permanent.args(["--create-slot", "--slot=kept"]);
+    let mut logical = server.tool("pg_recvlogical");
+    logical.args(["-d", "postgres", "--create-slot", "--slot=changes"]);
+    for mut command in [permanent, logical] {
+        let refused = run(&mut command);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success(), "{said}");
+        assert!(
+            said.contains("ERROR:  ") || said.contains("FATAL:  "),
+            "{said}"
+        );
+        assert!(said.contains("not supported"), "{said}");
+    }
+    let mut client = server.client();
+    for sql in [
+        "SELECT pg_create_physical_replication_slot('kept')",
+        "SELECT pg_create_logical_replication_slot('changes', 'pgoutput')",
+        "SELECT pg_drop_replication_slot('kept')",
+    ] {
+        assert_eq!(client.error(sql).state, "0A000", "{sql}");
+    }
 }

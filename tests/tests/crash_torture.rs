@@ -14,7 +14,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use understudy_tests::programs::{ours, postgres, run, run_ok};
 use understudy_tests::server::{Server, Stop};
-use understudy_tests::torture::{Ledger, Moments, Worker, is_soak, prepare, rounds, seed, settle};
+use understudy_tests::soak::{is_soak, rounds, seed};
+use understudy_tests::torture::{Ledger, Moments, Worker, prepare, settle};
 use understudy_tests::wire::Client;
 
 const WORKERS: i64 = 5;

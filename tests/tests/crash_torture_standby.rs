@@ -11,13 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use understudy_tests::programs::{postgres, run_ok};
 use understudy_tests::server::{Server, Stop};
-use understudy_tests::torture::{
-    Ledger, Moments, Worker, compare, is_soak, prepare, rounds, seed, settle,
-};
+use understudy_tests::soak::{is_soak, rounds, seeded};
+use understudy_tests::torture::{Ledger, Moments, Worker, compare, prepare, settle};
 use understudy_tests::wire::Client;
 
 const WORKERS: i64 = 4;
@@ -146,8 +144,7 @@ fn check_standby(primary: &Server, standby: &mut Server, ledgers: &Ledgers, name
 
 #[test]
 fn a_standby_killed_at_any_moment_goes_on_where_it_was() {
-    let (seed, rounds) = (seed(), rounds(6, 100));
-    let mut random = StdRng::seed_from_u64(seed);
+    let ((seed, mut random), rounds) = (seeded(), rounds(6, 100));
     let (mut primary, ledgers) = primary();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut standby = standby_of(&primary, dir.path());
@@ -187,8 +184,7 @@ fn a_standby_killed_at_any_moment_goes_on_where_it_was() {
 
 #[test]
 fn a_base_backup_whose_server_is_killed_leaves_a_server_that_can_make_another() {
-    let (seed, rounds) = (seed(), rounds(3, 50));
-    let mut random = StdRng::seed_from_u64(seed);
+    let ((seed, mut random), rounds) = (seeded(), rounds(3, 50));
     let (mut primary, ledgers) = primary();
     let mut moments = Moments::default();
     for round in 1..=rounds {
@@ -222,8 +218,7 @@ fn a_base_backup_whose_server_is_killed_leaves_a_server_that_can_make_another() 
 
 #[test]
 fn a_promotion_cut_short_at_any_moment_loses_nothing_acknowledged() {
-    let (seed, rounds) = (seed(), rounds(3, 50));
-    let mut random = StdRng::seed_from_u64(seed);
+    let ((seed, mut random), rounds) = (seeded(), rounds(3, 50));
     let mut moments = Moments::default();
     for round in 1..=rounds {
         let name = format!("UNDERSTUDY_SEED={seed}, round {round}");

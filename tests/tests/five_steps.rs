@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use understudy_tests::programs::{free_port, ours, postgres, run, run_ok};
+use understudy_tests::soak::rounds;
 use understudy_tests::standby::eventually;
 use understudy_tests::wire::Client;
 
@@ -228,13 +229,13 @@ fn log_lines_are_there(primary: &Node, standby: &Node, user: &str) {
 
 /// While transactions run on the primary the standby shows ever more of them, always whole, and refuses to write.
 fn the_standby_shows_a_moving_primary(primary: &Node, standby: &Node, user: &str) {
-    let load = Load::on(primary, user, 6);
+    let load = Load::on(primary, user, rounds(6, 120));
     let count = || -> u32 {
         let count = standby.ask("SELECT count(*) FROM pgbench_history");
         count.parse().expect("a count")
     };
     let mut seen = count();
-    for _ in 0..3 {
+    for _ in 0..rounds(3, 60) {
         eventually("new rows on the standby", || {
             let now = count();
             let moved = now > seen;
@@ -275,7 +276,7 @@ fn the_spellings_of_9_0() {
     let (primary, user) = initialise(dir.path());
     // Step 2; transactions run while the directory is copied.
     primary.ask("SELECT pg_start_backup('initial backup for SR')");
-    let load = Load::on(&primary, &user, 4);
+    let load = Load::on(&primary, &user, rounds(4, 40));
     let archive = dir.path().join("pg_base_backup.tar").display().to_string();
     let top = dir.path().join("primary").display().to_string();
     tar(&["cvf", &archive, "-C", &top, "data"]);
@@ -365,7 +366,7 @@ fn the_modern_spellings() {
         &primary.log_path().display().to_string(),
         "restart",
     ]);
-    let load = Load::on(&primary, &user, 4);
+    let load = Load::on(&primary, &user, rounds(4, 40));
     let archive = dir.path().join("pg_base_backup.tar").display().to_string();
     let mut client = Client::connect_as(primary.port, &user, "template1").expect("it runs");
     client.rows("SELECT pg_backup_start('initial backup for SR', fast => true)");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use understudy_tests::local::Cluster;
 use understudy_tests::programs::{postgres, run_ok};
+use understudy_tests::soak::is_soak;
 
 /// Processes that do nothing but keep the cores busy; they end with this value.
 struct Busy(Vec<Child>);
@@ -31,7 +32,7 @@ impl Drop for Busy {
 
 #[test]
 fn busy_cores_and_64_clients_are_no_reason_for_a_failover() {
-    let soak = std::env::var_os("UNDERSTUDY_SOAK").is_some();
+    let soak = is_soak();
     let limit = Duration::from_secs(if soak { 600 } else { 5 });
     let cluster = Cluster::up(2, true);
     let pgbench = |arguments: &[&str]| {

@@ -12,15 +12,12 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use understudy_tests::local::{Acknowledged, Cluster, Writer, freeze, now_ms, signal};
+use understudy_tests::soak::is_soak;
 use understudy_tests::wire::Client;
 
 const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
 /// How far the operator's figures may be from a client's, milliseconds.
 const AGREEMENT_MS: u64 = 300;
-
-fn soak() -> bool {
-    std::env::var_os("UNDERSTUDY_SOAK").is_some()
-}
 
 /// A round of a fault: the cluster, who is primary in which term, and who writes.
 struct Round<'a> {
@@ -43,7 +40,7 @@ impl Round<'_> {
 fn rounds_of(fencing: bool, strike: impl Fn(&Round<'_>) -> Option<u64>) {
     let cluster = Cluster::up(2, fencing);
     let short = if fencing { 2 } else { 1 };
-    for number in 0..if soak() { 20 } else { short } {
+    for number in 0..if is_soak() { 20 } else { short } {
         let writer = Writer::start(&cluster);
         let round = Round {
             cluster: &cluster,

@@ -5,6 +5,7 @@ use std::process::Command;
 use understudy_tests::programs::{as_postgres, ours, postgres, run, run_ok};
 use understudy_tests::reference::Reference;
 use understudy_tests::server::{Server, Stop};
+use understudy_tests::soak::rounds;
 
 /// Statements that leave many kinds of records.
 fn work(server: &Server) {
@@ -39,9 +40,15 @@ fn work(server: &Server) {
 #[test]
 fn waldump_reads_everything_without_a_complaint_and_checksums_hold() {
     let mut server = Server::initdb();
-    server.configure("wal_keep_size = 512MB");
+    server.configure("wal_keep_size = 4GB");
     server.start();
     work(&server);
+    for _ in 1..rounds(1, 20) {
+        server.stop(Stop::Kill);
+        server.start();
+        server.psql("DROP TABLE t; DROP SEQUENCE s");
+        work(&server);
+    }
     let dump = |server: &Server| {
         let end = server.psql("SELECT pg_current_wal_flush_lsn()");
         let output = run(Command::new(postgres("pg_waldump"))

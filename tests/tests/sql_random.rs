@@ -6,21 +6,11 @@
 use understudy_tests::random_sql::Maker;
 use understudy_tests::reference::Reference;
 use understudy_tests::server::Server;
+use understudy_tests::soak::{is_soak, seed};
 use understudy_tests::wire::{Answer, Client};
 
-fn seed() -> u64 {
-    match std::env::var("UNDERSTUDY_SEED") {
-        Ok(text) => text.parse().expect("UNDERSTUDY_SEED is a number"),
-        Err(_) => rand::random(),
-    }
-}
-
-fn statements() -> usize {
-    if std::env::var_os("UNDERSTUDY_SOAK").is_some() {
-        100_000
-    } else {
-        3_000
-    }
+fn statements() -> u32 {
+    if is_soak() { 100_000 } else { 3_000 }
 }
 
 /// Rows and types, or the SQLSTATE. Where an expression has two errors PostgreSQL need not find the same one first,

@@ -4,8 +4,11 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use rand::Rng;
+use understudy_tests::cutter::Cutter;
 use understudy_tests::programs::{ours, postgres, run_ok};
 use understudy_tests::server::{Server, Stop};
+use understudy_tests::soak::{rounds, seeded};
 use understudy_tests::standby::eventually;
 
 fn primary() -> Server {
@@ -60,7 +63,7 @@ fn a_standby_shows_new_rows_and_refuses_writes() {
 fn restarts_of_either_side_resume_without_a_gap() {
     let mut primary = primary();
     let mut standby = primary.started_standby("s1");
-    let stops = [
+    let every = [
         ("primary", Stop::Fast),
         ("standby", Stop::Fast),
         ("primary", Stop::Kill),
@@ -68,7 +71,10 @@ fn restarts_of_either_side_resume_without_a_gap() {
         ("standby", Stop::Immediate),
         ("primary", Stop::Immediate),
     ];
-    for (next, (who, how)) in (2..).zip(stops) {
+    let (seed, mut random) = seeded();
+    let more = rounds(0, 60);
+    let drawn = (0..more).map(|_| every[random.random_range(0..every.len())]);
+    for (next, (who, how)) in (2..).zip(every.into_iter().chain(drawn)) {
         primary.psql(&format!("INSERT INTO t VALUES ({next}, 'before')"));
         if who == "primary" {
             primary.stop(how);
@@ -83,7 +89,11 @@ fn restarts_of_either_side_resume_without_a_gap() {
         primary.wait_for_stream("s1");
         primary.wait_for_replay(&standby);
         let sum = "SELECT count(*), sum(a), min(b) FROM t";
-        assert_eq!(primary.psql(sum), standby.psql(sum), "{how:?} of the {who}");
+        assert_eq!(
+            primary.psql(sum),
+            standby.psql(sum),
+            "{how:?} of the {who}, UNDERSTUDY_SEED={seed}"
+        );
     }
 }
 
@@ -171,4 +181,96 @@ fn recovery_conf_becomes_recovery_done() {
     eventually("the old primary goes on by itself", || {
         primary.psql("SELECT count(*) FROM t").trim() == "1"
     });
+}
+
+/// The connection is lost after any number of bytes, again and again, while the primary is written and, in the long
+/// form, while either side dies.
+#[test]
+fn a_stream_that_is_cut_at_any_byte_goes_on_without_a_gap() {
+    let (seed, mut random) = seeded();
+    let mut primary = primary();
+    let mut lengths = random.clone();
+    let cutter = Cutter::before(primary.port, move || match lengths.random_range(0..3) {
+        0 => lengths.random_range(1..2_000),
+        1 => lengths.random_range(1..40_000),
+        _ => lengths.random_range(1..400_000),
+    });
+    let mut standby = primary.standby("cut");
+    standby.configure(&format!(
+        "primary_conninfo = 'host=127.0.0.1 port={} user=postgres'\nwal_retrieve_retry_interval = 10ms",
+        cutter.port
+    ));
+    fs::write(standby.data().join("postgresql.auto.conf"), "").expect("ours");
+    standby.start();
+    for round in 1..=rounds(12, 400) {
+        let rows = random.random_range(1..400);
+        primary.psql(&format!(
+            "INSERT INTO t SELECT {round} * 1000 + g, repeat('x', g) FROM generate_series(1, {rows}) g"
+        ));
+        primary.psql("UPDATE t SET b = b || 'y' WHERE a % 50 = 0");
+        if round % 5 == 0 {
+            primary.psql("SELECT pg_switch_wal()");
+        }
+        if round % 8 == 0 && rounds(0, 1) > 0 {
+            let (who, how) = match random.random_range(0..3) {
+                0 => (&mut primary, Stop::Kill),
+                1 => (&mut standby, Stop::Kill),
+                _ => (&mut standby, Stop::Fast),
+            };
+            who.stop(how);
+            who.start();
+        }
+    }
+    cutter.calm();
+    primary.wait_for_replay(&standby);
+    let sum = "SELECT count(*), sum(a), sum(length(b)) FROM t";
+    assert_eq!(
+        primary.psql(sum),
+        standby.psql(sum),
+        "UNDERSTUDY_SEED={seed}"
+    );
+    assert_eq!(
+        standby
+            .psql("SELECT count(*) FROM understudy_check()")
+            .trim(),
+        "0",
+        "UNDERSTUDY_SEED={seed}"
+    );
+    assert!(cutter.cuts() > 5, "only {} cuts", cutter.cuts());
+}
+
+/// In the long form again and again, each time the other way round.
+#[test]
+fn the_role_moves_from_server_to_server() {
+    let (seed, mut random) = seeded();
+    let mut primary = primary();
+    let mut standby = primary.started_standby("next");
+    let mut count = 1;
+    for round in 1..=rounds(2, 25) {
+        for _ in 0..random.random_range(1..10) {
+            count += 1;
+            primary.psql(&format!("INSERT INTO t VALUES ({count}, 'round {round}')"));
+        }
+        primary.wait_for_replay(&standby);
+        let how = [Stop::Fast, Stop::Kill, Stop::Immediate][random.random_range(0..3)];
+        primary.stop(how);
+        assert_eq!(standby.psql("SELECT pg_promote()").trim(), "t");
+        assert_eq!(
+            standby.psql("SELECT count(*) FROM t").trim(),
+            count.to_string(),
+            "round {round}, UNDERSTUDY_SEED={seed}"
+        );
+        // What was not lost comes back as it is: it had nothing that the new one lacks.
+        if how == Stop::Fast {
+            fs::write(primary.data().join("standby.signal"), "").expect("ours");
+            follow(&primary, &standby);
+            primary.configure("cluster_name = 'next'");
+            primary.start();
+        } else {
+            primary = standby.standby("next");
+            primary.start();
+        }
+        standby.wait_for_stream("next");
+        std::mem::swap(&mut primary, &mut standby);
+    }
 }

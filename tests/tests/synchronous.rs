@@ -1,14 +1,15 @@
 //! Synchronous replication: who is waited for, what each `synchronous_commit` asks, what nobody may see before,
 //! a cancelled wait, and a stop that leaves nothing behind.
 
-use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use rand::Rng;
 use rustix::process::Signal;
 use understudy_tests::programs::{postgres, run_ok};
 use understudy_tests::server::{Server, Stop};
-use understudy_tests::standby::eventually;
+use understudy_tests::soak::{rounds, seeded};
+use understudy_tests::standby::{eventually, frozen};
 use understudy_tests::wire::Client;
 
 /// Long enough that an answer that comes at all would have come.
@@ -28,28 +29,6 @@ fn cluster(names: &str) -> (Server, Server, Server) {
         primary.psql("SHOW synchronous_standby_names").trim() == names
     });
     (primary, first, second)
-}
-
-fn frozen(server: &Server) -> Frozen<'_> {
-    server.signal(Signal::STOP);
-    let tasks = format!("/proc/{}/task", server.pid().as_raw_nonzero());
-    eventually("every thread has stopped", || {
-        let tasks = fs::read_dir(&tasks).expect("it runs");
-        tasks.flatten().all(|task| {
-            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            stat.rsplit(") ").next().is_none_or(|s| s.starts_with('T'))
-        })
-    });
-    Frozen(server)
-}
-
-/// Goes on when it is dropped.
-struct Frozen<'a>(&'a Server);
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        self.0.signal(Signal::CONT);
-    }
 }
 
 /// Sends a statement that must not come back yet.
@@ -137,7 +116,7 @@ fn each_level_waits_for_what_it_says() {
     let mut client = primary.client();
     let mut standby = first.client();
     client.rows("SET synchronous_commit = remote_apply");
-    for n in 0..30 {
+    for n in 0..rounds(30, 2000) {
         client.rows(&format!("INSERT INTO t VALUES ({n}, 'applied')"));
         // No waiting here: that is what the level is for.
         assert_eq!(standby.value("SELECT max(a) FROM t"), n.to_string());
@@ -242,4 +221,64 @@ fn the_views_say_how_far_everybody_is() {
     assert_eq!(first.psql(&receiver).trim(), "1");
     let mut primary = primary;
     primary.stop(Stop::Fast);
+}
+
+/// Standbys die, freeze and return while commits are made: each commit that was acknowledged is flushed where the rule
+/// wants it, at that moment.
+#[test]
+fn standbys_come_and_go_and_every_commit_is_where_it_must_be() {
+    let (seed, mut random) = seeded();
+    for names in ["FIRST 1 (s1, s2)", "ANY 1 (s1, s2)", "ANY 2 (s1, s2)"] {
+        let (primary, mut first, mut second) = cluster(names);
+        let mut row = 0;
+        let mut write = || {
+            row += 1;
+            primary.psql(&format!("INSERT INTO t VALUES ({row}, 'x')"));
+            row
+        };
+        for round in 1..=rounds(3, 40) {
+            for _ in 0..random.random_range(1..5) {
+                write();
+            }
+            let dies = if random.random_bool(0.5) {
+                &mut first
+            } else {
+                &mut second
+            };
+            let how = [Stop::Kill, Stop::Fast, Stop::Immediate][random.random_range(0..3)];
+            dies.stop(how);
+            if names.starts_with("ANY 2") {
+                let waits = waiting(
+                    &primary,
+                    &format!("INSERT INTO t VALUES ({}, 'x')", -i64::from(round)),
+                );
+                dies.start();
+                acknowledged(waits);
+            } else {
+                eventually("the dead one is gone", || {
+                    primary
+                        .psql("SELECT count(*) FROM pg_stat_replication")
+                        .trim()
+                        == "1"
+                });
+                write();
+                dies.start();
+            }
+            eventually("both stream", || {
+                primary
+                    .psql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
+                    .trim()
+                    == "2"
+            });
+        }
+        let sum = primary.psql("SELECT count(*), sum(a) FROM t");
+        for standby in [&first, &second] {
+            primary.wait_for_replay(standby);
+            assert_eq!(
+                standby.psql("SELECT count(*), sum(a) FROM t"),
+                sum,
+                "{names}, UNDERSTUDY_SEED={seed}"
+            );
+        }
+    }
 }

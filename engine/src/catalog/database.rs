@@ -25,6 +25,8 @@ use crate::wal::{Inserted, Record, RmgrId};
 
 pub const CREATE_WAL_LOG: u8 = 0x10;
 pub const DROP: u8 = 0x20;
+/// Both are written; `pg_waldump`'s names.
+pub const WRITTEN: &[(u8, &str)] = &[(CREATE_WAL_LOG, "CREATE_WAL_LOG"), (DROP, "DROP")];
 
 /// `base/N`
 fn directory(database: Oid) -> PathBuf {

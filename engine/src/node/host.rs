@@ -22,7 +22,6 @@ use parking_lot::Mutex;
 pub struct NodeHost {
     pub services: Arc<NodeServices>,
     pub replication: Arc<NodeReplication>,
-    pub walsenders: tokio::runtime::Handle,
     /// What the administrator has asked for.
     pub stopping: Mutex<Option<ShutdownMode>>,
 }
@@ -132,10 +131,6 @@ impl Host for NodeHost {
             .enter_database(&database, &new.backend.interrupts)
             .await?;
         Session::open(services, new.backend, &new.role, &database, &new.settings)
-    }
-
-    fn walsenders(&self) -> Option<&tokio::runtime::Handle> {
-        Some(&self.walsenders)
     }
 
     async fn replicate(

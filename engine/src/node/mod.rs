@@ -1,7 +1,8 @@
 //! Wiring: what `initdb` and a server are made of, and in which order things start and end.
 //!
 //! Reading order: `core` (log, pages, transactions, catalog, checkpoints) and `participant` (who takes part in
-//! recovery), `orphans` (what crashes leave of databases), `bootstrap` (`initdb`), `amcheck`, `conversion` (of settings), `standby` (what recovery runs with),
+//! recovery), `orphans` (what crashes leave of databases), `bootstrap` (`initdb`), `amcheck`, `walstats`, `conversion` (of settings),
+//! `standby` (what recovery runs with),
 //! `services` (what sessions run on), `walsender`, `host` (who may come in), `managed` (under a supervisor; HTTP),
 //! `server` (start), `shutdown`.
 
@@ -20,8 +21,11 @@ mod standby;
 #[cfg(test)]
 mod tests;
 mod walsender;
+mod walstats;
 
-use crate::server::cli::{CheckRequest, NewCluster, Programs, Report, ServerStart};
+use crate::server::cli::{
+    CheckRequest, KindCount, NewCluster, Programs, Report, ServerStart, WalStatsRequest,
+};
 
 /// The programs behind the command line.
 pub struct Node;
@@ -33,6 +37,10 @@ impl Programs for Node {
 
     fn amcheck(&self, request: &CheckRequest) -> Result<Report, String> {
         amcheck::amcheck(request).map_err(|error| format!("{error:#}"))
+    }
+
+    fn walstats(&self, request: &WalStatsRequest) -> Result<Vec<KindCount>, String> {
+        walstats::walstats(request).map_err(|error| format!("{error:#}"))
     }
 
     fn serve(&self, start: ServerStart) -> u8 {

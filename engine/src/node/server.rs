@@ -93,8 +93,6 @@ pub(super) struct Node {
     pub autovacuum: Mutex<Autovacuum>,
     /// True: the last record is written, walsenders end.
     pub tell_senders: watch::Sender<bool>,
-    /// Where walsenders run; ends with the node.
-    _walsenders: Runtime,
 }
 
 fn run(start: ServerStart) -> anyhow::Result<u8> {
@@ -152,15 +150,6 @@ fn session_runtime(settings: &Settings) -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Few threads: they wait for the log, sockets and, in a base backup, files.
-fn walsender_runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("walsender")
-        .enable_all()
-        .build()
-}
-
 impl Node {
     /// Everything that stands before recovery begins.
     fn assemble(settings: Arc<Settings>) -> anyhow::Result<Node> {
@@ -198,9 +187,7 @@ impl Node {
         let backends = Backends::new();
         let autovacuum = Autovacuum::start(Arc::clone(&instance), backends.new_pid())?;
         let (tell_senders, shutting_down) = watch::channel(false);
-        let walsenders = walsender_runtime()?;
         let host = Arc::new(NodeHost {
-            walsenders: walsenders.handle().clone(),
             services: Arc::new(NodeServices {
                 instance: Arc::clone(&instance),
                 backends: Arc::clone(&backends),
@@ -223,7 +210,6 @@ impl Node {
             told,
             autovacuum: Mutex::new(autovacuum),
             tell_senders,
-            _walsenders: walsenders,
         })
     }
 

@@ -96,6 +96,7 @@ impl Applier {
     pub fn start_at(&mut self, redo: Lsn) {
         let owner = self.history.owner(redo);
         self.store.wal.set_recovery_history(self.history.clone());
+        self.state.set_recovering();
         self.state.set_replayed(redo, owner);
         self.publish();
     }

@@ -129,13 +129,14 @@ fn storage(txns: &Arc<TxnManager>) -> RecordHook {
 }
 
 fn database_record(txns: &Arc<TxnManager>, conflicts: &ReplayConflicts) -> RecordHook {
-    let (txns, is_in) = (txns.clone(), conflicts.is_in.clone());
+    let (txns, conflicts) = (txns.clone(), conflicts.clone());
     Box::new(move |cx, record| {
         let dropped = database::dropped_by(record.info, record.main);
         if let Some(database) = dropped {
             cx.store.wal.flush_blocking(record.end);
             if cx.standby {
-                txns.replay_drop_database(&|session| is_in(session, database));
+                let is_in = |session: &Interrupts| (conflicts.is_in)(session, database);
+                conflicts.wait(|_, stop| txns.replay_drop_database(&is_in, stop))?;
             }
         }
         if let Some(database) = database::redo(cx.store, record.info, record.main).map_err(owner)? {

@@ -28,6 +28,8 @@ pub struct RecoveryState {
     /// End of the record that is being applied; pages written meanwhile may carry it.
     applying: AtomicU64,
     replay_timeline: AtomicU32,
+    /// Something was replayed since the start, or would have been had there been anything.
+    recovered: AtomicBool,
     /// Received and synced by the stream, and from where.
     received: Mutex<Option<(TimelineId, Lsn, Lsn)>>,
     /// Time of the last commit or abort replayed, microseconds since 2000; 0 for none.
@@ -56,6 +58,7 @@ impl Default for RecoveryState {
             replay_watch: watch::Sender::new(Lsn::INVALID),
             applying: AtomicU64::new(0),
             replay_timeline: AtomicU32::new(1),
+            recovered: AtomicBool::new(false),
             received: Mutex::new(None),
             last_commit_us: AtomicI64::new(0),
             end_of_recovery: AtomicU64::new(0),
@@ -87,7 +90,12 @@ impl RecoveryState {
     pub fn replay_lsn(&self) -> Lsn {
         Lsn::new(self.replayed.load(Ordering::Acquire))
     }
-    /// The same as a value to watch; it moves in steps of many records while replay is behind.
+    /// `pg_last_wal_replay_lsn()`: as [`Self::replay_lsn`], but `None` where this start had nothing to recover.
+    pub fn last_replayed(&self) -> Option<Lsn> {
+        let recovered = self.recovered.load(Ordering::Acquire);
+        Some(self.replay_lsn()).filter(|lsn| recovered && lsn.is_valid())
+    }
+    /// [`Self::replay_lsn`] as a value to watch; it moves in steps of many records while replay is behind.
     pub fn replay_watch(&self) -> watch::Receiver<Lsn> {
         self.replay_watch.subscribe()
     }
@@ -166,6 +174,9 @@ impl RecoveryState {
     }
     pub(super) fn applying(&self) -> Lsn {
         Lsn::new(self.applying.load(Ordering::Acquire))
+    }
+    pub(super) fn set_recovering(&self) {
+        self.recovered.store(true, Ordering::Release);
     }
     pub(super) fn set_replayed(&self, end: Lsn, timeline: TimelineId) {
         self.replay_timeline

@@ -194,6 +194,15 @@ impl<L: Link> Sender<'_, L> {
         safe.mark_changed();
         loop {
             flush.borrow_and_update();
+            if self.own_messages && safe.has_changed().unwrap_or(false) {
+                // Goes out with the bytes, if there are any: the standby wakes once for both.
+                let (released, synchronous) = *safe.borrow_and_update();
+                let message = FromPrimary::Released {
+                    released,
+                    synchronous,
+                };
+                reply::copy_data(self.link.out(), |out| message.encode(out));
+            }
             self.notice_timeline_switch();
             let more = self.send_some().await?;
             self.flush_within_timeout().await?;
@@ -218,10 +227,7 @@ impl<L: Link> Sender<'_, L> {
                 changed = flush.changed() => changed.map_err(|_| ServeError::Closed)?,
                 changed = safe.changed(), if self.own_messages => {
                     changed.map_err(|_| ServeError::Closed)?;
-                    let (released, synchronous) = *safe.borrow_and_update();
-                    let message = FromPrimary::Released { released, synchronous };
-                    reply::copy_data(self.link.out(), |out| message.encode(out));
-                    self.flush_within_timeout().await?;
+                    safe.mark_changed();
                 }
                 _ = stopping.changed() => {}
                 () = tokio::time::sleep_until(check_at) => self.check_silence().await?,

@@ -119,10 +119,6 @@ pub trait Host: Send + Sync + 'static {
     fn mock_secret(&self) -> Vec<u8>;
     fn open(&self, new: NewSession)
     -> impl Future<Output = Result<Self::Session, SqlError>> + Send;
-    /// Threads of the walsenders' own, which no statement keeps busy; `None`: they share the listener's.
-    fn walsenders(&self) -> Option<&tokio::runtime::Handle> {
-        None
-    }
     /// Serves a walsender connection from its first ReadyForQuery to its end.
     fn replicate(
         &self,

@@ -266,7 +266,7 @@ pub struct Server<H: Host> {
     walsenders: Walsenders,
 }
 
-/// Threads that only walsenders run on.
+/// Threads that only walsenders run on. Few: they wait for the log, sockets and, in a base backup, files.
 struct Walsenders(Option<tokio::runtime::Runtime>);
 
 impl Walsenders {

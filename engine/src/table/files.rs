@@ -18,6 +18,8 @@ use crate::wal::{Inserted, Record, RmgrId};
 
 const CREATE: u8 = 0x10;
 const TRUNCATE: u8 = 0x20;
+/// Both are written, under these names.
+pub const WRITTEN: &[(u8, &str)] = &[(CREATE, "CREATE"), (TRUNCATE, "TRUNCATE")];
 const TRUNCATE_HEAP: u32 = 1;
 const TRUNCATE_FSM: u32 = 4;
 

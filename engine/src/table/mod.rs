@@ -25,4 +25,4 @@ pub mod visibility;
 pub use changes::{Changed, TableChanges};
 pub use cx::TableCx;
 pub use error::TableError;
-pub use page_ops::{conflict_lsn, page_fn};
+pub use page_ops::{WRITTEN, conflict_lsn, page_fn};

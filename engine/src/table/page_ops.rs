@@ -39,6 +39,19 @@ pub const PRUNE: u8 = 0x60;
 pub const FREEZE: u8 = 0x70;
 pub const RECLAIM: u8 = 0x80;
 
+/// Every kind of record that changes heap pages.
+pub const WRITTEN: &[(u8, &str)] = &[
+    (INSERT, "INSERT"),
+    (DELETE, "DELETE"),
+    (UPDATE_IN_PAGE, "UPDATE_IN_PAGE"),
+    (UPDATE, "UPDATE"),
+    (LOCK, "LOCK"),
+    (INSERT_MANY, "INSERT_MANY"),
+    (PRUNE, "PRUNE"),
+    (FREEZE, "FREEZE"),
+    (RECLAIM, "RECLAIM"),
+];
+
 /// The page function of heap records, for redo.
 pub fn page_fn() -> PageFn {
     apply

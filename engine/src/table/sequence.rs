@@ -21,6 +21,7 @@ use crate::wal::RmgrId;
 
 /// The only record: block 0 is the page, its data the new item.
 const SET: u8 = 0x00;
+pub const WRITTEN: &[(u8, &str)] = &[(SET, "SET")];
 const ITEM_SIZE: usize = 9;
 /// Numbers reserved by one record; PostgreSQL's `SEQ_LOG_VALS`.
 const AHEAD: i64 = 32;

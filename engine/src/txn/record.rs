@@ -15,6 +15,9 @@
 //! Source: `access/xact.h`. A record without a tail (PostgreSQL's own) has high half 0.
 
 use crate::ids::{Oid, RelFile, Xid};
+use crate::txn::made_files::MADE_FILES;
+use crate::txn::redo::ZERO_PAGE;
+use crate::wal::RmgrId;
 
 /// Cached state that a committed transaction made stale: kept in the commit record, handed to every session
 /// when the commit is released and to a standby's sessions when it is replayed.
@@ -31,6 +34,14 @@ pub enum Invalidation {
 pub const COMMIT: u8 = 0x00;
 pub const ABORT: u8 = 0x20;
 pub const ASSIGNMENT: u8 = 0x50;
+/// The kinds of TRANSACTION, STANDBY and COMMITLOG that this program writes.
+pub const WRITTEN: &[(RmgrId, u8, &str)] = &[
+    (RmgrId::TRANSACTION, COMMIT, "COMMIT"),
+    (RmgrId::TRANSACTION, ABORT, "ABORT"),
+    (RmgrId::STANDBY, STANDBY_LOCK, "LOCK"),
+    (RmgrId::COMMITLOG, ZERO_PAGE, "ZERO_PAGE"),
+    (RmgrId::COMMITLOG, MADE_FILES, "MADE_FILES"),
+];
 const OP_MASK: u8 = 0x70;
 const HAS_INFO: u8 = 0x80;
 

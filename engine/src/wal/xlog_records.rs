@@ -21,6 +21,19 @@ pub const FPI_FOR_HINT: u8 = 0xA0;
 pub const FPI: u8 = 0xB0;
 pub const OVERWRITE_CONTRECORD: u8 = 0xD0;
 
+/// The kinds that this program writes, as `pg_waldump` names them.
+pub const WRITTEN: &[(u8, &str)] = &[
+    (CHECKPOINT_SHUTDOWN, "CHECKPOINT_SHUTDOWN"),
+    (CHECKPOINT_ONLINE, "CHECKPOINT_ONLINE"),
+    (NEXT_OID, "NEXTOID"),
+    (SWITCH, "SWITCH"),
+    (BACKUP_END, "BACKUP_END"),
+    (PARAMETER_CHANGE, "PARAMETER_CHANGE"),
+    (END_OF_RECOVERY, "END_OF_RECOVERY"),
+    (FPI, "FPI"),
+    (OVERWRITE_CONTRECORD, "OVERWRITE_CONTRECORD"),
+];
+
 /// Seconds from 1970-01-01 to 2000-01-01.
 const POSTGRES_EPOCH_S: i64 = 946_684_800;
 

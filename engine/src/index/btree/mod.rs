@@ -29,6 +29,7 @@ mod tests;
 
 pub use build::{build, create};
 pub use insert::insert;
+pub use page::WRITTEN;
 pub use scan::{BtreeScan, scan};
 pub use vacuum::{Removed, remove_dead};
 

@@ -51,6 +51,14 @@ pub(crate) const NEW_ROOT: u8 = 0x20;
 pub(crate) const REMOVE: u8 = 0x30;
 pub(crate) const CREATE: u8 = 0x40;
 pub(crate) const BUILD: u8 = 0x50;
+pub const WRITTEN: &[(u8, &str)] = &[
+    (INSERT_ENTRY, "INSERT_ENTRY"),
+    (SPLIT, "SPLIT"),
+    (NEW_ROOT, "NEW_ROOT"),
+    (REMOVE, "REMOVE"),
+    (CREATE, "CREATE"),
+    (BUILD, "BUILD"),
+];
 
 // Operations on a block.
 const FILL: u8 = 1;

@@ -13,6 +13,7 @@ pub mod pid_file;
 pub mod postgres;
 pub mod process;
 pub mod signals;
+pub mod walstats;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 pub use amcheck::{Report, Request as CheckRequest};
 pub use initdb::NewCluster;
 pub use postgres::ServerStart;
+pub use walstats::{KindCount, Request as WalStatsRequest};
 
 pub const VERSION: &str = "15.18 (Understudy 0.1.0)";
 
@@ -30,6 +32,8 @@ pub trait Programs {
     fn bootstrap(&self, cluster: &NewCluster) -> Result<(), String>;
     /// Looks for damage in the tables and indexes of a cluster whose server has been stopped.
     fn amcheck(&self, request: &CheckRequest) -> Result<Report, String>;
+    /// Reads a cluster's log and counts its records by kind.
+    fn walstats(&self, request: &WalStatsRequest) -> Result<Vec<KindCount>, String>;
     /// Runs a server until it is told to stop; gives the exit code of ARCHITECTURE.md.
     fn serve(&self, start: ServerStart) -> u8;
 }
@@ -58,6 +62,7 @@ pub fn main(args: Vec<OsString>, programs: &dyn Programs) -> ExitCode {
     };
     let code = match name.as_str() {
         "amcheck" => amcheck::main(rest, programs),
+        "walstats" => walstats::main(rest, programs),
         "initdb" => initdb::main(rest, programs),
         "pg_ctl" => pg_ctl::main(rest, programs),
         "basebackup" => base_backup::main(rest),
@@ -88,6 +93,7 @@ Usage:
   understudy postgres [OPTION]...
   understudy basebackup -D DATADIR -d CONNINFO [OPTION]...
   understudy amcheck [OPTION]... [DATADIR]
+  understudy walstats [OPTION]... [DATADIR]
 
 A link called initdb, pg_ctl or postgres runs that command.
 ";

@@ -27,7 +27,10 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         "pg_current_wal_flush_lsn" => writing(env).map(|()| Datum::Lsn(wal.flush_lsn())),
         "pg_current_wal_insert_lsn" => writing(env).map(|()| Datum::Lsn(wal.insert_lsn())),
         "pg_last_wal_receive_lsn" => Ok(position(instance.state.received_lsn())),
-        "pg_last_wal_replay_lsn" => Ok(position(instance.state.replay_lsn())),
+        "pg_last_wal_replay_lsn" => {
+            let replayed = instance.state.last_replayed();
+            Ok(replayed.map_or(Datum::Null, Datum::Lsn))
+        }
         "pg_last_xact_replay_timestamp" => Ok(instance
             .txns
             .last_replayed_time_us()

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::ids::Lsn;
 use crate::recovery::{BackupError, Backups, StartedBackup, StoppedBackup};
+use crate::sql::error::SqlError;
 use crate::sql::host::environment::Environment;
 use crate::sql::host::waiting::wait_for;
 use crate::sql::host::{boolean, text};
@@ -127,7 +128,9 @@ fn stop(env: &Environment, function: &Function, wait: bool) -> Result<StoppedBac
         return Err(error);
     };
     let started = running.started.take().expect("it has not been stopped");
-    wait_for(env, env.instance.backups.stop(&started, wait))?.map_err(refused)
+    let stopped = wait_for(env, env.instance.backups.stop(&started, wait))?.map_err(refused)?;
+    notice(env, wait);
+    Ok(stopped)
 }
 
 fn stop_exclusive(
@@ -136,7 +139,24 @@ fn stop_exclusive(
     wait: bool,
 ) -> Result<StoppedBackup, TypeError> {
     env.require_superuser(function.name)?;
-    wait_for(env, env.instance.backups.stop_exclusive(wait))?.map_err(refused)
+    let backups = &env.instance.backups;
+    let stopped = wait_for(env, backups.stop_exclusive(wait))?.map_err(refused)?;
+    notice(env, wait);
+    Ok(stopped)
+}
+
+/// Who keeps the log that the backup needs, in PostgreSQL's words.
+fn notice(env: &Environment, waited: bool) {
+    if !waited {
+        return;
+    }
+    let archived = !env.instance.state.in_recovery() && env.instance.store.wal.is_archiving();
+    env.facts.notices.push(SqlError::notice(if archived {
+        "all required WAL segments have been archived"
+    } else {
+        "WAL archiving is not enabled; you must ensure that all required WAL segments are copied \
+         through other means to complete the backup"
+    }));
 }
 
 /// Position, and, where the label travels with the answer, its text and that of an empty tablespace map.

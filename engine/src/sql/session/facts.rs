@@ -1,6 +1,7 @@
 //! Who a session is: shared between the session and the functions that its statements call.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
@@ -8,6 +9,7 @@ use parking_lot::Mutex;
 use super::backends::Backend;
 use crate::config::{SessionSettings, SessionStore};
 use crate::ids::Oid;
+use crate::sql::error::SqlError;
 use crate::sql::host::{ChangedCatalog, SessionBackup, SessionSequences};
 use crate::txn::{Transaction, TxnManager};
 
@@ -39,8 +41,33 @@ pub struct SessionFacts {
     pub sequences: SessionSequences,
     /// The base backup that the session is taking by hand.
     pub backup: SessionBackup,
+    /// What functions have to say beside their results.
+    pub notices: Notices,
     /// `set_config` changes it from inside a statement.
     pub settings: Mutex<SessionStore>,
+}
+
+/// Notices of functions, which have no way to the client of their own. Sent when the session is ready again.
+#[derive(Debug, Default)]
+pub struct Notices {
+    /// So that looking costs next to nothing.
+    any: AtomicBool,
+    list: Mutex<Vec<SqlError>>,
+}
+
+impl Notices {
+    pub fn push(&self, notice: SqlError) {
+        self.list.lock().push(notice);
+        self.any.store(true, Ordering::Release);
+    }
+
+    pub(super) fn take(&self) -> Vec<SqlError> {
+        if !self.any.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        self.any.store(false, Ordering::Release);
+        std::mem::take(&mut *self.list.lock())
+    }
 }
 
 /// While it lives, functions see the catalog as the transaction has changed it.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::backends::{ActivityState, Backend};
 use super::block::Block;
-use super::facts::{Roles, SessionFacts, SessionRole};
+use super::facts::{Notices, Roles, SessionFacts, SessionRole};
 use super::output::Output;
 use super::prepared::{Portal, Prepared};
 use super::services::Services;
@@ -108,6 +108,7 @@ impl<S: Services> Session<S> {
             changed_catalog: ArcSwapOption::empty(),
             sequences: SessionSequences::default(),
             backup: SessionBackup::default(),
+            notices: Notices::default(),
             settings: Mutex::new(store),
         });
         let session = Session {
@@ -254,6 +255,9 @@ impl<S: Services> Session<S> {
 
     /// ParameterStatus for every reported setting that the client does not know yet.
     pub fn report_settings<O: Output>(&mut self, out: &mut O) {
+        for notice in self.facts.notices.take() {
+            self.notice(out, &notice);
+        }
         let store = self.facts.settings.lock();
         if self.reported_at == Some(store.changes()) {
             return;

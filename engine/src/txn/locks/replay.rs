@@ -124,15 +124,27 @@ impl TxnManager {
         })
     }
 
-    /// Ends the sessions' use of a database that replay is about to drop. `is_in` tells by process id.
-    pub fn replay_drop_database(&self, is_in: &dyn Fn(&Interrupts) -> bool) {
-        self.shared().participants.each(|p| {
-            if let Some(session) = p.interrupts.upgrade()
-                && is_in(&session)
-            {
-                session.raise(Interrupt::RecoveryConflict(Conflict::Database));
-            }
-        });
+    /// Ends the sessions of a database that replay is about to drop and waits until they are gone: no page of its
+    /// files may be read any more. They are given no time, as in PostgreSQL. `is_in` says whose sessions are there.
+    pub fn replay_drop_database(
+        &self,
+        is_in: &dyn Fn(&Interrupts) -> bool,
+        stop: &dyn Fn() -> bool,
+    ) -> Patience {
+        poll(Some(Instant::now()), stop, |nudge| {
+            let mut gone = true;
+            self.shared().participants.each(|p| {
+                if let Some(session) = p.interrupts.upgrade()
+                    && is_in(&session)
+                {
+                    gone = false;
+                    if nudge {
+                        session.raise(Interrupt::RecoveryConflict(Conflict::Database));
+                    }
+                }
+            });
+            gone
+        })
     }
 }
 
