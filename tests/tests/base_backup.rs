@@ -376,13 +376,12 @@ fn permanent_and_logical_slots_are_refused_clearly() {
             said.contains("ERROR:  ") || said.contains("FATAL:  "),
             "{said}"
         );
-        assert!(said.contains("not supported"), "{said}");
+        assert!(said.contains("not implemented"), "{said}");
     }
     let mut client = server.client();
     for sql in [
         "SELECT pg_create_physical_replication_slot('kept')",
         "SELECT pg_create_logical_replication_slot('changes', 'pgoutput')",
-        "SELECT pg_drop_replication_slot('kept')",
     ] {
         assert_eq!(client.error(sql).state, "0A000", "{sql}");
     }
