@@ -58,7 +58,6 @@ fn run(sql: &str, ours: &mut Client, reference: &mut Client, differences: &mut V
 #[test]
 fn random_statements_agree_with_postgresql() {
     let seed = seed();
-    println!("seed {seed}: repeat with UNDERSTUDY_SEED={seed}");
     let server = Server::started();
     let referee = Reference::started();
     let (mut ours, mut reference) = (server.client(), referee.client());

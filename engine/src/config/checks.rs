@@ -197,10 +197,16 @@ fn time_zone(setting: &str, s: &str) -> Result<Zone, SettingError> {
         let name = zone.iana_name().unwrap_or(text).to_owned();
         return Ok(Zone { name, zone });
     }
-    if !text.is_empty()
-        && text.is_ascii()
+    // PostgreSQL takes a rule without a name too.
+    let nameless = text.starts_with(|c: char| matches!(c, '+' | '-') || c.is_ascii_digit());
+    let rule = if nameless {
+        format!("<-00>{text}")
+    } else {
+        text.to_owned()
+    };
+    if text.is_ascii()
         && text.bytes().any(|b| b.is_ascii_digit())
-        && let Ok(zone) = jiff::tz::TimeZone::posix(text)
+        && let Ok(zone) = jiff::tz::TimeZone::posix(&rule)
     {
         return Ok(Zone {
             name: text.to_owned(),
@@ -235,8 +241,14 @@ fn parse_shown_offset(text: &str) -> Option<Zone> {
     let negative = inner.starts_with('-');
     let mut parts = inner.trim_start_matches(['+', '-']).split(':');
     let mut next = || parts.next().map_or(Some(0), |p| p.parse::<i32>().ok());
-    let seconds = next()? * 3600 + next()? * 60 + next()?;
-    Some(fixed_zone(if negative { -seconds } else { seconds }))
+    let (hours, minutes, seconds) = (next()?, next()?, next()?);
+    if !(0..=167).contains(&hours) || !(0..60).contains(&minutes) || !(0..60).contains(&seconds) {
+        return None;
+    }
+    let seconds = hours * 3600 + minutes * 60 + seconds;
+    let zone = fixed_zone(if negative { -seconds } else { seconds });
+    // Any other rule in this form has a name that is not its offset.
+    (zone.name == text).then_some(zone)
 }
 
 fn slot_name(setting: &str, s: &str) -> Result<(), SettingError> {

@@ -142,9 +142,14 @@ fn allow_open_files() {
     }
 }
 
+/// Threads for blocking work beside those that waiting functions keep.
+const BLOCKING_THREADS: usize = 512;
+
 fn session_runtime(settings: &Settings) -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(conversion::workers(&settings.current()))
+        // A function that waits (an advisory lock, pg_sleep) keeps a thread; each session may.
+        .max_blocking_threads(BLOCKING_THREADS + settings.current().max_connections)
         .thread_name("worker")
         .enable_all()
         .build()

@@ -15,9 +15,9 @@ impl<S: Services> Statements for Session<S> {
         name: &str,
         text: &str,
         types: Vec<Oid>,
-        _out: &mut O,
+        out: &mut O,
     ) -> Result<(), SqlError> {
-        Session::parse(self, name, text, types).await
+        Session::parse(self, name, text, types, out).await
     }
     async fn bind<O: Output>(
         &mut self,

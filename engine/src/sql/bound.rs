@@ -299,6 +299,12 @@ pub enum Expr {
         array: Box<Expr>,
         all: bool,
     },
+    /// `(a, b) op ANY (query)` or ALL: `rows` is the query's init plan.
+    AnyRow {
+        left: Vec<Expr>,
+        rows: Box<Expr>,
+        test: Box<RowTest>,
+    },
     ArrayLiteral {
         items: Vec<Expr>,
         ty: SqlType,
@@ -351,8 +357,23 @@ pub enum SubqueryKind {
         left: Expr,
         all: bool,
     },
+    /// `(a, b) op ANY (query)`: rows of several columns.
+    AnyRow {
+        left: Vec<Expr>,
+        test: RowTest,
+    },
     /// ARRAY(query)
     Array,
+}
+
+/// How a row compares with each row of a query.
+#[derive(Debug, Clone)]
+pub struct RowTest {
+    /// The comparison with one of them, over the left row's columns and behind them the other's (all of range 0).
+    pub comparison: Expr,
+    /// For EXPLAIN.
+    pub operator: String,
+    pub all: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -446,7 +467,8 @@ impl Expr {
             | Expr::BoolTest { .. }
             | Expr::IsDistinct { .. }
             | Expr::AnyOf { .. }
-            | Expr::AnyArray { .. } => SqlType::plain(oids::BOOL),
+            | Expr::AnyArray { .. }
+            | Expr::AnyRow { .. } => SqlType::plain(oids::BOOL),
             Expr::Row(_) => SqlType::plain(oids::RECORD),
             Expr::Subquery(s) => s.ty,
             Expr::SystemColumn { column, .. } => SqlType::plain(match column {

@@ -78,6 +78,7 @@ pub mod state {
     pub const INVALID_PASSWORD: &str = "28P01";
     pub const DEPENDENT_OBJECTS_STILL_EXIST: &str = "2BP01";
     pub const INVALID_CURSOR_NAME: &str = "34000";
+    pub const INVALID_CURSOR_DEFINITION: &str = "42P11";
     pub const INVALID_SAVEPOINT: &str = "3B001";
     pub const UNDEFINED_DATABASE: &str = "3D000";
     pub const INVALID_SCHEMA_NAME: &str = "3F000";

@@ -161,6 +161,7 @@ impl Shared {
         }
         self.made.remove(&txn.abort_drops);
         participant.set_running(None);
+        txn.absorb_locks();
         txn.locks.release_from(0, &self.locks, &participant);
         participant.ended.notify_waiters();
         participant.give_own(txn.own.clone());

@@ -51,6 +51,8 @@ pub struct Participant {
     spare_own: Mutex<Option<Arc<OwnXids>>>,
     pub(crate) fast: Mutex<FastLocks>,
     pub(crate) waiting: Mutex<Option<WaitFor>>,
+    /// Locks that functions have taken for the running transaction, until it takes them over.
+    pub(crate) taken: Mutex<Vec<(LockTag, LockMode)>>,
     /// Session-level advisory locks with their counts.
     pub(crate) session_locks: Mutex<HashMap<(LockTag, LockMode), u32>>,
     running: Mutex<Option<Running>>,
@@ -90,6 +92,7 @@ impl Participant {
             spare_own: Mutex::new(None),
             fast: Mutex::default(),
             waiting: Mutex::new(None),
+            taken: Mutex::default(),
             session_locks: Mutex::default(),
             running: Mutex::new(None),
         }

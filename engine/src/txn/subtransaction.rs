@@ -33,6 +33,7 @@ impl Shared {
         name: &str,
     ) -> Result<Vec<Invalidation>, TxnError> {
         let at = txn.level_named(name)?;
+        txn.absorb_locks();
         let mut gone: Vec<Xid> = Vec::new();
         for level in &txn.levels[at..] {
             gone.extend(level.xid);

@@ -171,6 +171,11 @@ impl Transaction {
         }
         self.abort_drops.push(file);
     }
+    /// Whether the innermost open subtransaction made the file.
+    pub fn made_here(&self, file: RelFile) -> bool {
+        let from = self.levels.last().map_or(0, |level| level.abort_drops);
+        self.abort_drops[from..].contains(&file)
+    }
     /// Goes into the commit record, to all sessions and to standbys.
     pub fn invalidate(&mut self, what: Invalidation) {
         if !self.invalidations.contains(&what) || !self.levels.is_empty() {
@@ -186,7 +191,25 @@ impl Transaction {
         self.levels.iter().map(|l| l.name.as_str())
     }
 
+    /// Takes over the locks that functions have taken since the last time.
+    pub(crate) fn absorb_locks(&mut self) {
+        let taken = std::mem::take(&mut *self.participant.taken.lock());
+        for (tag, mode) in taken {
+            if self.locks.holds(tag, mode) {
+                // It stands in the list once, and is given back once.
+                let participant = self.participant.clone();
+                participant
+                    .shared
+                    .locks
+                    .release_one(tag, mode, &participant);
+            } else {
+                self.locks.add(tag, mode);
+            }
+        }
+    }
+
     pub(crate) fn push_level(&mut self, name: String) {
+        self.absorb_locks();
         self.levels.push(Level {
             name,
             xid: None,

@@ -1,9 +1,10 @@
-//! What sessions run on, by trade: `copy`, `databases`, `maintenance`; definitions are here.
+//! What sessions run on, by trade: `copy`, `databases`, `maintenance`, `reindex`; definitions are here.
 
 mod alone;
 mod copy;
 mod databases;
 mod maintenance;
+mod reindex;
 
 use std::sync::Arc;
 
@@ -160,6 +161,7 @@ impl Services for NodeServices {
             match call.statement {
                 Statement::Checkpoint => self.checkpoint(&call).await,
                 Statement::Vacuum(v) => self.vacuum(v, call).await,
+                Statement::Reindex(s) => self.reindex(s, call).await,
                 Statement::CreateDatabase(s) => self.create_database(s, call).await,
                 Statement::DropDatabase(s) => self.drop_database(s, call).await,
                 other => Err(not_implemented(other)),

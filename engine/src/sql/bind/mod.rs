@@ -36,6 +36,7 @@ use crate::types::function::FunctionCx;
 
 use binder::{Binder, Context};
 
+pub use from::lock_name;
 pub use names::qualified_names;
 pub use types::{is_serial, type_text};
 pub use walk::{parts, parts_mut};

@@ -6,7 +6,7 @@ use super::resolve::{self, Choice};
 use super::types::type_text;
 use super::walk;
 use crate::ids::Oid;
-use crate::sql::bound::{Expr, SubqueryExpr, SubqueryKind};
+use crate::sql::bound::{ColumnRef, Expr, Query, RowTest, SubqueryExpr, SubqueryKind};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, ExprKind, InList, LikeKind, OperatorName, QuantifiedOperand};
 use crate::sql::front::location;
@@ -535,13 +535,7 @@ impl Binder<'_> {
         }
         let left = match &left.kind {
             ExprKind::Row { fields, .. } if width == 1 => self.operand(&fields[0])?,
-            ExprKind::Row { .. } => {
-                return Err(SqlError::unsupported(
-                    "rows of several columns compared with a subquery are not supported",
-                )
-                .hint("Join with the subquery instead.")
-                .at(at));
-            }
+            ExprKind::Row { fields, .. } => return self.any_row(fields, op, query, all, at),
             _ => self.operand(left)?,
         };
         let right = query.output[0].ty.oid;
@@ -564,6 +558,53 @@ impl Binder<'_> {
                 function: function_by_oid(found.operator.function)?,
                 left: self.implicit(left.0, found.left, left.1)?,
                 all,
+            },
+            query,
+            ty: SqlType::plain(oids::BOOL),
+        })))
+    }
+}
+
+impl Binder<'_> {
+    /// `(a, b) op ANY (query)`: the comparison is bound over columns that stand for both rows' values.
+    fn any_row(
+        &mut self,
+        fields: &[ast::Expr],
+        op: &OperatorName,
+        query: Query,
+        all: bool,
+        at: u32,
+    ) -> Result<Expr> {
+        let column = |number: usize, ty: SqlType| {
+            Expr::Column(ColumnRef {
+                range: 0,
+                column: number,
+                ty,
+            })
+        };
+        let types: Vec<SqlType> = query.output.iter().map(|c| c.ty).collect();
+        let mut left = Vec::with_capacity(fields.len());
+        for (field, other) in fields.iter().zip(&types) {
+            let (mut value, at) = self.operand(field)?;
+            if value.ty().oid == oids::UNKNOWN {
+                value = self.implicit(value, other.oid, at)?;
+            }
+            left.push((value, at));
+        }
+        let ours = left.iter().enumerate();
+        let ours = ours.map(|(i, (value, at))| (column(i, value.ty()), *at));
+        let ours: Vec<_> = ours.collect();
+        let theirs = types.iter().enumerate();
+        let theirs = theirs.map(|(i, ty)| (column(fields.len() + i, *ty), at));
+        let comparison = self.row_comparison(op, ours, theirs.collect(), at)?;
+        Ok(Expr::Subquery(Box::new(SubqueryExpr {
+            kind: SubqueryKind::AnyRow {
+                left: left.into_iter().map(|(value, _)| value).collect(),
+                test: RowTest {
+                    comparison,
+                    operator: op.name.clone(),
+                    all,
+                },
             },
             query,
             ty: SqlType::plain(oids::BOOL),

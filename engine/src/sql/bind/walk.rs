@@ -42,11 +42,15 @@ pub fn parts<'e>(expr: &'e Expr, f: &mut dyn FnMut(&'e Expr)) {
             f(left);
             f(array);
         }
-        Expr::Subquery(s) => {
-            if let SubqueryKind::Any { left, .. } = &s.kind {
-                f(left);
-            }
+        Expr::AnyRow { left, rows, .. } => {
+            left.iter().for_each(&mut *f);
+            f(rows);
         }
+        Expr::Subquery(s) => match &s.kind {
+            SubqueryKind::Any { left, .. } => f(left),
+            SubqueryKind::AnyRow { left, .. } => left.iter().for_each(f),
+            SubqueryKind::Scalar | SubqueryKind::Exists | SubqueryKind::Array => {}
+        },
         _ => {}
     }
 }
@@ -90,11 +94,15 @@ pub fn parts_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
             f(left);
             f(array);
         }
-        Expr::Subquery(s) => {
-            if let SubqueryKind::Any { left, .. } = &mut s.kind {
-                f(left);
-            }
+        Expr::AnyRow { left, rows, .. } => {
+            left.iter_mut().for_each(&mut *f);
+            f(rows);
         }
+        Expr::Subquery(s) => match &mut s.kind {
+            SubqueryKind::Any { left, .. } => f(left),
+            SubqueryKind::AnyRow { left, .. } => left.iter_mut().for_each(f),
+            SubqueryKind::Scalar | SubqueryKind::Exists | SubqueryKind::Array => {}
+        },
         _ => {}
     }
 }
@@ -186,7 +194,7 @@ fn same_head(a: &Expr, b: &Expr) -> bool {
             },
         ) => range == range2 && column == column2,
         // Two subqueries are never taken for one.
-        (Expr::Subquery(_), _) => false,
+        (Expr::Subquery(_) | Expr::AnyRow { .. }, _) => false,
         _ => true,
     }
 }

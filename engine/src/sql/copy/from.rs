@@ -187,16 +187,22 @@ impl CopyFrom {
         if !self.ended {
             self.consume(txn, true).await?;
             if self.options.format == CopyFormat::Binary && !self.ended {
-                let message = if self.begun {
-                    "unexpected EOF in COPY data"
-                } else {
-                    "COPY file signature not recognized"
-                };
-                return Err(bad(message).context(self.place()));
+                self.binary_end()?;
             }
         }
         self.flush(txn).await?;
         Ok(self.rows)
+    }
+
+    /// The input ended without a trailer: right if it ended between two rows, as for PostgreSQL. Drivers do that.
+    fn binary_end(&self) -> Result<(), SqlError> {
+        if !self.begun {
+            return Err(bad("COPY file signature not recognized").context(self.place()));
+        }
+        if self.buffer.len() - self.at >= size_of::<i16>() {
+            return Err(bad("unexpected EOF in COPY data").context(self.place_of(self.line + 1)));
+        }
+        Ok(())
     }
 
     async fn consume(&mut self, txn: &mut Transaction, last: bool) -> Result<(), SqlError> {
@@ -248,14 +254,21 @@ impl CopyFrom {
             self.line += 1;
             e.context(self.place())
         })?;
-        let Cut::Record { length, whole } = cut else {
-            return Ok(false);
+        let (length, whole) = match cut {
+            Cut::More => return Ok(false),
+            Cut::Record { length, whole } => (length, whole),
+            Cut::End { length } => {
+                self.ended = true;
+                (length, length)
+            }
         };
         let start = self.at;
         self.at += whole;
         self.line += 1;
         let record = self.buffer[start..start + length].to_vec();
-        if record == b"\\." {
+        // In CSV the marker counts only where it is a whole line.
+        let marked = csv && record == b"\\." && whole > length;
+        if marked || (self.ended && record.is_empty()) {
             self.ended = true;
             return Ok(false);
         }

@@ -18,6 +18,8 @@ pub enum Cut {
     Record { length: usize, whole: usize },
     /// More bytes are needed.
     More,
+    /// The end-of-data marker; the bytes before it are the last record, if there are any.
+    End { length: usize },
 }
 
 fn bad(message: impl Into<String>) -> SqlError {
@@ -34,6 +36,9 @@ pub fn cut_text(buffer: &[u8], ends: &mut LineEnd, last: bool) -> Result<Cut, Sq
                 if here + 1 >= buffer.len() {
                     break;
                 }
+                if buffer[here + 1] == b'.' {
+                    return end_marker(buffer, here, *ends, last);
+                }
                 // Whatever follows is data, a line end too.
                 at = here + 2;
             }
@@ -41,6 +46,35 @@ pub fn cut_text(buffer: &[u8], ends: &mut LineEnd, last: bool) -> Result<Cut, Sq
         }
     }
     Ok(rest(buffer, last))
+}
+
+/// A backslash and a dot, wherever they stand, end the data, and have to end their line too.
+fn end_marker(buffer: &[u8], here: usize, ends: LineEnd, last: bool) -> Result<Cut, SqlError> {
+    let behind = &buffer[here + 2..];
+    let returned = ends == LineEnd::ReturnNewline;
+    if behind.len() < 1 + usize::from(returned) && !last {
+        return Ok(Cut::More);
+    }
+    let mismatch = || {
+        Err(bad(
+            "end-of-copy marker does not match previous newline style",
+        ))
+    };
+    let behind = match (returned, behind.first()) {
+        (true, Some(b'\n')) => return mismatch(),
+        (true, Some(b'\r')) => &behind[1..],
+        (true, _) => &[],
+        (false, _) => behind,
+    };
+    let next = behind.first();
+    if !matches!(next, Some(b'\n' | b'\r')) {
+        return Err(bad("end-of-copy marker corrupt"));
+    }
+    match (ends, next) {
+        (LineEnd::Newline | LineEnd::ReturnNewline, Some(b'\r'))
+        | (LineEnd::Return, Some(b'\n')) => mismatch(),
+        _ => Ok(Cut::End { length: here }),
+    }
 }
 
 /// What is left of the input is the last record.

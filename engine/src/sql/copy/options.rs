@@ -174,7 +174,12 @@ impl Given {
                 ("HEADER", self.header.is_some_and(|h| h != Header::No)),
             ] {
                 if there {
-                    return Err(syntax(format!("cannot specify {name} in BINARY mode")));
+                    let message = format!("cannot specify {name} in BINARY mode");
+                    // HEADER came later, and with another code.
+                    return Err(match name {
+                        "HEADER" => SqlError::unsupported(message),
+                        _ => syntax(message),
+                    });
                 }
             }
         }

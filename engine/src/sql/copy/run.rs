@@ -193,6 +193,7 @@ async fn copy_in(
     check_kind(&relation, CopyDirection::From)?;
     let format = format_of(&options);
     let into = Some(Arc::clone(&relation));
+    let (freeze, file) = (options.freeze, relation.file);
     let mut copy = {
         let view = call.catalog.view(txn);
         let cx = BindCx {
@@ -211,6 +212,13 @@ async fn copy_in(
         CopyFrom::new(target, options, &*view, call.exec)?
     };
     port.begin_in(format, copy.columns());
+    if freeze && !txn.made_here(file) {
+        return Err(SqlError::new(
+            state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "cannot perform COPY FREEZE because the table was not created or truncated in the \
+             current subtransaction",
+        ));
+    }
     loop {
         match port.receive().await? {
             CopyInput::Data(bytes) => copy.push(txn, &bytes).await?,

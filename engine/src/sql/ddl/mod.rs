@@ -20,6 +20,7 @@ mod drop;
 mod index;
 mod names;
 mod owner;
+mod reindex;
 mod rename;
 mod role;
 mod schema;
@@ -36,6 +37,7 @@ pub use cx::DdlCx;
 pub use database::{
     DroppedDatabase, Vacate, create as create_database, finish_drop, lock_database,
 };
+pub use reindex::{check as check_reindex, reindex_table};
 pub use stored::shown_expression;
 
 use crate::sql::error::SqlError;
@@ -81,8 +83,7 @@ async fn dispatch(statement: &Statement, cx: &mut DdlCx<'_>) -> Result<()> {
             "CREATE TABLE AS and SELECT INTO are not supported",
         )
         .hint("Use CREATE TABLE and then INSERT ... SELECT.")),
-        Statement::Reindex(_) => Err(SqlError::unsupported("REINDEX is not supported")
-            .hint("Drop the index and create it again.")),
+        Statement::Reindex(s) => reindex::reindex(s, cx).await,
         other => Err(SqlError::unsupported(format!(
             "{} is not supported",
             other.tag()

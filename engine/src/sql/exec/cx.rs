@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::ids::{Oid, Tid, Xid};
 use crate::sql::error::SqlError;
-use crate::sql::exec::hashed::ValueSet;
+use crate::sql::exec::hashed::{RowSet, ValueSet};
 use crate::sql::exec::init;
 use crate::sql::exec::memory::{Memory, MemoryLimits};
 use crate::sql::plan::Plan;
 use crate::txn::RowLockMode;
 use crate::txn::interrupt::Interrupts;
+use crate::types::compare::Hasher;
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -73,6 +74,7 @@ pub(crate) enum InitState {
     Done {
         value: Datum,
         set: Option<Arc<ValueSet>>,
+        rows: Option<Arc<RowSet>>,
     },
 }
 
@@ -164,6 +166,28 @@ impl EvalCx {
         let made = Arc::new(ValueSet::new(ty, array.items.iter().cloned()));
         if let InitState::Done { set, .. } = &mut self.init[number] {
             *set = Some(Arc::clone(&made));
+        }
+        Ok(made)
+    }
+
+    /// The rows of an init plan's array, by the hash of their columns.
+    pub fn init_rows(
+        &mut self,
+        number: usize,
+        hashers: &[Hasher],
+    ) -> Result<Arc<RowSet>, SqlError> {
+        if let InitState::Done {
+            rows: Some(rows), ..
+        } = &self.init[number]
+        {
+            return Ok(Arc::clone(rows));
+        }
+        let Datum::Array(array) = self.init_value(number)? else {
+            return Err(SqlError::internal("a subquery's rows are not an array"));
+        };
+        let made = Arc::new(RowSet::new(array, hashers));
+        if let InitState::Done { rows, .. } = &mut self.init[number] {
+            *rows = Some(Arc::clone(&made));
         }
         Ok(made)
     }

@@ -3,10 +3,14 @@
 //! Equality is the type's own (`compare`), where two NULLs are one for grouping. Hashes of columns are mixed in
 //! order, so (1,2) and (2,1) differ.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use hashbrown::HashTable;
 
 use crate::ids::Oid;
 use crate::sql::plan::tree::KeySlot;
+use crate::types::array::Array;
 use crate::types::compare::{Comparator, Hasher, comparator, hasher};
 use crate::types::datum::Datum;
 
@@ -102,4 +106,69 @@ impl ValueSet {
     pub fn is_empty(&self) -> bool {
         self.table.is_empty() && !self.has_null
     }
+}
+
+/// Rows of a subquery, by the hash of their columns; rows with a NULL, which no hash finds, stand apart.
+pub struct RowSet {
+    rows: Arc<Array>,
+    by_hash: HashMap<u64, Vec<usize>>,
+    with_null: Vec<usize>,
+}
+
+impl RowSet {
+    /// Without hashers every row stands apart.
+    pub fn new(rows: Arc<Array>, hashers: &[Hasher]) -> RowSet {
+        let mut set = RowSet {
+            by_hash: HashMap::new(),
+            with_null: Vec::new(),
+            rows,
+        };
+        for (number, row) in set.rows.items.iter().enumerate() {
+            let Datum::Record(values) = row else { continue };
+            match hash_row(values, hashers) {
+                Some(hash) => set.by_hash.entry(hash).or_default().push(number),
+                None => set.with_null.push(number),
+            }
+        }
+        set
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.items.is_empty()
+    }
+
+    /// The rows that are not unequal to this one for certain: all where it has no hash.
+    pub fn candidates<'s>(
+        &'s self,
+        row: &[Datum],
+        hashers: &[Hasher],
+    ) -> impl Iterator<Item = &'s [Datum]> {
+        let hash = hash_row(row, hashers);
+        let some = hash.map(|hash| {
+            let same = self.by_hash.get(&hash).map_or(&[][..], Vec::as_slice);
+            same.iter().chain(&self.with_null)
+        });
+        let all = hash.is_none().then(|| 0..self.rows.items.len());
+        let numbers = some.into_iter().flatten().copied();
+        numbers
+            .chain(all.into_iter().flatten())
+            .filter_map(|number| record(&self.rows.items[number]))
+    }
+}
+
+fn record(row: &Datum) -> Option<&[Datum]> {
+    match row {
+        Datum::Record(values) => Some(values),
+        _ => None,
+    }
+}
+
+/// `None` for a row with a NULL, and where there are no hashers.
+fn hash_row(row: &[Datum], hashers: &[Hasher]) -> Option<u64> {
+    if hashers.is_empty() || row.iter().any(Datum::is_null) {
+        return None;
+    }
+    let values = row.iter().zip(hashers);
+    let hash = values.fold(0, |hash, (value, by)| mix(hash, by(value)));
+    Some(finish(hash))
 }

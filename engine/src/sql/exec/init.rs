@@ -14,6 +14,7 @@ use crate::sql::plan::Plan;
 use crate::sql::plan::tree::InitKind;
 use crate::types::array::Array;
 use crate::types::datum::Datum;
+use crate::types::oids;
 
 /// An init plan on its way.
 pub struct Running {
@@ -62,7 +63,12 @@ impl Running {
                         self.finish(init.kind, cx);
                         return Ok(true);
                     }
-                    let value = self.frame[init.level.output[0]].clone();
+                    let value = if init.kind == InitKind::Rows {
+                        let row = init.level.output.iter().map(|s| self.frame[*s].clone());
+                        Datum::Record(row.collect())
+                    } else {
+                        self.frame[init.level.output[0]].clone()
+                    };
                     cx.memory.take(datum_bytes(&value))?;
                     self.values.push(value);
                 }
@@ -75,8 +81,13 @@ impl Running {
             InitKind::Exists => Datum::Bool(self.seen),
             InitKind::Scalar => self.values.pop().unwrap_or(Datum::Null),
             InitKind::Array { element } => array(element, std::mem::take(&mut self.values)),
+            InitKind::Rows => array(oids::RECORD, std::mem::take(&mut self.values)),
         };
-        cx.init[self.number] = InitState::Done { value, set: None };
+        cx.init[self.number] = InitState::Done {
+            value,
+            set: None,
+            rows: None,
+        };
     }
 }
 

@@ -16,6 +16,7 @@ mod hash_join;
 mod hashed;
 mod init;
 pub mod instrument;
+pub mod kept_rows;
 mod limit;
 mod lock_rows;
 mod materialize;

@@ -169,6 +169,13 @@ impl Words<'_> {
                 array,
                 all,
             } => self.any(function.oid, left, &self.show(array), *all),
+            Expr::AnyRow { left, rows, test } => format!(
+                "(ROW({}) {} {} ({}))",
+                self.list(left),
+                test.operator,
+                if test.all { "ALL" } else { "ANY" },
+                self.show(rows)
+            ),
             Expr::ArrayLiteral { items, .. } => format!("ARRAY[{}]", self.list(items)),
             Expr::Row(items) => format!("ROW({})", self.list(items)),
             _ => "?".to_owned(),

@@ -26,7 +26,7 @@ pub fn describe(plan: &Plan, options: &ExplainOptions, measured: Option<&Instrum
     for (number, init) in plan.init.iter().enumerate() {
         let item = level(plan, &init.level, options, measured);
         let title = match init.kind {
-            InitKind::Scalar | InitKind::Exists | InitKind::Array { .. } => {
+            InitKind::Scalar | InitKind::Exists | InitKind::Array { .. } | InitKind::Rows => {
                 format!("{} (returns ${number})", init.name)
             }
         };

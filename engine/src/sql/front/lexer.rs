@@ -484,6 +484,33 @@ pub fn truncate_name(name: &mut String) {
     }
 }
 
+/// The identifiers of a query string that are cut, as they stand and as they are understood.
+pub fn cut_names(src: &str) -> Vec<(String, String)> {
+    // Nearly every text is without, and is not cut into tokens for it.
+    let may_be_long = |word: &[u8]| word.len() > MAX_NAME;
+    let apart = |b: &u8| b.is_ascii() && !b.is_ascii_alphanumeric() && !matches!(b, b'_' | b'$');
+    let quoted = memchr::memchr(b'"', src.as_bytes()).is_some();
+    if src.len() <= MAX_NAME || !(quoted || src.as_bytes().split(apart).any(may_be_long)) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for token in tokenize(src) {
+        let text = &src[token.start as usize..token.end as usize];
+        let whole = match token.kind {
+            _ if text.len() <= MAX_NAME => continue,
+            TokenKind::QuotedIdent => unquote(&text[1..text.len() - 1], '"').into_owned(),
+            TokenKind::Ident => text.to_ascii_lowercase(),
+            _ => continue,
+        };
+        let mut name = whole.clone();
+        truncate_name(&mut name);
+        if name.len() < whole.len() {
+            found.push((whole, name));
+        }
+    }
+    found
+}
+
 fn unquote(body: &str, quote: char) -> Cow<'_, str> {
     if body.contains(quote) {
         let doubled = format!("{quote}{quote}");

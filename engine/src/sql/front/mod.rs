@@ -23,7 +23,7 @@ pub use location::location;
 
 use std::ops::Range;
 
-use crate::sql::error::SqlError;
+use crate::sql::error::{Severity, SqlError, state};
 
 /// One statement of a query string.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +40,17 @@ pub struct Parsed {
 /// any statement is an error of the whole string, as in PostgreSQL, with its position filled in.
 pub fn parse(sql: &str) -> Result<Vec<Parsed>, SqlError> {
     parser::statements(sql).map_err(|e| e.located(sql))
+}
+
+/// The notices that a query string gives before it is understood: names that are cut to what the catalog can hold.
+pub fn notices(sql: &str) -> Vec<SqlError> {
+    let cut = lexer::cut_names(sql);
+    cut.into_iter()
+        .map(|(whole, name)| {
+            let message = format!("identifier \"{whole}\" will be truncated to \"{name}\"");
+            SqlError::with_severity(Severity::Notice, state::NAME_TOO_LONG, message)
+        })
+        .collect()
 }
 
 /// One expression, alone: a stored default or CHECK.

@@ -1,4 +1,4 @@
-//! Functions for administrators: positions in the log, signals to sessions, reload, promotion, advisory locks.
+//! Functions for administrators: positions in the log, signals to sessions, reload, promotion.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

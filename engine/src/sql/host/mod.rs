@@ -4,6 +4,7 @@
 //! that is not here is refused by name with 0A000, never answered with a guess.
 
 mod administration;
+mod advisory;
 mod backup;
 mod check;
 mod describe;
@@ -41,6 +42,7 @@ const ROOMS: &[Room] = &[
     describe::call,
     sequences::call,
     administration::call,
+    advisory::call,
     backup::call,
 ];
 

@@ -1,6 +1,6 @@
 //! Taking expressions apart: children, slots, conjunctions, constants.
 
-use crate::sql::bound::Expr;
+use crate::sql::bound::{Expr, SubqueryKind};
 use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{FRAME, Slot};
 use crate::types::datum::Datum;
@@ -112,12 +112,16 @@ pub fn children<'e>(expr: &'e Expr, f: &mut dyn FnMut(&'e Expr)) {
             f(left);
             f(array);
         }
-        Expr::ArrayLiteral { items, .. } => items.iter().for_each(f),
-        Expr::Subquery(sub) => {
-            if let crate::sql::bound::SubqueryKind::Any { left, .. } = &sub.kind {
-                f(left);
-            }
+        Expr::AnyRow { left, rows, .. } => {
+            left.iter().for_each(&mut *f);
+            f(rows);
         }
+        Expr::ArrayLiteral { items, .. } => items.iter().for_each(f),
+        Expr::Subquery(sub) => match &sub.kind {
+            SubqueryKind::Any { left, .. } => f(left),
+            SubqueryKind::AnyRow { left, .. } => left.iter().for_each(f),
+            SubqueryKind::Scalar | SubqueryKind::Exists | SubqueryKind::Array => {}
+        },
     }
 }
 
@@ -164,12 +168,16 @@ pub fn children_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
             f(left);
             f(array);
         }
-        Expr::ArrayLiteral { items, .. } => items.iter_mut().for_each(f),
-        Expr::Subquery(sub) => {
-            if let crate::sql::bound::SubqueryKind::Any { left, .. } = &mut sub.kind {
-                f(left);
-            }
+        Expr::AnyRow { left, rows, .. } => {
+            left.iter_mut().for_each(&mut *f);
+            f(rows);
         }
+        Expr::ArrayLiteral { items, .. } => items.iter_mut().for_each(f),
+        Expr::Subquery(sub) => match &mut sub.kind {
+            SubqueryKind::Any { left, .. } => f(left),
+            SubqueryKind::AnyRow { left, .. } => left.iter_mut().for_each(f),
+            SubqueryKind::Scalar | SubqueryKind::Exists | SubqueryKind::Array => {}
+        },
     }
 }
 

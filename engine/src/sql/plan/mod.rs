@@ -5,6 +5,7 @@
 //! one frame (see [`tree`]); nothing is copied between the nodes of a level that keep no rows.
 
 mod access;
+mod backward;
 mod build;
 mod cost;
 mod exprs;

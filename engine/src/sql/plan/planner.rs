@@ -259,6 +259,19 @@ impl<'a> Planner<'_, 'a> {
                 let element = element()?;
                 self.init_plan(&sub.query, InitKind::Array { element }, sub.ty)
             }
+            SubqueryKind::AnyRow { left, test } => {
+                let left: Result<Vec<Expr>, SqlError> =
+                    left.iter().map(|e| self.lower(e, scope)).collect();
+                let rows = SqlType::plain(oids::RECORD_ARRAY);
+                let rows = self.init_plan(&sub.query, InitKind::Rows, rows)?;
+                let mut test = test.clone();
+                test.comparison = super::exprs::over_row(test.comparison)?;
+                Ok(Expr::AnyRow {
+                    left: left?,
+                    rows: Box::new(rows),
+                    test: Box::new(test),
+                })
+            }
             SubqueryKind::Any {
                 function,
                 left,

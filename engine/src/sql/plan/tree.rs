@@ -126,6 +126,8 @@ pub enum InitKind {
     Array {
         element: Oid,
     },
+    /// All rows, as an array of records.
+    Rows,
 }
 
 #[derive(Debug, Clone, Copy, Default)]

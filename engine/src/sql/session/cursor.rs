@@ -6,16 +6,17 @@ use super::lifecycle::{Session, now};
 use super::output::{Formats, Output};
 use super::prepared::{Portal, PortalState, Prepared};
 use super::query::Ready;
+use super::scroll::{Cursor, Origin, Place};
 use super::services::Services;
 use super::transaction::{in_failed_block, only_in_blocks};
 use crate::ids::Oid;
-use crate::sql::bind::{self, BindCx};
+use crate::sql::bind::{self, BindCx, lock_name};
 use crate::sql::bound::{
     Body, Bound, BoundStatement, Distinct, OutputColumn, Query, Select, Target,
 };
 use crate::sql::error::{SqlError, state};
-use crate::sql::exec::{RowSink, SinkState};
-use crate::sql::front::ast::{DeclareCursor, Execute, Fetch, FetchDirection, TypeName};
+use crate::sql::exec::{RowSink, RunCx, SinkState};
+use crate::sql::front::ast::{DeclareCursor, Execute, Fetch, TypeName};
 use crate::sql::front::{Parsed, Statement};
 use crate::sql::plan::{self, PlanCx};
 use crate::types::datum::{Datum, SqlType};
@@ -32,12 +33,28 @@ impl RowSink for Collected {
     }
 }
 
-fn forward_only() -> SqlError {
-    SqlError::new(
-        state::OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "cursor can only scan forward",
-    )
-    .hint("Declare it with SCROLL option to enable backward scan.")
+/// Rows that are locked are read as they come: neither backwards nor after the transaction.
+fn check_locking(d: &DeclareCursor) -> Result<(), SqlError> {
+    let Some(lock) = d.query.locking.first() else {
+        return Ok(());
+    };
+    let words = lock_name(lock.mode);
+    let refused = |code, what: String, kind: &str| {
+        Err(SqlError::new(code, what).detail(format!("{kind} cursors must be READ ONLY.")))
+    };
+    if d.hold {
+        let what = format!("DECLARE CURSOR WITH HOLD ... {words} is not supported");
+        return refused(state::FEATURE_NOT_SUPPORTED, what, "Holdable");
+    }
+    if d.scroll == Some(true) {
+        let what = format!("DECLARE SCROLL CURSOR ... {words} is not supported");
+        return refused(state::FEATURE_NOT_SUPPORTED, what, "Scrollable");
+    }
+    if d.insensitive == Some(true) {
+        let what = format!("DECLARE INSENSITIVE CURSOR ... {words} is not valid");
+        return refused(state::INVALID_CURSOR_DEFINITION, what, "Insensitive");
+    }
+    Ok(())
 }
 
 pub(super) fn no_cursor(name: &str) -> SqlError {
@@ -54,16 +71,8 @@ impl<S: Services> Session<S> {
         source: &Arc<str>,
     ) -> Result<(), SqlError> {
         if d.hold {
-            return Err(
-                SqlError::unsupported("cursors WITH HOLD are not implemented")
-                    .hint("Fetch the rows inside the transaction."),
-            );
-        }
-        if d.scroll == Some(true) {
-            return Err(SqlError::unsupported("SCROLL cursors are not implemented")
-                .hint("Declare the cursor without SCROLL and fetch forward."));
-        }
-        if !self.block.is_block() {
+            self.ensure_transaction()?;
+        } else if !self.block.is_block() {
             return Err(only_in_blocks("DECLARE CURSOR"));
         }
         let name = d.name.name.as_str();
@@ -85,21 +94,42 @@ impl<S: Services> Session<S> {
             Vec::new(),
         ));
         let ready = self.ready(&statement).await?;
-        let execution = self.start(&ready, &[], false)?;
+        if ready.plan.locks_rows() {
+            check_locking(d)?;
+        }
+        let run = self.run_cx(&ready)?;
+        let again = RunCx {
+            snapshot: Arc::clone(&run.snapshot),
+            isolation: run.isolation,
+            function: Arc::clone(&run.function),
+        };
+        let execution = self.start_at(&ready, &[], false, run);
         let formats = if d.binary {
             Formats::new(vec![super::output::Format::Binary])
         } else {
             Formats::default()
         };
+        let columns = Arc::clone(&ready.plan.output);
+        let kept =
+            (d.scroll == Some(true)).then(|| self.store(&columns, ready.settings.work_mem, 0));
+        let function = Arc::clone(&ready.function);
         let portal = Portal {
             statement,
             parameters: Vec::new(),
             formats,
-            columns: Arc::clone(&ready.plan.output),
+            columns,
             types: Arc::clone(&ready.types),
-            is_cursor: true,
             level: self.savepoints(),
-            state: PortalState::Suspended(Box::new(execution), ready.function),
+            state: PortalState::Suspended(Box::new(execution), Arc::clone(&function)),
+            cursor: Some(Cursor {
+                may_go_back: d.scroll.unwrap_or_else(|| ready.plan.goes_backward()),
+                hold: d.hold,
+                held: false,
+                function,
+                origin: Some(Origin { ready, run: again }),
+                place: Place::default(),
+                kept,
+            }),
         };
         self.portals.insert(name.into(), portal);
         Ok(())
@@ -119,25 +149,6 @@ impl<S: Services> Session<S> {
         out: &mut O,
     ) -> Result<String, SqlError> {
         let name = f.cursor.name.as_str();
-        let count = match f.direction {
-            FetchDirection::Forward(n) | FetchDirection::Relative(n) if n >= 0 => n,
-            FetchDirection::Absolute(_) | FetchDirection::Relative(_) => {
-                return Err(SqlError::unsupported(
-                    "FETCH ABSOLUTE and FETCH RELATIVE are not implemented",
-                )
-                .hint("Use FETCH FORWARD."));
-            }
-            FetchDirection::Forward(_) | FetchDirection::Backward(_) => {
-                return Err(forward_only());
-            }
-        };
-        let relative = matches!(f.direction, FetchDirection::Relative(_));
-        if count == 0 || (relative && count != 1) {
-            return Err(
-                SqlError::unsupported("fetching the current row again is not implemented")
-                    .hint("Use FETCH FORWARD."),
-            );
-        }
         let mut portal = self.portals.remove(name).ok_or_else(|| no_cursor(name))?;
         if matches!(portal.state, PortalState::Failed) {
             self.portals.insert(name.into(), portal);
@@ -146,15 +157,22 @@ impl<S: Services> Session<S> {
                 format!("portal \"{name}\" cannot be run"),
             ));
         }
-        let limit = (count != i64::MAX).then_some(count as u64);
-        let sent = self
-            .fetch_from(&mut portal, limit, f.is_move, announce, out)
-            .await;
-        if sent.is_err() {
+        if announce && !f.is_move {
+            out.row_description(&portal.columns, &portal.formats);
+        }
+        let moved = if portal.cursor.is_some() {
+            self.move_cursor(&mut portal, f.direction, f.is_move, out)
+                .await
+        } else {
+            Err(SqlError::unsupported(format!(
+                "portal \"{name}\" was not made by DECLARE CURSOR"
+            )))
+        };
+        if moved.is_err() {
             portal.state = PortalState::Failed;
         }
         self.portals.insert(name.into(), portal);
-        let rows = sent?;
+        let rows = moved?;
         Ok(if f.is_move {
             format!("MOVE {rows}")
         } else {
@@ -162,50 +180,9 @@ impl<S: Services> Session<S> {
         })
     }
 
-    async fn fetch_from<O: Output>(
-        &mut self,
-        portal: &mut Portal,
-        limit: Option<u64>,
-        silent: bool,
-        announce: bool,
-        out: &mut O,
-    ) -> Result<u64, SqlError> {
-        if announce && !silent {
-            out.row_description(&portal.columns, &portal.formats);
-        }
-        let PortalState::Suspended(execution, function) = &mut portal.state else {
-            return Ok(0);
-        };
-        let progress = if silent {
-            let Some(r) = self.block.running() else {
-                return Err(in_failed_block());
-            };
-            let _own = self.facts.own_catalog(self.services.txns(), &r.txn);
-            let mut skipped = Skipped;
-            execution.run(&mut r.txn, &mut skipped, limit).await?
-        } else {
-            let types = portal.columns.iter().map(|c| c.ty.oid).collect();
-            let function = Arc::clone(function);
-            self.run(
-                execution,
-                types,
-                &portal.formats,
-                &function,
-                false,
-                limit,
-                out,
-            )
-            .await?
-        };
-        if progress.complete {
-            portal.state = PortalState::Done;
-        }
-        Ok(progress.rows)
-    }
-
     pub(super) fn close_cursor(&mut self, name: Option<&str>) -> Result<(), SqlError> {
         match name {
-            None => self.portals.retain(|_, p| !p.is_cursor),
+            None => self.portals.retain(|_, p| p.cursor.is_none()),
             Some(name) => {
                 self.portals.remove(name).ok_or_else(|| no_cursor(name))?;
             }
@@ -285,16 +262,6 @@ impl<S: Services> Session<S> {
         let mut rows = Collected::default();
         execution.run(&mut r.txn, &mut rows, None).await?;
         Ok(rows.0.pop().unwrap_or_default())
-    }
-}
-
-/// Rows that MOVE passes over.
-pub(super) struct Skipped;
-
-impl RowSink for Skipped {
-    fn columns(&mut self, _: &[OutputColumn]) {}
-    fn row(&mut self, _: &[Datum]) -> Result<SinkState, SqlError> {
-        Ok(SinkState::More)
     }
 }
 

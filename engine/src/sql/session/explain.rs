@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cursor::Skipped;
 use super::lifecycle::Session;
 use super::prepared::Prepared;
 use super::query::is_planned;
+use super::scroll::Skipped;
 use super::services::Services;
 use super::transaction::in_failed_block;
 use super::utility::{Outcome, no_statement};

@@ -36,9 +36,18 @@ impl<S: Services> Session<S> {
         done
     }
 
-    pub async fn parse(&mut self, name: &str, text: &str, types: Vec<Oid>) -> Result<(), SqlError> {
+    pub async fn parse<O: Output>(
+        &mut self,
+        name: &str,
+        text: &str,
+        types: Vec<Oid>,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
         let started = now();
         self.begins(text, started);
+        for notice in front::notices(text) {
+            self.notice(out, &notice);
+        }
         let done = self.parse_inner(name, text, types).await;
         if done.is_ok() {
             let message = logging::Message {
@@ -228,7 +237,7 @@ impl<S: Services> Session<S> {
             formats: b.result_formats,
             columns,
             types,
-            is_cursor: false,
+            cursor: None,
             level: self.savepoints(),
             state: PortalState::New,
         };

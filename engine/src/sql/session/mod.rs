@@ -28,6 +28,7 @@ pub mod copy;
 mod cursor;
 mod explain;
 mod extended;
+mod scroll;
 mod shapes;
 mod simple;
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use super::output::Formats;
+use super::scroll::Cursor;
 use crate::config::SessionSettings;
 use crate::ids::Oid;
 use crate::sql::bound::OutputColumn;
@@ -96,7 +97,7 @@ pub struct Portal {
     /// Of the columns of a planned statement.
     pub types: Arc<[Oid]>,
     /// DECLARE CURSOR's, reached by FETCH too.
-    pub is_cursor: bool,
+    pub cursor: Option<Cursor>,
     /// Savepoints that were open when it was made: it goes when one of them is rolled back.
     pub level: usize,
     pub state: PortalState,

@@ -277,7 +277,7 @@ impl<S: Services> Session<S> {
     }
 
     /// What one run of a plan has of its own.
-    fn run_cx(&mut self, ready: &Ready) -> Result<RunCx, SqlError> {
+    pub(super) fn run_cx(&mut self, ready: &Ready) -> Result<RunCx, SqlError> {
         self.check_writable(&ready.plan)?;
         let isolation = self
             .block
@@ -315,7 +315,18 @@ impl<S: Services> Session<S> {
         instrument: bool,
     ) -> Result<Execution, SqlError> {
         let run = self.run_cx(ready)?;
-        Ok(exec::start(
+        Ok(self.start_at(ready, parameters, instrument, run))
+    }
+
+    /// The same with a snapshot that is there already.
+    pub(super) fn start_at(
+        &self,
+        ready: &Ready,
+        parameters: &[Datum],
+        instrument: bool,
+        run: RunCx,
+    ) -> Execution {
+        exec::start(
             &ready.plan,
             parameters,
             ExecCx {
@@ -336,7 +347,7 @@ impl<S: Services> Session<S> {
                 ),
                 instrument,
             },
-        ))
+        )
     }
 
     /// Runs an execution, or goes on with it, and makes its changes visible to the next command.

@@ -62,6 +62,9 @@ impl<S: Services> Session<S> {
         if self.repeated(text, started, &settings, out).await? {
             return Ok(());
         }
+        for notice in front::notices(text) {
+            self.notice(out, &notice);
+        }
         let statements = front::parse(text)?;
         let executed = statements.iter().find_map(|p| match &p.statement {
             front::Statement::Execute(e) => self.prepared.get(e.name.name.as_str()),

@@ -155,11 +155,25 @@ impl<S: Services> Session<S> {
         }
     }
 
-    /// Portals live as long as their transaction.
+    /// Portals live as long as their transaction, but for those that a commit has kept.
     pub(super) fn end_portals(&mut self) {
         if !self.portals.is_empty() {
-            self.portals.clear();
+            self.portals.retain(|_, p| p.is_held());
         }
+    }
+
+    /// What a commit keeps of the portals; an error rolls the transaction back.
+    async fn keep_portals(&mut self) -> Result<(), SqlError> {
+        if self.portals.is_empty() {
+            return Ok(());
+        }
+        if let Err(e) = self.hold_cursors().await {
+            self.end_portals();
+            self.roll_back();
+            return Err(e);
+        }
+        self.end_portals();
+        Ok(())
     }
 
     /// How many savepoints are open.
@@ -171,13 +185,14 @@ impl<S: Services> Session<S> {
 
     /// Those go that were made since the savepoint of this number (from 0) was set.
     fn end_portals_since(&mut self, savepoint: usize) {
-        self.portals.retain(|_, p| p.level <= savepoint);
+        self.portals
+            .retain(|_, p| p.is_held() || p.level <= savepoint);
     }
 
     /// The end of an implicit transaction: after a simple query's last statement, or at Sync.
     pub(super) async fn end_implicit(&mut self) -> Result<(), SqlError> {
         if matches!(self.block, Block::Implicit(_)) {
-            self.end_portals();
+            self.keep_portals().await?;
             self.commit().await?;
         }
         Ok(())
@@ -398,10 +413,11 @@ impl<S: Services> Session<S> {
                 "COMMIT"
             }
         };
-        self.end_portals();
         if self.block.is_failed() {
+            self.end_portals();
             self.roll_back();
         } else {
+            self.keep_portals().await?;
             self.commit().await?;
         }
         self.chain(options);

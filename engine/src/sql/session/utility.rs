@@ -248,6 +248,8 @@ impl<S: Services> Session<S> {
         match target {
             DiscardTarget::All => {
                 self.facts.sequences.forget();
+                let session = &self.facts.backend.interrupts;
+                self.services.txns().locks().unlock_session_all(session);
                 self.portals.clear();
                 self.prepared.clear();
                 self.shapes.clear();

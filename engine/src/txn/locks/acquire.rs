@@ -214,15 +214,33 @@ impl LockManager {
     /// A session-level advisory lock; counted. `mode` is Share or Exclusive. The session has run a transaction.
     pub async fn lock_session(
         &self,
-        txn: &Transaction,
+        session: &Interrupts,
         tag: LockTag,
         mode: LockMode,
         wait: LockWait,
     ) -> Result<(), LockError> {
-        let owner = &txn.participant;
-        self.acquire(tag, mode, owner, &txn.interrupts, wait)
-            .await?;
+        let Some(owner) = session.participant.get() else {
+            return Err(LockError::NotAvailable(tag));
+        };
+        self.acquire(tag, mode, owner, session, wait).await?;
         *owner.session_locks.lock().entry((tag, mode)).or_default() += 1;
+        Ok(())
+    }
+
+    /// An advisory lock to the end of the (sub)transaction that the session runs, asked for by a function, which has
+    /// no hold of the transaction.
+    pub async fn lock_from_function(
+        &self,
+        session: &Interrupts,
+        tag: LockTag,
+        mode: LockMode,
+        wait: LockWait,
+    ) -> Result<(), LockError> {
+        let Some(owner) = session.participant.get() else {
+            return Err(LockError::NotAvailable(tag));
+        };
+        self.acquire(tag, mode, owner, session, wait).await?;
+        owner.taken.lock().push((tag, mode));
         Ok(())
     }
 

@@ -34,6 +34,11 @@ impl HeldLocks {
             .any(|held| stronger(held) && self.index.contains(&(tag, held)))
     }
 
+    /// Whether this very lock stands in the list.
+    pub(crate) fn holds(&self, tag: LockTag, mode: LockMode) -> bool {
+        self.list.contains(&(tag, mode))
+    }
+
     pub(crate) fn add(&mut self, tag: LockTag, mode: LockMode) {
         self.list.push((tag, mode));
         if self.list.len() == SCANNED + 1 {

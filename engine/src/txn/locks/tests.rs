@@ -382,7 +382,7 @@ async fn advisory_locks_of_session_and_transaction_are_counted_apart() {
     let client = session();
     let mut txn = world.txns.begin(options(), client.clone());
     for _ in 0..2 {
-        let got = locks.lock_session(&txn, key, exclusive, LockWait::Wait);
+        let got = locks.lock_session(&client, key, exclusive, LockWait::Wait);
         got.await.expect("free");
     }
     locks
@@ -408,7 +408,7 @@ async fn advisory_locks_of_session_and_transaction_are_counted_apart() {
 
     let txn = world.txns.begin(options(), client.clone());
     locks
-        .lock_session(&txn, key, exclusive, LockWait::Wait)
+        .lock_session(&client, key, exclusive, LockWait::Wait)
         .await
         .expect("free");
     drop(txn);

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use super::compare::{Comparison, comparison_of};
 use super::{EvalFn, INIT_PLAN, TestFn, call, compile};
 use crate::ids::Oid;
-use crate::sql::bound::Expr;
+use crate::sql::bound::{Expr, RowTest};
 use crate::sql::error::SqlError;
 use crate::sql::exec::hashed::ValueSet;
 use crate::types::array::Array;
-use crate::types::compare::{comparator, hasher};
+use crate::types::compare::{Hasher, comparator, hasher};
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::Function;
 use crate::types::registry;
@@ -148,6 +148,66 @@ pub fn any_array(function: &'static Function, left: &Expr, array: &Expr, all: bo
         }
         Ok(verdict.end())
     })
+}
+
+/// A row against each row of an init plan. Rows that a hash tells to be unequal are not looked at.
+pub fn any_row(left: &[Expr], rows: &Expr, test: &RowTest) -> TestFn {
+    let Expr::Param(number, _) = rows else {
+        unreachable!("the planner makes an init plan of the query")
+    };
+    let plan = *number - INIT_PLAN;
+    let hashers = if test.all {
+        Vec::new()
+    } else {
+        row_hashers(&test.comparison, left.len())
+    };
+    let left: Vec<EvalFn> = left.iter().map(compile).collect();
+    let comparison = super::compile_test(&test.comparison);
+    let all = test.all;
+    Box::new(move |frame, cx| {
+        let set = cx.init_rows(plan, &hashers)?;
+        if set.is_empty() {
+            return Ok(Some(all));
+        }
+        let mut key = Vec::with_capacity(left.len());
+        for value in &left {
+            key.push(value(frame, cx)?);
+        }
+        let mut verdict = Verdict::new(all);
+        let mut row = key.clone();
+        for other in set.candidates(&key, &hashers) {
+            row.truncate(key.len());
+            row.extend_from_slice(other);
+            if let Some(decided) = verdict.add(comparison(&row, cx)?) {
+                return Ok(Some(decided));
+            }
+        }
+        Ok(verdict.end())
+    })
+}
+
+/// The hashes by which rows can be told to be unequal: of `a = x AND b = y AND ...`, types as they are.
+fn row_hashers(comparison: &Expr, width: usize) -> Vec<Hasher> {
+    let parts = match comparison {
+        Expr::And(parts) => parts.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let found: Option<Vec<Hasher>> = parts
+        .iter()
+        .enumerate()
+        .map(|(number, part)| match part {
+            Expr::Call { function, args, .. } => match args.as_slice() {
+                [Expr::Column(a), Expr::Column(b)]
+                    if (a.column, b.column) == (number, width + number) =>
+                {
+                    hashable(function, false).and_then(|(ty, _)| hasher(ty))
+                }
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    found.unwrap_or_default()
 }
 
 pub fn array_literal(items: &[Expr], ty: SqlType) -> EvalFn {

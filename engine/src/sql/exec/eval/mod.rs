@@ -184,7 +184,8 @@ pub fn compile(expr: &Expr) -> EvalFn {
         | Expr::BoolTest { .. }
         | Expr::IsDistinct { .. }
         | Expr::AnyOf { .. }
-        | Expr::AnyArray { .. } => {
+        | Expr::AnyArray { .. }
+        | Expr::AnyRow { .. } => {
             let test = compile_test(expr);
             Box::new(move |frame, cx| {
                 Ok(match test(frame, cx)? {
@@ -238,6 +239,7 @@ pub fn compile_test(expr: &Expr) -> TestFn {
             array,
             all,
         } => list::any_array(function, left, array, *all),
+        Expr::AnyRow { left, rows, test } => list::any_row(left, rows, test),
         Expr::Call { function, args, .. } => match compare::compile(function, args) {
             Some(test) => test,
             None => value_test(compile(expr)),

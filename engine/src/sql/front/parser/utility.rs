@@ -3,6 +3,7 @@
 use super::Result;
 use super::cursor::Parser;
 use crate::catalog::relation::LockMode;
+use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
     DeclareCursor, Execute, Explain, Fetch, FetchDirection, LockTable, Prepare, Reindex,
     ReindexTarget, Statement, TransactionStatement, UtilityOption, Vacuum, VacuumTable,
@@ -86,13 +87,13 @@ impl Parser<'_> {
             if self.eat(Kw::Binary) {
                 binary = true;
             } else if self.eat(Kw::Insensitive) {
-                insensitive = Some(true);
+                both(&mut insensitive, true, "ASENSITIVE and INSENSITIVE")?;
             } else if self.eat(Kw::Asensitive) {
-                insensitive = Some(false);
+                both(&mut insensitive, false, "ASENSITIVE and INSENSITIVE")?;
             } else if self.eat(Kw::Scroll) {
-                scroll = Some(true);
+                both(&mut scroll, true, "SCROLL and NO SCROLL")?;
             } else if self.eat_all(&[Kw::No, Kw::Scroll]) {
-                scroll = Some(false);
+                both(&mut scroll, false, "SCROLL and NO SCROLL")?;
             } else {
                 break;
             }
@@ -379,6 +380,15 @@ impl Parser<'_> {
             options,
         }))
     }
+}
+
+/// One of two words that exclude one another.
+fn both(word: &mut Option<bool>, on: bool, named: &str) -> Result<()> {
+    if word.replace(on).is_some_and(|before| before != on) {
+        let message = format!("cannot specify both {named}");
+        return Err(SqlError::new(state::INVALID_CURSOR_DEFINITION, message));
+    }
+    Ok(())
 }
 
 fn flag(name: &str, at: u32) -> UtilityOption {
