@@ -299,7 +299,7 @@ fn block(round: &Round<'_>) -> Option<u64> {
     if round.fencing {
         round.wait_failover();
         signal(&silent, Signal::CONT);
-    } else if round.number % 2 == 0 {
+    } else if round.number.is_multiple_of(2) {
         signal(&frozen, Signal::CONT);
         round.wait_failover();
         signal(&silent, Signal::CONT);

@@ -15,7 +15,7 @@ impl NodeServices {
     pub(super) async fn reindex(
         &self,
         statement: &Reindex,
-        mut call: UtilityCall<'_>,
+        call: UtilityCall<'_>,
     ) -> Result<String, SqlError> {
         let verbose = ddl::check_reindex(statement)?;
         let alone = Alone::of(&self.instance, &call);

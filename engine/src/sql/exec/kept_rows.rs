@@ -40,7 +40,7 @@ impl KeptRows {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.memory.len() + self.spilled.as_ref().map_or(0, |s| s.rows)
     }
 

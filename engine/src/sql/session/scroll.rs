@@ -55,7 +55,7 @@ pub struct Kept {
 
 impl Kept {
     fn end(&self) -> usize {
-        self.from + self.rows.len()
+        self.from + self.rows.count()
     }
 }
 
