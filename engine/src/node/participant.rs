@@ -40,8 +40,10 @@ impl Participant for NodeParticipant {
     }
 
     fn check_files(&self, checkpoint: &CheckPoint) -> Result<(), RecoveryError> {
-        let checked = self.txns.check_commit_log(checkpoint.next_xid);
-        checked.map_err(|(path, source)| RecoveryError::Io {
+        let next = checkpoint.next_xid;
+        let checked = self.txns.check_commit_log(next);
+        let trimmed = checked.and_then(|()| self.txns.trim_commit_log(next));
+        trimmed.map_err(|(path, source)| RecoveryError::Io {
             operation: "read transaction status from",
             path: path.display().to_string(),
             source,

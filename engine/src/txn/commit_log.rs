@@ -314,6 +314,47 @@ impl CommitLog {
         Ok(())
     }
 
+    /// Before replay: no outcome stands for xids from `next` on. What the log says of them replay sets again; what it
+    /// does not say (an abort is written without waiting for its record) belongs to transactions that a crash
+    /// undid, whose xids are handed out once more. Durable when it returns.
+    pub(crate) fn trim(&self, next: Xid) -> Result<(), (PathBuf, io::Error)> {
+        let mut number = next.raw() / XIDS_PER_PAGE;
+        let mut keep = (next.raw() % XIDS_PER_PAGE) as usize;
+        loop {
+            let path = Self::path(number / PAGES_PER_SEGMENT);
+            let is_there = self.trim_page(number, keep);
+            if !is_there.map_err(|error| (path, error))? {
+                return Ok(());
+            }
+            (number, keep) = (number + 1, 0);
+        }
+    }
+
+    /// Leaves a page's first `keep` outcomes; false if there is no such page.
+    fn trim_page(&self, number: u64, keep: usize) -> io::Result<bool> {
+        let path = Self::path(number / PAGES_PER_SEGMENT);
+        if !self.disk.exists(&path)? {
+            return Ok(false);
+        }
+        let file = self.disk.open(&path, Access::ReadWrite)?;
+        let at = number % PAGES_PER_SEGMENT * PAGE_SIZE as u64;
+        if file.len()? <= at {
+            return Ok(false);
+        }
+        let mut bytes = [0; PAGE_SIZE];
+        file.read_at(&mut bytes, at)?;
+        let before = bytes;
+        if keep % 4 > 0 {
+            bytes[keep / 4] &= (1 << (keep % 4 * 2)) - 1;
+        }
+        bytes[keep.div_ceil(4)..].fill(0);
+        if bytes != before {
+            file.write_all_at(&bytes, at)?;
+            file.sync()?;
+        }
+        Ok(true)
+    }
+
     /// Forgets everything in memory: the files were replaced below us.
     pub(crate) fn forget_all(&self) {
         let mut resident = self.resident.lock();
@@ -364,6 +405,28 @@ mod tests {
         assert_eq!(status(6), Status::InProgress);
         assert_eq!(status(far.raw()), Status::Committed);
         assert_eq!(status(99 * XIDS_PER_PAGE), Status::InProgress);
+    }
+
+    #[test]
+    fn outcomes_from_an_xid_on_are_trimmed_and_none_below() {
+        let disk: DiskRef = Arc::new(crate::io::sim::SimDisk::new());
+        let wal = Wal::new(disk.clone(), WalConfig::new(SystemId::new(1)));
+        let log = CommitLog::new(disk.clone(), wal.clone());
+        let xids = [3, 8, 9, 10, 11, 12, 500, XIDS_PER_PAGE + 1].map(Xid::new);
+        for next in [9, 10, 12, XIDS_PER_PAGE] {
+            log.make_page(0).expect("made");
+            log.make_page(1).expect("made");
+            for xid in xids {
+                log.page_of(xid).expect("page").set_aborted(xid);
+            }
+            log.flush().expect("flushed");
+            let again = CommitLog::new(disk.clone(), wal.clone());
+            again.trim(Xid::new(next)).expect("trimmed");
+            for xid in xids {
+                let aborted = again.status(xid).expect("read") == Status::Aborted;
+                assert_eq!(aborted, xid.raw() < next, "{xid} trimmed from {next}");
+            }
+        }
     }
 
     #[test]

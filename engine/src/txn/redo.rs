@@ -253,6 +253,11 @@ impl TxnManager {
         self.shared().commit_log.check_files(next)
     }
 
+    /// Before replay begins: outcomes that the log from here on does not speak of are none.
+    pub fn trim_commit_log(&self, next: Xid) -> Result<(), (PathBuf, io::Error)> {
+        self.shared().commit_log.trim(next)
+    }
+
     /// `initdb`: the commit log's first page, on disk.
     pub fn create_commit_log(&self) -> io::Result<()> {
         self.shared().commit_log.make_page(0)?;

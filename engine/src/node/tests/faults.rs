@@ -181,6 +181,44 @@ fn files_that_no_record_speaks_of_are_in_nobodys_way() {
     assert_eq!(bad_pages(&left), Vec::<String>::new());
 }
 
+/// An abort does not wait for its record, but a checkpoint may write its outcome. If the record is lost, so is the xid,
+/// and it is handed out again: nothing may be left of its first outcome.
+#[test]
+fn an_xid_whose_abort_was_lost_can_be_used_again() {
+    let start = initialised();
+    let disk = start.freeze().image(|_| true);
+    let engine = Engine::start(&disk).expect("starts");
+    let mut client = engine.session();
+    client.sql("CREATE TABLE t (id bigint)");
+    engine.checkpoint().expect("a checkpoint");
+    let mut images = Vec::new();
+    for _ in 0..5 {
+        client.sql("BEGIN");
+        client.sql("INSERT INTO t VALUES (1)");
+        client.sql("ROLLBACK");
+        engine.core.txns.checkpoint().expect("outcomes are written");
+        images.push(disk.crash());
+    }
+    client.close();
+    engine.stop();
+    for image in images {
+        let engine = Engine::start(&image).expect("recovers");
+        let mut client = engine.session();
+        for _ in 0..10 {
+            client.sql("INSERT INTO t VALUES (2)");
+        }
+        client.forget();
+        // And again with the new outcomes only in the log.
+        engine.kill(&image);
+        let left = image.crash();
+        let engine = Engine::start(&left).expect("recovers again");
+        let mut client = engine.session();
+        assert_eq!(client.sql("SELECT count(*), min(id) FROM t"), ["10|2"]);
+        client.close();
+        engine.stop();
+    }
+}
+
 /// Missing outcomes would read as if nothing had ever been committed.
 #[test]
 fn a_start_without_the_whole_commit_log_is_refused() {
