@@ -1,8 +1,8 @@
 //! Whole databases: copying one into another, dropping one.
 //!
 //! A copy goes through the log page by page (PostgreSQL's strategy `WAL_LOG`), so it needs no checkpoint and
-//! standbys follow it like any change. A crash in the middle leaves a directory that no catalog row names; its
-//! number is never used again. Dropping is logged after the row's deletion has committed, and only then are
+//! standbys follow it like any change. A crash in the middle leaves a directory that no catalog row names, which
+//! the next recovery removes. Dropping is logged after the row's deletion has committed, and only then are
 //! files removed.
 //!
 //! ```text

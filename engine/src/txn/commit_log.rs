@@ -10,7 +10,8 @@
 //! carries the end of the newest commit record behind its bits, and the log is flushed up to there before the
 //! page is written. Nothing is written at commit: checkpoints write dirty pages ([`CommitLog::flush`]), and a
 //! crash loses only bits whose records lie behind the redo point, which replay sets again. A torn page is
-//! harmless for the same reason. A page is made by a logged record before the first xid on it is handed out, with
+//! harmless for the same reason. An abort raises nothing: its bits may reach the disk before its record, and if that is
+//! lost its xid is handed out again; so replay begins with [`CommitLog::trim`]. A page is made by a logged record before the first xid on it is handed out, with
 //! its space on disk, so a full disk is an error to the client that wants the xid.
 //!
 //! Xids never wrap, so nothing has to be cut. When vacuum's frozen marks make segments dispensable, cutting them
