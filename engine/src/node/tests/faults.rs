@@ -181,6 +181,26 @@ fn files_that_no_record_speaks_of_are_in_nobodys_way() {
     assert_eq!(bad_pages(&left), Vec::<String>::new());
 }
 
+/// A commit that asked for no flush is in memory only; its outcome is not written before its record.
+#[test]
+fn no_outcome_is_durable_before_its_record() {
+    let disk = initialised();
+    let engine = Engine::start(&disk).expect("starts");
+    let mut client = engine.session();
+    client.sql("CREATE TABLE t (id bigint)");
+    client.sql("SET synchronous_commit = off");
+    for _ in 0..5 {
+        client.sql("INSERT INTO t VALUES (1)");
+        let wal = &engine.core.store.wal;
+        let committed = wal.end_lsn();
+        engine.core.txns.checkpoint().expect("outcomes are written");
+        let flushed = wal.flush_lsn();
+        assert!(flushed >= committed, "{flushed} is before {committed}");
+    }
+    client.close();
+    engine.stop();
+}
+
 /// An abort does not wait for its record, but a checkpoint may write its outcome. If the record is lost, so is the xid,
 /// and it is handed out again: nothing may be left of its first outcome.
 #[test]

@@ -267,3 +267,27 @@ fn restartpoints_move_the_place_where_a_standby_begins_again() {
     again.stop().checkpointer.end_thread();
     primary.abandon();
 }
+
+/// A restart that stopped before what a page in its file has seen would show something that never was.
+#[test]
+fn a_standby_writes_no_page_that_its_minimum_recovery_point_does_not_cover() {
+    let disk = initialise();
+    let (primary, _) = Node::start(&disk, 64).expect("starts");
+    let copy = copy_for_standby(&disk);
+    let standby = start_standby(&copy, &primary.store);
+    let mut end = Lsn::INVALID;
+    for i in 1..=50_u64 {
+        end = primary.set((i % u64::from(PAGES)) as u32, i);
+    }
+    primary.flush(end);
+    standby.wait_replayed(end);
+    let store = &standby.node.store;
+    assert!(store.control.get().min_recovery_point < end);
+    let mut on = |_| crate::storage::Flow::Continue;
+    store.pool.write_dirty(Lsn::MAX, &mut on).expect("written");
+    let control = ControlFile::open(Arc::new(copy.crash())).expect("pg_control");
+    let minimum = control.get().min_recovery_point;
+    assert!(minimum >= end, "{minimum} is before {end}");
+    standby.stop().checkpointer.end_thread();
+    primary.abandon();
+}
