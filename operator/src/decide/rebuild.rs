@@ -164,7 +164,14 @@ pub(super) fn create(
             same && engine.role == EngineRole::Primary && engine.timeline == record.term
         });
     let Some((status, engine)) = ready else {
-        plan.obstacle("Creating", format!("{name} is being initialised"));
+        let why = instance.heard().and_then(|s| s.message.clone());
+        plan.obstacle(
+            "Creating",
+            match why {
+                Some(why) => format!("{name} does not start: {why}"),
+                None => format!("{name} is being initialised"),
+            },
+        );
         return;
     };
     let Some(id) = status.instance_id.clone() else {

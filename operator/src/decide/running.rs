@@ -460,7 +460,13 @@ fn switchover(
         plan.outcomes.push(outcome(
             "SwitchoverRefused",
             true,
-            format!("{text} is not an in-sync standby that streams and is near; these are: {can}"),
+            if text == "any" {
+                "there is no in-sync standby that streams and is near".to_owned()
+            } else {
+                format!(
+                    "{text} is not an in-sync standby that streams and is near; these are: {can}"
+                )
+            },
         ));
     }
 }

@@ -154,9 +154,33 @@ pub fn last_words(log: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    let telling = |l: &&str| l.contains("FATAL:") || l.contains("PANIC:") || l.contains("error:");
-    text.lines()
-        .rev()
-        .find(telling)
-        .map(|line| line.chars().take(500).collect())
+    telling(&text).map(|line| line.chars().take(500).collect())
+}
+
+fn telling(log: &str) -> Option<&str> {
+    let marks = ["FATAL:", "PANIC:", "error:"];
+    let mut back = log.lines().rev();
+    let last = back.find(|l| marks.iter().any(|m| l.contains(m)))?;
+    // This one only says that something is wrong; what it is stands above it.
+    let general = last.contains("FATAL:  configuration file") && last.ends_with("contains errors");
+    let above = back.next().filter(|l| general && l.contains("LOG:"));
+    Some(above.unwrap_or(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_says_why_is_found() {
+        let fatal = "1 FATAL:  could not bind";
+        assert_eq!(
+            telling(&format!("1 LOG:  starting\n{fatal}\n1 HINT:  x")),
+            Some(fatal)
+        );
+        let wrong = "1 LOG:  invalid value for parameter \"work_mem\": \"lots\"";
+        let general = "1 FATAL:  configuration file \"/d/postgresql.conf\" contains errors";
+        assert_eq!(telling(&format!("{wrong}\n{general}\n")), Some(wrong));
+        assert_eq!(telling("1 LOG:  database system is shut down"), None);
+    }
 }
