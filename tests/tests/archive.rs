@@ -194,7 +194,10 @@ fn what_an_archive_gives_is_looked_at() {
         ),
         ("an empty file", ": > \"%p\"".to_owned()),
     ] {
-        standby.configure(&format!("restore_command = '{command}'"));
+        // Of histories it has none: who is told of every timeline that there is one looks for ever.
+        standby.configure(&format!(
+            "restore_command = 'case %f in *.history) exit 1;; esac; {command}'"
+        ));
         standby.start();
         primary.wait_for_replay(&standby);
         let sum = "SELECT b, count(*) FROM t GROUP BY b ORDER BY b";

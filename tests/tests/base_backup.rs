@@ -1,12 +1,13 @@
 //! Base backups over the wire and received log, as PostgreSQL's own programs take and check them.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use understudy_tests::programs::{postgres, run, run_ok};
 use understudy_tests::server::{Server, Stop};
 use understudy_tests::soak::{rounds, seeded};
@@ -234,7 +235,9 @@ fn temporary_slots_end_with_their_connection() {
 fn slow_backup(server: &Server, data: &Path) -> Receiving {
     let mut command = server.tool("pg_basebackup");
     command.args(["-c", "fast", "-X", "stream", "--max-rate=1M", "-P", "-D"]);
+    // Its own process group: the process that streams outlives the one that is killed.
     let child = command
+        .process_group(0)
         .arg(data)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -254,7 +257,8 @@ fn a_backup_killed_in_the_middle_leaves_nothing_behind() {
         std::thread::sleep(Duration::from_millis(random.random_range(0..300)));
         // The first by SIGKILL, the second by SIGINT.
         let [mut first, mut second] = two;
-        first.0.kill().expect("our child");
+        kill_process_group(Pid::from_child(&first.0), Signal::KILL).expect("our children");
+        first.0.wait().expect("our child");
         second.stop();
         eventually("slots and walsenders are gone", || {
             let left = "SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_stat_replication)";

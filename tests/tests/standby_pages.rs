@@ -85,6 +85,13 @@ fn work(server: &Server) {
     client.rows("CREATE TABLE unfinished (a int)");
     server.psql("CHECKPOINT");
     client.rows("COMMIT");
+    // COPY puts many rows of a page into one record.
+    let rows: String = (1..=3000)
+        .map(|n| format!("{}\tcopied\t{n}\t\\N\n", 50_000 + n))
+        .collect();
+    let file = server.data().with_extension("rows");
+    fs::write(&file, rows).expect("ours");
+    client.rows(&format!("COPY t FROM '{}'", file.display()));
 }
 
 /// Numbers enough that the commit log gets a page: each savepoint that writes takes one.
@@ -97,6 +104,8 @@ fn use_up_transaction_ids(server: &Server) {
         let answers = client.query(&sql).expect("answered");
         assert!(answers.iter().all(|a| a.error.is_none()), "{answers:?}");
     }
+    // What was written thousands of transactions ago can be frozen.
+    client.rows("VACUUM FREEZE t");
 }
 
 /// The primary dies, and of the record that it wrote last only the first pages are there: the rest is zeroes, as

@@ -91,7 +91,7 @@ pub async fn stream<L: Link>(
     let (timeline, end) = historic_end(wal, &request)?;
     if end == Some(request.start) {
         next_timeline(link.out(), wal, timeline, end);
-        reply::complete(link.out(), "START_STREAMING");
+        complete(link.out());
         return Ok(());
     }
     let flushed = wal.flush_lsn();
@@ -183,7 +183,7 @@ impl<L: Link> Sender<'_, L> {
             }
             Ending::Peer => {}
         }
-        reply::complete(self.link.out(), "START_STREAMING");
+        complete(self.link.out());
         Ok(())
     }
 
@@ -390,6 +390,13 @@ impl<L: Link> Sender<'_, L> {
         }
         Ok(())
     }
+}
+
+/// Twice, as PostgreSQL does: its programs read one as the end of the row set that tells the next timeline, and
+/// wait for another as the end of the command.
+fn complete(out: &mut BytesMut) {
+    reply::complete(out, "START_STREAMING");
+    reply::complete(out, "START_REPLICATION");
 }
 
 /// The row set that follows a historic timeline: which comes next, and from where.
