@@ -236,7 +236,7 @@ fn standbys_come_and_go_and_every_commit_is_where_it_must_be() {
             primary.psql(&format!("INSERT INTO t VALUES ({row}, 'x')"));
             row
         };
-        for round in 1..=rounds(3, 40) {
+        for round in 1..=rounds(1, 40) {
             for _ in 0..random.random_range(1..5) {
                 write();
             }
