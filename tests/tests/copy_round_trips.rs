@@ -1,0 +1,245 @@
+//! COPY between the two servers: what one writes the other reads, every type in every format, both ways; and input
+//! that ends, or claims to end, in every manner.
+
+use std::time::Duration;
+
+use understudy_tests::raw::{End, Raw, Reply, frame, query, short};
+use understudy_tests::reference::Reference;
+use understudy_tests::server::Server;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A type and three values of it.
+const TYPES: &[(&str, [&str; 3])] = &[
+    ("bool", ["true", "false", "NULL"]),
+    ("int2", ["-32768", "32767", "0"]),
+    ("int4", ["-2147483648", "2147483647", "NULL"]),
+    ("int8", ["-9223372036854775808", "9223372036854775807", "0"]),
+    ("float4", ["'1.5'", "'-Infinity'", "'1e-30'"]),
+    ("float8", ["'0.1'", "'NaN'", "'-0'"]),
+    (
+        "numeric",
+        [
+            "123456789012345678901234567890.000100",
+            "'NaN'",
+            "-0.0000000001",
+        ],
+    ),
+    ("numeric(9,3)", ["1.5", "-999999.999", "NULL"]),
+    (
+        "text",
+        ["E'tab\\t, \"quote\" and \\\\ back'", "''", "'\\N'"],
+    ),
+    ("varchar(5)", ["'äöü'", "'a b'", "NULL"]),
+    ("char(4)", ["'a'", "'abcd'", "''"]),
+    ("\"char\"", ["'x'", "'\"'", "NULL"]),
+    ("name", ["'a name'", "'x,y'", "NULL"]),
+    ("bytea", ["'\\x00ff0a5c'", "''", "NULL"]),
+    ("date", ["'2024-02-29'", "'infinity'", "'0044-03-15 BC'"]),
+    ("time", ["'23:59:59.999999'", "'24:00'", "'00:00'"]),
+    ("timetz", ["'12:34:56+05:30'", "'00:00-11'", "NULL"]),
+    (
+        "timestamp",
+        [
+            "'2024-01-01 12:00:00.000001'",
+            "'-infinity'",
+            "'4714-11-24 00:00 BC'",
+        ],
+    ),
+    (
+        "timestamptz",
+        ["'2024-07-01 12:00+02'", "'infinity'", "NULL"],
+    ),
+    (
+        "interval",
+        ["'1 year -2 days 03:04:05.6'", "'-1 month'", "'0'"],
+    ),
+    (
+        "uuid",
+        [
+            "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'",
+            "'00000000-0000-0000-0000-000000000000'",
+            "NULL",
+        ],
+    ),
+    (
+        "json",
+        ["'{\"a\": [1,  2], \"a\": null}'", "'\"x\\ny\"'", "'null'"],
+    ),
+    (
+        "jsonb",
+        ["'{\"b\": 1.50, \"a\": [true, \"x\"]}'", "'[]'", "NULL"],
+    ),
+    ("oid", ["0", "4294967295", "NULL"]),
+    ("pg_lsn", ["'16/B374D848'", "'0/0'", "NULL"]),
+    ("int4[]", ["'{1,NULL,3}'", "'{}'", "'{{1,2},{3,4}}'"]),
+    (
+        "text[]",
+        ["E'{a,\"b c\",\"d\\\\\"e\"}'", "'{NULL,\"NULL\"}'", "NULL"],
+    ),
+];
+
+const FORMATS: &[&str] = &["text", "csv", "binary"];
+
+fn done(replies: &[Reply], what: &str) {
+    let error = replies.iter().find(|r| r.tag == b'E');
+    if let Some(error) = error {
+        panic!("{what}: {:?}", error.field(b'M'));
+    }
+}
+
+fn run(raw: &mut Raw, sql: &str) {
+    raw.send(&query(sql)).expect("sent");
+    let (replies, end) = raw.until_ready(1, PATIENCE);
+    assert_eq!(end, End::Ready, "{sql}");
+    done(&replies, sql);
+}
+
+fn copy_out(raw: &mut Raw, table: &str, format: &str) -> Vec<u8> {
+    let sql = format!("COPY {table} TO STDOUT (FORMAT {format})");
+    raw.send(&query(&sql)).expect("sent");
+    let (replies, end) = raw.until_ready(1, PATIENCE);
+    assert_eq!(end, End::Ready, "{sql}");
+    done(&replies, &sql);
+    let data = replies.into_iter().filter(|r| r.tag == b'd');
+    data.flat_map(|r| r.body).collect()
+}
+
+/// The data in pieces of `piece` bytes.
+fn copy_in(raw: &mut Raw, sql: &str, data: &[u8], piece: usize) -> Vec<Reply> {
+    let mut bytes = query(sql);
+    for part in data.chunks(piece) {
+        bytes.extend(frame(b'd', part));
+    }
+    bytes.extend(frame(b'c', b""));
+    raw.send(&bytes).expect("sent");
+    let (replies, end) = raw.until_ready(1, PATIENCE);
+    assert_eq!(end, End::Ready, "{sql}");
+    replies
+}
+
+#[test]
+fn what_one_server_writes_the_other_reads() {
+    let (server, reference) = (Server::started(), Reference::started());
+    let mut ours = Raw::session(server.port).expect("it answers");
+    let mut theirs = Raw::session(reference.port).expect("it answers");
+    let columns: Vec<String> = TYPES
+        .iter()
+        .enumerate()
+        .map(|(n, (ty, _))| format!("c{n} {ty}"))
+        .collect();
+    for raw in [&mut ours, &mut theirs] {
+        run(raw, "SET timezone = 'America/New_York'");
+        run(
+            raw,
+            &format!("CREATE TABLE source ({})", columns.join(", ")),
+        );
+        run(raw, &format!("CREATE TABLE sink ({})", columns.join(", ")));
+        for row in 0..3 {
+            let values: Vec<&str> = TYPES.iter().map(|(_, values)| values[row]).collect();
+            run(
+                raw,
+                &format!("INSERT INTO source VALUES ({})", values.join(", ")),
+            );
+        }
+    }
+    for format in FORMATS {
+        let (own, their) = (
+            copy_out(&mut ours, "source", format),
+            copy_out(&mut theirs, "source", format),
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&own),
+            String::from_utf8_lossy(&their),
+            "{format}"
+        );
+        for (raw, data) in [(&mut theirs, &own), (&mut ours, &their)] {
+            for piece in [7, 1 << 16] {
+                let sql = format!("COPY sink FROM STDIN (FORMAT {format})");
+                done(&copy_in(raw, &sql, data, piece), &sql);
+                let back = copy_out(raw, "sink", format);
+                assert_eq!(&back, data, "{format} in pieces of {piece}");
+                run(raw, "TRUNCATE sink");
+            }
+        }
+    }
+}
+
+/// A binary file: its head, rows of one integer, and whatever follows.
+fn binary(rows: i32, tail: &[u8]) -> Vec<u8> {
+    let mut out = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    for row in 0..rows {
+        out.extend([0, 1, 0, 0, 0, 4]);
+        out.extend(row.to_be_bytes());
+    }
+    out.extend_from_slice(tail);
+    out
+}
+
+/// Options and data.
+fn endings() -> Vec<(&'static str, Vec<u8>)> {
+    let text = |data: &str| data.as_bytes().to_vec();
+    let mut all = vec![
+        ("FORMAT binary", binary(2, &[0xff, 0xff])),
+        // As some drivers end it.
+        ("FORMAT binary", binary(2, &[])),
+        ("FORMAT binary", binary(0, &[])),
+        ("FORMAT binary", binary(2, &[0])),
+        ("FORMAT binary", binary(2, &[0, 1])),
+        ("FORMAT binary", binary(2, &[0, 1, 0, 0, 0, 4, 0])),
+        ("FORMAT binary", binary(2, &[0, 2, 0, 0, 0, 4, 0, 0, 0, 1])),
+        ("FORMAT binary", binary(2, &[0xff, 0xff, 0, 1])),
+        ("FORMAT binary", text("PGCOPY\n")),
+        ("FORMAT binary", Vec::new()),
+    ];
+    for data in [
+        "1\n2\n\\.\n",
+        "1\n2\n\\.\n3\n",
+        "1\n2\\.\n3\n",
+        "1\n\\.x\n",
+        "1\n\\.",
+        "\\.\n",
+        "1\n\\.\r\n",
+        "1\r\n\\.\r\n2\r\n",
+        "1\r\n\\.\n",
+        "1\r\\.\r2\r",
+        "1\n\\.2\n",
+        "1\n2",
+        "",
+        "\n",
+        "1\n\\",
+    ] {
+        all.push(("FORMAT text", text(data)));
+        all.push(("FORMAT csv", text(data)));
+    }
+    all
+}
+
+#[test]
+fn input_ends_as_it_does_for_postgresql() {
+    let (server, reference) = (Server::started(), Reference::started());
+    let mut wrong = Vec::new();
+    for (options, data) in endings() {
+        let answer = |port: u16, piece: usize| {
+            let mut raw = Raw::session(port).expect("it answers");
+            run(&mut raw, "DROP TABLE IF EXISTS e");
+            run(&mut raw, "CREATE TABLE e (a int)");
+            let sql = format!("COPY e FROM STDIN ({options})");
+            let replies = copy_in(&mut raw, &sql, &data, piece);
+            let error = replies.iter().find(|r| r.tag == b'E');
+            let said = error.map(|e| (e.field(b'M'), e.field(b'W')));
+            (short(&replies), said)
+        };
+        let theirs = answer(reference.port, usize::MAX);
+        for piece in [1, usize::MAX] {
+            let own = answer(server.port, piece);
+            if own != theirs {
+                let data = String::from_utf8_lossy(&data).into_owned();
+                wrong.push(format!(
+                    "{options} {data:?}:\n  PostgreSQL {theirs:?}\n  ours       {own:?}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
