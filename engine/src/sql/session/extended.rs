@@ -374,6 +374,9 @@ impl<S: Services> Session<S> {
         if self.block.is_failed() && !ends_failed_block(&parsed.statement) {
             return Err(in_failed_block());
         }
+        if portal.cursor.is_some() {
+            return self.execute_cursor(portal, limit, out).await;
+        }
         if is_planned(&parsed.statement) {
             return self.execute_planned(portal, limit, out).await;
         }
@@ -415,6 +418,24 @@ impl<S: Services> Session<S> {
             out.portal_suspended();
         } else {
             out.command_complete(tag);
+        }
+        Ok(())
+    }
+
+    /// A cursor of DECLARE CURSOR stands where FETCH has left it.
+    async fn execute_cursor<O: Output>(
+        &mut self,
+        portal: &mut Portal,
+        limit: Option<u64>,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        let count = limit.map_or(i64::MAX, |n| i64::try_from(n).unwrap_or(i64::MAX));
+        let forward = front::ast::FetchDirection::Forward(count);
+        let rows = self.move_cursor(portal, forward, false, out).await?;
+        if portal.is_behind() {
+            out.command_complete(&format!("SELECT {rows}"));
+        } else {
+            out.portal_suspended();
         }
         Ok(())
     }

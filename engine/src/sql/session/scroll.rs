@@ -480,6 +480,10 @@ impl Portal {
         let kept = self.cursor.as_ref().and_then(|c| c.kept.as_ref());
         kept.map_or(0, Kept::end)
     }
+    /// Behind its last row.
+    pub(super) fn is_behind(&self) -> bool {
+        self.place().behind
+    }
     /// It outlives the transaction that made it.
     pub(super) fn is_held(&self) -> bool {
         self.cursor.as_ref().is_some_and(|c| c.held)
