@@ -38,6 +38,19 @@ pub trait ReceivedWal: Send {
 /// What may be written before it is synced while more keeps coming, in bytes: replay waits for it.
 const MOST_UNSYNCED: u64 = 4 << 20;
 
+/// How long a sync waits for what the upstream has said that it has.
+const MORE_WITHIN: Duration = Duration::from_millis(20);
+
+/// Resolves when a sync should wait no longer, unless more comes first: a sync costs the same for all that was written.
+async fn nothing_more(upstream_has_more: bool) {
+    if upstream_has_more {
+        tokio::time::sleep(MORE_WITHIN).await;
+    } else {
+        // Yielding is what lets the runtime look into the socket.
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The standby that the receiver works for.
 pub trait Standby: Send + Sync + 'static {
     /// Asked at each connection, so that a reload takes effect.
@@ -423,9 +436,7 @@ impl Worker {
                         }
                     }
                 },
-                // What lies in the socket by now is written first: a sync costs the same for all of it. Yielding is what
-                // lets the runtime look there.
-                () = tokio::task::yield_now(), if session.unsynced => {
+                () = nothing_more(session.written < session.upstream_end), if session.unsynced => {
                     self.sync(connection, &mut session, &replay).await?;
                 }
                 changed = replay.changed(), if !session.unsynced => {
@@ -481,6 +492,7 @@ impl Worker {
                     .map_err(ReplicationError::Write)?;
                 session.written = start.advance(data.len() as u64);
                 session.unsynced = true;
+                session.upstream_end = end;
                 self.publish.send_modify(|p| {
                     p.written = session.written;
                     p.note(end, sent_at, received_at);
@@ -572,6 +584,8 @@ impl Progress {
 struct Session {
     written: Lsn,
     flushed: Lsn,
+    /// How far the upstream's log went when it sent what was received last.
+    upstream_end: Lsn,
     unsynced: bool,
     reply_requested: bool,
     heard_at: Instant,
@@ -590,6 +604,7 @@ impl Session {
         Session {
             written: from,
             flushed: from,
+            upstream_end: from,
             unsynced: false,
             reply_requested: false,
             heard_at: now,
