@@ -1,6 +1,7 @@
 //! `initdb`, `pg_ctl` and `postgres` as administrators type them: exit codes and words are PostgreSQL 15's, by link name
 //! and by sub-command.
 
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -358,6 +359,26 @@ fn a_second_server_is_kept_out_and_a_stale_file_is_not_in_the_way() {
     .expect("writable");
     server.start();
     assert_eq!(server.client().value("SELECT 1"), "1");
+}
+
+/// `pg_ctl stop` waits for the pid file to go; the next server may be started in that very moment.
+#[test]
+fn a_stopped_server_gives_up_its_port_before_its_pid_file() {
+    let mut server = Server::started();
+    let pid_file = server.data().join("postmaster.pid");
+    for _ in 0..5 {
+        server.signal(Signal::INT);
+        let until = Instant::now() + Duration::from_secs(20);
+        while pid_file.exists() {
+            assert!(Instant::now() < until, "{}", server.log());
+            std::hint::spin_loop();
+        }
+        let free = TcpListener::bind(("127.0.0.1", server.port));
+        assert!(free.is_ok(), "port {}: {free:?}", server.port);
+        drop(free);
+        server.stop(Stop::Fast);
+        server.start();
+    }
 }
 
 #[test]
