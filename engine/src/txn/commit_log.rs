@@ -345,7 +345,7 @@ impl CommitLog {
         let mut bytes = [0; PAGE_SIZE];
         file.read_at(&mut bytes, at)?;
         let before = bytes;
-        if keep % 4 > 0 {
+        if !keep.is_multiple_of(4) {
             bytes[keep / 4] &= (1 << (keep % 4 * 2)) - 1;
         }
         bytes[keep.div_ceil(4)..].fill(0);
