@@ -160,9 +160,11 @@ impl<S: Services> Session<S> {
         if announce && !f.is_move {
             out.row_description(&portal.columns, &portal.formats);
         }
-        let moved = if portal.cursor.is_some() {
+        let moved = if portal.moves() {
             self.move_cursor(&mut portal, f.direction, f.is_move, out)
                 .await
+        } else if matches!(portal.state, PortalState::Done) && !portal.types.is_empty() {
+            Ok(0)
         } else {
             Err(SqlError::unsupported(format!(
                 "portal \"{name}\" was not made by DECLARE CURSOR"

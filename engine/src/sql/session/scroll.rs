@@ -462,6 +462,26 @@ impl<S: Services> Session<S> {
 }
 
 impl Portal {
+    /// Whether FETCH and MOVE can move it. A query of the protocol that has given some rows goes on forward.
+    pub(super) fn moves(&mut self) -> bool {
+        if self.cursor.is_some() {
+            return true;
+        }
+        let PortalState::Suspended(_, function) = &self.state else {
+            return false;
+        };
+        self.cursor = Some(Cursor {
+            may_go_back: false,
+            hold: false,
+            held: false,
+            function: Arc::clone(function),
+            origin: None,
+            place: Place::default(),
+            kept: None,
+        });
+        true
+    }
+
     fn place(&self) -> Place {
         self.cursor.as_ref().map_or(Place::default(), |c| c.place)
     }
