@@ -236,6 +236,10 @@ impl Binder<'_> {
             "<" | "<=" => Some("<"),
             ">" | ">=" => Some(">"),
             _ => {
+                // One that does not exist is told first.
+                for (l, r) in left.into_iter().zip(right) {
+                    self.make_operator(op, Some(l), r, at)?;
+                }
                 return Err(SqlError::unsupported(format!(
                     "could not determine interpretation of row comparison operator {}",
                     op.name

@@ -25,8 +25,7 @@ fn locks_rows(node: &PlanNode) -> bool {
 
 fn goes_backward(node: &PlanNode) -> bool {
     match &node.kind {
-        NodeKind::Result { .. }
-        | NodeKind::SeqScan(_)
+        NodeKind::SeqScan(_)
         | NodeKind::IndexScan(_)
         | NodeKind::VirtualScan { .. }
         | NodeKind::FunctionScan(_)
@@ -36,7 +35,8 @@ fn goes_backward(node: &PlanNode) -> bool {
         NodeKind::Project { child, .. } | NodeKind::Filter { child, .. } => goes_backward(child),
         NodeKind::Limit(limit) => goes_backward(&limit.child),
         NodeKind::Append { children } => children.iter().all(|c| goes_backward(c)),
-        NodeKind::NestLoop(_)
+        NodeKind::Result { .. }
+        | NodeKind::NestLoop(_)
         | NodeKind::HashJoin(_)
         | NodeKind::Aggregate(_)
         | NodeKind::Unique { .. }
