@@ -93,6 +93,8 @@ impl<S: Services> Session<S> {
             out.command_complete(&tag);
             self.stop_clock();
             if !last {
+                // A SET before it counts.
+                let settings = self.settings();
                 self.start_clock(&settings);
             }
         }
