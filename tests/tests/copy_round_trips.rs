@@ -188,6 +188,7 @@ fn endings() -> Vec<(&'static str, Vec<u8>)> {
         ("FORMAT binary", binary(2, &[0, 1])),
         ("FORMAT binary", binary(2, &[0, 1, 0, 0, 0, 4, 0])),
         ("FORMAT binary", binary(2, &[0, 2, 0, 0, 0, 4, 0, 0, 0, 1])),
+        ("FORMAT binary", binary(2, &[0xff, 0xff, 0, 1])),
         ("FORMAT binary", text("PGCOPY\n")),
         ("FORMAT binary", Vec::new()),
     ];

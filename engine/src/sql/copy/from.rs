@@ -168,7 +168,7 @@ impl CopyFrom {
     /// Takes the next bytes of the input, cut anywhere.
     pub async fn push(&mut self, txn: &mut Transaction, data: &[u8]) -> Result<(), SqlError> {
         if self.ended {
-            return Ok(());
+            return self.behind_the_end(!data.is_empty());
         }
         self.buffer.drain(..self.at);
         self.at = 0;
@@ -192,6 +192,15 @@ impl CopyFrom {
         }
         self.flush(txn).await?;
         Ok(self.rows)
+    }
+
+    /// Nothing may follow the binary trailer; behind the text marker it is ignored.
+    fn behind_the_end(&self, more: bool) -> Result<(), SqlError> {
+        if more && self.options.format == CopyFormat::Binary {
+            let message = "received copy data after EOF marker";
+            return Err(bad(message).context(self.place_of(self.line + 1)));
+        }
+        Ok(())
     }
 
     /// The input ended without a trailer: right if it ended between two rows, as for PostgreSQL. Drivers do that.
@@ -396,6 +405,8 @@ impl CopyFrom {
             Row::More => return Ok(false),
             Row::Trailer => {
                 self.ended = true;
+                self.at += size_of::<i16>();
+                self.behind_the_end(self.at < self.buffer.len())?;
                 return Ok(false);
             }
             Row::Fields { fields, length } => (fields, length),
