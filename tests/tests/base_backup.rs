@@ -255,11 +255,12 @@ fn a_backup_killed_in_the_middle_leaves_nothing_behind() {
         let slots = "SELECT count(*) FROM pg_replication_slots WHERE temporary AND active";
         eventually("both stream their log", || server.psql(slots).trim() == "2");
         std::thread::sleep(Duration::from_millis(random.random_range(0..300)));
-        // The first by SIGKILL, the second by SIGINT.
+        // The first by SIGKILL, the second as a terminal's ^C does it.
         let [mut first, mut second] = two;
         kill_process_group(Pid::from_child(&first.0), Signal::KILL).expect("our children");
         first.0.wait().expect("our child");
-        second.stop();
+        kill_process_group(Pid::from_child(&second.0), Signal::INT).expect("our children");
+        second.0.wait().expect("our child");
         eventually("slots and walsenders are gone", || {
             let left = "SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_stat_replication)";
             server.psql(left).trim() == "0"

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use understudy_tests::programs::free_port;
 use understudy_tests::raw::{End, Raw, query, short, startup};
 use understudy_tests::server::{Server, Stop};
+use understudy_tests::wire::Client;
 
 const SESSIONS: usize = 1000;
 /// All of them together, on top of what the server takes without them.
@@ -124,4 +125,31 @@ fn big_sorts_starve_neither_a_walsender_nor_a_health_check() {
         slowest.iter().all(|s| *s < Duration::from_millis(500)),
         "{slowest:?}"
     );
+}
+
+/// Rows that a join keeps in memory are work like any other: the threads are given back now and then, cancels heard.
+#[test]
+fn joins_over_kept_rows_starve_nobody_and_can_be_cancelled() {
+    let mut server = Server::initdb();
+    server.start();
+    server.psql("CREATE TABLE t (a int)");
+    server.psql("INSERT INTO t SELECT g FROM generate_series(1, 100) g");
+    let mut busy: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    for client in &mut busy {
+        client
+            .send("SELECT count(*) FROM t a, t b, t c, t d, t e")
+            .expect("sent");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let mut other = Client::connect_within(server.port, Duration::from_secs(10)).expect("a place");
+    assert_eq!(other.value("SELECT count(*) FROM t"), "100");
+    let cancelled = other.value(
+        "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%t e' AND state = 'active'",
+    );
+    assert_eq!(cancelled, "8");
+    for client in &mut busy {
+        let answers = client.answers().expect("the session goes on");
+        let error = answers.into_iter().find_map(|a| a.error);
+        assert_eq!(error.expect("it is cancelled").state, "57014");
+    }
 }

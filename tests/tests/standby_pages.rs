@@ -91,7 +91,7 @@ fn work(server: &Server) {
         .collect();
     let file = server.data().with_extension("rows");
     fs::write(&file, rows).expect("ours");
-    client.rows(&format!("COPY t FROM '{}'", file.display()));
+    server.psql(&format!("\\copy t FROM '{}'", file.display()));
 }
 
 /// Numbers enough that the commit log gets a page: each savepoint that writes takes one.

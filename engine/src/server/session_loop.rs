@@ -135,10 +135,7 @@ fn interrupted(interrupt: Interrupt) -> SqlError {
     let mut e = SqlError::from(interrupt);
     e.severity = crate::sql::error::Severity::Fatal;
     if let Interrupt::RecoveryConflict(_) = interrupt {
-        "terminating connection due to conflict with recovery".clone_into(&mut e.message);
-        let hint =
-            "In a moment you should be able to reconnect to the database and repeat your command.";
-        e.hint = Some(hint.to_owned());
+        e.ends_by_recovery();
     }
     e
 }

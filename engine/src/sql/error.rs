@@ -374,8 +374,22 @@ impl From<Interrupt> for SqlError {
         let mut out = SqlError::with_severity(severity, code, e.to_string());
         if let Interrupt::RecoveryConflict(conflict) = e {
             out.detail = Some(conflict.detail().to_owned());
+            if e.ends_session() {
+                out.ends_by_recovery();
+            }
         }
         out
+    }
+}
+
+impl SqlError {
+    /// The session, not only its statement, gives way to replay.
+    pub fn ends_by_recovery(&mut self) {
+        self.severity = Severity::Fatal;
+        "terminating connection due to conflict with recovery".clone_into(&mut self.message);
+        let hint =
+            "In a moment you should be able to reconnect to the database and repeat your command.";
+        self.hint = Some(hint.to_owned());
     }
 }
 

@@ -39,10 +39,11 @@ impl Node for MaterializeNode {
         let NodeKind::Materialize { slots, .. } = &self.spec.kind else {
             unreachable!("built from a materialisation")
         };
+        // A join over kept rows alone reads no page: nothing else in it would ever yield.
+        if cx.spend() {
+            return Ok(Step::Yield);
+        }
         if self.store.read(&mut self.reader, slots, frame)? {
-            if cx.spend() {
-                cx.check_interrupts()?;
-            }
             return Ok(Step::Row);
         }
         if self.complete {

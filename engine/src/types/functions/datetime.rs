@@ -66,6 +66,16 @@ fn zoned_midnight(d: Date, cx: &FunctionCx) -> i64 {
     }
 }
 
+/// A date beyond all finite timestamps lies below infinity all the same.
+fn zoned_midnight_order(d: Date, t: i64, cx: &FunctionCx) -> Ordering {
+    let at = zoned_midnight(d, cx);
+    if d.is_finite() && at == i64::MAX && t == i64::MAX {
+        Ordering::Less
+    } else {
+        at.cmp(&t)
+    }
+}
+
 fn zoned(t: i64, cx: &FunctionCx) -> i64 {
     if is_finite(t) {
         zone::to_instant(&cx.time_zone, t)
@@ -109,8 +119,8 @@ macro_rules! zoned_comparisons {
     )*};
 }
 zoned_comparisons! {
-    date_eq_timestamptz date_ne_timestamptz date_lt_timestamptz date_le_timestamptz date_gt_timestamptz date_ge_timestamptz date_cmp_timestamptz: Date, StampTz, |a: Date, b: StampTz, cx: &FunctionCx| zoned_midnight(a, cx).cmp(&b.0);
-    timestamptz_eq_date timestamptz_ne_date timestamptz_lt_date timestamptz_le_date timestamptz_gt_date timestamptz_ge_date timestamptz_cmp_date: StampTz, Date, |a: StampTz, b: Date, cx: &FunctionCx| a.0.cmp(&zoned_midnight(b, cx));
+    date_eq_timestamptz date_ne_timestamptz date_lt_timestamptz date_le_timestamptz date_gt_timestamptz date_ge_timestamptz date_cmp_timestamptz: Date, StampTz, |a: Date, b: StampTz, cx: &FunctionCx| zoned_midnight_order(a, b.0, cx);
+    timestamptz_eq_date timestamptz_ne_date timestamptz_lt_date timestamptz_le_date timestamptz_gt_date timestamptz_ge_date timestamptz_cmp_date: StampTz, Date, |a: StampTz, b: Date, cx: &FunctionCx| zoned_midnight_order(b, a.0, cx).reverse();
     timestamp_eq_timestamptz timestamp_ne_timestamptz timestamp_lt_timestamptz timestamp_le_timestamptz timestamp_gt_timestamptz timestamp_ge_timestamptz timestamp_cmp_timestamptz: Stamp, StampTz, |a: Stamp, b: StampTz, cx: &FunctionCx| zoned(a.0, cx).cmp(&b.0);
     timestamptz_eq_timestamp timestamptz_ne_timestamp timestamptz_lt_timestamp timestamptz_le_timestamp timestamptz_gt_timestamp timestamptz_ge_timestamp timestamptz_cmp_timestamp: StampTz, Stamp, |a: StampTz, b: Stamp, cx: &FunctionCx| a.0.cmp(&zoned(b.0, cx));
 }
