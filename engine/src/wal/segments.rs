@@ -27,6 +27,9 @@ pub struct Recycled {
     pub recycled: u32,
 }
 
+/// How temporary files in `pg_wal` begin.
+const TEMPORARY: &str = "xlogtemp.";
+
 pub struct Segments {
     disk: DiskRef,
     dir: PathBuf,
@@ -38,6 +41,9 @@ pub struct Segments {
     removed_upto: AtomicU64,
     open: Mutex<Option<(TimelineId, SegmentNumber, FileRef)>>,
     temporary: AtomicU64,
+    /// How the names of this object's temporary files begin: no leftover has such a name, not even one of a process
+    /// that had the same number.
+    temporary_prefix: String,
     /// Files of full size, all zeroes, durable, without a name.
     spares: Mutex<Vec<PathBuf>>,
 }
@@ -57,6 +63,11 @@ impl Segments {
             removed_upto: AtomicU64::new(0),
             open: Mutex::new(None),
             temporary: AtomicU64::new(0),
+            temporary_prefix: format!(
+                "{TEMPORARY}{}.{:08x}.",
+                std::process::id(),
+                rand::random::<u32>()
+            ),
             spares: Mutex::default(),
         }
     }
@@ -206,9 +217,7 @@ impl Segments {
         contents: impl FnOnce(&FileRef) -> io::Result<()>,
     ) -> Result<PathBuf, WalError> {
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        let path = self
-            .dir
-            .join(format!("xlogtemp.{}.{number}", std::process::id()));
+        let path = self.dir.join(format!("{}{number}", self.temporary_prefix));
         let fill = || -> io::Result<()> {
             let file = self.disk.open(&path, Access::Truncate)?;
             contents(&file)?;
@@ -390,7 +399,9 @@ impl Segments {
             .list(&self.dir)
             .map_err(WalError::io("read directory", &self.dir))?;
         for (name, kind) in entries {
-            if kind == EntryKind::File && name.starts_with("xlogtemp.") {
+            // A spare may be in the making at this moment: what this object names is not a leftover.
+            let leftover = name.starts_with(TEMPORARY) && !name.starts_with(&self.temporary_prefix);
+            if kind == EntryKind::File && leftover {
                 let path = self.dir.join(name);
                 self.disk
                     .remove_file(&path)
@@ -477,5 +488,41 @@ impl Segments {
             done.removed += 1;
         }
         Ok(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::io::sim::SimDisk;
+
+    /// The thread that prepares files runs while recovery cleans up.
+    #[test]
+    fn cleaning_up_leaves_spares_and_takes_leftovers() {
+        let disk = SimDisk::new();
+        for dir in ["pg_wal", "pg_wal/archive_status"] {
+            disk.create_dir(Path::new(dir)).expect("new");
+        }
+        let segments = || {
+            let disk = Arc::new(disk.clone());
+            Segments::new(disk, "pg_wal".into(), 64 << 10, SystemId::new(7))
+        };
+        let temporaries = || {
+            let entries = disk.list(Path::new("pg_wal")).expect("listed");
+            let names = entries.into_iter().map(|(name, _)| name);
+            names.filter(|n| n.starts_with(TEMPORARY)).count()
+        };
+        segments().keep_spares(2).expect("room");
+        assert_eq!(temporaries(), 2, "left by one that is gone");
+        let now = segments();
+        now.keep_spares(1).expect("room");
+        now.clean_up_and_sync().expect("cleaned up");
+        assert_eq!(temporaries(), 1);
+        let (timeline, first) = (TimelineId::FIRST, SegmentNumber::new(1));
+        now.open_or_create(timeline, first)
+            .expect("the spare is there");
+        assert_eq!(temporaries(), 0);
     }
 }
