@@ -38,7 +38,7 @@ test-behaviour: setup-referee
 # The long form of the same tests: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for).
 soak: export UNDERSTUDY_SOAK = 1
 soak: build setup-referee
-	cargo test --workspace --lib
+	cargo test --workspace --lib --profile soak
 	cargo test --workspace --test '*' -- --test-threads=1
 	./scripts/fuzz.sh
 

@@ -59,6 +59,28 @@ fn a_standby_that_fell_behind_catches_up_from_the_archive_and_streams_again() {
         log.contains(&format!("restored log file \"{needed}\" from archive")),
         "{log}"
     );
+    // Without the archive it says why it cannot go on, and the primary's session is told apart from a broken one.
+    let mut alone = primary.standby("alone");
+    alone.start();
+    primary.wait_for_stream("alone");
+    alone.stop(Stop::Fast);
+    let needed_alone = segment(&primary);
+    for _ in 0..8 {
+        primary.psql("UPDATE t SET b = 'later' WHERE a % 8 = 1");
+        primary.psql("SELECT pg_switch_wal()");
+    }
+    eventually("the primary has let go of that too", || {
+        primary.psql("CHECKPOINT");
+        !primary.data().join("pg_wal").join(&needed_alone).exists()
+    });
+    alone.start();
+    let said = format!(
+        "FATAL:  could not receive data from WAL stream: ERROR:  \
+         requested WAL segment {needed_alone} has already been removed"
+    );
+    eventually("the standby says what it lacks", || {
+        alone.log().contains(&said)
+    });
     let sum = "SELECT b, count(*) FROM t GROUP BY b ORDER BY b";
     assert_eq!(primary.psql(sum), standby.psql(sum));
     primary.psql("INSERT INTO t VALUES (-1, 'streamed')");

@@ -16,6 +16,9 @@ pub enum ReplicationError {
         state: String,
         message: String,
     },
+    /// What the upstream said, with its severity, in the middle of a stream.
+    #[error("could not receive data from WAL stream: {0}")]
+    Stream(String),
     #[error("invalid response from primary server: {0}")]
     Protocol(String),
     #[error("connection to the primary server was lost: {0}")]
@@ -45,4 +48,14 @@ pub enum ReplicationError {
     Message(#[from] MessageError),
     #[error("could not write received WAL: {0}")]
     Write(#[source] io::Error),
+}
+
+impl ReplicationError {
+    /// The same, in PostgreSQL's words for an error that ends a stream.
+    pub fn in_stream(self) -> ReplicationError {
+        match self {
+            ReplicationError::Upstream { .. } => ReplicationError::Stream(self.to_string()),
+            other => other,
+        }
+    }
 }

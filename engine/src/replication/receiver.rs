@@ -424,7 +424,7 @@ impl Worker {
             }
             tokio::select! {
                 biased;
-                event = connection.copy_event() => match event? {
+                event = connection.copy_event() => match event.map_err(ReplicationError::in_stream)? {
                     CopyEvent::Done => {
                         self.sync_rest();
                         return self.end_of_timeline(connection, timeline).await;

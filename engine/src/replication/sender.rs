@@ -269,7 +269,7 @@ impl<L: Link> Sender<'_, L> {
         });
         if let Some(error) = failed {
             self.link.out().clear();
-            return Err(ServeError::Fatal(wal_error(&error)));
+            return Err(ServeError::Command(wal_error(&error)));
         }
         self.flush_within_timeout().await?;
         self.sent = self.sent.advance(n as u64);

@@ -274,7 +274,9 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
                 let id = u64::from(self.new.backend.pid.get());
                 let upstream = self.source.upstream();
                 let stream = sender::stream(c, upstream, &self.registration, id, request);
-                until_told(&self.new.backend.interrupts, stream).await
+                let done = until_told(&self.new.backend.interrupts, stream).await;
+                self.registration.set_state(SenderState::Startup);
+                done
             }
             ReplicationCommand::BaseBackup(options) => {
                 let options = BackupOptions::parse(&named(&options))?;
