@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets with coverage instrumentation and runs each for FUZZ_SECONDS (default 600), or only those named.
-# The corpus is kept between runs; an input that breaks a decoder is left in the folder that is printed, and the script fails.
+# As many at once as there are processors (FUZZ_JOBS). The corpus is kept between runs; an input that breaks a decoder is left in the folder that is printed, and the script fails.
 # RUSTC_BOOTSTRAP lets the stable toolchain take what cargo-fuzz passes; `cargo fuzz run TARGET` works beside this script.
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
@@ -31,18 +31,32 @@ if [ ${#targets[@]} -eq 0 ]; then
     targets=()
     for file in fuzz_targets/*.rs; do targets+=("$(basename "$file" .rs)"); done
 fi
-failed=()
-for target in "${targets[@]}"; do
-    corpus=$cache/fuzz-corpus/$target
-    findings=$cache/fuzz-findings/$target
+run() { # target; its output goes to a file, which is shown when it ends
+    local target=$1 seeds=() corpus=$cache/fuzz-corpus/$1 findings=$cache/fuzz-findings/$1
     mkdir -p "$corpus" "$findings"
-    seeds=()
     if [ -d "seeds/$target" ]; then seeds=("seeds/$target"); fi
-    echo "fuzz: $target for $seconds s"
-    if ! "$CARGO_TARGET_DIR/$host/release/$target" "$corpus" "${seeds[@]}" -max_total_time="$seconds" -timeout=10 \
-        -rss_limit_mb=2048 -max_len=65536 -artifact_prefix="$findings/" -print_final_stats=1 -verbosity=0; then
-        failed+=("$target: see $findings")
-    fi
+    "$CARGO_TARGET_DIR/$host/release/$target" "$corpus" "${seeds[@]}" -max_total_time="$seconds" -timeout=10 \
+        -rss_limit_mb=2048 -max_len=65536 -artifact_prefix="$findings/" -print_final_stats=1 -verbosity=0 \
+        >"$output/$target" 2>&1
+}
+
+output=$(mktemp -d)
+trap 'rm -rf "$output" ${made:+"$made"}' EXIT
+failed=()
+width=${FUZZ_JOBS:-$(nproc)}
+for ((at = 0; at < ${#targets[@]}; at += width)); do
+    together=("${targets[@]:at:width}")
+    echo "fuzz: ${together[*]} for $seconds s"
+    jobs=()
+    for target in "${together[@]}"; do
+        run "$target" &
+        jobs+=($!)
+    done
+    for n in "${!together[@]}"; do
+        target=${together[n]}
+        wait "${jobs[n]}" || failed+=("$target: see $cache/fuzz-findings/$target")
+        echo "fuzz: $target: $(grep -o 'number_of_executed_units.*' "$output/$target" || tail -n 40 "$output/$target")"
+    done
 done
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'fuzz: broken: %s\n' "${failed[@]}"

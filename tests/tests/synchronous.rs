@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 use rustix::process::Signal;
 use understudy_tests::programs::{postgres, run_ok};
+use understudy_tests::raw::{self, End, Raw};
 use understudy_tests::server::{Server, Stop};
 use understudy_tests::soak::{rounds, seeded};
 use understudy_tests::standby::{eventually, frozen};
@@ -281,4 +282,127 @@ fn standbys_come_and_go_and_every_commit_is_where_it_must_be() {
             );
         }
     }
+}
+
+/// A standby played by the test: it says what it is told to say.
+struct Played {
+    raw: Raw,
+    end: u64,
+}
+
+impl Played {
+    fn streaming(primary: &Server, name: &str) -> Played {
+        let start = primary.psql("SELECT pg_current_wal_flush_lsn()");
+        let mut raw = Raw::connect(primary.port).expect("connected");
+        raw.send(&raw::startup(&[
+            ("user", "postgres"),
+            ("replication", "true"),
+            ("application_name", name),
+            ("understudy.messages", "on"),
+        ]))
+        .expect("sent");
+        let (replies, end) = raw.until_ready(1, Duration::from_secs(20));
+        assert_eq!(end, End::Ready, "{}", raw::short(&replies));
+        let command = format!("START_REPLICATION {} TIMELINE 1", start.trim());
+        raw.send(&raw::query(command)).expect("sent");
+        let (high, low) = start.trim().split_once('/').expect("an LSN");
+        let number = |part| u64::from_str_radix(part, 16).expect("hexadecimal");
+        let end = number(high) << 32 | number(low);
+        let mut played = Played { raw, end };
+        played.report();
+        played
+    }
+
+    /// That it has everything it was sent.
+    fn report(&mut self) {
+        let mut body = vec![b'r'];
+        for position in [self.end; 3] {
+            body.extend(position.to_be_bytes());
+        }
+        body.extend([0; 9]);
+        self.raw.send(&raw::frame(b'd', &body)).expect("sent");
+    }
+
+    /// What the primary has sent; the number that it wants back, if it does.
+    fn hear(&mut self) -> Option<u64> {
+        let (replies, end) = self.raw.rest(Duration::from_millis(300));
+        assert_eq!(end, End::Quiet, "{}", raw::short(&replies));
+        let number = |body: &[u8], at: usize| {
+            u64::from_be_bytes(body[at..at + 8].try_into().expect("eight bytes"))
+        };
+        let mut probe = None;
+        for reply in replies.iter().filter(|r| r.tag == b'd') {
+            match reply.body[0] {
+                b'w' => self.end = number(&reply.body, 1) + reply.body.len() as u64 - 25,
+                b'p' => probe = Some(number(&reply.body, 1)),
+                _ => {}
+            }
+        }
+        probe
+    }
+
+    fn echo(&mut self, number: u64) {
+        let mut body = vec![b'e'];
+        body.extend(number.to_be_bytes());
+        self.raw.send(&raw::frame(b'd', &body)).expect("sent");
+    }
+}
+
+/// What lay in a primary's socket while it was frozen may have been said before its standby promised another term.
+#[test]
+fn a_woken_primary_asks_before_it_believes_what_it_finds_in_its_sockets() {
+    let primary = Server::started();
+    primary.psql("CREATE TABLE t (a int PRIMARY KEY, b text)");
+    primary.configure("synchronous_standby_names = 'played'");
+    primary.psql("SELECT pg_reload_conf()");
+    eventually("the setting is in force", || {
+        primary.psql("SHOW synchronous_standby_names").trim() == "played"
+    });
+    let mut standby = Played::streaming(&primary, "played");
+    assert_eq!(standby.hear(), None, "nobody stood still");
+    standby.report();
+    let client = waiting(&primary, "INSERT INTO t VALUES (1, 'one')");
+    standby.hear();
+    standby.report();
+    acknowledged(client);
+
+    let mut client = waiting(&primary, "INSERT INTO t VALUES (2, 'two')");
+    standby.hear();
+    {
+        let _still = frozen(&primary);
+        std::thread::sleep(Duration::from_millis(500));
+        standby.report();
+    }
+    client.set_read_timeout(NOT_YET);
+    assert!(client.answers().is_err(), "acknowledged without asking");
+    let seen = primary.psql("SELECT count(*) FROM t");
+    assert_eq!(seen.trim(), "1", "and shown to others");
+    let number = standby.hear().expect("it asks");
+    standby.echo(number + 1);
+    assert!(client.answers().is_err(), "not the number");
+    standby.echo(number);
+    client.set_read_timeout(Duration::from_secs(60));
+    acknowledged(client);
+    assert_eq!(primary.psql("SELECT count(*) FROM t").trim(), "2");
+}
+
+/// A primary that restarts may have recovered what no standby has: who waits for that is told why.
+#[test]
+fn who_waits_for_a_restarted_primary_finds_out_why() {
+    let mut primary = Server::started();
+    primary.psql("CREATE TABLE t (a int)");
+    primary.configure("synchronous_standby_names = 'ANY 1 (gone, lost)'");
+    primary.stop(Stop::Fast);
+    primary.start();
+    let client = waiting(&primary, "SELECT count(*) FROM t");
+    eventually("the log says it", || {
+        let log = primary.log();
+        log.contains(
+            "LOG:  statements wait until ANY 1 (gone, lost) has what this server recovered",
+        )
+    });
+    primary.configure("synchronous_standby_names = ''");
+    primary.signal(Signal::HUP);
+    acknowledged(client);
+    assert!(primary.log().contains("statements go on"));
 }

@@ -1,17 +1,19 @@
-//! The messages inside CopyBoth: PostgreSQL's `w k r h`, and two of our own that only our receiver asks for.
+//! The messages inside CopyBoth: PostgreSQL's `w k r h`, and four of our own that only our receiver asks for.
 //!
 //! ```text
 //! 'w' XLogData          start u64 | end u64 | sent_at i64 | WAL bytes            primary -> standby
 //! 'k' keepalive         end u64 | sent_at i64 | reply_requested u8               primary -> standby
 //! 'u' released          released u64 | synchronous u8                            primary -> standby, ours
+//! 'p' probe             number u64                                             primary -> standby, ours
 //! 'r' status            write u64 | flush u64 | apply u64 | sent_at i64 | reply u8   standby -> primary
 //! 'h' feedback          sent_at i64 | xmin u32 | epoch u32 | cat_xmin u32 | cat_epoch u32   standby -> primary
 //! 'n' needed            oldest snapshot LSN u64 (0: none)                        standby -> primary, ours
+//! 'e' echo              number u64                                             standby -> primary, ours
 //! ```
 //!
 //! Integers are big-endian; times are microseconds since 2000-01-01 UTC. PostgreSQL's positions mean "the last
 //! byte plus one". Source: PostgreSQL 15 manual, 55.4. A receiver that did not give the start-up option
-//! `understudy.messages` (or `understudy.instance_id`) is never sent `u`.
+//! `understudy.messages` (or `understudy.instance_id`) is never sent `u` or `p`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -34,6 +36,8 @@ pub enum FromPrimary {
     /// Every commit at or below `released` has been released and is on the required standbys; with
     /// `synchronous` false there are none required and whatever is replayed may be shown.
     Released { released: Lsn, synchronous: bool },
+    /// Asks for an [`FromStandby::Echo`] of the number, at once.
+    Probe { number: u64 },
 }
 
 /// From a receiver.
@@ -54,6 +58,10 @@ pub enum FromStandby {
     /// The oldest snapshot in use on the standby; `None` if there is none.
     Needed {
         oldest: Option<Lsn>,
+    },
+    /// The number of a [`FromPrimary::Probe`]: what was said after it was said after the probe was sent.
+    Echo {
+        number: u64,
     },
 }
 
@@ -109,6 +117,10 @@ impl FromPrimary {
                 out.put_u64(released.raw());
                 out.put_u8(u8::from(*synchronous));
             }
+            FromPrimary::Probe { number } => {
+                out.put_u8(b'p');
+                out.put_u64(*number);
+            }
         }
     }
 
@@ -147,6 +159,12 @@ impl FromPrimary {
                     synchronous: payload.get_u8() != 0,
                 })
             }
+            b'p' => {
+                expect(length == 9)?;
+                Ok(FromPrimary::Probe {
+                    number: payload.get_u64(),
+                })
+            }
             other => Err(MessageError::UnknownType(other)),
         }
     }
@@ -183,6 +201,10 @@ impl FromStandby {
             FromStandby::Needed { oldest } => {
                 out.put_u8(b'n');
                 out.put_u64(oldest.map_or(0, Lsn::raw));
+            }
+            FromStandby::Echo { number } => {
+                out.put_u8(b'e');
+                out.put_u64(*number);
             }
         }
     }
@@ -224,6 +246,12 @@ impl FromStandby {
                     oldest: oldest.is_valid().then_some(oldest),
                 })
             }
+            b'e' => {
+                expect(9)?;
+                Ok(FromStandby::Echo {
+                    number: payload.get_u64(),
+                })
+            }
             other => Err(MessageError::UnknownType(other)),
         }
     }
@@ -259,6 +287,7 @@ mod tests {
                 FromPrimary::XLogData { start: a, end: b, sent_at: at, data: Bytes::from(data.clone()) },
                 FromPrimary::Keepalive { end: c, sent_at: at, reply_requested: flag },
                 FromPrimary::Released { released: a, synchronous: flag },
+                FromPrimary::Probe { number: b.raw() },
             ] {
                 prop_assert_eq!(through(|o| message.encode(o), FromPrimary::decode), message.clone());
             }
@@ -266,6 +295,7 @@ mod tests {
                 FromStandby::Status { write: a, flush: b, apply: c, sent_at: at, reply_requested: flag },
                 FromStandby::Feedback { sent_at: at, xmin: 7, epoch: 1 },
                 FromStandby::Needed { oldest: a.is_valid().then_some(a) },
+                FromStandby::Echo { number: b.raw() },
             ] {
                 prop_assert_eq!(through(|o| message.encode(o), FromStandby::decode), message);
             }

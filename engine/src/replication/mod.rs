@@ -14,3 +14,4 @@ pub mod reply;
 pub mod sender;
 pub mod slots;
 pub mod standbys;
+mod standstill;

@@ -431,6 +431,10 @@ impl Worker {
                     }
                     CopyEvent::Data(payload) => {
                         self.take(&mut session, timeline, payload)?;
+                        if let Some(number) = session.probed.take() {
+                            let echo = FromStandby::Echo { number };
+                            connection.send_copy_data(|out| echo.encode(out)).await?;
+                        }
                         if std::mem::take(&mut session.reply_requested) {
                             self.reply(connection, &mut session, &replay, false).await?;
                         }
@@ -513,6 +517,7 @@ impl Worker {
             } => {
                 self.standby.released(released, synchronous);
             }
+            FromPrimary::Probe { number } => session.probed = Some(number),
         }
         Ok(())
     }
@@ -588,6 +593,8 @@ struct Session {
     upstream_end: Lsn,
     unsynced: bool,
     reply_requested: bool,
+    /// The number that the upstream wants back.
+    probed: Option<u64>,
     heard_at: Instant,
     reported_at: Instant,
     /// A reply was asked for after half the time-out without a word.
@@ -607,6 +614,7 @@ impl Session {
             upstream_end: from,
             unsynced: false,
             reply_requested: false,
+            probed: None,
             heard_at: now,
             reported_at: now,
             asked: false,

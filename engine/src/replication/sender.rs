@@ -1,7 +1,7 @@
 //! The walsender: streams the log to one standby from the moment it is flushed here.
 //!
 //! Sends only what is flushed locally, whole ranges of bytes without looking at records. Wakes when the flush
-//! position moves, not on a timer. Ends the stream with CopyDone where its timeline ends (a standby that is
+//! position moves, not on a timer (but for a look at the clock, see [`standstill`]). Ends the stream with CopyDone where its timeline ends (a standby that is
 //! being promoted, or an old timeline asked for by number), at a fast shutdown only after the standby has
 //! flushed everything, and when the standby is silent for `wal_sender_timeout`.
 
@@ -18,6 +18,7 @@ use crate::replication::messages::{FromPrimary, FromStandby, put_xlog_data_heade
 use crate::replication::reply::{self, CommandError, Link, ServeError};
 use crate::replication::slots::Slots;
 use crate::replication::standbys::{LagTracker, Registration, SenderState};
+use crate::replication::standstill::Standstill;
 use crate::types::oids;
 use crate::wal::{Wal, WalError};
 
@@ -124,6 +125,8 @@ pub async fn stream<L: Link>(
         caught_up: false,
         peer_done: false,
         own_messages: request.own_messages,
+        standstill: Standstill::new(Instant::now()),
+        doubted: None,
     };
     registration.begin_stream(timeline, request.start);
     registration.set_state(SenderState::Catchup);
@@ -149,6 +152,9 @@ struct Sender<'a, L: Link> {
     caught_up: bool,
     peer_done: bool,
     own_messages: bool,
+    standstill: Standstill,
+    /// The last report that came in doubt.
+    doubted: Option<FromStandby>,
 }
 
 /// Why a stream ends in good order.
@@ -220,6 +226,7 @@ impl<L: Link> Sender<'_, L> {
                 return Ok(Ending::Shutdown);
             }
             let check_at = self.next_check();
+            let look_at = self.standstill.next();
             tokio::select! {
                 biased;
                 received = self.link.receive() => self.handle(received?)?,
@@ -231,7 +238,20 @@ impl<L: Link> Sender<'_, L> {
                 }
                 _ = stopping.changed() => {}
                 () = tokio::time::sleep_until(check_at) => self.check_silence().await?,
+                () = tokio::time::sleep_until(look_at), if self.own_messages => {}
             }
+            self.mind_standstill();
+        }
+    }
+
+    /// After a standstill: what the standby says is doubted until it has answered; the question goes out with the next flush.
+    fn mind_standstill(&mut self) {
+        if !self.own_messages {
+            return;
+        }
+        if let Some(number) = self.standstill.awake(Instant::now()) {
+            let probe = FromPrimary::Probe { number };
+            reply::copy_data(self.link.out(), |out| probe.encode(out));
         }
     }
 
@@ -292,13 +312,15 @@ impl<L: Link> Sender<'_, L> {
     async fn take_message(&mut self) -> Result<(), ServeError> {
         let check_at = self.next_check();
         tokio::select! {
-            received = self.link.receive() => self.handle(received?),
-            () = tokio::time::sleep_until(check_at) => self.check_silence().await,
+            received = self.link.receive() => self.handle(received?)?,
+            () = tokio::time::sleep_until(check_at) => self.check_silence().await?,
         }
+        self.flush_within_timeout().await
     }
 
     fn handle(&mut self, received: Option<(u8, bytes::Bytes)>) -> Result<(), ServeError> {
         let (kind, body) = received.ok_or(ServeError::Closed)?;
+        self.mind_standstill();
         self.heard_at = Instant::now();
         self.asked = false;
         match kind {
@@ -332,8 +354,12 @@ impl<L: Link> Sender<'_, L> {
                 let lags = self.lag.reported(write, flush, apply, now_micros());
                 // A client that says nothing of flushes (pg_receivewal) is taken at its word for writes.
                 self.flushed_there = if flush.is_valid() { flush } else { write };
-                self.registration
-                    .reported(write, flush, apply, sent_at, lags);
+                if self.standstill.trusts() {
+                    self.registration
+                        .reported(write, flush, apply, sent_at, lags);
+                } else {
+                    self.doubted = Some(message);
+                }
                 if let Some(slot) = &self.slot {
                     self.upstream.slots().advance(slot, flush);
                 }
@@ -344,6 +370,14 @@ impl<L: Link> Sender<'_, L> {
             // PostgreSQL's xmin says nothing to a server whose snapshots are positions.
             FromStandby::Feedback { .. } => {}
             FromStandby::Needed { oldest } => self.upstream.feedback(self.sender_id, oldest),
+            FromStandby::Echo { number } => {
+                self.standstill.echo(number);
+                if self.standstill.trusts()
+                    && let Some(report) = self.doubted.take()
+                {
+                    self.standby_says(report)?;
+                }
+            }
         }
         Ok(())
     }

@@ -22,11 +22,14 @@ use crate::node::managed::told::ToldKeeper;
 use crate::recovery::Phase;
 use crate::server::http::{self, StatusSource};
 use crate::sql::session::Backends;
+use crate::txn::TxnManager;
 
 /// How often what was told is made durable.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// After a full disk, say.
 const RETRY_SPARES: Duration = Duration::from_secs(60);
+/// A promotion or a restart beside healthy standbys takes less.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 const BEAT: Duration = Duration::from_millis(500);
 /// The sessions' threads have not turned for so long: unhealthy.
 const STUCK: Duration = Duration::from_secs(20);
@@ -134,8 +137,24 @@ async fn follow_life(
     if let Err(error) = told.forget() {
         tracing::warn!("could not remove what this standby was told: {error}");
     }
-    instance.txns.wait_for_first_snapshot().await;
+    until_confirmed(&instance.txns).await;
     milestones.writable();
+}
+
+/// What a standby lacks could be lost, so nobody is shown it yet; who waits for that ought to find out why.
+async fn until_confirmed(txns: &TxnManager) {
+    let wait = txns.wait_for_first_snapshot();
+    tokio::pin!(wait);
+    if tokio::time::timeout(TELL_AFTER, &mut wait).await.is_ok() {
+        return;
+    }
+    tracing::info!(
+        "statements wait until {} has what this server recovered; a superuser may look at it before that \
+         with understudy.read_unconfirmed = on",
+        txns.release().policy()
+    );
+    wait.await;
+    tracing::info!("standbys have what this server recovered: statements go on");
 }
 
 async fn keep_told(told: Arc<ToldKeeper>) {

@@ -3,6 +3,7 @@
 //! Pure: positions in, limits out. Manual, 20.6.2 (`synchronous_standby_names`) and 27.2.8.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::ids::{Lsn, Term};
@@ -36,6 +37,28 @@ pub enum ReleasePolicy {
     },
     /// Nothing is acknowledged, not even what asks for no standby.
     Closed,
+}
+
+/// Who is waited for, in words of `synchronous_standby_names` where it names them.
+impl fmt::Display for ReleasePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReleasePolicy::Local => f.write_str("the local disk"),
+            ReleasePolicy::Names(names) => {
+                let method = if names.any { "ANY" } else { "FIRST" };
+                write!(f, "{method} {} ({})", names.count, names.names.join(", "))
+            }
+            ReleasePolicy::InSyncSet {
+                members, required, ..
+            } => {
+                let members: Vec<&str> = members.iter().map(InstanceId::as_str).collect();
+                write!(f, "{required} of {}", members.join(", "))
+            }
+            ReleasePolicy::Closed => {
+                f.write_str("an in-sync set, which no operator has given yet,")
+            }
+        }
+    }
 }
 
 impl ReleasePolicy {
