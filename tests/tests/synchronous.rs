@@ -341,6 +341,14 @@ impl Played {
         probe
     }
 
+    /// Says what it has; on a busy machine the primary may ask at any time.
+    fn answer(&mut self) {
+        while let Some(number) = self.hear() {
+            self.echo(number);
+        }
+        self.report();
+    }
+
     fn echo(&mut self, number: u64) {
         let mut body = vec![b'e'];
         body.extend(number.to_be_bytes());
@@ -359,11 +367,9 @@ fn a_woken_primary_asks_before_it_believes_what_it_finds_in_its_sockets() {
         primary.psql("SHOW synchronous_standby_names").trim() == "played"
     });
     let mut standby = Played::streaming(&primary, "played");
-    assert_eq!(standby.hear(), None, "nobody stood still");
-    standby.report();
+    standby.answer();
     let client = waiting(&primary, "INSERT INTO t VALUES (1, 'one')");
-    standby.hear();
-    standby.report();
+    standby.answer();
     acknowledged(client);
 
     let mut client = waiting(&primary, "INSERT INTO t VALUES (2, 'two')");
@@ -378,9 +384,11 @@ fn a_woken_primary_asks_before_it_believes_what_it_finds_in_its_sockets() {
     let seen = primary.psql("SELECT count(*) FROM t");
     assert_eq!(seen.trim(), "1", "and shown to others");
     let number = standby.hear().expect("it asks");
-    standby.echo(number + 1);
+    // Not even a machine that is very busy makes it ask so often.
+    standby.echo(number + 1000);
     assert!(client.answers().is_err(), "not the number");
     standby.echo(number);
+    standby.answer();
     client.set_read_timeout(Duration::from_secs(60));
     acknowledged(client);
     assert_eq!(primary.psql("SELECT count(*) FROM t").trim(), "2");
