@@ -144,6 +144,9 @@ fn allow_open_files() {
 
 /// Threads for blocking work beside those that waiting functions keep.
 const BLOCKING_THREADS: usize = 512;
+/// Of each thread that runs statements: enough for the deepest tree that the parser makes (`sql/front/parser/cursor.rs`),
+/// also as the frames of an unoptimised build are. Only what has been touched takes memory.
+const STACK_BYTES: usize = 64 << 20;
 
 fn session_runtime(settings: &Settings) -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
@@ -151,6 +154,7 @@ fn session_runtime(settings: &Settings) -> std::io::Result<Runtime> {
         // A function that waits (an advisory lock, pg_sleep) keeps a thread; each session may.
         .max_blocking_threads(BLOCKING_THREADS + settings.current().max_connections)
         .thread_name("worker")
+        .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()
 }

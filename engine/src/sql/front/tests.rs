@@ -100,6 +100,13 @@ fn depth_is_limited_and_long_lists_are_not() {
     assert_eq!(parse(&deep).expect_err("too deep").state, "54001");
     let chain = format!("SELECT 1{}", " + 1".repeat(5000));
     assert_eq!(parse(&chain).expect_err("too long").state, "54001");
+    // Each level is short enough; one inside the other they are not.
+    let links = " + 1".repeat(1000);
+    let levels = format!("SELECT {}1{}", "(".repeat(5), format!("{links})").repeat(5));
+    assert_eq!(parse(&levels).expect_err("too high").state, "54001");
+    let unions = format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(5000));
+    assert_eq!(parse(&unions).expect_err("too long").state, "54001");
+    parse(&format!("SELECT 1{}", " || 'a'".repeat(3000))).expect("not too long");
     let list = format!("SELECT a IN (1{})", ", 1".repeat(5000));
     parse(&list).expect("a list is flat");
     let and = format!("SELECT a{}", " AND a".repeat(5000));

@@ -6,11 +6,11 @@ use crate::sql::front::ast::SourceText;
 use crate::sql::front::keywords::Kw;
 use crate::sql::front::lexer::{self, Token, TokenKind};
 
-/// How deep the tree may get, in links of an operator chain: everything behind the parser spends one stack
-/// frame or two on such a link.
-const MAX_DEPTH: u32 = 400;
+/// How deep the tree may get, in links of an operator chain: everything behind the parser spends stack frames on
+/// such a link, so that this and the stack of the threads that run statements (`node/server.rs`) belong together.
+const MAX_DEPTH: u32 = 4000;
 /// What one level of parentheses or of a subquery costs of it: the parser itself recurses here.
-const NESTING: u32 = 4;
+const NESTING: u32 = 20;
 /// Bytes; PostgreSQL's limit is that of a message, 1 GiB.
 const MAX_STATEMENT: usize = 1 << 30;
 
@@ -19,6 +19,8 @@ pub(in crate::sql::front) struct Parser<'a> {
     tokens: Vec<Token>,
     pos: usize,
     depth: u32,
+    /// The depth that the tree has had since the last [`Parser::measured`] began.
+    reached: u32,
     /// Places of the numbers that became parameters; `None`: numbers stay literals.
     lifted: Option<Vec<usize>>,
 }
@@ -40,6 +42,7 @@ impl<'a> Parser<'a> {
             tokens: lexer::tokenize(src),
             pos: 0,
             depth: 0,
+            reached: 0,
             lifted: None,
         })
     }
@@ -211,19 +214,30 @@ impl<'a> Parser<'a> {
 
     /// Runs `f` one level deeper.
     pub(super) fn nested<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.grows_to(NESTING)?;
         self.depth += NESTING;
-        if self.depth > MAX_DEPTH {
-            return Err(too_complex());
-        }
         let out = f(self);
         self.depth -= NESTING;
         out
     }
-    /// Checks the length of a left-deep chain.
-    pub(super) fn check_chain(&self, length: u32) -> Result<()> {
-        if self.depth + length > MAX_DEPTH {
+    /// Runs `f`, and tells the height of the tree that it made.
+    pub(super) fn measured<T>(
+        &mut self,
+        f: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<(T, u32)> {
+        let before = std::mem::replace(&mut self.reached, self.depth);
+        let out = f(self);
+        let height = self.reached - self.depth;
+        self.reached = self.reached.max(before);
+        Ok((out?, height))
+    }
+    /// A tree of that height stands here: what a chain of operators makes of its first operand, for instance.
+    pub(super) fn grows_to(&mut self, height: u32) -> Result<()> {
+        let reached = self.depth + height;
+        if reached > MAX_DEPTH {
             return Err(too_complex());
         }
+        self.reached = self.reached.max(reached);
         Ok(())
     }
     /// `(item, item, ...)`
@@ -250,8 +264,9 @@ impl<'a> Parser<'a> {
 }
 
 pub(super) fn too_complex() -> SqlError {
+    let levels = MAX_DEPTH / NESTING;
     SqlError::new(state::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded").hint(format!(
-        "Expressions and queries may nest {MAX_DEPTH} levels deep, and chain that many operators."
+        "Expressions and queries may nest {levels} levels deep, and chain {MAX_DEPTH} operators."
     ))
 }
 

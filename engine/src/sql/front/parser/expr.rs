@@ -86,10 +86,9 @@ impl Parser<'_> {
     }
 
     fn climb(&mut self, least: u8, restricted: bool) -> Result<Expr> {
-        let mut left = self.prefix(restricted)?;
+        let (mut left, mut height) = self.measured(|p| p.prefix(restricted))?;
         // Level of a non-associative operator whose right operand ended `left`.
         let mut closed = 0u8;
-        let mut chain = 0u32;
         while let Some(infix) = self.infix(restricted) {
             let level = infix.level();
             if level < least {
@@ -98,12 +97,12 @@ impl Parser<'_> {
             if level == closed {
                 return Err(self.unexpected());
             }
-            if !matches!(infix, Infix::And | Infix::Or) {
-                chain += 1;
-                self.check_chain(chain)?;
-            }
-            let (next, open) = self.apply(left, &infix, restricted)?;
+            let ((next, open), right) = self.measured(|p| p.apply(left, &infix, restricted))?;
             left = next;
+            // AND and OR are lists: one more does not make them higher.
+            let link = !matches!(infix, Infix::And | Infix::Or);
+            height = height.max(right) + u32::from(link);
+            self.grows_to(height)?;
             let nonassociative = matches!(level, power::IS | power::COMPARE | power::RANGE) && open;
             closed = if nonassociative { level } else { 0 };
         }

@@ -9,12 +9,12 @@ use crate::sql::front::lexer::TokenKind;
 impl Parser<'_> {
     pub(super) fn table_ref(&mut self) -> Result<TableRef> {
         self.nested(|p| {
-            let mut left = p.table_primary()?;
-            let mut chain = 0;
+            let (mut left, mut height) = p.measured(Parser::table_primary)?;
             while p.at_join() {
-                chain += 1;
-                p.check_chain(chain)?;
-                left = p.join(left)?;
+                let (joined, right) = p.measured(|p| p.join(left))?;
+                left = joined;
+                height = height.max(right) + 1;
+                p.grows_to(height)?;
             }
             Ok(left)
         })

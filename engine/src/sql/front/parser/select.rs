@@ -101,8 +101,7 @@ impl Parser<'_> {
 
     /// UNION and EXCEPT are level 1, INTERSECT level 2.
     fn set_expression(&mut self, least: u8) -> Result<Query> {
-        let mut left = self.set_operand()?;
-        let mut chain = 0;
+        let (mut left, mut height) = self.measured(Parser::set_operand)?;
         loop {
             let (op, level) = match self.peek() {
                 TokenKind::Keyword(Kw::Union) => (SetOp::Union, 1),
@@ -113,14 +112,15 @@ impl Parser<'_> {
             if level < least {
                 return Ok(left);
             }
-            chain += 1;
-            self.check_chain(chain)?;
             self.bump();
             let all = self.eat(Kw::All);
             if !all {
                 self.eat(Kw::Distinct);
             }
-            let right = self.nested(|p| p.set_expression(level + 1))?;
+            let operand = |p: &mut Self| p.nested(|p| p.set_expression(level + 1));
+            let (right, right_height) = self.measured(operand)?;
+            height = height.max(right_height) + 1;
+            self.grows_to(height)?;
             let at = left.at;
             left = plain(
                 QueryBody::SetOperation {
