@@ -42,19 +42,28 @@ pub fn header_length(buffer: &[u8]) -> Result<Option<usize>, SqlError> {
     Ok((buffer.len() >= whole).then_some(whole))
 }
 
-/// One row's fields as ranges of the buffer.
+/// Where fields lie in the buffer; `None`: NULL.
+pub type Fields = Vec<Option<std::ops::Range<usize>>>;
+
+/// One row's fields.
 pub enum Row {
     Fields {
-        fields: Vec<Option<std::ops::Range<usize>>>,
+        fields: Fields,
         length: usize,
     },
     Trailer,
-    More,
+    /// More bytes are needed. The fields that are whole, if the row has begun.
+    More(Option<Fields>),
+    /// The field behind these is not right.
+    Bad {
+        fields: Fields,
+        error: SqlError,
+    },
 }
 
 pub fn cut_row(buffer: &[u8], columns: usize) -> Result<Row, SqlError> {
     let Some(count) = buffer.get(..2) else {
-        return Ok(Row::More);
+        return Ok(Row::More(None));
     };
     let count = i16::from_be_bytes(count.try_into().expect("two bytes"));
     if count == -1 {
@@ -69,7 +78,7 @@ pub fn cut_row(buffer: &[u8], columns: usize) -> Result<Row, SqlError> {
     let mut fields = Vec::with_capacity(columns);
     for _ in 0..columns {
         let Some(length) = buffer.get(at..at + 4) else {
-            return Ok(Row::More);
+            return Ok(Row::More(Some(fields)));
         };
         let length = i32::from_be_bytes(length.try_into().expect("four bytes"));
         at += 4;
@@ -77,9 +86,12 @@ pub fn cut_row(buffer: &[u8], columns: usize) -> Result<Row, SqlError> {
             fields.push(None);
             continue;
         }
-        let length = usize::try_from(length).map_err(|_| bad("invalid field size"))?;
+        let Ok(length) = usize::try_from(length) else {
+            let error = bad("invalid field size");
+            return Ok(Row::Bad { fields, error });
+        };
         if buffer.len() < at + length {
-            return Ok(Row::More);
+            return Ok(Row::More(Some(fields)));
         }
         fields.push(Some(at..at + length));
         at += length;

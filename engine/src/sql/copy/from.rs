@@ -208,10 +208,14 @@ impl CopyFrom {
         if !self.begun {
             return Err(bad("COPY file signature not recognized").context(self.place()));
         }
-        if self.buffer.len() - self.at >= size_of::<i16>() {
-            return Err(bad("unexpected EOF in COPY data").context(self.place_of(self.line + 1)));
-        }
-        Ok(())
+        let rest = &self.buffer[self.at..];
+        let Row::More(Some(fields)) = binary::cut_row(rest, self.target.columns.len())? else {
+            return Ok(());
+        };
+        let cut_off = fields.len();
+        self.decode(&fields, self.line + 1)?;
+        let place = self.place_in(self.line + 1, cut_off);
+        Err(bad("unexpected EOF in COPY data").context(place))
     }
 
     async fn consume(&mut self, txn: &mut Transaction, last: bool) -> Result<(), SqlError> {
@@ -297,7 +301,7 @@ impl CopyFrom {
     fn split(&mut self, record: &[u8]) -> Result<(), SqlError> {
         if self.options.format == CopyFormat::Text {
             lines::split_text(record, &self.options, &mut self.fields);
-            return Ok(());
+            return self.check_escapes(record);
         }
         csv::split_csv(record, &self.options, &mut self.csv_fields)
             .map_err(|e| e.context(self.place_with(record)))?;
@@ -313,6 +317,19 @@ impl CopyFrom {
                     !self.options.force_not_null.has(name)
                 };
             self.fields.push((!null).then_some(field.value));
+        }
+        Ok(())
+    }
+
+    /// What escapes have made of a line of good text has to be good text too; told before any field is read.
+    fn check_escapes(&self, record: &[u8]) -> Result<(), SqlError> {
+        if memchr::memchr(b'\\', record).is_none() {
+            return Ok(());
+        }
+        codec::text_of(record).map_err(|e| SqlError::from(e).context(self.place()))?;
+        for field in self.fields.iter().flatten() {
+            codec::text_of(field)
+                .map_err(|e| SqlError::from(e).context(self.place_with(record)))?;
         }
         Ok(())
     }
@@ -359,11 +376,6 @@ impl CopyFrom {
                 bad("extra data after last expected column").context(self.place_with(record))
             );
         }
-        if self.fields.len() < count {
-            let missing = &relation.columns[self.target.columns[self.fields.len()]].name;
-            return Err(bad(format!("missing data for column \"{missing}\""))
-                .context(self.place_with(record)));
-        }
         let mut row = vec![Datum::Null; relation.columns.len()];
         let fields = std::mem::take(&mut self.fields);
         for (column, field) in self.target.columns.iter().zip(&fields) {
@@ -371,6 +383,12 @@ impl CopyFrom {
             row[*column] = self.parse(&relation, *column, bytes)?;
         }
         self.fields = fields;
+        // Told only now: what is wrong with the fields that are there comes first.
+        if self.fields.len() < count {
+            let missing = &relation.columns[self.target.columns[self.fields.len()]].name;
+            return Err(bad(format!("missing data for column \"{missing}\""))
+                .context(self.place_with(record)));
+        }
         self.take_row(row, record.len())
             .map_err(|e| e.context(self.place_with(record)))
     }
@@ -402,7 +420,11 @@ impl CopyFrom {
         let cut = binary::cut_row(rest, self.target.columns.len());
         let cut = cut.map_err(|e| e.context(self.place_of(self.line + 1)))?;
         let (fields, length) = match cut {
-            Row::More => return Ok(false),
+            Row::More(_) => return Ok(false),
+            Row::Bad { fields, error } => {
+                self.decode(&fields, self.line + 1)?;
+                return Err(error.context(self.place_in(self.line + 1, fields.len())));
+            }
             Row::Trailer => {
                 self.ended = true;
                 self.at += size_of::<i16>();
@@ -412,21 +434,31 @@ impl CopyFrom {
             Row::Fields { fields, length } => (fields, length),
         };
         self.line += 1;
-        let relation = Arc::clone(&self.target.relation);
-        let mut row = vec![Datum::Null; relation.columns.len()];
-        for (number, field) in self.target.columns.iter().zip(fields) {
-            let Some(range) = field else { continue };
-            let column = &relation.columns[*number];
-            let bytes = &self.buffer[self.at..][range];
-            let value = codec::decode_binary(column.ty, bytes, &self.cx.function);
-            row[*number] = value.map_err(|e| {
-                SqlError::from(e).context(format!("{}, column {}", self.place(), column.name))
-            })?;
-        }
+        let row = self.decode(&fields, self.line)?;
         self.at += length;
         self.take_row(row, length)
             .map_err(|e| e.context(self.place()))?;
         Ok(true)
+    }
+
+    /// A row of the fields of a binary one, which begins at `self.at`.
+    fn decode(&self, fields: &binary::Fields, line: u64) -> Result<Vec<Datum>, SqlError> {
+        let relation = &self.target.relation;
+        let mut row = vec![Datum::Null; relation.columns.len()];
+        for (at, (number, field)) in self.target.columns.iter().zip(fields).enumerate() {
+            let Some(range) = field else { continue };
+            let bytes = &self.buffer[self.at..][range.clone()];
+            let value =
+                codec::decode_binary(relation.columns[*number].ty, bytes, &self.cx.function);
+            row[*number] = value.map_err(|e| SqlError::from(e).context(self.place_in(line, at)))?;
+        }
+        Ok(row)
+    }
+
+    /// `COPY t, line 3, column a`: the input's column of that number.
+    fn place_in(&self, line: u64, column: usize) -> String {
+        let column = &self.target.relation.columns[self.target.columns[column]];
+        format!("{}, column {}", self.place_of(line), column.name)
     }
 
     /// Defaults, WHERE, constraints; then into the batch.

@@ -140,23 +140,27 @@ pub fn split_text(line: &[u8], options: &CopyOptions, fields: &mut Vec<Option<Ve
     loop {
         let start = at;
         let mut value = Vec::new();
-        loop {
+        let end = loop {
             let rest = &line[at..];
             let Some(found) = memchr::memchr2(options.delimiter, b'\\', rest) else {
                 value.extend_from_slice(rest);
                 at = line.len();
-                break;
+                break at;
             };
             value.extend_from_slice(&rest[..found]);
             at += found;
             if line[at] == options.delimiter {
-                break;
+                break at;
             }
             at += 1;
+            if at == line.len() {
+                // A backslash that ends the input has nothing to escape, and is not data either.
+                break at - 1;
+            }
             at += unescape(&line[at..], &mut value);
-        }
+        };
         // The marker is compared before escapes are read: `\N` is not an `N`.
-        if &line[start..at] == options.null.as_bytes() {
+        if &line[start..end] == options.null.as_bytes() {
             fields.push(None);
         } else {
             fields.push(Some(value));
@@ -172,14 +176,9 @@ pub fn split_text(line: &[u8], options: &CopyOptions, fields: &mut Vec<Option<Ve
     }
 }
 
-/// What follows a backslash; returns how many bytes it took.
+/// What follows a backslash, at least one byte; returns how many bytes it took.
 fn unescape(rest: &[u8], value: &mut Vec<u8>) -> usize {
-    let Some(first) = rest.first() else {
-        // A backslash at the end of the line stands for itself.
-        value.push(b'\\');
-        return 0;
-    };
-    match first {
+    match &rest[0] {
         b'0'..=b'7' => {
             let digits = rest
                 .iter()
