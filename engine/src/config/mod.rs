@@ -30,6 +30,6 @@ pub use date_style::{DateOrder, DateStyle, IntervalStyle};
 pub use definition::{Context, Definition, SettingId};
 pub use error::{ConfigError, SettingError};
 pub use server::ServerSettings;
-pub use session::{SessionSettings, SessionStore};
+pub use session::{Asker, SessionSettings, SessionStore, StoredFor};
 pub use store::Settings;
 pub use value::Value;

@@ -23,6 +23,11 @@ pub enum Source {
         line: u32,
     },
     CommandLine,
+    /// ALTER ROLE ALL, ALTER DATABASE, ALTER ROLE, ALTER ROLE ... IN DATABASE ... SET.
+    Global,
+    Database,
+    User,
+    DatabaseUser,
     /// The start-up packet's options.
     Client,
     Session,
@@ -35,6 +40,10 @@ impl Source {
             Source::Override => "override",
             Source::ConfigurationFile { .. } => "configuration file",
             Source::CommandLine => "command line",
+            Source::Global => "global",
+            Source::Database => "database",
+            Source::User => "user",
+            Source::DatabaseUser => "database user",
             Source::Client => "client",
             Source::Session => "session",
         }

@@ -1,8 +1,8 @@
 //! A session's settings: its own values laid over the server's, with SET, SET LOCAL, RESET and what a
 //! transaction's or subtransaction's end does to them.
 //!
-//! Three layers over the server's snapshot: what the client asked for at start, what SET set, what SET LOCAL set
-//! for this transaction. The two upper layers are shared lists that a change copies, so a savepoint costs two
+//! Four layers over the server's snapshot: what the catalog keeps for the role and the database, what the client
+//! asked for at start, what SET set, what SET LOCAL set for this transaction. The two upper layers are shared lists that a change copies, so a savepoint costs two
 //! reference counts. [`SessionSettings`] is the typed view, made anew after each change.
 
 use std::sync::{Arc, OnceLock};
@@ -189,9 +189,20 @@ struct Layers {
     local: Layer,
 }
 
+/// Whom the catalog keeps a setting for: the later ones count more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StoredFor {
+    All,
+    Database,
+    Role,
+    RoleInDatabase,
+}
+
 /// Who asks for a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
+    /// The catalog, for the role or the database; who put it there was asked then.
+    Stored(StoredFor),
     /// The start-up packet; superuser or not.
     Startup { superuser: bool },
     /// SET in a running session.
@@ -202,6 +213,9 @@ pub enum Asker {
 #[derive(Debug, Clone)]
 pub struct SessionStore {
     server: Arc<ServerSettings>,
+    stored: Layer,
+    /// Whose setting each of `stored` is.
+    stored_for: Vec<(SettingId, StoredFor)>,
     startup: Layer,
     now: Layers,
     /// One for the transaction and one for each open subtransaction: how it was before.
@@ -218,6 +232,8 @@ impl SessionStore {
         }));
         SessionStore {
             server,
+            stored: Layer::default(),
+            stored_for: Vec::new(),
             startup: Layer::default(),
             now: Layers::default(),
             saved: Vec::new(),
@@ -246,8 +262,8 @@ impl SessionStore {
         self.refresh();
     }
 
-    fn layers(&self) -> [&Layer; 3] {
-        [&self.now.local, &self.now.set, &self.startup]
+    fn layers(&self) -> [&Layer; 4] {
+        [&self.now.local, &self.now.set, &self.startup, &self.stored]
     }
 
     pub fn value(&self, id: SettingId) -> &Value {
@@ -270,6 +286,13 @@ impl SessionStore {
             Source::Session
         } else if has(&self.startup) {
             Source::Client
+        } else if let Some((_, whose)) = self.stored_for.iter().find(|(i, _)| *i == id) {
+            match whose {
+                StoredFor::All => Source::Global,
+                StoredFor::Database => Source::Database,
+                StoredFor::Role => Source::User,
+                StoredFor::RoleInDatabase => Source::DatabaseUser,
+            }
         } else {
             self.server.values.get(id).source.clone()
         }
@@ -277,7 +300,7 @@ impl SessionStore {
 
     /// What RESET would give.
     pub fn reset_value(&self, id: SettingId) -> &Value {
-        for own in self.startup.iter() {
+        for own in self.startup.iter().chain(self.stored.iter()) {
             if let Own::Known(i, v) = own
                 && *i == id
             {
@@ -356,6 +379,13 @@ impl SessionStore {
 
     fn put(&mut self, own: Own, local: bool, asker: Asker) {
         match asker {
+            Asker::Stored(whose) => {
+                if let Own::Known(id, _) = own {
+                    self.stored_for.retain(|(i, _)| *i != id);
+                    self.stored_for.push((id, whose));
+                }
+                put(&mut self.stored, own);
+            }
             Asker::Startup { .. } => put(&mut self.startup, own),
             Asker::Session { .. } if local => put(&mut self.now.local, own),
             Asker::Session { .. } => {
@@ -557,6 +587,7 @@ fn may_change(d: &Definition, asker: Asker) -> Result<(), SettingError> {
         ))
     };
     let (superuser, startup) = match asker {
+        Asker::Stored(_) => (true, false),
         Asker::Startup { superuser } => (superuser, true),
         Asker::Session { superuser } => (superuser, false),
     };

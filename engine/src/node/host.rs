@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::catalog::rows::AuthMembersRow;
+use crate::catalog::rows::{AuthMembersRow, DbRoleSettingRow};
 use crate::catalog::view::{CatalogError, CatalogView, Database, Role};
 use crate::catalog::{Catalog, SessionCatalog};
-use crate::config::Settings;
+use crate::config::{Settings, StoredFor};
 use crate::ids::{Oid, ProcessId};
 use crate::node::services::NodeServices;
 use crate::node::walsender::NodeReplication;
@@ -39,6 +39,42 @@ impl NodeHost {
         let txns = &self.services.instance.txns;
         let txn = txns.begin(catalog_reader(), Interrupts::new(ProcessId::MIN));
         Ok(ask(&self.catalog().view(Oid::INVALID, &txn, &[], ""))?)
+    }
+}
+
+impl NodeHost {
+    /// `pg_db_role_setting` for a session: what counts more behind.
+    fn stored_settings(
+        &self,
+        role: Oid,
+        database: Oid,
+    ) -> Result<Vec<(StoredFor, String, String)>, SqlError> {
+        let txns = &self.services.instance.txns;
+        let txn = txns.begin(catalog_reader(), Interrupts::new(ProcessId::MIN));
+        let system = self.catalog().system(Oid::INVALID);
+        let rows = self
+            .catalog()
+            .cx(&system, Oid::INVALID)
+            .scan::<DbRoleSettingRow>(&txns.catalog_snapshot(&txn))?;
+        let mut found = Vec::new();
+        for (_, row) in rows {
+            let of_role = row.setrole == role;
+            let of_database = row.setdatabase == database;
+            let whose = match (row.setrole, row.setdatabase) {
+                (Oid::INVALID, Oid::INVALID) => StoredFor::All,
+                (Oid::INVALID, _) if of_database => StoredFor::Database,
+                (_, Oid::INVALID) if of_role => StoredFor::Role,
+                _ if of_role && of_database => StoredFor::RoleInDatabase,
+                _ => continue,
+            };
+            let entries = row.setconfig.map(|list| list.0).unwrap_or_default();
+            found.extend(entries.into_iter().filter_map(|entry| {
+                let (name, value) = entry.split_once('=')?;
+                Some((whose, name.to_owned(), value.to_owned()))
+            }));
+        }
+        found.sort_by_key(|(whose, ..)| *whose);
+        Ok(found)
     }
 }
 
@@ -130,7 +166,15 @@ impl Host for NodeHost {
         services
             .enter_database(&database, &new.backend.interrupts)
             .await?;
-        Session::open(services, new.backend, &new.role, &database, &new.settings)
+        let stored = self.stored_settings(new.role.oid, database.oid)?;
+        Session::open(
+            services,
+            new.backend,
+            &new.role,
+            &database,
+            &new.settings,
+            &stored,
+        )
     }
 
     async fn replicate(

@@ -212,7 +212,7 @@ impl Engine {
         let place = self.backends.admit(backend, limits).expect("there is room");
         let services = Arc::clone(&self.services);
         let backend = Arc::clone(&place.backend);
-        let session = Session::open(services, backend, &role, &database, &[]);
+        let session = Session::open(services, backend, &role, &database, &[], &[]);
         Speaker {
             session: Some(session.expect("opens")),
             runtime: Arc::clone(&self.runtime),

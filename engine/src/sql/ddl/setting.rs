@@ -2,9 +2,12 @@
 
 use crate::catalog::rows::{DbRoleSettingRow, TextArray};
 use crate::catalog::view::CatalogView;
+use crate::config::Asker;
+use crate::config::registry::registry;
 use crate::ids::Oid;
 use crate::sql::error::{SqlError, state};
-use crate::sql::front::ast::{AlterSetting, SetValue, SettingChange, SettingOwner};
+use crate::sql::front::ast::{AlterSetting, SettingChange, SettingOwner};
+use crate::sql::session::{join_values, settings_error};
 use crate::types::datum::Datum;
 
 use super::Result;
@@ -27,9 +30,12 @@ pub async fn alter(s: &AlterSetting, cx: &mut DdlCx<'_>) -> Result<()> {
     };
     match &s.change {
         SettingChange::Set { name, values } => {
+            let name = registry().find(name).map_or(name.as_str(), |d| d.name);
             without(&mut entries, name);
             if !values.is_empty() {
-                entries.push(format!("{name}={}", joined(values)));
+                let value = join_values(name, values)?;
+                check(name, &value, cx)?;
+                entries.push(format!("{name}={value}"));
             }
         }
         SettingChange::FromCurrent { .. } => {
@@ -38,7 +44,10 @@ pub async fn alter(s: &AlterSetting, cx: &mut DdlCx<'_>) -> Result<()> {
                     .hint("Name the value."),
             );
         }
-        SettingChange::Reset(name) => without(&mut entries, name),
+        SettingChange::Reset(name) => {
+            let name = registry().find(name).map_or(name.as_str(), |d| d.name);
+            without(&mut entries, name);
+        }
         SettingChange::ResetAll => entries.clear(),
     }
     match (old, entries.is_empty()) {
@@ -60,10 +69,26 @@ pub async fn alter(s: &AlterSetting, cx: &mut DdlCx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A list as one value: `flatten_set_variable_args`.
-fn joined(values: &[SetValue]) -> String {
-    let shown: Vec<&str> = values.iter().map(SetValue::as_str).collect();
-    shown.join(", ")
+/// What SET would say to it in a session of the user's.
+fn check(name: &str, value: &str, cx: &DdlCx<'_>) -> Result<()> {
+    if matches!(name, "role" | "session_authorization") {
+        return Err(SqlError::unsupported(format!(
+            "parameter \"{name}\" cannot be kept for a role or a database"
+        ))
+        .hint("Use SET ROLE or SET SESSION AUTHORIZATION after connecting."));
+    }
+    let Some(facts) = cx.facts else { return Ok(()) };
+    let superuser = cx.user.superuser;
+    if registry().find(name).is_none() && name.contains('.') && !superuser {
+        return Err(SqlError::new(
+            state::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied to set parameter \"{name}\""),
+        ));
+    }
+    let mut store = facts.settings.lock().clone();
+    store
+        .set(name, value, false, Asker::Session { superuser })
+        .map_err(settings_error)
 }
 
 /// (database, role), 0 for all of them.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::ids::Lsn;
 use crate::recovery::Phase;
+use crate::sql::error::{SqlError, state};
 use crate::sql::host::environment::Environment;
 use crate::sql::host::waiting::wait_for;
 use crate::sql::host::{boolean, int};
@@ -144,15 +145,23 @@ fn signal(env: &Environment, pid: i64, what: Interrupt) -> Answer {
         .and_then(NonZeroU32::new)
         .and_then(|p| env.backends.get(p));
     let Some(target) = target else {
-        tracing::warn!(target: "postgres", "PID {pid} is not a PostgreSQL server process");
+        env.facts.notices.push(SqlError::warning(
+            state::WARNING,
+            format!("PID {pid} is not a PostgreSQL backend process"),
+        ));
         return Ok(Datum::Bool(false));
     };
     let role = env.facts.current_role();
     if !role.superuser && (target.superuser || target.user != role.oid) {
-        let message = if target.superuser {
-            "must be a superuser to terminate superuser process"
-        } else {
-            "must be a member of the role whose process is being terminated or member of pg_signal_backend"
+        let message = match (target.superuser, what) {
+            (true, Interrupt::Cancel) => "must be a superuser to cancel superuser query",
+            (true, _) => "must be a superuser to terminate superuser process",
+            (false, Interrupt::Cancel) => {
+                "must be a member of the role whose query is being canceled or member of pg_signal_backend"
+            }
+            (false, _) => {
+                "must be a member of the role whose process is being terminated or member of pg_signal_backend"
+            }
         };
         return Err(TypeError::new("42501", message));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sql::error::SqlError;
+use crate::sql::error::{SqlError, state};
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::host::int;
 use crate::sql::host::waiting::wait_for;
@@ -116,7 +116,10 @@ fn unlock(env: &Environment, tag: LockTag, mode: LockMode) -> Datum {
             LockMode::Share => "ShareLock",
             _ => "ExclusiveLock",
         };
-        tracing::warn!(target: "postgres", "you don't own a lock of type {mode}");
+        env.facts.notices.push(SqlError::warning(
+            state::WARNING,
+            format!("you don't own a lock of type {mode}"),
+        ));
     }
     Datum::Bool(held)
 }

@@ -33,6 +33,17 @@ impl RowSink for Collected {
     }
 }
 
+/// What is wrong with a DECLARE by itself; told at Parse, too.
+pub(super) fn check_options(d: &DeclareCursor) -> Result<(), SqlError> {
+    match d.clash {
+        None => Ok(()),
+        Some(options) => Err(SqlError::new(
+            state::INVALID_CURSOR_DEFINITION,
+            format!("cannot specify both {options}"),
+        )),
+    }
+}
+
 /// Rows that are locked are read as they come: neither backwards nor after the transaction.
 fn check_locking(d: &DeclareCursor) -> Result<(), SqlError> {
     let Some(lock) = d.query.locking.first() else {
@@ -70,6 +81,7 @@ impl<S: Services> Session<S> {
         d: &DeclareCursor,
         source: &Arc<str>,
     ) -> Result<(), SqlError> {
+        check_options(d)?;
         if d.hold {
             self.ensure_transaction()?;
         } else if !self.block.is_block() {

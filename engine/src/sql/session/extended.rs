@@ -90,6 +90,9 @@ impl<S: Services> Session<S> {
         {
             return Err(in_failed_block());
         }
+        if let Some(front::Statement::DeclareCursor(d)) = parsed.as_ref().map(|p| &p.statement) {
+            super::cursor::check_options(d)?;
+        }
         for ty in types.iter().filter(|t| **t != Oid::INVALID) {
             if crate::types::registry::by_oid(*ty).is_none() {
                 return Err(SqlError::new(
@@ -387,6 +390,7 @@ impl<S: Services> Session<S> {
                     .await?
                 {
                     Outcome::Tag(tag) => {
+                        self.tell_notices(out);
                         out.command_complete(&tag);
                         return Ok(());
                     }
@@ -411,9 +415,11 @@ impl<S: Services> Session<S> {
         out: &mut O,
     ) -> Result<(), SqlError> {
         let most = limit.map_or(usize::MAX, |l| usize::try_from(l).unwrap_or(usize::MAX));
+        let stops = limit.is_some() && rows.len() >= most;
         let mut some = rows.by_ref().take(most);
         self.send_rows(&mut some, &portal.columns, &portal.formats, false, out)?;
-        if limit.is_some() && rows.len() > 0 {
+        // Whoever asks for as many as there are is told only next time that these were all.
+        if stops {
             portal.state = PortalState::Rows(rows);
             out.portal_suspended();
         } else {
@@ -483,6 +489,7 @@ impl<S: Services> Session<S> {
                 out,
             )
             .await?;
+        self.tell_notices(out);
         if progress.complete {
             out.command_complete(&execution.plan().command.tag(progress.rows));
             portal.statement.park(execution);

@@ -19,7 +19,7 @@ use crate::catalog::view::{Database, Role};
 use crate::config::definition::SettingId;
 use crate::config::registry::registry;
 use crate::config::session::{Asker, Level};
-use crate::config::{SessionSettings, SessionStore, Value};
+use crate::config::{SessionSettings, SessionStore, StoredFor, Value};
 use crate::sql::error::SqlError;
 use crate::sql::exec::VirtualTables;
 use crate::sql::host::{SessionBackup, SessionSequences};
@@ -59,13 +59,15 @@ pub(super) fn now() -> i64 {
 }
 
 impl<S: Services> Session<S> {
-    /// Opens the session of an authenticated client. `asked` are the start-up packet's settings, in order.
+    /// Opens the session of an authenticated client. `asked` are the start-up packet's settings, in order; `stored`
+    /// what the catalog keeps for the role and the database, what counts more behind.
     pub fn open(
         services: Arc<S>,
         backend: Arc<Backend>,
         role: &Role,
         database: &Database,
         asked: &[(String, String)],
+        stored: &[(StoredFor, String, String)],
     ) -> Result<Session<S>, SqlError> {
         let me = SessionRole {
             oid: role.oid,
@@ -76,6 +78,16 @@ impl<S: Services> Session<S> {
         let activity_size =
             usize::try_from(server.values.integer("track_activity_query_size")).unwrap_or(1024);
         let mut store = SessionStore::new(server);
+        let notices = Notices::default();
+        for (whose, name, value) in stored {
+            // One that the server no longer takes does not keep anybody out.
+            if let Err(e) = store.set(name, value, false, Asker::Stored(*whose)) {
+                let mut warning = SqlError::warning(e.state, e.message);
+                warning.detail = e.detail;
+                warning.hint = e.hint;
+                notices.push(warning);
+            }
+        }
         for (name, value) in asked {
             // They change who one is, which the settings alone do not.
             if name.eq_ignore_ascii_case("role")
@@ -108,7 +120,7 @@ impl<S: Services> Session<S> {
             changed_catalog: ArcSwapOption::empty(),
             sequences: SessionSequences::default(),
             backup: SessionBackup::default(),
-            notices: Notices::default(),
+            notices,
             settings: Mutex::new(store),
         });
         let session = Session {
@@ -255,9 +267,7 @@ impl<S: Services> Session<S> {
 
     /// ParameterStatus for every reported setting that the client does not know yet.
     pub fn report_settings<O: Output>(&mut self, out: &mut O) {
-        for notice in self.facts.notices.take() {
-            self.notice(out, &notice);
-        }
+        self.tell_notices(out);
         let store = self.facts.settings.lock();
         if self.reported_at == Some(store.changes()) {
             return;
@@ -271,6 +281,13 @@ impl<S: Services> Session<S> {
                 None => self.reported.push((d.id, shown.clone())),
             }
             out.parameter_status(d.name, &shown);
+        }
+    }
+
+    /// What functions had to say while a statement ran; before its end is told.
+    pub(super) fn tell_notices<O: Output>(&self, out: &mut O) {
+        for notice in self.facts.notices.take() {
+            self.notice(out, &notice);
         }
     }
 

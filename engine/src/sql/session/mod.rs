@@ -39,5 +39,5 @@ pub use facts::SessionFacts;
 pub use lifecycle::{Session, functions_of};
 pub use output::{CopyInput, Format, Formats, Gone, Output};
 pub use services::{Services, UtilityCall};
-pub use settings::refused as settings_error;
+pub use settings::{join_values, refused as settings_error};
 pub use transaction::commit_level;

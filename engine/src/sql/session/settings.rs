@@ -39,7 +39,7 @@ pub(super) fn text_column(name: &str) -> OutputColumn {
 }
 
 /// Values as one text: items of a list are quoted where they are no plain identifier.
-fn join_values(name: &str, values: &[SetValue]) -> Result<String, SqlError> {
+pub fn join_values(name: &str, values: &[SetValue]) -> Result<String, SqlError> {
     let list = registry().find(name).is_some_and(|d| d.flags.list);
     match values {
         [SetValue::Interval(text)] => interval_offset(text),
@@ -282,10 +282,15 @@ impl<S: Services> Session<S> {
     /// Checks as a reload would, then replaces `postgresql.auto.conf` durably. The value counts from the next reload.
     pub(super) fn alter_system(&mut self, statement: &AlterSystem) -> Result<(), SqlError> {
         if !self.is_superuser() {
-            return Err(SqlError::new(
-                state::INSUFFICIENT_PRIVILEGE,
-                "must be superuser to execute ALTER SYSTEM command",
-            ));
+            let message = match statement {
+                AlterSystem::Set { name, .. } | AlterSystem::Reset(name) => {
+                    format!("permission denied to set parameter \"{name}\"")
+                }
+                AlterSystem::ResetAll => {
+                    "permission denied to perform ALTER SYSTEM RESET ALL".to_owned()
+                }
+            };
+            return Err(SqlError::new(state::INSUFFICIENT_PRIVILEGE, message));
         }
         let joined;
         let change = match statement {

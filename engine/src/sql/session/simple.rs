@@ -36,6 +36,7 @@ impl<S: Services> Session<S> {
                 if e.severity >= Severity::Fatal {
                     return Err(e);
                 }
+                self.tell_notices(out);
                 out.error(&e);
                 Ok(())
             }
@@ -90,6 +91,7 @@ impl<S: Services> Session<S> {
             if last {
                 self.end_implicit().await?;
             }
+            self.tell_notices(out);
             out.command_complete(&tag);
             self.stop_clock();
             if !last {
@@ -147,6 +149,7 @@ impl<S: Services> Session<S> {
             .await?;
         prepared.park(execution);
         self.end_implicit().await?;
+        self.tell_notices(out);
         out.command_complete(&ready.plan.command.tag(progress.rows));
         self.stop_clock();
         logging::duration(now() - started, text, None, logged, || None, settings);

@@ -153,6 +153,8 @@ pub struct DeclareCursor {
     pub insensitive: Option<bool>,
     /// SCROLL, NO SCROLL.
     pub scroll: Option<bool>,
+    /// Options that exclude each other; told when the statement's turn comes.
+    pub clash: Option<&'static str>,
     pub hold: bool,
     pub query: Query,
 }

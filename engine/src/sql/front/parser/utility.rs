@@ -3,7 +3,6 @@
 use super::Result;
 use super::cursor::Parser;
 use crate::catalog::relation::LockMode;
-use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
     DeclareCursor, Execute, Explain, Fetch, FetchDirection, LockTable, Prepare, Reindex,
     ReindexTarget, Statement, TransactionStatement, UtilityOption, Vacuum, VacuumTable,
@@ -83,17 +82,18 @@ impl Parser<'_> {
         self.bump();
         let name = self.col_id()?;
         let (mut binary, mut insensitive, mut scroll) = (false, None, None);
+        let (mut both_senses, mut both_scrolls) = (false, false);
         loop {
             if self.eat(Kw::Binary) {
                 binary = true;
             } else if self.eat(Kw::Insensitive) {
-                both(&mut insensitive, true, "ASENSITIVE and INSENSITIVE")?;
+                both_senses |= insensitive.replace(true) == Some(false);
             } else if self.eat(Kw::Asensitive) {
-                both(&mut insensitive, false, "ASENSITIVE and INSENSITIVE")?;
+                both_senses |= insensitive.replace(false) == Some(true);
             } else if self.eat(Kw::Scroll) {
-                both(&mut scroll, true, "SCROLL and NO SCROLL")?;
+                both_scrolls |= scroll.replace(true) == Some(false);
             } else if self.eat_all(&[Kw::No, Kw::Scroll]) {
-                both(&mut scroll, false, "SCROLL and NO SCROLL")?;
+                both_scrolls |= scroll.replace(false) == Some(true);
             } else {
                 break;
             }
@@ -107,11 +107,15 @@ impl Parser<'_> {
         }
         self.expect(Kw::For)?;
         let query = self.query()?;
+        let clash = both_scrolls
+            .then_some("SCROLL and NO SCROLL")
+            .or(both_senses.then_some("ASENSITIVE and INSENSITIVE"));
         Ok(Statement::DeclareCursor(Box::new(DeclareCursor {
             name,
             binary,
             insensitive,
             scroll,
+            clash,
             hold,
             query,
         })))
@@ -380,15 +384,6 @@ impl Parser<'_> {
             options,
         }))
     }
-}
-
-/// One of two words that exclude one another.
-fn both(word: &mut Option<bool>, on: bool, named: &str) -> Result<()> {
-    if word.replace(on).is_some_and(|before| before != on) {
-        let message = format!("cannot specify both {named}");
-        return Err(SqlError::new(state::INVALID_CURSOR_DEFINITION, message));
-    }
-    Ok(())
 }
 
 fn flag(name: &str, at: u32) -> UtilityOption {
