@@ -210,6 +210,12 @@ impl SessionCatalog<'_> {
 }
 
 impl CatalogView for SessionCatalog<'_> {
+    fn is_for_superuser(&self) -> Result<bool, CatalogError> {
+        // The server asks under no name.
+        let role = self.role_named(self.user)?;
+        Ok(role.is_none_or(|r| r.superuser))
+    }
+
     fn generation(&self) -> u64 {
         generation(&self.cache, &self.catalog.caches, self.own_changes)
     }

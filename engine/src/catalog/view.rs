@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
+use crate::catalog::schema::PG_CATALOG;
 use crate::ids::Oid;
 
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,10 @@ pub trait CatalogView: Send + Sync {
     /// Where CREATE without a schema puts things; `None`: 3F000.
     fn creation_schema(&self) -> Result<Option<Oid>, CatalogError>;
     fn role_named(&self, name: &str) -> Result<Option<Role>, CatalogError>;
+    /// Whether a superuser asks, or the server itself.
+    fn is_for_superuser(&self) -> Result<bool, CatalogError> {
+        Ok(true)
+    }
     fn role(&self, oid: Oid) -> Result<Option<Role>, CatalogError>;
     fn database_named(&self, name: &str) -> Result<Option<Database>, CatalogError>;
     fn database(&self, oid: Oid) -> Result<Option<Database>, CatalogError>;
@@ -94,6 +99,15 @@ pub trait CatalogView: Send + Sync {
         relation: Oid,
         attribute: i16,
     ) -> Result<Option<Arc<ColumnStatistics>>, CatalogError>;
+}
+
+/// System tables that only superusers may read: verifiers of passwords, values of everybody's tables.
+const SECRET: &[&str] = &["pg_authid", "pg_shadow", "pg_statistic"];
+
+/// Whether whoever `catalog` answers may read the table at all. There are no grants yet: any other they may.
+pub fn may_read(catalog: &dyn CatalogView, relation: &Relation) -> Result<bool, CatalogError> {
+    let secret = relation.schema == PG_CATALOG && SECRET.contains(&relation.name.as_str());
+    Ok(!secret || catalog.is_for_superuser()?)
 }
 
 /// One row of `pg_statistic`, decoded. Manual, 52.50.

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use crate::catalog::relation::{Relation, RelationKind};
 use crate::catalog::view::CatalogError;
 use crate::index::IndexError;
 use crate::storage::StorageError;
@@ -231,8 +232,13 @@ impl SqlError {
         self.0.hint = Some(hint.into());
         self
     }
+    /// Where it happened, behind what is known of that already.
     pub fn context(mut self, context: impl Into<String>) -> SqlError {
-        self.0.context = Some(context.into());
+        let context = context.into();
+        self.0.context = Some(match self.0.context.take() {
+            Some(inner) => format!("{inner}\n{context}"),
+            None => context,
+        });
         self
     }
     /// `offset` in bytes from the start of the query string; the first one given wins.
@@ -300,11 +306,24 @@ impl fmt::Debug for SqlError {
 
 impl std::error::Error for SqlError {}
 
+/// Of a table or view that only others may read.
+pub fn no_right_to_read(relation: &Relation) -> SqlError {
+    let word = match relation.kind {
+        RelationKind::View | RelationKind::Virtual => "view",
+        _ => "table",
+    };
+    SqlError::new(
+        state::INSUFFICIENT_PRIVILEGE,
+        format!("permission denied for {word} {}", relation.name),
+    )
+}
+
 impl From<TypeError> for SqlError {
     fn from(e: TypeError) -> SqlError {
         let mut out = SqlError::new(e.state, e.message);
         out.detail = e.detail;
         out.hint = e.hint;
+        out.0.context = e.context;
         out
     }
 }

@@ -8,6 +8,7 @@ pub struct TypeError {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    pub context: Option<String>,
 }
 
 impl TypeError {
@@ -17,6 +18,7 @@ impl TypeError {
             message: message.into(),
             detail: None,
             hint: None,
+            context: None,
         }
     }
 }

@@ -5,11 +5,12 @@ use super::resolve;
 use super::types::type_text;
 use crate::catalog::relation::{LockMode, Relation, RelationKind};
 use crate::catalog::schema::is_absent;
+use crate::catalog::view::may_read;
 use crate::ids::Oid;
 use crate::sql::bound::{
     Expr, FromItem, Join, JoinKind, Range, RangeColumn, RangeSource, RowLockMode, RowLocking,
 };
-use crate::sql::error::{SqlError, state};
+use crate::sql::error::{SqlError, no_right_to_read, state};
 use crate::sql::front::ast::{
     self, Alias, DistinctClause, Ident, JoinCondition, JoinRef, JoinType, ObjectName, TableRef,
 };
@@ -129,6 +130,9 @@ impl Binder<'_> {
             Err(e) => return Err(SqlError::from(e).at(name.at())),
         };
         match found {
+            Some(relation) if !may_read(self.catalog, &relation)? => {
+                Err(no_right_to_read(&relation))
+            }
             Some(relation) => {
                 self.touch(relation.oid, mode);
                 Ok(relation)

@@ -8,11 +8,11 @@ use super::from::{CopyFrom, CopyTarget};
 use super::options::CopyOptions;
 use super::to::{CopyTo, table_query};
 use crate::catalog::relation::{Index, LockMode, Relation, RelationKind};
-use crate::catalog::view::CatalogView;
+use crate::catalog::view::{CatalogView, may_read};
 use crate::ids::Oid;
 use crate::sql::bind::{self, BindCx};
 use crate::sql::bound::{Bound, BoundStatement, OutputColumn};
-use crate::sql::error::{SqlError, state};
+use crate::sql::error::{SqlError, no_right_to_read, state};
 use crate::sql::exec::{self, ExecCx, RowSink, SinkState};
 use crate::sql::front::Statement;
 use crate::sql::front::ast::{Copy, CopyDirection, CopyEnd, CopySource, Ident, ObjectName};
@@ -117,9 +117,13 @@ fn find_table(catalog: &dyn CatalogView, name: &ObjectName) -> Result<Arc<Relati
             format!("relation \"{shown}\" does not exist"),
         )
     };
-    catalog
+    let found = catalog
         .relation_named(schema, &name.name.name)?
-        .ok_or_else(missing)
+        .ok_or_else(missing)?;
+    if !may_read(catalog, &found)? {
+        return Err(no_right_to_read(&found));
+    }
+    Ok(found)
 }
 
 /// 42809 for what rows cannot be copied to or from.

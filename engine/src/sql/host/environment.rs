@@ -113,5 +113,6 @@ pub fn to_type_error(error: SqlError) -> TypeError {
     let mut converted = TypeError::new(error.state, error.message.clone());
     converted.detail.clone_from(&error.detail);
     converted.hint.clone_from(&error.hint);
+    converted.context.clone_from(&error.context);
     converted
 }

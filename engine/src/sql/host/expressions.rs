@@ -97,6 +97,7 @@ fn shown(
     let words = Words {
         slots: &slots,
         qualified: false,
+        bare: None,
         function: &functions,
         aggregates: Vec::new(),
         style: Style::Stored,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
 use crate::catalog::view::CatalogView;
+use crate::config::SettingError;
 use crate::ids::{Fork, Oid, PAGE_SIZE, RelFile};
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::host::{boolean, int, oid, text};
@@ -80,13 +81,15 @@ fn setting(env: &Environment, name: &str) -> Answer {
         .show(name, env.facts.current_role().superuser);
     match shown {
         Ok((_, value)) => Ok(Datum::text(&value)),
-        Err(error) => Err(TypeError {
-            state: error.state,
-            message: error.message,
-            detail: error.detail,
-            hint: error.hint,
-        }),
+        Err(error) => Err(refused(error)),
     }
+}
+
+fn refused(error: SettingError) -> TypeError {
+    let mut out = TypeError::new(error.state, error.message);
+    out.detail = error.detail;
+    out.hint = error.hint;
+    out
 }
 
 fn current_setting(env: &Environment, args: &[Datum]) -> Answer {
@@ -119,12 +122,7 @@ fn set_config(env: &Environment, args: &[Datum]) -> Answer {
             _ => store.reset(&name, local, asker),
         }
     };
-    changed.map_err(|error| TypeError {
-        state: error.state,
-        message: error.message,
-        detail: error.detail,
-        hint: error.hint,
-    })?;
+    changed.map_err(refused)?;
     setting(env, &name)
 }
 

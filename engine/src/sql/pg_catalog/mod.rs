@@ -37,7 +37,6 @@ const NOT_KEPT: &[&str] = &[
     "pg_opclass",
     "pg_opfamily",
     "pg_prepared_statements",
-    "pg_range",
     "pg_rewrite",
     "pg_shdepend",
     "pg_stat_all_indexes",

@@ -30,16 +30,18 @@ fn syntax(detail: impl Into<String>) -> TypeError {
 /// Parses a whole text. `cook` resolves escapes, which `json` input leaves alone (so that `\u0000` passes).
 pub(crate) fn parse(text: &str, cook: bool) -> Result<Node<'_>, TypeError> {
     let mut parser = Parser { text, at: 0, cook };
-    let node = parser.value(0)?;
-    parser.skip_space();
-    if parser.at < text.len() {
-        let token = parser.token_text()?;
-        return Err(syntax(format!(
-            "Expected end of input, but found \"{token}\"."
-        )));
-    }
-    Ok(node)
+    parser.whole().map_err(|mut e| {
+        if e.detail.is_some() {
+            e.context = Some(parser.context());
+        }
+        e
+    })
 }
+
+/// How much of a line an error's context shows, in bytes.
+const SHOWN: usize = 50;
+/// What is not worth an ellipsis at the line's beginning.
+const WORTH_CUTTING: usize = 3;
 
 struct Parser<'a> {
     text: &'a str,
@@ -48,6 +50,37 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    fn whole(&mut self) -> Result<Node<'a>, TypeError> {
+        let node = self.value(0)?;
+        self.skip_space();
+        if self.at < self.text.len() {
+            let token = self.token_text()?;
+            return Err(syntax(format!(
+                "Expected end of input, but found \"{token}\"."
+            )));
+        }
+        Ok(node)
+    }
+
+    /// The line up to where the parser is, which is behind the token that it complains about (`report_json_context`).
+    fn context(&self) -> String {
+        let before = &self.text[..self.at];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let number = before.matches('\n').count() + 1;
+        let mut start = line_start;
+        while self.at - start >= SHOWN {
+            start += self.text[start..].chars().next().map_or(1, char::len_utf8);
+        }
+        if start - line_start <= WORTH_CUTTING {
+            start = line_start;
+        }
+        let prefix = if start > line_start { "..." } else { "" };
+        let cut = !matches!(self.peek(), None | Some(b'\n' | b'\r'));
+        let suffix = if cut { "..." } else { "" };
+        let shown = &self.text[start..self.at];
+        format!("JSON data, line {number}: {prefix}{shown}{suffix}")
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -240,14 +273,12 @@ impl<'a> Parser<'a> {
         let mut from = self.at;
         loop {
             let Some(b) = self.peek() else {
-                return Err(syntax(format!(
-                    "Token \"{}\" is invalid.",
-                    &self.text[open..]
-                )));
+                return Err(self.endless(open));
             };
             match b {
                 b'"' => {
                     if high.is_some() {
+                        self.at += 1;
                         return Err(lone());
                     }
                     out.push_str(&self.text[from..self.at]);
@@ -256,7 +287,7 @@ impl<'a> Parser<'a> {
                 }
                 b'\\' => {
                     out.push_str(&self.text[from..self.at]);
-                    self.escape(&mut out, &mut high)?;
+                    self.escape(open, &mut out, &mut high)?;
                     from = self.at;
                 }
                 0..=0x1f => {
@@ -266,6 +297,7 @@ impl<'a> Parser<'a> {
                 }
                 _ => {
                     if high.is_some() {
+                        self.pass();
                         return Err(lone());
                     }
                     self.at += 1;
@@ -274,26 +306,53 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn escape(&mut self, out: &mut String, high: &mut Option<u16>) -> Result<(), TypeError> {
+    /// Over the character here.
+    fn pass(&mut self) {
+        self.at += self.text[self.at..]
+            .chars()
+            .next()
+            .map_or(0, char::len_utf8);
+    }
+
+    /// The string that begins at `open` has no end.
+    fn endless(&mut self, open: usize) -> TypeError {
+        self.at = self.text.len();
+        syntax(format!("Token \"{}\" is invalid.", &self.text[open..]))
+    }
+
+    /// Behind `\u`.
+    fn hex_digits(&mut self, open: usize) -> Result<&'a str, TypeError> {
+        self.at += 1;
+        let start = self.at;
+        for _ in 0..4 {
+            match self.peek() {
+                None => return Err(self.endless(open)),
+                Some(b) if b.is_ascii_hexdigit() => self.at += 1,
+                Some(_) => {
+                    self.pass();
+                    return Err(syntax(
+                        "\"\\u\" must be followed by four hexadecimal digits.",
+                    ));
+                }
+            }
+        }
+        Ok(&self.text[start..self.at])
+    }
+
+    fn escape(
+        &mut self,
+        open: usize,
+        out: &mut String,
+        high: &mut Option<u16>,
+    ) -> Result<(), TypeError> {
         let start = self.at;
         self.at += 1;
         let Some(c) = self.text[self.at..].chars().next() else {
-            return Err(syntax(format!(
-                "Token \"{}\" is invalid.",
-                &self.text[start..]
-            )));
+            return Err(self.endless(open));
         };
         if c == 'u' {
-            let hex = self.text.as_bytes().get(self.at + 1..self.at + 5);
-            let good = hex.filter(|h| h.iter().all(u8::is_ascii_hexdigit));
-            let Some(_) = good else {
-                return Err(syntax(
-                    "\"\\u\" must be followed by four hexadecimal digits.",
-                ));
-            };
-            let unit =
-                u16::from_str_radix(&self.text[self.at + 1..self.at + 5], 16).expect("checked");
-            self.at += 5;
+            let digits = self.hex_digits(open)?;
+            let unit = u16::from_str_radix(digits, 16).expect("checked");
             if self.cook {
                 return cook_unit(unit, out, high);
             }
@@ -301,6 +360,7 @@ impl<'a> Parser<'a> {
             return Ok(());
         }
         if self.cook && high.is_some() {
+            self.pass();
             return Err(syntax(
                 "Unicode low surrogate must follow a high surrogate.",
             ));
@@ -312,7 +372,10 @@ impl<'a> Parser<'a> {
             'n' => '\n',
             'r' => '\r',
             't' => '\t',
-            _ => return Err(syntax(format!("Escape sequence \"\\{c}\" is invalid."))),
+            _ => {
+                self.pass();
+                return Err(syntax(format!("Escape sequence \"\\{c}\" is invalid.")));
+            }
         };
         self.at += 1;
         if self.cook {
