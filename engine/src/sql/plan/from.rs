@@ -83,71 +83,119 @@ pub enum JoinItem {
     },
 }
 
+fn item_slots(bases: &[Base], item: &JoinItem) -> SlotSet {
+    match item {
+        JoinItem::Base(number) => bases[*number].slots.clone(),
+        JoinItem::Outer { left, right, .. } => {
+            list_slots(bases, left).union(&list_slots(bases, right))
+        }
+    }
+}
+
+fn list_slots(bases: &[Base], list: &JoinList) -> SlotSet {
+    let mut all = SlotSet::default();
+    for item in &list.items {
+        all.add(&item_slots(bases, item));
+    }
+    all
+}
+
+/// Relations whose rows an outer join may leave NULL.
+pub fn nullable_bases(bases: &[Base], list: &JoinList) -> Vec<usize> {
+    let mut list = list.clone();
+    reduce(bases, &mut list);
+    let mut found = Vec::new();
+    for item in list.items {
+        let JoinItem::Outer {
+            join,
+            mut left,
+            right,
+            ..
+        } = item
+        else {
+            continue;
+        };
+        right.collect_bases(&mut found);
+        if join == JoinType::Full {
+            left.collect_bases(&mut found);
+            continue;
+        }
+        let slots = list_slots(bases, &left);
+        let goes_down = |c: &&Expr| slots_of(c).is_subset(&slots);
+        let above = list.conditions.iter().filter(goes_down).cloned();
+        left.conditions.extend(above);
+        found.extend(nullable_bases(bases, &left));
+    }
+    found
+}
+
+impl JoinList {
+    /// The numbers of all relations in it.
+    pub fn collect_bases(&self, into: &mut Vec<usize>) {
+        for item in &self.items {
+            match item {
+                JoinItem::Base(number) => into.push(*number),
+                JoinItem::Outer { left, right, .. } => {
+                    left.collect_bases(into);
+                    right.collect_bases(into);
+                }
+            }
+        }
+    }
+}
+
+/// Outer joins whose NULLs a condition of the list refuses become inner joins, until none is left.
+fn reduce(bases: &[Base], list: &mut JoinList) {
+    let mut at = 0;
+    while at < list.items.len() {
+        let JoinItem::Outer {
+            join, left, right, ..
+        } = &mut list.items[at]
+        else {
+            at += 1;
+            continue;
+        };
+        let refuses = |side: &JoinList| {
+            let slots = list_slots(bases, side);
+            list.conditions.iter().any(|c| rejects_nulls(c, &slots))
+        };
+        let (no_left_nulls, no_right_nulls) = (refuses(left), refuses(right));
+        match join {
+            JoinType::Full if no_left_nulls => *join = JoinType::Left,
+            JoinType::Full if no_right_nulls => {
+                std::mem::swap(left, right);
+                *join = JoinType::Left;
+            }
+            JoinType::Left if no_right_nulls => {
+                let JoinItem::Outer {
+                    left, right, on, ..
+                } = list.items.remove(at)
+                else {
+                    unreachable!("just matched")
+                };
+                for side in [*left, *right] {
+                    list.items.extend(side.items);
+                    list.conditions.extend(side.conditions);
+                }
+                list.conditions.extend(on);
+                // The new conditions may reduce items before this one.
+                at = 0;
+            }
+            _ => at += 1,
+        }
+    }
+}
+
 impl FromPlanner<'_> {
-    fn item_slots(&self, item: &JoinItem) -> SlotSet {
-        match item {
-            JoinItem::Base(number) => self.bases[*number].slots.clone(),
-            JoinItem::Outer { left, right, .. } => {
-                self.list_slots(left).union(&self.list_slots(right))
-            }
-        }
-    }
-
-    pub fn list_slots(&self, list: &JoinList) -> SlotSet {
-        let mut all = SlotSet::default();
-        for item in &list.items {
-            all.add(&self.item_slots(item));
-        }
-        all
-    }
-
-    /// Outer joins whose NULLs a condition of the list refuses become inner joins, until none is left.
-    fn reduce(&self, list: &mut JoinList) {
-        let mut at = 0;
-        while at < list.items.len() {
-            let JoinItem::Outer {
-                join, left, right, ..
-            } = &mut list.items[at]
-            else {
-                at += 1;
-                continue;
-            };
-            let refuses = |side: &JoinList| {
-                let slots = self.list_slots(side);
-                list.conditions.iter().any(|c| rejects_nulls(c, &slots))
-            };
-            let (no_left_nulls, no_right_nulls) = (refuses(left), refuses(right));
-            match join {
-                JoinType::Full if no_left_nulls => *join = JoinType::Left,
-                JoinType::Full if no_right_nulls => {
-                    std::mem::swap(left, right);
-                    *join = JoinType::Left;
-                }
-                JoinType::Left if no_right_nulls => {
-                    let JoinItem::Outer {
-                        left, right, on, ..
-                    } = list.items.remove(at)
-                    else {
-                        unreachable!("just matched")
-                    };
-                    for side in [*left, *right] {
-                        list.items.extend(side.items);
-                        list.conditions.extend(side.conditions);
-                    }
-                    list.conditions.extend(on);
-                    // The new conditions may reduce items before this one.
-                    at = 0;
-                }
-                _ => at += 1,
-            }
-        }
-    }
-
     /// The best ways to join everything in the list. `joins`: conditions of a join above, for keys from outside.
     pub fn plan_list(&self, mut list: JoinList, joins: &[Expr]) -> Candidate {
-        self.reduce(&mut list);
+        reduce(self.bases, &mut list);
         add_implied(&mut list.conditions);
-        let slots: Vec<SlotSet> = list.items.iter().map(|i| self.item_slots(i)).collect();
+        let slots: Vec<SlotSet> = list
+            .items
+            .iter()
+            .map(|i| item_slots(self.bases, i))
+            .collect();
         let mut pushed: Vec<Vec<Expr>> = vec![Vec::new(); list.items.len()];
         let mut among = Vec::new();
         for condition in list.conditions {
@@ -197,8 +245,8 @@ impl FromPlanner<'_> {
         on: Vec<Expr>,
         above: Vec<Expr>,
     ) -> Candidate {
-        let left_slots = self.list_slots(&left);
-        let right_slots = self.list_slots(&right);
+        let left_slots = list_slots(self.bases, &left);
+        let right_slots = list_slots(self.bases, &right);
         let mut filter = Vec::new();
         for condition in above {
             if join == JoinType::Left && slots_of(&condition).is_subset(&left_slots) {

@@ -3,13 +3,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::sql::bind::lock_name;
 use crate::sql::bound::{AggregateCall, Distinct, Expr, Query, Select, SystemColumn};
 use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test, slot_of};
 use crate::sql::plan::build::{self, Parts, key_slot, node, order_of, sort_key};
 use crate::sql::plan::cost;
 use crate::sql::plan::exprs::{SlotSet, all_of, conjuncts};
-use crate::sql::plan::from::{BaseKind, FromPlanner, JoinItem, JoinList};
+use crate::sql::plan::from::{BaseKind, FromPlanner, JoinItem, JoinList, nullable_bases};
 use crate::sql::plan::path::{OrderKey, Path};
 use crate::sql::plan::planner::{Needed, Planner, Scope, collect_needed};
 use crate::sql::plan::query::{self, Limits, Planned};
@@ -213,8 +214,18 @@ fn lock_targets(
 ) -> Result<Option<RowLocks>, SqlError> {
     let _ = planner;
     let mut targets = Vec::new();
+    let nullable = match level.query.locking.is_empty() {
+        true => Vec::new(),
+        false => nullable_bases(&ranges.bases, list),
+    };
     for lock in &level.query.locking {
         let base = &ranges.bases[lock.range];
+        if nullable.contains(&lock.range) {
+            return Err(SqlError::unsupported(format!(
+                "{} cannot be applied to the nullable side of an outer join",
+                lock_name(lock.mode)
+            )));
+        }
         let BaseKind::Table(relation) = &base.kind else {
             return Err(SqlError::unsupported(format!(
                 "row locks on \"{}\" are not supported: it is not a table",
@@ -243,7 +254,7 @@ fn lock_targets(
 }
 
 /// The conditions of outer joins, those of their left sides first, and what they leave NULL. (Rows of a right side
-/// cannot be locked, so nothing inside it changes.)
+/// are locked only where the join turns out to be an inner one.)
 fn outer_joins(list: &JoinList, ranges: &Ranges, into: &mut Vec<(Option<Test>, Vec<Slot>)>) {
     for item in &list.items {
         if let JoinItem::Outer {
@@ -252,21 +263,9 @@ fn outer_joins(list: &JoinList, ranges: &Ranges, into: &mut Vec<(Option<Test>, V
         {
             outer_joins(left, ranges, into);
             let mut bases = Vec::new();
-            bases_of(right, &mut bases);
+            right.collect_bases(&mut bases);
             let slots = bases.iter().flat_map(|b| ranges.bases[*b].slots.iter());
             into.push((all_of(on.clone()).map(Test::new), slots.collect()));
-        }
-    }
-}
-
-fn bases_of(list: &JoinList, into: &mut Vec<usize>) {
-    for item in &list.items {
-        match item {
-            JoinItem::Base(number) => into.push(*number),
-            JoinItem::Outer { left, right, .. } => {
-                bases_of(left, into);
-                bases_of(right, into);
-            }
         }
     }
 }

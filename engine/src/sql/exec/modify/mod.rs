@@ -46,6 +46,8 @@ pub struct Work {
     pub loader: RowLoader,
     /// Values of the child's row that those of a newer version took the place of.
     pub replaced: Replaced,
+    /// The row is one that was there already, which ON CONFLICT has locked and changed.
+    pub was_there: bool,
 }
 
 impl Work {
@@ -185,7 +187,7 @@ impl Node for ModifyNode {
                     self.busy = None;
                     cx.changed += 1;
                     if !modify.returning.is_empty() {
-                        returned(modify, tid, writer, frame, cx)?;
+                        returned(modify, tid, writer, self.work.was_there, frame, cx)?;
                         return Ok(Step::Row);
                     }
                 }
@@ -210,6 +212,7 @@ fn returned(
     modify: &Modify,
     tid: Option<Tid>,
     writer: Writer,
+    was_there: bool,
     frame: &mut [Datum],
     cx: &mut EvalCx,
 ) -> Result<(), SqlError> {
@@ -222,7 +225,9 @@ fn returned(
     put(system.ctid, tid.map_or(Datum::Null, Datum::Tid));
     put(system.tableoid, Datum::Oid(modify.relation.oid));
     put(system.xmin, Datum::Xid(writer.xid.low()));
-    put(system.xmax, Datum::Xid(0));
+    // By it clients tell the rows that ON CONFLICT inserted from those that it updated.
+    let locker = if was_there { writer.xid.low() } else { 0 };
+    put(system.xmax, Datum::Xid(locker));
     put(system.cmin, Datum::Xid(writer.command.raw()));
     put(system.cmax, Datum::Xid(writer.command.raw()));
     for (slot, value) in &modify.returning {
