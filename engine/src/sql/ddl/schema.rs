@@ -123,17 +123,20 @@ async fn empty(cx: &mut DdlCx<'_>, schema: Oid, name: &str, cascade: bool) -> Re
     if inside.is_empty() {
         return Ok(());
     }
-    let shown: Vec<String> = inside
-        .iter()
-        .map(|r| {
-            let word = if r.relkind == b'r' {
-                "table"
-            } else {
-                "sequence"
-            };
-            format!("{word} {name}.{}", r.relname)
-        })
-        .collect();
+    let mut shown = Vec::with_capacity(inside.len());
+    for r in &inside {
+        let word = if r.relkind == b'r' {
+            "table"
+        } else {
+            "sequence"
+        };
+        // The bare name where the search path finds it by that.
+        let found = cx.view().relation_named(None, &r.relname)?;
+        shown.push(match found.is_some_and(|f| f.oid == r.oid) {
+            true => format!("{word} {}", r.relname),
+            false => format!("{word} {name}.{}", r.relname),
+        });
+    }
     if !cascade {
         let lines: Vec<String> = shown
             .iter()

@@ -25,7 +25,7 @@ struct Parts<'s> {
 pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
     refuse(s)?;
     check_options(&s.options)?;
-    let place = cx.place(&s.name)?;
+    let place = cx.place(&s.name).map_err(|e| e.at(s.name.at()))?;
     let name = s.name.name.name.clone();
     if cx.taken(place.schema, &name)? {
         return already_there(cx, &name, s.if_not_exists);

@@ -22,10 +22,13 @@ pub enum Style {
 }
 
 /// What names mean at one level of a plan.
+#[derive(Clone)]
 pub struct Words<'p> {
     pub slots: &'p [SlotInfo],
     /// Columns are shown with their relation's name: there is more than one.
     pub qualified: bool,
+    /// The relation whose columns go by their bare names all the same: where it is scanned, nobody can mistake them.
+    pub bare: Option<&'p str>,
     pub function: &'p FunctionCx,
     /// Arguments of the level's aggregates, for `Expr::Aggregate`.
     pub aggregates: Vec<String>,
@@ -62,7 +65,7 @@ impl Words<'_> {
             return self.show(computed);
         }
         match info.name.split_once('.') {
-            Some((relation, column)) if self.qualified => {
+            Some((relation, column)) if self.qualified && self.bare != Some(relation) => {
                 format!("{}.{}", quoted(relation), quoted(column))
             }
             Some((_, column)) => quoted(column),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::ExplainOptions;
 use super::expression::{Style, Words, aggregate, quoted};
 use super::item::{Child, Item, Shown};
+use crate::catalog::relation::Relation;
 use crate::sql::bound::{Expr, SetOp};
 use crate::sql::exec::eval::Test;
 use crate::sql::exec::instrument::Instruments;
@@ -18,6 +19,7 @@ use crate::types::function::FunctionCx;
 struct Describer<'p> {
     words: Words<'p>,
     measured: Option<&'p Instruments>,
+    verbose: bool,
 }
 
 pub fn describe(plan: &Plan, options: &ExplainOptions, measured: Option<&Instruments>) -> Item {
@@ -53,15 +55,19 @@ fn level(
         words: Words {
             slots: &level.slots,
             qualified: options.verbose || relations(&level.root) > 1,
+            bare: None,
             function,
             aggregates: Vec::new(),
             style: Style::Plan,
         },
         measured,
+        verbose: options.verbose,
     };
     describer.words.aggregates = aggregates_of(&describer.words, &level.root);
     let mut item = describer.node(&level.root);
     if options.verbose {
+        // Unlike conditions, which always say it here.
+        describer.words.qualified = relations(&level.root) > 1;
         let output = level.output.iter().map(|s| describer.words.slot(*s));
         let shown = Shown::List(output.collect());
         if !level.output.is_empty() {
@@ -101,6 +107,16 @@ fn on(name: &str, alias: &str) -> String {
         quoted(name)
     } else {
         format!("{} {}", quoted(name), quoted(alias))
+    }
+}
+
+fn conjunction(words: &Words<'_>, conditions: &[Expr]) -> String {
+    match conditions {
+        [only] => words.show(only),
+        many => {
+            let shown: Vec<String> = many.iter().map(|c| words.show(c)).collect();
+            format!("({})", shown.join(" AND "))
+        }
     }
 }
 
@@ -145,11 +161,11 @@ impl Describer<'_> {
                 item
             }
             NodeKind::SeqScan(scan) => {
-                let shown = on(&scan.relation.name, &scan.alias);
+                let shown = self.on_table(&scan.relation, &scan.alias);
                 let mut item = Item::new("Seq Scan", format!("Seq Scan on {shown}"), cost);
                 item.fact("Relation Name", scan.relation.name.as_str());
                 item.fact("Alias", scan.alias.as_str());
-                self.filter(&mut item, scan.filter.as_ref(), node.id);
+                self.scan_filter(&mut item, &scan.alias, scan.filter.as_ref(), node.id);
                 item
             }
             NodeKind::IndexScan(scan) => self.index_scan(scan, node),
@@ -162,7 +178,7 @@ impl Describer<'_> {
                 let headline = format!("Function Scan on {}", on(&relation.name, alias));
                 let mut item = Item::new("Function Scan", headline, cost);
                 item.fact("Alias", alias.as_str());
-                self.filter(&mut item, filter.as_ref(), node.id);
+                self.scan_filter(&mut item, alias, filter.as_ref(), node.id);
                 item
             }
             NodeKind::FunctionScan(scan) => {
@@ -170,14 +186,14 @@ impl Describer<'_> {
                 let mut item = Item::new("Function Scan", headline, cost);
                 item.fact("Function Name", scan.function.name);
                 item.fact("Alias", scan.alias.as_str());
-                self.filter(&mut item, scan.filter.as_ref(), node.id);
+                self.scan_filter(&mut item, &scan.alias, scan.filter.as_ref(), node.id);
                 item
             }
             NodeKind::ValuesScan { alias, filter, .. } => {
                 let headline = format!("Values Scan on {}", on("*VALUES*", alias));
                 let mut item = Item::new("Values Scan", headline, cost);
                 item.fact("Alias", alias.as_str());
-                self.filter(&mut item, filter.as_ref(), node.id);
+                self.scan_filter(&mut item, alias, filter.as_ref(), node.id);
                 item
             }
             _ => self.inner(node),
@@ -253,6 +269,15 @@ impl Describer<'_> {
         }
     }
 
+    /// A table as a scan or a change names it.
+    fn on_table(&self, relation: &Relation, alias: &str) -> String {
+        let shown = on(&relation.name, alias);
+        match self.verbose {
+            true => format!("{}.{shown}", quoted(&relation.schema_name)),
+            false => shown,
+        }
+    }
+
     fn over(&self, mut item: Item, child: &Arc<PlanNode>) -> Item {
         item.child("Outer", self.node(child));
         item
@@ -264,8 +289,26 @@ impl Describer<'_> {
         }
     }
 
+    /// As names are where one relation is scanned.
+    fn scan_words<'a>(&'a self, alias: &'a str) -> Words<'a> {
+        Words {
+            bare: (!self.verbose).then_some(alias),
+            ..self.words.clone()
+        }
+    }
+
+    fn scan_filter(&self, item: &mut Item, alias: &str, test: Option<&Test>, id: usize) {
+        self.filter_in(&self.scan_words(alias), item, test, id);
+    }
+
     fn filter(&self, item: &mut Item, test: Option<&Test>, id: usize) {
-        self.test(item, "Filter", test);
+        self.filter_in(&self.words, item, test, id);
+    }
+
+    fn filter_in(&self, words: &Words<'_>, item: &mut Item, test: Option<&Test>, id: usize) {
+        if let Some(test) = test {
+            item.text("Filter", words.show(test.source()));
+        }
         if let (Some(measured), Some(_)) = (self.measured, test) {
             let own = measured.node(id);
             if own.removed > 0 {
@@ -281,7 +324,7 @@ impl Describer<'_> {
         let headline = format!(
             "Index Scan{backward} using {} on {}",
             quoted(&scan.index.name),
-            on(&scan.relation.name, &scan.alias)
+            self.on_table(&scan.relation, &scan.alias)
         );
         let mut item = Item::new("Index Scan", headline, node.cost);
         item.fact(
@@ -292,20 +335,11 @@ impl Describer<'_> {
         item.fact("Relation Name", scan.relation.name.as_str());
         item.fact("Alias", scan.alias.as_str());
         if !scan.conditions.is_empty() {
-            item.text("Index Cond", self.conjunction(&scan.conditions));
+            let words = self.scan_words(&scan.alias);
+            item.text("Index Cond", conjunction(&words, &scan.conditions));
         }
-        self.filter(&mut item, scan.filter.as_ref(), node.id);
+        self.scan_filter(&mut item, &scan.alias, scan.filter.as_ref(), node.id);
         item
-    }
-
-    fn conjunction(&self, conditions: &[Expr]) -> String {
-        match conditions {
-            [only] => self.words.show(only),
-            many => {
-                let shown: Vec<String> = many.iter().map(|c| self.words.show(c)).collect();
-                format!("({})", shown.join(" AND "))
-            }
-        }
     }
 
     fn hash_join(&self, join: &HashJoin, node: &PlanNode) -> Item {
@@ -317,7 +351,7 @@ impl Describer<'_> {
         let mut item = Item::new("Hash Join", headline, node.cost);
         item.fact("Join Type", word);
         if !join.conditions.is_empty() {
-            item.text("Hash Cond", self.conjunction(&join.conditions));
+            item.text("Hash Cond", conjunction(&self.words, &join.conditions));
         }
         self.test(&mut item, "Join Filter", join.residual.as_ref());
         self.filter(&mut item, join.filter.as_ref(), node.id);
@@ -375,7 +409,15 @@ impl Describer<'_> {
             ModifyAction::Update { .. } => "Update",
             ModifyAction::Delete { .. } => "Delete",
         };
-        let headline = format!("{operation} on {}", quoted(&modify.relation.name));
+        let alias = match &modify.action {
+            ModifyAction::Insert { .. } => None,
+            ModifyAction::Update { ctid, .. } | ModifyAction::Delete { ctid, .. } => {
+                self.words.slots[*ctid].name.split_once('.')
+            }
+        };
+        let alias = alias.map_or(modify.relation.name.as_str(), |(alias, _)| alias);
+        let table = self.on_table(&modify.relation, alias);
+        let headline = format!("{operation} on {table}");
         let mut cost = node.cost;
         if modify.returning.is_empty() {
             (cost.rows, cost.width) = (0.0, 0.0);
@@ -383,7 +425,7 @@ impl Describer<'_> {
         let mut item = Item::new("ModifyTable", headline, cost);
         item.fact("Operation", operation);
         item.fact("Relation Name", modify.relation.name.as_str());
-        item.fact("Alias", modify.relation.name.as_str());
+        item.fact("Alias", alias);
         if let ModifyAction::Insert {
             on_conflict: Some(conflict),
             ..
