@@ -30,6 +30,8 @@ pub struct Report {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    /// CONTEXT.
+    pub context: Option<String>,
     pub position: Option<u32>,
 }
 
@@ -239,6 +241,7 @@ fn report(fields: &mut postgres_protocol::message::backend::ErrorFields<'_>) -> 
             b'M' => report.message = value,
             b'D' => report.detail = Some(value),
             b'H' => report.hint = Some(value),
+            b'W' => report.context = Some(value),
             b'P' => report.position = value.parse().ok(),
             _ => {}
         }

@@ -242,3 +242,87 @@ fn input_ends_as_it_does_for_postgresql() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Options and data for a table of (int, text, int), each wrong somewhere or nearly.
+fn faults() -> Vec<(&'static str, Vec<u8>)> {
+    let mut all: Vec<(&'static str, Vec<u8>)> = Vec::new();
+    for data in [
+        // The backslash has nothing to escape.
+        &b"1\tlone\\"[..],
+        b"1\tx\t2\\",
+        b"1\tx\\\n\t2\n",
+        b"x\ty\t1\n",
+        b"1\ty\tz\n",
+        // The first fault of a line counts, whatever comes behind it.
+        b"x\ty\n",
+        b"1\ty\n",
+        b"\n",
+        b"x\ty\t1\t2\n",
+        b"1\tx\\xff\t2\n",
+        b"1\tx\\000\t2\n",
+        b"x\tx\\xff\t2\n",
+        b"1\tok\t2\n2\t\xff\t3\n",
+        b"1\tok\t2\n\\N\t\\N\t\\N\n99999999999\tx\t1\n",
+    ] {
+        all.push(("FORMAT text", data.to_vec()));
+    }
+    for data in [
+        &b"x,y,1\n"[..],
+        b"1,y\n",
+        b"1,\"\xff\",2\n",
+        b"1,\"y,2\n",
+        b"1,y,2,3\n",
+        b"1,\"a\\\",2\n",
+    ] {
+        all.push(("FORMAT csv", data.to_vec()));
+    }
+    let row = |fields: &[&[u8]]| {
+        let mut tail = vec![0, 3];
+        tail.extend(fields.concat());
+        binary(0, &tail)
+    };
+    let (one, text) = (&[0, 0, 0, 4, 0, 0, 0, 1][..], &[0, 0, 0, 1, b'x'][..]);
+    for fields in [
+        // Too short, too long, of no length; cut off in each column; text that is none.
+        &[&[0, 0, 0, 3, 0, 0, 1][..], text, one][..],
+        &[one, text, &[0, 0, 0, 5, 0, 0, 0, 0, 1]],
+        &[one, &[0xff, 0xff, 0xff, 0xfe]],
+        &[&[0, 0, 0, 3, 0, 0, 1], &[0xff, 0xff, 0xff, 0xfe]],
+        &[],
+        &[one],
+        &[one, &[0, 0, 0, 9, b'x']],
+        &[one, text, &[0, 0, 0]],
+        &[one, &[0, 0, 0, 1, 0xff], one],
+    ] {
+        all.push(("FORMAT binary", row(fields)));
+    }
+    all
+}
+
+#[test]
+fn an_error_says_where_in_the_input_it_is() {
+    let (server, reference) = (Server::started(), Reference::started());
+    let mut wrong = Vec::new();
+    for (options, data) in faults() {
+        let answer = |port: u16| {
+            let mut raw = Raw::session(port).expect("it answers");
+            run(&mut raw, "DROP TABLE IF EXISTS f");
+            run(&mut raw, "CREATE TABLE f (a int, b text, c int)");
+            let sql = format!("COPY f FROM STDIN ({options})");
+            let replies = copy_in(&mut raw, &sql, &data, usize::MAX);
+            let error = replies.iter().find(|r| r.tag == b'E');
+            let fields = *b"CMDW";
+            let told = error.map(|e| fields.map(|field| e.field(field)));
+            let rows = copy_out(&mut raw, "f", "text");
+            (told, String::from_utf8_lossy(&rows).into_owned())
+        };
+        let (theirs, own) = (answer(reference.port), answer(server.port));
+        if own != theirs {
+            let data = String::from_utf8_lossy(&data).into_owned();
+            wrong.push(format!(
+                "{options} {data:?}:\n  PostgreSQL {theirs:?}\n  ours       {own:?}"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -163,6 +163,8 @@ pub struct Flags {
     pub no_reset: bool,
     /// A comma-separated list: `SET x = a, b` is allowed.
     pub list: bool,
+    /// A list of names: those that are no plain identifiers are quoted when SET joins them.
+    pub quote: bool,
     /// Printed in octal with a leading 0.
     pub octal: bool,
 }

@@ -244,6 +244,7 @@ fn flags_of(text: &str) -> Option<Flags> {
             "noresetall" => &mut f.no_reset_all,
             "noreset" => &mut f.no_reset,
             "list" => &mut f.list,
+            "quote" => &mut f.quote,
             "octal" => &mut f.octal,
             _ => return None,
         }) = true;

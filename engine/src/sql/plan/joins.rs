@@ -1,9 +1,10 @@
 //! The order of joins, and how each is done.
 //!
 //! Up to [`EXHAUSTIVE`] units every way to split them in two is tried (dynamic programming); beyond, the two that
-//! join most cheaply are joined first, again and again. Units without a condition between them are joined only
-//! where nothing else is left.
+//! join most cheaply are joined first, again and again; beyond [`GREEDY`], which would take minutes, they are joined
+//! as they are written. Units without a condition between them are joined only where nothing else is left.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::sql::bound::Expr;
@@ -24,6 +25,7 @@ pub struct Candidate {
 }
 
 const EXHAUSTIVE: usize = 8;
+const GREEDY: usize = 24;
 
 impl Candidate {
     /// The cheapest that needs nothing from outside.
@@ -64,10 +66,10 @@ pub fn search(from: &FromPlanner<'_>, mut units: Vec<Candidate>, conditions: &[E
         }
         return only;
     }
-    if units.len() <= EXHAUSTIVE {
-        exhaustive(from, &units, conditions)
-    } else {
-        greedy(from, units, conditions)
+    match units.len() {
+        ..=EXHAUSTIVE => exhaustive(from, &units, conditions),
+        ..=GREEDY => greedy(from, units, conditions),
+        _ => in_order(from, units, conditions),
     }
 }
 
@@ -177,6 +179,40 @@ fn greedy(from: &FromPlanner<'_>, mut units: Vec<Candidate>, conditions: &[Expr]
         units.push(made);
     }
     units.pop().expect("one unit is left")
+}
+
+/// One after the other, the next one that a condition links with what is there.
+fn in_order(from: &FromPlanner<'_>, units: Vec<Candidate>, conditions: &[Expr]) -> Candidate {
+    let mut rest = VecDeque::from(units);
+    let mut done = rest.pop_front().expect("there are units");
+    // What conditions read, for those that wait for a unit.
+    let mut open: Vec<(&Expr, SlotSet)> = conditions.iter().map(|c| (c, slots_of(c))).collect();
+    while !rest.is_empty() {
+        let linked = |unit: &Candidate| {
+            open.iter().any(|(_, used)| {
+                used.intersects(&unit.slots)
+                    && used.intersects(&done.slots)
+                    && used.is_subset(&done.slots.union(&unit.slots))
+            })
+        };
+        let at = rest.iter().position(linked).unwrap_or(0);
+        let next = rest.remove(at).expect("it is there");
+        let both = done.slots.union(&next.slots);
+        let last = rest.is_empty();
+        let now = |used: &SlotSet| {
+            if used.is_empty() {
+                return last;
+            }
+            used.is_subset(&both) && !used.is_subset(&done.slots) && !used.is_subset(&next.slots)
+        };
+        let testable = open.iter().filter(|(_, used)| now(used));
+        let conds: Vec<&Expr> = testable.map(|(c, _)| *c).collect();
+        let mut made = None;
+        inner(from, &done, &next, &conds, &mut made);
+        done = made.expect("two units can always be joined");
+        open.retain(|(_, used)| used.is_empty() || !used.is_subset(&both));
+    }
+    done
 }
 
 /// Both orders of an inner join.

@@ -38,9 +38,10 @@ pub(super) fn text_column(name: &str) -> OutputColumn {
     }
 }
 
-/// Values as one text: items of a list are quoted where they are no plain identifier.
+/// Values as one text: names in a list are quoted where they are no plain identifier (`flatten_set_variable_args`).
 pub fn join_values(name: &str, values: &[SetValue]) -> Result<String, SqlError> {
-    let list = registry().find(name).is_some_and(|d| d.flags.list);
+    let flags = registry().find(name).map(|d| d.flags).unwrap_or_default();
+    let list = flags.list;
     match values {
         [SetValue::Interval(text)] => interval_offset(text),
         [one] if !list => Ok(one.as_str().to_owned()),
@@ -50,7 +51,10 @@ pub fn join_values(name: &str, values: &[SetValue]) -> Result<String, SqlError> 
         )),
         _ => Ok(values
             .iter()
-            .map(|v| quoted(v.as_str()))
+            .map(|v| match flags.quote {
+                true => quoted(v.as_str()),
+                false => v.as_str().to_owned(),
+            })
             .collect::<Vec<_>>()
             .join(", ")),
     }
