@@ -25,7 +25,11 @@ struct Parts<'s> {
 pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
     refuse(s)?;
     check_options(&s.options)?;
-    let place = cx.place(&s.name).map_err(|e| e.at(s.name.at()))?;
+    let place = cx.place(&s.name).map_err(|e| match e.detail {
+        None => e.at(s.name.at()),
+        // What is told of the system's schema has no place.
+        Some(_) => e,
+    })?;
     let name = s.name.name.name.clone();
     if cx.taken(place.schema, &name)? {
         return already_there(cx, &name, s.if_not_exists);

@@ -12,7 +12,7 @@ use crate::sql::pg_catalog::row::array;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::Function;
-use crate::types::{functions, oids, registry};
+use crate::types::{aggregates, functions, oids, registry};
 
 type Answer = Result<Datum, TypeError>;
 
@@ -62,7 +62,13 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         | "pg_opfamily_is_visible"
         | "pg_collation_is_visible"
         | "pg_conversion_is_visible" => Ok(Datum::Bool(true)),
-        "pg_function_is_visible" => Ok(Datum::Bool(functions::by_oid(oid(args, 0)).is_some())),
+        "pg_function_is_visible" => {
+            let asked = oid(args, 0);
+            let is_aggregate = || aggregates::by_oid(asked).is_some();
+            Ok(Datum::Bool(
+                functions::by_oid(asked).is_some() || is_aggregate(),
+            ))
+        }
         "pg_relation_size" => relation_size(env, oid(args, 0), Parts::Heap),
         "pg_table_size" => relation_size(env, oid(args, 0), Parts::Table),
         "pg_indexes_size" => relation_size(env, oid(args, 0), Parts::Indexes),
