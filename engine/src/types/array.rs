@@ -457,7 +457,7 @@ pub(crate) fn decode(
         bytes.advance(length);
     }
     if !bytes.is_empty() {
-        return Err(bad("incorrect binary data format in bind parameter".into()));
+        return Err(bad("incorrect binary data format".into()));
     }
     Ok(Array {
         element: element.oid,

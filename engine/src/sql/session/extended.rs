@@ -582,8 +582,8 @@ fn read_parameter(
 /// Which parameter was wrong, as CONTEXT. Its value is not shown (`log_parameter_max_length_on_error`).
 fn within(mut e: SqlError, b: &BindRequest<'_>, number: usize) -> SqlError {
     let at = number + 1;
-    if e.message.ends_with("in bind parameter") {
-        e.message.push_str(&format!(" {at}"));
+    if e.message == "incorrect binary data format" {
+        e.message.push_str(&format!(" in bind parameter {at}"));
     }
     if e.severity > Severity::Error {
         return e;

@@ -84,7 +84,7 @@ fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], TypeError> {
         if bytes.len() < N {
             TypeError::new("08P01", "insufficient data left in message")
         } else {
-            bad("incorrect binary data format in bind parameter")
+            bad("incorrect binary data format")
         }
     })
 }

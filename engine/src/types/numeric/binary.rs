@@ -94,7 +94,7 @@ impl Numeric {
             value = value * 10_000 + digit;
         }
         if bytes.len() != 8 + 2 * usize::from(count) {
-            return Err(bad("incorrect binary data format in bind parameter"));
+            return Err(bad("incorrect binary data format"));
         }
         if negative {
             value = -value;
