@@ -2,7 +2,8 @@
 //!
 //! A number may be shown to a client only when the record that reserved it can't be lost. The record is written by
 //! the session's transaction if it has an id already, else without one; either way the session has to wait for its
-//! position before it answers a commit: [`SessionSequences::must_be_safe`].
+//! position before it answers a commit ([`SessionSequences::must_be_safe`]), and until it is flushed before it answers
+//! anything else: a number that somebody has seen does not come again, though its transaction never ended.
 
 use std::collections::HashMap;
 
@@ -38,6 +39,11 @@ impl SessionSequences {
     /// Taken at the end of a transaction: the position that has to be safe before its end is acknowledged.
     pub fn must_be_safe(&self) -> Option<Lsn> {
         self.last.lock().must_be_safe.take()
+    }
+
+    /// The same position, which stays: what has to be flushed before the client sees the numbers.
+    pub fn to_be_flushed(&self) -> Option<Lsn> {
+        self.last.lock().must_be_safe
     }
 
     /// DISCARD SEQUENCES

@@ -348,6 +348,7 @@ impl<S: Services> Session<S> {
         );
         let limit = (max_rows > 0).then_some(u64::from(max_rows));
         let done = self.execute_inner(&mut portal, limit, out).await;
+        self.keep_numbers().await;
         if done.is_ok() {
             self.log_duration(started, &statement.text, &message, logged, Some(&portal));
         }
@@ -512,7 +513,9 @@ impl<S: Services> Session<S> {
     pub async fn sync(&mut self) -> Result<(), SqlError> {
         let done = self.end_implicit().await;
         self.stop_clock();
-        self.failing(done, "")
+        let done = self.failing(done, "");
+        self.keep_numbers().await;
+        done
     }
 
     /// The protocol itself went wrong, outside of any call.

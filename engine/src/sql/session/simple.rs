@@ -29,10 +29,14 @@ impl<S: Services> Session<S> {
         let done = self.query_string(text, started, out).await;
         self.stop_clock();
         match done {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.keep_numbers().await;
+                Ok(())
+            }
             Err(e) => {
                 logging::error(&e, text, &self.settings());
                 self.after_error(&e);
+                self.keep_numbers().await;
                 if e.severity >= Severity::Fatal {
                     return Err(e);
                 }

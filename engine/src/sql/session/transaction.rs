@@ -131,9 +131,23 @@ impl<S: Services> Session<S> {
         {
             self.services.txns().abort(r.txn);
         }
-        // Numbers that a rolled back transaction drew are nobody's.
-        let _ = self.facts.sequences.must_be_safe();
         self.end_levels(false);
+    }
+
+    /// Before the client sees what was done without a commit: numbers that were drawn must not come again after a
+    /// crash. (A commit waits for more than that.)
+    pub(super) async fn keep_numbers(&mut self) {
+        if matches!(self.block, Block::Implicit(_)) {
+            return;
+        }
+        let Some(lsn) = self.facts.sequences.to_be_flushed() else {
+            return;
+        };
+        self.services.store().wal.flushed(lsn).await;
+        if !self.block.is_block() {
+            // Its transaction was rolled back: no commit will ask.
+            let _ = self.facts.sequences.must_be_safe();
+        }
     }
 
     /// The settings' levels end with the transaction.
