@@ -66,10 +66,13 @@ pub fn search(from: &FromPlanner<'_>, mut units: Vec<Candidate>, conditions: &[E
         }
         return only;
     }
-    match units.len() {
-        ..=EXHAUSTIVE => exhaustive(from, &units, conditions),
-        ..=GREEDY => greedy(from, units, conditions),
-        _ => in_order(from, units, conditions),
+    let count = units.len();
+    if count <= EXHAUSTIVE {
+        exhaustive(from, &units, conditions)
+    } else if count <= GREEDY {
+        greedy(from, units, conditions)
+    } else {
+        in_order(from, units, conditions)
     }
 }
 
