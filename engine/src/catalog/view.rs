@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::catalog::relation::Relation;
+use crate::catalog::relation::{LockMode, Relation};
 use crate::catalog::schema::PG_CATALOG;
 use crate::ids::Oid;
 
@@ -104,10 +104,16 @@ pub trait CatalogView: Send + Sync {
 /// System tables that only superusers may read: verifiers of passwords, values of everybody's tables.
 const SECRET: &[&str] = &["pg_authid", "pg_shadow", "pg_statistic"];
 
-/// Whether whoever `catalog` answers may read the table at all. There are no grants yet: any other they may.
-pub fn may_read(catalog: &dyn CatalogView, relation: &Relation) -> Result<bool, CatalogError> {
-    let secret = relation.schema == PG_CATALOG && SECRET.contains(&relation.name.as_str());
-    Ok(!secret || catalog.is_for_superuser()?)
+/// Whether whoever `catalog` answers may take that lock, and do what it is for: the system's tables are for superusers
+/// to change, and a few to read. There are no grants yet: other tables are everybody's.
+pub fn may_use(
+    catalog: &dyn CatalogView,
+    relation: &Relation,
+    mode: LockMode,
+) -> Result<bool, CatalogError> {
+    let open = relation.schema != PG_CATALOG
+        || (mode == LockMode::AccessShare && !SECRET.contains(&relation.name.as_str()));
+    Ok(open || catalog.is_for_superuser()?)
 }
 
 /// One row of `pg_statistic`, decoded. Manual, 52.50.

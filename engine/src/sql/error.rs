@@ -306,8 +306,8 @@ impl fmt::Debug for SqlError {
 
 impl std::error::Error for SqlError {}
 
-/// Of a table or view that only others may read.
-pub fn no_right_to_read(relation: &Relation) -> SqlError {
+/// Of a table or view that only others may read, or change.
+pub fn no_right_to(relation: &Relation) -> SqlError {
     let word = match relation.kind {
         RelationKind::View | RelationKind::Virtual => "view",
         _ => "table",

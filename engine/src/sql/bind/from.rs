@@ -5,12 +5,12 @@ use super::resolve;
 use super::types::type_text;
 use crate::catalog::relation::{LockMode, Relation, RelationKind};
 use crate::catalog::schema::is_absent;
-use crate::catalog::view::may_read;
+use crate::catalog::view::may_use;
 use crate::ids::Oid;
 use crate::sql::bound::{
     Expr, FromItem, Join, JoinKind, Range, RangeColumn, RangeSource, RowLockMode, RowLocking,
 };
-use crate::sql::error::{SqlError, no_right_to_read, state};
+use crate::sql::error::{SqlError, no_right_to, state};
 use crate::sql::front::ast::{
     self, Alias, DistinctClause, Ident, JoinCondition, JoinRef, JoinType, ObjectName, TableRef,
 };
@@ -130,8 +130,8 @@ impl Binder<'_> {
             Err(e) => return Err(SqlError::from(e).at(name.at())),
         };
         match found {
-            Some(relation) if !may_read(self.catalog, &relation)? => {
-                Err(no_right_to_read(&relation))
+            Some(relation) if !may_use(self.catalog, &relation, mode)? => {
+                Err(no_right_to(&relation))
             }
             Some(relation) => {
                 self.touch(relation.oid, mode);
@@ -614,7 +614,12 @@ impl Binder<'_> {
         out: &mut Vec<RowLocking>,
     ) -> Result<()> {
         let relation = match &self.scope_ref().ranges[range].source {
-            RangeSource::Table(relation) => relation.oid,
+            RangeSource::Table(relation) => {
+                if !may_use(self.catalog, relation, LockMode::RowShare)? {
+                    return Err(no_right_to(relation));
+                }
+                relation.oid
+            }
             _ => {
                 return Err(SqlError::unsupported(format!(
                     "{} of a subquery in FROM is not supported",

@@ -8,11 +8,11 @@ use super::from::{CopyFrom, CopyTarget};
 use super::options::CopyOptions;
 use super::to::{CopyTo, table_query};
 use crate::catalog::relation::{Index, LockMode, Relation, RelationKind};
-use crate::catalog::view::{CatalogView, may_read};
+use crate::catalog::view::{CatalogView, may_use};
 use crate::ids::Oid;
 use crate::sql::bind::{self, BindCx};
 use crate::sql::bound::{Bound, BoundStatement, OutputColumn};
-use crate::sql::error::{SqlError, no_right_to_read, state};
+use crate::sql::error::{SqlError, no_right_to, state};
 use crate::sql::exec::{self, ExecCx, RowSink, SinkState};
 use crate::sql::front::Statement;
 use crate::sql::front::ast::{Copy, CopyDirection, CopyEnd, CopySource, Ident, ObjectName};
@@ -88,7 +88,7 @@ async fn locked_table(
 ) -> Result<Arc<Relation>, SqlError> {
     let mut locked: Option<Oid> = None;
     for _ in 0..MAX_REBINDS {
-        let found = find_table(&*call.catalog.view(txn), name)?;
+        let found = find_table(&*call.catalog.view(txn), name, mode)?;
         if locked == Some(found.oid) {
             return Ok(found);
         }
@@ -105,7 +105,11 @@ async fn locked_table(
     .hint("Run the statement again."))
 }
 
-fn find_table(catalog: &dyn CatalogView, name: &ObjectName) -> Result<Arc<Relation>, SqlError> {
+fn find_table(
+    catalog: &dyn CatalogView,
+    name: &ObjectName,
+    mode: LockMode,
+) -> Result<Arc<Relation>, SqlError> {
     let schema = name.schema.as_ref().map(|s| s.name.as_str());
     let missing = || {
         let shown = match schema {
@@ -120,8 +124,8 @@ fn find_table(catalog: &dyn CatalogView, name: &ObjectName) -> Result<Arc<Relati
     let found = catalog
         .relation_named(schema, &name.name.name)?
         .ok_or_else(missing)?;
-    if !may_read(catalog, &found)? {
-        return Err(no_right_to_read(&found));
+    if !may_use(catalog, &found, mode)? {
+        return Err(no_right_to(&found));
     }
     Ok(found)
 }

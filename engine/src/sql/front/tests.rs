@@ -94,8 +94,17 @@ fn strings_are_unescaped() {
     assert_eq!(value(r"E'\uD83D\uDE00'"), "Text(\"😀\")");
 }
 
+/// As much stack as the threads that run statements have.
+const STACK_BYTES: usize = 64 << 20;
+
 #[test]
 fn depth_is_limited_and_long_lists_are_not() {
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+    let thread = thread.spawn(look_at_depths).expect("a thread");
+    thread.join().expect("no depth is too much");
+}
+
+fn look_at_depths() {
     let deep = format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000));
     assert_eq!(parse(&deep).expect_err("too deep").state, "54001");
     let chain = format!("SELECT 1{}", " + 1".repeat(5000));

@@ -9,8 +9,9 @@ use super::query::read_only_error;
 use super::services::{Services, UtilityCall};
 use super::settings::text_column;
 use super::transaction::in_failed_block;
+use crate::catalog::view::may_use;
 use crate::sql::bound::OutputColumn;
-use crate::sql::error::{SqlError, state};
+use crate::sql::error::{SqlError, no_right_to, state};
 use crate::sql::exec::RowSink;
 use crate::sql::explain::{ExplainFormat, ExplainOptions};
 use crate::sql::front::ast::{DiscardTarget, Explain, ReindexTarget};
@@ -290,19 +291,22 @@ impl<S: Services> Session<S> {
             };
             let mut locked = None;
             loop {
-                let found = services
-                    .catalog(database, &r.txn, &settings.search_path, &user)
-                    .relation_named(
-                        name.schema.as_ref().map(|s| s.name.as_str()),
-                        &name.name.name,
-                    )?;
-                let relation = found.ok_or_else(|| {
-                    SqlError::new(
-                        state::UNDEFINED_TABLE,
-                        format!("relation \"{}\" does not exist", name.name.name),
-                    )
-                    .at(name.name.at)
-                })?;
+                let relation = {
+                    let view = services.catalog(database, &r.txn, &settings.search_path, &user);
+                    let schema = name.schema.as_ref().map(|s| s.name.as_str());
+                    let found = view.relation_named(schema, &name.name.name)?;
+                    let relation = found.ok_or_else(|| {
+                        SqlError::new(
+                            state::UNDEFINED_TABLE,
+                            format!("relation \"{}\" does not exist", name.name.name),
+                        )
+                        .at(name.name.at)
+                    })?;
+                    if !may_use(&*view, &relation, l.mode)? {
+                        return Err(no_right_to(&relation));
+                    }
+                    relation
+                };
                 // The name may have come to mean another table while this one was waited for.
                 if locked == Some(relation.oid) {
                     break;
