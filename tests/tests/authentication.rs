@@ -331,3 +331,21 @@ fn a_cancel_needs_the_right_key() {
         "{log}"
     );
 }
+
+/// A session outlives its role; the role's rights do not, and nothing is gained by having none.
+#[test]
+fn a_dropped_role_may_less_and_not_more() {
+    let server = Server::started();
+    server.psql("CREATE ROLE app LOGIN; CREATE ROLE boss LOGIN SUPERUSER");
+    for name in ["app", "boss"] {
+        let mut client = Client::connect_as(server.port, name, "postgres").expect("it may log in");
+        client.rows("SELECT 1");
+        server.psql(&format!("DROP ROLE {name}"));
+        for sql in [
+            "SELECT rolpassword FROM pg_authid",
+            "UPDATE pg_authid SET rolsuper = true",
+        ] {
+            assert_eq!(client.error(sql).state, "42501", "{name}: {sql}");
+        }
+    }
+}

@@ -211,9 +211,8 @@ impl SessionCatalog<'_> {
 
 impl CatalogView for SessionCatalog<'_> {
     fn is_for_superuser(&self) -> Result<bool, CatalogError> {
-        // The server asks under no name.
-        let role = self.role_named(self.user)?;
-        Ok(role.is_none_or(|r| r.superuser))
+        // The server asks under no name. A role that was dropped in the middle of its session has no rights left.
+        Ok(self.user.is_empty() || self.role_named(self.user)?.is_some_and(|r| r.superuser))
     }
 
     fn generation(&self) -> u64 {

@@ -87,9 +87,7 @@ pub trait CatalogView: Send + Sync {
     fn creation_schema(&self) -> Result<Option<Oid>, CatalogError>;
     fn role_named(&self, name: &str) -> Result<Option<Role>, CatalogError>;
     /// Whether a superuser asks, or the server itself.
-    fn is_for_superuser(&self) -> Result<bool, CatalogError> {
-        Ok(true)
-    }
+    fn is_for_superuser(&self) -> Result<bool, CatalogError>;
     fn role(&self, oid: Oid) -> Result<Option<Role>, CatalogError>;
     fn database_named(&self, name: &str) -> Result<Option<Database>, CatalogError>;
     fn database(&self, oid: Oid) -> Result<Option<Database>, CatalogError>;

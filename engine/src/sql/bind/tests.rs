@@ -225,6 +225,10 @@ fn fake() -> FakeCatalog {
 }
 
 impl CatalogView for FakeCatalog {
+    fn is_for_superuser(&self) -> Result<bool, CatalogError> {
+        Ok(true)
+    }
+
     fn generation(&self) -> u64 {
         1
     }

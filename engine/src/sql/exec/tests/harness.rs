@@ -66,6 +66,10 @@ pub struct Tables {
 }
 
 impl CatalogView for Tables {
+    fn is_for_superuser(&self) -> Result<bool, CatalogError> {
+        Ok(true)
+    }
+
     fn generation(&self) -> u64 {
         0
     }
