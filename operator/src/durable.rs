@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::faults;
+
 /// Makes `path` hold exactly `bytes`, or leaves it as it was.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
@@ -26,15 +28,19 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn replace_with(path: &Path, bytes: &[u8], options: &OpenOptions) -> io::Result<()> {
     let aside = beside(path, ".tmp");
+    faults::point();
     let write = || {
         let mut file = options.open(&aside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         drop(file);
+        faults::point();
         std::fs::rename(&aside, path)
     };
     write().map_err(|e| about("write", path, &e))?;
-    sync_dir(parent(path))
+    sync_dir(parent(path))?;
+    faults::point();
+    Ok(())
 }
 
 /// The error with the file it is about: whoever reads it has to know where to look.
@@ -44,16 +50,17 @@ fn about(what: &str, path: &Path, error: &io::Error) -> io::Error {
 
 /// Renames and syncs the directories on both sides.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    faults::point();
     std::fs::rename(from, to).map_err(|e| {
         let what = format!("rename {} to", from.display());
         about(&what, to, &e)
     })?;
     sync_dir(parent(to))?;
-    if parent(from) == parent(to) {
-        Ok(())
-    } else {
-        sync_dir(parent(from))
+    if parent(from) != parent(to) {
+        sync_dir(parent(from))?;
     }
+    faults::point();
+    Ok(())
 }
 
 /// Removes a file and makes that durable; a file that is not there is no error.
@@ -61,7 +68,11 @@ pub fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(about("remove", path, &e)),
-        Ok(()) => sync_dir(parent(path)),
+        Ok(()) => {
+            sync_dir(parent(path))?;
+            faults::point();
+            Ok(())
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod api;
 pub mod crd;
 pub mod decide;
 pub mod durable;
+pub mod faults;
 pub mod ids;
 pub mod instance;
 pub mod local;

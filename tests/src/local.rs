@@ -20,6 +20,8 @@ pub struct Cluster {
     pub port: u16,
     fencing: bool,
     durability: &'static str,
+    /// Where processes are told at which step to die.
+    die_at: Option<PathBuf>,
 }
 
 /// A manifest with so many standbys.
@@ -37,17 +39,52 @@ impl Cluster {
     }
 
     pub fn up_with(replicas: u32, fencing: bool, durability: &'static str) -> Cluster {
+        let cluster = Cluster::down(fencing, durability);
+        cluster.apply(replicas);
+        cluster.wait_ready(u64::from(replicas) + 1);
+        cluster
+    }
+
+    fn down(fencing: bool, durability: &'static str) -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let cluster = Cluster {
+        Cluster {
             dir: folder.path().join("c"),
             folder: Some(folder),
             port: three_ports(),
             fencing,
             durability,
-        };
-        cluster.apply(replicas);
-        cluster.wait_ready(u64::from(replicas) + 1);
+            die_at: None,
+        }
+    }
+
+    /// Not up yet; its processes die where [`Cluster::die_at`] says.
+    pub fn of_mortals() -> Cluster {
+        let mut cluster = Cluster::down(true, "quorum");
+        let die_at = cluster.dir.with_extension("die-at");
+        std::fs::create_dir(&die_at).expect("created");
+        cluster.die_at = Some(die_at);
         cluster
+    }
+
+    /// The process (an instance's supervisor, or `operator`) dies after so many more points: one before, in and after
+    /// each of its durable steps.
+    pub fn die_at(&self, process: &str, points: u32) {
+        std::fs::write(self.death(process), points.to_string()).expect("written");
+    }
+
+    /// Whether it has still to die.
+    pub fn is_doomed(&self, process: &str) -> bool {
+        self.death(process).exists()
+    }
+
+    /// It need not die any more; tells whether it had to.
+    pub fn spare(&self, process: &str) -> bool {
+        std::fs::remove_file(self.death(process)).is_ok()
+    }
+
+    fn death(&self, process: &str) -> PathBuf {
+        let folder = self.die_at.as_ref().expect("a cluster of mortals");
+        folder.join(process)
     }
 
     pub fn dir(&self) -> &Path {
@@ -81,7 +118,9 @@ impl Cluster {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Output {
+        let die_at = self.die_at.iter().map(|dir| ("UNDERSTUDY_DIE_AT", dir));
         Command::new(ours("understudy-operator"))
+            .envs(die_at)
             .arg("local")
             .args(arguments)
             .arg("--dir")

@@ -380,6 +380,10 @@ impl SimDisk {
     }
 }
 
+/// So many pending changes that all their subsets are looked at.
+const ALL_SUBSETS: usize = 10;
+const RANDOM_SUBSETS: usize = 200;
+
 impl Frozen {
     /// How many changes are pending.
     pub fn pending(&self) -> usize {
@@ -408,9 +412,9 @@ impl Frozen {
     /// alone, each prefix, and 200 random subsets drawn from `seed`.
     pub fn choices(&self, seed: u64) -> Vec<Choice> {
         let n = self.pending.len();
-        let mut choices = Vec::new();
+        let mut choices = Vec::with_capacity(self.number_of_choices());
         let mut choose = |name, keep| choices.push(Choice { name, keep });
-        if n <= 10 {
+        if n <= ALL_SUBSETS {
             for subset in 0_u32..1 << n {
                 let keep = (0..n).map(|i| subset >> i & 1 == 1).collect();
                 choose(format!("subset {subset:#b} of {n}"), keep);
@@ -427,12 +431,20 @@ impl Frozen {
                 choose(format!("first {one} of {n}"), prefix);
             }
             let mut random = StdRng::seed_from_u64(seed);
-            for round in 0..200 {
+            for round in 0..RANDOM_SUBSETS {
                 let keep = (0..n).map(|_| random.random()).collect();
                 choose(format!("random {round} of seed {seed}"), keep);
             }
         }
         choices
+    }
+
+    /// How many [`Self::choices`] gives.
+    pub fn number_of_choices(&self) -> usize {
+        match self.pending.len() {
+            n if n <= ALL_SUBSETS => 1 << n,
+            n => 2 + 3 * n + RANDOM_SUBSETS,
+        }
     }
 
     pub fn chosen(&self, choice: &Choice) -> Image {

@@ -36,6 +36,10 @@ pub trait Host: Send + Sync + std::fmt::Debug {
         function: &'static Function,
         args: &[Datum],
     ) -> Result<Box<dyn Iterator<Item = Result<Datum, TypeError>> + Send>, TypeError>;
+    /// Whether the statement is to end: asked in what may take long before the first row (`CHECK_FOR_INTERRUPTS`).
+    fn check_interrupts(&self) -> Result<(), TypeError> {
+        Ok(())
+    }
 }
 
 pub type Scalar = fn(&[Datum], &FunctionCx) -> Result<Datum, TypeError>;

@@ -21,6 +21,7 @@ use crate::crd::{
 };
 use crate::decide::{Outcome, Plan, RequestKind, Routes, SWITCHOVER_MS, Seed, Step};
 use crate::durable;
+use crate::faults;
 use crate::ids::{Millis, Term};
 use crate::instance::{InstanceConfig, read_config, write_config};
 use crate::local::{
@@ -134,7 +135,9 @@ impl Act for LocalActor {
         }
         let (inner, step) = (Arc::clone(&self.inner), step.clone());
         tokio::spawn(async move {
+            faults::point();
             let result = inner.perform(&step).await;
+            faults::point();
             let mut taken = inner.taken.lock();
             taken.in_flight.remove(&key);
             match result {

@@ -12,6 +12,7 @@ use super::http::{self, Desk};
 use super::supervisor::Supervisor;
 use super::{Volume, read_config};
 use crate::durable::FileLock;
+use crate::faults;
 
 /// Runs until SIGTERM, then shuts the engine down.
 ///
@@ -21,6 +22,7 @@ pub async fn run(dir: &Path) -> io::Result<()> {
     let volume = Volume::new(dir);
     let _lock = lock(&volume).await?;
     let config = read_config(&volume.config())?;
+    faults::name_process(&config.name);
     let token = std::fs::read_to_string(&config.token_file)?
         .trim()
         .to_owned();

@@ -13,6 +13,7 @@ use super::{ClusterFolder, EventLog, ObjectStore, Process, send_routes, spawn_de
 use crate::act::{LocalActor, LocalContext};
 use crate::crd::ConditionStatus;
 use crate::durable::{self, FileLock};
+use crate::faults;
 use crate::observe::{LocalObserver, Watches};
 use crate::reconcile::reconcile;
 use crate::transport;
@@ -22,6 +23,7 @@ pub async fn operate(folder: &ClusterFolder) -> anyhow::Result<()> {
     let Some(_lock) = FileLock::try_acquire(&folder.file("operator.lock"))? else {
         bail!("an operator runs on {} already", folder.dir().display());
     };
+    faults::name_process("operator");
     std::fs::write(folder.file("operator.pid"), std::process::id().to_string())?;
     let settings = folder
         .settings()?

@@ -98,6 +98,8 @@ fn look_at_images<T: Sync>(
 ) {
     let begun = Instant::now();
     let (next, looked_at) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let total: usize = moments.iter().map(|(f, _)| f.number_of_choices()).sum();
+    eprintln!("{} syncs, {total} images", moments.len());
     let work = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);

@@ -8,6 +8,7 @@ mod crash;
 mod promotion;
 mod rooms;
 mod standby;
+mod stream_cut;
 
 use std::collections::BTreeMap;
 use std::io;

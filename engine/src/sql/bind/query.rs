@@ -40,6 +40,7 @@ impl Binder<'_> {
     }
 
     fn query_here(&mut self, query: &ast::Query, settle: bool) -> Result<Query> {
+        self.functions.host.check_interrupts()?;
         if let Some(with) = &query.with {
             self.with_clause(with)?;
         }

@@ -20,6 +20,9 @@ pub use backup::SessionBackup;
 pub use environment::{ChangedCatalog, Environment};
 pub use sequences::SessionSequences;
 
+use environment::to_type_error;
+
+use crate::sql::error::SqlError;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, Host, Rows};
@@ -58,6 +61,12 @@ impl Host for ServerHost {
         backup::call_set(&self.env, function, args)
             .or_else(|| check::call_set(&self.env, function, args))
             .unwrap_or_else(|| Err(not_implemented(function)))
+    }
+
+    fn check_interrupts(&self) -> Result<(), TypeError> {
+        let interrupts = &self.env.facts.backend.interrupts;
+        let checked = interrupts.check().map_err(SqlError::from);
+        checked.map_err(to_type_error)
     }
 }
 

@@ -62,6 +62,7 @@ fn plan_hinted(
     dest: Option<&[Slot]>,
     wanted_rows: Option<f64>,
 ) -> Result<Planned, SqlError> {
+    planner.shared.cx.function.host.check_interrupts()?;
     match &query.body {
         Body::Select(body) => select::plan(planner, body, query, dest, wanted_rows),
         Body::Values(values) => {

@@ -20,6 +20,7 @@ use crate::txn::testing::{World, options, session};
 use crate::txn::{CommitLevel, Isolation, Transaction, TxnOptions};
 use crate::types::codec;
 use crate::types::datum::Datum;
+use crate::types::function::FunctionCx;
 use crate::types::oids;
 
 /// `t(id int primary key, n int check (n >= 0), s text)` and `u`, the same without the check.
@@ -104,18 +105,26 @@ impl Database {
     }
 
     pub fn plan(&self, text: &str, settings: &PlannerSettings) -> Result<Arc<Plan>, SqlError> {
-        let function = function_cx();
+        self.plan_under(text, settings, &function_cx())
+    }
+
+    pub fn plan_under(
+        &self,
+        text: &str,
+        settings: &PlannerSettings,
+        function: &Arc<FunctionCx>,
+    ) -> Result<Arc<Plan>, SqlError> {
         let parsed = front::parse(text)?;
         let cx = BindCx {
             source: text,
-            functions: &function,
+            functions: function,
         };
         let bound = bind::bind(&parsed[0].statement, &self.catalog, &[], &cx)?;
         let cx = PlanCx {
             settings,
             pages: None,
             may_use: None,
-            function: &function,
+            function,
         };
         Ok(Arc::new(plan(&bound, &self.catalog, &cx)?))
     }

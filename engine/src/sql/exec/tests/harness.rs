@@ -44,6 +44,10 @@ impl Host for NoHost {
 }
 
 pub fn function_cx() -> Arc<FunctionCx> {
+    function_cx_of(Arc::new(NoHost))
+}
+
+pub fn function_cx_of(host: Arc<dyn Host>) -> Arc<FunctionCx> {
     Arc::new(FunctionCx {
         transaction_timestamp: 0,
         statement_timestamp: 0,
@@ -55,7 +59,7 @@ pub fn function_cx() -> Arc<FunctionCx> {
         interval_style: IntervalStyle::Postgres,
         extra_float_digits: 1,
         bytea_hex: true,
-        host: Arc::new(NoHost),
+        host,
     })
 }
 

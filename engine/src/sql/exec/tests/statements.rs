@@ -1,7 +1,10 @@
 //! One session: statements and their results, from text to pages and back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::database::{Database, run_async};
-use super::harness::function_cx;
+use super::harness::{function_cx, function_cx_of};
 use crate::sql::copy::{CopyFrom, CopyOptions, CopyTarget};
 use crate::sql::exec::analyze::analyze;
 use crate::sql::explain::{ExplainOptions, Times, explain};
@@ -9,6 +12,8 @@ use crate::sql::front::ast::{CopyDirection, OptionValue, UtilityOption};
 use crate::sql::plan::PlannerSettings;
 use crate::txn::Isolation;
 use crate::types::datum::Datum;
+use crate::types::error::TypeError;
+use crate::types::function::{Function, Host, Rows};
 
 /// Index scans wherever one can be used.
 fn no_seqscan() -> PlannerSettings {
@@ -400,4 +405,42 @@ fn parameters_make_one_plan_for_many_values() {
         db.commit(txn).await;
         assert!(function_cx().bytea_hex);
     });
+}
+
+/// Is interrupted when it has been asked so many times.
+#[derive(Debug)]
+struct Patient(AtomicUsize);
+
+impl Host for Patient {
+    fn call(&self, function: &'static Function, _args: &[Datum]) -> Result<Datum, TypeError> {
+        Err(TypeError::new("XX000", function.name))
+    }
+    fn call_set(&self, function: &'static Function, _args: &[Datum]) -> Result<Rows, TypeError> {
+        Err(TypeError::new("XX000", function.name))
+    }
+    fn check_interrupts(&self) -> Result<(), TypeError> {
+        let left = |n: usize| n.checked_sub(1);
+        let counted = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+        let interrupted = TypeError::new("57014", "canceling statement due to user request");
+        counted.map(|_| ()).map_err(|_| interrupted)
+    }
+}
+
+#[test]
+fn analysis_and_planning_of_a_long_statement_can_be_interrupted() {
+    const PARTS: usize = 60;
+    let database = Database::new();
+    let text = vec!["SELECT id FROM t"; PARTS].join(" UNION ALL ");
+    let planned = |patience: usize| {
+        let host = Arc::new(Patient(AtomicUsize::new(patience)));
+        database.plan_under(&text, &PlannerSettings::default(), &function_cx_of(host))
+    };
+    // Each part is looked at twice: when its names are resolved, and when it is planned.
+    for patience in [0, PARTS - 1, PARTS + 2, 2 * PARTS - 1] {
+        let error = planned(patience).err().expect("interrupted");
+        assert_eq!(error.state, "57014", "after {patience} questions");
+    }
+    planned(100 * PARTS).expect("nobody interrupts");
 }
