@@ -297,13 +297,13 @@ impl StandbySource {
         let Some(history) = self.read_history(newest)? else {
             return Ok(false);
         };
-        let Some(fork) = history.end_of(current) else {
+        let replayed = self.state.replay_lsn();
+        let Some(fork) = history.end_of(self.past(replayed)) else {
             tracing::info!(
                 "new timeline {newest} is not a child of database system timeline {current}"
             );
             return Ok(false);
         };
-        let replayed = self.state.replay_lsn();
         if fork < replayed {
             tracing::info!(
                 "new timeline {newest} forked off current database system timeline {current} before current recovery point {replayed}"
@@ -315,6 +315,18 @@ impl StandbySource {
         self.history_changed = true;
         self.open = None;
         Ok(true)
+    }
+
+    /// The timeline that any newer one must come from: the one that is followed. But where that has only just begun and
+    /// nothing of it was replayed, the one before it: a promotion that a crash cut short leaves such a timeline behind.
+    fn past(&self, replayed: Lsn) -> TimelineId {
+        let current = self.history.timeline();
+        if self.history.begin_of(current) == Some(replayed) {
+            self.history
+                .owner(Lsn::new(replayed.raw().saturating_sub(1)))
+        } else {
+            current
+        }
     }
 
     /// The highest timeline above `current` with a history file in `pg_wal` or the archive.

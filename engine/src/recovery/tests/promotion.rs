@@ -16,7 +16,10 @@ impl Trigger for Asked {
 }
 
 /// Starts as the directory asks for: a standby is promoted at the end of what it has.
-fn promote(disk: &SimDisk, wanted: Option<TimelineId>) -> Result<(Node, Outcome), RecoveryError> {
+pub(super) fn promote(
+    disk: &SimDisk,
+    wanted: Option<TimelineId>,
+) -> Result<(Node, Outcome), RecoveryError> {
     let node = Node::new(disk, 64);
     let signal = "standby.signal";
     let mut wishes = Wishes::default();

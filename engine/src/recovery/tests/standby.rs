@@ -85,6 +85,9 @@ fn feed(
         out.put_history(history.timeline(), history.to_text().as_bytes())
             .expect("stored");
     }
+    if !history.contains(timeline) {
+        return UpstreamState::Failed;
+    }
     let end = history.end_of(timeline).unwrap_or(Lsn::MAX);
     let mut at = from;
     let mut buf = vec![0; 10_000];
@@ -228,6 +231,43 @@ fn a_standby_follows_is_promoted_and_is_followed_over_the_switch() {
     assert_eq!(restarted.node.counters(), again.counters());
     restarted.stop().checkpointer.end_thread();
     again.abandon();
+}
+
+/// It was about to become timeline 2 and crashed before it had logged anything there; another became timeline 3.
+#[test]
+fn a_standby_whose_own_promotion_came_to_nothing_follows_another() {
+    let disk = initialise();
+    let (primary, _) = Node::start(&disk, 64).expect("starts");
+    let mut end = Lsn::INVALID;
+    for i in 1..=30_u64 {
+        end = primary.set((i % u64::from(PAGES)) as u32, i);
+    }
+    primary.flush(end);
+    let (crashed, other) = (copy_for_standby(&disk), copy_for_standby(&disk));
+    let own = History::root(TimelineId::FIRST).fork(TimelineId::new(2), end, "a test");
+    let path = Path::new("pg_wal").join(TimelineId::new(2).history_file_name());
+    durable::replace(&crashed, &path, own.to_text().as_bytes()).expect("written");
+    let standby = start_standby(&crashed, &primary.store);
+    standby.wait_replayed(end);
+    primary.abandon();
+    standby.pipe.stop();
+    *standby.pipe.now.lock() = UpstreamState::Failed;
+
+    let (promoted, outcome) =
+        promotion::promote(&other, Some(TimelineId::new(3))).expect("promoted");
+    assert_eq!(outcome.timeline, TimelineId::new(3));
+    standby.pipe.connect(&promoted.store);
+    let after = promoted.set(3, 4242);
+    promoted.flush(after);
+    standby.wait_replayed(after);
+    assert_eq!(standby.node.counters(), promoted.counters());
+    assert_eq!(
+        standby.node.state.replay_timeline(),
+        TimelineId::new(3),
+        "its own timeline is forgotten"
+    );
+    standby.stop().abandon();
+    promoted.abandon();
 }
 
 #[test]
