@@ -77,6 +77,8 @@ pub fn fill(engine: &Engine, scale: u32) {
 #[derive(Debug, Clone, Copy)]
 pub enum Until {
     Time(Duration),
+    /// As long, with so many transactions a second begun by all clients together.
+    Paced(Duration, u32),
     /// Transactions of each client.
     Count(u32),
 }
@@ -178,6 +180,12 @@ pub fn pgbench_command(engine: &Engine, script: &str, run: Run) -> Command {
     command.arg(format!("-Dscale={}", run.scale));
     match run.until {
         Until::Time(time) => command.args(["-T", &time.as_secs().max(1).to_string()]),
+        Until::Paced(time, rate) => command.args([
+            "-T",
+            &time.as_secs().max(1).to_string(),
+            "-R",
+            &rate.to_string(),
+        ]),
         Until::Count(count) => command.args(["-t", &count.to_string()]),
     };
     command.arg("-f").arg(file).arg("postgres");
