@@ -71,7 +71,7 @@ fn all_supervisors_may_die_at_any_step_of_a_takeover() {
     cluster.apply(2);
     cluster.wait_ready(3);
     let all = names(&cluster);
-    at_each_point(30, |point| takeover(&cluster, &all, point));
+    at_each_point(15, |point| takeover(&cluster, &all, point));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn one_supervisor_may_die_at_any_step_of_a_takeover() {
     let cluster = Cluster::of_mortals();
     cluster.apply(2);
     cluster.wait_ready(3);
-    at_each_point(20, |point| {
+    at_each_point(15, |point| {
         // Both who may be chosen, in turn; the one that returns is among them in the next round.
         let standbys = cluster.standbys();
         let mut died = false;
@@ -97,7 +97,7 @@ fn one_supervisor_may_die_at_any_step_of_a_takeover() {
 /// From nothing: the first instance's `initdb`, the second's copy.
 #[test]
 fn supervisors_may_die_at_any_step_of_their_first_start() {
-    at_each_point(20, |point| {
+    at_each_point(26, |point| {
         let cluster = Cluster::of_mortals();
         let both = ["orders-1".to_owned(), "orders-2".to_owned()];
         for name in &both {
@@ -121,7 +121,7 @@ fn the_operator_may_die_at_any_step_of_a_takeover() {
     let cluster = Cluster::of_mortals();
     cluster.apply(2);
     cluster.wait_ready(3);
-    at_each_point(30, |point| {
+    at_each_point(86, |point| {
         let writer = Writer::start(&cluster);
         let (old, term) = (cluster.primary(), cluster.term());
         cluster.die_at("operator", point);

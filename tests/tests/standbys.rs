@@ -183,6 +183,22 @@ fn recovery_conf_becomes_recovery_done() {
     });
 }
 
+/// In PostgreSQL's words; and it streams once the name is right.
+#[test]
+fn a_stream_that_is_refused_is_told_with_its_reason() {
+    let primary = primary();
+    let mut standby = primary.standby("refused");
+    standby.configure("primary_slot_name = 'nobody'\nwal_retrieve_retry_interval = 100ms");
+    standby.start();
+    let said =
+        "FATAL:  could not start WAL streaming: ERROR:  replication slot \"nobody\" does not exist";
+    eventually(said, || standby.log().contains(said));
+    standby.configure("primary_slot_name = ''");
+    standby.psql("SELECT pg_reload_conf()");
+    primary.psql("INSERT INTO t VALUES (2, 'two')");
+    primary.wait_for_replay(&standby);
+}
+
 /// The connection is lost after any number of bytes, again and again, while the primary is written and, in the long
 /// form, while either side dies.
 #[test]

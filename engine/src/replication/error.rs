@@ -16,7 +16,10 @@ pub enum ReplicationError {
         state: String,
         message: String,
     },
-    /// What the upstream said, with its severity, in the middle of a stream.
+    /// What the upstream said, with its severity, when it was asked for a stream.
+    #[error("could not start WAL streaming: {0}")]
+    Start(String),
+    /// The same in the middle of one.
     #[error("could not receive data from WAL stream: {0}")]
     Stream(String),
     #[error("invalid response from primary server: {0}")]
@@ -51,6 +54,14 @@ pub enum ReplicationError {
 }
 
 impl ReplicationError {
+    /// The same, in PostgreSQL's words for a stream that was refused.
+    pub fn at_start(self) -> ReplicationError {
+        match self {
+            ReplicationError::Upstream { .. } => ReplicationError::Start(self.to_string()),
+            other => other,
+        }
+    }
+
     /// The same, in PostgreSQL's words for an error that ends a stream.
     pub fn in_stream(self) -> ReplicationError {
         match self {

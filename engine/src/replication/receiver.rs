@@ -312,7 +312,8 @@ impl Worker {
             .as_ref()
             .map_or(String::new(), |s| format!("SLOT \"{s}\" "));
         let command = format!("START_REPLICATION {slot}{from} TIMELINE {timeline}");
-        if connection.start_copy_both(&command).await?.is_some() {
+        let started = connection.start_copy_both(&command).await;
+        if started.map_err(ReplicationError::at_start)?.is_some() {
             tracing::info!("primary server contains no more WAL on requested timeline {timeline}");
             return Ok(());
         }
