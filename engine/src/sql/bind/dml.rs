@@ -544,7 +544,7 @@ impl Binder<'_> {
                 }
                 fields.iter().map(|e| one(self, e)).collect()
             }
-            ExprKind::Subquery(query) if clause.targets.len() > 1 => {
+            ExprKind::Subquery(query) => {
                 let at = clause.value.at;
                 let columns = self.within(context, |b| b.columns_of_query(query, at))?;
                 if columns.len() != clause.targets.len() {
@@ -556,7 +556,6 @@ impl Binder<'_> {
                 }
                 Ok(columns.into_iter().map(|e| Some((e, at))).collect())
             }
-            _ if clause.targets.len() == 1 => Ok(vec![one(self, &clause.value)?]),
             _ => Err(SqlError::new(
                 state::FEATURE_NOT_SUPPORTED,
                 "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression",
