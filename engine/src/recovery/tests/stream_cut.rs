@@ -225,8 +225,10 @@ fn cut_at(sent: &Arc<Sent>, cut: Lsn) {
     living.finish(sent, &name);
 
     let name = format!("{name} with the power");
-    // It asks again and gets nothing, as from a primary that is down.
-    let dying = receive(sent, &sent.standby.crash(), vec![Lsn::INVALID, cut]);
+    // It asks again, and again, and gets nothing, as from a primary that is down.
+    let mut cuts = vec![Lsn::INVALID; 10_000];
+    cuts.push(cut);
+    let dying = receive(sent, &sent.standby.crash(), cuts);
     dying.wait_asked(2, &name);
     let replayed = dying.node.state.replay_lsn();
     assert_eq!(replayed >= sent.record.end, whole, "{name}: {replayed}");
