@@ -36,6 +36,7 @@ const KEYED_LISTS: &[(&str, &str)] = &[
 const STRING_BOUND: i64 = 1024;
 const LIST_BOUND: i64 = 64;
 const MAP_BOUND: i64 = 64;
+const QUANTITY_BOUND: i64 = 32;
 /// Longer than other strings: certificates and the like are given as variables.
 const ENV_VALUE_BOUND: i64 = 32_768;
 
@@ -159,6 +160,9 @@ fn below(schema: &mut JSONSchemaProps, act: &mut dyn FnMut(&mut JSONSchemaProps)
 
 fn bound(schema: &mut JSONSchemaProps) {
     let is_enum = schema.enum_.is_some();
+    if schema.x_kubernetes_int_or_string == Some(true) {
+        schema.max_length.get_or_insert(QUANTITY_BOUND);
+    }
     match schema.type_.as_deref() {
         Some("string") if !is_enum => {
             schema.max_length.get_or_insert(STRING_BOUND);
@@ -235,6 +239,7 @@ mod tests {
                 Some("object") => {
                     schema.additional_properties.is_none() || schema.max_properties.is_some()
                 }
+                None => schema.max_length.is_some(),
                 _ => true,
             };
             if !bounded {

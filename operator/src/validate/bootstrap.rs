@@ -109,10 +109,10 @@ fn check_sql(texts: &[String], wrong: &mut Vec<Invalid>) {
         let path = format!("spec.bootstrap.sql[{index}]");
         if !patterns::NOT_BLANK.matches(text) {
             wrong.push(Invalid::new(path, "an entry is empty", "remove it"));
-        } else if text.len() > LONGEST_TEXT {
+        } else if text.chars().count() > LONGEST_TEXT {
             wrong.push(Invalid::new(
                 path,
-                format!("an entry is longer than {LONGEST_TEXT} bytes"),
+                format!("an entry is longer than {LONGEST_TEXT} characters"),
                 "load large data with COPY when the cluster is ready",
             ));
         }

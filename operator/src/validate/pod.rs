@@ -16,6 +16,7 @@ use crate::crd::{ImagePullPolicy, PodMetadata, ReplicatedClusterSpec, Resources}
 
 const LONGEST_KEY: usize = 317;
 const LONGEST_LABEL_VALUE: usize = 63;
+const LONGEST_QUANTITY: usize = 32;
 
 /// The fields of `spec` that make a pod. A change of one of them restarts the instances.
 ///
@@ -166,7 +167,7 @@ fn check_resources(resources: &Resources, wrong: &mut Vec<Invalid>) {
                     "a key does not name a resource",
                     "use cpu, memory and the like",
                 ));
-            } else if billionths(&quantity.0).is_none() {
+            } else if quantity.0.len() > LONGEST_QUANTITY || billionths(&quantity.0).is_none() {
                 wrong.push(Invalid::new(
                     path,
                     format!("\"{}\" is not a quantity", quantity.0),

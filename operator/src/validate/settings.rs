@@ -72,10 +72,10 @@ pub(super) fn check_parameters(
                 format!("the operator owns {lower}: {why}"),
                 "remove it",
             ));
-        } else if value.len() > LONGEST_VALUE {
+        } else if value.chars().count() > LONGEST_VALUE {
             wrong.push(Invalid::new(
                 path,
-                format!("the value is longer than {LONGEST_VALUE} bytes"),
+                format!("the value is longer than {LONGEST_VALUE} characters"),
                 "shorten it",
             ));
         } else if value.contains(['\n', '\r']) {
@@ -104,7 +104,7 @@ pub(super) fn check_hba(records: &[String], wrong: &mut Vec<Invalid>) {
         ));
     }
     for (index, record) in records.iter().enumerate() {
-        if record.len() > LONGEST_RECORD || !patterns::HBA_RECORD.matches(record) {
+        if record.chars().count() > LONGEST_RECORD || !patterns::HBA_RECORD.matches(record) {
             wrong.push(Invalid::new(
                 format!("spec.pgHba[{index}]"),
                 format!("\"{record}\": an entry is not one record of pg_hba.conf"),

@@ -122,7 +122,7 @@ fn annotations_are_requests() {
 fn a_larger_volume_is_no_fault() {
     let mut larger = spec("");
     larger.spec.storage.size = "1.5Gi".to_owned();
-    assert_eq!(validate_change(&spec(""), &larger), []);
+    assert!(validate_change(&spec(""), &larger).is_empty());
     let findings = validate_change(&larger, &spec(""));
     assert_eq!(
         findings[0].to_string(),
