@@ -184,7 +184,6 @@ fn defaults_are_stored(server: &ApiServer) {
                     "switchoverWithinMilliseconds": 10000,
                 },
                 "parameters": {},
-                "paused": false,
                 "replicas": 2,
                 "storage": {"size": "1Gi"},
             });

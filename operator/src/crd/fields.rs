@@ -91,11 +91,10 @@ fn kind(schema: &JSONSchemaProps) -> String {
             .collect();
         return all.join(", ");
     }
-    let of = |inner: &JSONSchemaProps| kind(inner);
     match schema.type_.as_deref() {
         Some("array") => match &schema.items {
             Some(JSONSchemaPropsOrArray::Schema(item)) => {
-                format!("list of {}, at most {}", of(item), most(schema.max_items))
+                format!("list of {}, at most {}", kind(item), most(schema.max_items))
             }
             _ => "list".to_owned(),
         },
@@ -103,7 +102,7 @@ fn kind(schema: &JSONSchemaProps) -> String {
             Some(JSONSchemaPropsOrBool::Schema(value)) => {
                 format!(
                     "map of {}, at most {}",
-                    of(value),
+                    kind(value),
                     most(schema.max_properties)
                 )
             }

@@ -244,14 +244,43 @@ fn bootstrap_rules() -> Vec<Rule> {
 }
 
 fn pod_rules() -> Vec<Rule> {
-    let prefixed = |prefixes: &[&str], name: &str| {
-        let tests: Vec<String> = prefixes
-            .iter()
-            .map(|prefix| format!("{name}.startsWith('{prefix}')"))
-            .collect();
-        tests.join(" || ")
-    };
+    let mut all = vec![
+        rule(
+            "spec.imagePullSecrets",
+            format!(
+                "self.all(secret, {})",
+                patterns::SUBDOMAIN.cel("secret.name")
+            ),
+            "an entry can't name a Secret; use a-z, 0-9, - and .",
+        ),
+        rule(
+            "spec.topologySpreadConstraints",
+            "self.all(c, c.maxSkew >= 1 && c.whenUnsatisfiable in ['DoNotSchedule', 'ScheduleAnyway'])",
+            "an entry has no maxSkew of at least 1 or an unknown whenUnsatisfiable; write DoNotSchedule or ScheduleAnyway",
+        ),
+        rule(
+            "spec.priorityClassName",
+            patterns::SUBDOMAIN.cel("self"),
+            "it can't name a PriorityClass; use a-z, 0-9, - and .",
+        ),
+    ];
+    all.extend(metadata_rules());
+    all.extend(env_rules());
+    all
+}
+
+/// CEL that is true where `name` begins with one of these.
+fn begins_with(name: &str, prefixes: &[&str]) -> String {
+    let tests: Vec<String> = prefixes
+        .iter()
+        .map(|prefix| format!("{name}.startsWith('{prefix}')"))
+        .collect();
+    tests.join(" || ")
+}
+
+fn metadata_rules() -> Vec<Rule> {
     let is_domain = format!("k.contains('{}')", owned::METADATA_DOMAIN);
+    let is_owned_label = format!("{is_domain} || {}", begins_with("k", owned::LABEL_KEYS));
     let owned_keys = |at: &'static str, is_owned: &str| Rule {
         message_expression: Some(format!(
             "'the operator owns ' + self.filter(k, {is_owned}).join(', ') + '; remove it'"
@@ -276,29 +305,9 @@ fn pod_rules() -> Vec<Rule> {
             "a value is not one that a label can have; use at most 63 letters, digits, -, _ and ., with a letter or digit at both ends",
         )
     };
-    let is_owned_label = format!("{is_domain} || {}", prefixed(owned::LABEL_KEYS, "k"));
-    let is_owned_env = prefixed(owned::ENV_PREFIXES, "e.name");
     vec![
-        rule(
-            "spec.imagePullSecrets",
-            format!(
-                "self.all(secret, {})",
-                patterns::SUBDOMAIN.cel("secret.name")
-            ),
-            "an entry can't name a Secret; use a-z, 0-9, - and .",
-        ),
-        rule(
-            "spec.topologySpreadConstraints",
-            "self.all(c, c.maxSkew >= 1 && c.whenUnsatisfiable in ['DoNotSchedule', 'ScheduleAnyway'])",
-            "an entry has no maxSkew of at least 1 or an unknown whenUnsatisfiable; write DoNotSchedule or ScheduleAnyway",
-        ),
         keys("spec.nodeSelector"),
         values("spec.nodeSelector"),
-        rule(
-            "spec.priorityClassName",
-            patterns::SUBDOMAIN.cel("self"),
-            "it can't name a PriorityClass; use a-z, 0-9, - and .",
-        ),
         keys("spec.serviceTemplate.annotations"),
         owned_keys("spec.serviceTemplate.annotations", &is_domain),
         keys("spec.podMetadata.labels"),
@@ -306,6 +315,12 @@ fn pod_rules() -> Vec<Rule> {
         owned_keys("spec.podMetadata.labels", &is_owned_label),
         keys("spec.podMetadata.annotations"),
         owned_keys("spec.podMetadata.annotations", &is_domain),
+    ]
+}
+
+fn env_rules() -> Vec<Rule> {
+    let is_owned = begins_with("e.name", owned::ENV_PREFIXES);
+    vec![
         rule(
             "spec.env",
             format!("self.all(e, {})", patterns::ENV_NAME.cel("e.name")),
@@ -313,11 +328,11 @@ fn pod_rules() -> Vec<Rule> {
         ),
         Rule {
             message_expression: Some(format!(
-                "'the operator owns ' + self.filter(e, {is_owned_env}).map(e, e.name).join(', ') + '; remove it'"
+                "'the operator owns ' + self.filter(e, {is_owned}).map(e, e.name).join(', ') + '; remove it'"
             )),
             ..rule(
                 "spec.env",
-                format!("!self.exists(e, {is_owned_env})"),
+                format!("!self.exists(e, {is_owned})"),
                 "the operator owns one of these variables; remove it",
             )
         },

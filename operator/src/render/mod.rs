@@ -12,6 +12,7 @@
 mod access;
 mod credentials;
 mod fingerprint;
+mod hba;
 mod labels;
 mod object;
 mod pod;
@@ -25,6 +26,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 
 pub use credentials::{Certified, Credentials, CredentialsError, Secrets};
 pub use fingerprint::{ANNOTATION as FINGERPRINT, fingerprint};
+pub use hba::pg_hba;
 pub use labels::{CLUSTER, INSTANCE, Labels, MANAGER, ROLE, TERM, cluster_labels, role_labels};
 pub use object::{ForeignObject, Found, Kind, Object, ObjectKey};
 pub use pod::{
