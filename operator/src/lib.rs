@@ -1,8 +1,8 @@
 //! Understudy's operator: brings up a `ReplicatedCluster`, and moves the primary's role when it must.
 //!
 //! In reading order: what a user writes (`crd`, `validate`), what supervisors and engines say (`api`), what is
-//! decided (`decide`, pure), what is seen and done (`observe`, `act`, `reconcile`), the process beside each engine
-//! (`instance`), a cluster of local processes (`local`).
+//! decided (`decide`, pure), what a manifest is made of on Kubernetes (`render`, pure), what is seen and done (`observe`,
+//! `act`, `reconcile`), the process beside each engine (`instance`), a cluster of local processes (`local`).
 
 pub mod act;
 pub mod api;
@@ -16,5 +16,6 @@ pub mod local;
 pub mod names;
 pub mod observe;
 pub mod reconcile;
+pub mod render;
 pub mod transport;
 pub mod validate;

@@ -30,6 +30,9 @@ enum Command {
     },
     /// Print the CustomResourceDefinition.
     Crd,
+    /// Print the field reference.
+    #[command(hide = true)]
+    Fields,
     /// Becomes the program given, tied to the life of its parent.
     #[command(hide = true, name = "instance-guard")]
     Guard {
@@ -64,6 +67,10 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Crd => {
             print!("{}", crd::crd_yaml()?);
+            Ok(())
+        }
+        Command::Fields => {
+            print!("{}", crd::fields_markdown());
             Ok(())
         }
         Command::Guard {

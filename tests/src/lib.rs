@@ -3,10 +3,12 @@
 //! Servers listen on loopback ports that the system chose, in temporary directories, and end with the value that
 //! stands for them. Programs are taken from `UNDERSTUDY_BIN_DIR`, PostgreSQL's from its Debian folder.
 
+pub mod api_server;
 pub mod cutter;
 pub mod interleave;
 pub mod local;
 pub mod managed;
+pub mod manifests;
 pub mod programs;
 pub mod random_sql;
 pub mod raw;

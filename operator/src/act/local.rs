@@ -320,8 +320,6 @@ fn reports(before: &ReplicatedClusterStatus, plan: &Plan, seen: &Seen) -> Replic
         .and_then(|r| r.primary.as_ref())
         .map(|p| p.name.clone());
     after.timeline = serving.map(|r| r.term).or(before.timeline);
-    after.ready_instances =
-        u32::try_from(plan.instances.iter().filter(|i| i.ready).count()).unwrap_or(u32::MAX);
     let standbys = plan
         .instances
         .iter()
@@ -333,6 +331,7 @@ fn reports(before: &ReplicatedClusterStatus, plan: &Plan, seen: &Seen) -> Replic
     ));
     after.observed_generation = seen.cluster.metadata.generation.unwrap_or(0);
     after.instances.clone_from(&plan.instances);
+    after.count_ready(seen.cluster.spec.replicas as usize + 1);
     after.last_failover.clone_from(&plan.last_failover);
     after.last_switchover.clone_from(&plan.last_switchover);
     after

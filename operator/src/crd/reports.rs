@@ -42,6 +42,27 @@ pub enum InstanceRole {
     Lost,
 }
 
+/// How far a standby is behind, in steps so wide that a busy primary does not change them all the time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+pub enum LagClass {
+    /// At most 16 MiB: it could take over without a wait.
+    Near,
+    /// At most 1 GiB.
+    Behind,
+    /// More than 1 GiB.
+    Far,
+}
+
+impl LagClass {
+    pub fn of(bytes: u64) -> LagClass {
+        match bytes {
+            0..=0x100_0000 => LagClass::Near,
+            0x100_0001..=0x4000_0000 => LagClass::Behind,
+            _ => LagClass::Far,
+        }
+    }
+}
+
 /// One instance as it was last seen.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +74,13 @@ pub struct InstanceReport {
     pub role: InstanceRole,
     pub ready: bool,
     pub in_sync: bool,
+    /// The node that its pod runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub node: Option<String>,
+    /// How far it was behind the primary when it was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<LagClass>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Term>,
     /// The last log position that was durable here when the record last changed.
@@ -132,9 +160,14 @@ pub struct ReplicatedClusterStatus {
     pub conditions: Vec<Condition>,
     #[serde(default)]
     pub observed_generation: i64,
+    /// The pod that accepts writes; in local mode the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub current_primary: Option<String>,
+    /// Instances that are ready, and how many are wanted: `2/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub instances_ready: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Term>,
     #[serde(default)]
@@ -155,6 +188,13 @@ pub struct ReplicatedClusterStatus {
 }
 
 impl ReplicatedClusterStatus {
+    /// Counts the instances that are ready, of `wanted`.
+    pub fn count_ready(&mut self, wanted: usize) {
+        let ready = self.instances.iter().filter(|i| i.ready).count();
+        self.ready_instances = u32::try_from(ready).unwrap_or(u32::MAX);
+        self.instances_ready = Some(format!("{ready}/{wanted}"));
+    }
+
     /// None until a record was made.
     pub fn record(&self) -> Option<Record> {
         Some(Record {

@@ -226,6 +226,7 @@ fn cluster() -> impl Strategy<Value = ValidatedCluster> {
             parameters: BTreeMap::new(),
             generation: 1,
             requests: Requests::default(),
+            ..ValidatedCluster::default()
         })
 }
 

@@ -2,7 +2,9 @@
 
 use super::{Instance, Life, Observed, Plan, running};
 use crate::api::{EngineRole, EngineStatus, SupervisorState};
-use crate::crd::{Condition, ConditionStatus, InstanceReport, InstanceRole, Phase, Record};
+use crate::crd::{
+    Condition, ConditionStatus, InstanceReport, InstanceRole, LagClass, Phase, Record,
+};
 use crate::ids::Term;
 use crate::validate::ValidatedCluster;
 
@@ -62,6 +64,10 @@ fn report(
         .zip(id.as_ref())
         .is_some_and(|(r, id)| r.is_primary(id));
     let flush = engine.and_then(|e| e.flush_lsn);
+    let lag_bytes = match (role, primary.and_then(|e| e.flush_lsn), flush) {
+        (InstanceRole::Standby, Some(end), Some(flush)) => Some(end.bytes_since(flush)),
+        _ => None,
+    };
     InstanceReport {
         name: name.to_owned(),
         role,
@@ -70,10 +76,10 @@ fn report(
         timeline: engine.map(|e| e.timeline),
         flush_lsn: flush,
         replay_lsn: engine.and_then(|e| e.replay_lsn),
-        lag_bytes: match (role, primary.and_then(|e| e.flush_lsn), flush) {
-            (InstanceRole::Standby, Some(end), Some(flush)) => Some(end.bytes_since(flush)),
-            _ => None,
-        },
+        lag: lag_bytes.map(LagClass::of),
+        lag_bytes,
+        // Where instances are pods, whoever writes the report knows where they run.
+        node: None,
         supervisor_pid: status
             .filter(|_| instance.life == Life::Alive)
             .map(|s| s.supervisor_pid),

@@ -34,6 +34,7 @@ fn cluster(replicas: u32, durability: Durability) -> ValidatedCluster {
         parameters: BTreeMap::new(),
         generation: 1,
         requests: Requests::default(),
+        ..ValidatedCluster::default()
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::crd::{FORCE_PROMOTE, Phase, ReplicatedCluster, SWITCHOVER_TO};
 use crate::durable::FileLock;
+use crate::validate::validate_change;
 
 const DEFAULT_PORT: u16 = 5432;
 /// Tried in turn where the default's three ports are taken.
@@ -176,6 +177,10 @@ struct Up {
 
 async fn up(options: &Up) -> anyhow::Result<()> {
     let (manifest, _) = manifest::read(&options.file)?;
+    let ignored = manifest::not_applied(&manifest.spec);
+    if !ignored.is_empty() {
+        println!("not applied to local processes: {}", ignored.join(", "));
+    }
     std::fs::create_dir_all(options.dir.join("instances"))
         .with_context(|| format!("create {}", options.dir.display()))?;
     let folder = ClusterFolder::new(&options.dir.canonicalize()?);
@@ -285,15 +290,18 @@ fn engine_program() -> anyhow::Result<PathBuf> {
 /// Writes the manifest's spec into the object; gives the generation that it has then.
 fn put_manifest(folder: &ClusterFolder, manifest: &ReplicatedCluster) -> anyhow::Result<i64> {
     let name = manifest.metadata.name.clone().unwrap_or_default();
-    let other = ObjectStore::new(folder)
-        .read()?
-        .and_then(|o| o.metadata.name)
-        .filter(|n| *n != name);
-    if let Some(other) = other {
-        bail!(
-            "{} holds the cluster {other}, not {name}; give another --dir",
-            folder.dir().display()
-        );
+    if let Some(stored) = ObjectStore::new(folder).read()? {
+        let other = stored.metadata.name.clone().unwrap_or_default();
+        if other != name {
+            bail!(
+                "{} holds the cluster {other}, not {name}; give another --dir",
+                folder.dir().display()
+            );
+        }
+        let findings = validate_change(&stored, manifest);
+        if !findings.is_empty() {
+            bail!("the change is refused:\n{}", manifest::lines(&findings));
+        }
     }
     let known_uid = cluster_id_of_volumes(folder)?;
     let object = ObjectStore::new(folder).update(|current| {

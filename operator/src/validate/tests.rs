@@ -84,22 +84,67 @@ fn an_unknown_field_is_refused_by_name() {
 }
 
 #[test]
-fn quantities() {
-    for (text, bytes) in [
-        ("1Gi", Some(1 << 30)),
-        ("1.5Ki", Some(1536)),
-        ("2k", Some(2000)),
-        ("", None),
-        ("1Xi", None),
-        ("1.Gi", None),
-    ] {
-        assert_eq!(parse_quantity(text), bytes, "{text}");
-    }
+fn the_defaults_of_times_are_those_that_decide_goes_by() {
+    use crate::decide;
+    let times = FailoverTimes::default();
+    assert_eq!(times.lost_after_ms, decide::SILENT_MS);
+    assert_eq!(times.lost_after_ms, decide::ENGINE_SILENT_MS);
+    assert_eq!(times.restart_within_ms, decide::RESTART_GRACE_MS);
+    assert_eq!(times.member_lost_after_ms, decide::MEMBER_LOST_MS);
+    assert_eq!(times.async_answers_within_ms, decide::LATE_ANSWER_ASYNC_MS);
+    assert_eq!(times.switchover_within_ms, decide::SWITCHOVER_MS);
+    assert_eq!(times.reseed_after_ms, decide::STUCK_MS);
+}
+
+#[test]
+fn what_is_left_out_means_what_the_empty_part_means() {
+    let empty = "  bootstrap: {}\n  failover: {}\n  serviceTemplate: {}\n  podMetadata: {}\n  resources: {}\n  affinity: {}\n";
+    assert_eq!(validate(&spec(empty)), validate(&spec("")));
+}
+
+#[test]
+fn annotations_are_requests() {
+    let mut cluster = spec("");
+    let asked = [(
+        crate::crd::REPLACE_INSTANCE.to_owned(),
+        "orders-2".to_owned(),
+    )];
+    cluster.metadata.annotations = Some(asked.into());
+    let requests = validate(&cluster).expect("valid").requests;
+    assert_eq!(
+        requests.replacement("orders"),
+        Ok(Some("orders-2".to_owned()))
+    );
+    assert_eq!(requests.switchover_to, None);
+}
+
+#[test]
+fn a_larger_volume_is_no_fault() {
+    let mut larger = spec("");
+    larger.spec.storage.size = "1.5Gi".to_owned();
+    assert!(validate_change(&spec(""), &larger).is_empty());
+    let findings = validate_change(&larger, &spec(""));
+    assert_eq!(
+        findings[0].to_string(),
+        "spec.storage.size: a volume can't shrink from 1.5Gi to 1Gi; keep the size or make it larger"
+    );
 }
 
 proptest::proptest! {
+    /// No manifest that passes has a setting that the operator owns, however it is spelled.
     #[test]
-    fn no_text_makes_a_quantity_panic(text in ".{0,24}") {
-        let _ = parse_quantity(&text);
+    fn no_spelling_gets_an_owned_setting_through(
+        index in 0..crate::crd::owned::SETTINGS.len(),
+        upper in proptest::collection::vec(proptest::bool::ANY, 32),
+    ) {
+        let name = crate::crd::owned::SETTINGS[index].0;
+        let spelled: String = name
+            .chars()
+            .zip(upper.iter().cycle())
+            .map(|(c, upper)| if *upper { c.to_ascii_uppercase() } else { c })
+            .collect();
+        let mut cluster = spec("");
+        cluster.spec.parameters.insert(spelled, "x".to_owned());
+        proptest::prop_assert!(validate(&cluster).is_err());
     }
 }

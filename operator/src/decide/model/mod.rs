@@ -125,6 +125,7 @@ impl Model {
                 parameters: BTreeMap::new(),
                 generation: 1,
                 requests: Requests::default(),
+                ..ValidatedCluster::default()
             },
             record: None,
             nodes: nodes.collect(),

@@ -1,0 +1,55 @@
+//! The least version of Kubernetes, and what it rests on.
+//!
+//! 1.30: rules in CEL for custom resources are stable since 1.29, with `quantity()`, by which a volume that would shrink
+//! is seen, and with `fieldPath` and `messageExpression`, by which a refusal names the field and the wrong part. The
+//! messages `join()` names; an API server takes in new rules only what its predecessor knew too, and that came with 1.29.
+//! Also used, and older: budgets that let unready pods go (`unhealthyPodEvictionPolicy`, on since 1.27) and claims with
+//! a stated retention policy (on since 1.27).
+
+/// Major and minor.
+pub const LEAST_KUBERNETES: (u32, u32) = (1, 30);
+
+/// Why this API server can't hold the definition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Kubernetes {found} is too old: {}.{} is needed, for the rules of the custom resource; upgrade the cluster",
+    LEAST_KUBERNETES.0,
+    LEAST_KUBERNETES.1
+)]
+pub struct TooOld {
+    found: String,
+}
+
+/// Judges what the API server's `/version` says, where the minor may be `29+`.
+///
+/// # Errors
+/// When it is older than [`LEAST_KUBERNETES`], or can't be read.
+pub fn check_kubernetes(major: &str, minor: &str) -> Result<(), TooOld> {
+    let number = |text: &str| {
+        let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<u32>().ok()
+    };
+    match number(major).zip(number(minor)) {
+        Some(found) if found >= LEAST_KUBERNETES => Ok(()),
+        _ => Err(TooOld {
+            found: format!("{major}.{minor}"),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for (major, minor) in [("1", "30"), ("1", "30+"), ("1", "100"), ("2", "0")] {
+            assert_eq!(check_kubernetes(major, minor), Ok(()), "{major}.{minor}");
+        }
+        for (major, minor) in [("1", "29"), ("1", "9"), ("0", "99"), ("", ""), ("1", "x")] {
+            let refused = check_kubernetes(major, minor).expect_err("too old");
+            let text = refused.to_string();
+            assert!(text.contains("1.30 is needed"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! What the API server itself refuses, in CEL: the same that [`crate::validate`] refuses, told with field and remedy.
+//!
+//! Only the API server sees the stored object beside the new one on Kubernetes, so rules about changes are here too;
+//! [`crate::validate::validate_change`] is their twin for local mode. `tests/manifests` holds a manifest for each of
+//! both judges' findings, and the tests demand that they agree. A rule's cost is bounded by the bounds of the field
+//! that it stands at (`definition.rs` gives a bound to every string, list and map).
+
+use super::{owned, patterns};
+use crate::names::{self, MAX_NAME};
+
+/// A rule at one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The field, dotted; empty is the object itself.
+    pub at: &'static str,
+    pub rule: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// CEL that says it more exactly.
+    pub message_expression: Option<String>,
+    /// The field that the message is about, where it is not the rule's own.
+    pub field_path: Option<&'static str>,
+}
+
+fn rule(at: &'static str, rule: impl Into<String>, message: impl Into<String>) -> Rule {
+    Rule {
+        at,
+        rule: rule.into(),
+        message: message.into(),
+        message_expression: None,
+        field_path: None,
+    }
+}
+
+/// All rules, in the order of the manifest.
+pub fn rules() -> Vec<Rule> {
+    let mut all = object_rules();
+    all.extend(size_rules());
+    all.extend(database_rules());
+    all.extend(bootstrap_rules());
+    all.extend(pod_rules());
+    all
+}
+
+fn object_rules() -> Vec<Rule> {
+    vec![
+        rule(
+            "",
+            format!(
+                "size(self.metadata.name) <= {MAX_NAME} && {}",
+                patterns::CLUSTER.cel("self.metadata.name")
+            ),
+            format!(
+                "metadata.name: it can't name instances and Services; use at most {MAX_NAME} characters of a-z, 0-9 and -, beginning with a letter"
+            ),
+        ),
+        Rule {
+            field_path: Some(".durability"),
+            ..rule(
+                "spec",
+                "self.durability != 'strict' || self.replicas >= 1",
+                "strict waits for every standby and there is none; raise spec.replicas to at least 1, or choose quorum",
+            )
+        },
+    ]
+}
+
+fn size_rules() -> Vec<Rule> {
+    vec![
+        rule(
+            "spec.storage.size",
+            patterns::SIZE.cel("self"),
+            "it is not a quantity; write it as 10Gi or 500Mi",
+        ),
+        rule(
+            "spec.storage.size",
+            "!isQuantity(self) || quantity(self).compareTo(quantity('256Mi')) >= 0",
+            "it is too small for a database and its log; give at least 256Mi",
+        ),
+        rule(
+            "spec.storage.size",
+            "!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0",
+            "a volume can't shrink; keep the size or make it larger",
+        ),
+        Rule {
+            field_path: Some(".class"),
+            ..rule(
+                "spec.storage",
+                "has(self.class) == has(oldSelf.class) && (!has(self.class) || self.class == oldSelf.class)",
+                "the class of volumes that exist can't change; leave it as it was, or make a new cluster",
+            )
+        },
+        rule(
+            "spec.storage.class",
+            format!("self == '' || {}", patterns::SUBDOMAIN.cel("self")),
+            "it can't name a StorageClass; use a-z, 0-9, - and .",
+        ),
+        quantities("spec.resources.requests"),
+        quantities("spec.resources.limits"),
+        requests_within_limits("cpu"),
+        requests_within_limits("memory"),
+    ]
+}
+
+/// A resource's name; its quantity has a pattern of its own in the schema, which costs nothing.
+fn quantities(at: &'static str) -> Rule {
+    rule(
+        at,
+        format!("self.all(k, {} && size(k) <= 317)", patterns::KEY.cel("k")),
+        "a key does not name a resource; use cpu, memory and the like",
+    )
+}
+
+/// Kubernetes would refuse every pod. A rule for each of the two that people set keeps the cost in its bounds.
+fn requests_within_limits(name: &str) -> Rule {
+    rule(
+        "spec.resources",
+        format!(
+            "!has(self.requests) || !has(self.limits) || !('{name}' in self.requests) || !('{name}' in self.limits) \
+             || quantity(string(self.requests['{name}'])).compareTo(quantity(string(self.limits['{name}']))) <= 0"
+        ),
+        format!(
+            "more {name} is requested than the limit allows; raise the limit or lower the request"
+        ),
+    )
+}
+
+fn database_rules() -> Vec<Rule> {
+    let owned: Vec<String> = owned::SETTINGS
+        .iter()
+        .map(|(name, _)| format!("'{name}'"))
+        .collect();
+    let is_owned = format!(
+        "k.lowerAscii() in [{}] || k.lowerAscii().startsWith('{}')",
+        owned.join(", "),
+        owned::SETTING_PREFIX
+    );
+    let is_setting = format!("{} && size(k) <= 63", patterns::SETTING.cel("k"));
+    vec![
+        rule(
+            "spec.image",
+            patterns::IMAGE.cel("self"),
+            "it can't name an image; write it as REGISTRY/NAME:TAG",
+        ),
+        Rule {
+            message_expression: Some(format!(
+                "'not the name of a setting: ' + self.filter(k, !({is_setting})).join(', ') + '; use the names of postgresql.conf'"
+            )),
+            ..rule(
+                "spec.parameters",
+                format!("self.all(k, {is_setting})"),
+                "not the name of a setting; use the names of postgresql.conf",
+            )
+        },
+        Rule {
+            message_expression: Some(format!(
+                "'the operator owns ' + self.filter(k, {is_owned}).map(k, k.lowerAscii()).join(', ') + '; remove it'"
+            )),
+            ..rule(
+                "spec.parameters",
+                format!("!self.exists(k, {is_owned})"),
+                "the operator owns one of these settings; remove it",
+            )
+        },
+        rule(
+            "spec.parameters",
+            "self.all(k, self.exists_one(other, other.lowerAscii() == k.lowerAscii()))",
+            "a setting is given twice, in different case; keep one of them",
+        ),
+        rule(
+            "spec.parameters",
+            "self.all(k, !self[k].contains('\\n') && !self[k].contains('\\r'))",
+            "a value spans lines; give a single line",
+        ),
+        rule(
+            "spec.pgHba",
+            format!("self.all(line, {})", patterns::HBA_RECORD.cel("line")),
+            "an entry is not one record of pg_hba.conf; write TYPE DATABASE USER ADDRESS METHOD, with TYPE host, hostssl or hostnossl (local has no ADDRESS)",
+        ),
+    ]
+}
+
+fn bootstrap_rules() -> Vec<Rule> {
+    let quoted = |names: &[&str]| {
+        let all: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+        all.join(", ")
+    };
+    let secrets = names::SECRET_SUFFIXES
+        .iter()
+        .map(|suffix| format!("self.metadata.name + '-{suffix}'"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let own_secret = |field: &str, path: &'static str| Rule {
+        field_path: Some(path),
+        ..rule(
+            "",
+            format!(
+                "!has(self.spec.bootstrap) || !has(self.spec.bootstrap.{field}) || !(self.spec.bootstrap.{field} in [{secrets}])"
+            ),
+            "the operator makes a Secret of this name itself; give yours another name",
+        )
+    };
+    let secret_name = |at: &'static str| {
+        rule(
+            at,
+            patterns::SUBDOMAIN.cel("self"),
+            "it can't name a Secret; use a-z, 0-9, - and .",
+        )
+    };
+    vec![
+        rule(
+            "spec.bootstrap",
+            "self == oldSelf",
+            "it was read when the cluster was created and can't change; leave it as it was, and use SQL",
+        ),
+        rule(
+            "spec.bootstrap.database",
+            format!(
+                "{} && !(self in [{}])",
+                patterns::IDENTIFIER.cel("self"),
+                quoted(owned::DATABASES)
+            ),
+            "it can't name the application's database; use A-Z, a-z, 0-9, _ and -, and no template",
+        ),
+        rule(
+            "spec.bootstrap.owner",
+            format!(
+                "{} && !self.startsWith('pg_') && !(self in [{}])",
+                patterns::IDENTIFIER.cel("self"),
+                quoted(owned::ROLES)
+            ),
+            "it can't name the application's role; use A-Z, a-z, 0-9, _ and -, and no role of the system's",
+        ),
+        secret_name("spec.bootstrap.ownerSecret"),
+        secret_name("spec.bootstrap.superuserSecret"),
+        own_secret("ownerSecret", ".spec.bootstrap.ownerSecret"),
+        own_secret("superuserSecret", ".spec.bootstrap.superuserSecret"),
+        rule(
+            "spec.bootstrap.sql",
+            format!("self.all(text, {})", patterns::NOT_BLANK.cel("text")),
+            "an entry is empty; remove it",
+        ),
+    ]
+}
+
+fn pod_rules() -> Vec<Rule> {
+    let mut all = vec![
+        rule(
+            "spec.imagePullSecrets",
+            format!(
+                "self.all(secret, {})",
+                patterns::SUBDOMAIN.cel("secret.name")
+            ),
+            "an entry can't name a Secret; use a-z, 0-9, - and .",
+        ),
+        rule(
+            "spec.topologySpreadConstraints",
+            "self.all(c, c.maxSkew >= 1 && c.whenUnsatisfiable in ['DoNotSchedule', 'ScheduleAnyway'])",
+            "an entry has no maxSkew of at least 1 or an unknown whenUnsatisfiable; write DoNotSchedule or ScheduleAnyway",
+        ),
+        rule(
+            "spec.priorityClassName",
+            patterns::SUBDOMAIN.cel("self"),
+            "it can't name a PriorityClass; use a-z, 0-9, - and .",
+        ),
+    ];
+    all.extend(metadata_rules());
+    all.extend(env_rules());
+    all
+}
+
+/// CEL that is true where `name` begins with one of these.
+fn begins_with(name: &str, prefixes: &[&str]) -> String {
+    let tests: Vec<String> = prefixes
+        .iter()
+        .map(|prefix| format!("{name}.startsWith('{prefix}')"))
+        .collect();
+    tests.join(" || ")
+}
+
+fn metadata_rules() -> Vec<Rule> {
+    let is_domain = format!("k.contains('{}')", owned::METADATA_DOMAIN);
+    let is_owned_label = format!("{is_domain} || {}", begins_with("k", owned::LABEL_KEYS));
+    let owned_keys = |at: &'static str, is_owned: &str| Rule {
+        message_expression: Some(format!(
+            "'the operator owns ' + self.filter(k, {is_owned}).join(', ') + '; remove it'"
+        )),
+        ..rule(
+            at,
+            format!("!self.exists(k, {is_owned})"),
+            "the operator owns one of these keys; remove it",
+        )
+    };
+    let keys = |at: &'static str| {
+        rule(
+            at,
+            format!("self.all(k, {} && size(k) <= 317)", patterns::KEY.cel("k")),
+            "a key is not one that Kubernetes takes; write it as NAME or DOMAIN/NAME",
+        )
+    };
+    let values = |at: &'static str| {
+        rule(
+            at,
+            format!("self.all(k, {})", patterns::LABEL_VALUE.cel("self[k]")),
+            "a value is not one that a label can have; use at most 63 letters, digits, -, _ and ., with a letter or digit at both ends",
+        )
+    };
+    vec![
+        keys("spec.nodeSelector"),
+        values("spec.nodeSelector"),
+        keys("spec.serviceTemplate.annotations"),
+        owned_keys("spec.serviceTemplate.annotations", &is_domain),
+        keys("spec.podMetadata.labels"),
+        values("spec.podMetadata.labels"),
+        owned_keys("spec.podMetadata.labels", &is_owned_label),
+        keys("spec.podMetadata.annotations"),
+        owned_keys("spec.podMetadata.annotations", &is_domain),
+    ]
+}
+
+fn env_rules() -> Vec<Rule> {
+    let is_owned = begins_with("e.name", owned::ENV_PREFIXES);
+    vec![
+        rule(
+            "spec.env",
+            format!("self.all(e, {})", patterns::ENV_NAME.cel("e.name")),
+            "an entry can't name an environment variable; use letters, digits, _, - and .",
+        ),
+        Rule {
+            message_expression: Some(format!(
+                "'the operator owns ' + self.filter(e, {is_owned}).map(e, e.name).join(', ') + '; remove it'"
+            )),
+            ..rule(
+                "spec.env",
+                format!("!self.exists(e, {is_owned})"),
+                "the operator owns one of these variables; remove it",
+            )
+        },
+        rule(
+            "spec.env",
+            "!self.exists(e, has(e.value) && e.value != '' && has(e.valueFrom))",
+            "an entry has value and valueFrom; keep one of them",
+        ),
+    ]
+}

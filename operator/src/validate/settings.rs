@@ -1,0 +1,155 @@
+//! The database's own part of the manifest: its volume, its settings, who may connect, the times of a failover.
+
+use std::collections::BTreeMap;
+
+use super::Invalid;
+use super::quantity::bytes;
+use crate::crd::owned::owned_setting;
+use crate::crd::{FailoverSpec, StorageSpec, patterns};
+
+const MIN_STORAGE: u64 = 256 << 20;
+const MOST_PARAMETERS: usize = 200;
+const LONGEST_NAME: usize = 63;
+const LONGEST_VALUE: usize = 1024;
+const MOST_RECORDS: usize = 64;
+const LONGEST_RECORD: usize = 512;
+
+pub(super) fn check_storage(storage: &StorageSpec, wrong: &mut Vec<Invalid>) -> u64 {
+    let path = "spec.storage.size";
+    let size = &storage.size;
+    let bytes = bytes(size);
+    match bytes {
+        Some(bytes) if bytes < MIN_STORAGE => wrong.push(Invalid::new(
+            path,
+            format!("{size}: it is too small for a database and its log"),
+            "give at least 256Mi",
+        )),
+        Some(_) => {}
+        None => wrong.push(Invalid::new(
+            path,
+            format!("\"{size}\": it is not a quantity"),
+            "write it as 10Gi or 500Mi",
+        )),
+    }
+    if let Some(class) = &storage.class
+        && !class.is_empty()
+        && (class.len() > 253 || !patterns::SUBDOMAIN.matches(class))
+    {
+        wrong.push(Invalid::new(
+            "spec.storage.class",
+            format!("\"{class}\": it can't name a StorageClass"),
+            "use a-z, 0-9, - and .",
+        ));
+    }
+    bytes.unwrap_or(0)
+}
+
+/// The settings by their names in lower case.
+pub(super) fn check_parameters(
+    given: &BTreeMap<String, String>,
+    wrong: &mut Vec<Invalid>,
+) -> BTreeMap<String, String> {
+    let mut parameters = BTreeMap::new();
+    if given.len() > MOST_PARAMETERS {
+        wrong.push(Invalid::new(
+            "spec.parameters",
+            format!("{} settings are more than {MOST_PARAMETERS}", given.len()),
+            "keep those that differ from the defaults",
+        ));
+    }
+    for (name, value) in given {
+        let path = format!("spec.parameters.{name}");
+        let lower = name.to_ascii_lowercase();
+        if !patterns::SETTING.matches(name) || name.len() > LONGEST_NAME {
+            wrong.push(Invalid::new(
+                path,
+                format!("not the name of a setting: {name}"),
+                "use the names of postgresql.conf",
+            ));
+        } else if let Some(why) = owned_setting(name) {
+            wrong.push(Invalid::new(
+                path,
+                format!("the operator owns {lower}: {why}"),
+                "remove it",
+            ));
+        } else if value.chars().count() > LONGEST_VALUE {
+            wrong.push(Invalid::new(
+                path,
+                format!("the value is longer than {LONGEST_VALUE} characters"),
+                "shorten it",
+            ));
+        } else if value.contains(['\n', '\r']) {
+            wrong.push(Invalid::new(
+                path,
+                "a value spans lines",
+                "give a single line",
+            ));
+        } else if parameters.insert(lower, value.clone()).is_some() {
+            wrong.push(Invalid::new(
+                path,
+                "a setting is given twice, in different case",
+                "keep one of them",
+            ));
+        }
+    }
+    parameters
+}
+
+pub(super) fn check_hba(records: &[String], wrong: &mut Vec<Invalid>) {
+    if records.len() > MOST_RECORDS {
+        wrong.push(Invalid::new(
+            "spec.pgHba",
+            format!("{} records are more than {MOST_RECORDS}", records.len()),
+            "let records stand for groups of roles",
+        ));
+    }
+    for (index, record) in records.iter().enumerate() {
+        if record.chars().count() > LONGEST_RECORD || !patterns::HBA_RECORD.matches(record) {
+            wrong.push(Invalid::new(
+                format!("spec.pgHba[{index}]"),
+                format!("\"{record}\": an entry is not one record of pg_hba.conf"),
+                "write TYPE DATABASE USER ADDRESS METHOD, with TYPE host, hostssl or hostnossl (local has no ADDRESS)",
+            ));
+        }
+    }
+}
+
+pub(super) fn check_failover(times: &FailoverSpec, wrong: &mut Vec<Invalid>) {
+    const LONG: u32 = 600_000;
+    for (field, value, least, most) in [
+        ("lostAfter", times.lost_after_milliseconds, 1_000, LONG),
+        ("restartWithin", times.restart_within_milliseconds, 0, LONG),
+        (
+            "memberLostAfter",
+            times.member_lost_after_milliseconds,
+            1_000,
+            LONG,
+        ),
+        (
+            "asyncAnswersWithin",
+            times.async_answers_within_milliseconds,
+            0,
+            LONG,
+        ),
+        (
+            "switchoverWithin",
+            times.switchover_within_milliseconds,
+            1_000,
+            LONG,
+        ),
+        (
+            "reseedAfter",
+            times.reseed_after_milliseconds,
+            10_000,
+            86_400_000,
+        ),
+    ] {
+        if !(least..=most).contains(&value) {
+            wrong.push(Invalid::new(
+                format!("spec.failover.{field}Milliseconds"),
+                format!("{value} is not from {least} to {most}"),
+                "choose a time in between",
+            ));
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! The API of the operator before both its judges: `validate`, and a real API server with the CRD's own rules.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use operator::crd::{ReplicatedCluster, ReplicatedClusterStatus, rules, to_yaml};
+use operator::decide::Routes;
+use operator::ids::Millis;
+use operator::render::{
+    Credentials, Existing, Found, Input, PodSeen, Rendered, Secrets, Workload, WriteRouting, render,
+};
+use operator::validate::{Invalid, ValidatedCluster, validate, validate_change};
+use understudy_tests::api_server::ApiServer;
+use understudy_tests::manifests::{Case, Verdict, cases};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// None, with the reason printed, where there is no API server to be had.
+fn server() -> Option<ApiServer> {
+    match ApiServer::started() {
+        Ok(server) => Some(server),
+        Err(why) => {
+            println!("skipped, there is no API server here ({why}); `make cluster` builds one");
+            None
+        }
+    }
+}
+
+fn parsed(text: &str) -> Result<ReplicatedCluster, String> {
+    serde_norway::from_str(text).map_err(|error| error.to_string())
+}
+
+fn valid(text: &str) -> (ReplicatedCluster, ValidatedCluster) {
+    let manifest = parsed(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let validated = validate(&manifest).unwrap_or_else(|wrong| panic!("{wrong:?}\n{text}"));
+    (manifest, validated)
+}
+
+/// What `validate` says of a case; a manifest that can't be read has one finding without a path.
+fn findings(case: &Case) -> Vec<Invalid> {
+    let unread = |error: String| Invalid {
+        path: case.at.clone(),
+        problem: error,
+        remedy: String::new(),
+    };
+    let manifest = match parsed(&case.manifest) {
+        Ok(manifest) => manifest,
+        Err(error) => return vec![unread(error)],
+    };
+    let mut all = validate(&manifest).err().unwrap_or_default();
+    if let Some(stored) = &case.stored {
+        all.extend(validate_change(&valid(stored).0, &manifest));
+    }
+    all
+}
+
+#[test]
+fn validate_says_what_the_table_says() {
+    for case in cases() {
+        let name = &case.name;
+        let found = findings(&case);
+        if case.verdict == Verdict::Taken {
+            assert!(found.is_empty(), "{name}: {found:?}");
+            continue;
+        }
+        let told = found
+            .iter()
+            .any(|f| f.path.starts_with(&case.at) && f.to_string().contains(&case.says));
+        assert!(told, "{name}: {} is not in {found:?}", case.says);
+        assert_eq!(found.len(), 1, "{name}: one fault, one finding: {found:?}");
+    }
+}
+
+/// A rule that no manifest breaks could be wrong unnoticed.
+#[test]
+fn every_rule_refuses_a_manifest_of_the_table() {
+    let cases = cases();
+    for rule in rules() {
+        let at = format!("{}{}", rule.at, rule.field_path.unwrap_or_default());
+        let at = match at.trim_start_matches('.') {
+            "" => "metadata.name",
+            at => at,
+        };
+        // What is said, or, where the rule itself finds the words, what these begin with.
+        let said = match &rule.message_expression {
+            None => rule.message.trim_start_matches("metadata.name: "),
+            Some(expression) => expression.split('\'').nth(1).expect("words in quotes"),
+        };
+        let breaks = |case: &&Case| {
+            let same = said.contains(case.api_says.as_str()) || case.api_says.contains(said);
+            case.verdict != Verdict::Taken && case.at == at && same
+        };
+        let breaking = cases.iter().filter(breaks).count();
+        assert!(breaking > 0, "nothing in the table breaks {at}: {said}");
+    }
+}
+
+#[test]
+fn a_real_api_server_judges_and_stores() {
+    let Some(server) = server() else { return };
+    install(&server);
+    judge(&server);
+    defaults_are_stored(&server);
+    scales(&server);
+    shows_columns(&server);
+    for variant in [WriteRouting::EndpointSlice, WriteRouting::Selector] {
+        takes_what_is_rendered(&server, variant);
+    }
+    instances_read_their_own_cluster_only(&server);
+}
+
+/// The file itself, by plain `kubectl apply`, twice.
+fn install(server: &ApiServer) {
+    let file = format!("{ROOT}/crds/replicatedclusters.yaml");
+    let first = server.ok(&["apply", "-f", &file]);
+    assert!(first.contains("created"), "{first}");
+    let second = server.ok(&["apply", "-f", &file]);
+    assert!(second.contains("unchanged"), "{second}");
+    let name = "crd/replicatedclusters.understudy.dev";
+    server.ok(&["wait", "--for=condition=Established", name, "--timeout=60s"]);
+    let conditions = server.get(&[name])["status"]["conditions"].to_string();
+    assert!(!conditions.contains("NonStructuralSchema"), "{conditions}");
+    server.ok(&["apply", "-f", &format!("{ROOT}/examples/orders.yaml")]);
+    server.ok(&["delete", "rcl", "orders"]);
+}
+
+fn judge(server: &ApiServer) {
+    let mut wrong = Vec::new();
+    for case in cases() {
+        if let Some(stored) = &case.stored {
+            server
+                .apply(stored, &[])
+                .unwrap_or_else(|said| panic!("{}: {said}", case.name));
+        }
+        let said = server.apply(&case.manifest, &["--dry-run=server"]);
+        match (case.verdict, &said) {
+            (Verdict::Taken, Ok(_)) => {}
+            (Verdict::Refused | Verdict::ChangeRefused, Err(words))
+                if words.contains(&case.api_says) && words.contains(&case.at) => {}
+            _ => wrong.push(format!("{}: {said:?}", case.name)),
+        }
+        if case.stored.is_some() {
+            server.ok(&["delete", "rcl", case.object()]);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the API server fills in is what `validate` takes for granted.
+fn defaults_are_stored(server: &ApiServer) {
+    for (name, spec) in [
+        ("least", "{storage: {size: 1Gi}}"),
+        (
+            "empty-parts",
+            "{storage: {size: 1Gi}, bootstrap: {}, failover: {}, serviceTemplate: {}, podMetadata: {}, resources: {}}",
+        ),
+        (
+            "nulls",
+            "{storage: {size: 1Gi, class: null}, bootstrap: null, failover: null, affinity: null, image: null}",
+        ),
+        (
+            "some",
+            "{storage: {size: 1Gi}, bootstrap: {owner: me}, failover: {lostAfterMilliseconds: 4000}, \
+             resources: {limits: {cpu: 2, memory: 1073741824}}}",
+        ),
+    ] {
+        let manifest = format!(
+            "apiVersion: understudy.dev/v1alpha1\nkind: ReplicatedCluster\n\
+             metadata: {{name: {name}, namespace: default}}\nspec: {spec}\n"
+        );
+        server.apply(&manifest, &[]).expect("taken");
+        let stored = server.get(&["rcl", name]);
+        if name == "least" {
+            let wanted = serde_json::json!({
+                "bootstrap": {"database": "app", "owner": "app"},
+                "durability": "quorum",
+                "failover": {
+                    "asyncAnswersWithinMilliseconds": 2000,
+                    "lostAfterMilliseconds": 3000,
+                    "memberLostAfterMilliseconds": 5000,
+                    "reseedAfterMilliseconds": 60000,
+                    "restartWithinMilliseconds": 1000,
+                    "switchoverWithinMilliseconds": 10000,
+                },
+                "parameters": {},
+                "replicas": 2,
+                "storage": {"size": "1Gi"},
+            });
+            assert_eq!(stored["spec"], wanted);
+        }
+        let read: ReplicatedCluster = serde_json::from_str(&stored.to_string()).expect("reads");
+        let stored = validate(&read).expect("what is stored is valid");
+        assert_eq!(stored, valid(&manifest).1, "{name}");
+        server.ok(&["delete", "rcl", name]);
+    }
+}
+
+const SCALED: &str = "apiVersion: understudy.dev/v1alpha1\nkind: ReplicatedCluster\n\
+                      metadata: {name: scaled}\nspec: {storage: {size: 1Gi}, durability: strict}\n";
+
+fn scales(server: &ApiServer) {
+    server.apply(SCALED, &[]).expect("taken");
+    server.ok(&["scale", "rcl", "scaled", "--replicas=4"]);
+    assert_eq!(server.get(&["rcl", "scaled"])["spec"]["replicas"], 4);
+    for (replicas, why) in [
+        ("--replicas=16", "less than or equal to 15"),
+        ("--replicas=0", "strict waits for every standby"),
+    ] {
+        let refused = server.kubectl(&["scale", "rcl", "scaled", replicas]);
+        let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && words.contains(why), "{words}");
+    }
+    assert_eq!(server.get(&["rcl", "scaled"])["spec"]["replicas"], 4);
+}
+
+/// What a user sees at a glance, of a status as the operator writes it.
+fn shows_columns(server: &ApiServer) {
+    let mut status = ReplicatedClusterStatus {
+        record_version: 3,
+        current_primary: Some("scaled-2-0".to_owned()),
+        phase: Some(operator::crd::Phase::Running),
+        replicas: 1,
+        selector: Some("understudy.dev/cluster=scaled,understudy.dev/role=standby".to_owned()),
+        ..ReplicatedClusterStatus::default()
+    };
+    status.count_ready(5);
+    let patch = serde_json::json!({"status": status}).to_string();
+    server.ok(&[
+        "patch",
+        "rcl",
+        "scaled",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &patch,
+    ]);
+    let table = server.ok(&["get", "rcl"]);
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        rows[0],
+        ["NAME", "READY", "PHASE", "PRIMARY", "AGE"],
+        "{table}"
+    );
+    assert_eq!(
+        rows[1][..4],
+        ["scaled", "0/5", "Running", "scaled-2-0"],
+        "{table}"
+    );
+    let everything = server.ok(&["get", "all"]);
+    assert!(
+        everything.contains("replicatedcluster.understudy.dev/scaled"),
+        "{everything}"
+    );
+    let scale = server.ok(&[
+        "get",
+        "--raw",
+        "/apis/understudy.dev/v1alpha1/namespaces/default/replicatedclusters/scaled/scale",
+    ]);
+    let scale: serde_json::Value = serde_json::from_str(&scale).expect("JSON");
+    assert_eq!(scale["spec"]["replicas"], 4);
+    assert_eq!(scale["status"]["replicas"], 1);
+    let selector = "understudy.dev/cluster=scaled,understudy.dev/role=standby";
+    assert_eq!(scale["status"]["selector"], selector);
+    server.ok(&["delete", "rcl", "scaled"]);
+}
+
+/// A stored cluster and what is rendered for it.
+struct Stored {
+    uid: String,
+    cluster: ValidatedCluster,
+    credentials: Credentials,
+    existing: Existing,
+    instances: Vec<String>,
+    routing: WriteRouting,
+}
+
+impl Stored {
+    fn new(server: &ApiServer, namespace: &str, spec: &str, routing: WriteRouting) -> Stored {
+        let manifest = format!(
+            "apiVersion: understudy.dev/v1alpha1\nkind: ReplicatedCluster\n\
+             metadata: {{name: orders, namespace: {namespace}}}\nspec: {spec}\n"
+        );
+        server.apply(&manifest, &[]).expect("taken");
+        let stored = server.get(&["rcl", "orders", "-n", namespace]);
+        let read: ReplicatedCluster = serde_json::from_str(&stored.to_string()).expect("reads");
+        let cluster = validate(&read).expect("valid");
+        let uid = read.metadata.uid.expect("stored objects have one");
+        let credentials = Credentials::complete(&cluster, &uid, &Secrets::new(), Millis::now());
+        let pod = PodSeen {
+            name: "orders-1-0".to_owned(),
+            uid: "1".to_owned(),
+            ip: Some("10.1.2.3".to_owned()),
+            node: Some("node1".to_owned()),
+        };
+        Stored {
+            credentials: credentials.expect("made"),
+            existing: Existing {
+                pods: BTreeMap::from([("orders-1".to_owned(), pod)]),
+                ..Existing::default()
+            },
+            instances: vec!["orders-1".to_owned(), "orders-2".to_owned()],
+            uid,
+            cluster,
+            routing,
+        }
+    }
+
+    fn render(&self) -> Rendered {
+        let routes = Routes {
+            record_version: 1,
+            primary: Some("orders-1".to_owned()),
+            standbys: Vec::new(),
+        };
+        render(&Input {
+            cluster: &self.cluster,
+            uid: &self.uid,
+            record: None,
+            routes: Some(&routes),
+            instances: &self.instances,
+            existing: &self.existing,
+            credentials: &self.credentials,
+            default_image: "registry.example/understudy:1",
+            routing: self.routing,
+        })
+    }
+
+    /// Applies everything, as the operator does: on the server's side, forcing nothing.
+    fn apply(&mut self, server: &ApiServer) {
+        let rendered = self.render();
+        assert!(rendered.foreign.is_empty(), "{:?}", rendered.foreign);
+        for object in &rendered.objects {
+            apply(server, object);
+            let found = Found::new(object.kind(), object.metadata());
+            self.existing.others.push(found);
+        }
+        for (name, workload) in rendered.workloads {
+            let (Workload::Create(set) | Workload::Replace(set)) = workload else {
+                continue;
+            };
+            apply(server, set.as_ref());
+            self.existing.stateful_sets.insert(name, *set);
+        }
+    }
+}
+
+fn apply<T: serde::Serialize>(server: &ApiServer, object: &T) {
+    let yaml = to_yaml(object).expect("prints");
+    let options = ["--server-side", "--field-manager=understudy-operator"];
+    if let Err(said) = server.apply(&yaml, &options) {
+        panic!("{said}\n{yaml}");
+    }
+}
+
+fn takes_what_is_rendered(server: &ApiServer, routing: WriteRouting) {
+    let namespace = match routing {
+        WriteRouting::EndpointSlice => "by-slice",
+        WriteRouting::Selector => "by-selector",
+    };
+    server.ok(&["create", "namespace", namespace]);
+    server.ok(&[
+        "label",
+        "namespace",
+        namespace,
+        "pod-security.kubernetes.io/enforce=restricted",
+    ]);
+    let full = "{storage: {size: 1Gi}, resources: {limits: {cpu: 2}}, nodeSelector: {a: b}, \
+                podMetadata: {labels: {team: a}}, env: [{name: TZ, value: UTC}], \
+                serviceTemplate: {type: NodePort}}";
+    let mut stored = Stored::new(server, namespace, full, routing);
+    stored.apply(server);
+    pod_is_admitted(server, &stored);
+    // Whatever may change later is taken by the objects that are there.
+    let changed = "{storage: {size: 2Gi}, image: other, tolerations: [{operator: Exists}], \
+                   failover: {switchoverWithinMilliseconds: 30000}}";
+    let next = Stored::new(server, namespace, changed, routing);
+    assert_eq!(next.uid, stored.uid);
+    stored.cluster = next.cluster;
+    let replaced = stored
+        .render()
+        .workloads
+        .values()
+        .filter(|workload| matches!(workload, Workload::Replace(_)))
+        .count();
+    assert_eq!(replaced, 2);
+    stored.apply(server);
+    let set = server.get(&["statefulset", "orders-1", "-n", namespace]);
+    let pod = &set["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["image"], "other");
+    assert_eq!(pod["terminationGracePeriodSeconds"], 80);
+    let policy = &set["spec"]["persistentVolumeClaimRetentionPolicy"];
+    assert_eq!(policy["whenDeleted"], "Retain");
+    assert_eq!(policy["whenScaled"], "Retain");
+}
+
+/// A pod of the StatefulSet's, in a namespace that enforces *restricted*: nobody makes pods of StatefulSets here.
+fn pod_is_admitted(server: &ApiServer, stored: &Stored) {
+    let set = &stored.existing.stateful_sets["orders-1"];
+    let template = set.spec.as_ref().expect("a spec").template.clone();
+    let mut spec: PodSpec = template.spec.expect("a pod");
+    let claim = k8s_openapi::api::core::v1::Volume {
+        name: "data".to_owned(),
+        persistent_volume_claim: Some(
+            k8s_openapi::api::core::v1::PersistentVolumeClaimVolumeSource {
+                claim_name: "data-orders-1-0".to_owned(),
+                read_only: None,
+            },
+        ),
+        ..Default::default()
+    };
+    spec.volumes.get_or_insert_default().push(claim);
+    let pod = Pod {
+        metadata: ObjectMeta {
+            name: Some("orders-1-0".to_owned()),
+            namespace: Some(stored.cluster.namespace.clone()),
+            ..template.metadata.unwrap_or_default()
+        },
+        spec: Some(spec),
+        status: None,
+    };
+    apply(server, &pod);
+}
+
+fn instances_read_their_own_cluster_only(server: &ApiServer) {
+    let user = "--as=system:serviceaccount:by-slice:orders-instances";
+    let may = |verb: &str, what: &str, namespace: &str| {
+        let answer = server.kubectl(&["auth", "can-i", verb, what, "-n", namespace, user]);
+        answer.status.success()
+    };
+    let own = "replicatedclusters.understudy.dev/orders";
+    for verb in ["get", "list", "watch"] {
+        assert!(may(verb, own, "by-slice"), "{verb}");
+        assert!(!may(verb, own, "by-selector"), "{verb}");
+        for what in [
+            "replicatedclusters.understudy.dev",
+            "replicatedclusters.understudy.dev/other",
+            "secrets/orders-app",
+            "pods",
+            "statefulsets.apps",
+        ] {
+            assert!(!may(verb, what, "by-slice"), "{verb} {what}");
+        }
+    }
+    for verb in ["create", "update", "patch", "delete"] {
+        assert!(!may(verb, own, "by-slice"), "{verb}");
+    }
+    let status = ["auth", "can-i", "update", own, "--subresource=status"];
+    let all: Vec<&str> = status.into_iter().chain(["-n", "by-slice", user]).collect();
+    assert!(!server.kubectl(&all).status.success(), "its status");
+}
