@@ -15,6 +15,10 @@ use super::{
 };
 
 /// A primary and its streaming standbys.
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "each printed column has a type, and two have the same"
+)]
 #[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "understudy.dev",

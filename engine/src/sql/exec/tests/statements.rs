@@ -439,7 +439,7 @@ fn analysis_and_planning_of_a_long_statement_can_be_interrupted() {
     };
     // Each part is looked at twice: when its names are resolved, and when it is planned.
     for patience in [0, PARTS - 1, PARTS + 2, 2 * PARTS - 1] {
-        let error = planned(patience).err().expect("interrupted");
+        let error = planned(patience).expect_err("interrupted");
         assert_eq!(error.state, "57014", "after {patience} questions");
     }
     planned(100 * PARTS).expect("nobody interrupts");
