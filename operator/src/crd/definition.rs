@@ -102,7 +102,7 @@ fn validation(rule: Rule) -> ValidationRule {
     ValidationRule {
         rule: rule.rule,
         message: Some(rule.message),
-        message_expression: rule.message_expression,
+        message_expression: None,
         field_path: rule.field_path.map(str::to_owned),
         optional_old_self: None,
         reason: None,

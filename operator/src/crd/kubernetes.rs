@@ -1,13 +1,11 @@
 //! The least version of Kubernetes, and what it rests on.
 //!
-//! 1.30: rules in CEL for custom resources are stable since 1.29, with `quantity()`, by which a volume that would shrink
-//! is seen, and with `fieldPath` and `messageExpression`, by which a refusal names the field and the wrong part. The
-//! messages `join()` names; an API server takes in new rules only what its predecessor knew too, and that came with 1.29.
-//! Also used, and older: budgets that let unready pods go (`unhealthyPodEvictionPolicy`, on since 1.27) and claims with
-//! a stated retention policy (on since 1.27).
+//! 1.29: rules in CEL for custom resources are stable, and know `quantity()`, by which a volume that would shrink is
+//! seen, and `fieldPath` (1.28), by which a refusal names the field. Also used, and older: budgets that let unready pods
+//! go (`unhealthyPodEvictionPolicy`, on since 1.27) and claims with a stated retention policy (on since 1.27).
 
 /// Major and minor.
-pub const LEAST_KUBERNETES: (u32, u32) = (1, 30);
+pub const LEAST_KUBERNETES: (u32, u32) = (1, 29);
 
 /// Why this API server can't hold the definition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,13 +41,13 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        for (major, minor) in [("1", "30"), ("1", "30+"), ("1", "100"), ("2", "0")] {
+        for (major, minor) in [("1", "29"), ("1", "29+"), ("1", "100"), ("2", "0")] {
             assert_eq!(check_kubernetes(major, minor), Ok(()), "{major}.{minor}");
         }
-        for (major, minor) in [("1", "29"), ("1", "9"), ("0", "99"), ("", ""), ("1", "x")] {
+        for (major, minor) in [("1", "28"), ("1", "9"), ("0", "99"), ("", ""), ("1", "x")] {
             let refused = check_kubernetes(major, minor).expect_err("too old");
             let text = refused.to_string();
-            assert!(text.contains("1.30 is needed"), "{text}");
+            assert!(text.contains("1.29 is needed"), "{text}");
         }
     }
 }

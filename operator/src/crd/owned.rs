@@ -82,6 +82,7 @@ pub const SETTINGS: &[(&str, &str)] = &[
 
 /// Settings that begin with this tie an instance to its operator.
 pub const SETTING_PREFIX: &str = "understudy.";
+pub const SETTING_PREFIX_WHY: &str = "these settings tie the instance to its operator";
 
 /// Environment variables that begin with these are the operator's, the kubelet's or mislead libpq's readers.
 pub const ENV_PREFIXES: &[&str] = &["UNDERSTUDY_", "KUBERNETES_", "PG"];
@@ -115,7 +116,7 @@ pub const DATABASES: &[&str] = &["template0", "template1"];
 pub fn owned_setting(name: &str) -> Option<&'static str> {
     let lower = name.to_ascii_lowercase();
     if lower.starts_with(SETTING_PREFIX) {
-        return Some("these settings tie the instance to its operator");
+        return Some(SETTING_PREFIX_WHY);
     }
     SETTINGS
         .iter()
@@ -123,17 +124,19 @@ pub fn owned_setting(name: &str) -> Option<&'static str> {
         .map(|(_, why)| *why)
 }
 
-/// Whether a pod's environment variable of this name is not the user's to set.
-pub fn owned_env(name: &str) -> bool {
-    ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+/// Whether a pod's environment variable of this name is not the user's to set; the answer is the prefix that says so.
+pub fn owned_env(name: &str) -> Option<&'static str> {
+    let mut prefixes = ENV_PREFIXES.iter().copied();
+    prefixes.find(|prefix| name.starts_with(prefix))
 }
 
-/// Whether a label of this key is not the user's to set.
-pub fn owned_label(key: &str) -> bool {
-    owned_annotation(key) || LABEL_KEYS.iter().any(|prefix| key.starts_with(prefix))
+/// Whether a label of this key is not the user's to set; the answer is the part that says so.
+pub fn owned_label(key: &str) -> Option<&'static str> {
+    let mut prefixes = LABEL_KEYS.iter().copied();
+    owned_annotation(key).or_else(|| prefixes.find(|prefix| key.starts_with(prefix)))
 }
 
-/// Whether an annotation of this key is not the user's to set.
-pub fn owned_annotation(key: &str) -> bool {
-    key.contains(METADATA_DOMAIN)
+/// Whether an annotation of this key is not the user's to set; the answer is the part that says so.
+pub fn owned_annotation(key: &str) -> Option<&'static str> {
+    key.contains(METADATA_DOMAIN).then_some(METADATA_DOMAIN)
 }

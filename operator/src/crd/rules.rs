@@ -3,7 +3,8 @@
 //! Only the API server sees the stored object beside the new one on Kubernetes, so rules about changes are here too;
 //! [`crate::validate::validate_change`] is their twin for local mode. `tests/manifests` holds a manifest for each of
 //! both judges' findings, and the tests demand that they agree. A rule's cost is bounded by the bounds of the field
-//! that it stands at (`definition.rs` gives a bound to every string, list and map).
+//! that it stands at (`definition.rs` gives a bound to every string, list and map). Messages are plain text: of one that is
+//! put together from keys the API server can't tell the cost. So what is owned has a rule for each name.
 
 use super::{owned, patterns};
 use crate::names::{self, MAX_NAME};
@@ -16,8 +17,6 @@ pub struct Rule {
     pub rule: String,
     /// What is wrong, and what to do.
     pub message: String,
-    /// CEL that says it more exactly.
-    pub message_expression: Option<String>,
     /// The field that the message is about, where it is not the rule's own.
     pub field_path: Option<&'static str>,
 }
@@ -27,7 +26,6 @@ fn rule(at: &'static str, rule: impl Into<String>, message: impl Into<String>) -
         at,
         rule: rule.into(),
         message: message.into(),
-        message_expression: None,
         field_path: None,
     }
 }
@@ -126,42 +124,20 @@ fn requests_within_limits(name: &str) -> Rule {
 }
 
 fn database_rules() -> Vec<Rule> {
-    let owned: Vec<String> = owned::SETTINGS
-        .iter()
-        .map(|(name, _)| format!("'{name}'"))
-        .collect();
-    let is_owned = format!(
-        "k.lowerAscii() in [{}] || k.lowerAscii().startsWith('{}')",
-        owned.join(", "),
-        owned::SETTING_PREFIX
-    );
-    let is_setting = format!("{} && size(k) <= 63", patterns::SETTING.cel("k"));
-    vec![
+    let mut all = vec![
         rule(
             "spec.image",
             patterns::IMAGE.cel("self"),
             "it can't name an image; write it as REGISTRY/NAME:TAG",
         ),
-        Rule {
-            message_expression: Some(format!(
-                "'not the name of a setting: ' + self.filter(k, !({is_setting})).join(', ') + '; use the names of postgresql.conf'"
-            )),
-            ..rule(
-                "spec.parameters",
-                format!("self.all(k, {is_setting})"),
-                "not the name of a setting; use the names of postgresql.conf",
-            )
-        },
-        Rule {
-            message_expression: Some(format!(
-                "'the operator owns ' + self.filter(k, {is_owned}).map(k, k.lowerAscii()).join(', ') + '; remove it'"
-            )),
-            ..rule(
-                "spec.parameters",
-                format!("!self.exists(k, {is_owned})"),
-                "the operator owns one of these settings; remove it",
-            )
-        },
+        rule(
+            "spec.parameters",
+            format!(
+                "self.all(k, {} && size(k) <= 63)",
+                patterns::SETTING.cel("k")
+            ),
+            "a key is not the name of a setting; use the names of postgresql.conf",
+        ),
         rule(
             "spec.parameters",
             "self.all(k, self.exists_one(other, other.lowerAscii() == k.lowerAscii()))",
@@ -177,7 +153,27 @@ fn database_rules() -> Vec<Rule> {
             format!("self.all(line, {})", patterns::HBA_RECORD.cel("line")),
             "an entry is not one record of pg_hba.conf; write TYPE DATABASE USER ADDRESS METHOD, with TYPE host, hostssl or hostnossl (local has no ADDRESS)",
         ),
-    ]
+        rule(
+            "spec.parameters",
+            format!(
+                "!self.exists(k, k.lowerAscii().startsWith('{}'))",
+                owned::SETTING_PREFIX
+            ),
+            format!(
+                "the operator owns {}*: {}; remove it",
+                owned::SETTING_PREFIX,
+                owned::SETTING_PREFIX_WHY
+            ),
+        ),
+    ];
+    all.extend(owned::SETTINGS.iter().map(|(name, why)| {
+        rule(
+            "spec.parameters",
+            format!("!self.exists(k, k.lowerAscii() == '{name}')"),
+            format!("the operator owns {name}: {why}; remove it"),
+        )
+    }));
+    all
 }
 
 fn bootstrap_rules() -> Vec<Rule> {
@@ -269,28 +265,15 @@ fn pod_rules() -> Vec<Rule> {
     all
 }
 
-/// CEL that is true where `name` begins with one of these.
-fn begins_with(name: &str, prefixes: &[&str]) -> String {
-    let tests: Vec<String> = prefixes
-        .iter()
-        .map(|prefix| format!("{name}.startsWith('{prefix}')"))
-        .collect();
-    tests.join(" || ")
-}
-
 fn metadata_rules() -> Vec<Rule> {
-    let is_domain = format!("k.contains('{}')", owned::METADATA_DOMAIN);
-    let is_owned_label = format!("{is_domain} || {}", begins_with("k", owned::LABEL_KEYS));
-    let owned_keys = |at: &'static str, is_owned: &str| Rule {
-        message_expression: Some(format!(
-            "'the operator owns ' + self.filter(k, {is_owned}).join(', ') + '; remove it'"
-        )),
-        ..rule(
+    let owned_key = |at: &'static str, test: &str, like: &str| {
+        rule(
             at,
-            format!("!self.exists(k, {is_owned})"),
-            "the operator owns one of these keys; remove it",
+            format!("!self.exists(k, k.{test}('{like}'))"),
+            format!("the operator owns keys like {like}; remove it"),
         )
     };
+    let of_domain = |at| owned_key(at, "contains", owned::METADATA_DOMAIN);
     let keys = |at: &'static str| {
         rule(
             at,
@@ -305,41 +288,41 @@ fn metadata_rules() -> Vec<Rule> {
             "a value is not one that a label can have; use at most 63 letters, digits, -, _ and ., with a letter or digit at both ends",
         )
     };
-    vec![
+    let mut all = vec![
         keys("spec.nodeSelector"),
         values("spec.nodeSelector"),
         keys("spec.serviceTemplate.annotations"),
-        owned_keys("spec.serviceTemplate.annotations", &is_domain),
+        of_domain("spec.serviceTemplate.annotations"),
         keys("spec.podMetadata.labels"),
         values("spec.podMetadata.labels"),
-        owned_keys("spec.podMetadata.labels", &is_owned_label),
+        of_domain("spec.podMetadata.labels"),
         keys("spec.podMetadata.annotations"),
-        owned_keys("spec.podMetadata.annotations", &is_domain),
-    ]
+        of_domain("spec.podMetadata.annotations"),
+    ];
+    let prefixes = owned::LABEL_KEYS.iter();
+    all.extend(prefixes.map(|prefix| owned_key("spec.podMetadata.labels", "startsWith", prefix)));
+    all
 }
 
 fn env_rules() -> Vec<Rule> {
-    let is_owned = begins_with("e.name", owned::ENV_PREFIXES);
-    vec![
+    let mut all = vec![
         rule(
             "spec.env",
             format!("self.all(e, {})", patterns::ENV_NAME.cel("e.name")),
             "an entry can't name an environment variable; use letters, digits, _, - and .",
         ),
-        Rule {
-            message_expression: Some(format!(
-                "'the operator owns ' + self.filter(e, {is_owned}).map(e, e.name).join(', ') + '; remove it'"
-            )),
-            ..rule(
-                "spec.env",
-                format!("!self.exists(e, {is_owned})"),
-                "the operator owns one of these variables; remove it",
-            )
-        },
         rule(
             "spec.env",
             "!self.exists(e, has(e.value) && e.value != '' && has(e.valueFrom))",
             "an entry has value and valueFrom; keep one of them",
         ),
-    ]
+    ];
+    all.extend(owned::ENV_PREFIXES.iter().map(|prefix| {
+        rule(
+            "spec.env",
+            format!("!self.exists(e, e.name.startsWith('{prefix}'))"),
+            format!("the operator owns variables like {prefix}*; remove it"),
+        )
+    }));
+    all
 }

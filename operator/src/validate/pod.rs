@@ -203,11 +203,11 @@ fn check_constraint(index: usize, constraint: &TopologySpreadConstraint, wrong: 
     }
 }
 
-fn check_key(path: &str, key: &str, is_owned: bool, wrong: &mut Vec<Invalid>) {
-    if is_owned {
+fn check_key(path: &str, key: &str, owned_as: Option<&str>, wrong: &mut Vec<Invalid>) {
+    if let Some(like) = owned_as {
         wrong.push(Invalid::new(
             path,
-            format!("the operator owns {key}"),
+            format!("{key}: the operator owns keys like {like}"),
             "remove it",
         ));
     } else if key.len() > LONGEST_KEY || !patterns::KEY.matches(key) {
@@ -227,7 +227,8 @@ fn check_labels(
 ) {
     for (key, value) in labels {
         let path = format!("{path}.{key}");
-        check_key(&path, key, are_own && owned_label(key), wrong);
+        let owned_as = owned_label(key).filter(|_| are_own);
+        check_key(&path, key, owned_as, wrong);
         if value.len() > LONGEST_LABEL_VALUE || !patterns::LABEL_VALUE.matches(value) {
             wrong.push(Invalid::new(
                 path,
@@ -259,8 +260,11 @@ fn check_env(env: &[EnvVar], wrong: &mut Vec<Invalid>) {
                 format!("\"{name}\": an entry can't name an environment variable"),
                 "use letters, digits, _, - and .",
             )
-        } else if owned_env(name) {
-            (format!("the operator owns {name}"), "remove it")
+        } else if let Some(like) = owned_env(name) {
+            (
+                format!("{name}: the operator owns variables like {like}*"),
+                "remove it",
+            )
         } else if earlier {
             (format!("{name} is given twice"), "keep one of them")
         } else if has_value && variable.value_from.is_some() {

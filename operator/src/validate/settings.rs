@@ -63,7 +63,7 @@ pub(super) fn check_parameters(
         if !patterns::SETTING.matches(name) || name.len() > LONGEST_NAME {
             wrong.push(Invalid::new(
                 path,
-                format!("not the name of a setting: {name}"),
+                format!("{name}: a key is not the name of a setting"),
                 "use the names of postgresql.conf",
             ));
         } else if let Some(why) = owned_setting(name) {
