@@ -156,6 +156,9 @@ fn rules(page: &mut String) {
         "Beside the types and bounds above. `kubectl apply` says it with the field.\n\n| field | |\n| --- | --- |",
     );
     for rule in super::rules() {
+        if rule.at == "spec.parameters" && rule.message.starts_with("the operator owns ") {
+            continue; // They have a section of their own.
+        }
         let at = match (rule.at, rule.field_path) {
             ("", Some(path)) => path.trim_start_matches('.').to_owned(),
             ("", None) => "metadata.name".to_owned(),

@@ -206,6 +206,7 @@ fn check(name: &str, rendered: &Rendered) {
         .join("src/render/snapshots")
         .join(format!("{name}.yaml"));
     if std::env::var_os("UNDERSTUDY_WRITE_SNAPSHOTS").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         std::fs::write(&path, &text).expect("written");
     }
     let kept = std::fs::read_to_string(&path).expect("the snapshot is there");
