@@ -35,12 +35,15 @@ test-behaviour: setup-referee
 	cargo build --workspace --bins
 	cargo test --workspace --test '*' -- --test-threads=2
 
-# The long form of the same tests: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for).
+# The long form of the same tests: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for). The programs are
+# optimised and have their assertions. The behaviour tests mostly wait; the fuzz targets take what they leave of the processors.
 soak: export UNDERSTUDY_SOAK = 1
-soak: build setup-referee
+soak: export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/soak
+soak: setup setup-referee
 	cargo test --workspace --lib --profile soak
-	cargo test --workspace --test '*' -- --test-threads=1
-	./scripts/fuzz.sh
+	cargo build --workspace --bins --profile soak
+	FUZZ_BESIDE=1 setsid ./scripts/fuzz.sh & fuzz=$$!; trap 'kill -- -$$fuzz 2>/dev/null' EXIT; \
+	  cargo test --workspace --test '*' -- --test-threads=1; wait $$fuzz
 
 # Every decoder of outside bytes, ten minutes each (FUZZ_SECONDS); a part of soak.
 fuzz: build
