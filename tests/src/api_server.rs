@@ -21,7 +21,7 @@ pub struct ApiServer {
     processes: Vec<(&'static str, Child)>,
 }
 
-/// The folder of Kubernetes' programs that `make cluster` builds, or why there is none.
+/// The newest folder below `understudy/kubernetes` in the cache that has Kubernetes' programs, or why there is none.
 fn programs() -> Result<PathBuf, String> {
     let cache = match std::env::var_os("XDG_CACHE_HOME").filter(|v| !v.is_empty()) {
         Some(folder) => PathBuf::from(folder),
