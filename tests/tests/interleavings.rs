@@ -8,8 +8,8 @@ use understudy_tests::server::Server;
 
 /// `tests/interleavings/PREFIX*.spec`, all of them; the differences of all files are shown together.
 fn agree(prefix: &str) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("interleavings");
-    let mut files: Vec<_> = std::fs::read_dir(&folder)
+    let folder = Path::new("interleavings");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
         .expect("the folder is there")
         .map(|entry| entry.expect("readable").path())
         .filter(|path| {

@@ -14,7 +14,8 @@ use operator::validate::{Invalid, ValidatedCluster, validate, validate_change};
 use understudy_tests::api_server::ApiServer;
 use understudy_tests::manifests::{Case, Verdict, cases};
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// Tests run in the folder of their crate.
+const ROOT: &str = "..";
 
 fn parsed(text: &str) -> Result<ReplicatedCluster, String> {
     serde_norway::from_str(text).map_err(|error| error.to_string())

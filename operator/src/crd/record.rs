@@ -136,6 +136,10 @@ pub struct RoleChange {
     /// An administrator accepted the loss.
     #[serde(default)]
     pub forced: bool,
+    /// What the old primary's copy had and the new timeline has not, if that copy is given up before the change is
+    /// complete: it is written here first, because afterwards nobody can tell any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_bytes: Option<u64>,
 }
 
 /// Where a timeline left its parent. Together they are the history of the primary's timeline.

@@ -65,11 +65,8 @@ mod tests {
 
     #[test]
     fn the_file_in_crds_is_what_the_operator_prints() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../crds/replicatedclusters.yaml"
-        );
-        let file = std::fs::read_to_string(path).expect("crds/replicatedclusters.yaml is there");
+        let file = std::fs::read_to_string("../crds/replicatedclusters.yaml")
+            .expect("crds/replicatedclusters.yaml is there");
         let printed = crd_yaml().expect("the definition prints");
         assert!(
             printed.len() < MOST_BYTES,

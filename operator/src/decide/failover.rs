@@ -58,6 +58,7 @@ pub(super) fn gather(
         detected_at: now,
         deadline: None,
         forced: false,
+        lost_bytes: None,
     });
     let elapsed = now.since(change.detected_at);
     let in_time = change.deadline.is_some_and(|deadline| now < deadline);
@@ -427,6 +428,7 @@ pub(super) fn promote(observed: &Observed, record: &Record, now: Millis, plan: &
                 detected_at: old.map_or(now, |c| c.detected_at),
                 deadline: None,
                 forced: old.is_some_and(|c| c.forced),
+                lost_bytes: None,
             };
             plan.warn("FailoverRestarted", change.cause.clone());
             raise_term(observed, record, Phase::FailingOver, change, plan);

@@ -72,6 +72,7 @@ prop_compose! {
                 target: None,
                 detected_at: Millis::new(detected),
                 deadline: None,
+                lost_bytes: None,
                 forced: false,
             }),
         }

@@ -130,6 +130,7 @@ fn rebuild(observed: &Observed, now: Millis, plan: &mut Plan) {
                 target: None,
                 detected_at: now,
                 deadline: None,
+                lost_bytes: None,
                 forced: false,
             }),
         },

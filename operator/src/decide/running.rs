@@ -299,6 +299,7 @@ fn start_failover(
         target: None,
         detected_at: open.map_or(now, |c| c.detected_at),
         deadline: None,
+        lost_bytes: None,
         forced: false,
         cause: cause.clone(),
     };
@@ -330,7 +331,7 @@ fn finish_change(
         promoted_at: engine.promoted_at_ms.unwrap_or(writable_at),
         writable_at,
         seconds: seconds(writable_at.since(change.detected_at)),
-        lost_bytes: None,
+        lost_bytes: change.lost_bytes,
         forced: change.forced,
     };
     let took = report.seconds;
@@ -443,6 +444,7 @@ fn switchover(
             target: Some(target.clone()),
             detected_at: now,
             deadline: Some(now.plus(SWITCHOVER_MS)),
+            lost_bytes: None,
             forced: false,
         };
         plan.outcomes.push(outcome(

@@ -1,12 +1,12 @@
 //! The instances beside the primary: who is created, started, told to follow, seeded anew, removed; and where the
 //! Services lead.
 
-use super::answers::{self, answer};
+use super::answers::{self, Answer, answer};
 use super::{
     CAUGHT_UP_BYTES, Instance, Life, MEMBER_LOST_MS, Observed, Plan, Routes, STUCK_MS, Seed, Step,
 };
 use crate::api::{EngineRole, EngineStatus, SupervisorState};
-use crate::crd::{Member, Record};
+use crate::crd::{Member, Record, RoleChange};
 use crate::names;
 use crate::validate::ValidatedCluster;
 
@@ -204,19 +204,41 @@ fn tend(
             Some(answer) if answers::can_follow(record, &answer, primary) => {
                 follow(name, instance, record, plan);
             }
-            Some(answer) if answers::is_spare(observed, record, id) => plan.step(Step::Reseed {
-                instance: name.to_owned(),
-                term: record.term,
-                id: id.clone(),
-                why: format!(
-                    "its log ends at {} on timeline {}, which timeline {} does not contain",
-                    answer.flush, answer.timeline, primary.timeline
-                ),
-            }),
+            Some(answer) if answers::is_spare(observed, record, id) => {
+                if let Some(change) = uncounted(record, &answer, primary) {
+                    // First the record, then the copy: an operator that dies in between must not forget it.
+                    let mut next = record.clone();
+                    next.change = Some(change);
+                    plan.swap(Some(record), next);
+                    return;
+                }
+                plan.step(Step::Reseed {
+                    instance: name.to_owned(),
+                    term: record.term,
+                    id: id.clone(),
+                    why: format!(
+                        "its log ends at {} on timeline {}, which timeline {} does not contain",
+                        answer.flush, answer.timeline, primary.timeline
+                    ),
+                });
+            }
             // Not consistent yet, or some listed set can't do without it.
             Some(_) | None => {}
         }
     }
+}
+
+/// What goes with this copy, if it is the old primary of a change that is still open and the record does not say yet.
+fn uncounted(record: &Record, answer: &Answer, primary: &EngineStatus) -> Option<RoleChange> {
+    let change = record.change.as_ref()?;
+    let old = change.old.as_ref()?;
+    if change.lost_bytes.is_some() || old.id != answer.member.id {
+        return None;
+    }
+    Some(RoleChange {
+        lost_bytes: Some(answer.flush.bytes_since(primary.fork?.lsn)),
+        ..change.clone()
+    })
 }
 
 /// An engine that runs and yet has not streamed for long can't get from the primary what it needs.

@@ -7,7 +7,7 @@ use super::{
     Observed, Past, Plan, RequestKind, SILENT_MS, Seed, Step, decide,
 };
 use crate::api::{
-    EngineRole, EngineSet, EngineStatus, StandbyStream, SupervisorState, SupervisorStatus,
+    EngineRole, EngineSet, EngineStatus, Fork, StandbyStream, SupervisorState, SupervisorStatus,
 };
 use crate::crd::{
     ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange, TimelineFork,
@@ -187,6 +187,7 @@ fn failing(standbys: u32, elapsed: u64) -> Observed {
         target: None,
         detected_at: Millis::new(NOW.raw() - elapsed),
         deadline: None,
+        lost_bytes: None,
         forced: false,
     });
     observed
@@ -415,6 +416,14 @@ fn older_sets_go_when_the_new_one_has_everything() {
 
 /// m-3 stood on an older timeline when the present one, 3, left it at position 100.
 fn returned(flush: u64) -> Plan {
+    decide(
+        &cluster(2, Durability::Quorum),
+        &having_returned(flush),
+        NOW,
+    )
+}
+
+fn having_returned(flush: u64) -> Observed {
     let mut observed = running(2);
     record(&mut observed).forks = vec![TimelineFork {
         timeline: T3,
@@ -423,7 +432,46 @@ fn returned(flush: u64) -> Plan {
     }];
     answered(&mut observed, 3, Term::new(1), flush);
     record(&mut observed).in_sync = vec![set(1, &[2], 1)];
-    decide(&cluster(2, Durability::Quorum), &observed, NOW)
+    observed
+}
+
+#[test]
+fn what_the_old_primary_had_more_is_written_down_before_its_copy_goes() {
+    let mut observed = having_returned(130);
+    let engine = status(&mut observed, 1).engine.as_mut().expect("it runs");
+    engine.writable = false;
+    engine.fork = Some(Fork {
+        timeline: Term::new(1),
+        lsn: Lsn::new(100),
+    });
+    record(&mut observed).change = Some(RoleChange {
+        kind: ChangeKind::Failover,
+        cause: "m-3 has ended".to_owned(),
+        old: Some(member(3)),
+        target: None,
+        detected_at: NOW,
+        deadline: None,
+        forced: false,
+        lost_bytes: None,
+    });
+    let reseeds = |plan: &Plan| plan.steps.iter().any(|s| matches!(s, Step::Reseed { .. }));
+    let plan = decide(&cluster(2, Durability::Quorum), &observed, NOW);
+    assert!(!reseeds(&plan));
+    let written = plan.swap.expect("the record says it first").record;
+    assert_eq!(written.change.as_ref().and_then(|c| c.lost_bytes), Some(30));
+
+    // The failover need not wait for it; the report has it when the copy is gone.
+    *record(&mut observed) = written;
+    assert!(reseeds(&decide(
+        &cluster(2, Durability::Quorum),
+        &observed,
+        NOW
+    )));
+    observed.instances.remove("m-3");
+    let engine = status(&mut observed, 1).engine.as_mut().expect("it runs");
+    engine.writable = true;
+    let report = decide(&cluster(2, Durability::Quorum), &observed, NOW).last_failover;
+    assert_eq!(report.and_then(|r| r.lost_bytes), Some(30));
 }
 
 #[test]

@@ -202,9 +202,7 @@ fn check(name: &str, rendered: &Rendered) {
         .chain(sets)
         .map(|yaml| format!("---\n{}", yaml.expect("objects print")))
         .collect();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("src/render/snapshots")
-        .join(format!("{name}.yaml"));
+    let path = Path::new("src/render/snapshots").join(format!("{name}.yaml"));
     if std::env::var_os("UNDERSTUDY_WRITE_SNAPSHOTS").is_some() {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         std::fs::write(&path, &text).expect("written");
