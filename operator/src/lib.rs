@@ -17,5 +17,6 @@ pub mod names;
 pub mod observe;
 pub mod reconcile;
 pub mod render;
+pub mod tls;
 pub mod transport;
 pub mod validate;

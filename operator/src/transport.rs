@@ -4,7 +4,9 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,10 +17,14 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Larger bodies are refused.
 const BODY_LIMIT: usize = 1 << 20;
@@ -47,6 +53,15 @@ pub enum Address<'a> {
     Unix(&'a Path),
     /// On the loopback address.
     Local(u16),
+    Tls(&'a Peer),
+}
+
+/// Somebody behind TLS: its address, the name that its certificate must have, and who calls.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: SocketAddr,
+    pub name: ServerName<'static>,
+    pub config: Arc<ClientConfig>,
 }
 
 /// One request and its answer. `body` none means GET.
@@ -66,6 +81,7 @@ pub async fn call<T: DeserializeOwned>(
                 exchange(stream, path, token, body).await?
             }
             Address::Local(port) => exchange(connect_local(port).await?, path, token, body).await?,
+            Address::Tls(peer) => exchange(connect_tls(peer).await?, path, token, body).await?,
         };
         Ok(serde_json::from_slice(&bytes)?)
     };
@@ -81,6 +97,18 @@ pub async fn connect_local(port: u16) -> Result<TcpStream, CallError> {
         .map_err(CallError::Connect)?;
     stream.set_nodelay(true).map_err(CallError::Connect)?;
     Ok(stream)
+}
+
+/// A connection to `peer`, whose certificate has been verified.
+pub async fn connect_tls(peer: &Peer) -> Result<TlsStream<TcpStream>, CallError> {
+    let stream = TcpStream::connect(peer.address)
+        .await
+        .map_err(CallError::Connect)?;
+    stream.set_nodelay(true).map_err(CallError::Connect)?;
+    TlsConnector::from(Arc::clone(&peer.config))
+        .connect(peer.name.clone(), stream)
+        .await
+        .map_err(CallError::Connect)
 }
 
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(

@@ -1,7 +1,4 @@
 //! Acting on local instances: processes, supervisors' calls, the Services, the object's file.
-//!
-//! Each step is a task of its own, so that an instance that does not answer keeps nobody waiting; a step that is
-//! being taken is not begun again, and one that failed waits a moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -9,17 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde::Serialize;
 
-use crate::api::{
-    DemoteRequest, FollowRequest, PromoteRequest, ReseedRequest, SealRequest, SetRequest,
-    SupervisorStatus,
-};
-use crate::crd::{
-    Condition, ConditionStatus, FORCE_PROMOTE, InstanceReport, InstanceRole, ReplicatedCluster,
-    ReplicatedClusterStatus, SWITCHOVER_TO,
-};
-use crate::decide::{Outcome, Plan, RequestKind, Routes, SWITCHOVER_MS, Seed, Step};
+use super::reports::{Overtaken, consume, merge, put_refusal, quiet, refusal, reports};
+use super::steps::{CALL_LIMIT, Steps, call_of, reseeding};
+use super::telling::{Tell, Told, tell_changes};
+use crate::api::SupervisorStatus;
+use crate::decide::{Plan, Routes, Seed, Step};
 use crate::durable;
 use crate::faults;
 use crate::ids::{Millis, Term};
@@ -33,8 +25,6 @@ use crate::reconcile::{Act, Seen, Written};
 use crate::transport::{self, Address, CallError};
 use crate::validate::{Invalid, ValidatedCluster};
 
-const CALL_LIMIT: Duration = Duration::from_secs(4);
-const CALL_RETRY: Duration = Duration::from_millis(30);
 const FENCE_LIMIT: Duration = Duration::from_secs(2);
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 /// A process that ends at once is started again with pauses that grow up to this.
@@ -64,20 +54,11 @@ struct Inner {
     cluster_id: String,
     engine: std::path::PathBuf,
     port: u16,
-    taken: Mutex<Taken>,
+    steps: Steps,
+    told: Told,
+    /// When each instance's process was last started, and how often soon after another start.
+    starts: Mutex<HashMap<String, (Instant, u32)>>,
     spec: Mutex<Option<ValidatedCluster>>,
-}
-
-/// What is being done, and what has to wait.
-#[derive(Default)]
-struct Taken {
-    in_flight: HashMap<String, Step>,
-    not_before: HashMap<String, Instant>,
-    starts: HashMap<String, (Instant, u32)>,
-    /// The crashes of each instance's engine that were told, and the supervisor that counted them.
-    crashes: HashMap<String, (u32, u32)>,
-    /// What was last told of each instance's troubles: the same is told once.
-    troubles: HashMap<String, String>,
 }
 
 /// What an actor needs to know of its cluster.
@@ -110,7 +91,9 @@ impl LocalActor {
                 cluster_id,
                 engine,
                 port,
-                taken: Mutex::default(),
+                steps: Steps::default(),
+                told: Told::default(),
+                starts: Mutex::default(),
                 spec: Mutex::default(),
             }),
         })
@@ -121,38 +104,21 @@ impl Act for LocalActor {
     type Error = ObjectError;
 
     fn take(&self, step: &Step) {
-        let key = key(step);
-        {
-            let mut taken = self.inner.taken.lock();
-            let waits = taken
-                .not_before
-                .get(&key)
-                .is_some_and(|at| Instant::now() < *at);
-            if waits || taken.in_flight.contains_key(&key) {
-                return;
-            }
-            taken.in_flight.insert(key.clone(), step.clone());
-        }
+        let Some(key) = self.inner.steps.begin(step) else {
+            return;
+        };
         let (inner, step) = (Arc::clone(&self.inner), step.clone());
         tokio::spawn(async move {
             faults::point();
             let result = inner.perform(&step).await;
             faults::point();
-            let mut taken = inner.taken.lock();
-            taken.in_flight.remove(&key);
-            match result {
-                Ok(()) => {
-                    taken.not_before.remove(&key);
-                    drop(taken);
-                }
-                Err(error) => {
-                    tracing::info!(?step, %error, "a step failed and will be tried again");
-                    taken.not_before.insert(key, Instant::now() + CALL_RETRY);
-                    drop(taken);
-                    if let StepError::Io(error) = &error {
-                        let of = step.instance().unwrap_or("the Services");
-                        inner.tell_trouble("StepFailed", of, &error.to_string());
-                    }
+            inner.steps.end(&key, result.is_ok());
+            if let Err(error) = &result {
+                tracing::info!(?step, %error, "a step failed and will be tried again");
+                if let StepError::Io(error) = error {
+                    let of = step.instance().unwrap_or("the Services");
+                    let why = error.to_string();
+                    inner.told.trouble(&inner.events, "StepFailed", of, &why);
                 }
             }
             inner.watches.wake();
@@ -177,7 +143,7 @@ impl Act for LocalActor {
     }
 
     async fn write(&self, seen: &Seen, plan: &Plan) -> Result<Written, ObjectError> {
-        self.inner.tell_crashes(seen);
+        self.inner.told.crashes(&self.inner.events, seen);
         let before = seen.cluster.status.clone().unwrap_or_default();
         let after = reports(&before, plan, seen);
         if plan.swap.is_none() && plan.outcomes.is_empty() && quiet(&before) == quiet(&after) {
@@ -192,7 +158,9 @@ impl Act for LocalActor {
         let work = move || {
             store.update(|current| {
                 let mut object = current.ok_or(ObjectError::Missing)?;
-                merge(&mut object, swap.as_ref(), changed, &outcomes)?;
+                merge(&mut object, swap.as_ref(), changed)
+                    .map_err(|Overtaken| ObjectError::Conflict)?;
+                consume(&mut object, &outcomes);
                 Ok(object)
             })
         };
@@ -202,7 +170,7 @@ impl Act for LocalActor {
             Ok(Err(error)) => return Err(error),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
-        self.inner.tell(&before, &after, plan);
+        tell_changes(&self.inner.events, &before, &after, plan);
         Ok(if plan.swap.is_some() {
             Written::Moved
         } else {
@@ -211,148 +179,19 @@ impl Act for LocalActor {
     }
 
     async fn refuse(&self, seen: &Seen, findings: &[Invalid]) -> Result<(), ObjectError> {
-        let message = findings
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("\n");
-        let refused = Condition {
-            type_: "Ready".to_owned(),
-            status: ConditionStatus::False,
-            reason: "InvalidSpec".to_owned(),
-            message,
-            observed_generation: seen.cluster.metadata.generation.unwrap_or(0),
-            last_transition_time: Millis::now().rfc3339(),
-        };
-        let known = seen
-            .observed
-            .past
-            .conditions
-            .iter()
-            .any(|c| c.reason == refused.reason && c.message == refused.message);
-        if known {
+        let Some(refused) = refusal(seen, findings) else {
             return Ok(());
-        }
+        };
         self.inner
             .events
             .tell("InvalidSpec", true, &refused.message);
         self.inner.store.update(|current| {
             let mut object = current.ok_or(ObjectError::Missing)?;
-            let status = object.status.get_or_insert_default();
-            status.conditions.retain(|c| c.type_ != "Ready");
-            status.conditions.push(refused);
+            put_refusal(&mut object, refused);
             Ok(object)
         })?;
         Ok(())
     }
-}
-
-/// Steps with the same key wait for each other. Fencing waits for nobody.
-fn key(step: &Step) -> String {
-    match (step, step.instance()) {
-        (Step::Fence { .. }, Some(name)) => format!("fence {name}"),
-        (_, Some(name)) => format!("instance {name}"),
-        (_, None) => "services".to_owned(),
-    }
-}
-
-/// The record and the reports go into the newest object, if the record is still the one that was decided on.
-fn merge(
-    object: &mut ReplicatedCluster,
-    swap: Option<&crate::decide::Swap>,
-    mut reports: ReplicatedClusterStatus,
-    outcomes: &[Outcome],
-) -> Result<(), ObjectError> {
-    let current = object.status.clone().unwrap_or_default().record();
-    if let Some(swap) = swap {
-        if current.as_ref().map(|r| r.record_version) != swap.expect {
-            return Err(ObjectError::Conflict);
-        }
-        reports.set_record(swap.record.clone());
-    } else if let Some(record) = current {
-        reports.set_record(record);
-    }
-    object.status = Some(reports);
-    if let Some(annotations) = object.metadata.annotations.as_mut() {
-        for outcome in outcomes {
-            let key = match outcome.request {
-                RequestKind::SwitchoverTo => SWITCHOVER_TO,
-                RequestKind::ForcePromote => FORCE_PROMOTE,
-            };
-            if annotations.get(key) == Some(&outcome.text) {
-                annotations.remove(key);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The reports that the plan makes, beside the record as it was.
-fn reports(before: &ReplicatedClusterStatus, plan: &Plan, seen: &Seen) -> ReplicatedClusterStatus {
-    let mut after = before.clone();
-    let now = Millis::now().rfc3339();
-    after.conditions = plan
-        .conditions
-        .iter()
-        .map(|condition| {
-            let old = before
-                .conditions
-                .iter()
-                .find(|c| c.type_ == condition.type_);
-            let since = old
-                .filter(|c| c.status == condition.status && !c.last_transition_time.is_empty())
-                .map_or_else(|| now.clone(), |c| c.last_transition_time.clone());
-            Condition {
-                last_transition_time: since,
-                ..condition.clone()
-            }
-        })
-        .collect();
-    let record = plan
-        .swap
-        .as_ref()
-        .map(|s| s.record.clone())
-        .or_else(|| before.record());
-    let serving = record
-        .as_ref()
-        .filter(|r| r.phase == crate::crd::Phase::Running);
-    after.current_primary = serving
-        .and_then(|r| r.primary.as_ref())
-        .map(|p| p.name.clone());
-    after.timeline = serving.map(|r| r.term).or(before.timeline);
-    let standbys = plan
-        .instances
-        .iter()
-        .filter(|i| Some(&i.name) != after.current_primary.as_ref());
-    after.replicas = u32::try_from(standbys.count()).unwrap_or(u32::MAX);
-    let name = seen.cluster.metadata.name.as_deref().unwrap_or("");
-    after.selector = Some(format!(
-        "understudy.dev/cluster={name},understudy.dev/role=standby"
-    ));
-    after.observed_generation = seen.cluster.metadata.generation.unwrap_or(0);
-    after.instances.clone_from(&plan.instances);
-    after.count_ready(seen.cluster.spec.replicas as usize + 1);
-    after.last_failover.clone_from(&plan.last_failover);
-    after.last_switchover.clone_from(&plan.last_switchover);
-    after
-}
-
-/// A standby is not ready because nobody is primary: that has its own events.
-fn waits_for_primary(status: &ReplicatedClusterStatus, instance: &InstanceReport) -> bool {
-    let primary = |i: &InstanceReport| i.ready && i.role == InstanceRole::Primary;
-    matches!(instance.role, InstanceRole::Standby | InstanceRole::Sealed)
-        && !status.instances.iter().any(primary)
-}
-
-/// Without positions that move with every commit: these are no reason to write.
-fn quiet(status: &ReplicatedClusterStatus) -> ReplicatedClusterStatus {
-    let mut quiet = status.clone();
-    for instance in &mut quiet.instances {
-        instance.flush_lsn = None;
-        instance.replay_lsn = None;
-        instance.lag_bytes = None;
-    }
-    quiet
 }
 
 /// What a supervisor said when it ended, if its last words are a complaint.
@@ -365,6 +204,14 @@ fn last_complaint(log: &std::path::Path) -> Option<String> {
 
 impl Inner {
     async fn perform(self: &Arc<Inner>, step: &Step) -> Result<(), StepError> {
+        if let (Some(call), Some(instance)) = (call_of(step, None), step.instance()) {
+            self.call(instance, call.path, call.body).await?;
+            if let Step::Reseed { why, .. } = step {
+                self.events
+                    .tell("Reseeding", true, &reseeding(instance, why));
+            }
+            return Ok(());
+        }
         match step {
             Step::Create {
                 instance,
@@ -373,81 +220,25 @@ impl Inner {
             } => self.create(instance, *seed, *term),
             Step::Start { instance } => self.start(instance),
             Step::Fence { instance, pid } => self.fence(instance, *pid).await,
-            Step::Seal { instance, term } => {
-                self.call(instance, "/seal", &SealRequest { term: *term })
-                    .await
-            }
-            Step::Demote { instance, term } => {
-                let request = DemoteRequest {
-                    term: *term,
-                    within_ms: SWITCHOVER_MS / 2,
-                };
-                self.call(instance, "/demote", &request).await
-            }
-            Step::Promote {
-                instance,
-                term,
-                candidate,
-                set,
-            } => {
-                let request = PromoteRequest {
-                    term: *term,
-                    candidate: candidate.clone(),
-                    set: set.clone(),
-                };
-                self.call(instance, "/promote", &request).await
-            }
-            Step::Set {
-                instance,
-                term,
-                id,
-                set,
-            } => {
-                let request = SetRequest {
-                    term: *term,
-                    id: id.clone(),
-                    set: set.clone(),
-                };
-                self.call(instance, "/set", &request).await
-            }
-            Step::Follow { instance, term, id } => {
-                let request = FollowRequest {
-                    term: *term,
-                    id: id.clone(),
-                };
-                self.call(instance, "/follow", &request).await
-            }
-            Step::Reseed {
-                instance,
-                term,
-                id,
-                why,
-            } => {
-                let request = ReseedRequest {
-                    term: *term,
-                    id: id.clone(),
-                };
-                self.call(instance, "/reseed", &request).await?;
-                let message = format!(
-                    "{instance} gives up its copy (kept aside for 24 hours) and is seeded anew: {why}"
-                );
-                self.events.tell("Reseeding", true, &message);
-                Ok(())
-            }
             Step::Remove { instance } => self.remove(instance).await,
             Step::Route(routes) => self.route(routes).await,
+            Step::Seal { .. }
+            | Step::Demote { .. }
+            | Step::Promote { .. }
+            | Step::Set { .. }
+            | Step::Follow { .. }
+            | Step::Reseed { .. } => Ok(()), // These are calls.
         }
     }
 
-    async fn call<T: Serialize>(
+    async fn call(
         self: &Arc<Inner>,
         instance: &str,
         path: &str,
-        request: &T,
+        body: Vec<u8>,
     ) -> Result<(), StepError> {
         let volume = self.folder.volume(instance);
         let port = read_config(&volume.config())?.control_port;
-        let body = serde_json::to_vec(request).map_err(io::Error::other)?;
         let status: SupervisorStatus = transport::call(
             Address::Local(port),
             path,
@@ -529,9 +320,9 @@ impl Inner {
 
     /// A process that keeps ending is started less and less often.
     fn pace(&self, instance: &str) -> Result<(), StepError> {
-        let mut taken = self.taken.lock();
+        let mut starts = self.starts.lock();
         let now = Instant::now();
-        let (last, quick) = taken.starts.get(instance).copied().unwrap_or((now, 0));
+        let (last, quick) = starts.get(instance).copied().unwrap_or((now, 0));
         let pause = if quick == 0 {
             Duration::ZERO
         } else {
@@ -543,27 +334,17 @@ impl Inner {
             )));
         }
         let again = quick > 0 && now.duration_since(last) < START_RETRY_MAX * 2;
-        taken.starts.insert(
+        starts.insert(
             instance.to_owned(),
             (now, if again { quick + 1 } else { 1 }),
         );
-        drop(taken);
+        drop(starts);
         let log = self.folder.volume(instance).log("supervisor");
         if again && let Some(why) = last_complaint(&log) {
-            self.tell_trouble("StartFailed", instance, &why);
+            self.told
+                .trouble(&self.events, "StartFailed", instance, &why);
         }
         Ok(())
-    }
-
-    fn tell_trouble(&self, reason: &str, of: &str, why: &str) {
-        let old = self
-            .taken
-            .lock()
-            .troubles
-            .insert(of.to_owned(), why.to_owned());
-        if old.as_deref() != Some(why) {
-            self.events.tell(reason, true, &format!("{of}: {why}"));
-        }
     }
 
     fn launch(self: &Arc<Inner>, instance: &str) -> io::Result<()> {
@@ -660,7 +441,7 @@ impl Inner {
             write_config(&volume.config(), &config)?;
             // One that does not run reads it when it starts.
             if self
-                .call(&instance, "/reload", &serde_json::json!({}))
+                .call(&instance, "/reload", b"{}".to_vec())
                 .await
                 .is_ok()
             {
@@ -669,63 +450,5 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    /// An engine that a supervisor restarts in place is worth an event, though nothing has to be decided.
-    fn tell_crashes(&self, seen: &Seen) {
-        for (name, status) in seen
-            .observed
-            .instances
-            .iter()
-            .filter_map(|(n, i)| Some((n, i.status.as_ref()?)))
-        {
-            let now = (status.supervisor_pid, status.crashes);
-            let old = self.taken.lock().crashes.insert(name.clone(), now);
-            let before = old
-                .filter(|(pid, _)| *pid == now.0)
-                .map_or(0, |(_, count)| count);
-            if status.crashes > before {
-                let why = status.message.as_deref().unwrap_or("it left no message");
-                let message =
-                    format!("the engine of {name} has crashed and is restarted in place: {why}");
-                self.events.tell("RestartedInPlace", true, &message);
-            }
-        }
-    }
-
-    /// Events: the plan's own, and what the reports newly say.
-    fn tell(&self, before: &ReplicatedClusterStatus, after: &ReplicatedClusterStatus, plan: &Plan) {
-        let outcomes = plan.outcomes.iter().map(|o| &o.event);
-        for event in plan.events.iter().chain(outcomes) {
-            self.events
-                .tell(event.reason, event.warning, &event.message);
-        }
-        for instance in &after.instances {
-            let old = before.instances.iter().find(|i| i.name == instance.name);
-            let was_ready = old.is_some_and(|o| o.ready);
-            let role = format!("{:?}", instance.role).to_lowercase();
-            if instance.ready && !was_ready {
-                let message = format!("{} is ready as {role}", instance.name);
-                self.events.tell("InstanceReady", false, &message);
-            } else if was_ready && !instance.ready && !waits_for_primary(after, instance) {
-                let message = format!("{} is not ready ({role})", instance.name);
-                self.events.tell("InstanceNotReady", true, &message);
-            }
-        }
-        let state = |s: &ReplicatedClusterStatus| {
-            s.conditions
-                .iter()
-                .find(|c| c.type_ == "Degraded")
-                .map(|c| (c.status, c.reason.clone()))
-        };
-        let degraded = after.conditions.iter().find(|c| c.type_ == "Degraded");
-        if let Some(condition) = degraded
-            && condition.status == ConditionStatus::True
-            && condition.reason != "InstancesNotReady"
-            && state(before) != state(after)
-        {
-            let reason = condition.reason.as_str();
-            self.events.tell(reason, true, &condition.message);
-        }
     }
 }

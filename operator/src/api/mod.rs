@@ -11,5 +11,5 @@ pub use engine::{EngineRole, EngineStatus, Fork, Receiver, StandbyStream};
 pub use promise::{EngineSet, Promise};
 pub use supervisor::{
     DemoteRequest, FollowRequest, PromoteRequest, Refusal, ReseedRequest, SealRequest,
-    SeedingReport, SetRequest, SupervisorState, SupervisorStatus,
+    SeedingReport, SetRequest, SupervisorState, SupervisorStatus, Upstream,
 };

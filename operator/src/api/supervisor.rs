@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{EngineSet, EngineStatus};
-use crate::ids::{InstanceId, Term};
+use crate::ids::{InstanceId, Millis, Term};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,6 +49,21 @@ pub struct SupervisorStatus {
     pub seeding: Option<SeedingReport>,
     pub engine: Option<EngineStatus>,
     pub message: Option<String>,
+    /// When this process began, milliseconds: in a container each has the same id.
+    #[serde(default)]
+    pub began_at: Millis,
+    /// On Kubernetes: the pod that this process is in.
+    #[serde(default)]
+    pub pod_uid: Option<String>,
+    /// The generation of the cluster object whose settings the engine was given.
+    #[serde(default)]
+    pub generation: i64,
+    /// Some of these settings need a restart of the engine that it has not had.
+    #[serde(default)]
+    pub pending_restart: bool,
+    /// It was told to end, serves as primary, and waits a while for somebody to take the role over.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 impl SupervisorStatus {
@@ -95,6 +110,16 @@ pub struct SetRequest {
 pub struct FollowRequest {
     pub term: Term,
     pub id: InstanceId,
+    /// Where the primary of that term is, so that nobody waits for the Service to lead there. None in local mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
+}
+
+/// The pod of a primary: the name that its certificate has, and the address that the name will have.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Upstream {
+    pub host: String,
+    pub address: std::net::IpAddr,
 }
 
 /// Give up the copy `id` and seed anew, under a new id.

@@ -173,6 +173,11 @@ fn instance(number: u32) -> BoxedStrategy<Instance> {
                             seeding: None,
                             engine: engine.clone(),
                             message: None,
+                            began_at: Millis::default(),
+                            pod_uid: None,
+                            generation: 0,
+                            pending_restart: false,
+                            leaving: false,
                         }),
                     }
                 },

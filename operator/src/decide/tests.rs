@@ -96,6 +96,11 @@ fn instance(number: u32, engine: EngineStatus) -> Instance {
         seeding: None,
         engine: Some(engine),
         message: None,
+        began_at: Millis::default(),
+        pod_uid: None,
+        generation: 0,
+        pending_restart: false,
+        leaving: false,
     };
     Instance {
         life: Life::Alive,

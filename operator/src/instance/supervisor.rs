@@ -20,7 +20,7 @@ use crate::api::{
     EngineRole, EngineStatus, Promise, SeedingReport, SupervisorState, SupervisorStatus,
 };
 use crate::decide::Seed;
-use crate::ids::{InstanceId, Term};
+use crate::ids::{InstanceId, Millis, Term};
 
 /// Crashes within this time are counted.
 const CRASH_WINDOW: Duration = Duration::from_secs(300);
@@ -55,6 +55,7 @@ pub struct Supervisor {
     restart_at: Option<Instant>,
     ticked_at: Instant,
     started_at: Instant,
+    began_at: Millis,
     /// How often in a row a sealed engine has ended soon after its start.
     quick_ends: u32,
     waiting_since: Instant,
@@ -120,6 +121,7 @@ impl Supervisor {
             restart_at: None,
             ticked_at: now,
             started_at: now,
+            began_at: Millis::now(),
             quick_ends: 0,
             waiting_since: now,
             changing_since: None,
@@ -531,6 +533,11 @@ impl Supervisor {
             seeding,
             engine: self.status.clone(),
             message: self.message.clone(),
+            began_at: self.began_at,
+            pod_uid: None,
+            generation: 0,
+            pending_restart: false,
+            leaving: false,
         };
         self.out.send_replace(Published { status, at: now });
     }
@@ -571,6 +578,11 @@ fn empty_status() -> SupervisorStatus {
         seeding: None,
         engine: None,
         message: None,
+        began_at: Millis::default(),
+        pod_uid: None,
+        generation: 0,
+        pending_restart: false,
+        leaving: false,
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ClusterFolder;
+use crate::act::Tell;
 use crate::ids::Millis;
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -39,22 +40,6 @@ impl EventLog {
         }
     }
 
-    /// Tells an event. An event that can't be kept is still shown.
-    pub fn tell(&self, reason: &str, warning: bool, message: &str) {
-        let line = EventLine {
-            time: Millis::now().rfc3339(),
-            type_: if warning { "Warning" } else { "Normal" }.to_owned(),
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-        };
-        let mut terminal = io::stdout().lock();
-        // A closed terminal is no reason to stop operating.
-        let _ = writeln!(terminal, "{}", line.human()).and_then(|()| terminal.flush());
-        if let Err(error) = self.append(&line) {
-            tracing::warn!(%error, "an event could not be written");
-        }
-    }
-
     fn append(&self, line: &EventLine) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(line).map_err(io::Error::other)?;
         bytes.push(b'\n');
@@ -73,5 +58,23 @@ impl EventLog {
             .lines()
             .filter_map(|l| serde_json::from_str(l).ok())
             .collect())
+    }
+}
+
+impl Tell for EventLog {
+    /// An event that can't be kept is still shown.
+    fn tell(&self, reason: &str, warning: bool, message: &str) {
+        let line = EventLine {
+            time: Millis::now().rfc3339(),
+            type_: if warning { "Warning" } else { "Normal" }.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
+        let mut terminal = io::stdout().lock();
+        // A closed terminal is no reason to stop operating.
+        let _ = writeln!(terminal, "{}", line.human()).and_then(|()| terminal.flush());
+        if let Err(error) = self.append(&line) {
+            tracing::warn!(%error, "an event could not be written");
+        }
     }
 }

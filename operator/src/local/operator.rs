@@ -10,7 +10,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ClusterFolder, EventLog, ObjectStore, Process, send_routes, spawn_detached};
-use crate::act::{LocalActor, LocalContext};
+use crate::act::{LocalActor, LocalContext, Tell as _};
 use crate::crd::ConditionStatus;
 use crate::durable::{self, FileLock};
 use crate::faults;

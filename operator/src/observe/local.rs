@@ -1,102 +1,35 @@
 //! Observing local instances: each supervisor's `/watch` stream, its process, and the object's file.
 //!
-//! Nothing is polled: a changed status comes by the stream, the end of a process by its descriptor. Times count only
-//! while this process itself runs, so an operator that was frozen does not take everyone else for frozen.
+//! Nothing is polled: a changed status comes by the stream, the end of a process by its descriptor.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http_body_util::BodyExt;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::streams::StreamClock;
+use super::watches::{Known, RECONNECT, STREAM_LIMIT, StallWatch, Watches, read_stream};
 use crate::api::SupervisorStatus;
-use crate::crd::Record;
-use crate::decide::{Instance, Life, Observed, Past, Routes};
+use crate::decide::{Life, Observed, Past};
 use crate::durable::FileLock;
-use crate::ids::InstanceId;
 use crate::instance::{Volume, read_config};
 use crate::local::{ClusterFolder, ObjectError, ObjectStore, Process};
 use crate::reconcile::{Observe, Seen};
 use crate::transport;
 
-/// A longer pause between two looks means that this process was not running.
-const STALL: Duration = Duration::from_millis(600);
-const RECONNECT: Duration = Duration::from_millis(20);
-/// A stream without a heartbeat for so long is opened anew.
-const STREAM_LIMIT: Duration = Duration::from_secs(2);
-
-/// What is known of each instance, kept by the tasks that watch them.
-#[derive(Debug, Default)]
-pub struct Watches {
-    known: Mutex<BTreeMap<String, Known>>,
-    routes: Mutex<Option<Routes>>,
-    changed: Notify,
-}
-
-#[derive(Debug)]
-struct Known {
-    life: Life,
-    pid: Option<u32>,
-    heard_at: Instant,
-    status: Option<SupervisorStatus>,
-}
-
 impl Watches {
-    /// Something that the next look should see has happened.
-    pub fn wake(&self) {
-        self.changed.notify_one();
-    }
-
-    pub fn set_routes(&self, routes: Option<Routes>) {
-        *self.routes.lock() = routes;
-        self.wake();
-    }
-
     /// A process was started for this instance; it is watched from now on.
     pub fn started(self: &Arc<Watches>, volume: &Volume, name: &str, pid: u32) {
-        let known = Known {
-            life: Life::Alive,
-            pid: Some(pid),
-            heard_at: Instant::now(),
-            status: None,
-        };
-        self.known.lock().insert(name.to_owned(), known);
+        self.begun(name, pid);
         self.watch_process(volume, name, pid);
-        self.wake();
     }
 
     /// A status came from the instance's own supervisor.
     pub fn heard(self: &Arc<Watches>, volume: &Volume, name: &str, status: SupervisorStatus) {
         let pid = status.supervisor_pid;
-        let mut known = self.known.lock();
-        let Some(instance) = known.get_mut(name) else {
-            return;
-        };
-        if instance.life == Life::Ended && instance.pid == Some(pid) {
-            return; // Its last words, read late.
-        }
-        let another = instance.pid != Some(pid);
-        let news = another
-            || instance
-                .status
-                .as_ref()
-                .map(SupervisorStatus::without_positions)
-                != Some(status.without_positions());
-        *instance = Known {
-            life: Life::Alive,
-            pid: Some(pid),
-            heard_at: Instant::now(),
-            status: Some(status),
-        };
-        drop(known);
-        if another {
+        if self.said(name, pid, status) {
             self.watch_process(volume, name, pid);
-        }
-        if news {
-            self.wake();
         }
     }
 
@@ -119,30 +52,6 @@ impl Watches {
             watches.ended(&name, Some(pid));
         });
     }
-
-    fn ended(&self, name: &str, pid: Option<u32>) {
-        let mut known = self.known.lock();
-        if let Some(instance) = known.get_mut(name)
-            && instance.pid == pid
-            && instance.life == Life::Alive
-        {
-            instance.life = Life::Ended;
-            instance.status = None;
-            drop(known);
-            self.wake();
-        }
-    }
-
-    pub fn has_process(&self, name: &str) -> bool {
-        let known = self.known.lock();
-        known
-            .get(name)
-            .is_some_and(|i| i.pid.is_some() && i.life == Life::Alive)
-    }
-
-    pub fn status_of(&self, name: &str) -> Option<SupervisorStatus> {
-        self.known.lock().get(name).and_then(|i| i.status.clone())
-    }
 }
 
 pub struct LocalObserver {
@@ -151,10 +60,8 @@ pub struct LocalObserver {
     watches: Arc<Watches>,
     fencing: bool,
     tasks: BTreeMap<String, JoinHandle<()>>,
-    looked_at: Instant,
-    streamed: BTreeMap<InstanceId, Instant>,
-    /// The primary and term for which `streamed` was counted.
-    counted_for: Option<(InstanceId, crate::ids::Term)>,
+    stalls: StallWatch,
+    streams: StreamClock,
 }
 
 impl LocalObserver {
@@ -165,9 +72,8 @@ impl LocalObserver {
             watches,
             fencing,
             tasks: BTreeMap::new(),
-            looked_at: Instant::now(),
-            streamed: BTreeMap::new(),
-            counted_for: None,
+            stalls: StallWatch::new(),
+            streams: StreamClock::default(),
         }
     }
 
@@ -184,103 +90,17 @@ impl LocalObserver {
             if let Some(task) = self.tasks.remove(&name) {
                 task.abort();
             }
-            self.watches.known.lock().remove(&name);
+            self.watches.forget(&name);
         }
         for name in volumes {
             if !self.tasks.contains_key(&name) {
                 let volume = self.folder.volume(&name);
-                self.watches
-                    .known
-                    .lock()
-                    .entry(name.clone())
-                    .or_insert_with(|| first_look(&volume));
+                self.watches.know(&name, || first_look(&volume));
                 let task = watch_instance(Arc::clone(&self.watches), volume, name.clone());
                 self.tasks.insert(name, tokio::spawn(task));
             }
         }
         Ok(())
-    }
-
-    /// Time in which this process did not run is nobody's silence.
-    fn forgive_stall(&mut self) {
-        let pause = self.looked_at.elapsed();
-        self.looked_at = Instant::now();
-        if pause > STALL {
-            let shift = pause - Duration::from_millis(100);
-            for instance in self.watches.known.lock().values_mut() {
-                instance.heard_at += shift;
-            }
-            for at in self.streamed.values_mut() {
-                *at += shift;
-            }
-        }
-    }
-
-    fn instances(&self) -> BTreeMap<String, Instance> {
-        let known = self.watches.known.lock();
-        let view = |known: &Known| Instance {
-            life: known.life,
-            pid: known.pid,
-            silent_ms: millis(known.heard_at.elapsed()),
-            status: known.status.clone(),
-        };
-        known
-            .iter()
-            .map(|(name, instance)| (name.clone(), view(instance)))
-            .collect()
-    }
-
-    /// Since when each copy has not been streaming, as the recorded primary sees it.
-    fn count_streams(
-        &mut self,
-        record: Option<&Record>,
-        instances: &BTreeMap<String, Instance>,
-    ) -> BTreeMap<InstanceId, u64> {
-        let now = Instant::now();
-        let primary = record.and_then(|r| r.primary.as_ref());
-        let engine = primary
-            .and_then(|p| instances.get(&p.name).filter(|i| i.id() == Some(&p.id)))
-            .and_then(Instance::engine)
-            .filter(|e| record.is_some_and(|r| e.is_primary_of(r.term)));
-        let counted = primary.zip(record).map(|(p, r)| (p.id.clone(), r.term));
-        if counted != self.counted_for || engine.is_none() {
-            // A new primary, or one that does not serve: its standbys' time begins when it does.
-            self.counted_for = counted;
-            for at in self.streamed.values_mut() {
-                *at = now;
-            }
-        }
-        let members = record
-            .iter()
-            .flat_map(|r| &r.in_sync)
-            .flat_map(|s| &s.members)
-            .map(|m| &m.id);
-        let known: Vec<InstanceId> = members
-            .chain(instances.values().filter_map(Instance::id))
-            .cloned()
-            .collect();
-        self.streamed.retain(|id, _| known.contains(id));
-        for id in known {
-            let streams = engine
-                .zip(record)
-                .is_some_and(|(e, r)| e.stream_of(&id, r.term).is_some());
-            // A primary lists the stream of a frozen standby long after it was frozen.
-            let instance = instances.values().find(|i| i.id() == Some(&id));
-            let silence = match instance {
-                Some(instance) if !instance.answers() => {
-                    Duration::from_millis(instance.silence_ms())
-                }
-                _ => Duration::ZERO,
-            };
-            let at = self.streamed.entry(id).or_insert(now);
-            if streams {
-                *at = (*at).max(now.checked_sub(silence).unwrap_or(*at));
-            }
-        }
-        self.streamed
-            .iter()
-            .map(|(id, at)| (id.clone(), millis(now.duration_since(*at))))
-            .collect()
     }
 }
 
@@ -288,7 +108,10 @@ impl Observe for LocalObserver {
     type Error = ObjectError;
 
     async fn observe(&mut self) -> Result<Seen, ObjectError> {
-        self.forgive_stall();
+        if let Some(stalled) = self.stalls.look() {
+            self.watches.forgive(stalled);
+            self.streams.forgive(stalled);
+        }
         self.follow_volumes().map_err(|source| ObjectError::Io {
             path: self.folder.instances(),
             source,
@@ -296,8 +119,8 @@ impl Observe for LocalObserver {
         let cluster = self.store.read()?.ok_or(ObjectError::Missing)?;
         let status = cluster.status.clone().unwrap_or_default();
         let record = status.record();
-        let instances = self.instances();
-        let unstreamed_ms = self.count_streams(record.as_ref(), &instances);
+        let instances = self.watches.instances();
+        let unstreamed_ms = self.streams.count(record.as_ref(), &instances);
         let observed = Observed {
             record,
             past: Past {
@@ -307,14 +130,14 @@ impl Observe for LocalObserver {
             },
             instances,
             unstreamed_ms,
-            routes: self.watches.routes.lock().clone(),
+            routes: self.watches.routes(),
             fencing: self.fencing,
         };
         Ok(Seen { cluster, observed })
     }
 
     async fn changed(&self) {
-        self.watches.changed.notified().await;
+        self.watches.changed().await;
     }
 }
 
@@ -326,22 +149,13 @@ impl Drop for LocalObserver {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 fn first_look(volume: &Volume) -> Known {
     let life = if is_held(volume) {
         Life::Alive
     } else {
         Life::Ended
     };
-    Known {
-        life,
-        pid: None,
-        heard_at: Instant::now(),
-        status: None,
-    }
+    Known::unheard(life, None)
 }
 
 /// Whether some supervisor holds the volume. When in doubt it does.
@@ -352,7 +166,7 @@ fn is_held(volume: &Volume) -> bool {
 /// Reads the supervisor's stream, over and over.
 async fn watch_instance(watches: Arc<Watches>, volume: Volume, name: String) {
     loop {
-        if let Err(error) = read_stream(&watches, &volume, &name).await {
+        if let Err(error) = listen(&watches, &volume, &name).await {
             tracing::debug!(instance = %name, %error, "the status stream ended");
         }
         if !watches.has_process(&name) && !is_held(&volume) {
@@ -362,7 +176,7 @@ async fn watch_instance(watches: Arc<Watches>, volume: Volume, name: String) {
     }
 }
 
-async fn read_stream(
+async fn listen(
     watches: &Arc<Watches>,
     volume: &Volume,
     name: &str,
@@ -373,19 +187,10 @@ async fn read_stream(
         transport::send(stream, "/watch", None, None).await
     };
     let response = tokio::time::timeout(STREAM_LIMIT, connect).await??;
-    let mut body = response.into_body();
-    let mut buffer = Vec::new();
-    while let Some(frame) = tokio::time::timeout(STREAM_LIMIT, body.frame()).await? {
-        if let Ok(data) = frame?.into_data() {
-            buffer.extend_from_slice(&data);
+    read_stream(response, |status| {
+        if status.name == name {
+            watches.heard(volume, name, status);
         }
-        while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = buffer.drain(..=end).collect();
-            let status: SupervisorStatus = serde_json::from_slice(&line)?;
-            if status.name == name {
-                watches.heard(volume, name, status);
-            }
-        }
-    }
-    Ok(())
+    })
+    .await
 }

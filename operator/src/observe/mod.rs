@@ -1,5 +1,8 @@
 //! Reading what is there. Never writes, never decides.
 
 mod local;
+mod streams;
+mod watches;
 
-pub use local::{LocalObserver, Watches};
+pub use local::LocalObserver;
+pub use watches::Watches;

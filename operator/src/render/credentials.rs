@@ -23,7 +23,7 @@ use crate::validate::ValidatedCluster;
 /// The role that standbys connect as.
 pub const REPLICATION_ROLE: &str = "understudy_replication";
 pub const SUPERUSER: &str = "postgres";
-/// By this common name an instance knows the operator.
+/// By this name in its certificate, as a DNS name, an instance knows the operator.
 pub const OPERATOR_NAME: &str = "understudy-operator";
 
 const PASSWORD_LENGTH: usize = 32;
@@ -258,7 +258,15 @@ impl Maker {
     }
 
     fn client(&self, what: &'static str, name: &str) -> Result<Certified, CredentialsError> {
-        let parameters = CertificateParams::default();
+        // A role's name is no DNS name, and gets none.
+        let alternative = name == OPERATOR_NAME;
+        let parameters = CertificateParams::new(
+            alternative
+                .then(|| name.to_owned())
+                .into_iter()
+                .collect::<Vec<_>>(),
+        )
+        .map_err(|source| CredentialsError::Certificate { what, source })?;
         self.sign(what, parameters, name, ExtendedKeyUsagePurpose::ClientAuth)
     }
 

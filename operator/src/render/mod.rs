@@ -24,7 +24,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 
-pub use credentials::{Certified, Credentials, CredentialsError, Secrets};
+pub use credentials::{
+    Certified, Credentials, CredentialsError, OPERATOR_NAME, REPLICATION_ROLE, SUPERUSER, Secrets,
+};
 pub use fingerprint::{ANNOTATION as FINGERPRINT, fingerprint};
 pub use hba::pg_hba;
 pub use labels::{CLUSTER, INSTANCE, Labels, MANAGER, ROLE, TERM, cluster_labels, role_labels};

@@ -7,7 +7,7 @@ use crate::api::{
     EngineRole, EngineSet, EngineStatus, Fork, Receiver, StandbyStream, SupervisorState,
     SupervisorStatus,
 };
-use crate::ids::{InstanceId, Lsn, Term};
+use crate::ids::{InstanceId, Lsn, Millis, Term};
 
 pub(super) type Entry = (Term, u32);
 
@@ -96,6 +96,11 @@ impl Node {
             seeding: None,
             engine: (state == SupervisorState::Running).then(|| self.engine(mutant)),
             message: None,
+            began_at: Millis::default(),
+            pod_uid: None,
+            generation: 0,
+            pending_restart: false,
+            leaving: false,
         }
     }
 

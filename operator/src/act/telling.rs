@@ -1,0 +1,97 @@
+//! Events: a plan's own, and what the reports newly say.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use crate::crd::{ConditionStatus, InstanceReport, InstanceRole, ReplicatedClusterStatus};
+use crate::decide::Plan;
+use crate::reconcile::Seen;
+
+/// Somewhere that people read events.
+pub trait Tell {
+    fn tell(&self, reason: &str, warning: bool, message: &str);
+}
+
+/// What was told before: the same trouble is told once.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The crashes of each instance's engine, and the life of the supervisor that counted them.
+    crashes: Mutex<HashMap<String, (Option<u32>, u32)>>,
+    troubles: Mutex<HashMap<String, String>>,
+}
+
+impl Told {
+    pub fn trouble(&self, to: &impl Tell, reason: &str, of: &str, why: &str) {
+        let old = self.troubles.lock().insert(of.to_owned(), why.to_owned());
+        if old.as_deref() != Some(why) {
+            to.tell(reason, true, &format!("{of}: {why}"));
+        }
+    }
+
+    /// An engine that a supervisor restarts in place is worth an event, though nothing has to be decided.
+    pub fn crashes(&self, to: &impl Tell, seen: &Seen) {
+        for (name, instance) in &seen.observed.instances {
+            let Some(status) = &instance.status else {
+                continue;
+            };
+            let now = (instance.pid, status.crashes);
+            let old = self.crashes.lock().insert(name.clone(), now);
+            let before = old
+                .filter(|(pid, _)| *pid == now.0)
+                .map_or(0, |(_, count)| count);
+            if status.crashes > before {
+                let why = status.message.as_deref().unwrap_or("it left no message");
+                let message =
+                    format!("the engine of {name} has crashed and is restarted in place: {why}");
+                to.tell("RestartedInPlace", true, &message);
+            }
+        }
+    }
+}
+
+/// After the plan's writing.
+pub(super) fn tell_changes(
+    to: &impl Tell,
+    before: &ReplicatedClusterStatus,
+    after: &ReplicatedClusterStatus,
+    plan: &Plan,
+) {
+    let outcomes = plan.outcomes.iter().map(|o| &o.event);
+    for event in plan.events.iter().chain(outcomes) {
+        to.tell(event.reason, event.warning, &event.message);
+    }
+    for instance in &after.instances {
+        let old = before.instances.iter().find(|i| i.name == instance.name);
+        let was_ready = old.is_some_and(|o| o.ready);
+        let role = format!("{:?}", instance.role).to_lowercase();
+        if instance.ready && !was_ready {
+            let message = format!("{} is ready as {role}", instance.name);
+            to.tell("InstanceReady", false, &message);
+        } else if was_ready && !instance.ready && !waits_for_primary(after, instance) {
+            let message = format!("{} is not ready ({role})", instance.name);
+            to.tell("InstanceNotReady", true, &message);
+        }
+    }
+    let state = |s: &ReplicatedClusterStatus| {
+        s.conditions
+            .iter()
+            .find(|c| c.type_ == "Degraded")
+            .map(|c| (c.status, c.reason.clone()))
+    };
+    let degraded = after.conditions.iter().find(|c| c.type_ == "Degraded");
+    if let Some(condition) = degraded
+        && condition.status == ConditionStatus::True
+        && condition.reason != "InstancesNotReady"
+        && state(before) != state(after)
+    {
+        to.tell(condition.reason.as_str(), true, &condition.message);
+    }
+}
+
+/// A standby is not ready because nobody is primary: that has its own events.
+fn waits_for_primary(status: &ReplicatedClusterStatus, instance: &InstanceReport) -> bool {
+    let primary = |i: &InstanceReport| i.ready && i.role == InstanceRole::Primary;
+    matches!(instance.role, InstanceRole::Standby | InstanceRole::Sealed)
+        && !status.instances.iter().any(primary)
+}

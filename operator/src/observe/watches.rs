@@ -1,0 +1,205 @@
+//! What is known of each instance: kept by the tasks that listen to supervisors, read by whoever observes.
+//!
+//! Times count only while this process itself runs, so an operator that was frozen does not take everyone else for
+//! frozen.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt;
+use hyper::Response;
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::api::SupervisorStatus;
+use crate::decide::{Instance, Life, Routes};
+
+/// A longer pause between two looks means that this process was not running.
+const STALL: Duration = Duration::from_millis(600);
+/// A stream without a heartbeat for so long is opened anew.
+pub(super) const STREAM_LIMIT: Duration = Duration::from_secs(2);
+/// The pause before that.
+pub(super) const RECONNECT: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Default)]
+pub struct Watches {
+    known: Mutex<BTreeMap<String, Known>>,
+    routes: Mutex<Option<Routes>>,
+    changed: Notify,
+}
+
+/// An instance, and which life of its supervisor is meant: locally a process id, on Kubernetes a count of containers.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub life: Life,
+    pub pid: Option<u32>,
+    pub heard_at: Instant,
+    pub status: Option<SupervisorStatus>,
+}
+
+impl Known {
+    pub(super) fn unheard(life: Life, pid: Option<u32>) -> Known {
+        Known {
+            life,
+            pid,
+            heard_at: Instant::now(),
+            status: None,
+        }
+    }
+}
+
+impl Watches {
+    /// Something that the next look should see has happened.
+    pub fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub fn set_routes(&self, routes: Option<Routes>) {
+        *self.routes.lock() = routes;
+        self.wake();
+    }
+
+    pub(super) fn routes(&self) -> Option<Routes> {
+        self.routes.lock().clone()
+    }
+
+    /// A new life of this instance's supervisor has begun.
+    pub(super) fn begun(&self, name: &str, pid: u32) {
+        let known = Known::unheard(Life::Alive, Some(pid));
+        self.known.lock().insert(name.to_owned(), known);
+        self.wake();
+    }
+
+    /// A status came from this life of the instance's supervisor. True if it is another life than was known before.
+    pub(super) fn said(&self, name: &str, pid: u32, status: SupervisorStatus) -> bool {
+        let mut known = self.known.lock();
+        let Some(instance) = known.get_mut(name) else {
+            return false;
+        };
+        if instance.life == Life::Ended && instance.pid == Some(pid) {
+            return false; // Its last words, read late.
+        }
+        let another = instance.pid != Some(pid);
+        let before = instance
+            .status
+            .as_ref()
+            .map(SupervisorStatus::without_positions);
+        let news = another || before != Some(status.without_positions());
+        *instance = Known {
+            life: Life::Alive,
+            pid: Some(pid),
+            heard_at: Instant::now(),
+            status: Some(status),
+        };
+        drop(known);
+        if news {
+            self.wake();
+        }
+        another
+    }
+
+    pub(super) fn ended(&self, name: &str, pid: Option<u32>) {
+        let mut known = self.known.lock();
+        if let Some(instance) = known.get_mut(name)
+            && instance.pid == pid
+            && instance.life == Life::Alive
+        {
+            instance.life = Life::Ended;
+            instance.status = None;
+            drop(known);
+            self.wake();
+        }
+    }
+
+    /// Knows of this instance from now on, unless it does already.
+    pub(super) fn know(&self, name: &str, first: impl FnOnce() -> Known) {
+        self.known
+            .lock()
+            .entry(name.to_owned())
+            .or_insert_with(first);
+    }
+
+    pub(super) fn forget(&self, name: &str) {
+        self.known.lock().remove(name);
+    }
+
+    pub fn has_process(&self, name: &str) -> bool {
+        let known = self.known.lock();
+        known
+            .get(name)
+            .is_some_and(|i| i.pid.is_some() && i.life == Life::Alive)
+    }
+
+    pub fn status_of(&self, name: &str) -> Option<SupervisorStatus> {
+        self.known.lock().get(name).and_then(|i| i.status.clone())
+    }
+
+    pub(super) fn instances(&self) -> BTreeMap<String, Instance> {
+        let known = self.known.lock();
+        let view = |known: &Known| Instance {
+            life: known.life,
+            pid: known.pid,
+            silent_ms: millis(known.heard_at.elapsed()),
+            status: known.status.clone(),
+        };
+        known
+            .iter()
+            .map(|(name, instance)| (name.clone(), view(instance)))
+            .collect()
+    }
+
+    pub(super) fn forgive(&self, stalled: Duration) {
+        for instance in self.known.lock().values_mut() {
+            instance.heard_at += stalled;
+        }
+    }
+}
+
+/// Notices when this process did not run: such a time is nobody's silence.
+#[derive(Debug)]
+pub(super) struct StallWatch {
+    looked_at: Instant,
+}
+
+impl StallWatch {
+    pub fn new() -> StallWatch {
+        StallWatch {
+            looked_at: Instant::now(),
+        }
+    }
+
+    /// At each look: for how long this process stood still since the last one, if it did.
+    pub fn look(&mut self) -> Option<Duration> {
+        let pause = self.looked_at.elapsed();
+        self.looked_at = Instant::now();
+        (pause > STALL).then(|| pause.saturating_sub(Duration::from_millis(100)))
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Reads a supervisor's `/watch` until it ends or falls silent.
+pub(super) async fn read_stream(
+    response: Response<Incoming>,
+    mut said: impl FnMut(SupervisorStatus),
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut body = response.into_body();
+    let mut buffer = Vec::new();
+    while let Some(frame) = tokio::time::timeout(STREAM_LIMIT, body.frame()).await? {
+        if let Ok(data) = frame?.into_data() {
+            buffer.extend_from_slice(&data);
+        }
+        while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = buffer.drain(..=end).collect();
+            said(serde_json::from_slice(&line)?);
+        }
+    }
+    Ok(())
+}
