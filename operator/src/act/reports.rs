@@ -39,15 +39,20 @@ pub(super) fn consume(object: &mut ReplicatedCluster, outcomes: &[Outcome]) -> b
     };
     let before = annotations.len();
     for outcome in outcomes {
-        let key = match outcome.request {
-            RequestKind::SwitchoverTo => SWITCHOVER_TO,
-            RequestKind::ForcePromote => FORCE_PROMOTE,
-        };
+        let key = annotation_of(outcome.request);
         if annotations.get(key) == Some(&outcome.text) {
             annotations.remove(key);
         }
     }
     annotations.len() < before
+}
+
+/// The annotation that asks for it.
+pub(super) fn annotation_of(request: RequestKind) -> &'static str {
+    match request {
+        RequestKind::SwitchoverTo => SWITCHOVER_TO,
+        RequestKind::ForcePromote => FORCE_PROMOTE,
+    }
 }
 
 /// The reports that the plan makes, beside the record as it was.

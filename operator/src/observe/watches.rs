@@ -76,7 +76,7 @@ impl Watches {
     }
 
     /// A status came from this life of the instance's supervisor. True if it is another life than was known before.
-    pub(super) fn said(&self, name: &str, pid: u32, status: SupervisorStatus) -> bool {
+    pub fn said(&self, name: &str, pid: u32, status: SupervisorStatus) -> bool {
         let mut known = self.known.lock();
         let Some(instance) = known.get_mut(name) else {
             return false;
@@ -114,6 +114,22 @@ impl Watches {
             drop(known);
             self.wake();
         }
+    }
+
+    /// Nobody runs there now. Whoever is heard there next is taken for somebody new.
+    pub(super) fn gone(&self, name: &str) {
+        let mut known = self.known.lock();
+        if let Some(instance) = known.get_mut(name)
+            && instance.life == Life::Alive
+        {
+            *instance = Known::unheard(Life::Ended, None);
+            drop(known);
+            self.wake();
+        }
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.known.lock().keys().cloned().collect()
     }
 
     /// Knows of this instance from now on, unless it does already.

@@ -1,0 +1,15 @@
+//! The operator's process on Kubernetes: who leads, what is watched, and one reconciling task for each cluster.
+
+mod apply;
+mod cluster;
+mod controller;
+mod events;
+mod leader;
+mod server;
+mod stores;
+
+pub use apply::{Applied, apply, remove};
+pub use cluster::{Cluster, RECORD_VERSION, RETIRED};
+pub use controller::{ControllerOptions, run};
+pub use events::EventWriter;
+pub use stores::{ClusterKey, Stores, of_cluster};
