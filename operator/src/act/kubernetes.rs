@@ -22,7 +22,7 @@ use crate::api::SupervisorStatus;
 use crate::crd::{HandledRequest, ReplicatedCluster, ReplicatedClusterStatus};
 use crate::decide::{Outcome, Plan, Routes, Seed, Step};
 use crate::faults;
-use crate::kubernetes::{Cluster, EventWriter, RETIRED};
+use crate::kubernetes::{Cluster, EventWriter, RETIRED, brief};
 use crate::names;
 use crate::reconcile::{Act, Seen, Written};
 use crate::render::{Kind, ObjectKey};
@@ -42,7 +42,7 @@ const WRITE_TRIES: u32 = 4;
 enum StepError {
     #[error(transparent)]
     Call(#[from] CallError),
-    #[error(transparent)]
+    #[error("{}", brief(.0))]
     Kube(#[from] kube::Error),
     #[error(transparent)]
     Objects(#[from] ObjectsError),
@@ -471,13 +471,16 @@ impl Inner {
         more: &[String],
     ) -> Result<Vec<ObjectKey>, ObjectsError> {
         let wanted = Wanted::of(&self.cluster, spec, &self.default_image, more).await?;
-        let brought = wanted.bring().await?;
+        let brought = wanted.bring().await;
         for foreign in brought.foreign {
             let of = foreign.key.to_string();
             self.told
                 .trouble(&self.events, "NameTaken", &of, &foreign.to_string());
         }
-        Ok(brought.created)
+        match brought.failed.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(brought.created),
+        }
     }
 
     /// True if its StatefulSet was made just now.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::decide::Routes;
 use crate::ids::Millis;
-use crate::kubernetes::{Applied, Cluster, RECORD_VERSION, apply, of_cluster, remove};
+use crate::kubernetes::{Applied, Cluster, RECORD_VERSION, apply, brief, of_cluster, remove};
 use crate::names;
 use crate::render::{
     CLUSTER, Credentials, CredentialsError, Existing, ForeignObject, Found, INSTANCE, Input, Kind,
@@ -21,8 +21,10 @@ use crate::validate::ValidatedCluster;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ObjectsError {
-    #[error(transparent)]
+    #[error("{}", brief(.0))]
     Kube(#[from] kube::Error),
+    #[error("{}: {}", .0, brief(.1))]
+    Object(ObjectKey, #[source] kube::Error),
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
 }
@@ -32,6 +34,8 @@ pub(super) struct Brought {
     pub created: Vec<ObjectKey>,
     /// In the way, and left alone.
     pub foreign: Vec<ForeignObject>,
+    /// Could not be written; the others were, all the same.
+    pub failed: Vec<ObjectsError>,
 }
 
 /// What one look at the cluster makes of its manifest.
@@ -90,7 +94,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// Creates and changes what is not as it should be.
-    pub async fn bring(&self) -> Result<Brought, ObjectsError> {
+    pub async fn bring(&self) -> Brought {
         let object = self.cluster.object();
         let record = object.and_then(|object| object.status?.record());
         let routes = self.cluster.routes();
@@ -98,17 +102,18 @@ impl<'a> Wanted<'a> {
         let mut brought = Brought {
             foreign: rendered.foreign,
             created: Vec::new(),
+            failed: Vec::new(),
         };
         // Where the write Service leads is moved by its own step only.
         let slice = |object: &&Object| object.kind() != Kind::EndpointSlice;
         for object in rendered.objects.iter().filter(slice) {
-            self.note(object, &mut brought).await?;
+            self.note(object, &mut brought).await;
         }
         for workload in rendered.workloads.into_values() {
             // A changed template restarts its pod: when that is right is decided elsewhere.
             if let Workload::Create(set) = workload {
                 let object = Object::StatefulSet(set);
-                self.note(&object, &mut brought).await?;
+                self.note(&object, &mut brought).await;
             }
         }
         for key in rendered
@@ -116,21 +121,30 @@ impl<'a> Wanted<'a> {
             .iter()
             .filter(|key| key.kind != Kind::EndpointSlice)
         {
-            remove(&self.cluster.client, &self.cluster.key.namespace, key).await?;
+            let namespace = &self.cluster.key.namespace;
+            if let Err(error) = remove(&self.cluster.client, namespace, key).await {
+                brought
+                    .failed
+                    .push(ObjectsError::Object(key.clone(), error));
+            }
         }
-        Ok(brought)
+        brought
     }
 
-    async fn note(&self, object: &Object, brought: &mut Brought) -> Result<(), kube::Error> {
-        match self.bring_one(object).await? {
-            Applied::Created => brought.created.push(object.key()),
-            Applied::Foreign(found) => {
+    async fn note(&self, object: &Object, brought: &mut Brought) {
+        match self.bring_one(object).await {
+            Ok(Applied::Created) => brought.created.push(object.key()),
+            Ok(Applied::Foreign(found)) => {
                 let foreign = ForeignObject::of(&found, &self.spec.name, &self.cluster.uid);
                 brought.foreign.extend(foreign);
             }
-            Applied::Same | Applied::Changed => {}
+            Ok(Applied::Same | Applied::Changed) => {}
+            Err(error) => {
+                brought
+                    .failed
+                    .push(ObjectsError::Object(object.key(), error));
+            }
         }
-        Ok(())
     }
 
     async fn bring_one(&self, object: &Object) -> Result<Applied, kube::Error> {

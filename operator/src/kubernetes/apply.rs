@@ -77,10 +77,19 @@ where
     mark(&mut value);
     match existing {
         Some(there) if contains(&there, &value) => Ok(Applied::Same),
-        Some(_) => {
+        Some(there) => {
             let name = wanted.meta().name.clone().unwrap_or_default();
             let parameters = PatchParams::apply(MANAGER).force();
-            api.patch(&name, &parameters, &Patch::Apply(&value)).await?;
+            match api.patch(&name, &parameters, &Patch::Apply(&value)).await {
+                Ok(_) => {}
+                // Lists with keys are merged, and what somebody else put in may not go together with what is ours.
+                Err(kube::Error::Api(status)) if status.code == 422 => {
+                    let whole: K = serde_json::from_value(overlaid(there, value))
+                        .map_err(kube::Error::SerdeError)?;
+                    api.replace(&name, &PostParams::default(), &whole).await?;
+                }
+                Err(error) => return Err(error),
+            }
             Ok(Applied::Changed)
         }
         None => {
@@ -114,6 +123,14 @@ where
         Ok(Applied::Same)
     } else {
         Ok(Applied::Foreign(found))
+    }
+}
+
+/// An error in few words: the server's own, where it has some.
+pub fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -184,6 +201,21 @@ fn contains(there: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// What is there, with everything that is wanted in its place; lists are as they are wanted.
+fn overlaid(there: Value, wanted: Value) -> Value {
+    match (there, wanted) {
+        (Value::Object(mut there), Value::Object(wanted)) => {
+            for (key, value) in wanted {
+                let old = there.remove(&key).unwrap_or(Value::Null);
+                there.insert(key, overlaid(old, value));
+            }
+            Value::Object(there)
+        }
+        (there, Value::Null) => there,
+        (_, wanted) => wanted,
+    }
+}
+
 /// What the server leaves out when it is told it.
 fn is_nothing(value: &Value) -> bool {
     match value {
@@ -212,6 +244,17 @@ mod tests {
         let more =
             json!({"spec": {"ports": [{"port": 5432}, {"port": 1}]}, "metadata": {"name": "a"}});
         assert!(!contains(&more, &wanted));
+    }
+
+    #[test]
+    fn what_is_wanted_replaces_lists_and_leaves_the_rest() {
+        let there =
+            json!({"spec": {"clusterIP": "1", "ports": [{"port": 1}]}, "metadata": {"uid": "u"}});
+        let wanted = json!({"spec": {"ports": [{"port": 2}]}, "metadata": {"name": "a"}});
+        let whole = overlaid(there, wanted.clone());
+        assert!(contains(&whole, &wanted));
+        assert_eq!(whole["spec"]["clusterIP"], "1");
+        assert_eq!(whole["metadata"]["uid"], "u");
     }
 
     #[test]

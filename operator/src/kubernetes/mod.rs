@@ -8,7 +8,7 @@ mod leader;
 mod server;
 mod stores;
 
-pub use apply::{Applied, apply, remove};
+pub use apply::{Applied, apply, brief, remove};
 pub use cluster::{Cluster, RECORD_VERSION, RETIRED};
 pub use controller::{ControllerOptions, run};
 pub use events::EventWriter;
