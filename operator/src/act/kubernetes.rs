@@ -20,7 +20,7 @@ use super::steps::{CALL_LIMIT, Call, Steps, call_of, reseeding};
 use super::telling::{Tell, Told, tell_changes};
 use crate::api::SupervisorStatus;
 use crate::crd::{HandledRequest, ReplicatedCluster, ReplicatedClusterStatus};
-use crate::decide::{Outcome, Plan, Routes, Seed, Step};
+use crate::decide::{Outcome, Plan, Renewal, Routes, Seed, Step};
 use crate::faults;
 use crate::kubernetes::{Cluster, EventWriter, RETIRED, brief};
 use crate::names;
@@ -300,12 +300,18 @@ impl Inner {
             Step::Start { instance } => self.start(instance).await,
             Step::Fence { instance, pid } => self.fence(instance, *pid).await,
             Step::Remove { instance } => self.remove(instance).await,
+            Step::Replace { instance } => self.replace(instance).await,
+            Step::Renew {
+                instance,
+                how: Renewal::Pod,
+            } => self.renew(instance).await,
             Step::Route(routes) => self.route(routes).await,
             Step::Seal { .. }
             | Step::Demote { .. }
             | Step::Promote { .. }
             | Step::Set { .. }
             | Step::Follow { .. }
+            | Step::Renew { .. }
             | Step::Reseed { .. } => Ok(()), // These are calls.
         }
     }
@@ -435,6 +441,41 @@ impl Inner {
         let claim = names::claim(instance);
         let message = format!("{instance} was removed; its volume is kept as the claim {claim}");
         self.events.tell("InstanceRemoved", false, &message);
+        Ok(())
+    }
+
+    /// The pod is deleted without waiting for its node's word, which may never come; then the claim, and with it what
+    /// was on the volume.
+    async fn replace(&self, instance: &str) -> Result<(), StepError> {
+        let sets: Api<StatefulSet> = self.api();
+        match sets.delete(instance, &DeleteParams::background()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(uid) = self.cluster.pod(instance).and_then(|pod| pod.uid()) {
+            self.delete_pod(&names::pod(instance), &uid, 0).await?;
+        }
+        let claims: Api<PersistentVolumeClaim> = self.api();
+        let name = names::claim(instance);
+        match claims.delete(&name, &DeleteParams::background()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error.into()),
+        }
+        let message = format!("{instance} was given up, with its pod and the claim {name}");
+        self.events.tell("InstanceReplaced", true, &message);
+        Ok(())
+    }
+
+    /// Writes the StatefulSet as the manifest is now; Kubernetes makes the pod anew.
+    async fn renew(self: &Arc<Inner>, instance: &str) -> Result<(), StepError> {
+        let spec = self.spec()?;
+        let wanted = Wanted::of(&self.cluster, &spec, &self.default_image, &[]).await?;
+        if wanted.renew(instance).await? {
+            let message = format!("the pod of {instance} is made anew, as the manifest is now");
+            self.events.tell("InstanceRenewed", false, &message);
+        }
         Ok(())
     }
 

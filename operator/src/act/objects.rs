@@ -147,6 +147,18 @@ impl<'a> Wanted<'a> {
         }
     }
 
+    /// Writes the StatefulSet of an instance whose manifest has changed. True if that was so.
+    pub async fn renew(&self, instance: &str) -> Result<bool, ObjectsError> {
+        let mut rendered = render(&self.input(None, None));
+        match rendered.workloads.remove(instance) {
+            Some(Workload::Replace(set)) => {
+                self.bring_one(&Object::StatefulSet(set)).await?;
+                Ok(true)
+            }
+            Some(Workload::Create(_) | Workload::Keep) | None => Ok(false),
+        }
+    }
+
     async fn bring_one(&self, object: &Object) -> Result<Applied, kube::Error> {
         let existing = self.there(object);
         let namespace = &self.cluster.key.namespace;

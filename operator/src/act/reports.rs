@@ -1,8 +1,8 @@
 //! What goes into `.status`: the reports of a plan, beside the record as it is.
 
 use crate::crd::{
-    Condition, ConditionStatus, FORCE_PROMOTE, Phase, ReplicatedCluster, ReplicatedClusterStatus,
-    SWITCHOVER_TO,
+    Condition, ConditionStatus, FORCE_PROMOTE, Phase, REPLACE_INSTANCE, ReplicatedCluster,
+    ReplicatedClusterStatus, SWITCHOVER_TO,
 };
 use crate::decide::{Outcome, Plan, RequestKind, Swap};
 use crate::ids::Millis;
@@ -52,6 +52,7 @@ pub(super) fn annotation_of(request: RequestKind) -> &'static str {
     match request {
         RequestKind::SwitchoverTo => SWITCHOVER_TO,
         RequestKind::ForcePromote => FORCE_PROMOTE,
+        RequestKind::ReplaceInstance => REPLACE_INSTANCE,
     }
 }
 

@@ -129,6 +129,13 @@ pub struct ReseedRequest {
     pub id: InstanceId,
 }
 
+/// Stop and start the engine of this copy in place, for settings that count from a start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RestartRequest {
+    pub term: Term,
+    pub id: InstanceId,
+}
+
 /// Why a call was not obeyed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refusal {

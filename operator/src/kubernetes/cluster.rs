@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim, Pod};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource as _, ResourceExt as _};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::stores::{ClusterKey, Stores, of_cluster};
+use super::upkeep::upkeep;
 use crate::api::Upstream;
 use crate::crd::ReplicatedCluster;
-use crate::decide::Routes;
+use crate::decide::{Routes, Upkeep};
 use crate::ids::Millis;
 use crate::names;
 use crate::observe::Watches;
@@ -134,6 +136,22 @@ impl Cluster {
                     .and_then(|status| status.phase.as_deref());
                 !matches!(phase, Some("Succeeded" | "Failed"))
             })
+    }
+
+    pub fn upkeep(&self, fingerprint: &str, instance: &str) -> Upkeep {
+        let sets = self.stateful_sets();
+        let set = sets.iter().find(|set| set.name_any() == instance);
+        let pod = self.pod(instance);
+        let node = pod
+            .as_ref()
+            .and_then(|pod| pod.spec.as_ref()?.node_name.clone())
+            .and_then(|node| self.stores.nodes.get(&ObjectRef::new(&node)));
+        upkeep(
+            fingerprint,
+            set.map(AsRef::as_ref),
+            pod.as_deref(),
+            node.as_deref(),
+        )
     }
 
     pub fn pods(&self) -> BTreeMap<String, PodSeen> {

@@ -7,9 +7,11 @@ mod events;
 mod leader;
 mod server;
 mod stores;
+mod upkeep;
 
 pub use apply::{Applied, apply, brief, remove};
 pub use cluster::{Cluster, RECORD_VERSION, RETIRED};
 pub use controller::{ControllerOptions, run};
 pub use events::EventWriter;
-pub use stores::{ClusterKey, Stores, of_cluster};
+pub use stores::{ClusterKey, Stores, is_cordoned, of_cluster};
+pub use upkeep::upkeep;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -75,6 +77,7 @@ pub struct Stores {
     pub bindings: Store<RoleBinding>,
     pub budgets: Store<PodDisruptionBudget>,
     pub policies: Store<NetworkPolicy>,
+    pub nodes: Store<Node>,
     callers: Arc<Callers>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -103,6 +106,7 @@ impl Stores {
             bindings: watcher.labelled(),
             budgets: watcher.labelled(),
             policies: watcher.labelled(),
+            nodes: watcher.nodes(),
             tasks: watcher.tasks,
             callers,
         }
@@ -169,6 +173,14 @@ fn key_of<K: Resource>(object: &K) -> Option<ClusterKey> {
     })
 }
 
+/// Whether the scheduler puts nothing on it any more, as `kubectl cordon` and `drain` have it.
+pub fn is_cordoned(node: &Node) -> bool {
+    node.spec
+        .as_ref()
+        .and_then(|spec| spec.unschedulable)
+        .unwrap_or(false)
+}
+
 struct Watcher<'a> {
     client: &'a Client,
     namespace: Option<&'a str>,
@@ -213,6 +225,20 @@ impl Watcher<'_> {
         )
     }
 
+    /// Whoever may not look at nodes can't see that one is being drained; evictions tell, a little later.
+    fn nodes(&mut self) -> Store<Node> {
+        let callers = Arc::clone(self.callers);
+        let api = Api::all(self.client.clone());
+        let cordoned: Mutex<HashMap<String, bool>> = Mutex::default();
+        self.follow(api, watcher::Config::default(), move |node: &Node| {
+            let now = is_cordoned(node);
+            // Kubelets write their nodes' status all the time.
+            if cordoned.lock().insert(node.name_any(), now) != Some(now) {
+                callers.call_all();
+            }
+        })
+    }
+
     fn start<K>(
         &mut self,
         config: watcher::Config,
@@ -232,6 +258,19 @@ impl Watcher<'_> {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
+        self.follow(api, config, changed)
+    }
+
+    fn follow<K>(
+        &mut self,
+        api: Api<K>,
+        config: watcher::Config,
+        changed: impl Fn(&K) + Send + Sync + 'static,
+    ) -> Store<K>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K::DynamicType: Default + Eq + Hash + Clone + Debug + Send + Sync,
+    {
         let (reader, writer) = store();
         let events = reflector(writer, watch(api, config).default_backoff());
         let callers = Arc::clone(self.callers);

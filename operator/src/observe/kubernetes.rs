@@ -16,7 +16,9 @@ use crate::crd::{HandledRequest, ReplicatedCluster};
 use crate::decide::{Life, Observed, Past};
 use crate::kubernetes::Cluster;
 use crate::reconcile::{Observe, Seen};
+use crate::render::fingerprint;
 use crate::transport::{self, CallError, Peer};
+use crate::validate::validate;
 
 /// Between two attempts to reach a pod that does not answer.
 const UNREACHED: Duration = Duration::from_millis(200);
@@ -119,7 +121,15 @@ impl Observe for KubernetesObserver {
         let status = cluster.status.clone().unwrap_or_default();
         forget_handled(&mut cluster, &status.handled_requests);
         let record = status.record();
-        let instances = self.cluster.watches.instances();
+        let times = cluster.spec.failover.unwrap_or_default();
+        let lost_after_ms = u64::from(times.lost_after_milliseconds);
+        let mut instances = self.cluster.watches.instances(lost_after_ms);
+        if let Ok(spec) = validate(&cluster) {
+            let fingerprint = fingerprint(&spec);
+            for (name, instance) in &mut instances {
+                instance.upkeep = self.cluster.upkeep(&fingerprint, name);
+            }
+        }
         let unstreamed_ms = self.streams.count(record.as_ref(), &instances);
         let observed = Observed {
             record,

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::api::SupervisorStatus;
-use crate::decide::{Instance, Life, Routes};
+use crate::decide::{Instance, Life, Routes, Upkeep};
 
 /// A longer pause between two looks means that this process was not running.
 const STALL: Duration = Duration::from_millis(600);
@@ -155,13 +155,16 @@ impl Watches {
         self.known.lock().get(name).and_then(|i| i.status.clone())
     }
 
-    pub(super) fn instances(&self) -> BTreeMap<String, Instance> {
+    /// Whoever is silent for `lost_after_ms` counts as lost. What Kubernetes has to say of them is not in it.
+    pub(super) fn instances(&self, lost_after_ms: u64) -> BTreeMap<String, Instance> {
         let known = self.known.lock();
         let view = |known: &Known| Instance {
             life: known.life,
             pid: known.pid,
             silent_ms: millis(known.heard_at.elapsed()),
             status: known.status.clone(),
+            lost_after_ms,
+            upkeep: Upkeep::default(),
         };
         known
             .iter()
