@@ -22,7 +22,7 @@ use crate::api::SupervisorStatus;
 use crate::crd::{HandledRequest, ReplicatedCluster, ReplicatedClusterStatus};
 use crate::decide::{Outcome, Plan, Renewal, Routes, Seed, Step};
 use crate::faults;
-use crate::kubernetes::{Cluster, EventWriter, RETIRED, brief};
+use crate::kubernetes::{Cluster, EventWriter, Health, RETIRED, brief};
 use crate::names;
 use crate::reconcile::{Act, Seen, Written};
 use crate::render::{Kind, ObjectKey};
@@ -59,6 +59,7 @@ struct Inner {
     cluster: Arc<Cluster>,
     events: EventWriter,
     default_image: String,
+    health: Arc<Health>,
     steps: Steps,
     told: Told,
     spec: Mutex<Option<ValidatedCluster>>,
@@ -78,12 +79,14 @@ impl KubernetesActor {
         cluster: Arc<Cluster>,
         events: EventWriter,
         default_image: String,
+        health: Arc<Health>,
     ) -> KubernetesActor {
         KubernetesActor {
             inner: Arc::new(Inner {
                 cluster,
                 events,
                 default_image,
+                health,
                 steps: Steps::default(),
                 told: Told::default(),
                 spec: Mutex::default(),
@@ -151,6 +154,7 @@ impl Act for KubernetesActor {
         inner.told.crashes(&inner.events, seen);
         let before = seen.cluster.status.clone().unwrap_or_default();
         let after = inner.reports(&before, plan, seen);
+        inner.measure(&before, &after, plan);
         if plan.swap.is_none() && plan.outcomes.is_empty() && quiet(&before) == quiet(&after) {
             return Ok(Written::Settled);
         }
@@ -164,6 +168,14 @@ impl Act for KubernetesActor {
         } else {
             Written::Settled
         })
+    }
+
+    fn measured(&self, took: Duration, well: bool) {
+        let inner = &self.inner;
+        inner
+            .health
+            .metrics
+            .reconciled(&inner.cluster.key, took, well);
     }
 
     async fn refuse(&self, seen: &Seen, findings: &[Invalid]) -> Result<(), kube::Error> {
@@ -214,6 +226,21 @@ impl Inner {
             instance.port = None;
         }
         after
+    }
+
+    /// The record of the next status is the swap's, if there is one.
+    fn measure(
+        &self,
+        before: &ReplicatedClusterStatus,
+        after: &ReplicatedClusterStatus,
+        plan: &Plan,
+    ) {
+        let mut whole = after.clone();
+        if let Some(swap) = &plan.swap {
+            whole.set_record(swap.record.clone());
+        }
+        let key = &self.cluster.key;
+        self.health.metrics.reported(key, before, &whole);
     }
 
     /// The object with its new status; none if somebody else changed the record first.

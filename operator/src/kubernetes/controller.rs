@@ -71,14 +71,19 @@ pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
         health.ready.store(true, Ordering::Relaxed);
         loop {
             leadership.acquire().await;
-            health.leads.store(true, Ordering::Relaxed);
+            health.metrics.leads(true);
             tracing::info!(lease = %options.lease_name, "this operator leads");
-            let tasks = Tasks::new(client.clone(), Arc::clone(&stores), options.clone());
+            let tasks = Tasks::new(
+                client.clone(),
+                Arc::clone(&stores),
+                options.clone(),
+                Arc::clone(&health),
+            );
             tokio::select! {
                 () = leadership.hold() => {}
                 () = tasks.keep() => {}
             }
-            health.leads.store(false, Ordering::Relaxed);
+            health.metrics.leads(false);
             tracing::warn!("this operator leads no longer");
         }
     };
@@ -98,6 +103,7 @@ struct Tasks {
     client: Client,
     stores: Arc<Stores>,
     options: ControllerOptions,
+    health: Arc<Health>,
     running: BTreeMap<ClusterKey, Running>,
 }
 
@@ -107,11 +113,17 @@ struct Running {
 }
 
 impl Tasks {
-    fn new(client: Client, stores: Arc<Stores>, options: ControllerOptions) -> Tasks {
+    fn new(
+        client: Client,
+        stores: Arc<Stores>,
+        options: ControllerOptions,
+        health: Arc<Health>,
+    ) -> Tasks {
         Tasks {
             client,
             stores,
             options,
+            health,
             running: BTreeMap::new(),
         }
     }
@@ -159,6 +171,7 @@ impl Tasks {
 
     fn stop(&mut self, key: &ClusterKey) {
         self.stores.forget(key);
+        self.health.metrics.forget(key);
         if let Some(running) = self.running.remove(key) {
             running.task.abort();
             tracing::info!(cluster = %key, "no longer looked after");
@@ -179,6 +192,7 @@ impl Tasks {
             Arc::clone(&cluster),
             events,
             self.options.default_image.clone(),
+            Arc::clone(&self.health),
         );
         tracing::info!(cluster = %key, "looked after from now on");
         let observer = KubernetesObserver::new(cluster);

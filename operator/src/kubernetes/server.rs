@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use tokio::net::TcpListener;
 
+use super::metrics::Metrics;
 use crate::transport;
 
 /// What probes are told.
@@ -15,7 +16,7 @@ use crate::transport;
 pub struct Health {
     /// The API server has answered and everything has been listed.
     pub ready: AtomicBool,
-    pub leads: AtomicBool,
+    pub metrics: Metrics,
 }
 
 /// Serves until the process ends.
@@ -38,7 +39,9 @@ pub async fn serve(address: SocketAddr, health: Arc<Health>) -> std::io::Result<
             let answer = match (request.method(), request.uri().path()) {
                 (&Method::GET, "/livez") => transport::text(StatusCode::OK, "ok\n"),
                 (&Method::GET, "/readyz") => ready(&health),
-                (&Method::GET, "/metrics") => metrics(&health),
+                (&Method::GET, "/metrics") => {
+                    transport::text(StatusCode::OK, &health.metrics.text())
+                }
                 _ => transport::text(StatusCode::NOT_FOUND, "there is nothing here\n"),
             };
             std::future::ready(answer)
@@ -55,14 +58,4 @@ fn ready(health: &Health) -> hyper::Response<transport::ResponseBody> {
             "the API server has not answered yet\n",
         )
     }
-}
-
-fn metrics(health: &Health) -> hyper::Response<transport::ResponseBody> {
-    let leads = u8::from(health.leads.load(Ordering::Relaxed));
-    let text = format!(
-        "# HELP understudy_operator_leader Whether this process is the one that acts.\n\
-         # TYPE understudy_operator_leader gauge\n\
-         understudy_operator_leader {leads}\n"
-    );
-    transport::text(StatusCode::OK, &text)
 }
