@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use crate::crd::{ConditionStatus, InstanceReport, InstanceRole, ReplicatedClusterStatus};
+use crate::crd::{ConditionStatus, InstanceReport, InstanceRole, Phase, ReplicatedClusterStatus};
 use crate::decide::Plan;
 use crate::reconcile::Seen;
 
@@ -61,6 +61,8 @@ pub(super) fn tell_changes(
     for event in plan.events.iter().chain(outcomes) {
         to.tell(event.reason, event.warning, &event.message);
     }
+    let record = plan.swap.as_ref().map(|swap| &swap.record);
+    let phase = record.map_or(before.phase, |record| Some(record.phase));
     for instance in &after.instances {
         let old = before.instances.iter().find(|i| i.name == instance.name);
         let was_ready = old.is_some_and(|o| o.ready);
@@ -68,7 +70,7 @@ pub(super) fn tell_changes(
         if instance.ready && !was_ready {
             let message = format!("{} is ready as {role}", instance.name);
             to.tell("InstanceReady", false, &message);
-        } else if was_ready && !instance.ready && !waits_for_primary(after, instance) {
+        } else if was_ready && !instance.ready && !waits_for_primary(phase, after, instance) {
             let message = format!("{} is not ready ({role})", instance.name);
             to.tell("InstanceNotReady", true, &message);
         }
@@ -90,8 +92,12 @@ pub(super) fn tell_changes(
 }
 
 /// A standby is not ready because nobody is primary: that has its own events.
-fn waits_for_primary(status: &ReplicatedClusterStatus, instance: &InstanceReport) -> bool {
+fn waits_for_primary(
+    phase: Option<Phase>,
+    status: &ReplicatedClusterStatus,
+    instance: &InstanceReport,
+) -> bool {
     let primary = |i: &InstanceReport| i.ready && i.role == InstanceRole::Primary;
     matches!(instance.role, InstanceRole::Standby | InstanceRole::Sealed)
-        && !status.instances.iter().any(primary)
+        && (phase != Some(Phase::Running) || !status.instances.iter().any(primary))
 }
