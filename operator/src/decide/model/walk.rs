@@ -286,11 +286,9 @@ impl Model {
             }
             Step::Set { term, id, set, .. } => set_set(node, *term, id, set, mutant),
             Step::Follow { term, id, .. } => follow(node, *term, id),
-            Step::Reseed { term, id, .. } => {
-                if may_reseed(node, *term, id) {
-                    self.ids += 1;
-                    renew(node, *term, self.ids, mutant);
-                }
+            Step::Reseed { term, id, .. } if may_reseed(node, *term, id) => {
+                self.ids += 1;
+                renew(node, *term, self.ids, mutant);
             }
             _ => {}
         }

@@ -241,7 +241,7 @@ impl Search {
     }
 
     fn cut_down(&self, view: View) -> View {
-        outlook::cut_down(view, self.bounds.budget.switchovers > 0)
+        outlook::cut_down(view, self.breadth())
     }
 
     /// All that can come of deciding on this record and these views.

@@ -317,6 +317,9 @@ impl Search {
             .filter(|released| *released >= node.owed && *released > node.acknowledged);
         let acknowledged_before =
             released.map(|released| std::mem::replace(&mut node.acknowledged, released));
+        if !self.breadth().streams_matter && !self.breadth().switchovers {
+            site.forget_streams();
+        }
         Moved {
             site: self.sites.number(site),
             acknowledged_before,

@@ -267,9 +267,9 @@ fn is_licensed(record: &Record, next: &Record, views: &[&View], silent: u8) -> b
     satisfied && best
 }
 
-/// What `decide` looks at, in the phases of these searches: where a copy ends matters once it is sealed, and of the
-/// streams only that they are there.
-pub(super) fn cut_down(mut view: View, order_of_streams: bool) -> View {
+/// What `decide` looks at, in the phases of these searches: where a copy ends matters once it is sealed; of the streams
+/// only that they are there, and not even that where sets stay as they are.
+pub(super) fn cut_down(mut view: View, breadth: Breadth) -> View {
     let Some(status) = &mut view.status else {
         return view;
     };
@@ -288,7 +288,10 @@ pub(super) fn cut_down(mut view: View, order_of_streams: bool) -> View {
         } else {
             engine.replay_lsn = None;
         }
-        if !order_of_streams {
+        if !breadth.streams_matter && !breadth.switchovers {
+            engine.standbys.clear();
+        }
+        if !breadth.switchovers {
             for stream in &mut engine.standbys {
                 stream.flush_lsn = Some(Lsn::new(1));
             }

@@ -119,6 +119,25 @@ impl Budget {
 }
 
 impl Site {
+    /// Where sets stay as they are, it makes no difference who of the members had flushed what is acknowledged already:
+    /// the next entry is acknowledged when enough of them have that one.
+    pub(super) fn forget_streams(&mut self) {
+        let node = &mut self.node;
+        let (Some(term), Some(set)) = (node.primary_term(), &node.set) else {
+            return;
+        };
+        let acknowledged = node.acknowledged;
+        if acknowledged == 0 {
+            return;
+        }
+        node.streams.retain(|id, _| set.members.contains(id));
+        for id in &set.members {
+            let stream = node.streams.entry(id.clone()).or_insert((term, 0));
+            *stream = (*stream).max((term, acknowledged));
+        }
+        self.reports.retain(|r| r.flushed > acknowledged);
+    }
+
     /// Takes away what can't matter any more, so that states that behave alike are equal.
     pub(super) fn settle(&mut self, call: impl Fn(Number) -> std::sync::Arc<Step>, mutant: Mutant) {
         let node = &mut self.node;
