@@ -1,8 +1,10 @@
 //! One instance of the model: what is durable, what runs, and how it obeys, as `instance/commands.rs` does.
+//!
+//! One entry of a log stands for one record; a position is a count of entries. Both explorers use it.
 
 use std::collections::BTreeMap;
 
-use super::Mutant;
+use super::mutant::Mutant;
 use crate::api::{
     EngineRole, EngineSet, EngineStatus, Fork, Receiver, StandbyStream, SupervisorState,
     SupervisorStatus,
@@ -12,7 +14,7 @@ use crate::ids::{InstanceId, Lsn, Millis, Term};
 pub(super) type Entry = (Term, u32);
 
 /// One instance: what is durable, and what runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) id: InstanceId,
@@ -157,6 +159,22 @@ impl Node {
         }
     }
 
+    /// The term in which this primary writes, if it does.
+    pub(super) fn accepts_writes(&self) -> Option<Term> {
+        self.primary_term()
+            .filter(|term| self.promised == *term && !self.sealed)
+    }
+
+    /// A standby has told this primary how far it has flushed.
+    pub(super) fn take_report(&mut self, id: InstanceId, term: Term, flushed: usize) {
+        if self.primary_term().is_some() {
+            let entry = self.streams.entry(id).or_insert((term, 0));
+            if term >= entry.0 {
+                *entry = (term, flushed.max(entry.1));
+            }
+        }
+    }
+
     pub(super) fn restart(&mut self) {
         self.up = true;
         self.life += 1;
@@ -194,7 +212,7 @@ pub(super) fn promote(
     candidate: &InstanceId,
     set: &EngineSet,
     mutant: Mutant,
-    values: &mut u32,
+    value: u32,
 ) {
     let promised = node.promised == term || mutant == Mutant::PromoteUnpromised;
     let older = node.set.as_ref().map(EngineSet::version) > Some(set.version());
@@ -212,8 +230,7 @@ pub(super) fn promote(
     node.streams.clear();
     node.acknowledged = 0;
     if node.log.last().map(|e| e.0) != Some(term) {
-        *values += 1;
-        node.log.push((term, *values));
+        node.log.push((term, value));
     }
     node.owed = node.log.len();
 }
@@ -264,4 +281,28 @@ pub(super) fn renew(node: &mut Node, term: Term, ids: u32, mutant: Mutant) {
     node.waiting = false;
     node.streams.clear();
     node.life += 1;
+}
+
+pub(super) fn may_reseed(node: &Node, term: Term, id: &InstanceId) -> bool {
+    let own = node.set.as_ref().is_some_and(|s| s.term == node.promised);
+    node.id == *id && term >= node.promised && (node.sealed || !own)
+}
+
+/// A standby flushes one more entry, or a new one all of them; false where it can't stream from there.
+pub(super) fn take_entry(upstream: &Node, standby: &mut Node, mutant: Mutant) -> bool {
+    let follows = standby.up && standby.standby && !standby.sealed;
+    let in_term = upstream.promised >= standby.promised || mutant == Mutant::StreamUnchecked;
+    let serves = upstream.primary_term().is_some() && in_term;
+    if !follows || !serves || !upstream.log.starts_with(&standby.log) {
+        return false;
+    }
+    if standby.log.is_empty() {
+        standby.log.clone_from(&upstream.log);
+        if mutant == Mutant::KeepId {
+            standby.promised = standby.promised.max(upstream.promised);
+        }
+    } else if let Some(next) = upstream.log.get(standby.log.len()) {
+        standby.log.push(*next);
+    }
+    true
 }
