@@ -159,6 +159,23 @@ impl ApiServer {
         }
     }
 
+    /// Who may do everything, for clients of the test's own.
+    pub fn kubeconfig(&self) -> String {
+        self.file("kubeconfig")
+    }
+
+    /// From now on nobody answers.
+    ///
+    /// # Panics
+    /// When its processes can't be ended.
+    pub fn stop(&mut self) {
+        for (name, child) in &mut self.processes {
+            child.kill().unwrap_or_else(|e| panic!("{name}: {e}"));
+            child.wait().unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+        self.processes.clear();
+    }
+
     /// The end of the API server's log.
     fn log(&self) -> String {
         let text = std::fs::read_to_string(self.file("kube-apiserver.log")).unwrap_or_default();

@@ -10,6 +10,6 @@ mod supervisor;
 pub use engine::{EngineRole, EngineStatus, Fork, Receiver, StandbyStream};
 pub use promise::{EngineSet, Promise};
 pub use supervisor::{
-    DemoteRequest, FollowRequest, PromoteRequest, Refusal, ReseedRequest, SealRequest,
-    SeedingReport, SetRequest, SupervisorState, SupervisorStatus, Upstream,
+    DemoteRequest, FollowRequest, PromoteRequest, Refusal, ReseedRequest, RestartRequest,
+    SealRequest, SeedingReport, SetRequest, SupervisorState, SupervisorStatus, Upstream,
 };

@@ -129,6 +129,13 @@ pub struct ReseedRequest {
     pub id: InstanceId,
 }
 
+/// A fast stop of the engine and a start in place, for settings that need one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RestartRequest {
+    pub term: Term,
+    pub id: InstanceId,
+}
+
 /// Why a call was not obeyed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refusal {
