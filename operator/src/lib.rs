@@ -12,6 +12,7 @@ pub mod durable;
 pub mod faults;
 pub mod ids;
 pub mod instance;
+pub mod kubernetes;
 pub mod local;
 pub mod names;
 pub mod observe;

@@ -1,9 +1,11 @@
 //! The program `understudy-operator`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use operator::kubernetes::{self, ControllerOptions};
 use operator::{crd, instance, local};
 use tracing_subscriber::EnvFilter;
 
@@ -27,6 +29,27 @@ enum Command {
         /// The instance's volume.
         #[arg(long)]
         dir: PathBuf,
+    },
+    /// Looks after the ReplicatedClusters of a Kubernetes cluster.
+    Controller {
+        /// The namespace to look after; all of them if it is left out.
+        #[arg(long)]
+        namespace: Option<String>,
+        /// The image of instances whose manifest names none.
+        #[arg(long, env = "UNDERSTUDY_DEFAULT_IMAGE")]
+        default_image: String,
+        /// Where /livez, /readyz and /metrics are served.
+        #[arg(long, default_value = "[::]:8080")]
+        http_address: SocketAddr,
+        /// The Lease by which one of several operators leads.
+        #[arg(long, default_value = "understudy-operator")]
+        lease_name: String,
+        /// The namespace of that Lease.
+        #[arg(long, env = "UNDERSTUDY_NAMESPACE")]
+        lease_namespace: String,
+        /// This process's name in the Lease and in events.
+        #[arg(long, env = "UNDERSTUDY_POD", default_value = "understudy-operator")]
+        identity: String,
     },
     /// Print the CustomResourceDefinition.
     Crd,
@@ -86,6 +109,27 @@ fn run(command: Command) -> anyhow::Result<()> {
                 .enable_all()
                 .build()?;
             Ok(runtime.block_on(instance::run(&dir.canonicalize()?))?)
+        }
+        Command::Controller {
+            namespace,
+            default_image,
+            http_address,
+            lease_name,
+            lease_namespace,
+            identity,
+        } => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()?;
+            runtime.block_on(kubernetes::run(ControllerOptions {
+                namespace,
+                default_image,
+                http_address,
+                lease_name,
+                lease_namespace,
+                identity,
+            }))
         }
         Command::Local { command } => {
             if matches!(command, local::LocalCommand::Operate { .. }) {

@@ -2,7 +2,7 @@
 //!
 //! It keeps nothing that matters: killed between any two steps and started again, it goes on from the record.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::crd::ReplicatedCluster;
 use crate::decide::{self, Observed, Plan, Step};
@@ -48,6 +48,8 @@ pub trait Act {
     /// Swaps the record if the plan says so, and writes the reports.
     fn write(&self, seen: &Seen, plan: &Plan)
     -> impl Future<Output = Result<Written, Self::Error>>;
+    /// A round has ended, after so long.
+    fn measured(&self, _took: Duration, _well: bool) {}
     /// The spec makes no sense: say so, and change nothing else.
     fn refuse(
         &self,
@@ -60,6 +62,7 @@ pub trait Act {
 pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
     let mut valid: Option<ValidatedCluster> = None;
     loop {
+        let began = Instant::now();
         let seen = match observer.observe().await {
             Ok(seen) => seen,
             Err(error) => {
@@ -84,6 +87,7 @@ pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
             }
             None => Ok(Written::Settled),
         };
+        actor.measured(began.elapsed(), written.is_ok());
         match written {
             Ok(Written::Moved | Written::Conflict) => continue,
             Ok(Written::Settled) => {}

@@ -220,13 +220,14 @@ impl Inner {
             } => self.create(instance, *seed, *term),
             Step::Start { instance } => self.start(instance),
             Step::Fence { instance, pid } => self.fence(instance, *pid).await,
-            Step::Remove { instance } => self.remove(instance).await,
+            Step::Remove { instance } | Step::Replace { instance } => self.remove(instance).await,
             Step::Route(routes) => self.route(routes).await,
             Step::Seal { .. }
             | Step::Demote { .. }
             | Step::Promote { .. }
             | Step::Set { .. }
             | Step::Follow { .. }
+            | Step::Renew { .. }
             | Step::Reseed { .. } => Ok(()), // These are calls.
         }
     }

@@ -1,9 +1,12 @@
 //! Doing what was decided. Never decides.
 
+mod kubernetes;
 mod local;
+mod objects;
 mod reports;
 mod steps;
 mod telling;
 
+pub use kubernetes::KubernetesActor;
 pub use local::{LocalActor, LocalContext};
 pub use telling::Tell;

@@ -1,8 +1,8 @@
 //! What goes into `.status`: the reports of a plan, beside the record as it is.
 
 use crate::crd::{
-    Condition, ConditionStatus, FORCE_PROMOTE, Phase, ReplicatedCluster, ReplicatedClusterStatus,
-    SWITCHOVER_TO,
+    Condition, ConditionStatus, FORCE_PROMOTE, Phase, REPLACE_INSTANCE, ReplicatedCluster,
+    ReplicatedClusterStatus, SWITCHOVER_TO,
 };
 use crate::decide::{Outcome, Plan, RequestKind, Swap};
 use crate::ids::Millis;
@@ -39,15 +39,21 @@ pub(super) fn consume(object: &mut ReplicatedCluster, outcomes: &[Outcome]) -> b
     };
     let before = annotations.len();
     for outcome in outcomes {
-        let key = match outcome.request {
-            RequestKind::SwitchoverTo => SWITCHOVER_TO,
-            RequestKind::ForcePromote => FORCE_PROMOTE,
-        };
+        let key = annotation_of(outcome.request);
         if annotations.get(key) == Some(&outcome.text) {
             annotations.remove(key);
         }
     }
     annotations.len() < before
+}
+
+/// The annotation that asks for it.
+pub(super) fn annotation_of(request: RequestKind) -> &'static str {
+    match request {
+        RequestKind::SwitchoverTo => SWITCHOVER_TO,
+        RequestKind::ForcePromote => FORCE_PROMOTE,
+        RequestKind::ReplaceInstance => REPLACE_INSTANCE,
+    }
 }
 
 /// The reports that the plan makes, beside the record as it was.

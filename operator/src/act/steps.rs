@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::api::{
-    DemoteRequest, FollowRequest, PromoteRequest, ReseedRequest, SealRequest, SetRequest, Upstream,
+    DemoteRequest, FollowRequest, PromoteRequest, ReseedRequest, RestartRequest, SealRequest,
+    SetRequest, Upstream,
 };
-use crate::decide::{SWITCHOVER_MS, Step};
+use crate::decide::{Renewal, Step};
 
 /// How long a supervisor may take to answer.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(4);
@@ -74,11 +75,13 @@ pub(super) struct Call {
 pub(super) fn call_of(step: &Step, upstream: Option<Upstream>) -> Option<Call> {
     Some(match step {
         Step::Seal { term, .. } => call("/seal", &SealRequest { term: *term }),
-        Step::Demote { term, .. } => call(
+        Step::Demote {
+            term, within_ms, ..
+        } => call(
             "/demote",
             &DemoteRequest {
                 term: *term,
-                within_ms: SWITCHOVER_MS / 2,
+                within_ms: *within_ms,
             },
         ),
         Step::Promote {
@@ -117,8 +120,20 @@ pub(super) fn call_of(step: &Step, upstream: Option<Upstream>) -> Option<Call> {
                 id: id.clone(),
             },
         ),
+        Step::Renew {
+            how: Renewal::Engine { term, id },
+            ..
+        } => call(
+            "/restart",
+            &RestartRequest {
+                term: *term,
+                id: id.clone(),
+            },
+        ),
         Step::Create { .. }
         | Step::Start { .. }
+        | Step::Replace { .. }
+        | Step::Renew { .. }
         | Step::Fence { .. }
         | Step::Remove { .. }
         | Step::Route(_) => return None,

@@ -129,7 +129,7 @@ pub struct ReseedRequest {
     pub id: InstanceId,
 }
 
-/// A fast stop of the engine and a start in place, for settings that need one.
+/// Stop and start the engine of this copy in place, for settings that count from a start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RestartRequest {
     pub term: Term,

@@ -19,8 +19,8 @@ pub use record::{
     ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange, SetVersion, TimelineFork,
 };
 pub use reports::{
-    Condition, ConditionStatus, InstanceReport, InstanceRole, LagClass, LastRoleChange,
-    ReplicatedClusterStatus,
+    Condition, ConditionStatus, HandledRequest, InstanceReport, InstanceRole, LagClass,
+    LastRoleChange, ReplicatedClusterStatus,
 };
 pub use resource::{DEFAULT_REPLICAS, ReplicatedCluster, ReplicatedClusterSpec};
 pub use rules::{Rule, rules};

@@ -129,6 +129,16 @@ pub struct LastRoleChange {
     pub forced: bool,
 }
 
+/// A request that was acted on. It stands here until its annotation is gone, because object and status can't be written
+/// in one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HandledRequest {
+    #[schemars(length(max = 256))]
+    pub annotation: String,
+    #[schemars(length(max = 1024))]
+    pub text: String,
+}
+
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicatedClusterStatus {
@@ -185,6 +195,10 @@ pub struct ReplicatedClusterStatus {
     pub last_failover: Option<LastRoleChange>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_switchover: Option<LastRoleChange>,
+    /// Requests that were acted on and whose annotation is still there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub handled_requests: Vec<HandledRequest>,
 }
 
 impl ReplicatedClusterStatus {

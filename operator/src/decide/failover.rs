@@ -6,13 +6,13 @@
 use super::answers::{self, Answer, Preference};
 use super::running::health;
 use super::{
-    FIRST_WORD_MS, Instance, LATE_ANSWER_ASYNC_MS, LATE_ANSWER_MS, Life, OLD_PRIMARY_START_MS,
-    Observed, Outcome, Plan, RequestKind, Routes, SILENT_MS, Step, in_sync, standbys,
+    FIRST_WORD_MS, Instance, LATE_ANSWER_MS, Life, OLD_PRIMARY_START_MS, Observed, Outcome, Plan,
+    RequestKind, Routes, Step, in_sync, standbys,
 };
 use crate::api::EngineSet;
 use crate::crd::{ChangeKind, Durability, Member, Phase, Record, RoleChange, TimelineFork};
 use crate::ids::Millis;
-use crate::validate::ValidatedCluster;
+use crate::validate::{FailoverTimes, ValidatedCluster};
 
 use super::running::Health;
 
@@ -62,7 +62,10 @@ pub(super) fn gather(
     });
     let elapsed = now.since(change.detected_at);
     let in_time = change.deadline.is_some_and(|deadline| now < deadline);
-    if record.phase == Phase::SwitchingOver && in_time && demote_first(observed, record, plan) {
+    if record.phase == Phase::SwitchingOver
+        && in_time
+        && demote_first(cluster.failover, observed, record, plan)
+    {
         plan.obstacle(
             "SwitchingOver",
             format!("{} is closing writes", primary_name(record)),
@@ -84,7 +87,15 @@ pub(super) fn gather(
     }
     if blocked {
         tell_blocked(observed, record, &answers, plan);
-    } else if wait_for_more(observed, record, &answers, elapsed, in_time, &change) {
+    } else if wait_for_more(
+        cluster.failover,
+        observed,
+        record,
+        &answers,
+        elapsed,
+        in_time,
+        &change,
+    ) {
         plan.obstacle(
             "FailingOver",
             "waiting for the answers of instances that are alive",
@@ -104,7 +115,12 @@ pub(super) fn gather(
 }
 
 /// Asks the old primary to stop cleanly; false once it is sealed, or can't be asked.
-fn demote_first(observed: &Observed, record: &Record, plan: &mut Plan) -> bool {
+fn demote_first(
+    times: FailoverTimes,
+    observed: &Observed,
+    record: &Record,
+    plan: &mut Plan,
+) -> bool {
     let Some((name, instance)) = record.primary.as_ref().and_then(|p| observed.by_id(&p.id)) else {
         return false;
     };
@@ -117,6 +133,7 @@ fn demote_first(observed: &Observed, record: &Record, plan: &mut Plan) -> bool {
     plan.step(Step::Demote {
         instance: name.to_owned(),
         term: record.term,
+        within_ms: times.switchover_within_ms / 2,
     });
     true
 }
@@ -156,7 +173,7 @@ fn seal_all(
             }
             (Life::Ended, _) => {}
             // One that was only just started has not had the time to answer.
-            (Life::Alive, None) if old && observed.fencing && instance.silent_ms >= SILENT_MS => {
+            (Life::Alive, None) if old && observed.fencing && instance.is_silent() => {
                 if let Some(pid) = instance.pid {
                     plan.step(Step::Fence {
                         instance: name.clone(),
@@ -234,6 +251,7 @@ fn is_expected(observed: &Observed, record: &Record, member: &Member) -> bool {
 
 /// Enough have answered; others that are alive get a moment, so that the new set is not smaller than it could be.
 fn wait_for_more(
+    times: FailoverTimes,
     observed: &Observed,
     record: &Record,
     answers: &[Answer],
@@ -260,7 +278,7 @@ fn wait_for_more(
         .is_some_and(|s| s.durability == Durability::Async);
     let patience = match (in_time, newest_async) {
         (true, _) => u64::MAX,
-        (false, true) => LATE_ANSWER_ASYNC_MS,
+        (false, true) => times.async_answers_within_ms,
         (false, false) => LATE_ANSWER_MS,
     };
     elapsed < patience && observed.instances.iter().any(|(name, i)| pending(name, i))
@@ -381,7 +399,13 @@ fn refuse(plan: &mut Plan, text: &str, message: String) {
 }
 
 /// Promoting: the candidate is made primary, the Service moves, the others follow.
-pub(super) fn promote(observed: &Observed, record: &Record, now: Millis, plan: &mut Plan) {
+pub(super) fn promote(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    now: Millis,
+    plan: &mut Plan,
+) {
     let (Some(candidate), Some(set)) = (&record.candidate, record.newest_set()) else {
         plan.obstacle(
             "RecordDamaged",
@@ -394,7 +418,7 @@ pub(super) fn promote(observed: &Observed, record: &Record, now: Millis, plan: &
         .and_then(|(_, instance)| instance.engine())
         .filter(|engine| engine.is_primary_of(record.term));
     if let Some(engine) = promoted {
-        standbys::lead_to(observed, record, candidate, plan);
+        standbys::lead_to(cluster.failover, observed, record, candidate, plan);
         for (name, instance) in &observed.instances {
             if instance.id().is_some_and(|id| set.contains(id)) {
                 standbys::follow(name, instance, record, plan);
@@ -417,7 +441,7 @@ pub(super) fn promote(observed: &Observed, record: &Record, now: Millis, plan: &
         plan.swap(Some(record), next);
         return;
     }
-    match health(observed, record, candidate) {
+    match health(cluster.failover, observed, record, candidate) {
         Health::Lost(cause) => {
             let old = record.change.as_ref();
             let change = RoleChange {

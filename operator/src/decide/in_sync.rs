@@ -4,7 +4,7 @@
 //! only when the primary counts by the new one and enough of its members have all that was acknowledged before.
 
 use super::answers::Answer;
-use super::{CAUGHT_UP_BYTES, Instance, MEMBER_LOST_MS, Observed};
+use super::{CAUGHT_UP_BYTES, Instance, Observed};
 use crate::api::EngineStatus;
 use crate::crd::{Durability, InSyncSet, Member, Record, SetVersion};
 use crate::ids::Term;
@@ -167,7 +167,8 @@ fn standing_members(
     let mut members: Vec<Member> = current
         .iter()
         .filter(|m| {
-            let kept = is_member(m) && observed.unstreamed(&m.id) < MEMBER_LOST_MS;
+            let kept =
+                is_member(m) && observed.unstreamed(&m.id) < cluster.failover.member_lost_after_ms;
             let answers = observed.instances.get(&m.name);
             kept || (answers.is_some_and(Instance::answers) && is_near(engine, m, record.term))
         })
@@ -181,7 +182,7 @@ fn standing_members(
         let removed = leaving.contains(&old.name) || record.is_primary(&old.id);
         let strict = cluster.durability == Durability::Strict
             && newest.is_some_and(|set| set.durability == Durability::Strict);
-        let recent = observed.unstreamed(&old.id) < MEMBER_LOST_MS;
+        let recent = observed.unstreamed(&old.id) < cluster.failover.member_lost_after_ms;
         let exists = observed.instances.contains_key(&old.name);
         if !present && !succeeded && !removed && (recent || (strict && exists)) {
             members.push(old.clone());

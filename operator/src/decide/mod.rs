@@ -15,44 +15,41 @@ mod failover;
 mod in_sync;
 mod observed;
 mod plan;
+mod planned;
 mod rebuild;
 mod report;
 mod running;
 mod standbys;
 
-pub use observed::{Instance, Life, Observed, Past};
-pub use plan::{Event, Outcome, Plan, RequestKind, Routes, Seed, Step, Swap};
+pub use observed::{Instance, Life, Observed, Past, Upkeep};
+pub use plan::{Event, Outcome, Plan, Renewal, RequestKind, Routes, Seed, Step, Swap};
 
 use crate::crd::Phase;
 use crate::ids::Millis;
 use crate::validate::ValidatedCluster;
 
-/// A supervisor that has not been heard for so long counts as lost; heartbeats come four times a second.
-pub const SILENT_MS: u64 = 3_000;
-/// An engine that does not answer its supervisor for so long counts as lost.
-pub const ENGINE_SILENT_MS: u64 = 3_000;
+// The times that the manifest can set are in `ValidatedCluster::failover`; these are nobody's choice.
+
 /// How long an operator that has just started waits to hear the instances that are alive.
 pub const FIRST_WORD_MS: u64 = 1_000;
-/// What a supervisor gets to restart its engine in place.
-pub const RESTART_GRACE_MS: u64 = 1_000;
-/// A member that has not streamed for so long leaves the in-sync set.
-pub const MEMBER_LOST_MS: u64 = 5_000;
-/// A standby that has not streamed for so long, though its engine runs, is seeded anew.
-pub const STUCK_MS: u64 = 60_000;
 /// How long a choice waits for instances that are alive but have not answered, when enough others have.
 pub const LATE_ANSWER_MS: u64 = 500;
-/// The same with `async`, where every answer may save commits.
-pub const LATE_ANSWER_ASYNC_MS: u64 = 2_000;
 /// How long a blocked failover waits before the old primary's process is started again for its answer.
 pub const OLD_PRIMARY_START_MS: u64 = 2_000;
-/// What a switchover gets to finish before the old primary reopens.
-pub const SWITCHOVER_MS: u64 = 10_000;
 /// A standby that is so near may join the in-sync set, bytes.
 pub const CAUGHT_UP_BYTES: u64 = 8 << 20;
 
 /// What to do now.
 pub fn decide(cluster: &ValidatedCluster, observed: &Observed, now: Millis) -> Plan {
     let mut plan = Plan::default();
+    if cluster.paused {
+        plan.obstacle(
+            "Paused",
+            "spec.paused is set: the operator watches and changes nothing, and nobody takes over",
+        );
+        report::fill(cluster, observed, &mut plan);
+        return plan;
+    }
     match &observed.record {
         None => rebuild::begin(cluster, observed, now, &mut plan),
         Some(record) => match record.phase {
@@ -61,12 +58,26 @@ pub fn decide(cluster: &ValidatedCluster, observed: &Observed, now: Millis) -> P
             Phase::FailingOver | Phase::SwitchingOver => {
                 failover::gather(cluster, observed, record, now, &mut plan);
             }
-            Phase::Promoting => failover::promote(observed, record, now, &mut plan),
+            Phase::Promoting => failover::promote(cluster, observed, record, now, &mut plan),
         },
     }
     report::fill(cluster, observed, &mut plan);
     plan
 }
+
+/// What the manifest's times are if it does not say.
+#[cfg(test)]
+mod defaults {
+    pub const SILENT_MS: u64 = 3_000;
+    pub const ENGINE_SILENT_MS: u64 = 3_000;
+    pub const RESTART_GRACE_MS: u64 = 1_000;
+    pub const MEMBER_LOST_MS: u64 = 5_000;
+    pub const STUCK_MS: u64 = 60_000;
+    pub const LATE_ANSWER_ASYNC_MS: u64 = 2_000;
+    pub const SWITCHOVER_MS: u64 = 10_000;
+}
+#[cfg(test)]
+pub use defaults::*;
 
 #[cfg(test)]
 mod model;

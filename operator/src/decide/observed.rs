@@ -26,13 +26,32 @@ pub struct Instance {
     pub silent_ms: u64,
     /// The last status of the process that is alive.
     pub status: Option<SupervisorStatus>,
+    /// From the manifest: whoever is silent for so long counts as lost.
+    pub lost_after_ms: u64,
+    pub upkeep: Upkeep,
+}
+
+/// What is to become of an instance's pod, as Kubernetes has it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Upkeep {
+    /// Its pod is made of another template than the manifest's.
+    pub outdated: bool,
+    /// The manifest's template was written, and the pod is still the old one.
+    pub renewing: bool,
+    /// Its node is being drained, or its pod was deleted: it will have to go.
+    pub going: bool,
+    /// Why its pod does not run, in Kubernetes' words.
+    pub trouble: Option<String>,
 }
 
 impl Instance {
     /// Alive, heard lately: its status can be acted on.
     pub fn heard(&self) -> Option<&SupervisorStatus> {
-        let fresh = self.life == Life::Alive && self.silent_ms < super::SILENT_MS;
+        let fresh = self.life == Life::Alive && !self.is_silent();
         self.status.as_ref().filter(|_| fresh)
+    }
+    pub fn is_silent(&self) -> bool {
+        self.silent_ms >= self.lost_after_ms
     }
     /// For how long nothing new has come from it or from its engine.
     pub fn silence_ms(&self) -> u64 {
@@ -42,7 +61,7 @@ impl Instance {
     /// Heard, and its engine answers too: a stream that its primary still lists is not the echo of a frozen process.
     pub fn answers(&self) -> bool {
         self.heard()
-            .is_some_and(|s| s.engine_silent_ms < super::ENGINE_SILENT_MS)
+            .is_some_and(|s| s.engine_silent_ms < self.lost_after_ms)
     }
     pub fn engine(&self) -> Option<&EngineStatus> {
         self.heard().and_then(|status| status.engine.as_ref())

@@ -29,6 +29,15 @@ impl Routes {
     }
 }
 
+/// What an instance needs to be as its manifest says.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Renewal {
+    /// Its engine has settings that count from its next start.
+    Engine { term: Term, id: InstanceId },
+    /// Its pod is made of another template by now.
+    Pod,
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Step {
     /// Make the volume and start the instance on it.
@@ -53,6 +62,8 @@ pub enum Step {
     Demote {
         instance: String,
         term: Term,
+        /// For the shutdown checkpoint to reach the standbys; then it is sealed all the same.
+        within_ms: u64,
     },
     Promote {
         instance: String,
@@ -81,6 +92,15 @@ pub enum Step {
     Remove {
         instance: String,
     },
+    /// Stop the instance, wherever it is and whether it answers or not, and give its volume up.
+    Replace {
+        instance: String,
+    },
+    /// Give the instance what its manifest says by now and it can't take while it runs.
+    Renew {
+        instance: String,
+        how: Renewal,
+    },
     Route(Routes),
 }
 
@@ -97,6 +117,8 @@ impl Step {
             | Step::Set { instance, .. }
             | Step::Follow { instance, .. }
             | Step::Reseed { instance, .. }
+            | Step::Renew { instance, .. }
+            | Step::Replace { instance }
             | Step::Remove { instance } => Some(instance),
             Step::Route(_) => None,
         }
@@ -123,6 +145,7 @@ pub struct Event {
 pub enum RequestKind {
     SwitchoverTo,
     ForcePromote,
+    ReplaceInstance,
 }
 
 /// A request that is answered and must not be acted on again.

@@ -144,6 +144,8 @@ fn instance(number: u32) -> BoxedStrategy<Instance> {
                         .unwrap_or(promised);
                     let sealed = engine.as_ref().map_or(sealed, |e| e.sealed);
                     Instance {
+                        lost_after_ms: super::SILENT_MS,
+                        upkeep: super::Upkeep::default(),
                         life: if alive || silent_ms < 3_000 {
                             Life::Alive
                         } else {

@@ -87,11 +87,13 @@ fn report(
             .filter(|_| instance.life == Life::Alive)
             .and_then(|s| s.engine_pid),
         port: status.map(|s| s.port),
-        message: status.and_then(|s| {
-            s.message
-                .clone()
-                .or_else(|| s.seeding.as_ref().and_then(|seed| seed.error.clone()))
-        }),
+        message: status
+            .and_then(|s| {
+                s.message
+                    .clone()
+                    .or_else(|| s.seeding.as_ref().and_then(|seed| seed.error.clone()))
+            })
+            .or_else(|| instance.upkeep.trouble.clone()),
         id,
     }
 }
@@ -153,7 +155,7 @@ fn conditions(
         last_transition_time: String::new(),
     };
     let all = serving && ready == wanted && plan.instances.len() == wanted;
-    let tally = format!("{ready} of {wanted} instances are ready");
+    let tally = tally(plan, ready, wanted);
     let why = obstacle.map(|(reason, message)| (*reason, message.clone()));
     let (reason, message) = why.clone().unwrap_or(if all {
         ("AllReady", tally.clone())
@@ -189,6 +191,20 @@ fn conditions(
         ),
         protected(record, primary, &make),
     ]
+}
+
+/// How many are ready, and what the others say of themselves.
+fn tally(plan: &Plan, ready: usize, wanted: usize) -> String {
+    let mut text = format!("{ready} of {wanted} instances are ready");
+    for instance in plan.instances.iter().filter(|i| !i.ready) {
+        if let Some(why) = &instance.message {
+            text.push_str("; ");
+            text.push_str(&instance.name);
+            text.push_str(": ");
+            text.push_str(why);
+        }
+    }
+    text
 }
 
 /// Obstacles that do not go away by waiting.

@@ -1,14 +1,15 @@
 //! The ordinary state: a primary serves. Is it still there, does it count by the right set, is a switchover
 //! asked for?
 
+use super::planned::Serving;
 use super::{
-    ENGINE_SILENT_MS, FIRST_WORD_MS, Instance, Life, Observed, Outcome, Plan, RESTART_GRACE_MS,
-    RequestKind, SILENT_MS, SWITCHOVER_MS, Step, answers, failover, in_sync, standbys,
+    FIRST_WORD_MS, Instance, Life, Observed, Outcome, Plan, RequestKind, Step, answers, failover,
+    in_sync, planned, standbys,
 };
 use crate::api::{EngineRole, EngineSet, EngineStatus, SupervisorState};
 use crate::crd::{ChangeKind, Durability, LastRoleChange, Member, Phase, Record, RoleChange};
 use crate::ids::Millis;
-use crate::validate::ValidatedCluster;
+use crate::validate::{FailoverTimes, ValidatedCluster};
 
 /// How a primary, or a candidate, is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,7 +21,12 @@ pub(super) enum Health {
 }
 
 /// The health of the copy that the record calls primary or candidate.
-pub(super) fn health(observed: &Observed, record: &Record, member: &Member) -> Health {
+pub(super) fn health(
+    times: FailoverTimes,
+    observed: &Observed,
+    record: &Record,
+    member: &Member,
+) -> Health {
     let lost = |why: &str| Health::Lost(format!("{} {why}", member.name));
     let Some(instance) = observed.instances.get(&member.name) else {
         return lost("has no volume any more");
@@ -28,7 +34,7 @@ pub(super) fn health(observed: &Observed, record: &Record, member: &Member) -> H
     if instance.life == Life::Ended {
         return lost("has ended");
     }
-    if instance.silent_ms >= SILENT_MS {
+    if instance.is_silent() {
         return lost("does not answer");
     }
     let Some(status) = &instance.status else {
@@ -45,10 +51,13 @@ pub(super) fn health(observed: &Observed, record: &Record, member: &Member) -> H
     if status.down_ms > 0 && status.crashes >= 2 {
         return lost("has crashed twice within five minutes");
     }
-    if status.down_ms + instance.silent_ms > RESTART_GRACE_MS && status.down_ms > 0 {
-        return lost("crashed and is not back within a second");
+    if status.down_ms + instance.silent_ms > times.restart_within_ms && status.down_ms > 0 {
+        return lost(&format!(
+            "crashed and is not back within {} ms",
+            times.restart_within_ms
+        ));
     }
-    if status.engine_silent_ms >= ENGINE_SILENT_MS {
+    if status.engine_silent_ms >= times.lost_after_ms {
         return lost("has an engine that does not answer");
     }
     if status.sealed && record.phase == Phase::Running {
@@ -88,7 +97,7 @@ pub(super) fn tend(
         start_failover(observed, record, primary, cause, now, plan);
         return;
     }
-    match health(observed, record, primary) {
+    match health(cluster.failover, observed, record, primary) {
         Health::Lost(cause) if may_fail_over(observed, record, primary) => {
             start_failover(observed, record, primary, cause, now, plan);
         }
@@ -121,9 +130,19 @@ fn serve(
     now: Millis,
     plan: &mut Plan,
 ) {
-    standbys::lead_to(observed, record, primary, plan);
-    let leaving = standbys::leaving(cluster, observed, record);
-    standbys::tend_all(cluster, observed, record, engine, &leaving, plan);
+    standbys::lead_to(cluster.failover, observed, record, primary, plan);
+    let mut leaving = standbys::leaving(cluster, observed, record);
+    let replaced = planned::replaced(cluster, observed, record, plan);
+    leaving.extend(replaced.clone());
+    standbys::tend_all(
+        cluster,
+        observed,
+        record,
+        engine,
+        &leaving,
+        replaced.as_ref(),
+        plan,
+    );
     if let Some(change) = &record.change {
         if engine.writable {
             finish_change(record, primary, engine, change, now, plan);
@@ -153,7 +172,14 @@ fn serve(
         plan.swap(Some(record), next);
         return;
     }
-    switchover(cluster, observed, record, primary, engine, now, plan);
+    let serving = Serving {
+        cluster,
+        observed,
+        record,
+        primary,
+        engine,
+    };
+    planned::tend(&serving, now, plan);
 }
 
 fn tell_set(record: &Record, set: &crate::crd::InSyncSet, plan: &mut Plan) {
@@ -399,76 +425,5 @@ fn refuse_force(cluster: &ValidatedCluster, record: &Record, plan: &mut Plan) {
                 ),
             },
         });
-    }
-}
-
-/// Begins a switchover that was asked for, or says why not.
-fn switchover(
-    cluster: &ValidatedCluster,
-    observed: &Observed,
-    record: &Record,
-    primary: &Member,
-    engine: &EngineStatus,
-    now: Millis,
-    plan: &mut Plan,
-) {
-    let Some(text) = &cluster.requests.switchover_to else {
-        return;
-    };
-    let outcome = |reason, warning, message| Outcome {
-        request: RequestKind::SwitchoverTo,
-        text: text.clone(),
-        event: super::Event {
-            reason,
-            warning,
-            message,
-        },
-    };
-    let candidates = standbys::switchover_targets(observed, record, engine);
-    let target = if text == "any" {
-        candidates.first()
-    } else {
-        candidates.iter().find(|c| *c == text)
-    };
-    if *text == primary.name {
-        plan.outcomes.push(outcome(
-            "SwitchoverRefused",
-            true,
-            format!("{text} is the primary already"),
-        ));
-    } else if let Some(target) = target {
-        let change = RoleChange {
-            kind: ChangeKind::Switchover,
-            cause: "switchover was asked for".to_owned(),
-            old: Some(primary.clone()),
-            target: Some(target.clone()),
-            detected_at: now,
-            deadline: Some(now.plus(SWITCHOVER_MS)),
-            lost_bytes: None,
-            forced: false,
-        };
-        plan.outcomes.push(outcome(
-            "SwitchoverStarted",
-            false,
-            format!("handing over from {} to {target}", primary.name),
-        ));
-        failover::raise_term(observed, record, Phase::SwitchingOver, change, plan);
-    } else {
-        let can = if candidates.is_empty() {
-            "none can now".to_owned()
-        } else {
-            candidates.join(", ")
-        };
-        plan.outcomes.push(outcome(
-            "SwitchoverRefused",
-            true,
-            if text == "any" {
-                "there is no in-sync standby that streams and is near".to_owned()
-            } else {
-                format!(
-                    "{text} is not an in-sync standby that streams and is near; these are: {can}"
-                )
-            },
-        ));
     }
 }

@@ -2,16 +2,20 @@
 //! Services lead.
 
 use super::answers::{self, Answer, answer};
-use super::{
-    CAUGHT_UP_BYTES, Instance, Life, MEMBER_LOST_MS, Observed, Plan, Routes, STUCK_MS, Seed, Step,
-};
+use super::{CAUGHT_UP_BYTES, Instance, Life, Observed, Plan, Routes, Seed, Step};
 use crate::api::{EngineRole, EngineStatus, SupervisorState};
 use crate::crd::{Member, Record, RoleChange};
 use crate::names;
-use crate::validate::ValidatedCluster;
+use crate::validate::{FailoverTimes, ValidatedCluster};
 
 /// The write Service to `primary`, the read Service to the standbys that follow it.
-pub(super) fn lead_to(observed: &Observed, record: &Record, primary: &Member, plan: &mut Plan) {
+pub(super) fn lead_to(
+    times: FailoverTimes,
+    observed: &Observed,
+    record: &Record,
+    primary: &Member,
+    plan: &mut Plan,
+) {
     let engine = observed
         .instances
         .get(&primary.name)
@@ -25,7 +29,7 @@ pub(super) fn lead_to(observed: &Observed, record: &Record, primary: &Member, pl
     };
     let streams = |instance: &Instance| {
         let id = instance.id();
-        id.is_some_and(|id| observed.unstreamed(id) < MEMBER_LOST_MS)
+        id.is_some_and(|id| observed.unstreamed(id) < times.member_lost_after_ms)
             && id.zip(engine).is_some_and(|(id, e)| {
                 e.standbys
                     .iter()
@@ -89,7 +93,7 @@ pub(super) fn leaving(
             .is_some_and(|id| record.newest_set().is_some_and(|set| set.contains(id)));
         let broken = instance
             .id()
-            .is_none_or(|id| observed.unstreamed(id) >= MEMBER_LOST_MS);
+            .is_none_or(|id| observed.unstreamed(id) >= cluster.failover.member_lost_after_ms);
         let number = names::instance_number(&cluster.name, name).unwrap_or(0);
         (member, !broken, std::cmp::Reverse(number))
     });
@@ -106,10 +110,14 @@ pub(super) fn tend_all(
     record: &Record,
     primary: &EngineStatus,
     leaving: &[String],
+    replaced: Option<&String>,
     plan: &mut Plan,
 ) {
     for (name, instance) in &observed.instances {
         if record.primary.as_ref().is_some_and(|p| p.name == *name) {
+            continue;
+        }
+        if replaced == Some(name) {
             continue;
         }
         if leaving.contains(name) {
@@ -122,9 +130,12 @@ pub(super) fn tend_all(
             }
             continue;
         }
-        tend(name, instance, observed, record, primary, plan);
+        tend(cluster, name, instance, observed, record, primary, plan);
     }
-    create_missing(cluster, observed, record, plan);
+    // What is to be given up must not come back before the request is answered.
+    if cluster.requests.replace_instance.is_none() {
+        create_missing(cluster, observed, record, plan);
+    }
 }
 
 fn create_missing(
@@ -149,6 +160,7 @@ fn create_missing(
 
 /// One standby: started, sealed if it is somewhere else, then told to follow or seeded anew.
 fn tend(
+    cluster: &ValidatedCluster,
     name: &str,
     instance: &Instance,
     observed: &Observed,
@@ -176,7 +188,7 @@ fn tend(
         return;
     }
     if instance.follows(record.term) && status.state != SupervisorState::Waiting {
-        reseed_if_stuck(name, instance, observed, record, plan);
+        reseed_if_stuck(cluster.failover, name, instance, observed, record, plan);
     } else if seeding && status.sealed && status.promised_term == record.term {
         // Sealed while it had no data yet: it holds nothing that could diverge.
         follow(name, instance, record, plan);
@@ -243,6 +255,7 @@ fn uncounted(record: &Record, answer: &Answer, primary: &EngineStatus) -> Option
 
 /// An engine that runs and yet has not streamed for long can't get from the primary what it needs.
 fn reseed_if_stuck(
+    times: FailoverTimes,
     name: &str,
     instance: &Instance,
     observed: &Observed,
@@ -256,12 +269,12 @@ fn reseed_if_stuck(
         .receiver
         .as_ref()
         .is_some_and(|r| r.state == "connecting");
-    if connects && observed.unstreamed(id) >= STUCK_MS && !record.counts_on(id) {
+    if connects && observed.unstreamed(id) >= times.reseed_after_ms && !record.counts_on(id) {
         plan.step(Step::Reseed {
             instance: name.to_owned(),
             term: record.term,
             id: id.clone(),
-            why: format!("it could not stream for {} s", STUCK_MS / 1000),
+            why: format!("it could not stream for {} s", times.reseed_after_ms / 1000),
         });
     }
 }

@@ -119,7 +119,9 @@ impl Observe for LocalObserver {
         let cluster = self.store.read()?.ok_or(ObjectError::Missing)?;
         let status = cluster.status.clone().unwrap_or_default();
         let record = status.record();
-        let instances = self.watches.instances();
+        let times = cluster.spec.failover.unwrap_or_default();
+        let lost_after_ms = u64::from(times.lost_after_milliseconds);
+        let instances = self.watches.instances(lost_after_ms);
         let unstreamed_ms = self.streams.count(record.as_ref(), &instances);
         let observed = Observed {
             record,

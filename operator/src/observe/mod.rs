@@ -1,8 +1,10 @@
 //! Reading what is there. Never writes, never decides.
 
+mod kubernetes;
 mod local;
 mod streams;
 mod watches;
 
+pub use kubernetes::{Gone, KubernetesObserver};
 pub use local::LocalObserver;
 pub use watches::Watches;

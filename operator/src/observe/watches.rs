@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::api::SupervisorStatus;
-use crate::decide::{Instance, Life, Routes};
+use crate::decide::{Instance, Life, Routes, Upkeep};
 
 /// A longer pause between two looks means that this process was not running.
 const STALL: Duration = Duration::from_millis(600);
@@ -76,7 +76,7 @@ impl Watches {
     }
 
     /// A status came from this life of the instance's supervisor. True if it is another life than was known before.
-    pub(super) fn said(&self, name: &str, pid: u32, status: SupervisorStatus) -> bool {
+    pub fn said(&self, name: &str, pid: u32, status: SupervisorStatus) -> bool {
         let mut known = self.known.lock();
         let Some(instance) = known.get_mut(name) else {
             return false;
@@ -116,6 +116,22 @@ impl Watches {
         }
     }
 
+    /// Nobody runs there now. Whoever is heard there next is taken for somebody new.
+    pub(super) fn gone(&self, name: &str) {
+        let mut known = self.known.lock();
+        if let Some(instance) = known.get_mut(name)
+            && instance.life == Life::Alive
+        {
+            *instance = Known::unheard(Life::Ended, None);
+            drop(known);
+            self.wake();
+        }
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.known.lock().keys().cloned().collect()
+    }
+
     /// Knows of this instance from now on, unless it does already.
     pub(super) fn know(&self, name: &str, first: impl FnOnce() -> Known) {
         self.known
@@ -139,13 +155,16 @@ impl Watches {
         self.known.lock().get(name).and_then(|i| i.status.clone())
     }
 
-    pub(super) fn instances(&self) -> BTreeMap<String, Instance> {
+    /// Whoever is silent for `lost_after_ms` counts as lost. What Kubernetes has to say of them is not in it.
+    pub(super) fn instances(&self, lost_after_ms: u64) -> BTreeMap<String, Instance> {
         let known = self.known.lock();
         let view = |known: &Known| Instance {
             life: known.life,
             pid: known.pid,
             silent_ms: millis(known.heard_at.elapsed()),
             status: known.status.clone(),
+            lost_after_ms,
+            upkeep: Upkeep::default(),
         };
         known
             .iter()

@@ -142,7 +142,8 @@ impl Credentials {
     }
 }
 
-fn text(secret: &Secret, key: &str) -> Option<String> {
+/// A key of a Secret, if it is there and is text.
+pub fn text(secret: &Secret, key: &str) -> Option<String> {
     let bytes = secret.data.as_ref()?.get(key)?;
     String::from_utf8(bytes.0.clone()).ok()
 }

@@ -26,11 +26,14 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 
 pub use credentials::{
     Certified, Credentials, CredentialsError, OPERATOR_NAME, REPLICATION_ROLE, SUPERUSER, Secrets,
+    text as secret_text,
 };
 pub use fingerprint::{ANNOTATION as FINGERPRINT, fingerprint};
 pub use hba::pg_hba;
-pub use labels::{CLUSTER, INSTANCE, Labels, MANAGER, ROLE, TERM, cluster_labels, role_labels};
-pub use object::{ForeignObject, Found, Kind, Object, ObjectKey};
+pub use labels::{
+    CLUSTER, INSTANCE, Labels, MANAGER, PRIMARY, ROLE, STANDBY, TERM, cluster_labels, role_labels,
+};
+pub use object::{ForeignObject, Found, Kind, Object, ObjectKey, is_owned};
 pub use pod::{
     CONTAINER, CONTROL_PORT, DATA_DIR, HTTP_PORT, POSTGRES_PORT, RUN_DIR, SECRETS_DIR, TLS_DIR,
 };

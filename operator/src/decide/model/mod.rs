@@ -180,6 +180,8 @@ impl Model {
                     0
                 };
                 let instance = Instance {
+                    lost_after_ms: super::SILENT_MS,
+                    upkeep: super::Upkeep::default(),
                     life: *life,
                     pid: Some(1),
                     silent_ms,

@@ -1,5 +1,7 @@
 //! What is decided in the situations that people ask about, one by one.
 
+mod planned;
+
 use std::collections::BTreeMap;
 
 use super::{
@@ -103,6 +105,8 @@ fn instance(number: u32, engine: EngineStatus) -> Instance {
         leaving: false,
     };
     Instance {
+        lost_after_ms: crate::decide::SILENT_MS,
+        upkeep: crate::decide::Upkeep::default(),
         life: Life::Alive,
         pid: Some(number),
         silent_ms: 0,
@@ -113,7 +117,11 @@ fn instance(number: u32, engine: EngineStatus) -> Instance {
 /// A whole cluster: m-1 is the primary, the others stream from it.
 fn running(standbys: u32) -> Observed {
     let members: Vec<u32> = (2..=standbys + 1).collect();
-    let set = set(1, &members, super::in_sync::quorum_of(members.len()));
+    let set = set(
+        1,
+        &members,
+        crate::decide::in_sync::quorum_of(members.len()),
+    );
     let mut primary = engine(1, EngineRole::Primary, 500);
     primary.set = Some(EngineSet::from(&set));
     primary.standbys = members
@@ -248,6 +256,40 @@ fn a_supervisor_that_restarts_its_engine_gets_a_second_and_only_once() {
         (lost(900, 1), lost(1_100, 1), lost(1, 2)),
         (false, true, true)
     );
+}
+
+#[test]
+fn the_manifest_s_times_are_gone_by() {
+    let mut patient = cluster(2, Durability::Quorum);
+    patient.failover.restart_within_ms = 8_000;
+    patient.failover.lost_after_ms = 9_000;
+    let raises = |change: &dyn Fn(&mut Observed)| {
+        let mut observed = running(2);
+        for instance in observed.instances.values_mut() {
+            instance.lost_after_ms = patient.failover.lost_after_ms;
+        }
+        change(&mut observed);
+        decide(&patient, &observed, NOW).swap.is_some()
+    };
+    for (ms, raised) in [(7_900, false), (8_100, true)] {
+        let down = |observed: &mut Observed| {
+            let status = status(observed, 1);
+            (status.down_ms, status.crashes, status.engine) = (ms, 1, None);
+        };
+        assert_eq!(raises(&down), raised, "{ms}");
+    }
+    for (ms, raised) in [(8_900, false), (9_000, true)] {
+        let silent = |observed: &mut Observed| {
+            observed
+                .instances
+                .get_mut("m-1")
+                .expect("it exists")
+                .silent_ms = ms;
+        };
+        assert_eq!(raises(&silent), raised, "{ms}");
+        let hangs = |observed: &mut Observed| status(observed, 1).engine_silent_ms = ms;
+        assert_eq!(raises(&hangs), raised, "{ms}");
+    }
 }
 
 #[test]
@@ -560,7 +602,7 @@ fn a_switchover_asks_the_primary_first_and_reopens_it_when_time_is_up() {
         candidate(&decide(&asked, &observed, NOW)).as_deref(),
         Some("m-3")
     );
-    let late = NOW.plus(super::SWITCHOVER_MS);
+    let late = NOW.plus(crate::decide::SWITCHOVER_MS);
     assert_eq!(
         candidate(&decide(&asked, &observed, late)).as_deref(),
         Some("m-1")

@@ -1,0 +1,270 @@
+//! What is done on purpose while everything runs: a switchover that was asked for, a handover before the primary's pod
+//! goes, instances given what their manifest says by now, an instance given up.
+//!
+//! One thing at a time, and none while anything else is under way. Standbys are renewed one after the other, each when
+//! the one before has caught up; the primary's role then moves to one of them, and the former primary comes last.
+
+use super::{Instance, Observed, Outcome, Plan, Renewal, RequestKind, Step, failover, standbys};
+use crate::api::EngineStatus;
+use crate::crd::{ChangeKind, Member, Phase, Record, RoleChange};
+use crate::ids::Millis;
+use crate::validate::{SwitchoverTarget, ValidatedCluster};
+
+/// A cluster whose primary serves, with nothing under way.
+#[derive(Clone, Copy)]
+pub(super) struct Serving<'a> {
+    pub cluster: &'a ValidatedCluster,
+    pub observed: &'a Observed,
+    pub record: &'a Record,
+    pub primary: &'a Member,
+    pub engine: &'a EngineStatus,
+}
+
+/// At most one of them begins.
+pub(super) fn tend(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
+    asked_switchover(serving, now, plan);
+    if plan.swap.is_some() || hand_over(serving, now, plan) {
+        return;
+    }
+    renew(serving, now, plan);
+}
+
+impl Serving<'_> {
+    fn instance(&self, name: &str) -> Option<&Instance> {
+        self.observed.instances.get(name)
+    }
+
+    /// The in-sync standbys that could take over without a wait, the nearest first; not those that have to go as well.
+    fn targets(&self) -> Vec<String> {
+        let stays = |name: &String| self.instance(name).is_some_and(|i| !has_to_go(i));
+        let mut all = standbys::switchover_targets(self.observed, self.record, self.engine);
+        all.retain(stays);
+        all
+    }
+
+    fn begin(&self, target: &str, cause: String, now: Millis, plan: &mut Plan) {
+        let change = RoleChange {
+            kind: ChangeKind::Switchover,
+            cause,
+            old: Some(self.primary.clone()),
+            target: Some(target.to_owned()),
+            detected_at: now,
+            deadline: Some(now.plus(self.cluster.failover.switchover_within_ms)),
+            forced: false,
+            lost_bytes: None,
+        };
+        failover::raise_term(
+            self.observed,
+            self.record,
+            Phase::SwitchingOver,
+            change,
+            plan,
+        );
+    }
+}
+
+fn has_to_go(instance: &Instance) -> bool {
+    instance.upkeep.going || instance.status.as_ref().is_some_and(|s| s.leaving)
+}
+
+/// Begins a switchover that was asked for, or says why not.
+fn asked_switchover(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
+    let requests = &serving.cluster.requests;
+    let Some(text) = &requests.switchover_to else {
+        return;
+    };
+    let mut answer = |reason, warning, message| {
+        plan.outcomes.push(Outcome {
+            request: RequestKind::SwitchoverTo,
+            text: text.clone(),
+            event: super::Event {
+                reason,
+                warning,
+                message,
+            },
+        });
+    };
+    let asked = match requests.switchover(&serving.cluster.name) {
+        Ok(Some(asked)) => asked,
+        Ok(None) => return,
+        Err(wrong) => return answer("SwitchoverRefused", true, wrong.to_string()),
+    };
+    let all = standbys::switchover_targets(serving.observed, serving.record, serving.engine);
+    let (target, why_not) = match &asked {
+        SwitchoverTarget::Any => (
+            serving.targets().first().or(all.first()).cloned(),
+            "there is no in-sync standby that streams and is near".to_owned(),
+        ),
+        SwitchoverTarget::Instance(name) if *name == serving.primary.name => {
+            (None, format!("{name} is the primary already"))
+        }
+        SwitchoverTarget::Instance(name) => {
+            let can = if all.is_empty() {
+                "none can now".to_owned()
+            } else {
+                all.join(", ")
+            };
+            let why = format!(
+                "{name} is not an in-sync standby that streams and is near; these are: {can}"
+            );
+            (all.iter().find(|c| *c == name).cloned(), why)
+        }
+    };
+    let Some(target) = target else {
+        return answer("SwitchoverRefused", true, why_not);
+    };
+    let message = format!("handing over from {} to {target}", serving.primary.name);
+    answer("SwitchoverStarted", false, message);
+    let cause = "switchover was asked for".to_owned();
+    serving.begin(&target, cause, now, plan);
+}
+
+/// The primary's pod is about to go: its role goes first, if somebody can take it. True if that is under way.
+fn hand_over(serving: &Serving<'_>, now: Millis, plan: &mut Plan) -> bool {
+    let Some(instance) = serving.instance(&serving.primary.name) else {
+        return false;
+    };
+    if !has_to_go(instance) {
+        return false;
+    }
+    let why = if instance.upkeep.going {
+        "its node is being drained, or its pod was deleted"
+    } else {
+        "its pod was told to end"
+    };
+    let cause = format!("{} hands over: {why}", serving.primary.name);
+    let Some(target) = serving.targets().into_iter().next() else {
+        return false;
+    };
+    plan.event("SwitchoverStarted", format!("{cause}; {target} takes over"));
+    serving.begin(&target, cause, now, plan);
+    true
+}
+
+/// The next instance that is not as its manifest says.
+fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
+    let is_standby = |name: &String| *name != serving.primary.name;
+    let mut waiting: Vec<(&String, &Instance, Renewal)> = serving
+        .observed
+        .instances
+        .iter()
+        .filter_map(|(name, i)| Some((name, i, needs(i, serving.record)?)))
+        .collect();
+    if waiting.is_empty() {
+        return;
+    }
+    // The highest number first: the primary is mostly the lowest.
+    waiting.reverse();
+    let broken = waiting
+        .iter()
+        .find(|(name, i, _)| is_standby(name) && !sound(serving, i));
+    let whole = serving.observed.instances.len() == serving.cluster.replicas as usize + 1
+        && serving
+            .observed
+            .instances
+            .iter()
+            .all(|(name, i)| !is_standby(name) || sound(serving, i));
+    // One that does not work anyway may be what the change is to repair.
+    let next = match (broken, whole) {
+        (Some(broken), _) => broken,
+        (None, false) => {
+            plan.obstacle(
+                "RollingOut",
+                "the next instance is renewed when all standbys have caught up",
+            );
+            return;
+        }
+        (None, true) => waiting
+            .iter()
+            .find(|(name, ..)| is_standby(name))
+            .unwrap_or(&waiting[0]),
+    };
+    let (name, _, how) = next;
+    if !is_standby(name) && serving.cluster.replicas > 0 {
+        let targets = serving.targets();
+        if let Some(target) = targets.first() {
+            let cause = format!("{name} hands over: it is to be renewed");
+            plan.event("SwitchoverStarted", format!("{cause}; {target} takes over"));
+            serving.begin(target, cause, now, plan);
+        }
+        return;
+    }
+    plan.obstacle("RollingOut", format!("{name} is being renewed"));
+    plan.step(Step::Renew {
+        instance: (*name).clone(),
+        how: how.clone(),
+    });
+}
+
+fn needs(instance: &Instance, record: &Record) -> Option<Renewal> {
+    if instance.upkeep.outdated {
+        return Some(Renewal::Pod);
+    }
+    let status = instance.heard().filter(|status| status.pending_restart)?;
+    Some(Renewal::Engine {
+        term: record.term,
+        id: status.instance_id.clone()?,
+    })
+}
+
+/// Follows, streams, and is in the newest set.
+fn sound(serving: &Serving<'_>, instance: &Instance) -> bool {
+    let (record, engine) = (serving.record, serving.engine);
+    instance.id().is_some_and(|id| {
+        instance.follows(record.term)
+            && !instance.upkeep.renewing
+            && engine.stream_of(id, record.term).is_some()
+            && record.newest_set().is_some_and(|set| set.contains(id))
+    })
+}
+
+/// The instance that is to be given up, as long as it is there; it first leaves the in-sync set, as one that is
+/// removed does. When it is gone the request is answered, and it is made anew.
+pub(super) fn replaced(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    plan: &mut Plan,
+) -> Option<String> {
+    let text = cluster.requests.replace_instance.as_ref()?;
+    let mut answer = |reason, warning, message| {
+        plan.outcomes.push(Outcome {
+            request: RequestKind::ReplaceInstance,
+            text: text.clone(),
+            event: super::Event {
+                reason,
+                warning,
+                message,
+            },
+        });
+    };
+    let name = match cluster.requests.replacement(&cluster.name) {
+        Ok(Some(name)) => name,
+        Ok(None) => return None,
+        Err(wrong) => {
+            answer("ReplaceRefused", true, wrong.to_string());
+            return None;
+        }
+    };
+    if record.primary.as_ref().is_some_and(|p| p.name == name) {
+        let message = format!("{name} is the primary; hand its role over first, with a switchover");
+        answer("ReplaceRefused", true, message);
+        return None;
+    }
+    let Some(instance) = observed.instances.get(&name) else {
+        let message = format!("{name} is gone and is made anew where the manifest asks for it");
+        answer("ReplaceCompleted", false, message);
+        return None;
+    };
+    let counted = instance.id().is_some_and(|id| record.counts_on(id));
+    let listed = record
+        .in_sync
+        .iter()
+        .any(|set| set.members.iter().any(|member| member.name == name));
+    if !counted && !listed {
+        plan.step(Step::Replace {
+            instance: name.clone(),
+        });
+    }
+    Some(name)
+}

@@ -1,0 +1,294 @@
+//! One cluster as this operator has it before its eyes: what observing and acting share.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim, Pod};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, Resource as _, ResourceExt as _};
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::stores::{ClusterKey, Stores, of_cluster};
+use super::upkeep::upkeep;
+use crate::api::Upstream;
+use crate::crd::ReplicatedCluster;
+use crate::decide::{Routes, Upkeep};
+use crate::ids::Millis;
+use crate::names;
+use crate::observe::Watches;
+use crate::render::{
+    CONTROL_PORT, Certified, INSTANCE, PodSeen, ROLE, STANDBY, is_owned, secret_text,
+};
+use crate::tls;
+use crate::transport::Peer;
+
+/// On a claim whose instance was removed: it is kept, and no instance of the cluster until one of its name is made
+/// again.
+pub const RETIRED: &str = "understudy.dev/retired";
+/// On the operator's EndpointSlice: the version of the record that it was written for.
+pub const RECORD_VERSION: &str = "understudy.dev/record-version";
+
+pub struct Cluster {
+    pub client: Client,
+    pub key: ClusterKey,
+    /// Of the object; another object of the same name is another cluster.
+    pub uid: String,
+    pub stores: Arc<Stores>,
+    pub watches: Arc<Watches>,
+    /// What this process wrote last: the watch brings it a little later.
+    newest: Mutex<Option<ReplicatedCluster>>,
+    calls: Mutex<Option<(String, Arc<ClientConfig>)>>,
+    lives: Mutex<Lives>,
+}
+
+/// Numbers for the lives of supervisors, so that what was seen of one is never taken for another's.
+#[derive(Default)]
+struct Lives {
+    numbers: HashMap<(String, Millis), u32>,
+    pods: HashMap<u32, String>,
+}
+
+impl Cluster {
+    pub fn new(client: Client, key: ClusterKey, uid: String, stores: Arc<Stores>) -> Cluster {
+        Cluster {
+            client,
+            key,
+            uid,
+            stores,
+            watches: Arc::default(),
+            newest: Mutex::default(),
+            calls: Mutex::default(),
+            lives: Mutex::default(),
+        }
+    }
+
+    /// The newest state of the object that this process knows; none if it is gone, or another one has its name.
+    pub fn object(&self) -> Option<ReplicatedCluster> {
+        let stored = self.stores.cluster(&self.key)?;
+        if stored.metadata.uid.as_ref() != Some(&self.uid) {
+            return None;
+        }
+        let newest = self.newest.lock();
+        match newest.as_ref() {
+            Some(written) if version(written) > version(&stored) => Some(written.clone()),
+            _ => Some((*stored).clone()),
+        }
+    }
+
+    /// The object as the server gave it back.
+    pub fn wrote(&self, object: ReplicatedCluster) {
+        let mut newest = self.newest.lock();
+        if newest
+            .as_ref()
+            .is_none_or(|old| version(old) < version(&object))
+        {
+            *newest = Some(object);
+        }
+    }
+
+    pub fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(ReplicatedCluster::api_version(&()).into_owned()),
+            kind: Some(ReplicatedCluster::kind(&()).into_owned()),
+            name: Some(self.key.name.clone()),
+            namespace: Some(self.key.namespace.clone()),
+            uid: Some(self.uid.clone()),
+            ..ObjectReference::default()
+        }
+    }
+
+    /// The instances that there are: those with a StatefulSet, and those of which only the claim is left.
+    pub fn instances(&self) -> BTreeSet<String> {
+        let sets = self
+            .stateful_sets()
+            .into_iter()
+            .filter_map(|set| set.labels().get(INSTANCE).cloned());
+        let claims = of_cluster(&self.stores.claims, &self.key)
+            .into_iter()
+            .filter(|claim| holds_an_instance(claim))
+            .filter_map(|claim| claim.labels().get(INSTANCE).cloned());
+        sets.chain(claims)
+            .filter(|name| names::instance_number(&self.key.name, name).is_some())
+            .collect()
+    }
+
+    /// The instances' StatefulSets, as far as they are this cluster's.
+    pub fn stateful_sets(&self) -> Vec<Arc<StatefulSet>> {
+        let all = of_cluster(&self.stores.stateful_sets, &self.key).into_iter();
+        all.filter(|set| is_owned(&set.metadata, &self.uid))
+            .collect()
+    }
+
+    /// The instance's pod, unless it has ended for good.
+    pub fn pod(&self, instance: &str) -> Option<Arc<Pod>> {
+        let name = names::pod(instance);
+        of_cluster(&self.stores.pods, &self.key)
+            .into_iter()
+            .find(|pod| pod.name_any() == name)
+            .filter(|pod| {
+                let phase = pod
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.phase.as_deref());
+                !matches!(phase, Some("Succeeded" | "Failed"))
+            })
+    }
+
+    pub fn upkeep(&self, fingerprint: &str, instance: &str) -> Upkeep {
+        let sets = self.stateful_sets();
+        let set = sets.iter().find(|set| set.name_any() == instance);
+        let pod = self.pod(instance);
+        let node = pod
+            .as_ref()
+            .and_then(|pod| pod.spec.as_ref()?.node_name.clone())
+            .and_then(|node| self.stores.nodes.get(&ObjectRef::new(&node)));
+        upkeep(
+            fingerprint,
+            set.map(AsRef::as_ref),
+            pod.as_deref(),
+            node.as_deref(),
+        )
+    }
+
+    pub fn pods(&self) -> BTreeMap<String, PodSeen> {
+        let seen = |instance: String| {
+            let pod = self.pod(&instance)?;
+            let seen = PodSeen {
+                name: pod.name_any(),
+                uid: pod.metadata.uid.clone()?,
+                ip: address(&pod).map(|ip| ip.to_string()),
+                node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+            };
+            Some((instance, seen))
+        };
+        self.instances().into_iter().filter_map(seen).collect()
+    }
+
+    /// Where the supervisor in this pod is called, and as whom.
+    pub fn peer(&self, instance: &str, pod: &Pod) -> Option<Peer> {
+        let port = u16::try_from(CONTROL_PORT).ok()?;
+        Some(Peer {
+            address: SocketAddr::new(address(pod)?, port),
+            name: ServerName::try_from(self.pod_host(instance)).ok()?,
+            config: self.client_config()?,
+        })
+    }
+
+    /// The pod of a primary, as its standbys are told it.
+    pub fn upstream(&self, instance: &str) -> Option<Upstream> {
+        let pod = self.pod(instance)?;
+        Some(Upstream {
+            host: self.pod_host(instance),
+            address: address(&pod)?,
+        })
+    }
+
+    fn pod_host(&self, instance: &str) -> String {
+        let service = names::instances_service(&self.key.name);
+        format!(
+            "{}.{service}.{}.svc",
+            names::pod(instance),
+            self.key.namespace
+        )
+    }
+
+    /// Made of the operator's Secret, anew whenever that changes.
+    fn client_config(&self) -> Option<Arc<ClientConfig>> {
+        let name = names::operator_secret(&self.key.name);
+        let secret = of_cluster(&self.stores.secrets, &self.key)
+            .into_iter()
+            .find(|secret| secret.name_any() == name && is_owned(&secret.metadata, &self.uid))?;
+        let version = secret.metadata.resource_version.clone().unwrap_or_default();
+        let mut calls = self.calls.lock();
+        if let Some((made_of, config)) = calls.as_ref()
+            && *made_of == version
+        {
+            return Some(Arc::clone(config));
+        }
+        let own = Certified {
+            certificate: secret_text(&secret, "tls.crt")?,
+            key: secret_text(&secret, "tls.key")?,
+        };
+        match tls::client(&secret_text(&secret, "ca.crt")?, &own) {
+            Ok(config) => {
+                *calls = Some((version, Arc::clone(&config)));
+                Some(config)
+            }
+            Err(error) => {
+                tracing::error!(cluster = %self.key, %error, "the operator's certificate is of no use");
+                None
+            }
+        }
+    }
+
+    /// A number for this life of the supervisor in this pod.
+    pub fn life(&self, pod_uid: &str, began_at: Millis) -> u32 {
+        let mut lives = self.lives.lock();
+        let next = u32::try_from(lives.numbers.len() + 1).unwrap_or(u32::MAX);
+        let number = *lives
+            .numbers
+            .entry((pod_uid.to_owned(), began_at))
+            .or_insert(next);
+        lives.pods.insert(number, pod_uid.to_owned());
+        number
+    }
+
+    /// The pod in which that life was seen.
+    pub fn pod_of_life(&self, number: u32) -> Option<String> {
+        self.lives.lock().pods.get(&number).cloned()
+    }
+
+    /// Where the Services lead now, as the API server has it.
+    pub fn routes(&self) -> Option<Routes> {
+        let name = names::primary_service(&self.key.name);
+        let slice = of_cluster(&self.stores.slices, &self.key)
+            .into_iter()
+            .find(|slice| {
+                let service = slice.labels().get("kubernetes.io/service-name");
+                is_owned(&slice.metadata, &self.uid) && service == Some(&name)
+            })?;
+        let endpoint = slice.endpoints.first();
+        let primary = endpoint
+            .and_then(|endpoint| endpoint.target_ref.as_ref()?.name.clone())
+            .and_then(|pod| names::instance_of_pod(&pod).map(str::to_owned))
+            // An address that the pod no longer has leads nowhere.
+            .filter(|instance| {
+                let now = self.pod(instance).and_then(|pod| address(&pod));
+                let told = endpoint.and_then(|endpoint| endpoint.addresses.first());
+                now.is_some_and(|now| told == Some(&now.to_string()))
+            });
+        let standbys = of_cluster(&self.stores.pods, &self.key)
+            .into_iter()
+            .filter(|pod| pod.labels().get(ROLE).map(String::as_str) == Some(STANDBY))
+            .filter_map(|pod| pod.labels().get(INSTANCE).cloned())
+            .collect::<BTreeSet<_>>();
+        Some(Routes {
+            record_version: slice
+                .annotations()
+                .get(RECORD_VERSION)
+                .and_then(|version| version.parse().ok())
+                .unwrap_or(0),
+            primary,
+            standbys: standbys.into_iter().collect(),
+        })
+    }
+}
+
+/// The pod's address, once it has one.
+pub fn address(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+}
+
+fn holds_an_instance(claim: &PersistentVolumeClaim) -> bool {
+    !claim.annotations().contains_key(RETIRED) && claim.metadata.deletion_timestamp.is_none()
+}
+
+/// Later versions are larger: so it is with the API server's own storage.
+fn version(object: &ReplicatedCluster) -> u64 {
+    let version = object.metadata.resource_version.as_deref();
+    version.and_then(|text| text.parse().ok()).unwrap_or(0)
+}

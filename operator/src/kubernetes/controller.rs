@@ -1,0 +1,210 @@
+//! The controller's process: leads or waits, watches, and keeps one reconciling task for each cluster.
+//!
+//! Two of them may run at once without harm; the lease only saves them the work. On SIGTERM the lease is released, so
+//! that the other one goes on at once; clusters go on serving in between.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context as _;
+use kube::{Client, ResourceExt as _};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use super::Cluster;
+use super::events::EventWriter;
+use super::leader::Leadership;
+use super::server::{Health, serve};
+use super::stores::{ClusterKey, Stores};
+use crate::act::KubernetesActor;
+use crate::crd::check_kubernetes;
+use crate::faults;
+use crate::observe::KubernetesObserver;
+use crate::reconcile::reconcile;
+
+#[derive(Clone, Debug)]
+pub struct ControllerOptions {
+    /// The namespace to look after; all of them if none is given.
+    pub namespace: Option<String>,
+    /// The image of instances whose manifest names none.
+    pub default_image: String,
+    pub http_address: SocketAddr,
+    pub lease_name: String,
+    /// Where the lease is: the operator's own namespace.
+    pub lease_namespace: String,
+    /// This process's name in the lease and in events.
+    pub identity: String,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When there is no way to an API server, or it is too old.
+pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
+    faults::name_process("operator");
+    let client = Client::try_default()
+        .await
+        .context("no way to the API server: neither a service account's token nor a kubeconfig")?;
+    let version = client
+        .apiserver_version()
+        .await
+        .context("the API server does not answer")?;
+    check_kubernetes(&version.major, &version.minor)?;
+    let health = Arc::new(Health::default());
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // A name that no other process ever has, so that a restarted container does not take the lease for its own.
+    let me = format!("{}_{}", options.identity, uuid::Uuid::new_v4());
+    let mut leadership = Leadership::new(
+        client.clone(),
+        &options.lease_namespace,
+        &options.lease_name,
+        me,
+    );
+    let served = serve(options.http_address, Arc::clone(&health));
+    let work = async {
+        // Watched by those that wait as well: who takes over knows everything already.
+        let stores = Arc::new(Stores::watch(&client, options.namespace.as_deref()));
+        stores.listed().await;
+        health.ready.store(true, Ordering::Relaxed);
+        loop {
+            leadership.acquire().await;
+            health.metrics.leads(true);
+            tracing::info!(lease = %options.lease_name, "this operator leads");
+            let tasks = Tasks::new(
+                client.clone(),
+                Arc::clone(&stores),
+                options.clone(),
+                Arc::clone(&health),
+            );
+            tokio::select! {
+                () = leadership.hold() => {}
+                () = tasks.keep() => {}
+            }
+            health.metrics.leads(false);
+            tracing::warn!("this operator leads no longer");
+        }
+    };
+    tokio::select! {
+        result = served => result.context(format!("listen on {}", options.http_address))?,
+        () = work => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // Whatever the tasks were at has been dropped: nobody acts any more in this process.
+    leadership.release().await;
+    Ok(())
+}
+
+/// One task for each cluster object.
+struct Tasks {
+    client: Client,
+    stores: Arc<Stores>,
+    options: ControllerOptions,
+    health: Arc<Health>,
+    running: BTreeMap<ClusterKey, Running>,
+}
+
+struct Running {
+    uid: String,
+    task: JoinHandle<()>,
+}
+
+impl Tasks {
+    fn new(
+        client: Client,
+        stores: Arc<Stores>,
+        options: ControllerOptions,
+        health: Arc<Health>,
+    ) -> Tasks {
+        Tasks {
+            client,
+            stores,
+            options,
+            health,
+            running: BTreeMap::new(),
+        }
+    }
+
+    /// For ever; dropping the future ends all tasks.
+    async fn keep(mut self) {
+        loop {
+            self.follow();
+            self.stores.clusters_changed().await;
+        }
+    }
+
+    fn follow(&mut self) {
+        let mut wanted = BTreeMap::new();
+        for object in self.stores.clusters.state() {
+            // One that is being deleted takes its objects along; nothing is made for it any more.
+            if let (Some(namespace), Some(uid), None) = (
+                object.namespace(),
+                object.uid(),
+                &object.metadata.deletion_timestamp,
+            ) {
+                let name = object.name_any();
+                wanted.insert(ClusterKey { namespace, name }, uid);
+            }
+        }
+        let gone: Vec<ClusterKey> = self
+            .running
+            .iter()
+            .filter(|(key, running)| wanted.get(*key) != Some(&running.uid))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in gone {
+            self.stop(&key);
+        }
+        for (key, uid) in wanted {
+            if self
+                .running
+                .get(&key)
+                .is_none_or(|running| running.task.is_finished())
+            {
+                self.start(key, uid);
+            }
+        }
+    }
+
+    fn stop(&mut self, key: &ClusterKey) {
+        self.stores.forget(key);
+        self.health.metrics.forget(key);
+        if let Some(running) = self.running.remove(key) {
+            running.task.abort();
+            tracing::info!(cluster = %key, "no longer looked after");
+        }
+    }
+
+    fn start(&mut self, key: ClusterKey, uid: String) {
+        let cluster = Arc::new(Cluster::new(
+            self.client.clone(),
+            key.clone(),
+            uid.clone(),
+            Arc::clone(&self.stores),
+        ));
+        self.stores
+            .call_when_changed(&key, Arc::clone(&cluster.watches));
+        let events = EventWriter::new(&self.client, cluster.reference(), &self.options.identity);
+        let actor = KubernetesActor::new(
+            Arc::clone(&cluster),
+            events,
+            self.options.default_image.clone(),
+            Arc::clone(&self.health),
+        );
+        tracing::info!(cluster = %key, "looked after from now on");
+        let observer = KubernetesObserver::new(cluster);
+        let task = tokio::spawn(reconcile(observer, actor));
+        self.running.insert(key, Running { uid, task });
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for running in self.running.values() {
+            running.task.abort();
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! `/metrics` of the operator, in Prometheus' text format.
+//!
+//! What moves with every commit is in the engines' own metrics; here is what the operator alone knows.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use super::stores::ClusterKey;
+use crate::crd::{InstanceRole, LastRoleChange, ReplicatedClusterStatus};
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfCluster {
+    namespace: String,
+    cluster: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfInstance {
+    namespace: String,
+    cluster: String,
+    instance: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfChange {
+    namespace: String,
+    cluster: String,
+    kind: &'static str,
+}
+
+type Histograms<S> = Family<S, Histogram, fn() -> Histogram>;
+
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    leads: Gauge<i64, AtomicI64>,
+    reconcile: Histograms<OfCluster>,
+    errors: Family<OfCluster, Counter<u64, AtomicU64>>,
+    changes: Histograms<OfChange>,
+    lost: Family<OfCluster, Counter<u64, AtomicU64>>,
+    term: Family<OfCluster, Gauge<i64, AtomicI64>>,
+    in_sync: Family<OfCluster, Gauge<i64, AtomicI64>>,
+    ready: Family<OfCluster, Gauge<i64, AtomicI64>>,
+    primary: Family<OfInstance, Gauge<i64, AtomicI64>>,
+    lag: Family<OfInstance, Gauge<i64, AtomicI64>>,
+}
+
+fn short() -> Histogram {
+    // From a tenth of a millisecond to a good three seconds.
+    Histogram::new(exponential_buckets(0.000_1, 2.0, 16))
+}
+
+fn takeovers() -> Histogram {
+    Histogram::new([
+        0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
+    ])
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::default(),
+            leads: Gauge::default(),
+            reconcile: Family::new_with_constructor(short),
+            errors: Family::default(),
+            changes: Family::new_with_constructor(takeovers),
+            lost: Family::default(),
+            term: Family::default(),
+            in_sync: Family::default(),
+            ready: Family::default(),
+            primary: Family::default(),
+            lag: Family::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("understudy");
+        let name = "operator_leader";
+        registry.register(name, "Whether this process acts", self.leads.clone());
+        let name = "reconcile_seconds";
+        let help = "From observing to the end of writing";
+        registry.register(name, help, self.reconcile.clone());
+        let name = "reconcile_errors";
+        let help = "Rounds that ended with an error of the API server's";
+        registry.register(name, help, self.errors.clone());
+        let name = "role_change_seconds";
+        let help = "From the cause of a failover or switchover to the first possible commit";
+        registry.register(name, help, self.changes.clone());
+        let name = "failover_lost_bytes";
+        let help = "Log that old primaries had and new ones never got, acknowledged or not";
+        registry.register(name, help, self.lost.clone());
+        registry.register("cluster_term", "The record's term", self.term.clone());
+        let name = "cluster_in_sync_members";
+        let help = "Standbys that commits wait for";
+        registry.register(name, help, self.in_sync.clone());
+        let name = "cluster_ready_instances";
+        let help = "Instances that are ready";
+        registry.register(name, help, self.ready.clone());
+        let name = "instance_primary";
+        let help = "1 for the primary, 0 for every other instance";
+        registry.register(name, help, self.primary.clone());
+        let name = "instance_lag_bytes";
+        let help = "Log that the primary had flushed and this standby had not, at the last look";
+        registry.register(name, help, self.lag.clone());
+    }
+
+    pub fn leads(&self, leads: bool) {
+        self.leads.set(i64::from(leads));
+    }
+
+    /// A round of reconciling ended.
+    pub fn reconciled(&self, key: &ClusterKey, took: Duration, well: bool) {
+        let of = of_cluster(key);
+        self.reconcile
+            .get_or_create(&of)
+            .observe(took.as_secs_f64());
+        if !well {
+            self.errors.get_or_create(&of).inc();
+        }
+    }
+
+    /// What a status says now, and what it newly says of changes of role.
+    pub fn reported(
+        &self,
+        key: &ClusterKey,
+        before: &ReplicatedClusterStatus,
+        after: &ReplicatedClusterStatus,
+    ) {
+        let of = of_cluster(key);
+        let term = after.term.map_or(0, |term| i64::from(term.number()));
+        self.term.get_or_create(&of).set(term);
+        let members = after.in_sync.last().map_or(0, |set| set.members.len());
+        self.in_sync
+            .get_or_create(&of)
+            .set(i64::try_from(members).unwrap_or(i64::MAX));
+        self.ready
+            .get_or_create(&of)
+            .set(i64::from(after.ready_instances));
+        for instance in &after.instances {
+            let of = of_instance(key, &instance.name);
+            let is_primary = instance.role == InstanceRole::Primary;
+            self.primary.get_or_create(&of).set(i64::from(is_primary));
+            let lag = instance.lag_bytes.unwrap_or(0);
+            self.lag
+                .get_or_create(&of)
+                .set(i64::try_from(lag).unwrap_or(i64::MAX));
+        }
+        for gone in &before.instances {
+            if after.instances.iter().all(|i| i.name != gone.name) {
+                self.primary.remove(&of_instance(key, &gone.name));
+                self.lag.remove(&of_instance(key, &gone.name));
+            }
+        }
+        self.changed(key, "failover", &before.last_failover, &after.last_failover);
+        self.changed(
+            key,
+            "switchover",
+            &before.last_switchover,
+            &after.last_switchover,
+        );
+    }
+
+    fn changed(
+        &self,
+        key: &ClusterKey,
+        kind: &'static str,
+        before: &Option<LastRoleChange>,
+        after: &Option<LastRoleChange>,
+    ) {
+        let Some(change) = after else { return };
+        let old = before.as_ref().filter(|old| old.term == change.term);
+        let ClusterKey { namespace, name } = key.clone();
+        if old.is_none() {
+            let of = OfChange {
+                namespace,
+                cluster: name,
+                kind,
+            };
+            self.changes.get_or_create(&of).observe(change.seconds);
+        }
+        // It is known later than the rest: when the old primary has been seen.
+        let known = old.and_then(|old| old.lost_bytes);
+        if let (None, Some(lost)) = (known, change.lost_bytes) {
+            self.lost.get_or_create(&of_cluster(key)).inc_by(lost);
+        }
+    }
+
+    pub fn forget(&self, key: &ClusterKey) {
+        let of = of_cluster(key);
+        self.term.remove(&of);
+        self.in_sync.remove(&of);
+        self.ready.remove(&of);
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string can't fail");
+        text
+    }
+}
+
+fn of_cluster(key: &ClusterKey) -> OfCluster {
+    OfCluster {
+        namespace: key.namespace.clone(),
+        cluster: key.name.clone(),
+    }
+}
+
+fn of_instance(key: &ClusterKey, instance: &str) -> OfInstance {
+    OfInstance {
+        namespace: key.namespace.clone(),
+        cluster: key.name.clone(),
+        instance: instance.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Millis, Term};
+
+    #[test]
+    fn a_failover_is_counted_once_and_its_loss_when_it_is_known() {
+        let metrics = Metrics::default();
+        let key = ClusterKey {
+            namespace: "shop".to_owned(),
+            name: "orders".to_owned(),
+        };
+        let before = ReplicatedClusterStatus::default();
+        let mut after = before.clone();
+        let change = LastRoleChange {
+            cause: "x".to_owned(),
+            old: None,
+            old_id: None,
+            new: "orders-2".to_owned(),
+            term: Term::new(2),
+            detected_at: Millis::new(1),
+            promoted_at: Millis::new(2),
+            writable_at: Millis::new(3),
+            seconds: 0.4,
+            lost_bytes: None,
+            forced: false,
+        };
+        after.last_failover = Some(change.clone());
+        metrics.reported(&key, &before, &after);
+        let mut later = after.clone();
+        later.last_failover = Some(LastRoleChange {
+            lost_bytes: Some(70),
+            ..change
+        });
+        metrics.reported(&key, &after, &later);
+        metrics.reported(&key, &later, &later);
+        let text = metrics.text();
+        let of = "namespace=\"shop\",cluster=\"orders\"";
+        for line in [
+            format!("understudy_role_change_seconds_count{{{of},kind=\"failover\"}} 1"),
+            format!("understudy_failover_lost_bytes_total{{{of}}} 70"),
+        ] {
+            assert!(text.contains(&line), "{line}\n{text}");
+        }
+    }
+}

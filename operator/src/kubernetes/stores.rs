@@ -1,0 +1,293 @@
+//! What the API server has, as far as clusters are concerned: one watch for each kind, whatever the number of
+//! clusters, and a call to the cluster that an object belongs to whenever it changes.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{
+    Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, reflector, watcher as watch};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::crd::ReplicatedCluster;
+use crate::observe::Watches;
+use crate::render::CLUSTER;
+
+/// A cluster's namespace and name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ClusterKey {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl std::fmt::Display for ClusterKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Whom to call when an object of a cluster changes.
+#[derive(Debug, Default)]
+struct Callers {
+    clusters: Mutex<HashMap<ClusterKey, Arc<Watches>>>,
+    /// A cluster object has come, gone or changed.
+    any: Notify,
+}
+
+impl Callers {
+    fn call(&self, key: &ClusterKey) {
+        if let Some(watches) = self.clusters.lock().get(key) {
+            watches.wake();
+        }
+    }
+
+    fn call_all(&self) {
+        self.any.notify_one();
+        for watches in self.clusters.lock().values() {
+            watches.wake();
+        }
+    }
+}
+
+pub struct Stores {
+    pub clusters: Store<ReplicatedCluster>,
+    pub stateful_sets: Store<StatefulSet>,
+    pub pods: Store<Pod>,
+    pub claims: Store<PersistentVolumeClaim>,
+    pub secrets: Store<Secret>,
+    pub services: Store<Service>,
+    pub slices: Store<EndpointSlice>,
+    pub accounts: Store<ServiceAccount>,
+    pub roles: Store<Role>,
+    pub bindings: Store<RoleBinding>,
+    pub budgets: Store<PodDisruptionBudget>,
+    pub policies: Store<NetworkPolicy>,
+    pub nodes: Store<Node>,
+    callers: Arc<Callers>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Stores {
+    /// Begins to watch one namespace, or all.
+    pub fn watch(client: &Client, namespace: Option<&str>) -> Stores {
+        let callers = Arc::new(Callers::default());
+        let mut watcher = Watcher {
+            client,
+            namespace,
+            callers: &callers,
+            tasks: Vec::new(),
+        };
+        let clusters = watcher.clusters();
+        Stores {
+            clusters,
+            stateful_sets: watcher.labelled(),
+            pods: watcher.labelled(),
+            claims: watcher.labelled(),
+            secrets: watcher.labelled(),
+            services: watcher.labelled(),
+            slices: watcher.labelled(),
+            accounts: watcher.labelled(),
+            roles: watcher.labelled(),
+            bindings: watcher.labelled(),
+            budgets: watcher.labelled(),
+            policies: watcher.labelled(),
+            nodes: watcher.nodes(),
+            tasks: watcher.tasks,
+            callers,
+        }
+    }
+
+    /// Returns when every kind has been listed once.
+    pub async fn listed(&self) {
+        fn forget<T, E>(_: Result<T, E>) {}
+        forget(self.clusters.wait_until_ready().await);
+        forget(self.stateful_sets.wait_until_ready().await);
+        forget(self.pods.wait_until_ready().await);
+        forget(self.claims.wait_until_ready().await);
+        forget(self.secrets.wait_until_ready().await);
+        forget(self.services.wait_until_ready().await);
+        forget(self.slices.wait_until_ready().await);
+        forget(self.accounts.wait_until_ready().await);
+        forget(self.roles.wait_until_ready().await);
+        forget(self.bindings.wait_until_ready().await);
+        forget(self.budgets.wait_until_ready().await);
+        forget(self.policies.wait_until_ready().await);
+    }
+
+    /// From now on `watches` is woken when something of this cluster changes.
+    pub fn call_when_changed(&self, key: &ClusterKey, watches: Arc<Watches>) {
+        self.callers.clusters.lock().insert(key.clone(), watches);
+    }
+
+    pub fn forget(&self, key: &ClusterKey) {
+        self.callers.clusters.lock().remove(key);
+    }
+
+    /// Returns when a cluster object has come, gone or changed.
+    pub async fn clusters_changed(&self) {
+        self.callers.any.notified().await;
+    }
+
+    pub fn cluster(&self, key: &ClusterKey) -> Option<Arc<ReplicatedCluster>> {
+        self.clusters
+            .get(&ObjectRef::new(&key.name).within(&key.namespace))
+    }
+}
+
+impl Drop for Stores {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// The objects of one cluster, as they carry its label.
+pub fn of_cluster<K>(store: &Store<K>, key: &ClusterKey) -> Vec<Arc<K>>
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    store.state_filter(|object| key_of(object).as_ref() == Some(key))
+}
+
+fn key_of<K: Resource>(object: &K) -> Option<ClusterKey> {
+    Some(ClusterKey {
+        namespace: object.namespace()?,
+        name: object.labels().get(CLUSTER)?.clone(),
+    })
+}
+
+/// Whether the scheduler puts nothing on it any more, as `kubectl cordon` and `drain` have it.
+pub fn is_cordoned(node: &Node) -> bool {
+    node.spec
+        .as_ref()
+        .and_then(|spec| spec.unschedulable)
+        .unwrap_or(false)
+}
+
+struct Watcher<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    callers: &'a Arc<Callers>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Watcher<'_> {
+    fn clusters(&mut self) -> Store<ReplicatedCluster> {
+        let callers = Arc::clone(self.callers);
+        self.start(
+            watcher::Config::default(),
+            move |object: &ReplicatedCluster| {
+                callers.any.notify_one();
+                if let Some(namespace) = object.namespace() {
+                    let name = object.name_any();
+                    callers.call(&ClusterKey { namespace, name });
+                }
+            },
+        )
+    }
+
+    fn labelled<K>(&mut self) -> Store<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+        K::DynamicType: Default + Eq + Hash + Clone + Debug + Send + Sync,
+    {
+        let callers = Arc::clone(self.callers);
+        self.start(
+            watcher::Config::default().labels(CLUSTER),
+            move |object: &K| {
+                if let Some(key) = key_of(object) {
+                    callers.call(&key);
+                }
+            },
+        )
+    }
+
+    /// Whoever may not look at nodes can't see that one is being drained; evictions tell, a little later.
+    fn nodes(&mut self) -> Store<Node> {
+        let callers = Arc::clone(self.callers);
+        let api = Api::all(self.client.clone());
+        let cordoned: Mutex<HashMap<String, bool>> = Mutex::default();
+        self.follow(api, watcher::Config::default(), move |node: &Node| {
+            let now = is_cordoned(node);
+            // Kubelets write their nodes' status all the time.
+            if cordoned.lock().insert(node.name_any(), now) != Some(now) {
+                callers.call_all();
+            }
+        })
+    }
+
+    fn start<K>(
+        &mut self,
+        config: watcher::Config,
+        changed: impl Fn(&K) + Send + Sync + 'static,
+    ) -> Store<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+        K::DynamicType: Default + Eq + Hash + Clone + Debug + Send + Sync,
+    {
+        let api: Api<K> = match self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        self.follow(api, config, changed)
+    }
+
+    fn follow<K>(
+        &mut self,
+        api: Api<K>,
+        config: watcher::Config,
+        changed: impl Fn(&K) + Send + Sync + 'static,
+    ) -> Store<K>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K::DynamicType: Default + Eq + Hash + Clone + Debug + Send + Sync,
+    {
+        let (reader, writer) = store();
+        let events = reflector(writer, watch(api, config).default_backoff());
+        let callers = Arc::clone(self.callers);
+        self.tasks.push(tokio::spawn(async move {
+            let mut events = std::pin::pin!(events);
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(Event::Apply(object) | Event::Delete(object)) => changed(&object),
+                    // A list is in the store when it is whole.
+                    Ok(Event::Init | Event::InitApply(_)) => {}
+                    Ok(Event::InitDone) => callers.call_all(),
+                    Err(error) => {
+                        tracing::warn!(kind = std::any::type_name::<K>(), %error, "a watch broke and is opened anew");
+                    }
+                }
+            }
+        }));
+        reader
+    }
+}
