@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::programs::{free_port, run_ok};
 
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_secs(300);
 const TOKEN: &str = "the-tests-own";
 
 pub struct ApiServer {

@@ -13,6 +13,10 @@ const MARKS: &str = "\
 CREATE SCHEMA IF NOT EXISTS understudy;
 CREATE TABLE IF NOT EXISTS understudy.bootstrap (id integer PRIMARY KEY, hash text NOT NULL, at timestamptz NOT NULL)";
 
+/// A savepoint is there after a text as it was before, unless the text has ended the transaction.
+const BEFORE: &str = "SAVEPOINT understudy_bootstrap";
+const AFTER: &str = "RELEASE SAVEPOINT understudy_bootstrap";
+
 /// Runs it unless it was run, whatever it was then.
 pub async fn run(client: &mut Client, sql: &[String]) -> Result<(), String> {
     let failed = |e: tokio_postgres::Error| format!("spec.bootstrap.sql: {}", told(&e));
@@ -33,29 +37,19 @@ pub async fn run(client: &mut Client, sql: &[String]) -> Result<(), String> {
         }
     }
     let transaction = client.transaction().await.map_err(failed)?;
-    let number = "SELECT txid_current()";
-    let before: i64 = transaction
-        .query_one(number, &[])
-        .await
-        .map_err(failed)?
-        .get(0);
     transaction.batch_execute(MARKS).await.map_err(failed)?;
     for (place, text) in sql.iter().enumerate() {
-        transaction
-            .batch_execute(text)
-            .await
-            .map_err(|e| format!("spec.bootstrap.sql[{place}]: {}", told(&e)))?;
-        let now: i64 = transaction
-            .query_one(number, &[])
-            .await
-            .map_err(failed)?
-            .get(0);
-        if now != before {
-            return Err(format!(
-                "spec.bootstrap.sql[{place}]: it ends the transaction that all of it runs in; leave COMMIT and \
-                 ROLLBACK out, and look at what it has done in part"
-            ));
-        }
+        let failed =
+            |e: tokio_postgres::Error| format!("spec.bootstrap.sql[{place}]: {}", told(&e));
+        transaction.batch_execute(BEFORE).await.map_err(failed)?;
+        transaction.batch_execute(text).await.map_err(failed)?;
+        transaction.batch_execute(AFTER).await.map_err(|e| {
+            format!(
+                "spec.bootstrap.sql[{place}]: it ends the transaction that all of it runs in ({}); leave COMMIT and \
+                 ROLLBACK out, and look at what it has done in part",
+                told(&e)
+            )
+        })?;
     }
     transaction
         .execute(
