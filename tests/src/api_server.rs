@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::programs::{free_port, run_ok};
 
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_secs(300);
 const TOKEN: &str = "the-tests-own";
 
 pub struct ApiServer {
@@ -157,6 +157,23 @@ impl ApiServer {
             assert!(begin.elapsed() < START_LIMIT, "{}", self.log());
             std::thread::sleep(Duration::from_millis(200));
         }
+    }
+
+    /// Who may do everything, for clients of the test's own.
+    pub fn kubeconfig(&self) -> String {
+        self.file("kubeconfig")
+    }
+
+    /// From now on nobody answers.
+    ///
+    /// # Panics
+    /// When its processes can't be ended.
+    pub fn stop(&mut self) {
+        for (name, child) in &mut self.processes {
+            child.kill().unwrap_or_else(|e| panic!("{name}: {e}"));
+            child.wait().unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+        self.processes.clear();
     }
 
     /// The end of the API server's log.

@@ -6,16 +6,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::read_config;
+use super::setup::{self, Origin};
 use super::supervisor::{Demotion, Supervisor};
 use crate::api::{
     DemoteRequest, EngineRole, EngineSet, FollowRequest, PromoteRequest, Refusal, ReseedRequest,
-    SealRequest, SetRequest, SupervisorState,
+    RestartRequest, SealRequest, SetRequest, SupervisorState,
 };
 use crate::durable;
 use crate::ids::{InstanceId, Term};
 
 /// How long the engine may take to obey before it is ended instead.
 const OBEY_LIMIT: Duration = Duration::from_millis(1500);
+/// What the engine gets for the fast stop of a restart before it is ended.
+const RESTART_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub enum Call {
@@ -25,6 +28,7 @@ pub enum Call {
     Set(SetRequest),
     Follow(FollowRequest),
     Reseed(ReseedRequest),
+    Restart(RestartRequest),
     /// The instance's configuration file has changed.
     Reload,
 }
@@ -60,6 +64,7 @@ impl Supervisor {
             Call::Set(request) => self.set(request).await,
             Call::Follow(request) => self.follow(&request).await,
             Call::Reseed(request) => self.reseed(&request).await,
+            Call::Restart(request) => self.restart(&request),
             Call::Reload => self.reload(),
         };
         self.publish();
@@ -283,16 +288,45 @@ impl Supervisor {
             return refuse("it is the candidate of this term");
         }
         durable::remove(&self.volume.trigger())?;
-        self.keep_promise(|promise| {
+        let is_elsewhere = self.note_upstream(request.term, request.upstream.as_ref())?;
+        let is_new = self.keep_promise(|promise| {
             promise.promised_term = request.term;
             promise.sealed = false;
             promise.set = None;
         })?;
         if data {
-            self.tell_or_restart().await
-        } else {
-            Ok(self.begin()?)
+            if let Some(engine) = &self.engine
+                && is_elsewhere
+            {
+                self.write_files()?;
+                engine.reload();
+            }
+            return self.tell_or_restart().await;
         }
+        if self.seeding.is_some() && !is_elsewhere && !is_new {
+            return Ok(()); // What it is at work on is just that.
+        }
+        self.abort_seed();
+        Ok(self.begin()?)
+    }
+
+    /// A fast stop and a start: for settings that need one. It is asked for, and so no crash.
+    fn restart(&mut self, request: &RestartRequest) -> Done {
+        self.is_copy(&request.id)?;
+        if self.promise.promised_term != request.term {
+            return refuse(format!("it is in term {}", self.promise.promised_term));
+        }
+        if self.demotion.is_some() {
+            return refuse("it is being demoted");
+        }
+        if self.restart_by.is_none()
+            && let Some(engine) = &self.engine
+        {
+            tracing::info!("the engine is restarted, as it was asked for");
+            engine.interrupt();
+            self.restart_by = Some(Instant::now() + RESTART_LIMIT);
+        }
+        Ok(())
     }
 
     async fn reseed(&mut self, request: &ReseedRequest) -> Done {
@@ -319,10 +353,15 @@ impl Supervisor {
         Ok(self.seed_anew().await?)
     }
 
+    /// Local mode's operator has changed the instance's file. In a pod the cluster object says everything.
     fn reload(&mut self) -> Done {
-        self.config = read_config(&self.volume.config())?;
+        if matches!(self.setup.origin, Origin::Asked(_)) {
+            return refuse("in a pod the settings come from the cluster object, unasked");
+        }
+        let config = read_config(&self.volume.config())?;
+        self.setup = setup::local(config, self.volume.dir());
         if self.has_data()? {
-            super::files::write(&self.volume, &self.config, &self.promise)?;
+            self.write_files()?;
         }
         if let Some(engine) = &self.engine {
             engine.reload();

@@ -4,16 +4,20 @@
 //! asks the kernel to kill it when its parent ends and then becomes the engine by `exec`: the request survives that.
 
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 
-use super::{InstanceConfig, Volume};
+use super::Volume;
+use super::setup::Setup;
 use crate::api::EngineStatus;
 use crate::transport::{self, Address, CallError};
 
@@ -38,37 +42,54 @@ pub fn short_socket(path: &Path) -> PathBuf {
     std::env::temp_dir().join(format!("understudy-{user}-{:016x}.sock", hasher.finish()))
 }
 
+/// Where the engine's log goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogTo {
+    /// A file on the volume.
+    File,
+    /// This process's standard error, which a container's runtime collects and keeps within bounds.
+    Standard,
+}
+
 #[derive(Debug)]
 pub struct Engine {
     child: Child,
     pid: u32,
     socket: PathBuf,
+    said: Said,
 }
 
 impl Engine {
     /// Starts it; it answers on its socket a little later.
-    pub fn start(volume: &Volume, config: &InstanceConfig) -> io::Result<Engine> {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(volume.log("engine"))?;
-        let socket = control_socket(volume.dir());
+    pub fn start(volume: &Volume, setup: &Setup) -> io::Result<Engine> {
+        let (said, output, errors) = Said::begin(volume, setup.log)?;
+        let socket = setup.control_socket.clone();
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg("instance-guard")
             .arg(std::process::id().to_string())
-            .arg(&config.engine)
+            .arg(&setup.engine)
             .args(["postgres", "-D"])
             .arg(volume.data())
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
+            .stdout(output)
+            .stderr(errors)
             .kill_on_drop(true);
         let child = command.spawn()?;
         let pid = child
             .id()
             .ok_or_else(|| io::Error::other("the engine ended at once"))?;
-        Ok(Engine { child, pid, socket })
+        Ok(Engine {
+            child,
+            pid,
+            socket,
+            said,
+        })
+    }
+
+    /// The last line of its log that says why it ended.
+    pub fn last_words(&self) -> Option<String> {
+        self.said.last_words()
     }
 
     pub fn pid(&self) -> u32 {
@@ -144,17 +165,95 @@ pub fn guard(parent: u32, program: &Path, arguments: &[String]) -> io::Error {
     std::process::Command::new(program).args(arguments).exec()
 }
 
-/// The last line of the engine's log that says why it ended.
-pub fn last_words(log: &Path) -> Option<String> {
-    use std::io::{Read, Seek, SeekFrom};
+/// How much of the end of a log is looked at.
+const LOG_END: usize = 8192;
+/// What a log's reader gets to come to its end, once the engine has ended.
+const READER_LIMIT: Duration = Duration::from_millis(50);
+
+/// What the engine has said of late.
+#[derive(Debug)]
+enum Said {
+    File(PathBuf),
+    Passed(Arc<Passed>),
+}
+
+/// The end of a log that is passed on.
+#[derive(Debug, Default)]
+struct Passed {
+    end: Mutex<Vec<u8>>,
+    is_over: AtomicBool,
+}
+
+impl Said {
+    /// With what the engine is to write to.
+    fn begin(volume: &Volume, to: LogTo) -> io::Result<(Said, Stdio, Stdio)> {
+        match to {
+            LogTo::File => {
+                let path = volume.log("engine");
+                let log = OpenOptions::new().create(true).append(true).open(&path)?;
+                let again = log.try_clone()?;
+                Ok((Said::File(path), log.into(), again.into()))
+            }
+            LogTo::Standard => {
+                let (reader, writer) = io::pipe()?;
+                let passed = Arc::new(Passed::default());
+                let kept = Arc::clone(&passed);
+                std::thread::Builder::new()
+                    .name("engine-log".to_owned())
+                    .spawn(move || pass_on(reader, &kept))?;
+                let again = writer.try_clone()?;
+                Ok((Said::Passed(passed), writer.into(), again.into()))
+            }
+        }
+    }
+
+    fn last_words(&self) -> Option<String> {
+        let text = match self {
+            Said::File(path) => end_of(path)?,
+            Said::Passed(passed) => {
+                let mut left = READER_LIMIT;
+                let step = Duration::from_millis(5);
+                while !passed.is_over.load(Ordering::Acquire) && !left.is_zero() {
+                    std::thread::sleep(step);
+                    left = left.saturating_sub(step);
+                }
+                passed.end.lock().clone()
+            }
+        };
+        let text = String::from_utf8_lossy(&text);
+        telling(&text).map(|line| line.chars().take(500).collect())
+    }
+}
+
+/// From the engine to this process's own log, until nobody writes any more.
+fn pass_on(mut from: io::PipeReader, kept: &Passed) {
+    let mut buffer = [0_u8; 4096];
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        // A log that nobody takes must not stop the engine: it is read all the same.
+        let _ = io::stderr().write_all(&buffer[..read]);
+        let mut end = kept.end.lock();
+        end.extend_from_slice(&buffer[..read]);
+        let surplus = end.len().saturating_sub(LOG_END);
+        end.drain(..surplus);
+    }
+    kept.is_over.store(true, Ordering::Release);
+}
+
+fn end_of(log: &Path) -> Option<Vec<u8>> {
+    use std::io::{Seek as _, SeekFrom};
     let mut file = std::fs::File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(8192)))
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_END as u64)))
         .ok()?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    telling(&text).map(|line| line.chars().take(500).collect())
+    Some(bytes)
 }
 
 fn telling(log: &str) -> Option<&str> {

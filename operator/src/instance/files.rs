@@ -7,64 +7,63 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
-use super::{InstanceConfig, Volume};
+use super::Volume;
+use super::setup::Setup;
 use crate::api::Promise;
 use crate::durable;
 use crate::validate;
 
 const INCLUDE: &str = "include = 'understudy.conf'";
 
+/// What the files say besides what the platform wants.
+pub struct Content<'a> {
+    pub setup: &'a Setup,
+    pub promise: &'a Promise,
+    /// How the primary is reached, as libpq writes it.
+    pub conninfo: &'a str,
+    /// The volume is so full that new transactions only read.
+    pub only_reads: bool,
+}
+
 /// Writes everything; the next start or reload of the engine reads it.
-pub fn write(volume: &Volume, config: &InstanceConfig, promise: &Promise) -> io::Result<()> {
+pub fn write(volume: &Volume, content: &Content<'_>) -> io::Result<()> {
     let data = volume.data();
     durable::replace(
         &data.join("understudy.conf"),
-        settings(volume, config, promise).as_bytes(),
+        settings(volume, content).as_bytes(),
     )?;
     include_last(&data.join("postgresql.conf"))?;
     drop_owned(&data.join("postgresql.auto.conf"))?;
-    durable::replace(&data.join("pg_hba.conf"), HBA.as_bytes())
+    durable::replace(&data.join("pg_hba.conf"), content.setup.hba.as_bytes())
 }
 
-/// Local mode listens on loopback only, and trusts who can reach that.
-const HBA: &str = "\
-# Written by understudy-operator at each start.
-local   all          all                trust
-host    all          all  127.0.0.1/32  trust
-host    all          all  ::1/128       trust
-host    replication  all  127.0.0.1/32  trust
-host    replication  all  ::1/128       trust
-";
-
-fn settings(volume: &Volume, config: &InstanceConfig, promise: &Promise) -> String {
+fn settings(volume: &Volume, content: &Content<'_>) -> String {
+    let Content { setup, promise, .. } = content;
     let mut text = String::from("# Written by understudy-operator at each start.\n");
-    for (name, value) in &config.parameters {
+    for (name, value) in &setup.parameters {
         line(&mut text, name, value);
     }
-    let socket = super::control_socket(volume.dir());
-    let conninfo = conninfo(config);
-    let port = config.port.to_string();
-    let http = format!("127.0.0.1:{}", config.http_port);
+    for (name, value) in &setup.settings {
+        line(&mut text, name, value);
+    }
+    let port = setup.port.to_string();
     let keep = format!(
         "{}MB",
-        (config.storage_bytes / 10 / (1 << 20)).clamp(64, 16_384)
+        (setup.storage_bytes / 10 / (1 << 20)).clamp(64, 16_384)
     );
     let path = |p: &Path| p.to_string_lossy().into_owned();
     for (name, value) in [
-        ("listen_addresses", "127.0.0.1"),
-        ("port", &port),
-        ("unix_socket_directories", ""),
-        ("http_listen", &http),
+        ("port", port.as_str()),
         ("wal_level", "replica"),
-        ("cluster_name", &config.name),
+        ("cluster_name", &setup.name),
         ("hot_standby", "on"),
         ("recovery_target_timeline", "latest"),
-        ("primary_conninfo", &conninfo),
+        ("primary_conninfo", content.conninfo),
         ("promote_trigger_file", &path(&volume.trigger())),
-        ("understudy.cluster_id", &config.cluster_id),
+        ("understudy.cluster_id", &setup.cluster_id),
         ("understudy.instance_id", promise.instance_id.as_str()),
         ("understudy.promise_file", &path(&volume.promise_file())),
-        ("understudy.control_socket", &path(&socket)),
+        ("understudy.control_socket", &path(&setup.control_socket)),
     ] {
         line(&mut text, name, value);
     }
@@ -73,19 +72,14 @@ fn settings(volume: &Volume, config: &InstanceConfig, promise: &Promise) -> Stri
         ("max_wal_senders", "32"),
         ("wal_retrieve_retry_interval", "200ms"),
     ] {
-        if !config.parameters.contains_key(name) {
+        if !setup.parameters.contains_key(name) {
             line(&mut text, name, value);
         }
     }
+    if content.only_reads {
+        line(&mut text, "default_transaction_read_only", "on");
+    }
     text
-}
-
-/// How this instance reaches the primary, as libpq writes it.
-pub fn conninfo(config: &InstanceConfig) -> String {
-    format!(
-        "host=127.0.0.1 port={} user=postgres application_name={}",
-        config.service_port, config.name
-    )
 }
 
 fn line(text: &mut String, name: &str, value: &str) {

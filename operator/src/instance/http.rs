@@ -1,9 +1,11 @@
-//! The supervisor's HTTP: `GET /status` and `/watch` are open, control calls need the operator's credential.
+//! The supervisor's HTTP. In local mode `GET /status` and `/watch` are open and orders need the operator's credential; in
+//! a pod all of it does (`pod/calls.rs`).
 //!
 //! `/watch` is a stream of JSON lines: the status at once, at every change, and four times a second, so that a silent
 //! stream means a supervisor that does not run.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,15 +23,15 @@ use crate::transport::{self, ResponseBody};
 
 pub const HEARTBEAT: Duration = Duration::from_millis(250);
 
+/// Answers whoever was let in.
 #[derive(Clone)]
 pub struct Desk {
-    pub token: String,
     pub commands: mpsc::Sender<Command>,
     pub status: watch::Receiver<Published>,
 }
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, desk: Desk) {
+/// Serves this machine until the process ends: orders need the token.
+pub async fn serve(listener: TcpListener, desk: Desk, token: Arc<str>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -39,27 +41,38 @@ pub async fn serve(listener: TcpListener, desk: Desk) {
                 continue;
             }
         };
-        let desk = desk.clone();
+        let (desk, token) = (desk.clone(), Arc::clone(&token));
         tokio::spawn(async move {
             // Without Nagle's delay an answer is one packet at once.
             let _ = stream.set_nodelay(true);
-            transport::serve(stream, |request| desk.clone().answer(request)).await;
+            transport::serve(stream, |request| admit(desk.clone(), &token, request)).await;
         });
     }
 }
 
+fn admit(
+    desk: Desk,
+    token: &str,
+    request: Request<Incoming>,
+) -> impl Future<Output = Response<ResponseBody>> + use<> {
+    let is_let_in = request.method() != Method::POST || transport::authorized(&request, token);
+    async move {
+        if is_let_in {
+            return desk.answer(request).await;
+        }
+        let text = "the operator's credential is needed\n";
+        transport::text(StatusCode::UNAUTHORIZED, text)
+    }
+}
+
 impl Desk {
-    async fn answer(self, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub async fn answer(self, request: Request<Incoming>) -> Response<ResponseBody> {
         let path = request.uri().path().to_owned();
         match (request.method(), path.as_str()) {
             (&Method::GET, "/status") => {
                 transport::json(StatusCode::OK, &current(&self.status.borrow()))
             }
             (&Method::GET, "/watch") => watch_stream(self.status),
-            (&Method::POST, _) if !transport::authorized(&request, &self.token) => transport::text(
-                StatusCode::UNAUTHORIZED,
-                "the operator's credential is needed\n",
-            ),
             (&Method::POST, path) => {
                 let call = match parse(path, request).await {
                     Ok(Some(call)) => call,
@@ -103,6 +116,7 @@ async fn parse(path: &str, request: Request<Incoming>) -> Result<Option<Call>, S
         "/set" => Call::Set(transport::read_json(request).await?),
         "/follow" => Call::Follow(transport::read_json(request).await?),
         "/reseed" => Call::Reseed(transport::read_json(request).await?),
+        "/restart" => Call::Restart(transport::read_json(request).await?),
         "/reload" => Call::Reload,
         _ => return Ok(None),
     }))

@@ -2,15 +2,18 @@
 //!
 //! It holds the volume's lock for its whole life, keeps the promise, seeds the data directory, writes the
 //! configuration, runs the engine and restarts it in place, and obeys the operator's calls of the current term.
-//! It decides nothing about roles: whoever it obeys had a record to show for it.
+//! It decides nothing about roles: whoever it obeys had a record to show for it. What it works by is a `Setup`, which
+//! local mode makes of a file and a pod (`pod/`) of the cluster object.
 
 mod commands;
 mod config;
 mod engine;
 mod files;
 pub(crate) mod http;
+mod pod;
 mod run;
 mod seed;
+mod setup;
 mod supervisor;
 mod volume;
 

@@ -9,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::http::{self, Desk};
-use super::supervisor::Supervisor;
-use super::{Volume, read_config};
+use super::supervisor::{Supervisor, nobody_yet};
+use super::{Volume, pod, read_config, setup};
 use crate::durable::FileLock;
 use crate::faults;
 
@@ -19,6 +19,13 @@ use crate::faults;
 /// # Errors
 /// When the volume can't be used: its configuration, its promise or its files can't be read or written.
 pub async fn run(dir: &Path) -> io::Result<()> {
+    match pod::Place::from_environment()? {
+        Some(place) => pod::run(dir, place).await,
+        None => run_locally(dir).await,
+    }
+}
+
+async fn run_locally(dir: &Path) -> io::Result<()> {
     let volume = Volume::new(dir);
     let _lock = lock(&volume).await?;
     let config = read_config(&volume.config())?;
@@ -28,14 +35,13 @@ pub async fn run(dir: &Path) -> io::Result<()> {
         .to_owned();
     let listener = TcpListener::bind(("127.0.0.1", config.control_port)).await?;
     let name = config.name.clone();
-    let supervisor = Supervisor::open(volume, config)?;
+    let supervisor = Supervisor::open(volume, setup::local(config, dir), nobody_yet())?;
     let (sender, receiver) = mpsc::channel(16);
     let desk = Desk {
-        token,
         commands: sender,
         status: supervisor.subscribe(),
     };
-    tokio::spawn(http::serve(listener, desk));
+    tokio::spawn(http::serve(listener, desk, token.into()));
     let mut terminate = signal(SignalKind::terminate())?;
     // The terminal of whoever started the cluster may close.
     let _hangup = signal(SignalKind::hangup())?;

@@ -9,7 +9,8 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::{InstanceConfig, Volume, files};
+use super::Volume;
+use super::setup::{Origin, Setup};
 use crate::api::Promise;
 use crate::decide::Seed;
 
@@ -19,15 +20,34 @@ pub enum SeedError {
     Io(&'static str, #[source] io::Error),
     #[error("{program} failed: {why}")]
     Failed { program: &'static str, why: String },
+    #[error("whether to begin with an empty database is not known: {0}")]
+    Unjudged(String),
 }
 
-/// Makes `seed.tmp` complete. Dropping the future ends the program that is at work.
+impl SeedError {
+    /// The programs' words for ENOSPC.
+    pub fn is_for_space(&self) -> bool {
+        match self {
+            SeedError::Failed { why, .. } => why.contains("No space left on device"),
+            SeedError::Io(_, error) => error.kind() == io::ErrorKind::StorageFull,
+            SeedError::Unjudged(_) => false,
+        }
+    }
+}
+
+/// Makes `seed.tmp` complete, and says how. Dropping the future ends the program that is at work. A volume that had data
+/// once never gets an empty database again.
 pub async fn seed(
     volume: Volume,
-    config: InstanceConfig,
+    setup: Setup,
     promise: Promise,
-    how: Seed,
-) -> Result<(), SeedError> {
+    conninfo: String,
+) -> Result<Seed, SeedError> {
+    let how = match &setup.origin {
+        _ if promise.system_id.is_some() => Seed::Backup,
+        Origin::Told(how) => *how,
+        Origin::Asked(judge) => judge.seed().await.map_err(SeedError::Unjudged)?,
+    };
     let target = volume.seed();
     if target.exists() {
         tokio::fs::remove_dir_all(&target)
@@ -35,8 +55,8 @@ pub async fn seed(
             .map_err(|e| SeedError::Io("remove an old seed", e))?;
     }
     let (program, arguments) = match how {
-        Seed::Initdb => ("initdb", initdb(&target)),
-        Seed::Backup => ("basebackup", basebackup(&target, &config, &promise)),
+        Seed::Initdb => ("initdb", initdb(&target, &setup)),
+        Seed::Backup => ("basebackup", basebackup(&target, &conninfo, &promise)),
     };
     let log_path = volume.log("seed");
     let log = OpenOptions::new()
@@ -53,7 +73,7 @@ pub async fn seed(
     command
         .arg("instance-guard")
         .arg(std::process::id().to_string())
-        .arg(&config.engine)
+        .arg(&setup.engine)
         .arg(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -66,7 +86,8 @@ pub async fn seed(
         .map_err(|e| SeedError::Io("run the engine's program", e))?;
     if status.success() {
         // The programs sync what they write; the folder's entry in its parent is synced with its renaming.
-        crate::durable::sync_dir(&target).map_err(|e| SeedError::Io("make the seed durable", e))
+        crate::durable::sync_dir(&target).map_err(|e| SeedError::Io("make the seed durable", e))?;
+        Ok(how)
     } else {
         let why = std::fs::read_to_string(&log_path).unwrap_or_default();
         let last = why
@@ -81,34 +102,34 @@ pub async fn seed(
     }
 }
 
-fn initdb(target: &Path) -> Vec<String> {
+fn initdb(target: &Path, setup: &Setup) -> Vec<String> {
     let target = target.to_string_lossy().into_owned();
-    [
+    let usual = [
         "-D",
         &target,
         "-U",
         "postgres",
-        "-A",
-        "trust",
         "--no-locale",
         "--encoding=UTF8",
         "-k",
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    ];
+    usual
+        .map(str::to_owned)
+        .into_iter()
+        .chain(setup.initdb.iter().cloned())
+        .collect()
 }
 
 /// The one place that chooses how a base backup is taken: the engine's own client, with `pg_basebackup`'s options.
 /// With id and term it refuses a source of a lower term.
-fn basebackup(target: &Path, config: &InstanceConfig, promise: &Promise) -> Vec<String> {
+fn basebackup(target: &Path, source: &str, promise: &Promise) -> Vec<String> {
     let target = target.to_string_lossy().into_owned();
-    let source = files::conninfo(config);
     let term = promise.promised_term.to_string();
     [
         "-D",
         &target,
         "-d",
-        &source,
+        source,
         "-X",
         "fetch",
         "-R",

@@ -9,17 +9,21 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::commands::Command;
-use super::engine::{Engine, last_words};
+use super::engine::Engine;
+use super::pod::{Duty, News};
 use super::seed::{SeedError, seed};
-use super::{InstanceConfig, Volume, files};
+use super::setup::Setup;
+use super::{Volume, files};
 use crate::api::{
-    EngineRole, EngineStatus, Promise, SeedingReport, SupervisorState, SupervisorStatus,
+    EngineRole, EngineStatus, Promise, SeedingReport, SupervisorState, SupervisorStatus, Upstream,
 };
 use crate::decide::Seed;
+use crate::durable;
 use crate::ids::{InstanceId, Millis, Term};
 
 /// Crashes within this time are counted.
@@ -42,13 +46,19 @@ pub struct Published {
 
 pub struct Supervisor {
     pub(super) volume: Volume,
-    pub(super) config: InstanceConfig,
+    pub(super) setup: Setup,
+    /// In a pod: what it has to do besides.
+    pub(super) duty: Option<Box<Duty>>,
     pub(super) promise: Promise,
+    /// Where the primary is, as it was told.
+    upstream: Option<ToldUpstream>,
     pub(super) engine: Option<Engine>,
     pub(super) status: Option<EngineStatus>,
     pub(super) state: SupervisorState,
     pub(super) message: Option<String>,
     pub(super) demotion: Option<Demotion>,
+    /// The engine was told to end, only to be started again.
+    pub(super) restart_by: Option<Instant>,
     crashes: VecDeque<Instant>,
     down_since: Option<Instant>,
     answered_at: Instant,
@@ -56,11 +66,12 @@ pub struct Supervisor {
     ticked_at: Instant,
     started_at: Instant,
     began_at: Millis,
+    asked_to_end: bool,
     /// How often in a row a sealed engine has ended soon after its start.
     quick_ends: u32,
     waiting_since: Instant,
     changing_since: Option<Instant>,
-    seeding: Option<JoinHandle<Result<(), SeedError>>>,
+    pub(super) seeding: Option<JoinHandle<Result<Seed, SeedError>>>,
     seed_attempts: u32,
     seed_error: Option<String>,
     out: watch::Sender<Published>,
@@ -73,25 +84,37 @@ pub(super) struct Demotion {
     pub deadline: Instant,
 }
 
+/// The primary of a term is where this says; of another term it says nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct ToldUpstream {
+    term: Term,
+    upstream: Upstream,
+}
+
 enum Event {
     Command(Command),
+    News(News),
     Exited(io::Result<ExitStatus>),
-    Seeded(Result<(), SeedError>),
+    Seeded(Result<Seed, SeedError>),
     Tick,
     Stop,
 }
 
 impl Supervisor {
-    /// Reads the volume, or makes its promise if this is the first start on it.
-    pub fn open(volume: Volume, config: InstanceConfig) -> io::Result<Supervisor> {
+    /// Reads the volume, or makes its promise if this is the first start on it. From now on `out` has its status.
+    pub fn open(
+        volume: Volume,
+        setup: Setup,
+        out: watch::Sender<Published>,
+    ) -> io::Result<Supervisor> {
         let promise = match volume.load_promise()? {
             Some(promise) => promise,
             None => {
                 let promise = Promise {
-                    cluster_id: config.cluster_id.clone(),
+                    cluster_id: setup.cluster_id.clone(),
                     instance_id: InstanceId::random(),
                     system_id: None,
-                    promised_term: config.term,
+                    promised_term: setup.term,
                     sealed: false,
                     set: None,
                 };
@@ -99,40 +122,46 @@ impl Supervisor {
                 promise
             }
         };
-        if promise.cluster_id != config.cluster_id {
+        if promise.cluster_id != setup.cluster_id {
             return Err(io::Error::other(format!(
                 "the volume belongs to the cluster {}, not to {}",
-                promise.cluster_id, config.cluster_id
+                promise.cluster_id, setup.cluster_id
             )));
         }
+        let told_again = "remove it; the operator tells it again";
+        let upstream = durable::read_json(&volume.upstream(), told_again).unwrap_or_else(|error| {
+            tracing::warn!(%error, "where the primary is will have to be told again");
+            None
+        });
         let now = Instant::now();
+        let began_at = out.borrow().status.began_at;
         let mut supervisor = Supervisor {
             volume,
-            config,
+            setup,
+            duty: None,
             promise,
+            upstream,
             engine: None,
             status: None,
             state: SupervisorState::Starting,
             message: None,
             demotion: None,
+            restart_by: None,
             crashes: VecDeque::new(),
             down_since: None,
             answered_at: now,
             restart_at: None,
             ticked_at: now,
             started_at: now,
-            began_at: Millis::now(),
+            began_at,
+            asked_to_end: false,
             quick_ends: 0,
             waiting_since: now,
             changing_since: None,
             seeding: None,
             seed_attempts: 0,
             seed_error: None,
-            out: watch::channel(Published {
-                status: empty_status(),
-                at: now,
-            })
-            .0,
+            out,
         };
         supervisor.publish();
         Ok(supervisor)
@@ -153,6 +182,9 @@ impl Supervisor {
         self.begin()?;
         loop {
             self.publish();
+            if self.is_replaced() || (self.asked_to_end && self.may_end()) {
+                return self.stop(&mut commands).await;
+            }
             match self.next_event(&mut commands, stop.as_mut()).await {
                 Event::Command(command) => self.obey(command).await,
                 Event::Exited(status) => self.engine_exited(status)?,
@@ -161,7 +193,11 @@ impl Supervisor {
                     self.tick().await?;
                     self.ticked_at = Instant::now();
                 }
-                Event::Stop => return self.stop(&mut commands).await,
+                Event::News(news) => self.heed(news),
+                Event::Stop => {
+                    self.asked_to_end = true;
+                    self.take_leave();
+                }
             }
         }
     }
@@ -184,11 +220,18 @@ impl Supervisor {
                 None => std::future::pending().await,
             }
         };
+        let heard = async {
+            match &mut self.duty {
+                Some(duty) => duty.hear().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            () = stop => Event::Stop,
+            () = stop, if !self.asked_to_end => Event::Stop,
             status = exited => Event::Exited(status),
             Some(command) = commands.recv() => Event::Command(command),
+            news = heard => Event::News(news),
             result = seeded => Event::Seeded(result.unwrap_or_else(|e| {
                 Err(SeedError::Failed { program: "seed", why: e.to_string() })
             })),
@@ -256,17 +299,58 @@ impl Supervisor {
     }
 
     pub(super) fn start_engine(&mut self) -> io::Result<()> {
-        files::write(&self.volume, &self.config, &self.promise)?;
+        self.write_files()?;
         self.status = None;
         self.started_at = Instant::now();
         self.answered_at = self.started_at;
-        self.engine = Some(Engine::start(&self.volume, &self.config)?);
+        self.engine = Some(Engine::start(&self.volume, &self.setup)?);
+        if let Some(duty) = &mut self.duty {
+            duty.engine_starts_with(&self.setup.parameters);
+        }
         self.state = if self.down_since.is_some() {
             SupervisorState::Restarting
         } else {
             SupervisorState::Starting
         };
         Ok(())
+    }
+
+    pub(super) fn write_files(&self) -> io::Result<()> {
+        let content = files::Content {
+            setup: &self.setup,
+            promise: &self.promise,
+            conninfo: &self.conninfo(),
+            only_reads: self.duty.as_ref().is_some_and(|duty| duty.only_reads()),
+        };
+        files::write(&self.volume, &content)
+    }
+
+    fn conninfo(&self) -> String {
+        let told = self.upstream.as_ref();
+        let told = told.filter(|told| told.term == self.promise.promised_term);
+        self.setup.conninfo(told.map(|told| &told.upstream))
+    }
+
+    /// Keeps where the primary of `term` is; says whether that is new.
+    pub(super) fn note_upstream(
+        &mut self,
+        term: Term,
+        upstream: Option<&Upstream>,
+    ) -> io::Result<bool> {
+        let Some(upstream) = upstream else {
+            return Ok(false);
+        };
+        let told = ToldUpstream {
+            term,
+            upstream: upstream.clone(),
+        };
+        if self.upstream.as_ref() == Some(&told) {
+            return Ok(false);
+        }
+        let bytes = serde_json::to_vec(&told).map_err(io::Error::other)?;
+        durable::replace(&self.volume.upstream(), &bytes)?;
+        self.upstream = Some(told);
+        Ok(true)
     }
 
     fn begin_seed(&mut self) {
@@ -276,14 +360,12 @@ impl Supervisor {
             return;
         }
         self.message = None;
-        let first = self.config.seed == Seed::Initdb && self.promise.system_id.is_none();
-        let how = if first { Seed::Initdb } else { Seed::Backup };
         self.seed_attempts += 1;
         let work = seed(
             self.volume.clone(),
-            self.config.clone(),
+            self.setup.clone(),
             self.promise.clone(),
-            how,
+            self.conninfo(),
         );
         self.seeding = Some(tokio::spawn(work));
     }
@@ -294,18 +376,17 @@ impl Supervisor {
         }
     }
 
-    fn seeded(&mut self, result: Result<(), SeedError>) -> io::Result<()> {
+    fn seeded(&mut self, result: Result<Seed, SeedError>) -> io::Result<()> {
         self.seeding = None;
-        if let Err(error) = result {
-            tracing::warn!(%error, attempts = self.seed_attempts, "seeding failed");
-            self.seed_error = Some(error.to_string());
-            let wait = Duration::from_millis(250 * u64::from(self.seed_attempts.min(40)));
-            self.restart_at = Some(Instant::now() + wait);
-            return Ok(());
-        }
-        let first = self.promise.system_id.is_none() && self.config.seed == Seed::Initdb;
+        let how = match result {
+            Ok(how) => how,
+            Err(error) => {
+                self.seed_failed(&error);
+                return Ok(());
+            }
+        };
         self.volume.adopt_seed(&self.promise.instance_id)?;
-        if !first {
+        if how == Seed::Backup {
             // Whatever the copied directory says.
             self.volume.make_standby()?;
         }
@@ -315,15 +396,41 @@ impl Supervisor {
         self.start_engine()
     }
 
+    fn seed_failed(&mut self, error: &SeedError) {
+        tracing::warn!(%error, attempts = self.seed_attempts, "seeding failed");
+        self.seed_error = Some(error.to_string());
+        let wait = Duration::from_millis(250 * u64::from(self.seed_attempts.min(40)));
+        self.restart_at = Some(Instant::now() + wait);
+        if error.is_for_space() {
+            self.make_room();
+        }
+    }
+
+    /// Old copies go where the new one needs their place: a copy is only given up when it is spare.
+    fn make_room(&self) {
+        tracing::warn!("the volume has no room for another copy; the old ones go first");
+        let volume = self.volume.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = volume.drop_aside() {
+                tracing::warn!(%error, "an old copy could not be removed");
+            }
+        });
+    }
+
     fn engine_exited(&mut self, status: io::Result<ExitStatus>) -> io::Result<()> {
-        self.engine = None;
+        let engine = self.engine.take();
+        let last_words = || engine.as_ref().and_then(Engine::last_words);
         self.status = None;
         let status = status?;
+        let is_restart = self.restart_by.take().is_some();
         if let Some(demotion) = self.demotion.take() {
             return self.finish_demotion(demotion.term);
         }
         let now = Instant::now();
         let deposed = status.code() == Some(3);
+        if is_restart && !deposed && !self.promise.sealed {
+            return self.start_engine();
+        }
         if deposed || self.promise.sealed {
             tracing::info!(%status, "the engine has ended; it starts again in recovery");
             self.volume.make_standby()?;
@@ -331,14 +438,14 @@ impl Supervisor {
             if pause.is_zero() {
                 return self.start_engine();
             }
-            self.message = last_words(&self.volume.log("engine"));
+            self.message = last_words();
             self.restart_at = Some(now + pause);
             return Ok(());
         }
         self.down_since.get_or_insert(now);
         self.crashes.push_back(now);
         self.forget_old_crashes(now);
-        self.message = last_words(&self.volume.log("engine"));
+        self.message = last_words();
         tracing::error!(%status, crashes = self.crashes.len(), "the engine has ended unasked");
         let wait = match self.crashes.len() {
             0 | 1 => Duration::ZERO,
@@ -382,6 +489,10 @@ impl Supervisor {
             self.demotion = None;
             return self.finish_demotion(demotion.term);
         }
+        if self.restart_by.is_some_and(|by| now >= by) {
+            self.end_engine().await?;
+            self.start_engine()?;
+        }
         if self.restart_at.is_some_and(|at| now >= at) {
             self.restart_at = None;
             if self.state == SupervisorState::Seeding {
@@ -405,6 +516,7 @@ impl Supervisor {
             }
         }
         self.ask_engine().await;
+        self.see_to_duty().await;
         Ok(())
     }
 
@@ -418,6 +530,12 @@ impl Supervisor {
 
     pub(super) fn heard(&mut self, status: EngineStatus) {
         self.answered_at = Instant::now();
+        let flushed = |status: &EngineStatus| status.flush_lsn;
+        if self.status.as_ref().map(flushed) != Some(status.flush_lsn)
+            && let Some(duty) = &self.duty
+        {
+            duty.saw_flush();
+        }
         // Crash recovery of a primary is not service yet: until its end it still counts as down.
         let up = match status.role {
             EngineRole::Primary => !status.in_recovery,
@@ -433,6 +551,7 @@ impl Supervisor {
 
     pub(super) async fn end_engine(&mut self) -> io::Result<()> {
         self.status = None;
+        self.restart_by = None;
         match self.engine.take() {
             Some(engine) => engine.kill().await,
             None => Ok(()),
@@ -440,14 +559,16 @@ impl Supervisor {
     }
 
     /// Changes the promise. What could not be made durable was not promised, and nobody is told of it.
-    pub(super) fn keep_promise(&mut self, change: impl FnOnce(&mut Promise)) -> io::Result<()> {
+    /// Says whether that changed anything.
+    pub(super) fn keep_promise(&mut self, change: impl FnOnce(&mut Promise)) -> io::Result<bool> {
         let mut promise = self.promise.clone();
         change(&mut promise);
-        if promise != self.promise {
+        let is_new = promise != self.promise;
+        if is_new {
             self.volume.store_promise(&promise)?;
             self.promise = promise;
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// A crash after a seed was adopted may have come before this was noted.
@@ -456,7 +577,8 @@ impl Supervisor {
             return Ok(());
         }
         let system_id = self.volume.system_id()?;
-        self.keep_promise(|promise| promise.system_id = Some(system_id))
+        self.keep_promise(|promise| promise.system_id = Some(system_id))?;
+        Ok(())
     }
 
     pub(super) fn finish_demotion(&mut self, term: Term) -> io::Result<()> {
@@ -485,6 +607,7 @@ impl Supervisor {
         self.abort_seed();
         self.begin()?;
         self.clean_aside();
+        self.spare_room();
         Ok(())
     }
 
@@ -498,23 +621,37 @@ impl Supervisor {
         });
     }
 
+    /// As far as can be told before: the new copy will be about as large as the last one.
+    fn spare_room(&self) {
+        let Some(duty) = &self.duty else { return };
+        match self.volume.newest_aside_bytes() {
+            Ok(Some(bytes)) if !duty.has_room_for(bytes) => self.make_room(),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the size of the old copy is not known"),
+        }
+    }
+
     pub(super) fn publish(&mut self) {
         let now = Instant::now();
         let milliseconds = |since: Instant| {
             u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX)
         };
+        let duty = self.duty_report();
+        let stalled = u64::try_from(duty.stalled.as_millis()).unwrap_or(u64::MAX);
         let silent = if self.engine.is_some() {
-            milliseconds(self.answered_at)
+            milliseconds(self.answered_at).max(stalled)
         } else {
             0
         };
+        let said = self.message.iter().cloned().chain(duty.complaints);
+        let message = said.reduce(|all, more| format!("{all}; {more}"));
         let seeding = (self.state == SupervisorState::Seeding).then(|| SeedingReport {
             attempts: self.seed_attempts,
             error: self.seed_error.clone(),
         });
         let status = SupervisorStatus {
-            cluster_id: self.config.cluster_id.clone(),
-            name: self.config.name.clone(),
+            cluster_id: self.setup.cluster_id.clone(),
+            name: self.setup.name.clone(),
             instance_id: Some(self.promise.instance_id.clone()),
             system_id: self.promise.system_id.clone(),
             promised_term: self.promise.promised_term,
@@ -523,7 +660,7 @@ impl Supervisor {
             state: self.state,
             supervisor_pid: std::process::id(),
             engine_pid: self.engine.as_ref().map(Engine::pid),
-            port: self.config.port,
+            port: self.setup.port,
             crashes: u32::try_from(self.crashes.len()).unwrap_or(u32::MAX),
             // At least 1: zero says that it is not down.
             down_ms: self
@@ -532,12 +669,12 @@ impl Supervisor {
             engine_silent_ms: silent,
             seeding,
             engine: self.status.clone(),
-            message: self.message.clone(),
+            message,
             began_at: self.began_at,
-            pod_uid: None,
-            generation: 0,
-            pending_restart: false,
-            leaving: false,
+            pod_uid: duty.pod_uid,
+            generation: duty.generation,
+            pending_restart: duty.pending_restart,
+            leaving: duty.is_leaving,
         };
         self.out.send_replace(Published { status, at: now });
     }
@@ -559,7 +696,17 @@ impl Supervisor {
     }
 }
 
-fn empty_status() -> SupervisorStatus {
+/// For the status of a supervisor that begins now.
+pub fn nobody_yet() -> watch::Sender<Published> {
+    let status = SupervisorStatus {
+        began_at: Millis::now(),
+        ..empty_status()
+    };
+    let at = Instant::now();
+    watch::channel(Published { status, at }).0
+}
+
+pub fn empty_status() -> SupervisorStatus {
     SupervisorStatus {
         cluster_id: String::new(),
         name: String::new(),
@@ -591,7 +738,7 @@ mod tests {
     use super::*;
 
     fn supervisor(dir: &std::path::Path) -> Supervisor {
-        let config = InstanceConfig {
+        let config = super::super::InstanceConfig {
             cluster: "orders".to_owned(),
             cluster_id: "c".to_owned(),
             name: "orders-1".to_owned(),
@@ -606,7 +753,8 @@ mod tests {
             storage_bytes: 1 << 30,
             parameters: std::collections::BTreeMap::new(),
         };
-        Supervisor::open(Volume::new(dir), config).expect("opened")
+        let setup = super::super::setup::local(config, dir);
+        Supervisor::open(Volume::new(dir), setup, nobody_yet()).expect("opened")
     }
 
     #[test]

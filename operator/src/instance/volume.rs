@@ -5,7 +5,8 @@
 //! lock            held by the supervisor for life     data.id        whose copy `data` is
 //! data/           the engine's data directory         seed.tmp/      a seed under way
 //! aside/          copies that were given up           trigger        the promotion trigger file
-//! engine.log supervisor.log seed.log
+//! engine.log supervisor.log seed.log            upstream.json  where the primary of a term was said to be
+//! cluster.json    the last valid cluster object    probe         written to see whether writes complete
 //! ```
 //! `data` appears by rename when it is complete, and `data.id` after it: a crash in between leaves a `data` that is
 //! not this copy's, which is set aside and seeded again. A copy that was given up is kept for
@@ -57,6 +58,18 @@ impl Volume {
     }
     pub fn log(&self, of: &str) -> PathBuf {
         self.dir.join(format!("{of}.log"))
+    }
+    /// On Kubernetes: the last valid cluster object.
+    pub fn cluster(&self) -> PathBuf {
+        self.dir.join("cluster.json")
+    }
+    /// On Kubernetes: where the primary is, as it was told with a term.
+    pub fn upstream(&self) -> PathBuf {
+        self.dir.join("upstream.json")
+    }
+    /// On Kubernetes: written to see whether the volume completes writes.
+    pub fn probe(&self) -> PathBuf {
+        self.dir.join("probe")
     }
     fn data_id(&self) -> PathBuf {
         self.dir.join("data.id")
@@ -129,6 +142,25 @@ impl Volume {
         Ok(())
     }
 
+    /// Removes every copy that was set aside: none of them holds what is nowhere else.
+    pub fn drop_aside(&self) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.aside()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+    /// Bytes of the newest copy that was set aside: about what the next one will need.
+    pub fn newest_aside_bytes(&self) -> io::Result<Option<u64>> {
+        if !self.aside().is_dir() {
+            return Ok(None);
+        }
+        let mut copies: Vec<PathBuf> = std::fs::read_dir(self.aside())?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<_>>()?;
+        copies.sort();
+        copies.last().map(|copy| bytes_below(copy)).transpose()
+    }
+
     /// Whether the data directory starts as a standby's.
     pub fn is_standby(&self) -> bool {
         self.data().join("standby.signal").exists() || self.data().join("recovery.conf").exists()
@@ -151,6 +183,22 @@ impl Volume {
         std::fs::File::open(self.data().join("global/pg_control"))?.read_exact(&mut bytes)?;
         Ok(u64::from_le_bytes(bytes).to_string())
     }
+}
+
+/// Of all files below a folder, as the file system has them.
+fn bytes_below(folder: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        sum += if metadata.is_dir() {
+            bytes_below(&entry.path())?
+        } else {
+            metadata.blocks() * 512
+        };
+    }
+    Ok(sum)
 }
 
 #[cfg(test)]

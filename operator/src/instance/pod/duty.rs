@@ -1,0 +1,500 @@
+//! What a supervisor has to do in a pod besides looking after its engine: keep up with the cluster object, with files
+//! that change, with roles, with the volume, and hand its role over before it ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::health::Health;
+use super::kept::{self, Valid};
+use super::mounted::Mounted;
+use super::orphans::Orphans;
+use super::roles::{Occasion, Roles, connect};
+use super::{News, Place};
+use crate::api::EngineRole;
+use crate::instance::supervisor::Supervisor;
+use crate::validate::ValidatedCluster;
+
+/// Between two attempts to write files that could not be written.
+const AGAIN: Duration = Duration::from_secs(1);
+
+pub struct Duty {
+    place: Place,
+    news: mpsc::Receiver<News>,
+    health: Health,
+    secrets: Mounted,
+    orphans: Orphans,
+    roles: Roles,
+    restarts: NeedsRestart,
+    cluster: ValidatedCluster,
+    /// What keeps it from going by the newest spec.
+    object_problem: Option<String>,
+    /// Why nothing is heard of it, and when that was said.
+    away: Option<(String, Instant)>,
+    only_reads: bool,
+    /// The files do not say yet what they should, and when to try again.
+    unwritten: Option<Instant>,
+    /// The cluster object is another one now: the next process goes over to it.
+    is_replaced: bool,
+    /// It was told to end, and stays for so long at most.
+    leaves_at: Option<Instant>,
+    generation: i64,
+}
+
+/// A watch that fails says so again and again, at least twice in this time. When it works again it says nothing until
+/// the object changes.
+const STILL_AWAY: Duration = Duration::from_secs(90);
+
+/// What of this the status has.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub pod_uid: Option<String>,
+    pub generation: i64,
+    pub pending_restart: bool,
+    pub is_leaving: bool,
+    pub stalled: Duration,
+    pub complaints: Vec<String>,
+}
+
+/// Which parameters need a restart of the engine; it is asked once.
+#[derive(Default)]
+struct NeedsRestart {
+    /// What the engine was started with.
+    started_with: BTreeMap<String, String>,
+    names: Option<BTreeSet<String>>,
+    asking: Option<JoinHandle<Result<BTreeSet<String>, String>>>,
+}
+
+impl NeedsRestart {
+    /// None while that is not known.
+    fn is_pending(&self, wanted: &BTreeMap<String, String>) -> Option<bool> {
+        if *wanted == self.started_with {
+            return Some(false);
+        }
+        let names = self.names.as_ref()?;
+        let differs = |name: &&String| self.started_with.get(*name) != wanted.get(*name);
+        let mut changed = self
+            .started_with
+            .keys()
+            .chain(wanted.keys())
+            .filter(differs);
+        Some(changed.any(|name| names.contains(name)))
+    }
+
+    /// Asks the engine, if there is a need and it can answer.
+    async fn learn(&mut self, place: &Place, port: u16) {
+        if let Some(task) = self.asking.take_if(|task| task.is_finished()) {
+            match task.await {
+                Ok(Ok(names)) => self.names = Some(names),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "the engine's settings are not known yet")
+                }
+                Err(error) => tracing::warn!(%error, "asking for the engine's settings failed"),
+            }
+        }
+        if self.names.is_none() && self.asking.is_none() {
+            let folder = place.run.clone();
+            self.asking = Some(tokio::spawn(async move {
+                let client = connect(&folder, port, "postgres").await?;
+                let query = "SELECT name FROM pg_settings WHERE context = 'postmaster'";
+                let rows = client.query(query, &[]).await.map_err(|e| e.to_string())?;
+                Ok(rows.iter().map(|row| row.get(0)).collect())
+            }));
+        }
+    }
+}
+
+impl Duty {
+    pub fn new(place: Place, news: mpsc::Receiver<News>, health: Health, valid: &Valid) -> Duty {
+        let passwords = ["superuser", "replication", "app"].map(|of| place.password_file(of));
+        let mut files = Mounted::tls(&place.tls);
+        files.extend(passwords);
+        Duty {
+            news,
+            health,
+            secrets: Mounted::new(files),
+            orphans: Orphans::new(),
+            roles: Roles::default(),
+            restarts: NeedsRestart::default(),
+            cluster: valid.cluster.clone(),
+            object_problem: None,
+            away: None,
+            only_reads: false,
+            unwritten: None,
+            is_replaced: false,
+            leaves_at: None,
+            generation: 0,
+            place,
+        }
+    }
+
+    /// The next that is heard of the cluster object.
+    pub async fn hear(&mut self) -> News {
+        match self.news.recv().await {
+            Some(news) => news,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub fn only_reads(&self) -> bool {
+        self.only_reads
+    }
+
+    pub fn engine_starts_with(&mut self, parameters: &BTreeMap<String, String>) {
+        self.restarts.started_with.clone_from(parameters);
+    }
+
+    pub fn saw_flush(&self) {
+        self.health.saw_flush();
+    }
+
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        // With a tenth more, for what has been added since.
+        let needed = bytes.saturating_add(bytes / 10);
+        self.health
+            .space()
+            .is_none_or(|space| space.available >= needed)
+    }
+}
+
+impl Supervisor {
+    /// Something was heard of the cluster object.
+    pub(in crate::instance) fn heed(&mut self, news: News) {
+        let Some(duty) = &mut self.duty else { return };
+        let object = match news {
+            News::Cluster(object) => object,
+            News::Gone => {
+                duty.away = None;
+                duty.object_problem = Some("the cluster object is gone".to_owned());
+                return;
+            }
+            News::Away(why) => {
+                let said = format!("{why}; going on with the settings as they were");
+                duty.away = Some((said, Instant::now()));
+                return;
+            }
+        };
+        duty.away = None;
+        let known = duty.cluster.generation;
+        let valid = match kept::valid(&object) {
+            Ok(valid) => valid,
+            Err(wrong) => {
+                tracing::warn!(%wrong, "a spec that makes no sense is not followed");
+                duty.object_problem = Some(format!(
+                    "{wrong}; going on with the spec of generation {known}"
+                ));
+                return;
+            }
+        };
+        if valid.uid != self.setup.cluster_id {
+            tracing::warn!("the cluster was deleted and applied again; starting anew under it");
+            duty.is_replaced = true;
+            return;
+        }
+        duty.object_problem = None;
+        let setup = duty
+            .place
+            .setup(&valid.cluster, &valid.uid, self.setup.term);
+        let kept = kept::keep(&self.volume, &object);
+        match setup.and_then(|setup| kept.map(|()| setup)) {
+            Ok(setup) => {
+                if !setup.writes_the_same(&self.setup) {
+                    tracing::info!(generation = setup.generation, "the settings have changed");
+                    duty.unwritten = Some(Instant::now());
+                }
+                duty.cluster = valid.cluster;
+                self.setup = setup;
+            }
+            Err(error) => {
+                duty.object_problem = Some(format!("the new spec could not be kept: {error}"));
+            }
+        }
+        self.write_what_changed();
+    }
+
+    /// Every so often, between everything else.
+    pub(in crate::instance) async fn see_to_duty(&mut self) {
+        let Some(mut duty) = self.duty.take() else {
+            return;
+        };
+        let pid = self
+            .engine
+            .as_ref()
+            .map(crate::instance::engine::Engine::pid);
+        duty.orphans.reap(pid);
+        if duty.secrets.has_changed()
+            && let Some(engine) = &self.engine
+        {
+            tracing::info!("certificates or passwords have changed");
+            engine.reload();
+        }
+        if let Some(space) = duty.health.space() {
+            let only_reads = space.allows_only_reads(duty.only_reads);
+            if only_reads != duty.only_reads {
+                tracing::warn!(
+                    only_reads,
+                    available = space.available,
+                    "the volume's free space"
+                );
+                duty.only_reads = only_reads;
+                duty.unwritten = Some(Instant::now());
+            }
+        }
+        if self.state == crate::api::SupervisorState::Running
+            && duty.restarts.is_pending(&self.setup.parameters).is_none()
+        {
+            duty.restarts.learn(&duty.place, self.setup.port).await;
+        }
+        let occasion = self.occasion(&duty);
+        duty.roles
+            .see_to(&duty.place, self.setup.port, occasion)
+            .await;
+        self.duty = Some(duty);
+        self.write_what_changed();
+        self.note_generation();
+    }
+
+    /// For a primary that writes: what roles and databases are made for.
+    fn occasion(&self, duty: &Duty) -> Option<Occasion> {
+        let engine = self.engine.as_ref()?;
+        let status = self.status.as_ref()?;
+        let writes = status.role == EngineRole::Primary && status.writable && !status.in_recovery;
+        if !writes || !self.promise.is_for_primary() || duty.only_reads {
+            return None;
+        }
+        Some(Occasion {
+            engine_pid: engine.pid(),
+            bootstrap: duty.cluster.bootstrap.clone(),
+            secrets: duty.secrets.fingerprint(),
+        })
+    }
+
+    /// Has the engine go by the settings as they are now.
+    fn write_what_changed(&mut self) {
+        let is_due = |duty: &Duty| duty.unwritten.is_some_and(|at| Instant::now() >= at);
+        if !self.duty.as_deref().is_some_and(is_due) {
+            return;
+        }
+        let written = match (&self.engine, self.volume.holds(&self.promise.instance_id)) {
+            // The next start writes them.
+            (None, _) | (_, Ok(false)) => Ok(()),
+            (Some(engine), Ok(true)) => self.write_files().map(|()| engine.reload()),
+            (_, Err(error)) => Err(error),
+        };
+        if let Err(error) = &written {
+            tracing::warn!(%error, "the settings could not be written");
+        }
+        if let Some(duty) = &mut self.duty {
+            duty.unwritten = written.is_err().then(|| Instant::now() + AGAIN);
+        }
+    }
+
+    /// The status names a generation once it is known whether that asks for a restart.
+    fn note_generation(&mut self) {
+        let generation = self.setup.generation;
+        if let Some(duty) = &mut self.duty {
+            let is_known = duty.restarts.is_pending(&self.setup.parameters).is_some();
+            if duty.unwritten.is_none() && (self.engine.is_none() || is_known) {
+                duty.generation = generation;
+            }
+        }
+    }
+
+    pub(in crate::instance) fn duty_report(&self) -> Report {
+        let Some(duty) = &self.duty else {
+            return Report::default();
+        };
+        let space = duty.health.space();
+        let stalled = duty.health.stalled();
+        let stuck = (!stalled.is_zero()).then(|| {
+            format!(
+                "the volume has not completed a write for {} ms",
+                stalled.as_millis()
+            )
+        });
+        let away = duty.away.as_ref();
+        let away = away.filter(|(_, at)| at.elapsed() < STILL_AWAY);
+        let complaints = [
+            duty.object_problem.clone(),
+            away.map(|(said, _)| said.clone()),
+            stuck,
+            space.and_then(|space| space.complaint(duty.only_reads)),
+            duty.roles.complaint(),
+        ];
+        let pending = duty.restarts.is_pending(&self.setup.parameters);
+        Report {
+            pod_uid: Some(duty.place.pod_uid.clone()),
+            generation: duty.generation,
+            pending_restart: self.engine.is_some() && pending == Some(true),
+            is_leaving: duty.leaves_at.is_some() && self.promise.is_for_primary(),
+            stalled,
+            complaints: complaints.into_iter().flatten().collect(),
+        }
+    }
+
+    /// It was told to end: a primary that somebody can follow stays a while.
+    pub(in crate::instance) fn take_leave(&mut self) {
+        let serves = self.engine.is_some()
+            && self.promise.is_for_primary()
+            && self.status.as_ref().is_some_and(|status| status.writable);
+        let has_heirs = self
+            .promise
+            .set
+            .as_ref()
+            .is_some_and(|set| !set.members.is_empty());
+        if let Some(duty) = &mut self.duty
+            && serves
+            && has_heirs
+        {
+            let within = Duration::from_millis(duty.cluster.failover.switchover_within_ms);
+            tracing::info!(
+                ?within,
+                "told to end as the primary; waiting for a switchover"
+            );
+            duty.leaves_at = Some(Instant::now() + within);
+        }
+    }
+
+    /// Whether this process has to end by itself.
+    pub(in crate::instance) fn is_replaced(&self) -> bool {
+        self.duty.as_ref().is_some_and(|duty| duty.is_replaced)
+    }
+
+    /// Whether nothing keeps it any more: the role has gone over and it knows whom to follow, or the time is over.
+    pub(in crate::instance) fn may_end(&self) -> bool {
+        let leaves_at = self.duty.as_ref().and_then(|duty| duty.leaves_at);
+        leaves_at.is_none_or(|at| {
+            let follows =
+                !self.promise.is_for_primary() && !self.promise.sealed && self.demotion.is_none();
+            follows || Instant::now() >= at
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_is_pending_for_parameters_that_need_one_only() {
+        let map = |all: &[(&str, &str)]| -> BTreeMap<String, String> {
+            all.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let mut needs = NeedsRestart {
+            started_with: map(&[("max_connections", "100"), ("work_mem", "4MB")]),
+            ..NeedsRestart::default()
+        };
+        let changed = map(&[("max_connections", "100"), ("work_mem", "8MB")]);
+        assert_eq!(needs.is_pending(&needs.started_with.clone()), Some(false));
+        assert_eq!(
+            needs.is_pending(&changed),
+            None,
+            "the engine was not asked yet"
+        );
+        needs.names = Some(BTreeSet::from(["max_connections".to_owned()]));
+        assert_eq!(needs.is_pending(&changed), Some(false));
+        for wanted in [
+            map(&[("max_connections", "200"), ("work_mem", "4MB")]),
+            map(&[("work_mem", "4MB")]),
+        ] {
+            assert_eq!(needs.is_pending(&wanted), Some(true));
+        }
+    }
+
+    fn object(uid: &str, generation: i64, parameters: &serde_json::Value) -> News {
+        let object = serde_json::json!({
+            "apiVersion": "understudy.dev/v1alpha1", "kind": "ReplicatedCluster",
+            "metadata": {"name": "orders", "namespace": "shop", "uid": uid, "generation": generation},
+            "spec": {"storage": {"size": "1Gi"}, "parameters": parameters},
+        });
+        News::Cluster(Box::new(serde_json::from_value(object).expect("reads")))
+    }
+
+    fn supervisor(dir: &std::path::Path) -> Supervisor {
+        let place = Place::for_tests(dir);
+        let News::Cluster(first) = object("u", 1, &serde_json::json!({})) else {
+            unreachable!("an object was made");
+        };
+        let valid = kept::valid(&first).expect("valid");
+        let setup = place.setup(&valid.cluster, "u", crate::ids::Term::FIRST);
+        let volume = crate::instance::Volume::new(dir);
+        let (_, news) = mpsc::channel(1);
+        let duty = Duty::new(place, news, Health::new(volume.probe()), &valid);
+        let out = crate::instance::supervisor::nobody_yet();
+        let mut supervisor = Supervisor::open(volume, setup.expect("made"), out).expect("opened");
+        supervisor.duty = Some(Box::new(duty));
+        supervisor
+    }
+
+    #[tokio::test]
+    async fn a_spec_that_makes_no_sense_keeps_the_last_one_that_does() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        supervisor.heed(object("u", 2, &serde_json::json!({"work_mem": "8MB"})));
+        supervisor.see_to_duty().await;
+        let report = supervisor.duty_report();
+        assert_eq!((report.generation, report.complaints), (2, Vec::new()));
+        supervisor.heed(object("u", 3, &serde_json::json!({"port": "1"})));
+        supervisor.see_to_duty().await;
+        let report = supervisor.duty_report();
+        assert_eq!(report.generation, 2);
+        let said = report.complaints.join("; ");
+        assert!(
+            said.contains("spec.parameters") && said.contains("generation 2"),
+            "{said}"
+        );
+        assert_eq!(supervisor.setup.parameters["work_mem"], "8MB");
+        let kept = kept::load(&supervisor.volume).expect("read").expect("kept");
+        assert_eq!(kept.cluster.generation, 2);
+        supervisor.heed(News::Away("nobody answers".to_owned()));
+        let said = supervisor.duty_report().complaints.join("; ");
+        assert!(said.contains("nobody answers; going on"), "{said}");
+        supervisor.heed(object("u", 4, &serde_json::json!({"work_mem": "9MB"})));
+        supervisor.see_to_duty().await;
+        let report = supervisor.duty_report();
+        assert_eq!((report.generation, report.complaints), (4, Vec::new()));
+        assert!(!supervisor.is_replaced());
+        supervisor.heed(object("another", 1, &serde_json::json!({})));
+        assert!(supervisor.is_replaced());
+        assert_eq!(supervisor.setup.cluster_id, "u");
+    }
+
+    #[test]
+    fn who_serves_nobody_ends_at_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        supervisor.take_leave();
+        assert!(supervisor.may_end() && !supervisor.duty_report().is_leaving);
+    }
+
+    /// The role has to be somewhere else before its holder goes, and it has to know where, unless that takes too long.
+    #[test]
+    fn a_primary_stays_until_it_follows_another() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        let stays_until = |supervisor: &mut Supervisor, at: Instant| {
+            supervisor.duty.as_mut().expect("a pod").leaves_at = Some(at);
+        };
+        let later = Instant::now() + Duration::from_secs(600);
+        stays_until(&mut supervisor, later);
+        supervisor.promise.set = Some(crate::api::EngineSet {
+            term: supervisor.promise.promised_term,
+            counter: 1,
+            members: vec![crate::ids::InstanceId::random()],
+            required: 1,
+        });
+        assert!(supervisor.duty_report().is_leaving && !supervisor.may_end());
+        supervisor.promise.sealed = true;
+        assert!(!supervisor.duty_report().is_leaving && !supervisor.may_end());
+        supervisor.promise.sealed = false;
+        supervisor.promise.set = None;
+        assert!(supervisor.may_end());
+        supervisor.promise.sealed = true;
+        stays_until(&mut supervisor, Instant::now());
+        assert!(supervisor.may_end());
+    }
+}

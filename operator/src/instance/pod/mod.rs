@@ -1,0 +1,19 @@
+//! The supervisor in a pod: where its settings come from, who may call it, what it looks after besides the engine.
+
+mod bootstrap;
+mod calls;
+mod duty;
+mod health;
+mod kept;
+mod mounted;
+mod orphans;
+mod passwords;
+mod place;
+mod roles;
+mod run;
+mod source;
+
+pub use duty::Duty;
+pub use place::Place;
+pub use run::run;
+pub use source::{Judge, News};

@@ -1,0 +1,233 @@
+//! Roles, passwords and the application's database, as the cluster object and the Secrets say: made by the supervisor
+//! of the primary, over its socket, as the superuser.
+//!
+//! Everything is looked at before it is changed, so a look that finds all well writes nothing. After the cluster was
+//! deleted and applied again the Secrets are new and the volumes old: the passwords follow.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+
+use super::Place;
+use super::mounted::Fingerprint;
+use super::{bootstrap, passwords};
+use crate::render::{REPLICATION_ROLE, SUPERUSER};
+use crate::validate::Bootstrap;
+
+/// What one round may take: its commits may have to wait for standbys.
+const LIMIT: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// For what it was done: another primary, another spec or other passwords, and it is looked again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Occasion {
+    pub engine_pid: u32,
+    pub bootstrap: Bootstrap,
+    pub secrets: Fingerprint,
+}
+
+/// Where this stands.
+#[derive(Debug, Default)]
+pub struct Roles {
+    under_way: Option<(Occasion, JoinHandle<Result<(), String>>)>,
+    done: Option<Occasion>,
+    failures: u32,
+    again_at: Option<Instant>,
+    error: Option<String>,
+}
+
+impl Roles {
+    pub fn complaint(&self) -> Option<String> {
+        let error = self.error.as_ref()?;
+        Some(format!(
+            "roles and databases are not as they should be yet: {error}"
+        ))
+    }
+
+    /// Takes note of what has ended, and begins what is due. `occasion` is none on everybody but a primary that
+    /// writes.
+    pub async fn see_to(&mut self, place: &Place, port: u16, occasion: Option<Occasion>) {
+        if let Some((_, task)) = &self.under_way {
+            if !task.is_finished() {
+                return;
+            }
+            self.finish().await;
+        }
+        let Some(occasion) = occasion else {
+            self.error = None;
+            return;
+        };
+        let is_due = self.again_at.is_none_or(|at| Instant::now() >= at);
+        if self.done.as_ref() == Some(&occasion) || !is_due {
+            return;
+        }
+        let work = make(place.clone(), port, occasion.bootstrap.clone());
+        self.under_way = Some((occasion, tokio::spawn(work)));
+    }
+
+    async fn finish(&mut self) {
+        let Some((occasion, task)) = self.under_way.take() else {
+            return;
+        };
+        let result = task.await.unwrap_or_else(|e| Err(e.to_string()));
+        if let Err(error) = result {
+            tracing::warn!(%error, "roles and databases could not be made");
+            let pause = Duration::from_millis(500 << self.failures.min(6)).min(LONGEST_PAUSE);
+            self.failures += 1;
+            self.again_at = Some(Instant::now() + pause);
+            self.error = Some(error);
+            return;
+        }
+        self.failures = 0;
+        self.again_at = None;
+        self.error = None;
+        self.done = Some(occasion);
+    }
+}
+
+async fn make(place: Place, port: u16, bootstrap: Bootstrap) -> Result<(), String> {
+    let work = async {
+        let client = connect(&place.run, port, "postgres").await?;
+        for (role, options, of) in [
+            (SUPERUSER, "SUPERUSER LOGIN", "superuser"),
+            (REPLICATION_ROLE, "LOGIN REPLICATION", "replication"),
+            (bootstrap.owner.as_str(), "LOGIN", "app"),
+        ] {
+            let password = password(&place.password_file(of))?;
+            role_is(&client, role, options, &password).await?;
+        }
+        database_is(&client, &bootstrap).await?;
+        if bootstrap.sql.is_empty() {
+            return Ok(());
+        }
+        let mut client = connect(&place.run, port, &bootstrap.database).await?;
+        bootstrap::run(&mut client, &bootstrap.sql).await
+    };
+    tokio::time::timeout(LIMIT, work)
+        .await
+        .map_err(|_| format!("not finished within {} s", LIMIT.as_secs()))?
+}
+
+/// As the superuser, over the socket that only this pod can reach.
+pub async fn connect(folder: &Path, port: u16, database: &str) -> Result<Client, String> {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host_path(folder)
+        .port(port)
+        .user(SUPERUSER)
+        .dbname(database)
+        .application_name("understudy-operator")
+        .connect_timeout(Duration::from_secs(5));
+    let (client, connection) = config.connect(NoTls).await.map_err(|e| told(&e))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "the supervisor's own session broke");
+        }
+    });
+    Ok(client)
+}
+
+/// The server's words, where they are the server's.
+pub fn told(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => {
+            let mut text = db.message().to_owned();
+            for more in [db.detail(), db.hint()].into_iter().flatten() {
+                text.push_str("; ");
+                text.push_str(more);
+            }
+            text
+        }
+        None => error.to_string(),
+    }
+}
+
+/// One line of text; Secrets are often written with a line's end.
+fn password(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| format!("the password in {} can't be read: {e}", file.display()))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(format!(
+            "the password in {} is empty; put one into the Secret",
+            file.display()
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+async fn role_is(client: &Client, role: &str, options: &str, password: &str) -> Result<(), String> {
+    let failed = |e: tokio_postgres::Error| format!("role {role}: {}", told(&e));
+    let found = client
+        .query_opt(
+            "SELECT rolpassword, rolcanlogin, rolreplication FROM pg_authid WHERE rolname = $1",
+            &[&role],
+        )
+        .await
+        .map_err(failed)?;
+    let name = identifier(role);
+    let verb = match found {
+        None => "CREATE",
+        Some(row) => {
+            let stored: Option<String> = row.try_get(0).map_err(failed)?;
+            let (logs_in, streams): (bool, bool) = (
+                row.try_get(1).map_err(failed)?,
+                row.try_get(2).map_err(failed)?,
+            );
+            let may = logs_in && (streams || !options.contains("REPLICATION"));
+            if may && stored.is_some_and(|stored| passwords::fits(&stored, password)) {
+                return Ok(());
+            }
+            "ALTER"
+        }
+    };
+    let verifier = passwords::verifier(password);
+    let statement = format!("{verb} ROLE {name} {options} PASSWORD '{verifier}'");
+    client.batch_execute(&statement).await.map_err(failed)?;
+    tracing::info!(role, "{verb} ROLE, with the password of the Secret");
+    Ok(())
+}
+
+/// CREATE DATABASE can't be part of a transaction: it is there, or it is made.
+async fn database_is(client: &Client, bootstrap: &Bootstrap) -> Result<(), String> {
+    let database = &bootstrap.database;
+    let failed = |e: tokio_postgres::Error| format!("database {database}: {}", told(&e));
+    let found = client
+        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[database])
+        .await
+        .map_err(failed)?;
+    if found.is_some() {
+        return Ok(());
+    }
+    let statement = format!(
+        "CREATE DATABASE {} OWNER {}",
+        identifier(database),
+        identifier(&bootstrap.owner)
+    );
+    client.batch_execute(&statement).await.map_err(failed)?;
+    tracing::info!(%database, "CREATE DATABASE");
+    Ok(())
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_the_secret_s_one_line() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("password");
+        let said = password(&file).expect_err("missing");
+        assert!(said.contains("can't be read"), "{said}");
+        std::fs::write(&file, "\n").expect("written");
+        assert!(password(&file).expect_err("empty").contains("is empty"));
+        std::fs::write(&file, "a b \r\n").expect("written");
+        assert_eq!(password(&file).as_deref(), Ok("a b "));
+    }
+}

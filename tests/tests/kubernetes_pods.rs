@@ -1,0 +1,699 @@
+//! The supervisor as it runs in a pod, before a real API server: its pods are processes of the test on loopback
+//! addresses of their own, and the test plays the operator, by its calls and with its certificate.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use operator::api::{
+    DemoteRequest, EngineRole, EngineSet, FollowRequest, RestartRequest, SetRequest,
+    SupervisorState, SupervisorStatus, Upstream,
+};
+use operator::crd::ReplicatedCluster;
+use operator::ids::{InstanceId, Millis, Term};
+use operator::render::{CONTROL_PORT, Certified, Credentials, POSTGRES_PORT, Secrets};
+use operator::tls;
+use operator::transport::{self, Address, CallError, Peer};
+use operator::validate::validate;
+use serde_json::{Value, json};
+use understudy_tests::api_server::ApiServer;
+use understudy_tests::programs::{ours, postgres};
+
+const LIMIT: Duration = Duration::from_secs(180);
+
+const MANIFEST: &str = "\
+apiVersion: understudy.dev/v1alpha1
+kind: ReplicatedCluster
+metadata: {name: orders, namespace: shop}
+spec:
+  replicas: 1
+  storage: {size: 1Gi}
+  failover: {switchoverWithinMilliseconds: 60000}
+  bootstrap:
+    database: shop
+    owner: keeper
+    sql:
+    - CREATE TABLE item (id integer PRIMARY KEY); INSERT INTO item VALUES (1);
+    - INSERT INTO item VALUES (2)
+";
+
+/// The cluster as the operator would know it.
+struct World {
+    server: ApiServer,
+    uid: String,
+    credentials: Credentials,
+    dir: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl World {
+    fn new() -> World {
+        let server = ApiServer::started().unwrap_or_else(|why| panic!("no API server: {why}"));
+        server.ok(&["apply", "-f", "../crds/replicatedclusters.yaml"]);
+        let name = "crd/replicatedclusters.understudy.dev";
+        server.ok(&["wait", "--for=condition=Established", name, "--timeout=60s"]);
+        server.ok(&["create", "namespace", "shop"]);
+        server.apply(MANIFEST, &[]).expect("taken");
+        let stored = server.get(&["rcl", "orders", "-n", "shop"]).to_string();
+        let object: ReplicatedCluster = serde_json::from_str(&stored).expect("reads");
+        let uid = object.metadata.uid.clone().expect("stored");
+        let cluster = validate(&object).expect("valid");
+        let credentials = Credentials::complete(&cluster, &uid, &Secrets::new(), Millis::now());
+        World {
+            server,
+            uid,
+            credentials: credentials.expect("made"),
+            dir: tempfile::tempdir().expect("a folder"),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime"),
+        }
+    }
+
+    fn record(&self, status: &Value) {
+        let patch = json!({ "status": status }).to_string();
+        let what = [
+            "patch",
+            "rcl",
+            "orders",
+            "-n",
+            "shop",
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
+        let all: Vec<&str> = what.into_iter().chain(["--subresource=status"]).collect();
+        self.server.ok(&all);
+    }
+
+    fn change_spec(&self, spec: &Value) -> i64 {
+        let patch = json!({ "spec": spec }).to_string();
+        let what = [
+            "patch",
+            "rcl",
+            "orders",
+            "-n",
+            "shop",
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
+        self.server.ok(&what);
+        let stored = self.server.get(&["rcl", "orders", "-n", "shop"]);
+        stored["metadata"]["generation"].as_i64().expect("a number")
+    }
+}
+
+/// An instance's pod: its volume, what is mounted, and its one process.
+struct Pod {
+    number: u8,
+    root: PathBuf,
+    kubeconfig: String,
+    child: Option<Child>,
+}
+
+impl Pod {
+    fn new(world: &World, number: u8) -> Pod {
+        let root = world.dir.path().join(format!("pod{number}"));
+        for folder in ["volume", "run/understudy", "etc/understudy/tls"] {
+            std::fs::create_dir_all(root.join(folder)).expect("made");
+        }
+        let pod = Pod {
+            number,
+            root,
+            kubeconfig: world.server.kubeconfig(),
+            child: None,
+        };
+        let made = &world.credentials;
+        for (file, text) in [
+            ("ca.crt", &made.authority.certificate),
+            ("server.crt", &made.server.certificate),
+            ("server.key", &made.server.key),
+            ("client.crt", &made.client.certificate),
+            ("client.key", &made.client.key),
+        ] {
+            pod.mount(&format!("tls/{file}"), text);
+        }
+        for (of, password) in [
+            ("superuser", &made.superuser_password),
+            ("replication", &made.replication_password),
+            ("app", &made.app_password),
+        ] {
+            pod.mount(&format!("secrets/{of}/password"), password);
+        }
+        pod
+    }
+
+    fn mount(&self, file: &str, text: &str) {
+        let path = self.root.join("etc/understudy").join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("protected");
+    }
+
+    fn volume(&self) -> PathBuf {
+        self.root.join("volume")
+    }
+
+    fn instance(&self) -> String {
+        format!("orders-{}", self.number)
+    }
+
+    fn ip(&self) -> IpAddr {
+        IpAddr::from([127, 0, 1, self.number])
+    }
+
+    fn host(&self) -> String {
+        format!("{}-0.orders-instances.shop.svc", self.instance())
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            host: self.host(),
+            address: self.ip(),
+        }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    fn start(&mut self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .expect("a log");
+        let child = Command::new(ours("understudy-operator"))
+            .args(["instance", "--dir"])
+            .arg(self.volume())
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("UNDERSTUDY_CLUSTER", "orders")
+            .env("UNDERSTUDY_NAMESPACE", "shop")
+            .env("UNDERSTUDY_INSTANCE", self.instance())
+            .env("UNDERSTUDY_POD", format!("{}-0", self.instance()))
+            .env("UNDERSTUDY_POD_UID", format!("pod-{}", self.number))
+            .env("UNDERSTUDY_POD_IP", self.ip().to_string())
+            .env("UNDERSTUDY_LISTEN", self.ip().to_string())
+            .env("UNDERSTUDY_ROOT", &self.root)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("started");
+        self.child = Some(child);
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.as_ref().expect("started").id()
+    }
+
+    fn terminate(&self) {
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        let pid = pid.expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("killed");
+            child.wait().expect("ended");
+        }
+    }
+
+    fn wait_for_end(&mut self) -> ExitStatus {
+        let begin = Instant::now();
+        loop {
+            let child = self.child.as_mut().expect("started");
+            if let Some(status) = child.try_wait().expect("a child of ours") {
+                self.child = None;
+                return status;
+            }
+            assert!(begin.elapsed() < LIMIT, "it does not end\n{}", self.words());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The end of its log.
+    fn words(&self) -> String {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        format!(
+            "--- {}\n{}",
+            self.instance(),
+            lines[lines.len().saturating_sub(40)..].join("\n")
+        )
+    }
+
+    /// A request as `who`, whose authority is the cluster's.
+    fn call<T: serde::de::DeserializeOwned>(
+        &self,
+        world: &World,
+        who: &Certified,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, CallError> {
+        let authority = &world.credentials.authority.certificate;
+        let port = u16::try_from(CONTROL_PORT).expect("a port");
+        let peer = Peer {
+            address: SocketAddr::new(self.ip(), port),
+            name: self.host().try_into().expect("a name"),
+            config: tls::client(authority, who).expect("a client"),
+        };
+        let limit = Duration::from_secs(10);
+        let address = Address::Tls(&peer);
+        world
+            .runtime
+            .block_on(transport::call(address, path, None, body, limit))
+    }
+
+    fn status(&self, world: &World) -> Result<SupervisorStatus, CallError> {
+        self.call(world, &world.credentials.operator, "/status", None)
+    }
+
+    /// An order of the operator's, obeyed.
+    fn order(&self, world: &World, path: &str, body: &impl serde::Serialize) -> SupervisorStatus {
+        let body = serde_json::to_vec(body).expect("JSON");
+        let operator = &world.credentials.operator;
+        self.call(world, operator, path, Some(body))
+            .unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.words()))
+    }
+
+    fn until(
+        &self,
+        world: &World,
+        what: &str,
+        is_so: impl Fn(&SupervisorStatus) -> bool,
+    ) -> SupervisorStatus {
+        let begin = Instant::now();
+        loop {
+            let status = self.status(world);
+            if let Ok(status) = &status
+                && is_so(status)
+            {
+                println!(
+                    "{}: {what} after {} ms",
+                    self.instance(),
+                    begin.elapsed().as_millis()
+                );
+                return status.clone();
+            }
+            assert!(
+                begin.elapsed() < LIMIT,
+                "{}: not {what}: {status:?}\n{}",
+                self.instance(),
+                self.words()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// PostgreSQL's own client, over TLS, as it would come through the Service.
+    fn psql(&self, world: &World, user: &str, password: &str, sql: &str) -> Output {
+        let authority = world.dir.path().join("ca.crt");
+        std::fs::write(&authority, &world.credentials.authority.certificate).expect("written");
+        let conninfo = format!(
+            "host=orders-primary.shop.svc hostaddr={} port={POSTGRES_PORT} user={user} dbname=shop \
+             sslmode=verify-full sslrootcert={} connect_timeout=10",
+            self.ip(),
+            authority.display()
+        );
+        Command::new(postgres("psql"))
+            .env("PGPASSWORD", password)
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &conninfo, "-c", sql])
+            .output()
+            .expect("psql runs")
+    }
+
+    fn asks(&self, world: &World, sql: &str) -> String {
+        let output = self.psql(world, "keeper", &world.credentials.app_password, sql);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{sql}: {errors}\n{}", self.words());
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.words());
+        }
+        if let Some(child) = &mut self.child {
+            // One that has ended already is what is wanted; the engine ends with it.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn id_of(status: &SupervisorStatus) -> InstanceId {
+    status.instance_id.clone().expect("every volume has one")
+}
+
+fn set(counter: u64, members: Vec<InstanceId>) -> EngineSet {
+    EngineSet {
+        term: Term::FIRST,
+        counter,
+        required: u32::try_from(members.len()).expect("few"),
+        members,
+    }
+}
+
+fn streams(status: &SupervisorStatus) -> bool {
+    let receiver = status.engine.as_ref().and_then(|e| e.receiver.as_ref());
+    receiver.is_some_and(|r| r.state == "streaming")
+}
+
+fn writes(status: &SupervisorStatus) -> bool {
+    let engine = status.engine.as_ref();
+    engine.is_some_and(|e| e.role == EngineRole::Primary && e.writable)
+}
+
+fn has_settled(status: &SupervisorStatus, generation: i64) -> bool {
+    status.state == SupervisorState::Running && status.generation == generation
+}
+
+#[test]
+#[ignore = "needs kube-apiserver, kubectl and etcd"]
+fn pods_go_by_the_cluster_object_and_the_operator_s_calls() {
+    let mut world = World::new();
+    let mut first = Pod::new(&world, 1);
+    begins_when_the_record_says_so(&world, &mut first);
+    only_the_operator_is_obeyed(&world, &first);
+    serves_what_was_asked_for(&world, &first);
+    let mut second = Pod::new(&world, 2);
+    follows_where_it_is_told(&world, &first, &mut second);
+    goes_by_the_spec_as_it_changes(&world, &first, &second);
+    passwords_follow_the_secrets(&world, &first);
+    refuses_a_volume_of_another_cluster(&world);
+    goes_on_without_the_api(&mut world, &mut second);
+    hands_over_before_it_ends(&world, &mut first, &second);
+}
+
+fn begins_when_the_record_says_so(world: &World, pod: &mut Pod) {
+    pod.start();
+    let waits = pod.until(world, "waiting for a record", |s| {
+        let report = s
+            .seeding
+            .as_ref()
+            .and_then(|seeding| seeding.error.as_deref());
+        report.is_some_and(|error| error.contains("record"))
+    });
+    assert_eq!(waits.system_id, None, "nothing was made up");
+    assert_eq!(waits.pod_uid.as_deref(), Some("pod-1"));
+    world.record(&json!({
+        "recordVersion": 1, "term": 1, "phase": "Creating", "inSync": [], "replicas": 0,
+    }));
+    let begun = pod.until(world, "initialised", |s| s.engine.is_some());
+    assert_eq!(begun.cluster_id, world.uid);
+    assert!(!writes(&begun), "it has no set to count by");
+    let request = SetRequest {
+        term: Term::FIRST,
+        id: id_of(&begun),
+        set: set(1, Vec::new()),
+    };
+    pod.order(world, "/set", &request);
+    pod.until(world, "writing", writes);
+    world.record(&json!({
+        "recordVersion": 2, "phase": "Running", "systemId": begun.system_id,
+        "primary": {"name": "orders-1", "id": id_of(&begun)},
+    }));
+}
+
+fn only_the_operator_is_obeyed(world: &World, pod: &Pod) {
+    let nobody = |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n");
+        let mut client = Command::new("openssl")
+            .args(["s_client", "-quiet", "-verify_return_error"])
+            .args(["-verify_hostname", &pod.host(), "-servername", &pod.host()])
+            .arg("-CAfile")
+            .arg(pod.root.join("etc/understudy/tls/ca.crt"))
+            .arg("-connect")
+            .arg(format!("{}:{CONTROL_PORT}", pod.ip()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl runs");
+        let mut input = client.stdin.take().expect("piped");
+        input.write_all(request.as_bytes()).expect("openssl reads");
+        let output = client.wait_with_output().expect("openssl ends");
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    assert_eq!(nobody("/livez"), "200");
+    for path in ["/status", "/watch", "/seal", "/anything"] {
+        assert_eq!(nobody(path), "401", "{path}");
+    }
+    let seal = serde_json::to_vec(&json!({"term": 9})).expect("JSON");
+    let standby = &world.credentials.client;
+    for (path, body) in [("/status", None), ("/seal", Some(seal))] {
+        let refused = pod.call::<Value>(world, standby, path, body);
+        let said = refused.expect_err("a standby gives no orders").to_string();
+        assert!(said.contains("401"), "{path}: {said}");
+    }
+    // Whoever begins a handshake and says no more keeps nobody waiting.
+    let port = u16::try_from(CONTROL_PORT).expect("a port");
+    let silent: Vec<_> = (0..300)
+        .map(|_| std::net::TcpStream::connect((pod.ip(), port)).expect("connected"))
+        .collect();
+    let begin = Instant::now();
+    pod.status(world).expect("answered");
+    assert!(
+        begin.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begin.elapsed()
+    );
+    drop(silent);
+}
+
+fn serves_what_was_asked_for(world: &World, pod: &Pod) {
+    let begin = Instant::now();
+    let count = "SELECT count(*), current_database(), current_user FROM item";
+    // As the superuser: the SQL is the superuser's, and so are its tables.
+    let superuser = &world.credentials.superuser_password;
+    loop {
+        let output = pod.psql(world, "postgres", superuser, count);
+        if output.status.success() {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(text.trim(), "2|shop|postgres");
+            break;
+        }
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(begin.elapsed() < LIMIT, "{words}\n{}", pod.words());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!(
+        "roles and database after {} ms",
+        begin.elapsed().as_millis()
+    );
+    let marks = pod.psql(
+        world,
+        "postgres",
+        superuser,
+        "SELECT count(*) FROM understudy.bootstrap",
+    );
+    assert_eq!(String::from_utf8_lossy(&marks.stdout).trim(), "1");
+    assert_eq!(pod.asks(world, "SELECT current_user"), "keeper");
+    let wrong = pod.psql(world, "keeper", "wrong", "SELECT 1");
+    let words = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(words.contains("password authentication failed"), "{words}");
+    // The standbys' role has the client certificate, and no password gets anybody in as it.
+    let replication = &world.credentials.replication_password;
+    let refused = pod.psql(world, "understudy_replication", replication, "SELECT 1");
+    assert!(!refused.status.success());
+}
+
+fn follows_where_it_is_told(world: &World, primary: &Pod, pod: &mut Pod) {
+    pod.start();
+    // The Service has no name here.
+    let tries = pod.until(world, "looking for the Service", |s| {
+        s.seeding
+            .as_ref()
+            .is_some_and(|seeding| seeding.error.is_some())
+    });
+    let request = FollowRequest {
+        term: Term::FIRST,
+        id: id_of(&tries),
+        upstream: Some(primary.upstream()),
+    };
+    pod.order(world, "/follow", &request);
+    let streaming = pod.until(world, "streaming", streams);
+    let known = primary.status(world).expect("answered");
+    assert_eq!(streaming.system_id, known.system_id);
+    let request = SetRequest {
+        term: Term::FIRST,
+        id: id_of(&known),
+        set: set(2, vec![id_of(&streaming)]),
+    };
+    primary.order(world, "/set", &request);
+    primary.until(world, "counting the standby", |s| {
+        s.engine
+            .as_ref()
+            .is_some_and(|e| e.set_caught_up && e.writable)
+    });
+    // The password is the primary's: it came with the copy.
+    let insert = "CREATE TABLE mine (id integer); INSERT INTO mine VALUES (7)";
+    primary.asks(world, insert);
+    let begin = Instant::now();
+    loop {
+        let password = &world.credentials.app_password;
+        let seen = pod.psql(world, "keeper", password, "SELECT id FROM mine");
+        if String::from_utf8_lossy(&seen.stdout).trim() == "7" {
+            break;
+        }
+        assert!(begin.elapsed() < LIMIT, "{}", pod.words());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn goes_by_the_spec_as_it_changes(world: &World, primary: &Pod, standby: &Pod) {
+    let before = primary.status(world).expect("answered");
+    let generation = world.change_spec(&json!({"parameters": {"work_mem": "9MB"}}));
+    for pod in [primary, standby] {
+        let settled = pod.until(world, "reloaded", |s| has_settled(s, generation));
+        assert!(!settled.pending_restart);
+        let begin = Instant::now();
+        while pod.asks(world, "SHOW work_mem") != "9MB" {
+            assert!(begin.elapsed() < LIMIT, "{}", pod.words());
+        }
+    }
+    let parameters = json!({"parameters": {"work_mem": "9MB", "max_connections": "77"}});
+    let generation = world.change_spec(&parameters);
+    let settled = primary.until(world, "in need of a restart", |s| {
+        has_settled(s, generation)
+    });
+    assert!(settled.pending_restart);
+    assert_eq!(
+        settled.engine_pid, before.engine_pid,
+        "nothing restarts by itself"
+    );
+    let request = RestartRequest {
+        term: Term::FIRST,
+        id: id_of(&settled),
+    };
+    primary.order(world, "/restart", &request);
+    let restarted = primary.until(world, "restarted", |s| writes(s) && !s.pending_restart);
+    assert_ne!(restarted.engine_pid, before.engine_pid);
+    assert_eq!((restarted.crashes, restarted.down_ms), (0, 0));
+    assert_eq!(primary.asks(world, "SHOW max_connections"), "77");
+    standby.until(world, "streaming again", streams);
+}
+
+fn passwords_follow_the_secrets(world: &World, primary: &Pod) {
+    primary.mount("secrets/app/password", "another one");
+    let begin = Instant::now();
+    while !primary
+        .psql(world, "keeper", "another one", "SELECT 1")
+        .status
+        .success()
+    {
+        assert!(begin.elapsed() < LIMIT, "{}", primary.words());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let old = &world.credentials.app_password;
+    assert!(
+        !primary
+            .psql(world, "keeper", old, "SELECT 1")
+            .status
+            .success()
+    );
+    primary.mount("secrets/app/password", old);
+    let begin = Instant::now();
+    while !primary
+        .psql(world, "keeper", old, "SELECT 1")
+        .status
+        .success()
+    {
+        assert!(begin.elapsed() < LIMIT, "{}", primary.words());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn refuses_a_volume_of_another_cluster(world: &World) {
+    let mut pod = Pod::new(world, 3);
+    let promise = json!({
+        "cluster_id": "00000000-0000-0000-0000-000000000000", "instance_id": "i",
+        "system_id": "7", "promised_term": 3, "sealed": false, "set": null,
+    });
+    let file = pod.volume().join("promise.json");
+    std::fs::write(&file, promise.to_string()).expect("written");
+    pod.start();
+    assert!(!pod.wait_for_end().success());
+    let words = pod.words();
+    assert!(
+        words.contains("the volume belongs to the cluster 00000000-"),
+        "{words}"
+    );
+    let kept: Value = serde_json::from_slice(&std::fs::read(&file).expect("read")).expect("JSON");
+    assert_eq!(kept, promise);
+}
+
+fn goes_on_without_the_api(world: &mut World, standby: &mut Pod) {
+    let before = standby.status(world).expect("answered");
+    world.server.stop();
+    standby.kill();
+    standby.start();
+    let begin = Instant::now();
+    let after = standby.until(world, "streaming without the API", streams);
+    assert_ne!(after.supervisor_pid, before.supervisor_pid);
+    assert_eq!(after.instance_id, before.instance_id);
+    assert_eq!(after.generation, before.generation);
+    println!("without the API: {} ms", begin.elapsed().as_millis());
+    standby.until(world, "saying what is away", |s| {
+        let said = s.message.as_deref().unwrap_or_default();
+        said.contains("Kubernetes API") && said.contains("going on")
+    });
+}
+
+fn hands_over_before_it_ends(world: &World, primary: &mut Pod, standby: &Pod) {
+    primary.terminate();
+    let leaving = primary.until(world, "leaving", |s| s.leaving);
+    // A second one does not hurry it.
+    primary.terminate();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(writes(&primary.status(world).expect("still there")));
+    primary.asks(world, "INSERT INTO mine VALUES (8)");
+    let term = Term::FIRST.next();
+    let demote = DemoteRequest {
+        term,
+        within_ms: 30_000,
+    };
+    primary.order(world, "/demote", &demote);
+    let sealed = primary.until(world, "demoted", |s| {
+        s.sealed && s.promised_term == term && s.engine.is_some()
+    });
+    assert!(!sealed.leaving);
+    assert_eq!(id_of(&sealed), id_of(&leaving));
+    let follow = FollowRequest {
+        term,
+        id: id_of(&sealed),
+        upstream: Some(standby.upstream()),
+    };
+    primary.order(world, "/follow", &follow);
+    assert!(primary.wait_for_end().success(), "{}", primary.words());
+    assert!(
+        !has_engine(&primary.volume()),
+        "the engine has ended with it"
+    );
+}
+
+/// Whether an engine still holds the volume's data directory.
+fn has_engine(volume: &Path) -> bool {
+    let wanted = volume.join("data");
+    std::fs::read_dir("/proc")
+        .expect("read")
+        .flatten()
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .any(|line| {
+            line.split(|byte| *byte == 0)
+                .any(|word| word == wanted.as_os_str().as_encoded_bytes())
+        })
+}
