@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use crate::command::{in_network, run, run_with_input, system, wait_for};
-use crate::layout::{API_SERVICE_ADDRESS, CGROUP, Layout, Node, cache};
+use crate::layout::{API_SERVICE_ADDRESS, CGROUP, DNS_ADDRESS, Layout, Node, cache};
 use crate::programs::{Programs, check_debian};
 use crate::progress::Progress;
 use crate::state::{Stage, State, StateFile, Thing, boot_id};
@@ -166,9 +166,19 @@ impl Cluster {
             self.kubectl(&[&rollout[..], &["--timeout=180s"]].concat())?;
             wait_for("the machine's way to Services", OBJECTS_LIMIT, || {
                 Ok(reaches_services().then_some(()))
+            })?;
+            // kube-proxy follows a moment after CoreDNS is ready.
+            wait_for("DNS by its Service on every node", OBJECTS_LIMIT, || {
+                Ok(nodes.iter().all(|node| self.resolves(*node)).then_some(()))
             })
         })?;
         state.update(|state| state.stage = Stage::Running)
+    }
+
+    fn resolves(&self, node: Node) -> bool {
+        let mut ask = self.in_network_of(node, "busybox");
+        ask.args(["nslookup", "kubernetes.default.svc.cluster.local"]);
+        run(ask.arg(DNS_ADDRESS.to_string())).is_ok()
     }
 
     fn make_network(&self, state: &StateFile) -> Result<()> {

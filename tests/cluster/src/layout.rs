@@ -205,6 +205,7 @@ impl Layout {
             ("cni-state", "/var/lib/cni"),
             ("pod-logs", "/var/log/pods"),
             ("container-logs", "/var/log/containers"),
+            ("run-mount", "/run/mount"),
         ]
         .map(|(own, path)| (self.node(node).join(own), Path::new(path)))
         .into()

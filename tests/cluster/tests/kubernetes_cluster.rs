@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use understudy_cluster::command::{run, system, wait_for};
@@ -30,7 +30,6 @@ struct Machine {
     mounts: BTreeSet<String>,
     loops: String,
     cgroups: BTreeSet<String>,
-    processes: BTreeSet<String>,
     settings: Vec<String>,
     packet_rules: String,
     folders: BTreeSet<String>,
@@ -47,23 +46,18 @@ fn names(folder: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The programs of a cluster that run anywhere on the machine. One that has ended has no command line.
-fn cluster_programs() -> BTreeSet<String> {
-    let programs = [
-        "etcd",
-        "containerd",
-        "containerd-shim-runc-v2",
-        "pause",
-        "coredns",
-    ];
-    let pids = names("/proc").into_iter().filter_map(|path| {
+/// Processes that can only be of this cluster: by a path of it in their command lines, or by a program that nothing else
+/// on the machine runs. One that has ended has no command line.
+fn programs_of(layout: &Layout) -> Vec<String> {
+    let folder = layout.dir().display().to_string();
+    let programs = ["containerd", "containerd-shim-runc-v2", "pause", "coredns"];
+    let lines = names("/proc").into_iter().filter_map(|path| {
         let line = fs::read(Path::new(&path).join("cmdline")).ok()?;
-        let first = String::from_utf8_lossy(line.split(|byte| *byte == 0).next()?).into_owned();
-        let name = first.rsplit('/').next()?.to_owned();
-        let is_ours = name.starts_with("kube") || programs.contains(&name.as_str());
-        is_ours.then(|| format!("{path} {name}"))
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let name = line.split(' ').next()?.rsplit('/').next()?;
+        (line.contains(&folder) || programs.contains(&name)).then(|| line.clone())
     });
-    pids.collect()
+    lines.collect()
 }
 
 impl Machine {
@@ -93,7 +87,6 @@ impl Machine {
             mounts: lines(&fs::read_to_string("/proc/self/mounts").expect("mounts")),
             loops: run(system("losetup").arg("--list")).expect("loop devices"),
             cgroups: cgroups.filter(|path| Path::new(path).is_dir()).collect(),
-            processes: cluster_programs(),
             settings: settings
                 .iter()
                 .map(|name| fs::read_to_string(format!("/proc/sys/{name}")).expect("a setting"))
@@ -108,6 +101,7 @@ impl Machine {
     fn assert_unchanged(&self, layout: &Layout) {
         let left = leftovers(layout).expect("the machine tells");
         assert!(left.is_empty(), "left: {left:#?}");
+        assert_eq!(programs_of(layout), [""; 0]);
         assert!(
             !layout.dir().exists(),
             "{} is there",
@@ -119,7 +113,6 @@ impl Machine {
         assert_eq!(self.mounts, now.mounts);
         assert_eq!(self.loops, now.loops);
         assert_eq!(self.cgroups, now.cgroups);
-        assert_eq!(self.processes, now.processes);
         assert_eq!(self.settings, now.settings);
         assert_eq!(self.packet_rules, now.packet_rules);
         assert_eq!(self.folders, now.folders);
@@ -240,18 +233,29 @@ fn exec(cluster: &Cluster, pod: &str, words: &[&str]) -> anyhow::Result<String> 
     cluster.kubectl(&[&["exec", "-n", NAMESPACE, pod, "--"], words].concat())
 }
 
-/// A program that talks HTTP, by an address that only the cluster has.
-fn fetch_from_node(cluster: &Cluster, node: Node, address: &str) -> anyhow::Result<String> {
-    let mut wget = cluster.in_network_of(node, "busybox");
-    run(wget.args([
-        "wget",
-        "-q",
-        "-T",
-        "5",
-        "-O",
-        "-",
-        &format!("http://{address}/"),
-    ]))
+/// A shell's words that fetch the page of a server; they run in a pod as well as on the machine. (Debian's static
+/// busybox dies of a signal in its own wget.)
+fn fetch(host: &str, port: u16) -> [String; 3] {
+    let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 3 {host} {port}");
+    ["sh".to_owned(), "-c".to_owned(), script]
+}
+
+fn fetch_from_pod(cluster: &Cluster, pod: &str, host: &str, port: u16) -> anyhow::Result<String> {
+    exec(
+        cluster,
+        pod,
+        &fetch(host, port).each_ref().map(String::as_str),
+    )
+}
+
+fn fetch_from_node(cluster: &Cluster, node: Node, host: &str) -> anyhow::Result<String> {
+    let [shell, option, script] = fetch(host, 80);
+    run(cluster.in_network_of(node, shell).args([option, script]))
+}
+
+fn fetch_from_machine(host: &str, port: u16) -> anyhow::Result<String> {
+    let [shell, option, script] = fetch(host, port);
+    run(system(shell).args([option, script]))
 }
 
 fn pods_work(cluster: &Cluster) {
@@ -291,25 +295,14 @@ fn pods_work(cluster: &Cluster) {
     let name = format!("web.{NAMESPACE}.svc.cluster.local");
     let answer = exec(cluster, "web-0", &["nslookup", &name]).expect("DNS answers");
     assert!(answer.contains(&address), "{answer}");
-    let page = exec(cluster, "web-1", &["wget", "-q", "-O", "-", "http://web/"]).expect("HTTP");
-    assert!(page.starts_with("it is web-"), "{page}");
+    let page = fetch_from_pod(cluster, "web-1", "web", 80).expect("HTTP by the Service's name");
+    assert!(page.contains("it is web-"), "{page}");
     for node in cluster.nodes() {
         let page = fetch_from_node(cluster, *node, &address).expect("a node reaches Services");
-        assert!(page.starts_with("it is web-"), "{page}");
+        assert!(page.contains("it is web-"), "{page}");
     }
-    let page = run(system("busybox").args([
-        "wget",
-        "-q",
-        "-T",
-        "5",
-        "-O",
-        "-",
-        &format!("http://{address}/"),
-    ]));
-    assert!(
-        page.expect("the machine reaches Services")
-            .starts_with("it is web-")
-    );
+    let page = fetch_from_machine(&address, 80).expect("the machine reaches Services");
+    assert!(page.contains("it is web-"), "{page}");
 }
 
 /// Kubernetes' network model: who is asked sees the pod that asks, also from another node.
@@ -324,15 +317,15 @@ fn pods_keep_their_addresses(cluster: &Cluster) {
             .to_owned()
     };
     let (asked, own) = (address("web-0"), address("web-1"));
-    let url = format!("http://{asked}:8080/");
-    exec(cluster, "web-1", &["wget", "-q", "-O", "-", &url]).expect("HTTP");
+    fetch_from_pod(cluster, "web-1", &asked, 8080).expect("HTTP");
     let logs = cluster
         .kubectl(&["logs", "-n", NAMESPACE, "web-0"])
         .expect("logs");
     assert!(logs.contains(&own), "{own} has not asked: {logs}");
 }
 
-fn volumes_last(cluster: &Cluster) {
+/// Gives a client whose write to a frozen disk hangs.
+fn volumes_last(cluster: &Cluster) -> Child {
     let node_of = |pod: &str| {
         let pod = cluster
             .kubectl_json(&["get", "pod", "-n", NAMESPACE, pod])
@@ -385,10 +378,11 @@ fn volumes_last(cluster: &Cluster) {
         Ok(cluster.volumes()?.iter().all(is_free).then_some(()))
     })
     .expect("free");
-    disks_hang_and_fill(cluster, node);
+    disks_hang_and_fill(cluster, node)
 }
 
-fn disks_hang_and_fill(cluster: &Cluster, node: Node) {
+/// Gives a client whose write to a frozen disk hangs.
+fn disks_hang_and_fill(cluster: &Cluster, node: Node) -> Child {
     let disk = cluster.add_disk(node, 64).expect("a disk");
     let other = *cluster
         .nodes()
@@ -446,8 +440,9 @@ fn disks_hang_and_fill(cluster: &Cluster, node: Node) {
     cluster.freeze_disk(&disk).expect("frozen");
     let touch = ["exec", "-n", NAMESPACE, pod, "--", "touch", "/data/newer"];
     let mut hanging = cluster.kubectl_command(&touch);
-    drop(hanging.stderr(Stdio::null()).spawn().expect("kubectl runs"));
+    let hanging = hanging.stderr(Stdio::null()).spawn().expect("kubectl runs");
     std::thread::sleep(Duration::from_secs(1));
+    hanging
 }
 
 fn nodes_are_lost_and_come_back(cluster: &Cluster) {
@@ -496,8 +491,7 @@ fn containers_and_the_api_server_fail(cluster: &Cluster) {
             .as_str()
             .expect("an address")
             .to_owned();
-        let url = format!("http://{address}:8080/");
-        run(system("busybox").args(["wget", "-q", "-T", "2", "-O", "-", &url])).is_ok()
+        fetch_from_machine(&address, 8080).is_ok_and(|page| page.contains("it is web-0"))
     };
     assert!(served());
     first.freeze().expect("frozen");
@@ -576,10 +570,11 @@ fn a_cluster_is_a_real_kubernetes_and_leaves_nothing_behind() {
         "{error}"
     );
 
-    volumes_last(cluster);
+    let mut hanging = volumes_last(cluster);
     timed("down, with a frozen disk", || {
         Cluster::down(&up.options.dir, &Progress::default()).expect("down");
     });
+    hanging.wait().expect("kubectl ends without its API server");
     before.assert_unchanged(&layout);
 
     // And once more from nothing.
