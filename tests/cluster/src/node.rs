@@ -122,13 +122,45 @@ pub fn make_mount_namespace(layout: &Layout, state: &StateFile, node: Node) -> R
     let script = "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
         while [ $# -gt 0 ]; do mount --bind \"$1\" \"$2\"; shift 2; done
         mount --make-rshared /";
-    let mut command = system("unshare");
-    command.arg(format!("--mount={}", file.display()));
-    command.args(["--propagation", "private", "sh", "-ec", script, "mounts"]);
-    for (own, path) in layout.private_folders(node) {
-        command.arg(own).arg(path);
+    let unshare = |processor: Option<usize>| {
+        let mut command = match processor {
+            Some(number) => {
+                let mut taskset = system("taskset");
+                taskset.args(["--cpu-list", &number.to_string(), "unshare"]);
+                taskset
+            }
+            None => system("unshare"),
+        };
+        command.arg(format!("--mount={}", file.display()));
+        command.args(["--propagation", "private", "sh", "-ec", script, "mounts"]);
+        for (own, path) in layout.private_folders(node) {
+            command.arg(own).arg(path);
+        }
+        run(&mut command).map(drop)
+    };
+    // A mount namespace can be kept only in one with a smaller id, and since Linux 6.18 ids grow on each processor for
+    // itself. The machine's own has the smallest of all; in a container it may have to be another processor's.
+    let mut made = unshare(None);
+    for number in 0..processors() {
+        if made.is_ok() {
+            break;
+        }
+        made = made.or_else(|first| unshare(Some(number)).map_err(|_| first));
     }
-    run(&mut command).map(drop)
+    made
+}
+
+/// How many the machine has, whether this process may use them or not.
+fn processors() -> usize {
+    let named = |name: &str| {
+        name.strip_prefix("cpu")
+            .is_some_and(|n| n.parse::<u32>().is_ok())
+    };
+    let entries = fs::read_dir("/sys/devices/system/cpu");
+    let entries = entries.into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(named))
+        .count()
 }
 
 /// Kills nothing and waits for nothing: a program of the node, started in its namespaces.

@@ -38,7 +38,7 @@ const OF_KUBERNETES: [&str; 6] = [
 ];
 
 /// Debian's programs: name, package.
-const OF_DEBIAN: [(&str, &str); 18] = [
+const OF_DEBIAN: [(&str, &str); 19] = [
     ("etcd", "etcd-server"),
     ("containerd", "containerd"),
     ("ctr", "containerd"),
@@ -51,6 +51,7 @@ const OF_DEBIAN: [(&str, &str); 18] = [
     ("ethtool", "ethtool"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
+    ("taskset", "util-linux"),
     ("setsid", "util-linux"),
     ("losetup", "mount"),
     ("fsfreeze", "util-linux"),
