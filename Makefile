@@ -9,7 +9,11 @@ export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/release
 # Where the quick start's cluster lives.
 export UNDERSTUDY_DIR ?= $(CURDIR)/.understudy
 
-.PHONY: quickstart stop bench build test test-units test-behaviour soak fuzz format-check lint setup setup-referee
+# Where the Kubernetes test cluster lives.
+CLUSTER_DIR ?= $(CURDIR)/.understudy-cluster
+
+.PHONY: quickstart stop bench build test test-units test-behaviour soak fuzz format-check lint setup setup-referee setup-cluster \
+	cluster cluster-down test-cluster
 
 # A primary and two standbys, load, SIGKILL of the primary, the takeover, the proof. Leaves the cluster running.
 quickstart: build
@@ -53,6 +57,19 @@ fuzz: build
 bench: setup-referee build
 	$(UNDERSTUDY_BIN_DIR)/bench --out $(or $(OUT),bench.md) $(if $(ONLY),--only $(ONLY)) $(if $(SHORT),--short)
 
+# A real Kubernetes cluster on this machine, as root: make cluster [NODES=3]. The first time it builds Kubernetes.
+cluster: setup-cluster build
+	$(UNDERSTUDY_BIN_DIR)/cluster up --dir $(CLUSTER_DIR) --nodes $(or $(NODES),3)
+
+# Takes it down, whatever state it is in, and leaves nothing behind.
+cluster-down:
+	@[ -x $(UNDERSTUDY_BIN_DIR)/cluster ] || { echo "$(UNDERSTUDY_BIN_DIR)/cluster is missing; run \`make build\`" >&2; exit 1; }
+	$(UNDERSTUDY_BIN_DIR)/cluster down --dir $(CLUSTER_DIR)
+
+# The cluster's own behaviour: up, faults, down, and what an interrupted command leaves.
+test-cluster: setup-cluster
+	cargo test --workspace --test kubernetes_cluster -- --ignored --test-threads=1 --nocapture
+
 format-check:
 	cargo fmt --all --check
 
@@ -64,3 +81,6 @@ setup:
 
 setup-referee:
 	./scripts/setup.sh referee
+
+setup-cluster:
+	./scripts/setup-cluster.sh

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs what the Kubernetes test cluster (tests/cluster) needs of Debian and this machine lacks: containerd, etcd and
+# network programs for the nodes; buildah and skopeo to build the image that is tested. Kubernetes itself is built from
+# source by `cluster up`.
+set -euo pipefail
+
+missing=()
+need() { # file-or-command package
+    case $1 in
+    /*) [ -e "$1" ] || missing+=("$2") ;;
+    *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 || missing+=("$2") ;;
+    esac
+}
+need cc build-essential
+need etcd etcd-server
+need containerd containerd
+need runc runc
+need /usr/lib/cni/bridge containernetworking-plugins
+need iptables iptables
+need ip iproute2
+need conntrack conntrack
+need socat socat
+need ethtool ethtool
+need busybox busybox-static
+need openssl openssl
+need mkfs.ext4 e2fsprogs
+need buildah buildah
+need skopeo skopeo
+if [ ${#missing[@]} -gt 0 ]; then
+    as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    echo "setup: installing ${missing[*]}"
+    # Only the programs are wanted: no etcd or containerd of the machine's own is to start.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+        "${as_root[@]}" chmod +x "$policy"
+        trap '"${as_root[@]}" rm -f "$policy"' EXIT
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+command -v go >/dev/null 2>&1 || {
+    echo "setup: go is missing; install Go 1.24 or later, which builds Kubernetes" >&2
+    exit 1
+}
