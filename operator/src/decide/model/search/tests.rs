@@ -1,6 +1,7 @@
 //! The searches that must find nothing, and those that must find which safeguard is missing.
 //!
-//! The long ones run in `make soak` (`UNDERSTUDY_SOAK`). `MODEL_BOUNDS` makes [`a_search_of_ones_own`] look within any
+//! The long walks run in `make soak` (`UNDERSTUDY_SOAK`). The whole searches of more than one failover by one operator
+//! have not been run to their end yet and are ignored. `MODEL_BOUNDS` makes [`a_search_of_ones_own`] look within any
 //! bounds: `MODEL_BOUNDS=instances=3,operators=2,failovers=1,commits=1`.
 
 use std::collections::HashMap;
@@ -159,43 +160,40 @@ fn every_state_of_a_failover() {
 }
 
 #[test]
+#[ignore = "how much time and memory it takes has not been measured: run it by name"]
 fn every_state_of_a_failover_with_two_operators() {
-    if is_soak() {
-        search_whole(
-            "one failover, two operators",
-            Bounds {
-                failovers: 1,
-                ..TWO_OPERATORS
-            },
-        );
-    }
+    search_whole(
+        "one failover, two operators",
+        Bounds {
+            failovers: 1,
+            ..TWO_OPERATORS
+        },
+    );
 }
 
 #[test]
+#[ignore = "how much time and memory it takes has not been measured: run it by name"]
 fn every_state_of_two_failovers_with_two_operators() {
-    if is_soak() {
-        search_whole("two failovers, two operators", TWO_OPERATORS);
-    }
+    search_whole("two failovers, two operators", TWO_OPERATORS);
 }
 
 #[test]
+#[ignore = "how much time and memory it takes has not been measured: run it by name"]
 fn every_state_of_two_failovers_with_two_faults() {
-    if is_soak() {
-        search_whole("two failovers, one operator, two faults", TWO_FAULTS);
-    }
+    search_whole("two failovers, one operator, two faults", TWO_FAULTS);
 }
 
-/// Each within the bounds of the searches that find nothing. The short form shows that a search can fail; `walk` has
-/// nearly all of them in every run.
+/// A search can fail; `walk` takes nearly all safeguards away in every run.
 #[test]
+fn that_one_answer_is_taken_for_enough_is_found() {
+    search_for_loss(Mutant::OneAnswer, TWO_OPERATORS);
+}
+
+/// Each within the bounds of the searches that find nothing.
+#[test]
+#[ignore = "how much time and memory it takes has not been measured: run it by name"]
 fn each_safeguard_that_is_taken_away_is_missed() {
-    let short = [Mutant::OneAnswer];
-    let safeguards = if is_soak() {
-        &Mutant::ALL[..]
-    } else {
-        &short[..]
-    };
-    for mutant in safeguards.iter().copied() {
+    for mutant in Mutant::ALL {
         let bounds = match mutant {
             Mutant::KeepId => TWO_FAULTS,
             _ => TWO_OPERATORS,
