@@ -12,6 +12,7 @@ need() { # command package
 need cc build-essential
 need make make
 need tar tar
+need openssl openssl
 need psql postgresql-client-15
 [ -x /usr/lib/postgresql/15/bin/pgbench ] || missing+=(postgresql-15)
 if [ "$want" = referee ]; then
