@@ -31,14 +31,41 @@ fn agree(own: &[Answer], theirs: &[Answer]) -> bool {
     }
 }
 
+/// Where rows are joined, filtered and computed, the order is each planner's own, and constants may be computed while it
+/// plans (manual, 4.2.14): one of the two may meet a value that the other never computes.
+fn order_is_free(sql: &str, own: &[Answer], theirs: &[Answer]) -> bool {
+    let ([own], [theirs]) = (own, theirs) else {
+        return false;
+    };
+    let of_values = |answer: &Answer| {
+        let state = answer.error.as_ref().map(|error| error.state.as_str());
+        state.is_some_and(|state| state.starts_with("22"))
+    };
+    sql.contains(" FROM ")
+        && own.error.is_some() != theirs.error.is_some()
+        && (of_values(own) || of_values(theirs))
+}
+
 fn types(answer: &Answer) -> Vec<u32> {
     answer.columns.iter().map(|c| c.type_oid).collect()
 }
 
-fn run(sql: &str, ours: &mut Client, reference: &mut Client, differences: &mut Vec<String>) {
+#[derive(Default)]
+struct Found {
+    differences: Vec<String>,
+    /// Errors of values that only one of the two has met.
+    by_order: u32,
+}
+
+fn run(sql: &str, ours: &mut Client, reference: &mut Client, found: &mut Found) {
     let theirs = reference.query(sql).expect("the referee answers");
     let own = ours.query(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
-    if !agree(&own, &theirs) {
+    if agree(&own, &theirs) {
+        return;
+    }
+    if order_is_free(sql, &own, &theirs) {
+        found.by_order += 1;
+    } else {
         let short = |answers: &[Answer]| match answers {
             [one] => format!(
                 "{:?} {:?}",
@@ -47,7 +74,7 @@ fn run(sql: &str, ours: &mut Client, reference: &mut Client, differences: &mut V
             ),
             _ => format!("{} answers", answers.len()),
         };
-        differences.push(format!(
+        found.differences.push(format!(
             "{sql}\n  ours: {}\n  PostgreSQL: {}",
             short(&own),
             short(&theirs)
@@ -72,9 +99,9 @@ fn random_statements_agree_with_postgresql() {
         client.rows("SET extra_float_digits = 0");
         client.rows("SET statement_timeout = '20s'");
     }
-    let mut differences = Vec::new();
+    let mut found = Found::default();
     for sql in maker.tables() {
-        run(&sql, &mut ours, &mut reference, &mut differences);
+        run(&sql, &mut ours, &mut reference, &mut found);
     }
     for number in 0..statements() {
         let sql = if number % 3 == 0 {
@@ -82,15 +109,26 @@ fn random_statements_agree_with_postgresql() {
         } else {
             maker.constant_query()
         };
-        run(&sql, &mut ours, &mut reference, &mut differences);
-        if differences.len() >= 50 {
+        run(&sql, &mut ours, &mut reference, &mut found);
+        if found.differences.len() >= 50 {
             break;
         }
     }
+    let Found {
+        differences,
+        by_order,
+    } = found;
+    println!("{by_order} errors of values that only one of the two has met");
     assert!(
         differences.is_empty(),
         "seed {seed}: {} differ:\n{}",
         differences.len(),
         differences.join("\n")
+    );
+    // A function that fails where it should not fails in many of these.
+    assert!(
+        by_order <= 3 + statements() / 2_000,
+        "seed {seed}: {by_order} statements of {} fail on one side only",
+        statements()
     );
 }

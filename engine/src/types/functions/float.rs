@@ -312,13 +312,13 @@ fn tangent_quadrant(a: f64) -> (f64, f64) {
 }
 fn tan_degrees(a: f64) -> f64 {
     let (x, sign) = tangent_quadrant(a);
-    let tan = |x: f64| quadrant_sine(x) / quadrant_sine(90.0 - x);
+    let tan = |x: f64| quadrant_sine(x) / quadrant_cosine(x);
     // No negative zero.
     sign * (tan(x) / tan(45.0)) + 0.0
 }
 fn cot_degrees(a: f64) -> f64 {
     let (x, sign) = tangent_quadrant(a);
-    let cot = |x: f64| quadrant_sine(90.0 - x) / quadrant_sine(x);
+    let cot = |x: f64| quadrant_cosine(x) / quadrant_sine(x);
     sign * (cot(x) / cot(45.0)) + 0.0
 }
 
@@ -349,16 +349,29 @@ fn cos_degrees(a: f64) -> f64 {
         x = 180.0 - x;
         sign = -1.0;
     }
-    sign * quadrant_sine(90.0 - x)
+    sign * quadrant_cosine(x)
 }
 fn quadrant_sine(x: f64) -> f64 {
-    let half = 30_f64.to_radians().sin();
     if x <= 30.0 {
-        x.to_radians().sin() / half / 2.0
+        sine_to_30(x)
     } else {
-        let versine = |d: f64| 1.0 - d.to_radians().cos();
-        1.0 - versine(90.0 - x) / versine(60.0) / 2.0
+        cosine_to_60(90.0 - x)
     }
+}
+/// Not the sine of the rest of the quadrant: taking the difference twice costs the last digit.
+fn quadrant_cosine(x: f64) -> f64 {
+    if x <= 60.0 {
+        cosine_to_60(x)
+    } else {
+        sine_to_30(90.0 - x)
+    }
+}
+fn sine_to_30(x: f64) -> f64 {
+    x.to_radians().sin() / 30_f64.to_radians().sin() / 2.0
+}
+fn cosine_to_60(x: f64) -> f64 {
+    let versine = |d: f64| 1.0 - d.to_radians().cos();
+    1.0 - versine(x) / versine(60.0) / 2.0
 }
 
 fn bucket(x: f64, low: f64, high: f64, count: i32) -> Result<i32, TypeError> {
