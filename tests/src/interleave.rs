@@ -585,7 +585,7 @@ pub fn compare(path: &Path, ours: u16, reference: u16) -> Outcome {
     for ((order, own), theirs) in spec.orders.iter().zip(own).zip(theirs) {
         outcome.orders += 1;
         outcome.waits += theirs.iter().filter(|l| l.ends_with(": waits")).count();
-        if own != theirs {
+        if own != theirs && !agree_again(&spec, order, &own, ours, reference) {
             let at = own.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
             outcome.differences.push(format!(
                 "{}: {}\n  both:\n    {}\n  ours:\n    {}\n  PostgreSQL:\n    {}\n",
@@ -599,6 +599,19 @@ pub fn compare(path: &Path, ours: u16, reference: u16) -> Outcome {
     }
     outcome
 }
+
+/// Of sessions that wait for one row PostgreSQL lets the first go on first, mostly: when it has found the new version
+/// it gives up its place in the queue, and the next one may lock that version before it. What we do must always be the
+/// same, and be what PostgreSQL does too.
+fn agree_again(spec: &Spec, order: &[usize], own: &[String], ours: u16, reference: u16) -> bool {
+    (0..AGAIN).any(|_| {
+        let theirs = Stage::new(reference).run(spec, order);
+        Stage::new(ours).run(spec, order) == own && theirs == own
+    })
+}
+
+/// How often an order in which the two differ is run once more.
+const AGAIN: usize = 3;
 
 #[cfg(test)]
 mod tests {
