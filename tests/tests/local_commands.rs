@@ -84,7 +84,7 @@ fn the_role_is_handed_over_and_nonsense_is_refused() {
     for (arguments, told) in [
         (
             ["switchover", "--to", "nobody"],
-            "nobody is not an in-sync standby",
+            "\"nobody\" is not an instance of orders",
         ),
         (["switchover", "--to", &target], "is the primary already"),
     ] {

@@ -566,11 +566,27 @@ async fn down(folder: &ClusterFolder, purge: bool) -> anyhow::Result<()> {
     )
     .await;
     if purge {
-        std::fs::remove_dir_all(folder.dir())
+        remove(folder.dir())
+            .await
             .with_context(|| format!("remove {}", folder.dir().display()))?;
         println!("removed {}", folder.dir().display());
     }
     Ok(())
+}
+
+/// A supervisor that the operator had only just begun to start may write one more file before it finds that there is
+/// nothing to look after.
+async fn remove(dir: &Path) -> std::io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty && tries < 20 => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// The supervisor of a volume that does not answer: found by its command line.
