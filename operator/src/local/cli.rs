@@ -533,8 +533,8 @@ async fn down(folder: &ClusterFolder, purge: bool) -> anyhow::Result<()> {
         .and_then(|s| s.current_primary);
     let mut names = folder.volumes()?;
     names.sort_by_key(|name| Some(name) != primary.as_ref());
-    for name in names {
-        let volume = folder.volume(&name);
+    for name in &names {
+        let volume = folder.volume(name);
         let lock = volume.lock();
         let Ok(config) = crate::instance::read_config(&volume.config()) else {
             continue;
@@ -550,7 +550,7 @@ async fn down(folder: &ClusterFolder, purge: bool) -> anyhow::Result<()> {
         .ok();
         let dir = volume.dir().to_string_lossy().into_owned();
         let pid = status
-            .filter(|s| s.name == name)
+            .filter(|s| s.name == *name)
             .map(|s| s.supervisor_pid)
             .or(holder(&dir));
         end(pid, &dir, Duration::from_secs(40)).await;
@@ -559,6 +559,7 @@ async fn down(folder: &ClusterFolder, purge: bool) -> anyhow::Result<()> {
         }
         println!("stopped {name}");
     }
+    end_late_ones(folder, &names).await;
     end(
         read_pid(&folder.file("services.pid")),
         &proof,
@@ -572,6 +573,18 @@ async fn down(folder: &ClusterFolder, purge: bool) -> anyhow::Result<()> {
         println!("removed {}", folder.dir().display());
     }
     Ok(())
+}
+
+/// One that the operator had only just begun to start holds no lock and is not known by its command line yet; nor is
+/// one asked whose configuration can't be read.
+async fn end_late_ones(folder: &ClusterFolder, names: &[String]) {
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for name in names {
+        let dir = folder.volume(name).dir().to_string_lossy().into_owned();
+        if let Some(pid) = holder(&dir) {
+            end(Some(pid), &dir, Duration::from_secs(40)).await;
+        }
+    }
 }
 
 /// A supervisor that the operator had only just begun to start may write one more file before it finds that there is
