@@ -273,14 +273,14 @@ mod tests {
     #[test]
     fn mounts_below_a_folder_are_found_with_their_blanks() {
         let text = "22 1 254:0 / / rw - ext4 /dev/root rw\n\
-            40 22 254:0 /a /work/my\\040cluster/namespaces rw - ext4 /dev/root rw\n\
-            41 40 0:4 net:[4026532177] /work/my\\040cluster/namespaces/node1.net rw - nsfs nsfs rw\n\
-            42 22 0:4 net:[4026532178] /work/my\\040cluster2/node1.net rw - nsfs nsfs rw\n";
+            40 22 254:0 /a /srv/my\\040cluster/namespaces rw - ext4 /dev/root rw\n\
+            41 40 0:4 net:[4026532177] /srv/my\\040cluster/namespaces/node1.net rw - nsfs nsfs rw\n\
+            42 22 0:4 net:[4026532178] /srv/my\\040cluster2/node1.net rw - nsfs nsfs rw\n";
         assert_eq!(
-            mounts_in(text, Path::new("/work/my cluster")),
+            mounts_in(text, Path::new("/srv/my cluster")),
             [
-                Path::new("/work/my cluster/namespaces"),
-                Path::new("/work/my cluster/namespaces/node1.net")
+                Path::new("/srv/my cluster/namespaces"),
+                Path::new("/srv/my cluster/namespaces/node1.net")
             ]
         );
         assert_eq!(unescaped("a\\134b\\0"), "a\\b\\0");
