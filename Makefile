@@ -12,8 +12,12 @@ export UNDERSTUDY_DIR ?= $(CURDIR)/.understudy
 # Where the Kubernetes test cluster lives.
 CLUSTER_DIR ?= $(CURDIR)/.understudy-cluster
 
+# The container image, and where its OCI archive goes (for clusters without a registry).
+IMAGE ?= understudy.local/understudy:0.1.0
+IMAGE_ARCHIVE ?= $(CACHE)/image/understudy.tar
+
 .PHONY: quickstart stop bench build test test-units test-behaviour soak fuzz format-check lint setup setup-referee setup-cluster \
-	cluster cluster-down test-cluster
+	cluster cluster-down test-cluster image image-test chart-test
 
 # A primary and two standbys, load, SIGKILL of the primary, the takeover, the proof. Leaves the cluster running.
 quickstart: build
@@ -39,15 +43,12 @@ test-behaviour: setup-referee
 	cargo build --workspace --bins
 	cargo test --workspace --test '*' -- --test-threads=2
 
-# The long form of the same tests: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for). The programs are
-# optimised and have their assertions. The behaviour tests mostly wait; the fuzz targets take what they leave of the processors.
+# The long form of the same tests: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for), and the fuzz targets.
+# The programs are optimised and have their assertions.
 soak: export UNDERSTUDY_SOAK = 1
 soak: export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/soak
 soak: setup setup-referee
-	cargo test --workspace --lib --profile soak
-	cargo build --workspace --bins --profile soak
-	FUZZ_BESIDE=1 setsid ./scripts/fuzz.sh & fuzz=$$!; trap 'kill -- -$$fuzz 2>/dev/null' EXIT; \
-	  cargo test --workspace --test '*' -- --test-threads=1; wait $$fuzz
+	./scripts/soak.sh
 
 # Every decoder of outside bytes, ten minutes each (FUZZ_SECONDS); a part of soak.
 fuzz: build
@@ -69,6 +70,19 @@ cluster-down:
 # The cluster's own behaviour: up, faults, down, and what an interrupted command leaves.
 test-cluster: setup-cluster
 	cargo test --workspace --test kubernetes_cluster -- --ignored --test-threads=1 --nocapture
+
+# One image with both programs, built by buildah without any base image: make image [IMAGE=registry.example/understudy:0.1.0].
+image: export IMAGE := $(IMAGE)
+image: setup
+	./scripts/image.sh $(IMAGE_ARCHIVE)
+
+# What is in the image runs as promised: no library, no shell, no root, names looked up. As root, in namespaces.
+image-test: image setup-referee
+	UNDERSTUDY_IMAGE_ARCHIVE=$(IMAGE_ARCHIVE) cargo test --workspace --test image -- --include-ignored --test-threads=2
+
+# The Helm chart: lint, what it renders to, what it refuses. UNDERSTUDY_WRITE_SNAPSHOTS=1 writes snapshots and deploy/.
+chart-test:
+	UNDERSTUDY_HELM=$$(./scripts/helm.sh $(CACHE)) cargo test --workspace --test chart -- --include-ignored
 
 format-check:
 	cargo fmt --all --check

@@ -5,12 +5,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 
-# FUZZ_BESIDE: beside something that must not notice. The second line is for kernels that share between sessions first.
-if [ -n "${FUZZ_BESIDE:-}" ]; then
-    renice -n 19 -p $$ >/dev/null
-    echo 19 2>/dev/null >/proc/self/autogroup || true
-fi
-
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/understudy
 seconds=${FUZZ_SECONDS:-600}
 host=$(rustc -vV | sed -n 's/^host: //p')

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks: a C toolchain for build scripts, and
-# PostgreSQL 15's programs, which are the tests' referee and the quick start's clients.
+# PostgreSQL 15's programs, which are the tests' referee and the quick start's clients; openssl makes the tests' certificates.
 # Usage: setup.sh clients|referee
 set -euo pipefail
 
@@ -17,6 +17,7 @@ need psql postgresql-client-15
 [ -x /usr/lib/postgresql/15/bin/pgbench ] || missing+=(postgresql-15)
 if [ "$want" = referee ]; then
     [ -x /usr/lib/postgresql/15/bin/postgres ] || missing+=(postgresql-15)
+    need openssl openssl
 fi
 if [ ${#missing[@]} -gt 0 ]; then
     as_root=()

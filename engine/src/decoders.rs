@@ -11,13 +11,16 @@ use bytes::{Bytes, BytesMut};
 use crate::config::conf_file::ConfFile;
 use crate::config::conninfo::ConnInfo;
 use crate::config::hba::Hba;
-use crate::config::scram::{ServerExchange, Verifier};
+use crate::config::hba::ident::IdentMaps;
+use crate::config::scram::{Binding, ServerExchange, Verifier};
 use crate::ids::{Lsn, PAGE_SIZE, SegmentNumber, TimelineId};
 use crate::recovery::backup_label::BackupLabel;
 use crate::replication::messages::{FromPrimary, FromStandby};
 use crate::server::protocol::frontend::{AUTH_LIMIT, Message, next_frame};
 use crate::server::protocol::startup::{next_packet, split_options};
 use crate::storage::ControlData;
+use crate::tls::certificate::Certificate;
+use crate::tls::facts::ClientCertificate;
 use crate::txn::{Ending, decode_standby_locks};
 use crate::wal::timeline::History;
 use crate::wal::{
@@ -158,9 +161,29 @@ pub fn scram(bytes: &[u8]) {
         assert_eq!(Verifier::parse(&v.to_string()), Some(v));
     }
     let (first, last) = text.split_once('\n').unwrap_or((text, ""));
-    let verifier = Verifier::mock(b"secret", "user");
-    if let Ok((exchange, _)) = ServerExchange::start(verifier, true, first) {
-        assert!(exchange.finish(last).is_err(), "nobody knows the nonce");
+    for binding in [Binding::None, Binding::Declined, Binding::EndPoint(b"hash")] {
+        let verifier = Verifier::mock(b"secret", "user");
+        if let Ok((exchange, _)) = ServerExchange::start(verifier, true, first, binding) {
+            assert!(exchange.finish(last).is_err(), "nobody knows the nonce");
+        }
+    }
+}
+
+/// A peer's certificate, whose names are shown and compared.
+pub fn certificate(bytes: &[u8]) {
+    let Ok(certificate) = Certificate::parse(bytes) else {
+        return;
+    };
+    for host in ["db.example.org", "10.0.0.1", "::1", "", "*"] {
+        let _ = certificate.is_for_host(host);
+    }
+    let _ = certificate.is_valid_at(0);
+    let _ = certificate.end_point_hash(bytes);
+    let _ = certificate.public_key();
+    assert!(!certificate.issuer_line().contains('\n'));
+    if let Ok(client) = ClientCertificate::parse(bytes) {
+        assert!(client.serial.bytes().all(|b| b.is_ascii_digit()));
+        assert!(!client.distinguished_name.contains('\0'));
     }
 }
 
@@ -170,6 +193,13 @@ pub fn hba(bytes: &[u8]) {
         for record in hba.records.iter() {
             assert!(!record.databases.is_empty() && !record.users.is_empty());
         }
+    }
+}
+
+/// `pg_ident.conf`.
+pub fn ident(bytes: &[u8]) {
+    if let Ok(maps) = IdentMaps::parse(bytes, Path::new("/nowhere/pg_ident.conf")) {
+        let _ = maps.check(Some("map"), "role", "outside@here.org");
     }
 }
 

@@ -4,6 +4,8 @@ pub mod ids;
 
 pub mod config;
 
+pub mod tls;
+
 pub mod types;
 
 pub mod io;

@@ -32,9 +32,9 @@ enum Command {
     },
     /// Looks after the ReplicatedClusters of a Kubernetes cluster.
     Controller {
-        /// The namespace to look after; all of them if it is left out.
-        #[arg(long)]
-        namespace: Option<String>,
+        /// A namespace to look after; may be given several times. All of them if it is left out.
+        #[arg(long = "namespace", value_name = "NAMESPACE")]
+        namespaces: Vec<String>,
         /// The image of instances whose manifest names none.
         #[arg(long, env = "UNDERSTUDY_DEFAULT_IMAGE")]
         default_image: String,
@@ -111,7 +111,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(runtime.block_on(instance::run(&dir.canonicalize()?))?)
         }
         Command::Controller {
-            namespace,
+            namespaces,
             default_image,
             http_address,
             lease_name,
@@ -123,7 +123,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                 .enable_all()
                 .build()?;
             runtime.block_on(kubernetes::run(ControllerOptions {
-                namespace,
+                namespaces,
                 default_image,
                 http_address,
                 lease_name,

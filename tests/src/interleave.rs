@@ -14,6 +14,7 @@
 //! session two
 //!   step u2 UPDATE t SET a = a + 10
 //!   pause p2 300                        milliseconds in which nothing is sent
+//! apart 200                             milliseconds before each further step while somebody waits
 //! order b1 u1 u2 c1 c2                  one order; or
 //! orders all                            every one that keeps each session's own order
 //! ```
@@ -64,6 +65,9 @@ pub struct Spec {
     pub teardown: Vec<String>,
     pub sessions: Vec<Member>,
     pub steps: Vec<Step>,
+    /// Before each further step while a session waits: so that of two who wait the first is first by more than a busy
+    /// machine may be late.
+    pub apart: Duration,
     /// Some time-out is set, so that waits may end by themselves.
     pub has_timeouts: bool,
     /// Indexes into `steps`.
@@ -100,6 +104,10 @@ impl Spec {
                     setup: Vec::new(),
                 }),
                 "step" | "pause" => spec.add_step(word, rest)?,
+                "apart" => {
+                    let ms = rest.parse().map_err(|e| format!("apart {rest:?}: {e}"))?;
+                    spec.apart = Duration::from_millis(ms);
+                }
                 "order" => orders.push(rest.to_owned()),
                 "orders" if rest == "all" => all = true,
                 _ => return Err(format!("unknown line {line:?}")),
@@ -181,6 +189,7 @@ fn logical_lines(text: &str) -> Vec<String> {
             "session ",
             "step ",
             "pause ",
+            "apart ",
             "order",
         ]
         .iter()
@@ -362,6 +371,9 @@ impl Stage {
 
     fn play(&mut self, spec: &Spec, order: &[usize], log: &mut Vec<String>) {
         for number in order {
+            if self.sessions.iter().any(|s| s.busy.is_some()) {
+                std::thread::sleep(spec.apart);
+            }
             let step = &spec.steps[*number];
             let sends = matches!(step.action, Action::Sql(_));
             let busy = self.sessions[step.session].busy.is_some();
@@ -620,10 +632,11 @@ mod tests {
     #[test]
     fn a_spec_is_read_and_its_orders_are_made() {
         let text = "# nothing\nsetup CREATE TABLE t\n  (a int)\nsession a\n  setup SET x = 1\n  \
-                    step a1 BEGIN\n  step a2 COMMIT\nsession b\n  pause b1 5\norder a1 b1 a2\norders all\n";
+                    step a1 BEGIN\n  step a2 COMMIT\nsession b\n  pause b1 5\napart 7\norder a1 b1 a2\norders all\n";
         let spec = Spec::parse(text).expect("it is right");
         assert_eq!(spec.setup, ["CREATE TABLE t\n(a int)"]);
         assert_eq!(spec.sessions[0].setup, ["SET x = 1"]);
+        assert_eq!(spec.apart, Duration::from_millis(7));
         let orders: Vec<String> = spec.orders.iter().map(|o| spec.order_text(o)).collect();
         assert_eq!(orders, ["a1 b1 a2", "a1 a2 b1", "a1 b1 a2", "b1 a1 a2"]);
         assert!(Spec::parse("session a\nstep a1 BEGIN\norder a2").is_err());

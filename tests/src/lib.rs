@@ -4,6 +4,7 @@
 //! stands for them. Programs are taken from `UNDERSTUDY_BIN_DIR`, PostgreSQL's from its Debian folder.
 
 pub mod api_server;
+pub mod certificates;
 pub mod cutter;
 pub mod interleave;
 pub mod local;

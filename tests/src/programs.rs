@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// PostgreSQL 15's programs.
 pub const POSTGRES_BIN: &str = "/usr/lib/postgresql/15/bin";
@@ -61,10 +62,23 @@ pub fn run_ok(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A loopback port that was free a moment ago.
+/// Below the range from which systems give ports to outgoing connections and below the local operator's own, so that
+/// nobody takes one while its server is not there yet, or is down.
+const PORTS: std::ops::Range<u16> = 17_000..20_000;
+
+/// A loopback port that was free a moment ago, and that this process gives to nobody else.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-    listener.local_addr().expect("bound").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    for _ in 0..count {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let offset = std::process::id().wrapping_mul(61).wrapping_add(next) % count;
+        let port = PORTS.start + u16::try_from(offset).expect("within the range");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no loopback port of {PORTS:?} is free");
 }
 
 /// A command that runs as `postgres`, because PostgreSQL's server refuses to run as root.

@@ -145,6 +145,8 @@ impl Reply {
 /// A socket and what came over it.
 pub struct Raw {
     pub stream: TcpStream,
+    /// The encrypted layer, once [`Raw::encrypt`] has made it.
+    tls: Option<Box<rustls::ClientConnection>>,
     incoming: Vec<u8>,
 }
 
@@ -154,13 +156,42 @@ impl Raw {
         stream.set_nodelay(true)?;
         Ok(Raw {
             stream,
+            tls: None,
             incoming: Vec::new(),
         })
     }
 
+    /// Connected and encrypted; any certificate will do.
+    pub fn encrypted(port: u16) -> io::Result<Raw> {
+        let mut raw = Raw::connect(port)?;
+        raw.send(&packet(SSL_REQUEST, b""))?;
+        match raw.byte()? {
+            b'S' => raw.encrypt()?,
+            other => return Err(io::Error::other(format!("SSLRequest got {other}"))),
+        }
+        Ok(raw)
+    }
+
+    /// The handshake, on whatever was said before.
+    pub fn encrypt(&mut self) -> io::Result<()> {
+        self.stream
+            .set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut tls = Box::new(crate::certificates::trusting_client());
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream)?;
+        }
+        self.tls = Some(tls);
+        Ok(())
+    }
+
     /// Connected and ready for queries.
     pub fn session(port: u16) -> io::Result<Raw> {
-        let mut raw = Raw::connect(port)?;
+        Raw::connect(port)?.begun()
+    }
+
+    /// Ready for queries, as `postgres`.
+    pub fn begun(self) -> io::Result<Raw> {
+        let mut raw = self;
         raw.send(&usual_startup())?;
         let (replies, end) = raw.until_ready(1, Duration::from_secs(20));
         match end {
@@ -173,13 +204,20 @@ impl Raw {
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(tls) => {
+                let mut tls = rustls::Stream::new(&mut **tls, &mut self.stream);
+                tls.write_all(bytes)?;
+                tls.flush()
+            }
+        }
     }
 
     /// Sends what the other side takes; it may close at any moment.
     pub fn push(&mut self, bytes: &[u8]) {
         let _ = self.stream.set_write_timeout(Some(Duration::from_secs(5)));
-        let _ = self.stream.write_all(bytes);
+        let _ = self.send(bytes);
     }
 
     pub fn finish_sending(&self) {
@@ -197,6 +235,18 @@ impl Raw {
     /// Reads until the server closes or is quiet for `patience`.
     pub fn rest(&mut self, patience: Duration) -> (Vec<Reply>, End) {
         self.until_ready(usize::MAX, patience)
+    }
+
+    /// Reads to the end. Whether the encrypted layer itself said that this is the end: without that word it may have
+    /// been cut by anybody.
+    pub fn ends_with_a_word(&mut self, patience: Duration) -> bool {
+        let _ = self.stream.set_read_timeout(Some(patience));
+        let mut rest = Vec::new();
+        self.tls.as_mut().is_some_and(|tls| {
+            rustls::Stream::new(&mut **tls, &mut self.stream)
+                .read_to_end(&mut rest)
+                .is_ok()
+        })
     }
 
     pub fn until_ready(&mut self, times: usize, patience: Duration) -> (Vec<Reply>, End) {
@@ -235,7 +285,11 @@ impl Raw {
         let mut chunk = [0; 16 << 10];
         let _ = self.stream.set_read_timeout(Some(patience));
         loop {
-            match self.stream.read(&mut chunk) {
+            let read = match &mut self.tls {
+                None => self.stream.read(&mut chunk),
+                Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(&mut chunk),
+            };
+            match read {
                 Ok(0) => return Some(End::Closed),
                 Ok(n) => {
                     self.incoming.extend_from_slice(&chunk[..n]);

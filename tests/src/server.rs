@@ -112,7 +112,7 @@ impl Server {
     /// Starts and waits until it accepts connections.
     pub fn start(&mut self) {
         self.launch();
-        self.wait_until_ready(Duration::from_secs(30));
+        self.wait_until_ready(Duration::from_secs(60));
     }
 
     /// Starts without waiting.

@@ -212,7 +212,11 @@ impl Client {
                 return Ok(message);
             }
             let mut chunk = [0; 16 << 10];
-            let n = self.stream.read(&mut chunk)?;
+            let n = match self.stream.read(&mut chunk) {
+                // A socket with a time-out is not restarted after a signal, such as that of a child's end.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
             if n == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

@@ -15,6 +15,7 @@ use rand::Rng;
 use understudy_tests::programs::{postgres, run_ok};
 use understudy_tests::server::{Server, Stop};
 use understudy_tests::soak::{is_soak, rounds, seeded};
+use understudy_tests::standby::eventually;
 use understudy_tests::torture::{Ledger, Moments, Worker, compare, prepare, settle};
 use understudy_tests::wire::Client;
 
@@ -116,9 +117,9 @@ fn under_load(
 
 /// Waits until the standby shows everything that the primary has.
 fn caught_up(primary: &Server, standby: &mut Server) {
-    standby.wait_until_ready(Duration::from_secs(30));
+    standby.wait_until_ready(Duration::from_secs(60));
     let lsn = primary.client().value("SELECT pg_current_wal_flush_lsn()");
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(60);
     let behind =
         format!("SELECT coalesce(pg_wal_lsn_diff('{lsn}', pg_last_wal_replay_lsn()), 1) > 0");
     while standby.client().value(&behind) != "f" {
@@ -228,7 +229,9 @@ fn a_promotion_cut_short_at_any_moment_loses_nothing_acknowledged() {
         standby.start();
         primary.configure("synchronous_standby_names = '*'");
         primary.signal(rustix::process::Signal::HUP);
-        thread::sleep(Duration::from_millis(300));
+        eventually("the setting is in force", || {
+            primary.psql("SHOW synchronous_standby_names").trim() == "*"
+        });
         under_load(&mut primary, seed, round, &ledgers, |primary| {
             thread::sleep(Duration::from_millis(random.random_range(200..900)));
             primary.stop(Stop::Kill);

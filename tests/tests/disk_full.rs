@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use understudy_tests::programs::{ours, postgres, run, run_ok};
 use understudy_tests::server::{Server, Stop};
+use understudy_tests::wire::Client;
 
 /// A file system in memory that goes with the value.
 struct SmallDisk {
@@ -131,18 +132,26 @@ fn a_full_disk_is_an_error_and_room_makes_it_good() {
     // A crash while it is full: the start works, or says what it lacks.
     server.stop(Stop::Kill);
     server.launch();
-    std::thread::sleep(Duration::from_millis(800));
-    match server.exit_status() {
-        None => {
-            server.wait_until_ready(Duration::from_secs(20));
-            check(&server, acknowledged);
-            server.stop(Stop::Kill);
+    let until = Instant::now() + Duration::from_secs(30);
+    let has_ended = loop {
+        if server.exit_status().is_some() {
+            break true;
         }
-        Some(_) => assert!(
+        if Client::connect(server.port).is_ok() {
+            break false;
+        }
+        assert!(Instant::now() < until, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    if has_ended {
+        assert!(
             server.log().contains("No space left on device"),
             "{}",
             server.log()
-        ),
+        );
+    } else {
+        check(&server, acknowledged);
+        server.stop(Stop::Kill);
     }
     // Somebody makes room: here by a larger disk.
     run_ok(

@@ -69,6 +69,8 @@ fn running_queries_give_way_when_their_time_is_up() {
             let standby = standby_with(&primary, &setting);
             let mut reader = running(&standby);
             primary.psql("DELETE FROM t WHERE a > 100");
+            // The time counts from when replay had nothing more to do.
+            primary.wait_for_replay(&standby);
             let begun = Instant::now();
             primary.psql("VACUUM t");
             cancelled(&mut reader, SNAPSHOT);
@@ -125,7 +127,7 @@ fn a_primary_that_is_told_keeps_what_a_standby_reads() {
     reader.rows("BEGIN ISOLATION LEVEL REPEATABLE READ");
     assert_eq!(reader.value("SELECT count(*) FROM t"), "500");
     // It is told at least once a second.
-    std::thread::sleep(Duration::from_millis(2200));
+    std::thread::sleep(Duration::from_secs(5));
     primary.psql("DELETE FROM t WHERE a > 100");
     primary.psql("VACUUM t");
     primary.psql("INSERT INTO t VALUES (1000, 'behind')");
@@ -377,4 +379,101 @@ fn what_was_applied_remotely_is_read_there() {
         }
     });
     assert!(fs::metadata(standby.data().join("standby.signal")).is_ok());
+}
+
+/// Replay comes before the primary's word that the commit may be seen: between the two a standby has the new file and may
+/// not show its rows.
+#[test]
+fn a_table_that_is_emptied_and_filled_in_one_transaction_is_never_seen_empty() {
+    let again =
+        "BEGIN; TRUNCATE t; INSERT INTO t SELECT g, 'x' FROM generate_series(1, 500) g; COMMIT";
+    let count = "SELECT count(*) FROM t";
+    let primary = primary();
+    let standby = standby_of(&primary);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut client = primary.client();
+            for _ in 0..rounds(100, 3000) {
+                client.rows(again);
+            }
+        });
+        let mut reader = standby.client();
+        while !writer.is_finished() {
+            assert_eq!(reader.value(count), "500");
+            assert_eq!(reader.value("SELECT max(a) FROM t"), "500");
+        }
+    });
+    // However late the word comes: with somebody else who is waited for, and who says nothing.
+    let other = primary.started_standby("other");
+    primary.configure("synchronous_standby_names = 'other'");
+    primary.psql("SELECT pg_reload_conf()");
+    eventually("the setting is in force", || {
+        primary.psql("SHOW synchronous_standby_names").trim() == "other"
+    });
+    primary.psql("INSERT INTO t VALUES (501, 'x')");
+    eventually("it is shown", || standby.psql(count).trim() == "501");
+    let stopped = frozen(&other);
+    let (mut writer, mut reader) = (primary.client(), standby.client());
+    for (client, sql) in [(&mut writer, again), (&mut reader, count)] {
+        // Long enough that the transaction has come to its commit.
+        client.set_read_timeout(Duration::from_secs(2));
+        client.send(sql).expect("sent");
+        let early = client.answers();
+        assert!(early.is_err(), "{sql}: {early:?}");
+        // The commit, which waits, is replayed before it is asked for.
+        primary.wait_for_replay(&standby);
+    }
+    drop(stopped);
+    for client in [&writer, &reader] {
+        client.set_read_timeout(Duration::from_secs(60));
+    }
+    let done = writer.answers().expect("it comes now");
+    assert!(done.iter().all(|a| a.error.is_none()), "{done:?}");
+    let answers = reader.answers().expect("it comes now");
+    assert_eq!(answers[0].rows[0][0].as_deref(), Some("500"), "{answers:?}");
+}
+
+/// Who is in replay's way may wait himself for what has been replayed already, if replay did not tell so before it waits.
+#[test]
+fn replay_that_waits_for_a_query_does_not_keep_it_waiting() {
+    let primary = primary();
+    primary.psql("CREATE TABLE u (a int)");
+    let standby = standby_with(&primary, "max_standby_streaming_delay = -1");
+    let mut reader = standby.client();
+    reader.rows("BEGIN");
+    assert_eq!(reader.value("SELECT count(*) FROM u"), "0");
+    // Both come at once, so that replay goes from one to the other without a pause.
+    let stopped = frozen(&standby);
+    primary.psql("TRUNCATE t");
+    let end = primary.psql("SELECT pg_current_wal_flush_lsn()");
+    primary.psql("TRUNCATE u");
+    drop(stopped);
+    let replayed = format!(
+        "SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '{}') >= 0",
+        end.trim()
+    );
+    eventually("the first is replayed", || {
+        standby.psql(&replayed).trim() == "t"
+    });
+    reader.set_read_timeout(Duration::from_secs(10));
+    assert_eq!(reader.value("SELECT count(*) FROM t"), "0");
+    reader.rows("COMMIT");
+    primary.wait_for_replay(&standby);
+}
+
+/// A log that ends where a page does has nothing to send to a standby that has all of it.
+#[test]
+fn a_standby_that_has_everything_says_so_at_once() {
+    let primary = primary();
+    let mut standby = standby_with(&primary, "wal_receiver_status_interval = 0");
+    primary.psql("SELECT pg_switch_wal()");
+    primary.wait_for_replay(&standby);
+    standby.stop(Stop::Fast);
+    standby.start();
+    // It is asked for a word after half of `wal_sender_timeout`, 30 s.
+    let begun = Instant::now();
+    let asked =
+        "SELECT count(*) FROM pg_stat_replication WHERE flush_lsn = pg_current_wal_flush_lsn()";
+    eventually("it has said so", || primary.psql(asked).trim() == "1");
+    assert!(begun.elapsed() < Duration::from_secs(15));
 }

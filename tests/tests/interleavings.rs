@@ -67,6 +67,11 @@ fn keys_are_unique_whoever_comes_first() {
 }
 
 #[test]
+fn grants_count_from_the_next_statement_on() {
+    agree("grants");
+}
+
+#[test]
 fn table_locks_and_definitions_keep_others_out() {
     agree("table");
 }

@@ -29,6 +29,7 @@ fn without_numbers(line: &str) -> String {
 /// Runs `talk` on both with these settings and gives what each logged of it.
 fn logged(settings: &[&str], talk: impl Fn(u16)) -> [Vec<String>; 2] {
     let twins = Twins::initdb();
+    let mut fewest = 0;
     BOTH.map(|who| {
         let mut arguments = vec!["-c", "listen_addresses=127.0.0.1"];
         for setting in settings {
@@ -46,8 +47,17 @@ fn logged(settings: &[&str], talk: impl Fn(u16)) -> [Vec<String>; 2] {
         }
         let begin = twins.logged(who).len();
         talk(twins.port(who));
-        std::thread::sleep(Duration::from_millis(100));
-        let lines = twins.logged(who).split_off(begin);
+        // What is said at a session's end may come after its client has heard of it: we have time for as many lines as
+        // PostgreSQL has written.
+        let until = Instant::now() + Duration::from_secs(10);
+        let lines = loop {
+            std::thread::sleep(Duration::from_millis(150));
+            let lines = twins.logged(who).split_off(begin);
+            if lines.len() >= fewest || Instant::now() > until {
+                break lines;
+            }
+        };
+        fewest = lines.len();
         drop(running);
         lines.iter().map(|l| without_numbers(l)).collect()
     })

@@ -30,32 +30,26 @@ fn a_table_under_constant_update_stays_small() {
     client.rows("CREATE TABLE hot (id int PRIMARY KEY, n int, filler text)");
     client.rows("CREATE INDEX hot_n ON hot (n)");
     client.rows("INSERT INTO hot SELECT g, g, repeat('x', 200) FROM generate_series(1, 100) AS g");
-    // Every round leaves 100 dead rows and as many dead entries. Without a vacuum the table would grow evenly: to more
-    // than twice its size in the second stretch.
+    // Every round leaves 100 dead rows and as many dead entries. Without a vacuum each stretch would add as many pages as
+    // the first one; with it one soon adds next to nothing, unless the machine gets faster from stretch to stretch.
     let mut round = 0;
-    let mut update_for = |client: &mut Client, seconds: u64| {
-        let until = Instant::now() + Duration::from_secs(seconds);
+    let mut sizes: Vec<(u64, u64)> = Vec::new();
+    let stays = |before: u64, after: u64| after <= before * 6 / 5 + 4;
+    let settled = (0..4).any(|_| {
+        let until = Instant::now() + Duration::from_secs(4);
         while Instant::now() < until {
             round += 1;
             client.rows(&format!("UPDATE hot SET n = (id * 7919 + {round}) % 1000"));
         }
-    };
-    update_for(&mut client, 5);
-    let (table, index) = ("hot", "hot_n");
-    let before = (
-        pages(&server, &mut client, table),
-        pages(&server, &mut client, index),
-    );
-    update_for(&mut client, 7);
-    let after = (
-        pages(&server, &mut client, table),
-        pages(&server, &mut client, index),
-    );
-    let bound = |before: u64| before * 7 / 4 + 10;
-    assert!(
-        after.0 < bound(before.0) && after.1 < bound(before.1),
-        "from {before:?} to {after:?} pages"
-    );
+        let now = (
+            pages(&server, &mut client, "hot"),
+            pages(&server, &mut client, "hot_n"),
+        );
+        let before = sizes.last().copied();
+        sizes.push(now);
+        before.is_some_and(|before| stays(before.0, now.0) && stays(before.1, now.1))
+    });
+    assert!(settled, "{round} rounds, pages: {sizes:?}");
     assert_eq!(client.value("SELECT count(*) FROM hot"), "100");
     assert_eq!(client.value("SELECT count(*) FROM hot WHERE n >= 0"), "100");
 }
@@ -66,7 +60,7 @@ fn statistics_follow_the_table() {
     let mut client = server.client();
     client.rows("CREATE TABLE t (a int, b text)");
     client.rows("INSERT INTO t SELECT g % 10, 'x' FROM generate_series(1, 5000) AS g");
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let rows = client.value("SELECT reltuples FROM pg_class WHERE relname = 't'");
         if rows == "5000" {

@@ -60,6 +60,11 @@ fn a_primary_acknowledges_by_its_set_only() {
     engine.promise(1, false, &set(1, 1, &[], 0));
     assert_eq!(engine.obey()["set"]["counter"], 2);
     assert_eq!(engine.server.psql("SELECT count(*) FROM t"), "1\n");
+    // Nor by way of none.
+    engine.promise(1, false, &Value::Null);
+    assert_eq!(engine.obey()["set"], Value::Null);
+    engine.promise(1, false, &set(1, 1, &[], 0));
+    assert_eq!(engine.obey()["set"], Value::Null);
     // The next one releases what waited.
     engine.promise(1, false, &set(1, 3, &[], 0));
     assert_eq!(engine.obey()["set_caught_up"], true);
@@ -118,7 +123,7 @@ fn a_promise_that_is_not_for_this_instance_is_not_obeyed() {
 /// Waits until the trigger file was set aside as one that is not obeyed.
 fn wait_refused(engine: &Managed) {
     let refused = engine.trigger().with_extension("refused");
-    let until = std::time::Instant::now() + Duration::from_secs(5);
+    let until = std::time::Instant::now() + Duration::from_secs(30);
     while !refused.exists() {
         let log = || engine.server.log();
         assert!(std::time::Instant::now() < until, "{}", log());
@@ -209,6 +214,12 @@ fn a_failover_by_hand_of_the_supervisor() {
         promoted["writable"], false,
         "nobody of the set has its end of recovery"
     );
+    // An administrator may look all the same, and nobody else with him.
+    let mut looks = standby.server.client();
+    looks.rows("SET understudy.read_unconfirmed = on");
+    assert_eq!(looks.value("SELECT count(*) FROM t"), "2");
+    assert_hangs(&standby, "SELECT count(*) FROM t");
+    assert_eq!(standby.status()["writable"], false);
 
     // The old primary is deposed, comes back in recovery, and follows as it is or not at all.
     primary.promise(2, true, &Value::Null);
@@ -253,7 +264,7 @@ fn a_former_primary_that_has_not_diverged_follows_and_counts() {
     wait_writable(&mut standby);
     standby.server.psql("INSERT INTO t VALUES (3)");
     primary.wait("streaming", |s| s["receiver"]["upstream_term"] == 2);
-    let until = std::time::Instant::now() + Duration::from_secs(10);
+    let until = std::time::Instant::now() + Duration::from_secs(60);
     while primary.server.psql("SELECT count(*) FROM t") != "3\n" {
         assert!(
             std::time::Instant::now() < until,
@@ -263,11 +274,34 @@ fn a_former_primary_that_has_not_diverged_follows_and_counts() {
     }
 }
 
+/// By an old address a standby may knock at another one: it would stream, and the primary would never hear of it.
+#[test]
+fn a_standby_that_follows_serves_no_other_one_of_its_term() {
+    let (primary, standby) = pair();
+    let mut lost = Managed::standby_of(&primary, "x", 1);
+    lost.follow(standby.server.port);
+    lost.server.launch();
+    lost.wait("refused", |s| {
+        let error = s["receiver"]["last_error"].as_str();
+        error.is_some_and(|e| e.contains("this is a standby of the primary of term 1"))
+    });
+    assert_ne!(lost.status()["receiver"]["state"], "streaming");
+    lost.follow(primary.server.port);
+    lost.server.signal(rustix::process::Signal::HUP);
+    lost.wait("streaming", |s| s["receiver"]["state"] == "streaming");
+    let streams = primary.status()["standbys"].clone();
+    let streams = streams.as_array().expect("a list");
+    assert!(
+        streams.iter().any(|s| s["instance_id"] == "x"),
+        "{streams:?}"
+    );
+}
+
 #[test]
 fn what_a_standby_was_told_holds_after_its_restart() {
     let (primary, mut standby) = pair();
     primary.server.psql("INSERT INTO t VALUES (2)");
-    let until = std::time::Instant::now() + Duration::from_secs(10);
+    let until = std::time::Instant::now() + Duration::from_secs(60);
     while standby.server.psql("SELECT count(*) FROM t") != "2\n" {
         assert!(
             std::time::Instant::now() < until,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use understudy_tests::programs::free_port;
 use understudy_tests::raw::{End, Raw, query, short, startup};
 use understudy_tests::server::{Server, Stop};
+use understudy_tests::standby::eventually;
 use understudy_tests::wire::Client;
 
 const SESSIONS: usize = 1000;
@@ -121,8 +122,9 @@ fn big_sorts_starve_neither_a_walsender_nor_a_health_check() {
         running.parse::<u32>().expect("a number") > 32,
         "the sorts are over: {running}"
     );
+    // Who is starved waits for whole sorts of 64 sessions. The machine itself may be late: another test runs beside.
     assert!(
-        slowest.iter().all(|s| *s < Duration::from_millis(500)),
+        slowest.iter().all(|s| *s < Duration::from_secs(2)),
         "{slowest:?}"
     );
 }
@@ -140,8 +142,10 @@ fn joins_over_kept_rows_starve_nobody_and_can_be_cancelled() {
             .send("SELECT count(*) FROM t a, t b, t c, t d, t e")
             .expect("sent");
     }
-    std::thread::sleep(Duration::from_millis(300));
-    let mut other = Client::connect_within(server.port, Duration::from_secs(10)).expect("a place");
+    let mut other = Client::connect_within(server.port, Duration::from_secs(20)).expect("a place");
+    let running =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%t e' AND state = 'active'";
+    eventually("all of them run", || other.value(running) == "8");
     assert_eq!(other.value("SELECT count(*) FROM t"), "100");
     let cancelled = other.value(
         "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%t e' AND state = 'active'",

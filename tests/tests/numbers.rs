@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use understudy_tests::server::{Server, Stop};
 use understudy_tests::soak::rounds;
+use understudy_tests::standby::eventually;
 use understudy_tests::wire::Client;
 
 const CLIENTS: usize = 4;
@@ -59,6 +60,9 @@ fn a_number_that_was_seen_does_not_come_again() {
             })
             .collect();
         thread::sleep(DRAWING);
+        eventually("somebody has drawn", || {
+            highest.load(Ordering::Relaxed) > before
+        });
         server.stop(Stop::Kill);
         drawing
             .into_iter()

@@ -14,6 +14,7 @@ use std::process::Command;
 use understudy_tests::programs::{ours, postgres, run, run_ok};
 use understudy_tests::server::{Server, Stop};
 use understudy_tests::soak::rounds;
+use understudy_tests::standby::eventually;
 
 const PAGE: usize = 8192;
 /// `pd_checksum` in a page's header.
@@ -295,8 +296,20 @@ fn a_standbys_pages_equal_its_primarys() {
             primary.psql("VACUUM t");
         }
         primary.wait_for_replay(&standby);
-        // The standby has everything, the shutdown checkpoint included, when the primary has stopped.
+        // The standby has everything, the shutdown checkpoint included, when the primary has stopped; it has replayed it
+        // a moment later.
         assert!(primary.stop(Stop::Fast).success());
+        let control = run_ok(Command::new(postgres("pg_controldata")).arg(primary.data()));
+        let checkpoint = control
+            .lines()
+            .find_map(|l| l.strip_prefix("Latest checkpoint location:"));
+        let replayed = format!(
+            "SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '{}') > 0",
+            checkpoint.expect("it is there").trim()
+        );
+        eventually("the last record is replayed", || {
+            standby.psql(&replayed).trim() == "t"
+        });
         assert!(standby.stop(Stop::Fast).success());
         compare(&primary, &standby);
     }

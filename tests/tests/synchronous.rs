@@ -13,8 +13,8 @@ use understudy_tests::soak::{rounds, seeded};
 use understudy_tests::standby::{eventually, frozen};
 use understudy_tests::wire::Client;
 
-/// Long enough that an answer that comes at all would have come.
-const NOT_YET: Duration = Duration::from_millis(700);
+/// Long enough that an answer that comes at all would have come, and that a commit has come to where it waits.
+const NOT_YET: Duration = Duration::from_secs(1);
 
 /// A primary with two standbys, named `s1` and `s2`, both waited for as `names` says.
 fn cluster(names: &str) -> (Server, Server, Server) {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["ids"],
     &["config"],
+    &["tls"],
     &["types"],
     &["io"],
     &["wal"],

@@ -6,7 +6,8 @@ use std::time::Duration;
 use understudy_tests::server::Server;
 use understudy_tests::wire::{Answer, Client};
 
-const A_WHILE: Duration = Duration::from_millis(400);
+/// Long enough that a commit has come to where it waits.
+const A_WHILE: Duration = Duration::from_secs(1);
 
 /// Changes the standbys that commits wait for, in the running server.
 fn wait_for_standbys(server: &Server, names: &str) {

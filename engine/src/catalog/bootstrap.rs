@@ -9,9 +9,10 @@ use std::sync::Arc;
 use crate::catalog::access::CatalogCx;
 use crate::catalog::database;
 use crate::catalog::relation::{Index, Relation, RelationKind};
+use crate::catalog::rights::{DATABASE_OWNER, Kind};
 use crate::catalog::rows::{
-    AttributeRow, AuthMembersRow, AuthidRow, CatalogRow, ClassRow, DatabaseRow, DescriptionRow,
-    IndexRow, Int2Vector, NamespaceRow, OidVector, ShdescriptionRow,
+    AclArray, AttributeRow, AuthMembersRow, AuthidRow, CatalogRow, ClassRow, DatabaseRow,
+    DescriptionRow, IndexRow, Int2Vector, NamespaceRow, OidVector, ShdescriptionRow,
 };
 use crate::catalog::schema::{BOOTSTRAP_SUPERUSER, PG_CATALOG, TableKind, all_tables};
 use crate::catalog::session::Catalog;
@@ -21,6 +22,7 @@ use crate::index::btree;
 
 use crate::table::files;
 use crate::txn::Transaction;
+use crate::types::acl::{AclItem, Privileges};
 use crate::types::registry;
 
 pub const TEMPLATE1: Oid = Oid::new(1);
@@ -147,8 +149,16 @@ async fn roles(
     Ok(())
 }
 
+fn to_everybody(grantor: Oid, privileges: Privileges) -> AclItem {
+    AclItem {
+        grantee: Oid::INVALID,
+        grantor,
+        privileges,
+        grantable: Privileges::NONE,
+    }
+}
+
 async fn schemas(cx: &CatalogCx<'_>, txn: &mut Transaction) -> Result<(), CatalogError> {
-    let database_owner = Oid::new(6171);
     for (oid, name, owner, comment) in [
         (
             PG_CATALOG,
@@ -156,13 +166,15 @@ async fn schemas(cx: &CatalogCx<'_>, txn: &mut Transaction) -> Result<(), Catalo
             BOOTSTRAP_SUPERUSER,
             "system catalog schema",
         ),
-        (PUBLIC, "public", database_owner, "standard public schema"),
+        (PUBLIC, "public", DATABASE_OWNER, "standard public schema"),
     ] {
+        let mut acl = Kind::Schema.default_acl(owner);
+        acl.push(to_everybody(owner, Privileges::USAGE));
         let row = NamespaceRow {
             oid,
             nspname: name.to_owned(),
             nspowner: owner,
-            ..Default::default()
+            nspacl: Some(AclArray::from_items(acl)),
         };
         cx.insert(txn, &row).await?;
         let comment = DescriptionRow {
@@ -174,6 +186,14 @@ async fn schemas(cx: &CatalogCx<'_>, txn: &mut Transaction) -> Result<(), Catalo
         cx.insert(txn, &comment).await?;
     }
     Ok(())
+}
+
+/// Nobody but the owner makes temporary tables in a template.
+fn template_acl() -> AclArray {
+    let mut items = vec![to_everybody(BOOTSTRAP_SUPERUSER, Privileges::CONNECT)];
+    let all = Kind::Database.default_acl(BOOTSTRAP_SUPERUSER);
+    items.extend(all.into_iter().filter(|i| i.grantee.is_valid()));
+    AclArray::from_items(items)
 }
 
 async fn databases(
@@ -216,6 +236,7 @@ async fn databases(
             dattablespace: DEFAULT_TABLESPACE,
             datcollate: cluster.locale.clone(),
             datctype: cluster.locale.clone(),
+            datacl: template.then(template_acl),
             ..DatabaseRow::default()
         };
         cx.insert(txn, &row).await?;
@@ -262,6 +283,10 @@ pub fn class_row(relation: &Relation) -> ClassRow {
         relname: relation.name.clone(),
         relnamespace: relation.schema,
         relowner: relation.owner,
+        relacl: relation
+            .acl
+            .as_deref()
+            .map(|a| AclArray::from_items(a.iter().copied())),
         relam: match relation.kind {
             RelationKind::Table => HEAP_ACCESS_METHOD,
             RelationKind::Index => BTREE_ACCESS_METHOD,

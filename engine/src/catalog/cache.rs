@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use crate::catalog::relation::Relation;
-use crate::catalog::view::{ColumnStatistics, Database, Role};
+use crate::catalog::view::{ColumnStatistics, Database, Membership, Role, Schema};
 use crate::ids::Oid;
 use crate::txn::Invalidation;
 
@@ -29,7 +29,7 @@ struct Answers {
     relations: HashMap<Oid, Option<Arc<Relation>>>,
     names: HashMap<(Oid, String), Option<Oid>>,
     schemas: HashMap<String, Option<Oid>>,
-    schema_names: HashMap<Oid, Option<String>>,
+    schemas_by_oid: HashMap<Oid, Option<Arc<Schema>>>,
     statistics: HashMap<(Oid, i16), Option<Arc<ColumnStatistics>>>,
 }
 
@@ -41,6 +41,7 @@ pub struct SharedCache {
     roles: RwLock<HashMap<Oid, Option<Role>>>,
     databases_by_name: RwLock<HashMap<String, Option<Database>>>,
     databases: RwLock<HashMap<Oid, Option<Database>>>,
+    memberships: RwLock<HashMap<Oid, Arc<[Membership]>>>,
 }
 
 /// Generates `fn name(&self, key, load) -> Result<value>`: from the map, else loaded and, if nothing was
@@ -74,7 +75,7 @@ impl DatabaseCache {
     remembered!(relation, relations, Oid, Option<Arc<Relation>>);
     remembered!(name, names, (Oid, String), Option<Oid>);
     remembered!(schema, schemas, String, Option<Oid>);
-    remembered!(schema_name, schema_names, Oid, Option<String>);
+    remembered!(schema_of, schemas_by_oid, Oid, Option<Arc<Schema>>);
     remembered!(
         statistics,
         statistics,
@@ -138,15 +139,18 @@ impl SharedCache {
     shared_remembered!(role, roles, Oid, Option<Role>);
     shared_remembered!(database_named, databases_by_name, String, Option<Database>);
     shared_remembered!(database, databases, Oid, Option<Database>);
+    shared_remembered!(memberships, memberships, Oid, Arc<[Membership]>);
 
     fn forget_all(&self) {
         let (mut a, mut b) = (self.roles_by_name.write(), self.roles.write());
         let (mut c, mut d) = (self.databases_by_name.write(), self.databases.write());
+        let mut e = self.memberships.write();
         self.generation.fetch_add(1, Ordering::AcqRel);
         a.clear();
         b.clear();
         c.clear();
         d.clear();
+        e.clear();
     }
 }
 

@@ -90,7 +90,9 @@ impl Check<'_> {
 
     fn relation(&self, oid: Oid) -> Result<Option<Arc<Relation>>, CatalogError> {
         self.with_snapshot(|snapshot| {
-            let view = self.catalog.view_at(self.database, snapshot, 0, &[], "");
+            let view = self
+                .catalog
+                .view_at(self.database, snapshot, 0, &[], Oid::INVALID);
             view.relation(oid)
         })
     }
@@ -98,7 +100,9 @@ impl Check<'_> {
     /// Tables and sequences of the database, the catalog's own and the shared ones included.
     pub fn everything(&self) -> Result<Vec<Arc<Relation>>, CatalogError> {
         let mut all = self.with_snapshot(|snapshot| {
-            let view = self.catalog.view_at(self.database, snapshot, 0, &[], "");
+            let view = self
+                .catalog
+                .view_at(self.database, snapshot, 0, &[], Oid::INVALID);
             view.relations()
         })?;
         all.retain(|r| matches!(r.kind, RelationKind::Table | RelationKind::Sequence));

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::catalog::access::CatalogCx;
 use crate::catalog::relation::{Check, Column, Identity, Index, IndexKey, Relation, RelationKind};
+use crate::catalog::rights::Acl;
 use crate::catalog::rows::{
-    AttrdefRow, AttributeRow, AuthidRow, ClassRow, ConstraintRow, DatabaseRow, IndexRow,
-    NamespaceRow, StatisticRow,
+    AclArray, AttrdefRow, AttributeRow, AuthMembersRow, AuthidRow, ClassRow, ConstraintRow,
+    DatabaseRow, IndexRow, NamespaceRow, StatisticRow,
 };
 use crate::catalog::schema::index_relation;
-use crate::catalog::view::{CatalogError, ColumnStatistics, Database, Role};
+use crate::catalog::view::{CatalogError, ColumnStatistics, Database, Membership, Role, Schema};
 use crate::ids::{GLOBAL_TABLESPACE, Oid, RelFile};
 use crate::txn::Snapshot;
 use crate::types::datum::{Datum, SqlType};
@@ -25,6 +26,7 @@ const NAMESPACE_BY_NAME: Oid = Oid::new(2684);
 const NAMESPACE_BY_OID: Oid = Oid::new(2685);
 const ROLE_BY_NAME: Oid = Oid::new(2676);
 const ROLE_BY_OID: Oid = Oid::new(2677);
+const MEMBERSHIP_BY_MEMBER: Oid = Oid::new(2695);
 const DATABASE_BY_NAME: Oid = Oid::new(2671);
 const DATABASE_BY_OID: Oid = Oid::new(2672);
 const STATISTIC_BY_COLUMN: Oid = Oid::new(2696);
@@ -93,7 +95,8 @@ impl CatalogCx<'_> {
             self.find::<ConstraintRow>(snapshot, CONSTRAINT_BY_RELATION, &[Datum::Oid(class.oid)])?;
         let constraints: Vec<ConstraintRow> = constraints.into_iter().map(|(_, c)| c).collect();
         let schema_name = self
-            .load_schema_name(snapshot, class.relnamespace)?
+            .load_schema(snapshot, class.relnamespace)?
+            .map(|schema| schema.name.clone())
             .ok_or_else(|| {
                 self.damaged(format!(
                     "schema {} of relation {} is missing",
@@ -106,6 +109,7 @@ impl CatalogCx<'_> {
             schema_name,
             kind,
             owner: class.relowner,
+            acl: list(class.relacl.as_ref()),
             file: self.file(&class, class.relfilenode),
             overflow: class
                 .reltoastrelid
@@ -277,14 +281,35 @@ impl CatalogCx<'_> {
             .map(|(_, row)| row.oid))
     }
 
-    pub fn load_schema_name(
+    pub fn load_schema(
         &self,
         snapshot: &Snapshot,
         oid: Oid,
-    ) -> Result<Option<String>, CatalogError> {
+    ) -> Result<Option<Arc<Schema>>, CatalogError> {
         let key = [Datum::Oid(oid)];
         let row = self.find_one::<NamespaceRow>(snapshot, NAMESPACE_BY_OID, &key)?;
-        Ok(row.map(|(_, row)| row.nspname))
+        Ok(row.map(|(_, row)| {
+            Arc::new(Schema {
+                oid: row.oid,
+                acl: list(row.nspacl.as_ref()),
+                name: row.nspname,
+                owner: row.nspowner,
+            })
+        }))
+    }
+
+    pub fn load_memberships(
+        &self,
+        snapshot: &Snapshot,
+        member: Oid,
+    ) -> Result<Arc<[Membership]>, CatalogError> {
+        let key = [Datum::Oid(member)];
+        let rows = self.find::<AuthMembersRow>(snapshot, MEMBERSHIP_BY_MEMBER, &key)?;
+        let found = rows.into_iter().map(|(_, row)| Membership {
+            role: row.roleid,
+            admin: row.admin_option,
+        });
+        Ok(found.collect())
     }
 
     pub fn load_role_named(
@@ -349,6 +374,10 @@ fn checks_of(constraints: &[ConstraintRow]) -> Vec<Check> {
     checks
 }
 
+fn list(stored: Option<&AclArray>) -> Acl {
+    stored.map(|items| Arc::from(items.0.as_slice()))
+}
+
 fn role(row: AuthidRow) -> Role {
     Role {
         oid: row.oid,
@@ -371,6 +400,7 @@ fn database(row: DatabaseRow) -> Database {
         oid: row.oid,
         name: row.datname,
         owner: row.datdba,
+        acl: list(row.datacl.as_ref()),
         is_template: row.datistemplate,
         allow_connections: row.datallowconn,
         connection_limit: row.datconnlimit,

@@ -2,9 +2,10 @@
 //!
 //! Reading order: `schema` (which system tables there are), `rows` (their rows as structs), `relation` and
 //! `view` (what others see), `access` (reading and changing rows), `load` (rows to descriptions), `cache` and
-//! `session` (what is remembered, and for whom); `check` (tables and their indexes looked at for damage).
+//! `session` (what is remembered, and for whom); `rights` and `acl` (who may do what, and GRANT's changes of that); `check` (tables and their indexes looked at for damage).
 
 pub mod access;
+pub mod acl;
 pub mod bootstrap;
 pub mod cache;
 pub mod check;
@@ -12,6 +13,7 @@ pub mod database;
 mod load;
 pub mod oids;
 pub mod relation;
+pub mod rights;
 pub mod rows;
 pub mod schema;
 pub mod session;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::catalog::rights::Acl;
 use crate::ids::{Oid, RelFile, Xid};
 use crate::types::datum::{Datum, SqlType};
 
@@ -41,6 +42,8 @@ pub struct Relation {
     pub schema_name: String,
     pub kind: RelationKind,
     pub owner: Oid,
+    /// What was granted on it; an index has none of its own.
+    pub acl: Acl,
     /// Meaningless for `Virtual` and `View`.
     pub file: RelFile,
     /// Holds values too large for a heap tuple; `None` for relations that need none.

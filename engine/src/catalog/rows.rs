@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::ids::Oid;
+use crate::types::acl::AclItem;
 use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::oids;
@@ -46,6 +47,7 @@ plain_field!(i64, Int8);
 plain_field!(f32, Float4);
 plain_field!(Oid, Oid);
 plain_field!(u8, Char);
+plain_field!(AclItem, AclItem);
 
 impl Field for String {
     fn to_datum(&self) -> Datum {
@@ -72,7 +74,7 @@ impl Field for UnusedXid {
     }
 }
 
-/// A nullable column of an array type that this version never fills (`aclitem[]`, options).
+/// A nullable column of an array type that this version never fills (grants on columns, options).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AlwaysNull;
 
@@ -171,6 +173,7 @@ pub type Int2Vector = List<i16, { oids::INT2.raw() }, 0>;
 pub type OidVector = List<Oid, { oids::OID.raw() }, 0>;
 pub type Int2Array = List<i16, { oids::INT2.raw() }, 1>;
 pub type Float4Array = List<f32, { oids::FLOAT4.raw() }, 1>;
+pub type AclArray = List<AclItem, { oids::ACLITEM.raw() }, 1>;
 pub type TextArray = List<String, { oids::TEXT.raw() }, 1>;
 
 macro_rules! catalog_rows {
@@ -206,7 +209,7 @@ catalog_rows! {
         relpersistence: u8, relkind: u8, relnatts: i16, relchecks: i16, relhasrules: bool,
         relhastriggers: bool, relhassubclass: bool, relrowsecurity: bool, relforcerowsecurity: bool,
         relispopulated: bool, relreplident: u8, relispartition: bool, relrewrite: Oid,
-        relfrozenxid: UnusedXid, relminmxid: UnusedXid, relacl: AlwaysNull, reloptions: Option<TextArray>,
+        relfrozenxid: UnusedXid, relminmxid: UnusedXid, relacl: Option<AclArray>, reloptions: Option<TextArray>,
         relpartbound: Option<String>,
     }
     /// Manual, 53.7.
@@ -219,7 +222,7 @@ catalog_rows! {
         attmissingval: Option<AnyArray>,
     }
     /// Manual, 53.32.
-    2615 NamespaceRow { oid: Oid, nspname: String, nspowner: Oid, nspacl: AlwaysNull, }
+    2615 NamespaceRow { oid: Oid, nspname: String, nspowner: Oid, nspacl: Option<AclArray>, }
     /// Manual, 53.26.
     2610 IndexRow {
         indexrelid: Oid, indrelid: Oid, indnatts: i16, indnkeyatts: i16, indisunique: bool,
@@ -256,7 +259,7 @@ catalog_rows! {
         oid: Oid, datname: String, datdba: Oid, encoding: i32, datlocprovider: u8,
         datistemplate: bool, datallowconn: bool, datconnlimit: i32, datfrozenxid: UnusedXid,
         datminmxid: UnusedXid, dattablespace: Oid, datcollate: String, datctype: String,
-        daticulocale: Option<String>, datcollversion: Option<String>, datacl: AlwaysNull,
+        daticulocale: Option<String>, datcollversion: Option<String>, datacl: Option<AclArray>,
     }
     /// Manual, 53.8.
     1260 AuthidRow {

@@ -11,9 +11,12 @@ use parking_lot::Mutex;
 use crate::catalog::access::CatalogCx;
 use crate::catalog::cache::{Caches, DatabaseCache};
 use crate::catalog::relation::Relation;
+use crate::catalog::rights::may_look_into;
 use crate::catalog::rows::ClassRow;
 use crate::catalog::schema::{PG_CATALOG, SystemRelations};
-use crate::catalog::view::{CatalogError, CatalogView, ColumnStatistics, Database, Role};
+use crate::catalog::view::{
+    CatalogError, CatalogView, ColumnStatistics, Database, Membership, Role, Schema,
+};
 use crate::ids::Oid;
 use crate::storage::Store;
 use crate::table::TableCx;
@@ -71,13 +74,14 @@ impl Catalog {
         }
     }
 
-    /// The view of a transaction. `path` is `search_path` with `"$user"` as written, `user` its current role.
+    /// The view of a transaction. `path` is `search_path` with `"$user"` as written, `user` its current role; an
+    /// invalid one is the server itself, which may see everything.
     pub fn view<'a>(
         &'a self,
         database: Oid,
         txn: &'a Transaction,
         path: &'a [String],
-        user: &'a str,
+        user: Oid,
     ) -> SessionCatalog<'a> {
         SessionCatalog {
             catalog: self,
@@ -100,7 +104,7 @@ impl Catalog {
         snapshot: &'a Snapshot,
         own_changes: usize,
         path: &'a [String],
-        user: &'a str,
+        user: Oid,
     ) -> SessionCatalog<'a> {
         SessionCatalog {
             catalog: self,
@@ -158,7 +162,7 @@ pub struct SessionCatalog<'a> {
     own_changes: usize,
     at: At<'a>,
     path: &'a [String],
-    user: &'a str,
+    user: Oid,
     own: OwnAnswers,
 }
 
@@ -205,14 +209,49 @@ impl SessionCatalog<'_> {
     }
 
     fn path_schema(&self, name: &str) -> Result<Option<Oid>, CatalogError> {
-        self.schema_named(if name == "$user" { self.user } else { name })
+        let own;
+        let name = if name == "$user" {
+            let Some(role) = self.role(self.user)? else {
+                return Ok(None);
+            };
+            own = role.name;
+            own.as_str()
+        } else {
+            name
+        };
+        let Some(oid) = self.schema_named(name)? else {
+            return Ok(None);
+        };
+        Ok(self.is_open(oid)?.then_some(oid))
+    }
+
+    /// Whether the asker may look into the schema.
+    fn is_open(&self, schema: Oid) -> Result<bool, CatalogError> {
+        if !self.user.is_valid() {
+            return Ok(true);
+        }
+        match self.schema(schema)? {
+            Some(schema) => may_look_into(self, &schema),
+            None => Ok(false),
+        }
     }
 }
 
 impl CatalogView for SessionCatalog<'_> {
-    fn is_for_superuser(&self) -> Result<bool, CatalogError> {
-        // The server asks under no name. A role that was dropped in the middle of its session has no rights left.
-        Ok(self.user.is_empty() || self.role_named(self.user)?.is_some_and(|r| r.superuser))
+    fn asker(&self) -> Oid {
+        self.user
+    }
+
+    fn current_database(&self) -> Oid {
+        self.database
+    }
+
+    fn memberships(&self, member: Oid) -> Result<Arc<[Membership]>, CatalogError> {
+        let read = || self.with_snapshot(|s| self.cx().load_memberships(s, member));
+        if self.own_changes > 0 {
+            return read();
+        }
+        self.catalog.caches.shared.memberships(member, read)
     }
 
     fn generation(&self) -> u64 {
@@ -226,7 +265,8 @@ impl CatalogView for SessionCatalog<'_> {
     ) -> Result<Option<Arc<Relation>>, CatalogError> {
         let schemas = match schema {
             Some(schema) => match self.schema_named(schema)? {
-                Some(oid) => vec![oid],
+                Some(oid) if self.is_open(oid)? => vec![oid],
+                Some(_) => return Err(CatalogError::ClosedSchema(schema.to_owned())),
                 None => return Err(CatalogError::NoSchema(schema.to_owned())),
             },
             None => self.search_path()?,
@@ -276,10 +316,10 @@ impl CatalogView for SessionCatalog<'_> {
         )
     }
 
-    fn schema_name(&self, oid: Oid) -> Result<Option<String>, CatalogError> {
+    fn schema(&self, oid: Oid) -> Result<Option<Arc<Schema>>, CatalogError> {
         self.answer(
-            |cx, snapshot| cx.load_schema_name(snapshot, oid),
-            |cache, read| cache.schema_name(oid, read),
+            |cx, snapshot| cx.load_schema(snapshot, oid),
+            |cache, read| cache.schema_of(oid, read),
         )
     }
 

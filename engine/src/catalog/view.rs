@@ -6,14 +6,17 @@
 
 use std::sync::Arc;
 
-use crate::catalog::relation::{LockMode, Relation};
-use crate::catalog::schema::PG_CATALOG;
+use crate::catalog::relation::Relation;
+use crate::catalog::rights::Acl;
 use crate::ids::Oid;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     #[error("schema \"{0}\" does not exist")]
     NoSchema(String),
+    /// 42501: no USAGE.
+    #[error("permission denied for schema {0}")]
+    ClosedSchema(String),
     #[error("cross-database references are not implemented: \"{0}\"")]
     OtherDatabase(String),
     #[error(transparent)]
@@ -62,9 +65,26 @@ pub struct Database {
     pub oid: Oid,
     pub name: String,
     pub owner: Oid,
+    pub acl: Acl,
     pub is_template: bool,
     pub allow_connections: bool,
     pub connection_limit: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schema {
+    pub oid: Oid,
+    pub name: String,
+    pub owner: Oid,
+    pub acl: Acl,
+}
+
+/// A role that somebody is a member of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership {
+    pub role: Oid,
+    /// WITH ADMIN OPTION
+    pub admin: bool,
 }
 
 pub trait CatalogView: Send + Sync {
@@ -80,14 +100,21 @@ pub trait CatalogView: Send + Sync {
     /// Every relation of the database the asker may name, indexes and virtual tables included.
     fn relations(&self) -> Result<Vec<Arc<Relation>>, CatalogError>;
     fn schema_named(&self, name: &str) -> Result<Option<Oid>, CatalogError>;
-    fn schema_name(&self, oid: Oid) -> Result<Option<String>, CatalogError>;
-    /// Existing schemas of the search path, `pg_catalog` in its place.
+    fn schema(&self, oid: Oid) -> Result<Option<Arc<Schema>>, CatalogError>;
+    fn schema_name(&self, oid: Oid) -> Result<Option<String>, CatalogError> {
+        Ok(self.schema(oid)?.map(|s| s.name.clone()))
+    }
+    /// Existing schemas of the search path that the asker may look into, `pg_catalog` in its place.
     fn search_path(&self) -> Result<Vec<Oid>, CatalogError>;
     /// Where CREATE without a schema puts things; `None`: 3F000.
     fn creation_schema(&self) -> Result<Option<Oid>, CatalogError>;
     fn role_named(&self, name: &str) -> Result<Option<Role>, CatalogError>;
-    /// Whether a superuser asks, or the server itself.
-    fn is_for_superuser(&self) -> Result<bool, CatalogError>;
+    /// The role that asks; invalid for the server itself.
+    fn asker(&self) -> Oid;
+    /// Invalid where only what all databases share is asked for.
+    fn current_database(&self) -> Oid;
+    /// The roles that `member` is a member of, by itself and not through others.
+    fn memberships(&self, member: Oid) -> Result<Arc<[Membership]>, CatalogError>;
     fn role(&self, oid: Oid) -> Result<Option<Role>, CatalogError>;
     fn database_named(&self, name: &str) -> Result<Option<Database>, CatalogError>;
     fn database(&self, oid: Oid) -> Result<Option<Database>, CatalogError>;
@@ -97,21 +124,6 @@ pub trait CatalogView: Send + Sync {
         relation: Oid,
         attribute: i16,
     ) -> Result<Option<Arc<ColumnStatistics>>, CatalogError>;
-}
-
-/// System tables that only superusers may read: verifiers of passwords, values of everybody's tables.
-const SECRET: &[&str] = &["pg_authid", "pg_shadow", "pg_statistic"];
-
-/// Whether whoever `catalog` answers may take that lock, and do what it is for: the system's tables are for superusers
-/// to change, and a few to read. There are no grants yet: other tables are everybody's.
-pub fn may_use(
-    catalog: &dyn CatalogView,
-    relation: &Relation,
-    mode: LockMode,
-) -> Result<bool, CatalogError> {
-    let open = relation.schema != PG_CATALOG
-        || (mode == LockMode::AccessShare && !SECRET.contains(&relation.name.as_str()));
-    Ok(open || catalog.is_for_superuser()?)
 }
 
 /// One row of `pg_statistic`, decoded. Manual, 52.50.

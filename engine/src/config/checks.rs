@@ -6,6 +6,7 @@ use super::conninfo::ConnInfo;
 use super::date_style::{DateStyle, DateStyleFault};
 use super::definition::Definition;
 use super::error::{FEATURE_NOT_SUPPORTED, SettingError};
+use super::shell_command;
 use super::value::Value;
 
 /// What a check may need to know of the present.
@@ -45,6 +46,10 @@ pub fn parse(d: &Definition, text: &str, cx: &CheckCx) -> Result<Value, SettingE
                 return Err(SettingError::invalid_value(d.name, s)
                     .detail("recovery_target_timeline is not a valid number."));
             }
+            None
+        }
+        "archive_command" | "restore_command" => {
+            shell_command::check(d.name, s)?;
             None
         }
         "primary_slot_name" => {

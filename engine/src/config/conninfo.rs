@@ -24,8 +24,35 @@ pub enum ConnInfoError {
     MissingQueryEquals(String),
     #[error("invalid integer value \"{value}\" for connection option \"{option}\"")]
     BadInteger { option: &'static str, value: String },
-    #[error("TLS is not implemented: sslmode \"{0}\" cannot be honoured")]
-    TlsRequired(String),
+    #[error("invalid {option} value: \"{value}\"")]
+    BadChoice { option: &'static str, value: String },
+}
+
+/// How much encryption a client wants, and how sure it wants to be of the server. Manual, 34.19.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SslMode {
+    Disable,
+    /// Only if the server insists.
+    Allow,
+    /// If the server can.
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+impl SslMode {
+    pub fn verifies(self) -> bool {
+        self >= SslMode::VerifyCa
+    }
+}
+
+/// Whether an authentication has to be tied to the encrypted connection that it runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelBinding {
+    Disable,
+    Prefer,
+    Require,
 }
 
 /// libpq's keywords, and three of older releases that did nothing for long.
@@ -94,7 +121,20 @@ pub struct Endpoint {
     pub host: String,
     /// A numeric address to use without looking `host` up.
     pub hostaddr: Option<String>,
+    /// False where `hostaddr` stands in for a host that was not given: certificates are not checked against that.
+    pub is_named: bool,
     pub port: u16,
+}
+
+/// As libpq says where a server is, or should be.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.hostaddr.is_none() && self.host.starts_with('/') {
+            write!(f, "on socket \"{}/.s.PGSQL.{}\"", self.host, self.port)
+        } else {
+            write!(f, "at \"{}\", port {}", self.host, self.port)
+        }
+    }
 }
 
 impl ConnInfo {
@@ -159,14 +199,49 @@ impl ConnInfo {
         Ok(u64::try_from(n).ok().filter(|n| *n > 0).map(|n| n.max(2)))
     }
 
-    /// Refuses what cannot be kept without TLS; `prefer` and `allow` go on in plain text, as with libpq.
-    pub fn check_tls(&self) -> Result<(), ConnInfoError> {
-        match self.get("sslmode") {
-            Some(mode @ ("require" | "verify-ca" | "verify-full")) => {
-                Err(ConnInfoError::TlsRequired(mode.to_owned()))
+    /// What the string says, or else libpq's environment variable. Empty is nothing.
+    pub fn or_environment(&self, keyword: &str, variable: &str) -> Option<String> {
+        self.get(keyword)
+            .map(str::to_owned)
+            .or_else(|| std::env::var(variable).ok())
+            .filter(|v| !v.is_empty())
+    }
+
+    pub fn ssl_mode(&self) -> Result<SslMode, ConnInfoError> {
+        let Some(mode) = self.or_environment("sslmode", "PGSSLMODE") else {
+            return Ok(SslMode::Prefer);
+        };
+        Ok(match mode.as_str() {
+            "disable" => SslMode::Disable,
+            "allow" => SslMode::Allow,
+            "prefer" => SslMode::Prefer,
+            "require" => SslMode::Require,
+            "verify-ca" => SslMode::VerifyCa,
+            "verify-full" => SslMode::VerifyFull,
+            _ => {
+                return Err(ConnInfoError::BadChoice {
+                    option: "sslmode",
+                    value: mode,
+                });
             }
-            _ => Ok(()),
-        }
+        })
+    }
+
+    pub fn channel_binding(&self) -> Result<ChannelBinding, ConnInfoError> {
+        let Some(mode) = self.or_environment("channel_binding", "PGCHANNELBINDING") else {
+            return Ok(ChannelBinding::Prefer);
+        };
+        Ok(match mode.as_str() {
+            "disable" => ChannelBinding::Disable,
+            "prefer" => ChannelBinding::Prefer,
+            "require" => ChannelBinding::Require,
+            _ => {
+                return Err(ConnInfoError::BadChoice {
+                    option: "channel_binding",
+                    value: mode,
+                });
+            }
+        })
     }
 
     /// Every host with its port, in the order to try them.
@@ -192,6 +267,7 @@ impl ConnInfo {
             let hostaddr = addresses.get(i).filter(|a| !a.is_empty()).cloned();
             let host = hosts.get(i).filter(|h| !h.is_empty()).cloned();
             out.push(Endpoint {
+                is_named: host.is_some(),
                 host: host
                     .or_else(|| hostaddr.clone())
                     .unwrap_or_else(|| "/tmp".to_owned()),

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 mod parse;
 
+pub mod ident;
+
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +32,27 @@ pub enum AuthMethod {
     /// The same: passwords are stored for SCRAM only.
     Md5,
     Peer,
+    /// The client's certificate names the role.
+    Cert,
+}
+
+/// What a record asks of the client's certificate, whatever the method. Manual, 21.12.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCert {
+    #[default]
+    NotAsked,
+    /// Signed by an authority that is trusted here.
+    VerifyCa,
+    /// ... and its name is the role's.
+    VerifyFull,
+}
+
+/// The name in a certificate that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CertificateName {
+    #[default]
+    CommonName,
+    DistinguishedName,
 }
 
 impl AuthMethod {
@@ -40,6 +63,7 @@ impl AuthMethod {
             AuthMethod::ScramSha256 => "scram-sha-256",
             AuthMethod::Md5 => "md5",
             AuthMethod::Peer => "peer",
+            AuthMethod::Cert => "cert",
         }
     }
 }
@@ -80,8 +104,10 @@ pub struct HbaRecord {
     /// `None` for local.
     pub address: Option<AddressRule>,
     pub method: AuthMethod,
-    /// `map=` of `peer`.
+    /// `map=` of `peer` and `cert`: whose names in `pg_ident.conf` stand for which roles.
     pub map: Option<String>,
+    pub client_cert: ClientCert,
+    pub certificate_name: CertificateName,
 }
 
 /// A problem of one line, logged as PostgreSQL does, with the line as CONTEXT.
@@ -97,7 +123,7 @@ pub struct HbaError {
 #[derive(Debug, Clone, Default)]
 pub struct Hba {
     pub records: Arc<[HbaRecord]>,
-    /// Lines that are right but can never match here.
+    /// Lines that are right but can match nobody while `ssl` is off.
     pub notes: Vec<HbaError>,
 }
 
@@ -106,6 +132,7 @@ pub struct Hba {
 pub struct Visitor<'a> {
     /// `None`: the unix socket.
     pub address: Option<IpAddr>,
+    pub encrypted: bool,
     pub user: &'a str,
     pub database: &'a str,
     /// A physical replication connection: only the word `replication` matches it.
@@ -133,11 +160,13 @@ impl HbaRecord {
         self.matches_place(v) && self.matches_database(v) && self.matches_user(v)
     }
 
-    /// There is no TLS and no GSS encryption here: `hostssl` and `hostgssenc` match nobody.
+    /// There is no GSS encryption here: `hostgssenc` matches nobody.
     fn matches_place(&self, v: &Visitor<'_>) -> bool {
         match (self.kind, v.address) {
             (ConnectionKind::Local, address) => address.is_none(),
-            (ConnectionKind::HostSsl | ConnectionKind::HostGssEnc, _) => false,
+            (ConnectionKind::HostGssEnc, _) => false,
+            (ConnectionKind::HostSsl, _) if !v.encrypted => false,
+            (ConnectionKind::HostNoSsl, _) if v.encrypted => false,
             (_, None) => false,
             (_, Some(address)) => match &self.address {
                 None => false,

@@ -10,6 +10,7 @@ pub mod value;
 
 pub mod checks;
 pub mod date_style;
+pub mod shell_command;
 
 pub mod server;
 pub mod session;

@@ -1,5 +1,6 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677) as PostgreSQL uses it: the stored form of a password, and the server's side.
-//! Without channel binding, because there is no TLS yet. (The client's side is `postgres-protocol`'s.)
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677) as PostgreSQL uses it: the stored form of a password, and the server's side,
+//! with channel binding by the server's certificate (`tls-server-end-point`, RFC 5929). (The client's side is
+//! `postgres-protocol`'s.)
 //!
 //! Stands here because roles are made in `sql` and checked in `server`. Knows no socket and no role.
 
@@ -9,6 +10,9 @@ use rand::RngCore;
 use sha2::{Digest, Sha256};
 
 pub const MECHANISM: &str = "SCRAM-SHA-256";
+/// With channel binding.
+pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
+const BINDING_TYPE: &str = "tls-server-end-point";
 
 /// PostgreSQL 15's.
 const ITERATIONS: u32 = 4096;
@@ -18,20 +22,49 @@ const NONCE_LENGTH: usize = 18;
 type Key = [u8; 32];
 
 /// Why an exchange failed. Only [`ScramError::WrongProof`] is about the password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScramError {
     #[error("malformed SCRAM message")]
     Malformed,
-    #[error("client requires SCRAM channel binding, but it is not supported")]
-    ChannelBindingRequired,
+    /// The mechanism with channel binding, and a message without.
+    #[error("malformed SCRAM message")]
+    BindingMissing,
+    /// The mechanism without channel binding, and a message with it.
+    #[error("malformed SCRAM message")]
+    BindingUnasked,
+    /// The client believes that the server cannot do what it offered: somebody in between took the offer away.
+    #[error("SCRAM channel binding negotiation error")]
+    Downgraded,
+    #[error("unsupported SCRAM channel-binding type \"{0}\"")]
+    BindingType(String),
     #[error("client requires an unsupported SCRAM extension")]
     Extension,
     #[error("SCRAM channel binding check failed")]
     ChannelBindingCheck,
+    #[error("unexpected SCRAM channel-binding attribute in client-final-message")]
+    UnexpectedBinding,
     #[error("invalid SCRAM response")]
     WrongNonce,
     #[error("password authentication failed")]
     WrongProof,
+}
+
+impl ScramError {
+    /// The same DETAIL as PostgreSQL's.
+    pub fn detail(&self) -> Option<&'static str> {
+        match self {
+            ScramError::BindingMissing => Some(
+                "The client selected SCRAM-SHA-256-PLUS, but the SCRAM message does not include channel binding data.",
+            ),
+            ScramError::BindingUnasked => Some(
+                "The client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel binding data.",
+            ),
+            ScramError::Downgraded => Some(
+                "The client supports SCRAM channel binding but thinks the server does not.  However, this server does support channel binding.",
+            ),
+            _ => None,
+        }
+    }
 }
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
@@ -158,9 +191,39 @@ fn equal(a: &Key, b: &Key) -> bool {
     a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y)) == 0
 }
 
+/// The client's first word: no binding, would have liked one, or bound in the way it names.
+fn check_flag(flag: &str, binding: Binding<'_>) -> Result<(), ScramError> {
+    match (flag, binding) {
+        ("n" | "y", Binding::EndPoint(_)) => Err(ScramError::BindingMissing),
+        ("y", Binding::Declined) => Err(ScramError::Downgraded),
+        ("n" | "y", _) => Ok(()),
+        (p, Binding::EndPoint(_)) => match p.strip_prefix("p=") {
+            Some(BINDING_TYPE) => Ok(()),
+            Some(other) => {
+                let shown = other.chars().filter(char::is_ascii_graphic).take(30);
+                Err(ScramError::BindingType(shown.collect()))
+            }
+            None => Err(ScramError::Malformed),
+        },
+        (p, _) if p.starts_with("p=") => Err(ScramError::BindingUnasked),
+        _ => Err(ScramError::Malformed),
+    }
+}
+
 fn attribute<'a>(part: Option<&'a str>, name: &str) -> Result<&'a str, ScramError> {
     part.and_then(|p| p.strip_prefix(name))
         .ok_or(ScramError::Malformed)
+}
+
+/// What ties an exchange to the encrypted connection that it runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding<'a> {
+    /// Not offered.
+    None,
+    /// Offered, and the client chose the mechanism without it.
+    Declined,
+    /// By the hash of the server's certificate.
+    EndPoint(&'a [u8]),
 }
 
 /// The server's side: client-first in, server-first out, client-final in, server-final out.
@@ -170,7 +233,9 @@ pub struct ServerExchange {
     /// False where the verifier is a mock: the answer is no, whatever the proof.
     genuine: bool,
     nonce: String,
-    gs2_header: String,
+    /// What the client's `c=` has to be, decoded: its first words again, and the certificate's hash.
+    binding: Vec<u8>,
+    is_bound: bool,
     /// client-first-bare and server-first, with the comma that stands between them.
     auth_message: String,
 }
@@ -181,24 +246,23 @@ impl ServerExchange {
         verifier: Verifier,
         genuine: bool,
         client_first: &str,
+        binding: Binding<'_>,
     ) -> Result<(ServerExchange, String), ScramError> {
         let own: [u8; NONCE_LENGTH] = random();
-        ServerExchange::start_with_nonce(verifier, genuine, client_first, &BASE64.encode(own))
+        let own = BASE64.encode(own);
+        ServerExchange::start_with_nonce(verifier, genuine, client_first, binding, &own)
     }
 
     fn start_with_nonce(
         verifier: Verifier,
         genuine: bool,
         client_first: &str,
+        binding: Binding<'_>,
         own_nonce: &str,
     ) -> Result<(ServerExchange, String), ScramError> {
         let mut parts = client_first.splitn(3, ',');
         let flag = parts.next().ok_or(ScramError::Malformed)?;
-        match flag {
-            "n" | "y" => {}
-            p if p.starts_with("p=") => return Err(ScramError::ChannelBindingRequired),
-            _ => return Err(ScramError::Malformed),
-        }
+        check_flag(flag, binding)?;
         let authzid = parts.next().ok_or(ScramError::Malformed)?;
         if !authzid.is_empty() {
             return Err(ScramError::Extension);
@@ -221,11 +285,16 @@ impl ServerExchange {
             BASE64.encode(&verifier.salt),
             verifier.iterations
         );
+        let mut bound = format!("{flag},,").into_bytes();
+        if let Binding::EndPoint(hash) = binding {
+            bound.extend_from_slice(hash);
+        }
         let exchange = ServerExchange {
             verifier,
             genuine,
             nonce,
-            gs2_header: format!("{flag},,"),
+            binding: bound,
+            is_bound: matches!(binding, Binding::EndPoint(_)),
             auth_message: format!("{bare},{server_first}"),
         };
         Ok((exchange, server_first))
@@ -238,8 +307,12 @@ impl ServerExchange {
             .ok_or(ScramError::Malformed)?;
         let mut fields = without_proof.split(',');
         let binding = attribute(fields.next(), "c=")?;
-        if binding != BASE64.encode(&self.gs2_header) {
-            return Err(ScramError::ChannelBindingCheck);
+        if binding != BASE64.encode(&self.binding) {
+            return Err(if self.is_bound {
+                ScramError::ChannelBindingCheck
+            } else {
+                ScramError::UnexpectedBinding
+            });
         }
         if attribute(fields.next(), "r=")? != self.nonce {
             return Err(ScramError::WrongNonce);
@@ -282,6 +355,7 @@ mod tests {
             verifier,
             true,
             "n,,n=user,r=rOprNGfwEbeRWgbNEkqO",
+            Binding::None,
             "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0",
         )
         .expect("well formed");
@@ -304,7 +378,8 @@ mod tests {
             let mut client = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
             let first = text(&client);
             let (server, server_first) =
-                ServerExchange::start(verifier.clone(), true, &first).expect("well formed");
+                ServerExchange::start(verifier.clone(), true, &first, Binding::None)
+                    .expect("well formed");
             client.update(server_first.as_bytes()).expect("well formed");
             match server.finish(&text(&client)) {
                 Ok(end) => {
@@ -326,19 +401,57 @@ mod tests {
         assert_ne!(mock.salt, Verifier::mock(b"secret", "other").salt);
         let genuine = Verifier::of_password("pw");
         let mut client = ScramSha256::new(b"pw", ChannelBinding::unsupported());
-        let (server, answer) =
-            ServerExchange::start(genuine, false, &text(&client)).expect("well formed");
+        let (server, answer) = ServerExchange::start(genuine, false, &text(&client), Binding::None)
+            .expect("well formed");
         client.update(answer.as_bytes()).expect("well formed");
         assert_eq!(server.finish(&text(&client)), Err(ScramError::WrongProof));
     }
 
+    /// One exchange over a connection with this binding, as the client sees it.
+    fn bound(client: ChannelBinding, server: Binding<'_>) -> Result<(), ScramError> {
+        let mut client = ScramSha256::new(b"pw", client);
+        let verifier = Verifier::of_password("pw");
+        let (exchange, answer) = ServerExchange::start(verifier, true, &text(&client), server)?;
+        client.update(answer.as_bytes()).expect("well formed");
+        let end = exchange.finish(&text(&client))?;
+        client.finish(end.as_bytes()).expect("the same server");
+        Ok(())
+    }
+
     #[test]
-    fn channel_binding_and_nonsense_are_refused() {
-        let v = || Verifier::of_password("x");
-        let start = |m: &str| ServerExchange::start(v(), true, m).map(|_| ());
+    fn a_binding_holds_only_for_the_same_certificate() {
+        let end_point = |hash: &[u8]| ChannelBinding::tls_server_end_point(hash.to_vec());
+        let ours = Binding::EndPoint(b"hash");
+        assert_eq!(bound(end_point(b"hash"), ours), Ok(()));
         assert_eq!(
-            start("p=tls-server-end-point,,n=,r=abc"),
-            Err(ScramError::ChannelBindingRequired)
+            bound(end_point(b"somebody else's"), ours),
+            Err(ScramError::ChannelBindingCheck)
+        );
+        let unsupported = ChannelBinding::unsupported;
+        assert_eq!(bound(unsupported(), ours), Err(ScramError::BindingMissing));
+        assert_eq!(bound(unsupported(), Binding::Declined), Ok(()));
+        let unrequested = ChannelBinding::unrequested;
+        assert_eq!(
+            bound(unrequested(), Binding::Declined),
+            Err(ScramError::Downgraded)
+        );
+        assert_eq!(bound(unrequested(), Binding::None), Ok(()));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let v = || Verifier::of_password("x");
+        let with = |m: &str, b| ServerExchange::start(v(), true, m, b).map(|_| ());
+        let start = |m: &str| with(m, Binding::None);
+        let bound = "p=tls-server-end-point,,n=,r=abc";
+        assert_eq!(start(bound), Err(ScramError::BindingUnasked));
+        assert_eq!(
+            with(bound, Binding::Declined),
+            Err(ScramError::BindingUnasked)
+        );
+        assert_eq!(
+            with("p=tls-unique,,n=,r=abc", Binding::EndPoint(b"x")),
+            Err(ScramError::BindingType("tls-unique".to_owned()))
         );
         for bad in [
             "",

@@ -204,6 +204,7 @@ pub struct ServerSettings {
 
     pub data_directory: PathBuf,
     pub hba_file: PathBuf,
+    pub ident_file: PathBuf,
     pub external_pid_file: Option<PathBuf>,
 
     pub listen_addresses: Vec<String>,
@@ -306,6 +307,7 @@ impl ServerSettings {
         };
         ServerSettings {
             hba_file: in_data("hba_file", "pg_hba.conf"),
+            ident_file: in_data("ident_file", "pg_ident.conf"),
             external_pid_file: some_text(v, "external_pid_file").map(PathBuf::from),
             listen_addresses: split_identifiers(&v.text("listen_addresses")).unwrap_or_default(),
             port: u16::try_from(v.integer("port")).unwrap_or(5432),

@@ -163,7 +163,9 @@ fn what_is_not_implemented_is_refused_and_says_what_is_there() {
         Some("Available values: minimal, replica.")
     );
     for (name, text) in [
-        ("ssl", "on"),
+        ("ssl_passphrase_command", "cat"),
+        ("ssl_crl_dir", "crls"),
+        ("ssl_ciphers", "RC4"),
         ("default_transaction_isolation", "serializable"),
         ("password_encryption", "md5"),
         ("client_encoding", "latin1"),
@@ -599,7 +601,23 @@ fn connection_strings() {
         .collect();
     assert_eq!(ends, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
     assert!(!c.without_password().contains("p w"));
-    assert!(c.check_tls().is_ok());
+    use super::conninfo::{ChannelBinding, SslMode};
+    assert_eq!(c.ssl_mode(), Ok(SslMode::Prefer));
+    let verified =
+        ConnInfo::parse("hostaddr=127.0.0.1 sslmode=verify-full channel_binding=require")
+            .expect("valid");
+    assert_eq!(verified.ssl_mode(), Ok(SslMode::VerifyFull));
+    assert_eq!(verified.channel_binding(), Ok(ChannelBinding::Require));
+    assert!(!verified.endpoints().expect("valid")[0].is_named);
+    let wrong = ConnInfo::parse("sslmode=sometimes channel_binding=perhaps").expect("valid");
+    assert_eq!(
+        wrong.ssl_mode().expect_err("no such mode").to_string(),
+        "invalid sslmode value: \"sometimes\""
+    );
+    assert_eq!(
+        wrong.channel_binding().expect_err("no such").to_string(),
+        "invalid channel_binding value: \"perhaps\""
+    );
     let u = ConnInfo::parse(
         "postgresql://me:p%40@[::1]:5433,h/db?application_name=a%20b&connect_timeout=1",
     )

@@ -184,6 +184,8 @@ fn messages_of_clients() {
         ROUNDS,
         super::scram,
     );
+    let bound = b"p=tls-server-end-point,,n=,r=fyko\nc=cD10bHM=,r=fyko,p=AAAA";
+    hammer("bound scram", bound, ROUNDS, super::scram);
     let verifier = Verifier::of_password("x").to_string();
     hammer("verifier", verifier.as_bytes(), ROUNDS, super::scram);
 }
@@ -227,9 +229,26 @@ fn messages_of_replication() {
 }
 
 #[test]
+fn certificates() {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    for pem in [
+        include_str!("../tls/fixtures/names.pem"),
+        include_str!("../tls/fixtures/version1.pem"),
+    ] {
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        hammer("certificate", &der, ROUNDS, super::certificate);
+    }
+}
+
+#[test]
 fn files_of_text() {
     let hba = b"local all all trust\nhost replication,\"a b\" +staff,bob 10.0.0.0/8 scram-sha-256 # x\nhost all all 127.0.0.1 255.0.0.0 md5\n";
     hammer("hba", hba, ROUNDS, super::hba);
+    let tls = b"hostssl all all samenet cert map=map clientname=DN\nhostssl all all ::1/128 scram-sha-256 clientcert=verify-ca\n";
+    hammer("hba", tls, ROUNDS, super::hba);
+    let ident = b"map /^(.*)@here\\.org$ \\1\nmap \"a b\" role # x\n";
+    hammer("ident", ident, ROUNDS, super::ident);
     let conf = b"port = 5433\nwork_mem = '64MB' # c\nlog_line_prefix = '%m [%p] ''x'\\n'\nstatement_timeout 1.5min\nTimeZone = 'Europe/Berlin'\nsynchronous_standby_names = 'ANY 2 (a, \"b\", *)'\nDateStyle = 'iso, dmy'\nsearch_path = '\"$user\", public'\nprimary_conninfo = 'host=a port=5432 user=''u'' password=x'\n";
     hammer("settings", conf, ROUNDS, super::settings);
     hammer(

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::catalog::rows::{AuthMembersRow, DbRoleSettingRow};
+use crate::catalog::rights::{Holder, READ_ALL_SETTINGS};
+use crate::catalog::rows::DbRoleSettingRow;
 use crate::catalog::view::{CatalogError, CatalogView, Database, Role};
 use crate::catalog::{Catalog, SessionCatalog};
 use crate::config::{Settings, StoredFor};
@@ -17,6 +18,7 @@ use crate::server::walsender;
 use crate::sql::error::SqlError;
 use crate::sql::session::{Backends, Session};
 use crate::txn::{Interrupts, Isolation, TxnOptions};
+use crate::types::acl::Privileges;
 use parking_lot::Mutex;
 
 pub struct NodeHost {
@@ -38,7 +40,12 @@ impl NodeHost {
     ) -> Result<T, SqlError> {
         let txns = &self.services.instance.txns;
         let txn = txns.begin(catalog_reader(), Interrupts::new(ProcessId::MIN));
-        Ok(ask(&self.catalog().view(Oid::INVALID, &txn, &[], ""))?)
+        Ok(ask(&self.catalog().view(
+            Oid::INVALID,
+            &txn,
+            &[],
+            Oid::INVALID,
+        ))?)
     }
 }
 
@@ -123,35 +130,20 @@ impl Host for NodeHost {
     }
 
     fn is_member(&self, role: &Role, of: &str) -> bool {
-        if role.name == of || role.superuser {
-            return true;
-        }
         let Ok(Some(target)) = self.role(of) else {
             return false;
         };
+        // Superusers are not everything here: a rule for a group is for those whom somebody has put into it.
+        self.ask(|catalog| Holder::new(catalog, role.oid)?.is_member_of(target.oid))
+            .unwrap_or(false)
+    }
+
+    fn may_connect(&self, role: &Role, database: &Database) -> Result<bool, SqlError> {
         let txns = &self.services.instance.txns;
         let txn = txns.begin(catalog_reader(), Interrupts::new(ProcessId::MIN));
-        let system = self.catalog().system(Oid::INVALID);
-        let cx = self.catalog().cx(&system, Oid::INVALID);
-        let Ok(rows) = cx.scan::<AuthMembersRow>(&txns.catalog_snapshot(&txn)) else {
-            return false;
-        };
-        let mut found = vec![role.oid];
-        let mut at = 0;
-        while at < found.len() {
-            let member = found[at];
-            let groups = rows
-                .iter()
-                .filter(|(_, row)| row.member == member)
-                .map(|(_, row)| row.roleid);
-            for group in groups {
-                if !found.contains(&group) {
-                    found.push(group);
-                }
-            }
-            at += 1;
-        }
-        found.contains(&target.oid)
+        let view = self.catalog().view(database.oid, &txn, &[], Oid::INVALID);
+        let may = Holder::new(&view, role.oid)?.on_database(database)?;
+        Ok(may.contains(Privileges::CONNECT))
     }
 
     fn mock_secret(&self) -> Vec<u8> {
@@ -183,6 +175,8 @@ impl Host for NodeHost {
         new: NewSession,
         peer: ReplicationPeer,
     ) -> Result<(), SqlError> {
-        walsender::serve(connection, &*self.replication, new, peer).await
+        let reads_secrets =
+            self.ask(|view| Holder::new(view, new.role.oid)?.acts_as(READ_ALL_SETTINGS))?;
+        walsender::serve(connection, &*self.replication, new, peer, reads_secrets).await
     }
 }

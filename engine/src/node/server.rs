@@ -101,9 +101,13 @@ fn run(start: ServerStart) -> anyhow::Result<u8> {
         pid_file,
         mut events,
         listeners,
+        tls,
     } = start;
     allow_open_files();
     let node = Node::assemble(settings)?;
+    // A pg_hba.conf that stops the start stops it before anything is recovered.
+    let server =
+        Server::new(Arc::clone(&node.host), tls).map_err(|c| anyhow::anyhow!(c.message.clone()))?;
     let recovering = standby::start_recovery(
         &node.settings,
         &node.core,
@@ -119,8 +123,6 @@ fn run(start: ServerStart) -> anyhow::Result<u8> {
         told: Arc::clone(&node.told),
         sessions: runtime.handle().clone(),
     })?;
-    let server =
-        Server::new(Arc::clone(&node.host)).map_err(|c| anyhow::anyhow!(c.message.clone()))?;
     let listening = runtime.spawn(Arc::clone(&server).serve(listeners));
     let code = runtime.block_on(node.live(recovering, &mut events, &pid_file, &server));
     listening.abort();

@@ -11,6 +11,7 @@ use crate::ids::{Lsn, SystemId, Term, TimelineId};
 use crate::instance::Instance;
 use crate::io::Access;
 use crate::node::managed::Managed;
+use crate::replication::receiver::Progress;
 use crate::replication::recovery_link::BackupCommand;
 use crate::replication::sender::Upstream;
 use crate::replication::slots::Slots;
@@ -70,6 +71,9 @@ impl ReplicationSource for NodeReplication {
     }
     fn primary_term(&self) -> Option<Term> {
         self.managed.as_ref()?.primary_term()
+    }
+    fn receiving(&self) -> Option<watch::Receiver<Progress>> {
+        self.instance.receiver.as_ref().map(|r| r.progress())
     }
 
     fn history_file(&self, timeline: TimelineId) -> io::Result<Vec<u8>> {

@@ -8,13 +8,14 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::config::shell_command::ShellCommand;
 use crate::ids::Lsn;
 use crate::wal::{Wal, archive_status, xlog_records};
 
@@ -228,10 +229,8 @@ impl Shared {
 
     fn run_command(&self, command: &str, name: &str) -> io::Result<ExitStatus> {
         let path = self.wal.segments().dir().join(name);
-        let line = expand(command, &path.to_string_lossy(), name);
-        Command::new("/bin/sh")
-            .arg("-c")
-            .arg(line)
+        ShellCommand::parse(command)
+            .to_run(&[('p', &path.to_string_lossy()), ('f', name)])
             .current_dir(&self.data_directory)
             .status()
     }
@@ -261,7 +260,9 @@ impl Shared {
     /// `archive_timeout`: what has been written must not wait longer than that for its segment to be full.
     fn end_old_segment(&self) {
         let timeout = (self.settings)().timeout;
-        if timeout.is_zero() || self.state.phase() != Phase::Writing {
+        // Behind the shutdown checkpoint nothing may stand: a restart writes over it, and standbys have it already.
+        let ends = self.state.stop_requested() || self.state.phase() != Phase::Writing;
+        if timeout.is_zero() || ends {
             return;
         }
         let mut last = self.last_switch.lock();
@@ -290,24 +291,4 @@ fn command_of(settings: &ArchiverSettings) -> Option<&str> {
         .command
         .as_deref()
         .filter(|command| !command.is_empty())
-}
-
-/// `%p` the file's path, `%f` its name, `%%` a percent sign.
-fn expand(command: &str, path: &str, name: &str) -> String {
-    let mut line = String::with_capacity(command.len() + path.len());
-    let mut chars = command.chars();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            line.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('p') => line.push_str(path),
-            Some('f') => line.push_str(name),
-            Some('%') => line.push('%'),
-            Some(other) => line.extend(['%', other]),
-            None => line.push('%'),
-        }
-    }
-    line
 }

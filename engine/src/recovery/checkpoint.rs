@@ -169,7 +169,6 @@ impl Shared {
             &settings,
             &mut measured,
         )?;
-        let replayed_timeline = self.state.replay_timeline();
         let mut still_in_recovery = true;
         self.store.control.update(|data| {
             // A promotion that came meanwhile has its own.
@@ -179,7 +178,8 @@ impl Shared {
                 data.checkpoint_copy = checkpoint;
                 if data.min_recovery_point < end {
                     data.min_recovery_point = end;
-                    data.min_recovery_timeline = replayed_timeline;
+                    // Its own: replay may be on a newer one by now.
+                    data.min_recovery_timeline = checkpoint.timeline;
                 }
             }
         })?;

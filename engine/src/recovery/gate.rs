@@ -27,7 +27,11 @@ impl RecoveryGate {
             return Ok(());
         }
         let upto = lsn.max(self.state.replay_lsn()).max(self.state.applying());
-        let timeline = self.state.replay_timeline();
+        // Of the last byte: what is being applied may be the first record of a new timeline.
+        let timeline = match self.wal.history() {
+            Some(history) => history.owner(Lsn::new(upto.raw().saturating_sub(1))),
+            None => self.state.replay_timeline(),
+        };
         let updated = self.control.update(|data| {
             if data.min_recovery_point < upto {
                 data.min_recovery_point = upto;

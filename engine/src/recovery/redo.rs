@@ -72,7 +72,7 @@ impl RedoTable {
         self.handlers.push((rmgr, handler));
         self
     }
-    /// `hook` runs at the end of replay, before anything new is logged.
+    /// `hook` runs at the end of a crash recovery, before anything new is logged.
     #[must_use]
     pub fn at_end(mut self, hook: EndHook) -> RedoTable {
         self.at_end.push(hook);

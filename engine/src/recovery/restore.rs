@@ -1,10 +1,14 @@
 //! `restore_command`: fetching a file from the archive.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::ExitStatus;
 use std::sync::Arc;
 
+use rustix::process::Signal;
+
+use crate::config::shell_command::ShellCommand;
 use crate::io::{Disk, durable};
 
 /// Where WAL and history files are kept beside `pg_wal`.
@@ -37,39 +41,32 @@ impl ArchiveShell for CommandArchive {
         let Some(command) = (self.command)().filter(|c| !c.is_empty()) else {
             return Ok(false);
         };
-        let line = expand(&command, file, &target.to_string_lossy(), oldest_kept);
-        let status = Command::new("/bin/sh")
-            .arg("-c")
-            .arg(&line)
+        let path = target.to_string_lossy();
+        let status = ShellCommand::parse(&command)
+            .to_run(&[('f', file), ('p', &path), ('r', oldest_kept)])
             .current_dir(&self.data_directory)
             .status()?;
         if !status.success() {
             tracing::debug!("could not restore file \"{file}\" from archive: {status}");
-            return Ok(false);
+            return if is_broken(status) {
+                let text = format!("could not restore file \"{file}\" from archive: {status}");
+                Err(io::Error::other(text))
+            } else {
+                Ok(false)
+            };
         }
         self.data_directory.join(target).try_exists()
     }
 }
 
-/// `%f` the file's name, `%p` where it is to go, `%r` the oldest file still needed, `%%` a percent sign.
-fn expand(command: &str, file: &str, target: &str, oldest_kept: &str) -> String {
-    let mut line = String::with_capacity(command.len() + target.len());
-    let mut chars = command.chars();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            line.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('f') => line.push_str(file),
-            Some('p') => line.push_str(target),
-            Some('r') => line.push_str(oldest_kept),
-            Some('%') => line.push('%'),
-            Some(other) => line.extend(['%', other]),
-            None => line.push('%'),
-        }
-    }
-    line
+/// Whether the command itself went wrong, as against an archive that does not have the file: it was not found, could not
+/// run, or was ended by a signal (manual, 26.3.4). What it would have given is unknown, so recovery does not go on as if
+/// the archive ended here. SIGTERM is how a shutdown reaches it.
+fn is_broken(status: ExitStatus) -> bool {
+    let by_signal = status
+        .signal()
+        .is_some_and(|signal| signal != Signal::TERM.as_raw());
+    by_signal || status.code().is_some_and(|code| code > 125)
 }
 
 /// Fetches a file into `dir` under its own name, whole and durable; what stood there is replaced only by a file
@@ -105,15 +102,4 @@ pub(super) fn fetch(
         tracing::info!("restored log file \"{file}\" from archive");
     }
     Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn placeholders_are_expanded() {
-        let line = expand("cp /a/%f \"%p\" # %r 100%% %x %", "F", "pg_wal/T", "R");
-        assert_eq!(line, "cp /a/F \"pg_wal/T\" # R 100% %x %");
-    }
 }

@@ -69,24 +69,25 @@ pub fn redo_table(txns: &Arc<TxnManager>, conflicts: &ReplayConflicts) -> RedoTa
         .with(RmgrId::HEAP, heap)
 }
 
-/// Waits for snapshots that need what the record removes.
+/// Waits for snapshots that need what the record, which begins at `start`, removes.
 pub(super) fn cleanup(
     txns: &TxnManager,
     conflicts: &ReplayConflicts,
     cx: &RedoCx<'_>,
+    start: Lsn,
     newest_removed: Lsn,
 ) -> Result<(), RedoError> {
     if !cx.standby {
         return Ok(());
     }
-    conflicts.wait(|deadline, stop| txns.replay_cleanup(newest_removed, deadline, stop))
+    conflicts.wait(|deadline, stop| txns.replay_cleanup(newest_removed, start, deadline, stop))
 }
 
 fn heap_conflict(txns: &Arc<TxnManager>, conflicts: &ReplayConflicts) -> RecordHook {
     let (txns, conflicts) = (txns.clone(), conflicts.clone());
     Box::new(
         move |cx, record| match table::conflict_lsn(record.info, record.main) {
-            Some(newest) => cleanup(&txns, &conflicts, cx, newest),
+            Some(newest) => cleanup(&txns, &conflicts, cx, record.start, newest),
             None => Ok(()),
         },
     )
@@ -104,8 +105,13 @@ fn transaction(txns: &Arc<TxnManager>, conflicts: &ReplayConflicts) -> RecordHoo
             }
             Ok(())
         }
-        Effect::Lock(locks) if cx.standby => conflicts
-            .wait(|deadline, stop| txns.replay_locks(&conflicts.startup, &locks, deadline, stop)),
+        Effect::Lock(locks) if cx.standby => {
+            // Who is in the way may wait himself for a relation that a commit before this has locked.
+            txns.replayed(record.start);
+            conflicts.wait(|deadline, stop| {
+                txns.replay_locks(&conflicts.startup, &locks, deadline, stop)
+            })
+        }
         Effect::Lock(_) => Ok(()),
     })
 }

@@ -299,7 +299,8 @@ impl Startup {
         let end = follower.run()?;
         let history = follower.reader.source().history().clone();
         end::check_end(&config, &follower.applier, &end, true)?;
-        follower.applier.redo.finish(&config.store);
+        // Files of transactions without an outcome go when the promotion is durable (`begin_writing`): before that a crash
+        // or an error leaves a standby of the primary on which they still run.
         end::promote(&config, end, history, follower.reader.source())
     }
 

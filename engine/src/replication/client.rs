@@ -1,23 +1,18 @@
-//! The client's side of a replication connection: connecting, authenticating, commands, CopyBoth.
+//! The client's side of a replication connection: commands, CopyBoth. How there comes to be one is `connect`'s.
 //!
-//! Used by the walreceiver and by `understudy basebackup`. Message framing and SCRAM are `postgres-protocol`'s;
+//! Used by the walreceiver, by `understudy basebackup` and, connected to a database, by `understudy sql`. Message framing is `postgres-protocol`'s;
 //! it does not know CopyBothResponse, which is handled here. Nothing read from the network is trusted: lengths
 //! are bounded before anything is allocated for them.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::backend::{self, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
 
-use crate::config::conninfo::{ConnInfo, Endpoint};
 use crate::ids::Term;
 use crate::replication::error::ReplicationError;
 
@@ -25,7 +20,7 @@ use crate::replication::error::ReplicationError;
 const MAX_MESSAGE: usize = 64 << 20;
 const COPY_BOTH_RESPONSE: u8 = b'W';
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// One answered row of a replication command: values in text form.
@@ -38,15 +33,54 @@ pub struct Identity {
     pub application_name: String,
     /// `-c name=value` pairs appended to `options`.
     pub options: Vec<(String, String)>,
+    /// The database of an ordinary session; `None` is a replication connection.
+    pub database: Option<String>,
+}
+
+/// What authentication has to know of the encrypted layer.
+#[derive(Debug)]
+pub(super) struct Encryption {
+    /// The server certificate's hash for channel binding, where its kind has one.
+    pub end_point: Option<Vec<u8>>,
 }
 
 /// A replication connection that is idle, in a command, or in CopyBoth.
 pub struct Connection {
-    stream: Box<dyn Stream>,
-    incoming: BytesMut,
-    outgoing: BytesMut,
+    pub(super) stream: Box<dyn Stream>,
+    pub(super) incoming: BytesMut,
+    pub(super) outgoing: BytesMut,
+    /// `None`: not encrypted.
+    pub(super) encryption: Option<Encryption>,
     /// Host and port as connected, for `pg_stat_wal_receiver`.
     pub peer: (String, u16),
+    pub facts: SessionFacts,
+}
+
+/// What the server says of a session besides its answers.
+#[derive(Debug, Clone, Default)]
+pub struct SessionFacts {
+    /// The settings that it reports, as they are now.
+    pub parameters: BTreeMap<String, String>,
+    /// `None` on a replication connection.
+    pub database: Option<String>,
+    /// Process id and secret: what a cancel request names.
+    pub backend: Option<(i32, i32)>,
+}
+
+impl SessionFacts {
+    fn note(&mut self, message: &Message) {
+        match message {
+            Message::ParameterStatus(body) => {
+                if let (Ok(name), Ok(value)) = (body.name(), body.value()) {
+                    self.parameters.insert(name.to_owned(), value.to_owned());
+                }
+            }
+            Message::BackendKeyData(body) => {
+                self.backend = Some((body.process_id(), body.secret_key()));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A message while in CopyBoth or CopyOut.
@@ -57,141 +91,7 @@ pub enum CopyEvent {
 }
 
 impl Connection {
-    /// Tries each endpoint in turn; the error is that of the last.
-    pub async fn open(
-        conninfo: &ConnInfo,
-        identity: &Identity,
-    ) -> Result<Connection, ReplicationError> {
-        let invalid = |e: &dyn std::fmt::Display| ReplicationError::Connect(e.to_string());
-        conninfo.check_tls().map_err(|e| invalid(&e))?;
-        let endpoints = conninfo.endpoints().map_err(|e| invalid(&e))?;
-        let limit = conninfo.connect_timeout().map_err(|e| invalid(&e))?;
-        let limit = Duration::from_secs(limit.unwrap_or(60));
-        let mut last = ReplicationError::Connect("no host to connect to".to_owned());
-        for endpoint in endpoints {
-            match tokio::time::timeout(limit, Connection::start(&endpoint, conninfo, identity))
-                .await
-            {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => last = error,
-                Err(_) => {
-                    last = ReplicationError::Connect(format!(
-                        "connection to server at \"{}\", port {} failed: timeout expired",
-                        endpoint.host, endpoint.port
-                    ));
-                }
-            }
-        }
-        Err(last)
-    }
-
-    async fn start(
-        endpoint: &Endpoint,
-        conninfo: &ConnInfo,
-        identity: &Identity,
-    ) -> Result<Connection, ReplicationError> {
-        let stream = connect(endpoint).await.map_err(|e| {
-            ReplicationError::Connect(format!(
-                "connection to server at \"{}\", port {} failed: {e}",
-                endpoint.host, endpoint.port
-            ))
-        })?;
-        let mut connection = Connection {
-            stream,
-            incoming: BytesMut::with_capacity(256 << 10),
-            outgoing: BytesMut::new(),
-            peer: (endpoint.host.clone(), endpoint.port),
-        };
-        let user = conninfo.user().map_or_else(default_user, str::to_owned);
-        let options = merged_options(conninfo.get("options"), &identity.options);
-        let application = conninfo
-            .application_name()
-            .unwrap_or(&identity.application_name);
-        let mut parameters = vec![
-            ("user", user.as_str()),
-            ("database", "replication"),
-            ("replication", "true"),
-            ("application_name", application),
-        ];
-        if !options.is_empty() {
-            parameters.push(("options", options.as_str()));
-        }
-        frontend::startup_message(parameters, &mut connection.outgoing).map_err(protocol)?;
-        connection.flush().await?;
-        connection.authenticate(&user, conninfo, endpoint).await?;
-        connection.until_ready().await?;
-        Ok(connection)
-    }
-
-    async fn authenticate(
-        &mut self,
-        user: &str,
-        conninfo: &ConnInfo,
-        endpoint: &Endpoint,
-    ) -> Result<(), ReplicationError> {
-        let password = || {
-            conninfo
-                .password()
-                .map(str::to_owned)
-                .or_else(|| std::env::var("PGPASSWORD").ok())
-                .or_else(|| pass_file_entry(conninfo, endpoint, user))
-                .ok_or_else(|| {
-                    ReplicationError::Connect("fe_sendauth: no password supplied".to_owned())
-                })
-        };
-        loop {
-            match self.message().await? {
-                Message::AuthenticationOk => return Ok(()),
-                Message::AuthenticationCleartextPassword => {
-                    frontend::password_message(password()?.as_bytes(), &mut self.outgoing)
-                        .map_err(protocol)?;
-                }
-                Message::AuthenticationMd5Password(body) => {
-                    let hash = md5_hash(user.as_bytes(), password()?.as_bytes(), body.salt());
-                    frontend::password_message(hash.as_bytes(), &mut self.outgoing)
-                        .map_err(protocol)?;
-                }
-                Message::AuthenticationSasl(body) => {
-                    let offered: Vec<String> = body
-                        .mechanisms()
-                        .map(|m| Ok(m.to_owned()))
-                        .collect()
-                        .map_err(protocol)?;
-                    if !offered.iter().any(|m| m == SCRAM_SHA_256) {
-                        let what =
-                            format!("none of the server's SASL mechanisms is known: {offered:?}");
-                        return Err(ReplicationError::Connect(what));
-                    }
-                    self.scram(password()?.as_bytes()).await?;
-                    continue;
-                }
-                _ => {
-                    let what = "authentication method is not supported".to_owned();
-                    return Err(ReplicationError::Connect(what));
-                }
-            }
-            self.flush().await?;
-        }
-    }
-
-    async fn scram(&mut self, password: &[u8]) -> Result<(), ReplicationError> {
-        let mut scram = ScramSha256::new(password, ChannelBinding::unsupported());
-        frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut self.outgoing)
-            .map_err(protocol)?;
-        self.flush().await?;
-        let Message::AuthenticationSaslContinue(body) = self.message().await? else {
-            return Err(unexpected("SASL continuation"));
-        };
-        scram.update(body.data()).map_err(protocol)?;
-        frontend::sasl_response(scram.message(), &mut self.outgoing).map_err(protocol)?;
-        self.flush().await?;
-        let Message::AuthenticationSaslFinal(body) = self.message().await? else {
-            return Err(unexpected("SASL outcome"));
-        };
-        scram.finish(body.data()).map_err(protocol)
-    }
-
-    async fn until_ready(&mut self) -> Result<(), ReplicationError> {
+    pub(super) async fn until_ready(&mut self) -> Result<(), ReplicationError> {
         loop {
             if let Message::ReadyForQuery(_) = self.message().await? {
                 return Ok(());
@@ -274,13 +174,29 @@ impl Connection {
         &mut self,
     ) -> Result<Result<Message, ReplicationError>, ReplicationError> {
         loop {
-            let (_, frame) = self.frame().await?;
-            match parse(frame)? {
+            match self.any_message().await? {
                 Message::NoticeResponse(_) | Message::ParameterStatus(_) => {}
                 Message::ErrorResponse(body) => return Ok(Err(upstream_error(&body))),
                 message => return Ok(Ok(message)),
             }
         }
+    }
+
+    /// The next message, whatever it is: errors and notices are messages. Cancel safe.
+    pub async fn any_message(&mut self) -> Result<Message, ReplicationError> {
+        let (_, frame) = self.frame().await?;
+        let message = parse(frame)?;
+        self.facts.note(&message);
+        Ok(message)
+    }
+
+    /// Sends what `fill` writes.
+    pub async fn send(
+        &mut self,
+        fill: impl FnOnce(&mut BytesMut) -> io::Result<()>,
+    ) -> Result<(), ReplicationError> {
+        fill(&mut self.outgoing).map_err(protocol)?;
+        self.flush().await
     }
 
     /// The next piece of a copy. Cancel safe: a piece that was not wholly received stays buffered.
@@ -334,7 +250,7 @@ impl Connection {
         }
     }
 
-    async fn flush(&mut self) -> Result<(), ReplicationError> {
+    pub(super) async fn flush(&mut self) -> Result<(), ReplicationError> {
         self.stream
             .write_all(&self.outgoing)
             .await
@@ -365,21 +281,6 @@ impl Connection {
             }
         }
     }
-}
-
-async fn connect(endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {
-    if endpoint.hostaddr.is_none() && endpoint.host.starts_with('/') {
-        let path = Path::new(&endpoint.host).join(format!(".s.PGSQL.{}", endpoint.port));
-        return Ok(Box::new(UnixStream::connect(path).await?));
-    }
-    let host = endpoint.hostaddr.as_deref().unwrap_or(&endpoint.host);
-    let stream = TcpStream::connect((host, endpoint.port)).await?;
-    stream.set_nodelay(true)?;
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(5));
-    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-    Ok(Box::new(stream))
 }
 
 fn frame_length(buffered: &[u8]) -> Result<Option<usize>, ReplicationError> {
@@ -431,91 +332,17 @@ fn upstream_error(body: &backend::ErrorResponseBody) -> ReplicationError {
     }
 }
 
-fn protocol(error: io::Error) -> ReplicationError {
+pub(super) fn protocol(error: io::Error) -> ReplicationError {
     ReplicationError::Protocol(error.to_string())
 }
 
-fn unexpected(wanted: &str) -> ReplicationError {
+pub(super) fn unexpected(wanted: &str) -> ReplicationError {
     ReplicationError::Protocol(format!("expected {wanted}"))
-}
-
-fn default_user() -> String {
-    std::env::var("PGUSER")
-        .or_else(|_| std::env::var("USER"))
-        .unwrap_or_else(|_| "postgres".to_owned())
-}
-
-/// Spaces and backslashes within a value are escaped as the server's option parser wants them.
-fn merged_options(given: Option<&str>, own: &[(String, String)]) -> String {
-    let mut options = given.unwrap_or_default().to_owned();
-    for (name, value) in own {
-        if !options.is_empty() {
-            options.push(' ');
-        }
-        let value = value.replace('\\', "\\\\").replace(' ', "\\ ");
-        options.push_str(&format!("-c {name}={value}"));
-    }
-    options
-}
-
-/// The password of the first matching line of `passfile` or `~/.pgpass`. Manual, 34.16.
-fn pass_file_entry(conninfo: &ConnInfo, endpoint: &Endpoint, user: &str) -> Option<String> {
-    let path = conninfo
-        .get("passfile")
-        .map(str::to_owned)
-        .or_else(|| std::env::var("PGPASSFILE").ok());
-    let path = path.or_else(|| Some(format!("{}/.pgpass", std::env::var("HOME").ok()?)))?;
-    let text = std::fs::read_to_string(path).ok()?;
-    let host = if endpoint.host.starts_with('/') {
-        "localhost"
-    } else {
-        &endpoint.host
-    };
-    let wanted = [host, &endpoint.port.to_string(), "replication", user];
-    text.lines()
-        .filter(|l| !l.starts_with('#'))
-        .find_map(|line| {
-            let fields = split_pass_line(line);
-            let matches =
-                fields.len() == 5 && wanted.iter().zip(&fields).all(|(w, f)| f == "*" || f == w);
-            matches.then(|| fields[4].clone())
-        })
-}
-
-fn split_pass_line(line: &str) -> Vec<String> {
-    let mut fields = vec![String::new()];
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            ':' if fields.len() < 5 => fields.push(String::new()),
-            '\\' => fields.last_mut().expect("never empty").extend(chars.next()),
-            _ => fields.last_mut().expect("never empty").push(c),
-        }
-    }
-    fields
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pass_lines_split_at_unescaped_colons() {
-        assert_eq!(
-            split_pass_line(r"h\:1:5432:*:u:p:w\\"),
-            ["h:1", "5432", "*", "u", r"p:w\"]
-        );
-        assert_eq!(split_pass_line("nothing"), ["nothing"]);
-    }
-
-    #[test]
-    fn options_are_appended_escaped() {
-        let own = [("understudy.instance_id".to_owned(), r"a b\c".to_owned())];
-        assert_eq!(
-            merged_options(Some("-c x=1"), &own),
-            r"-c x=1 -c understudy.instance_id=a\ b\\c"
-        );
-    }
 
     #[test]
     fn absurd_lengths_are_refused_before_memory_is_taken() {

@@ -334,6 +334,7 @@ impl Worker {
         Identity {
             application_name: settings.name.clone(),
             options,
+            database: None,
         }
     }
 
@@ -419,6 +420,9 @@ impl Worker {
     ) -> Result<(), ReplicationError> {
         let mut replay = self.standby.replay_lsn();
         let mut session = Session::new(from, settings);
+        // Where the stream begins at the upstream's end nothing comes that would be answered, and a primary that has restarted
+        // may wait for this word before it shows anything.
+        self.reply(connection, &mut session, &replay, false).await?;
         loop {
             if session.written.saturating_sub(session.flushed) >= MOST_UNSYNCED {
                 self.sync(connection, &mut session, &replay).await?;

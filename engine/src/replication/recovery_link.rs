@@ -35,21 +35,23 @@ impl ReceivedWal for ReceivedSegments {
     }
 }
 
-/// What the receiver writes to: `pg_wal`. Replay, and walsenders further down, hear of each sync at once.
+/// What the receiver writes to: `pg_wal`. Replay, and walsenders further down, hear of each sync at once. One that fails
+/// ends the server, as the sync of its own log would.
 pub fn received_wal(
     wal: &Arc<Wal>,
     state: &Arc<RecoveryState>,
     archive_always: bool,
 ) -> Box<dyn ReceivedWal> {
-    let (for_senders, for_replay) = (wal.clone(), state.clone());
-    Box::new(ReceivedSegments::new(
+    let (for_senders, for_replay, failing) = (wal.clone(), state.clone(), wal.clone());
+    let received = ReceivedSegments::new(
         wal.segments().clone(),
         archive_always,
         Box::new(move |timeline, from, upto| {
             for_senders.recovery_advance(timeline, upto);
             for_replay.received(timeline, from, upto);
         }),
-    ))
+    );
+    Box::new(received.or_fail(Box::new(move |reason: &str| failing.fail(reason))))
 }
 
 /// The receiver as recovery drives it, from the replaying thread.

@@ -238,7 +238,7 @@ impl<L: Link> Sender<'_, L> {
                 }
                 _ = stopping.changed() => {}
                 () = tokio::time::sleep_until(check_at) => self.check_silence().await?,
-                () = tokio::time::sleep_until(look_at), if self.own_messages => {}
+                () = tokio::time::sleep_until(look_at) => {}
             }
             self.mind_standstill();
         }
@@ -246,7 +246,10 @@ impl<L: Link> Sender<'_, L> {
 
     /// After a standstill: what the standby says is doubted until it has answered; the question goes out with the next flush.
     fn mind_standstill(&mut self) {
+        self.registration.looks();
         if !self.own_messages {
+            // PostgreSQL's standby cannot be asked.
+            self.standstill = Standstill::new(Instant::now());
             return;
         }
         if let Some(number) = self.standstill.awake(Instant::now()) {

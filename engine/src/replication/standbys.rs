@@ -186,6 +186,12 @@ impl Registration {
         );
     }
 
+    /// The sender runs.
+    pub fn looks(&self) {
+        let release = self.standbys.txns.release();
+        release.standstills.look(std::time::Instant::now());
+    }
+
     pub fn set_state(&self, state: SenderState) {
         self.update(|row| row.state = state);
         self.standbys.positions_moved();

@@ -5,17 +5,11 @@
 //! be lost by acknowledging them; but a client would hear from an older term after it has heard from a newer one. So after
 //! a standstill reports count for nothing until the standby has echoed a number that was sent after it: one that has
 //! promised another term has closed the connection and never does. Clocks only say when to ask: safety is the promise's.
-
-use std::time::Duration;
+//! What was decided before the standstill and not yet written is [`crate::txn::release::standstill`]'s.
 
 use tokio::time::Instant;
 
-/// How often a sender looks at the clock when nothing else wakes it.
-pub const TICK: Duration = Duration::from_millis(100);
-
-/// A silence of its own that makes a sender ask. Shorter than any takeover for want of an answer can be; where the
-/// machine was only busy, asking costs a round trip.
-pub const LIMIT: Duration = Duration::from_millis(300);
+use crate::txn::release::standstill::{LIMIT, TICK};
 
 pub struct Standstill {
     awake_at: Instant,

@@ -1,17 +1,22 @@
-//! Proving who somebody is: `pg_hba.conf` picks the way, then trust, reject, peer or SCRAM.
+//! Proving who somebody is: `pg_hba.conf` picks the way, then trust, reject, peer, SCRAM or the client's certificate.
 //!
 //! Everything that fails is FATAL. What the client is told never says whether a role exists or why a password was
 //! wrong; the log does.
 
 use super::connection::{Connection, ReadError};
 use super::host::Host;
+use super::log;
 use super::output::protocol_error;
 use super::protocol::backend;
 use super::protocol::frontend::{AUTH_LIMIT, Frame};
+use super::startup::Door;
 use crate::catalog::view::Role;
-use crate::config::hba::{AuthMethod, Hba, HbaRecord, Visitor};
-use crate::config::scram::{MECHANISM, ScramError, ServerExchange, Verifier};
+use crate::config::hba::{AuthMethod, CertificateName, ClientCert, HbaRecord, Visitor};
+use crate::config::scram::{
+    Binding, MECHANISM, MECHANISM_PLUS, ScramError, ServerExchange, Verifier,
+};
 use crate::sql::error::{SqlError, state};
+use crate::tls::facts::ClientCertificate;
 
 /// Who wants to come in, as the start-up packet says.
 #[derive(Debug, Clone)]
@@ -37,40 +42,118 @@ impl From<SqlError> for Refusal {
     }
 }
 
-/// Lets the connection's user in, or says why not. Gives the role if there is one (trust checks that later) and the
-/// method that let it in.
+/// Lets the connection's user in, or says why not. Gives the role if there is one; trust checks that later.
 pub async fn authenticate<H: Host>(
     host: &H,
-    hba: &Hba,
-    own_addresses: &[(std::net::IpAddr, std::net::IpAddr)],
+    door: &Door<'_>,
     connection: &mut Connection,
     claim: &Claim,
-) -> Result<(Option<Role>, HbaRecord), Refusal> {
+) -> Result<Option<Role>, Refusal> {
     let role = host.role(&claim.user)?;
     let record = {
         let member_of = |of: &str| role.as_ref().is_some_and(|r| host.is_member(r, of));
         let visitor = Visitor {
             address: connection.remote.map(|r| r.ip().to_canonical()),
+            encrypted: connection.tls.is_some(),
             user: &claim.user,
             database: &claim.database,
             physical_replication: claim.physical_replication,
             member_of: &member_of,
-            own_addresses,
+            own_addresses: door.own_addresses,
         };
-        hba.find(&visitor).cloned()
+        door.hba.find(&visitor).cloned()
     };
     let Some(record) = record else {
         return Err(no_entry(connection, claim).into());
     };
+    if record.client_cert != ClientCert::NotAsked {
+        shows_certificate(door, connection)?;
+    }
     match record.method {
-        AuthMethod::Trust => {}
+        AuthMethod::Trust | AuthMethod::Cert => {}
         AuthMethod::Reject => return Err(rejected(connection, claim).into()),
-        AuthMethod::Peer => peer(connection, claim)?,
+        AuthMethod::Peer => peer(host, door, connection, claim, &record)?,
         AuthMethod::ScramSha256 | AuthMethod::Md5 => {
-            scram(host, connection, claim, role.as_ref(), &record).await?
+            scram(host, door, connection, claim, role.as_ref(), &record).await?;
+            authenticated(host, &record, &claim.user);
         }
     }
-    Ok((role, record))
+    if record.client_cert == ClientCert::VerifyFull {
+        certificate_fits(host, door, connection, claim, &record)?;
+    }
+    Ok(role)
+}
+
+/// Logged as soon as somebody has proved who they are, whether or not they may then come in as who they want to be.
+fn authenticated<H: Host>(host: &H, record: &HbaRecord, identity: &str) {
+    let settings = host.settings().current();
+    if settings.values.bool("log_connections") {
+        log::log(&format!(
+            "connection authenticated: identity=\"{identity}\" method={} ({}:{})",
+            record.method.name(),
+            settings.hba_file.display(),
+            record.line
+        ));
+    }
+}
+
+fn client_certificate(connection: &Connection) -> Option<&ClientCertificate> {
+    connection.tls.as_ref()?.client.as_ref()
+}
+
+/// A certificate that the client showed was verified in the handshake, else there would be no connection.
+fn shows_certificate(door: &Door<'_>, connection: &Connection) -> Result<(), SqlError> {
+    if !door.tls.is_some_and(|t| t.verifies_clients) {
+        return Err(SqlError::fatal(
+            state::CONFIG_FILE_ERROR,
+            "client certificates can only be checked if a root certificate store is available",
+        ));
+    }
+    if client_certificate(connection).is_none() {
+        return Err(refused(
+            "connection requires a valid client certificate".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// The certificate's name must be the role's, or stand for it in a map.
+fn certificate_fits<H: Host>(
+    host: &H,
+    door: &Door<'_>,
+    connection: &Connection,
+    claim: &Claim,
+    record: &HbaRecord,
+) -> Result<(), Refusal> {
+    let user = &claim.user;
+    let certificate = client_certificate(connection);
+    let (name, kind) = match record.certificate_name {
+        CertificateName::CommonName => (certificate.and_then(|c| c.common_name.as_deref()), "CN"),
+        CertificateName::DistinguishedName => {
+            (certificate.map(|c| c.distinguished_name.as_str()), "DN")
+        }
+    };
+    let Some(name) = name.filter(|n| !n.is_empty()) else {
+        log::log(&format!(
+            "certificate authentication failed for user \"{user}\": client certificate contains no user name"
+        ));
+        return Err(failed(claim, record, None));
+    };
+    if record.method == AuthMethod::Cert {
+        let whole = certificate.map_or("", |c| c.distinguished_name.as_str());
+        authenticated(host, record, whole);
+    }
+    door.ident
+        .check(record.map.as_deref(), user, name)
+        .map_err(|why| {
+            log::log(&why.to_string());
+            if record.method != AuthMethod::Cert {
+                log::log(&format!(
+                    "certificate validation (clientcert=verify-full) failed for user \"{user}\": {kind} mismatch"
+                ));
+            }
+            failed(claim, record, None)
+        })
 }
 
 fn place(connection: &Connection) -> String {
@@ -83,15 +166,23 @@ fn refused(message: String) -> SqlError {
     SqlError::fatal(state::INVALID_AUTHORIZATION, message)
 }
 
+fn encryption(connection: &Connection) -> &'static str {
+    match connection.tls {
+        Some(_) => "SSL encryption",
+        None => "no encryption",
+    }
+}
+
 fn no_entry(connection: &Connection, claim: &Claim) -> SqlError {
     let (host, user) = (place(connection), &claim.user);
+    let encryption = encryption(connection);
     refused(if claim.physical_replication {
         format!(
-            "no pg_hba.conf entry for replication connection from host \"{host}\", user \"{user}\", no encryption"
+            "no pg_hba.conf entry for replication connection from host \"{host}\", user \"{user}\", {encryption}"
         )
     } else {
         format!(
-            "no pg_hba.conf entry for host \"{host}\", user \"{user}\", database \"{}\", no encryption",
+            "no pg_hba.conf entry for host \"{host}\", user \"{user}\", database \"{}\", {encryption}",
             claim.database
         )
     })
@@ -99,47 +190,71 @@ fn no_entry(connection: &Connection, claim: &Claim) -> SqlError {
 
 fn rejected(connection: &Connection, claim: &Claim) -> SqlError {
     let (host, user) = (place(connection), &claim.user);
+    let encryption = encryption(connection);
     refused(if claim.physical_replication {
         format!(
-            "pg_hba.conf rejects replication connection for host \"{host}\", user \"{user}\", no encryption"
+            "pg_hba.conf rejects replication connection for host \"{host}\", user \"{user}\", {encryption}"
         )
     } else {
         format!(
-            "pg_hba.conf rejects connection for host \"{host}\", user \"{user}\", database \"{}\", no encryption",
+            "pg_hba.conf rejects connection for host \"{host}\", user \"{user}\", database \"{}\", {encryption}",
             claim.database
         )
     })
 }
 
-/// The operating system's name of the user at the other end must be the role's.
-fn peer(connection: &Connection, claim: &Claim) -> Result<(), Refusal> {
+/// The operating system's name of the user at the other end must be the role's, or stand for it in a map.
+fn peer<H: Host>(
+    host: &H,
+    door: &Door<'_>,
+    connection: &Connection,
+    claim: &Claim,
+    record: &HbaRecord,
+) -> Result<(), Refusal> {
     let name = connection.peer_uid().and_then(super::cli::os_user::name_of);
-    if name.as_deref() == Some(claim.user.as_str()) {
-        return Ok(());
-    }
-    Err(Refusal {
-        error: refused(format!(
-            "Peer authentication failed for user \"{}\"",
-            claim.user
-        )),
-        log_detail: Some(format!(
-            "provided user name ({}) and authenticated user name ({}) do not match",
-            claim.user,
-            name.as_deref().unwrap_or("unknown")
-        )),
-    })
+    let Some(name) = name else {
+        log::log("could not look up the user at the other end of the socket");
+        return Err(failed(claim, record, None));
+    };
+    authenticated(host, record, &name);
+    door.ident
+        .check(record.map.as_deref(), &claim.user, &name)
+        .map_err(|why| {
+            log::log(&why.to_string());
+            failed(claim, record, None)
+        })
 }
 
-fn wrong_password(claim: &Claim, record: &HbaRecord, why: Option<String>) -> Refusal {
+/// What the client hears when the record's way led nowhere; why is for the log.
+fn failed(claim: &Claim, record: &HbaRecord, why: Option<String>) -> Refusal {
+    let user = &claim.user;
+    let (code, message) = match record.method {
+        AuthMethod::ScramSha256 | AuthMethod::Md5 => (
+            state::INVALID_PASSWORD,
+            format!("password authentication failed for user \"{user}\""),
+        ),
+        AuthMethod::Peer => (
+            state::INVALID_AUTHORIZATION,
+            format!("Peer authentication failed for user \"{user}\""),
+        ),
+        AuthMethod::Cert => (
+            state::INVALID_AUTHORIZATION,
+            format!("certificate authentication failed for user \"{user}\""),
+        ),
+        AuthMethod::Trust | AuthMethod::Reject => (
+            state::INVALID_AUTHORIZATION,
+            format!(
+                "\"{}\" authentication failed for user \"{user}\"",
+                record.method.name()
+            ),
+        ),
+    };
     let matched = format!(
         "Connection matched pg_hba.conf line {}: \"{}\"",
         record.line, record.text
     );
     Refusal {
-        error: SqlError::fatal(
-            state::INVALID_PASSWORD,
-            format!("password authentication failed for user \"{}\"", claim.user),
-        ),
+        error: SqlError::fatal(code, message),
         log_detail: Some(match why {
             Some(why) => format!("{why}\n{matched}"),
             None => matched,
@@ -174,18 +289,33 @@ fn verifier_of<H: Host>(
 
 async fn scram<H: Host>(
     host: &H,
+    door: &Door<'_>,
     connection: &mut Connection,
     claim: &Claim,
     role: Option<&Role>,
     record: &HbaRecord,
 ) -> Result<(), Refusal> {
     let (verifier, why) = verifier_of(host, claim, role);
-    backend::authentication_sasl(&mut connection.output, &[MECHANISM]);
+    // Channel binding is offered where our certificate has a hash that both sides agree on.
+    let end_point = match (&connection.tls, door.tls) {
+        (Some(_), Some(tls)) => tls.end_point.clone(),
+        _ => None,
+    };
+    let offered: &[&str] = match end_point {
+        Some(_) => &[MECHANISM_PLUS, MECHANISM],
+        None => &[MECHANISM],
+    };
+    backend::authentication_sasl(&mut connection.output, offered);
     flush(connection).await?;
     let frame = password_message(connection).await?;
-    let first = initial_response(&frame.body)?;
+    let (mechanism, first) = initial_response(&frame.body, offered)?;
+    let binding = match &end_point {
+        None => Binding::None,
+        Some(hash) if mechanism == MECHANISM_PLUS => Binding::EndPoint(hash),
+        Some(_) => Binding::Declined,
+    };
     let (exchange, answer) =
-        ServerExchange::start(verifier, why.is_none(), first).map_err(scram_error)?;
+        ServerExchange::start(verifier, why.is_none(), first, binding).map_err(scram_error)?;
     backend::authentication_sasl_continue(&mut connection.output, answer.as_bytes());
     flush(connection).await?;
     let frame = password_message(connection).await?;
@@ -195,32 +325,44 @@ async fn scram<H: Host>(
             backend::authentication_sasl_final(&mut connection.output, end.as_bytes());
             Ok(())
         }
-        Err(ScramError::WrongProof) => Err(wrong_password(claim, record, why)),
+        Err(ScramError::WrongProof) => Err(failed(claim, record, why)),
         Err(other) => Err(scram_error(other).into()),
     }
 }
 
 fn scram_error(e: ScramError) -> SqlError {
-    SqlError::fatal(state::PROTOCOL_VIOLATION, e.to_string())
+    let code = match e {
+        ScramError::Downgraded | ScramError::ChannelBindingCheck => state::INVALID_AUTHORIZATION,
+        _ => state::PROTOCOL_VIOLATION,
+    };
+    let error = SqlError::fatal(code, e.to_string());
+    match e.detail() {
+        Some(detail) => error.detail(detail),
+        None => error,
+    }
 }
 
 /// SASLInitialResponse: the mechanism's name, then the length and text of client-first.
-fn initial_response(body: &[u8]) -> Result<&str, SqlError> {
+fn initial_response<'a>(
+    body: &'a [u8],
+    offered: &[&'static str],
+) -> Result<(&'static str, &'a str), SqlError> {
     let malformed = || scram_error(ScramError::Malformed);
     let end = memchr::memchr(0, body).ok_or_else(malformed)?;
-    if &body[..end] != MECHANISM.as_bytes() {
+    let Some(mechanism) = offered.iter().find(|m| m.as_bytes() == &body[..end]) else {
         return Err(SqlError::fatal(
             state::PROTOCOL_VIOLATION,
             "client selected an invalid SASL authentication mechanism",
         ));
-    }
+    };
     let rest = body.get(end + 5..).ok_or_else(malformed)?;
     let length = &body[end + 1..end + 5];
     let length = i32::from_be_bytes([length[0], length[1], length[2], length[3]]);
     if usize::try_from(length) != Ok(rest.len()) {
         return Err(malformed());
     }
-    std::str::from_utf8(rest).map_err(|_| malformed())
+    let text = std::str::from_utf8(rest).map_err(|_| malformed())?;
+    Ok((mechanism, text))
 }
 
 async fn flush(connection: &mut Connection) -> Result<(), SqlError> {

@@ -3,6 +3,8 @@
 //! Input grows with what arrives and is given back when it is empty; output is one buffer that everything is encoded
 //! into. While a flush waits for the client to read, input goes on being read into the buffer up to a bound, so a
 //! client that pipelines without reading cannot make both sides wait for each other.
+//!
+//! A TCP socket may have an encrypted layer ([`TlsSession`]); the buffers hold plain text either way.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +18,9 @@ use tokio::net::{TcpStream, UnixStream};
 use super::protocol::ProtocolError;
 use super::protocol::frontend::{Frame, next_frame};
 use super::protocol::startup::{StartupPacket, next_packet};
+use super::tls_session::{HandshakeError, TlsSession};
+use crate::tls::facts::TlsFacts;
+use crate::tls::server::ServerTls;
 use crate::txn::Interrupts;
 
 /// Beyond this, rows are sent before more are made.
@@ -29,7 +34,10 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum Socket {
-    Tcp(TcpStream),
+    Tcp {
+        stream: TcpStream,
+        tls: Option<Box<TlsSession>>,
+    },
     Unix(UnixStream),
 }
 
@@ -42,6 +50,8 @@ pub struct Connection {
     pub remote: Option<SocketAddr>,
     pub local: Option<IpAddr>,
     ended: bool,
+    /// Of the encrypted layer, once its handshake is over.
+    pub tls: Option<Arc<TlsFacts>>,
     /// Of the session, once there is one: what may end a wait for the client.
     pub interrupts: Option<Arc<Interrupts>>,
 }
@@ -86,7 +96,11 @@ impl Connection {
         }
         let remote = Some(stream.peer_addr()?);
         let local = Some(stream.local_addr()?.ip());
-        Ok(Connection::new(Socket::Tcp(stream), remote, local))
+        Ok(Connection::new(
+            Socket::Tcp { stream, tls: None },
+            remote,
+            local,
+        ))
     }
 
     pub fn unix(stream: UnixStream) -> Connection {
@@ -101,6 +115,7 @@ impl Connection {
             remote,
             local,
             ended: false,
+            tls: None,
             interrupts: None,
         }
     }
@@ -108,7 +123,10 @@ impl Connection {
     /// The same connection, driven by the runtime that this is called on.
     pub fn moved_here(self) -> io::Result<Connection> {
         let socket = match self.socket {
-            Socket::Tcp(s) => Socket::Tcp(TcpStream::from_std(s.into_std()?)?),
+            Socket::Tcp { stream, tls } => Socket::Tcp {
+                stream: TcpStream::from_std(stream.into_std()?)?,
+                tls,
+            },
             Socket::Unix(s) => Socket::Unix(UnixStream::from_std(s.into_std()?)?),
         };
         Ok(Connection { socket, ..self })
@@ -118,7 +136,34 @@ impl Connection {
     pub fn peer_uid(&self) -> Option<u32> {
         match &self.socket {
             Socket::Unix(s) => s.peer_cred().ok().map(|c| c.uid()),
-            Socket::Tcp(_) => None,
+            Socket::Tcp { .. } => None,
+        }
+    }
+
+    /// Only a TCP connection can be encrypted; a unix socket needs no protection from the network.
+    pub fn can_encrypt(&self) -> bool {
+        matches!(self.socket, Socket::Tcp { tls: None, .. })
+    }
+
+    /// The handshake, after which everything is encrypted. From its first byte on nothing goes out in plain text, even
+    /// if it is given up half-way.
+    pub async fn encrypt(&mut self, with: &ServerTls) -> Result<(), HandshakeError> {
+        let Socket::Tcp { stream, tls } = &mut self.socket else {
+            return Err(HandshakeError::Io(io::ErrorKind::Unsupported.into()));
+        };
+        let session = tls.insert(Box::new(TlsSession::new(with)?));
+        self.tls = Some(Arc::new(session.handshake(stream).await?));
+        Ok(())
+    }
+
+    /// Says that this is the end, as far as that can be said without waiting.
+    pub fn close(&mut self) {
+        if let Socket::Tcp {
+            stream,
+            tls: Some(tls),
+        } = &mut self.socket
+        {
+            tls.close(stream);
         }
     }
 
@@ -173,11 +218,20 @@ impl Connection {
         if self.ended {
             return Ok(false);
         }
-        self.input.reserve(READ_STEP);
         // Where this fills less than the buffer, the runtime knows that there is no more and does not ask again.
         let read = match &mut self.socket {
-            Socket::Tcp(s) => s.read_buf(&mut self.input).await,
-            Socket::Unix(s) => s.read_buf(&mut self.input).await,
+            Socket::Tcp { stream, tls: None } => {
+                self.input.reserve(READ_STEP);
+                stream.read_buf(&mut self.input).await
+            }
+            Socket::Tcp {
+                stream,
+                tls: Some(tls),
+            } => tls.read(stream, &mut self.input).await,
+            Socket::Unix(s) => {
+                self.input.reserve(READ_STEP);
+                s.read_buf(&mut self.input).await
+            }
         };
         match read {
             Ok(0) => self.ended = true,
@@ -190,13 +244,22 @@ impl Connection {
 
     /// Takes what is there without waiting; `None`: nothing is.
     fn try_read(&mut self) -> io::Result<Option<usize>> {
-        self.input.reserve(READ_STEP);
-        let read = match &self.socket {
-            Socket::Tcp(s) => s.try_read_buf(&mut self.input),
-            Socket::Unix(s) => s.try_read_buf(&mut self.input),
+        let read = match &mut self.socket {
+            Socket::Tcp { stream, tls: None } => {
+                self.input.reserve(READ_STEP);
+                stream.try_read_buf(&mut self.input).map(Some)
+            }
+            Socket::Tcp {
+                stream,
+                tls: Some(tls),
+            } => tls.try_read(stream, &mut self.input),
+            Socket::Unix(s) => {
+                self.input.reserve(READ_STEP);
+                s.try_read_buf(&mut self.input).map(Some)
+            }
         };
         match read {
-            Ok(n) => Ok(Some(n)),
+            Ok(n) => Ok(n),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(Some(0)),
             Err(e) => Err(e),
@@ -205,30 +268,75 @@ impl Connection {
 
     fn try_write(&self) -> io::Result<usize> {
         match &self.socket {
-            Socket::Tcp(s) => s.try_write(&self.output),
+            Socket::Tcp { stream, tls: None } => stream.try_write(&self.output),
+            // Plain text never goes out beside the encrypted layer.
+            Socket::Tcp { tls: Some(_), .. } => Err(io::ErrorKind::NotConnected.into()),
             Socket::Unix(s) => s.try_write(&self.output),
         }
     }
 
     async fn ready(&self, interest: Interest) -> io::Result<tokio::io::Ready> {
         match &self.socket {
-            Socket::Tcp(s) => s.ready(interest).await,
+            Socket::Tcp { stream, .. } => stream.ready(interest).await,
             Socket::Unix(s) => s.ready(interest).await,
         }
     }
 
     /// Sends everything. Cancel-safe: what has gone out is no longer in the buffer.
     pub async fn flush(&mut self) -> io::Result<()> {
+        if matches!(self.socket, Socket::Tcp { tls: Some(_), .. }) {
+            return self.flush_encrypted().await;
+        }
         while !self.output.is_empty() {
+            self.confirm().await?;
             match self.try_write() {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) if n == self.output.len() => self.output.clear(),
+                Ok(n) if n == self.output.len() => {
+                    self.output.clear();
+                    self.told();
+                }
                 Ok(n) => self.output.advance(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.wait_to_write().await?,
                 Err(e) => return Err(e),
             }
         }
         Ok(())
+    }
+
+    async fn flush_encrypted(&mut self) -> io::Result<()> {
+        loop {
+            self.confirm().await?;
+            let Socket::Tcp {
+                stream,
+                tls: Some(tls),
+            } = &mut self.socket
+            else {
+                return Ok(());
+            };
+            match tls.write(stream, &mut self.output) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.wait_to_write().await?,
+                Ok(()) => {
+                    self.told();
+                    return Ok(());
+                }
+                failed => return failed,
+            }
+        }
+    }
+
+    /// What was decided before the process stood still is not told before the standbys have said so again.
+    async fn confirm(&self) -> io::Result<()> {
+        match &self.interrupts {
+            // Boxed: every session that waits for its client would have the room for it.
+            Some(interrupts) if interrupts.owes_in_doubt() => Box::pin(interrupts.confirm()).await,
+            _ => Ok(()),
+        }
+    }
+
+    fn told(&self) {
+        if let Some(interrupts) = &self.interrupts {
+            interrupts.told();
+        }
     }
 
     /// The same, but what ends the session does not wait for a client that does not read. A cancel does, as in

@@ -45,6 +45,8 @@ pub struct ReplicationPeer {
     pub term: Option<u32>,
     /// It asked for the messages of our own.
     pub own_messages: bool,
+    /// It asked for them by name: a receiver, which is going to stream, and no base backup.
+    pub receives: bool,
     pub application_name: String,
 }
 
@@ -113,6 +115,8 @@ pub trait Host: Send + Sync + 'static {
     fn accepting(&self) -> Accepting;
     fn role(&self, name: &str) -> Result<Option<Role>, SqlError>;
     fn database(&self, name: &str) -> Result<Option<Database>, SqlError>;
+    /// Whether the role has CONNECT on it.
+    fn may_connect(&self, role: &Role, database: &Database) -> Result<bool, SqlError>;
     /// Whether `role` is a member of the role called `of`, directly or not.
     fn is_member(&self, role: &Role, of: &str) -> bool;
     /// The same for the whole life of a cluster: for verifiers of roles that do not exist.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::net::{TcpListener, UnixListener};
@@ -20,15 +20,17 @@ use super::connection::{Connection, KeepAlive};
 use super::host::{Host, NewSession, ReplicationPeer, Statements};
 use super::log::{self, Entry, identified};
 use super::session_loop::{self, End};
-use super::startup::{self, Arrival};
+use super::startup::{self, Arrival, Door};
 use super::{cli::process, protocol::backend};
 use crate::config::ServerSettings;
 use crate::config::conf_file::os_message;
 use crate::config::error::Complaint;
+use crate::config::hba::ident::IdentMaps;
 use crate::config::hba::{Hba, HbaError};
 use crate::config::session::Level;
 use crate::sql::error::{SqlError, state};
 use crate::sql::session::backends::Place;
+use crate::tls::server::ServerTls;
 
 /// A connection may not stand at the door for ever, and not in arbitrary numbers.
 const WAITING_PER_SLOT: usize = 2;
@@ -261,6 +263,9 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
 pub struct Server<H: Host> {
     host: Arc<H>,
     hba: ArcSwap<Hba>,
+    ident: ArcSwap<IdentMaps>,
+    /// `None`: `ssl` is off.
+    tls: ArcSwapOption<ServerTls>,
     own_addresses: ArcSwap<Vec<(IpAddr, IpAddr)>>,
     waiting: Arc<Semaphore>,
     walsenders: Walsenders,
@@ -294,8 +299,9 @@ impl Drop for Walsenders {
 }
 
 impl<H: Host> Server<H> {
-    /// Reads `pg_hba.conf`; an error stops the start.
-    pub fn new(host: Arc<H>) -> Result<Arc<Server<H>>, Complaint> {
+    /// Reads `pg_hba.conf`; an error stops the start. One in `pg_ident.conf` does not: without maps nobody comes in
+    /// by a map.
+    pub fn new(host: Arc<H>, tls: Option<ServerTls>) -> Result<Arc<Server<H>>, Complaint> {
         let settings = host.settings().current();
         let hba = read_hba(&settings).map_err(|()| Complaint::new("could not load pg_hba.conf"))?;
         let walsenders = Walsenders::start().map_err(|e| {
@@ -305,6 +311,8 @@ impl<H: Host> Server<H> {
         Ok(Arc::new(Server {
             host,
             hba: ArcSwap::from_pointee(hba),
+            ident: ArcSwap::from_pointee(read_ident(&settings).unwrap_or_default()),
+            tls: ArcSwapOption::from_pointee(tls),
             own_addresses: ArcSwap::from_pointee(own_addresses()),
             waiting: Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS))),
             walsenders,
@@ -320,7 +328,29 @@ impl<H: Host> Server<H> {
                 log::log("pg_hba.conf was not reloaded");
             }
         }
+        match read_ident(&settings) {
+            Ok(ident) => self.ident.store(Arc::new(ident)),
+            Err(()) => {
+                log::log("pg_ident.conf was not reloaded");
+            }
+        }
+        self.reload_tls(&settings);
         self.own_addresses.store(Arc::new(own_addresses()));
+    }
+
+    /// New connections come in with what the files hold now; where they are wrong, with what they held before.
+    fn reload_tls(&self, settings: &ServerSettings) {
+        if !settings.values.bool("ssl") {
+            self.tls.store(None);
+            return;
+        }
+        match ServerTls::load(settings) {
+            Ok(tls) => self.tls.store(Some(Arc::new(tls))),
+            Err(complaint) => {
+                log::complaint(Level::Log, &complaint);
+                log::log("SSL configuration was not reloaded");
+            }
+        }
     }
 
     /// Accepts until the task is dropped. Each connection is a task on this runtime.
@@ -407,11 +437,17 @@ impl<H: Host> Server<H> {
                 None => "connection received: host=[local]".to_owned(),
             });
         }
-        let hba = self.hba.load_full();
-        let own = self.own_addresses.load_full();
+        let (hba, ident) = (self.hba.load_full(), self.ident.load_full());
+        let (own, tls) = (self.own_addresses.load_full(), self.tls.load_full());
+        let door = Door {
+            hba: &hba,
+            ident: &ident,
+            own_addresses: &own,
+            tls: tls.as_deref(),
+        };
         let arrival = tokio::time::timeout(
             settings.authentication_timeout,
-            startup::arrive(&*self.host, &hba, &own, &mut c, &who),
+            startup::arrive(&*self.host, &door, &mut c, &who),
         );
         let arrival = match arrival.await {
             Ok(Ok(arrival)) => arrival,
@@ -425,9 +461,9 @@ impl<H: Host> Server<H> {
             }
         };
         drop(permit);
-        drop((hba, own, settings));
+        drop((hba, ident, own, tls, settings));
         match arrival {
-            Arrival::Nothing => {}
+            Arrival::Nothing => c.close(),
             Arrival::Session(new, place) => self.session(c, new, &place, &who).await,
             Arrival::Replication(new, peer, place) => {
                 let server = Arc::clone(&self);
@@ -457,6 +493,7 @@ impl<H: Host> Server<H> {
             // The standby may be gone already.
             let _ = c.flush().await;
         }
+        c.close();
     }
 
     async fn session(
@@ -503,6 +540,7 @@ impl<H: Host> Server<H> {
             }),
         }
         session.close().await;
+        c.close();
         if self
             .host
             .settings()
@@ -572,7 +610,9 @@ fn read_hba(settings: &ServerSettings) -> Result<Hba, ()> {
         ));
     })?;
     let hba = Hba::parse(&text, path).map_err(|errors| log_hba(&errors))?;
-    log_hba(&hba.notes);
+    if !settings.values.bool("ssl") {
+        log_hba(&hba.notes);
+    }
     if hba.records.is_empty() {
         log::log(&format!(
             "configuration file \"{}\" contains no entries",
@@ -581,6 +621,19 @@ fn read_hba(settings: &ServerSettings) -> Result<Hba, ()> {
         return Err(());
     }
     Ok(hba)
+}
+
+/// The maps of `pg_ident.conf`.
+fn read_ident(settings: &ServerSettings) -> Result<IdentMaps, ()> {
+    let path = &settings.ident_file;
+    let text = std::fs::read(path).map_err(|e| {
+        log::log(&format!(
+            "could not open usermap file \"{}\": {}",
+            path.display(),
+            os_message(&e)
+        ));
+    })?;
+    IdentMaps::parse(&text, path).map_err(|errors| log_hba(&errors))
 }
 
 fn log_hba(complaints: &[HbaError]) {

@@ -4,13 +4,14 @@
 //! who he is reaches a session; every error before that is FATAL and ends the connection; a connection has one output
 //! buffer that is flushed before the server waits for the client. Nothing below knows about sockets.
 //!
-//! Reading order: `protocol` (bytes), `connection` (a socket with its buffers), `host` (what is asked of the rooms
+//! Reading order: `protocol` (bytes), `connection` (a socket with its buffers, encrypted or not), `host` (what is asked of the rooms
 //! below), `startup` and `auth` (to the first ReadyForQuery), `session_loop` (after it), `listener` (all of them).
 
 pub mod protocol;
 
 pub mod connection;
 pub mod output;
+mod tls_session;
 
 pub mod host;
 

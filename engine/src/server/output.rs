@@ -9,7 +9,7 @@ use super::protocol::backend::{self, CopyKind, Field, RowWriter};
 use super::protocol::frontend::Message;
 use crate::ids::Oid;
 use crate::sql::bound::OutputColumn;
-use crate::sql::error::{SqlError, state};
+use crate::sql::error::{SqlError, no_binary_output, state};
 use crate::sql::session::output::{CopyInput, Format, Formats, Gone, Output};
 use crate::types::codec;
 use crate::types::datum::Datum;
@@ -47,6 +47,10 @@ impl Output for Connection {
             }
             match formats.of(i) {
                 Format::Text => writer.value(|out| codec::write_text(*ty, value, out, cx)),
+                Format::Binary if !codec::has_binary(value) => {
+                    writer.abandon();
+                    return Err(no_binary_output());
+                }
                 Format::Binary => writer.value(|out| codec::encode_binary(*ty, value, out)),
             }
             if writer.length() > MAX_ROW {

@@ -12,13 +12,16 @@ use super::log::{self, BackendType, Entry, SessionIdentity};
 use super::output::protocol_error;
 use super::protocol::backend;
 use super::protocol::startup::{Startup, StartupPacket, split_options};
+use super::tls_session::HandshakeError;
 use crate::catalog::view::{Database, Role};
-use crate::config::hba::{AuthMethod, Hba};
+use crate::config::hba::Hba;
+use crate::config::hba::ident::IdentMaps;
 use crate::config::session::Level;
 use crate::config::value::parse_bool;
 use crate::ids::Oid;
 use crate::sql::error::{Severity, SqlError, state};
 use crate::sql::session::backends::{Activity, Backend, BackendKind, Limits, Place};
+use crate::tls::server::ServerTls;
 use crate::txn::interrupt::Interrupts;
 
 /// PostgreSQL's NAMEDATALEN, less the zero byte.
@@ -32,8 +35,22 @@ pub enum Arrival {
     Nothing,
 }
 
-/// Reads the start-up packet, past refusals of encryption. `None`: the client left, or it was a cancel.
-async fn packet<H: Host>(host: &H, c: &mut Connection) -> Result<Option<Startup>, SqlError> {
+/// What is in force at the door when a client comes.
+pub struct Door<'a> {
+    pub hba: &'a Hba,
+    pub ident: &'a IdentMaps,
+    /// This machine's addresses with their masks.
+    pub own_addresses: &'a [(IpAddr, IpAddr)],
+    /// `None`: `ssl` is off.
+    pub tls: Option<&'a ServerTls>,
+}
+
+/// Reads the start-up packet, past requests for encryption. `None`: the client left, or it was a cancel.
+async fn packet<H: Host>(
+    host: &H,
+    door: &Door<'_>,
+    c: &mut Connection,
+) -> Result<Option<Startup>, SqlError> {
     // Both kinds of encryption may be asked for once each.
     let (mut ssl, mut gss) = (false, false);
     loop {
@@ -74,8 +91,18 @@ async fn packet<H: Host>(host: &H, c: &mut Connection) -> Result<Option<Startup>
             StartupPacket::Startup(s) => return Ok(Some(s)),
         };
         let unasked = c.has_unread();
-        if c.send_byte(b'N').await.is_err() {
+        let tls = door.tls.filter(|_| kind == "SSL" && c.can_encrypt());
+        let answer = if tls.is_some() { b'S' } else { b'N' };
+        if c.send_byte(answer).await.is_err() {
             return Ok(None);
+        }
+        if let Some(tls) = tls {
+            // Nothing can be negotiated within.
+            (ssl, gss) = (true, true);
+            if let Err(e) = c.encrypt(tls).await {
+                not_encrypted(&e, tls);
+                return Ok(None);
+            }
         }
         if unasked {
             return Err(SqlError::fatal(
@@ -85,6 +112,21 @@ async fn packet<H: Host>(host: &H, c: &mut Connection) -> Result<Option<Startup>
             .detail("This could be either a client-software bug or evidence of an attempted man-in-the-middle attack."));
         }
     }
+}
+
+/// A handshake that failed is for the log only: there is no way to tell the client more than the alert that it got.
+fn not_encrypted(e: &HandshakeError, tls: &ServerTls) {
+    let hint = e.is_about_versions().then(|| {
+        format!(
+            "This may indicate that the client does not support any SSL protocol version between {} and {}.",
+            tls.lowest, tls.highest
+        )
+    });
+    log::write(&Entry {
+        detail: e.detail().as_deref(),
+        hint: hint.as_deref(),
+        ..Entry::new(Level::Log, &format!("could not accept SSL connection: {e}"))
+    });
 }
 
 fn cut_name(mut name: String) -> String {
@@ -179,7 +221,7 @@ fn take_peer(settings: &mut Vec<(String, String)>) -> ReplicationPeer {
         match name.as_str() {
             "understudy.instance_id" => peer.instance_id = Some(value.clone()),
             "understudy.term" => peer.term = value.parse().ok(),
-            "understudy.messages" => peer.own_messages = parse_bool(value) == Some(true),
+            "understudy.messages" => peer.receives = parse_bool(value) == Some(true),
             "application_name" => {
                 peer.application_name.clone_from(value);
                 return true;
@@ -188,21 +230,19 @@ fn take_peer(settings: &mut Vec<(String, String)>) -> ReplicationPeer {
         }
         false
     });
-    // A receiver that names its instance speaks our messages.
-    peer.own_messages |= peer.instance_id.is_some();
+    // Whoever names its instance speaks our messages.
+    peer.own_messages = peer.receives || peer.instance_id.is_some();
     peer
 }
 
 /// Everything from the first byte to the admitted session. The caller bounds its time.
 pub async fn arrive<H: Host>(
     host: &H,
-    hba: &Hba,
-    own_addresses: &[(IpAddr, IpAddr)],
+    door: &Door<'_>,
     c: &mut Connection,
     who: &Arc<SessionIdentity>,
 ) -> Result<Arrival, Refusal> {
-    let settings = host.settings().current();
-    let Some(mut startup) = packet(host, c).await? else {
+    let Some(mut startup) = packet(host, door, c).await? else {
         return Ok(Arrival::Nothing);
     };
     if startup.minor > 0 || !startup.unknown_options.is_empty() {
@@ -244,22 +284,13 @@ pub async fn arrive<H: Host>(
         database,
         physical_replication: replication == Replication::Physical,
     };
-    let (role, record) = auth::authenticate(host, hba, own_addresses, c, &claim).await?;
-    let log_connections = settings.values.bool("log_connections");
+    let role = auth::authenticate(host, door, c, &claim).await?;
     backend::authentication_ok(&mut c.output);
-    if log_connections && record.method != AuthMethod::Trust {
-        log::log(&format!(
-            "connection authenticated: identity=\"{}\" method={} ({}:{})",
-            claim.user,
-            record.method.name(),
-            settings.hba_file.display(),
-            record.line
-        ));
-    }
-    if !claim.physical_replication && log_connections {
+    let log_connections = || host.settings().current().values.bool("log_connections");
+    if !claim.physical_replication && log_connections() {
         let mut settings = startup.settings.iter().rev();
         let application = settings.find(|(n, _)| n == "application_name");
-        log_authorized(&claim, application.map(|(_, v)| v.as_str()));
+        log_authorized(c, &claim, application.map(|(_, v)| v.as_str()));
     }
     let (role, database) = resolve(host, &claim, role)?;
     let mut asked = option_settings(startup.options.as_deref().unwrap_or(""))?;
@@ -284,12 +315,24 @@ pub async fn arrive<H: Host>(
     })
 }
 
-fn log_authorized(claim: &Claim, application: Option<&str>) {
+/// ` SSL enabled (...)` for the log, or nothing.
+fn encryption(c: &Connection) -> String {
+    c.tls.as_deref().map_or(String::new(), |t| {
+        format!(
+            " SSL enabled (protocol={}, cipher={}, bits={})",
+            t.protocol, t.cipher, t.bits
+        )
+    })
+}
+
+fn log_authorized(c: &Connection, claim: &Claim, application: Option<&str>) {
     let application = application.filter(|a| !a.is_empty());
     let application = application.map_or(String::new(), |a| format!(" application_name={a}"));
     log::log(&format!(
-        "connection authorized: user={} database={}{application}",
-        claim.user, claim.database
+        "connection authorized: user={} database={}{application}{}",
+        claim.user,
+        claim.database,
+        encryption(c)
     ));
 }
 
@@ -299,8 +342,9 @@ fn log_replication(c: &Connection, claim: &Claim) {
         format!("host={} port={}", r.ip().to_canonical(), r.port())
     });
     log::log(&format!(
-        "replication connection authorized: user={} {from}",
-        claim.user
+        "replication connection authorized: user={} {from}{}",
+        claim.user,
+        encryption(c)
     ));
 }
 
@@ -344,6 +388,13 @@ fn resolve<H: Host>(
             format!("database \"{name}\" is not currently accepting connections"),
         ));
     }
+    if !host.may_connect(&role, &database)? {
+        return Err(SqlError::fatal(
+            state::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied for database \"{name}\""),
+        )
+        .detail("User does not have CONNECT privilege."));
+    }
     Ok((role, Some(database)))
 }
 
@@ -370,6 +421,7 @@ fn admit<H: Host>(
         database: database.map_or(Oid::INVALID, |d| d.oid),
         database_name: Arc::from(claim.database.as_str()),
         remote: c.remote,
+        tls: c.tls.clone(),
         started: auth::now_micros(),
         interrupts: Interrupts::new(pid),
         activity: Mutex::new(Activity::default()),
@@ -404,6 +456,7 @@ pub async fn refuse(c: &mut Connection, refusal: &Refusal) {
     backend::error_response(&mut c.output, &e);
     // The client may be gone already; the connection ends either way.
     let _ = c.flush().await;
+    c.close();
 }
 
 /// The session's identity before anybody knows who it is.
@@ -449,8 +502,12 @@ mod tests {
         let peer = take_peer(&mut settings);
         assert_eq!(peer.instance_id.as_deref(), Some("i-1"));
         assert_eq!(peer.term, Some(7));
-        assert!(peer.own_messages);
+        assert!(peer.own_messages && !peer.receives);
         assert_eq!(settings.len(), 1);
+        let mut settings = vec![("understudy.messages".to_owned(), "on".to_owned())];
+        let peer = take_peer(&mut settings);
+        assert!(peer.own_messages && peer.receives);
+        assert!(settings.is_empty());
     }
 
     #[test]

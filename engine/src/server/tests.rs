@@ -76,10 +76,14 @@ impl Host for Fake {
             oid: Oid::new(5),
             name: name.to_owned(),
             owner: Oid::new(10),
+            acl: None,
             is_template: false,
             allow_connections: name != "closed",
             connection_limit: -1,
         }))
+    }
+    fn may_connect(&self, _: &Role, _: &Database) -> Result<bool, SqlError> {
+        Ok(true)
     }
     fn is_member(&self, _: &Role, _: &str) -> bool {
         false
@@ -229,7 +233,7 @@ fn start(accepting: Accepting, conf: &str) -> Running {
         accepting,
         opened: Arc::clone(&opened),
     };
-    let server = Server::new(Arc::new(host)).expect("a valid pg_hba.conf");
+    let server = Server::new(Arc::new(host), None).expect("a valid pg_hba.conf");
     let task = tokio::spawn(server.serve(listeners));
     Running {
         socket: path.join(".s.PGSQL.5432"),
@@ -689,4 +693,98 @@ async fn garbage_after_login_hurts_nobody_else() {
     let mut c = Client::login(&s.socket, "joe").await;
     c.send(&message(b'Q', b"ok\0")).await;
     assert_eq!(c.tags().await, "CZ");
+}
+
+/// A commit is released, the process stands still, and then the session writes: nothing reaches the client until the
+/// standby has a record written after that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_decided_before_a_standstill_is_confirmed_before_it_is_told() {
+    use crate::ids::{Lsn, Term};
+    use crate::txn::release::{ReleasePolicy, StandbyPosition, SyncNames};
+    use crate::txn::testing::{World, options, session};
+    use crate::txn::{CommitLevel, Interrupts};
+
+    let world = World::new();
+    let names = SyncNames::parse("s").expect("valid").expect("not empty");
+    let release = world.txns.release();
+    release.set_policy(ReleasePolicy::Names(names));
+    let says = |at: Lsn| {
+        let report = StandbyPosition {
+            application_name: "s".to_owned(),
+            instance: None,
+            term: Term::new(0),
+            write: at,
+            flush: at,
+            apply: at,
+        };
+        release.advance_standbys(&vec![report]);
+    };
+    let commit = async |session: &Arc<Interrupts>| {
+        let mut txn = world.txns.begin(options(), Arc::clone(session));
+        world.txns.xid(&mut txn).expect("an xid");
+        let standby = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                says(world.store.wal.flush_lsn());
+            }
+        };
+        tokio::select! {
+            done = world.txns.commit(txn, CommitLevel::On) => done.expect("committed").expect("it wrote"),
+            () = standby => unreachable!("it goes on for ever"),
+        }
+    };
+    let (ours, mut client) = UnixStream::pair().expect("a pair of sockets");
+    let mut connection = Connection::unix(ours);
+    let session = session();
+    connection.interrupts = Some(Arc::clone(&session));
+    let mut seen = [0; 16];
+
+    let now = std::time::Instant::now;
+    release.standstills.look(now());
+    commit(&session).await;
+    connection.output.extend_from_slice(b"first");
+    connection.flush_unless_ended().await.expect("sent");
+    assert_eq!(client.read(&mut seen).await.expect("read"), 5);
+
+    release.standstills.look(now());
+    let lsn = commit(&session).await;
+    release.standstills.look(now() + Duration::from_secs(2));
+    connection.output.extend_from_slice(b"second");
+    let quiet = Duration::from_millis(200);
+    let waits = tokio::time::timeout(quiet, connection.flush_unless_ended()).await;
+    assert!(waits.is_err(), "{waits:?}");
+    assert!(client.try_read(&mut seen).is_err(), "it was told too early");
+    says(lsn);
+    let waits = tokio::time::timeout(quiet, connection.flush_unless_ended()).await;
+    assert!(waits.is_err(), "an old report says nothing: {waits:?}");
+    // Again and again: what is confirmed may not be flushed yet the first time.
+    let standby = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            says(world.store.wal.flush_lsn());
+        }
+    };
+    tokio::select! {
+        sent = connection.flush_unless_ended() => sent.expect("sent"),
+        () = standby => unreachable!("it goes on for ever"),
+    }
+    assert_eq!(client.read(&mut seen).await.expect("read"), 6);
+
+    // Its standby has gone and is waited for no longer: what is owed is told, though nobody looks at the clock.
+    release.standstills.look(now());
+    commit(&session).await;
+    release.standstills.look(now() + Duration::from_secs(3));
+    connection.output.extend_from_slice(b"alone");
+    let waits = tokio::time::timeout(quiet, connection.flush_unless_ended()).await;
+    assert!(waits.is_err(), "{waits:?}");
+    release.set_policy(ReleasePolicy::Local);
+    let sent = tokio::time::timeout(quiet * 50, connection.flush_unless_ended()).await;
+    sent.expect("in time").expect("sent");
+    assert_eq!(client.read(&mut seen).await.expect("read"), 5);
+
+    // Nothing is owed now: who stood still may say other things at once.
+    release.standstills.look(now() + Duration::from_secs(9));
+    connection.output.extend_from_slice(b"third");
+    connection.flush_unless_ended().await.expect("sent");
+    assert_eq!(client.read(&mut seen).await.expect("read"), 5);
 }

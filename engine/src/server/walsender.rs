@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
 
 use super::connection::{Connection, ReadError};
 use super::host::{NewSession, ReplicationPeer};
@@ -21,6 +22,7 @@ use crate::config::Settings;
 use crate::config::session::Asker;
 use crate::ids::{SystemId, Term, TimelineId};
 use crate::replication::base_backup::{self, BackupOptions, BackupSource};
+use crate::replication::receiver::{Progress, State};
 use crate::replication::reply::{self, CommandError, Link, ServeError};
 use crate::replication::sender::{self, StartReplication, Upstream};
 use crate::replication::standbys::{Peer, Registration, SenderState, Standbys};
@@ -63,6 +65,8 @@ pub trait ReplicationSource: Send + Sync + 'static {
     fn system_id(&self) -> SystemId;
     /// The term of this primary's own promotion; `None` where it is not managed, or not a primary.
     fn primary_term(&self) -> Option<Term>;
+    /// How far the receiver is of a server that began as a standby.
+    fn receiving(&self) -> Option<watch::Receiver<Progress>>;
     /// A timeline's history file.
     fn history_file(&self, timeline: TimelineId) -> io::Result<Vec<u8>>;
     /// What SHOW answers for settings that change while a session lives (`understudy.term`).
@@ -81,14 +85,18 @@ struct ReplicationSession<'a, R: ReplicationSource> {
     settings: SessionStore,
     new: &'a NewSession,
     own_messages: bool,
+    follower: Option<Follower>,
+    reads_secrets: bool,
 }
 
-/// Serves a walsender connection to its end. AuthenticationOk and BackendKeyData have been put into its buffer.
+/// Serves a walsender connection to its end. `reads_secrets`: SHOW tells the role settings that are not everybody's.
+/// AuthenticationOk and BackendKeyData have been put into its buffer.
 pub async fn serve<R: ReplicationSource>(
     connection: &mut Connection,
     source: &R,
     new: NewSession,
     peer: ReplicationPeer,
+    reads_secrets: bool,
 ) -> Result<(), SqlError> {
     let mut settings = SessionStore::new(source.settings().current());
     for (name, value) in &new.settings {
@@ -101,6 +109,12 @@ pub async fn serve<R: ReplicationSource>(
             .map_err(fatal)?;
     }
     check_term(source.primary_term(), &peer)?;
+    let follower = Follower::new(source.receiving(), &peer);
+    if let Some(follower) = &follower
+        && follower.follows()
+    {
+        return Err(follower.refusal());
+    }
     let registration = source
         .standbys()
         .register(peer_of(&new, &peer))
@@ -110,10 +124,15 @@ pub async fn serve<R: ReplicationSource>(
         registration,
         settings,
         own_messages: peer.own_messages,
+        follower,
+        reads_secrets,
         new: &new,
     };
     let ended = session.run(connection).await;
     source.upstream().slots().drop_of(new.backend.pid);
+    // A stream that was cut short has not taken it back itself.
+    let id = u64::from(new.backend.pid.get());
+    source.upstream().feedback(id, None);
     match ended {
         Stop::Left => Ok(()),
         Stop::Fatal(e) => Err(e),
@@ -129,6 +148,59 @@ fn check_term(own: Option<Term>, peer: &ReplicationPeer) -> Result<(), SqlError>
         )),
         _ => Ok(()),
     }
+}
+
+/// A standby that is asked for log by the receiver of a managed instance: how its own receiver is, and the asker's term.
+///
+/// One that streams in that term itself is not its primary and never becomes it, because a term has one candidate: an old
+/// address led here, and the primary would never hear of who asks. Refused, he tries the next address. A candidate streams
+/// nothing, and so serves whoever comes early.
+struct Follower {
+    receiving: watch::Receiver<Progress>,
+    term: Term,
+}
+
+impl Follower {
+    fn new(
+        receiving: Option<watch::Receiver<Progress>>,
+        peer: &ReplicationPeer,
+    ) -> Option<Follower> {
+        let term = peer.term.filter(|_| peer.receives)?;
+        Some(Follower {
+            receiving: receiving?,
+            term: Term::new(term),
+        })
+    }
+
+    fn follows(&self) -> bool {
+        streams_in(&self.receiving.borrow(), self.term)
+    }
+
+    fn refusal(&self) -> SqlError {
+        SqlError::fatal(
+            state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("this is a standby of the primary of term {}", self.term),
+        )
+    }
+}
+
+fn streams_in(progress: &Progress, term: Term) -> bool {
+    progress.state == State::Streaming && progress.upstream_term == Some(term)
+}
+
+/// Ends when the standby that is asked streams itself.
+async fn displaced(follower: Option<&Follower>) -> ServeError {
+    let Some(follower) = follower else {
+        return std::future::pending().await;
+    };
+    let (mut receiving, term) = (follower.receiving.clone(), follower.term);
+    let is_gone = receiving.wait_for(|p| streams_in(p, term)).await.is_err();
+    if is_gone {
+        // With the server.
+        return std::future::pending().await;
+    }
+    let e = follower.refusal();
+    ServeError::Fatal(CommandError::new(e.state, e.message.clone()))
 }
 
 fn peer_of(new: &NewSession, peer: &ReplicationPeer) -> Peer {
@@ -273,7 +345,13 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
                 };
                 let id = u64::from(self.new.backend.pid.get());
                 let upstream = self.source.upstream();
-                let stream = sender::stream(c, upstream, &self.registration, id, request);
+                let (registration, follower) = (&self.registration, self.follower.as_ref());
+                let stream = async {
+                    tokio::select! {
+                        done = sender::stream(c, upstream, registration, id, request) => done,
+                        never = displaced(follower) => Err(never),
+                    }
+                };
                 let done = until_told(&self.new.backend.interrupts, stream).await;
                 self.registration.set_state(SenderState::Startup);
                 done
@@ -320,7 +398,7 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
     fn show(&self, name: &str, out: &mut BytesMut) -> Result<(), ServeError> {
         let (name, value) = match self.source.fresh_setting(name) {
             Some(value) => (name.to_owned(), value),
-            None => self.settings.show(name, true).map_err(|e| {
+            None => self.settings.show(name, self.reads_secrets).map_err(|e| {
                 ServeError::Command(CommandError {
                     state: e.state,
                     message: e.message,

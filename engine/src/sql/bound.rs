@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::catalog::relation::{LockMode, Relation};
 use crate::ids::Oid;
+use crate::sql::rights::Needed;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{Aggregate, Function};
 
@@ -20,6 +21,8 @@ pub struct Bound {
     pub parameters: Vec<SqlType>,
     /// What the session must lock before planning, each with the strongest mode needed.
     pub relations: Vec<(Oid, LockMode)>,
+    /// What the asker must be allowed to do with them.
+    pub rights: Needed,
     /// The catalog generation the names were resolved in.
     pub generation: u64,
     /// True if a result may differ between two executions with the same catalog for reasons other than data:
@@ -376,9 +379,18 @@ pub struct RowTest {
     pub all: bool,
 }
 
+/// What an error shows of a row that a constraint refused.
+#[derive(Debug, Clone)]
+pub enum Disclosure {
+    WholeRow,
+    /// To whoever may not read the table: what the statement itself gives, by the columns' positions.
+    Columns(Arc<[usize]>),
+}
+
 #[derive(Debug, Clone)]
 pub struct Insert {
     pub target: Arc<Relation>,
+    pub disclosure: Disclosure,
     /// Gives one value for each column of the relation that is not dropped... in attribute order, defaults and
     /// assignment casts included; dropped columns get NULL.
     pub source: Query,
@@ -422,6 +434,7 @@ pub struct Returning {
 #[derive(Debug, Clone)]
 pub struct Update {
     pub target: Arc<Relation>,
+    pub disclosure: Disclosure,
     /// Range 0 is the target; FROM's ranges follow.
     pub ranges: Vec<Range>,
     pub from: Vec<FromItem>,

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use crate::catalog::acl::GrantError;
 use crate::catalog::relation::{Relation, RelationKind};
 use crate::catalog::view::CatalogError;
 use crate::index::IndexError;
@@ -49,9 +50,13 @@ impl Severity {
 pub mod state {
     pub const SUCCESSFUL_COMPLETION: &str = "00000";
     pub const WARNING: &str = "01000";
+    pub const WARNING_PRIVILEGE_NOT_REVOKED: &str = "01006";
+    pub const WARNING_PRIVILEGE_NOT_GRANTED: &str = "01007";
     pub const CONNECTION_FAILURE: &str = "08006";
     pub const TRANSACTION_RESOLUTION_UNKNOWN: &str = "08007";
     pub const PROTOCOL_VIOLATION: &str = "08P01";
+    pub const INVALID_GRANTOR: &str = "0L000";
+    pub const INVALID_GRANT_OPERATION: &str = "0LP01";
     pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
     pub const CARDINALITY_VIOLATION: &str = "21000";
     pub const DATA_EXCEPTION: &str = "22000";
@@ -77,6 +82,7 @@ pub mod state {
     pub const INVALID_STATEMENT_NAME: &str = "26000";
     pub const INVALID_AUTHORIZATION: &str = "28000";
     pub const INVALID_PASSWORD: &str = "28P01";
+    pub const CONFIG_FILE_ERROR: &str = "F0000";
     pub const DEPENDENT_OBJECTS_STILL_EXIST: &str = "2BP01";
     pub const INVALID_CURSOR_NAME: &str = "34000";
     pub const INVALID_CURSOR_DEFINITION: &str = "42P11";
@@ -306,11 +312,21 @@ impl fmt::Debug for SqlError {
 
 impl std::error::Error for SqlError {}
 
-/// Of a table or view that only others may read, or change.
+/// `aclitem` is the only type here that travels as text alone.
+pub fn no_binary_output() -> SqlError {
+    SqlError::new(
+        state::UNDEFINED_FUNCTION,
+        "no binary output function available for type aclitem",
+    )
+}
+
+/// Of a relation that only others may use so.
 pub fn no_right_to(relation: &Relation) -> SqlError {
     let word = match relation.kind {
         RelationKind::View | RelationKind::Virtual => "view",
-        _ => "table",
+        RelationKind::Sequence => "sequence",
+        RelationKind::Index => "index",
+        RelationKind::Table => "table",
     };
     SqlError::new(
         state::INSUFFICIENT_PRIVILEGE,
@@ -320,7 +336,12 @@ pub fn no_right_to(relation: &Relation) -> SqlError {
 
 impl From<TypeError> for SqlError {
     fn from(e: TypeError) -> SqlError {
-        let mut out = SqlError::new(e.state, e.message);
+        // An interrupt that a function met in its work, which ends the session.
+        let severity = match e.state {
+            state::ADMIN_SHUTDOWN | state::CONNECTION_FAILURE | "57P04" => Severity::Fatal,
+            _ => Severity::Error,
+        };
+        let mut out = SqlError::with_severity(severity, e.state, e.message);
         out.detail = e.detail;
         out.hint = e.hint;
         out.0.context = e.context;
@@ -353,9 +374,26 @@ impl From<StorageError> for SqlError {
     }
 }
 
+impl From<GrantError> for SqlError {
+    fn from(e: GrantError) -> SqlError {
+        let message = e.to_string();
+        match e {
+            GrantError::OptionToPublic | GrantError::Circular => {
+                SqlError::new(state::INVALID_GRANT_OPERATION, message)
+            }
+            GrantError::Dependent => SqlError::new(state::DEPENDENT_OBJECTS_STILL_EXIST, message)
+                .hint("Use CASCADE to revoke them too."),
+            GrantError::Catalog(e) => e.into(),
+        }
+    }
+}
+
 impl From<CatalogError> for SqlError {
     fn from(e: CatalogError) -> SqlError {
         match e {
+            CatalogError::ClosedSchema(_) => {
+                SqlError::new(state::INSUFFICIENT_PRIVILEGE, e.to_string())
+            }
             CatalogError::NoSchema(_) => SqlError::new(state::INVALID_SCHEMA_NAME, e.to_string()),
             CatalogError::OtherDatabase(_) => SqlError::unsupported(e.to_string()),
             CatalogError::Storage(s) => s.into(),

@@ -2,6 +2,8 @@
 
 pub mod error;
 
+pub mod rights;
+
 pub mod exec;
 
 pub mod copy;

@@ -31,7 +31,7 @@ const FILE_SIZE: usize = 8192;
 const CRC_AT: usize = 288;
 const PG_CONTROL_VERSION: u32 = 1300;
 /// Of our catalog; no PostgreSQL release has it.
-pub const CATALOG_VERSION: u32 = 902_026_110;
+pub const CATALOG_VERSION: u32 = 902_026_111;
 const FLOAT_CHECK: f64 = 1_234_567.0;
 
 /// What the server was doing when it last said so.
@@ -404,7 +404,7 @@ mod tests {
         );
         for (field, value) in [
             ("pg_control version number", "1300"),
-            ("Catalog version number", "902026110"),
+            ("Catalog version number", "902026111"),
             ("Database system identifier", "7400000000000000001"),
             ("Database cluster state", "in production"),
             ("Latest checkpoint location", "0/1000028"),

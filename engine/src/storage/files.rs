@@ -115,6 +115,10 @@ impl RelationFiles {
         let state = self.fork(file, fork);
         let _growth = state.growth.lock();
         match self.segment(&state, 0, Some(access)) {
+            Err(e) if in_redo && e.is_not_found() => {
+                self.make_directory(file)?;
+                drop(self.segment(&state, 0, Some(access))?);
+            }
             Err(e) if e.is_taken() => self.take_over_leftover(&state, e)?,
             other => drop(other?),
         }
@@ -159,10 +163,33 @@ impl RelationFiles {
     }
 
     pub fn exists(&self, file: RelFile, fork: Fork) -> Result<bool, StorageError> {
-        let path = segment_path(file, fork, 0);
+        self.segment_exists(file, fork, 0)
+    }
+
+    fn segment_exists(&self, file: RelFile, fork: Fork, index: u32) -> Result<bool, StorageError> {
+        let path = segment_path(file, fork, index);
         self.disk
             .exists(Path::new(&path))
             .map_err(|e| StorageError::io("access", &path, e))
+    }
+
+    /// Redo: a later record may drop the whole database, and then its directory is gone already. It is made again, and
+    /// goes again with that record.
+    fn make_directory(&self, file: RelFile) -> Result<(), StorageError> {
+        let path = file.path(Fork::Main);
+        let Some(dir) = Path::new(&path).parent() else {
+            return Ok(());
+        };
+        match self.disk.create_dir(dir) {
+            Ok(()) => {
+                if let Some(above) = dir.parent() {
+                    self.changed_dirs.lock().insert(above.to_path_buf());
+                }
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(StorageError::io("create directory", &path, e)),
+        }
     }
 
     /// An open handle on a segment; `create` says how to open it where it may be missing.
@@ -216,7 +243,12 @@ impl RelationFiles {
                 if !state.used.swap(false, Ordering::Relaxed)
                     && let Some(mut segments) = state.segments.try_write()
                 {
-                    let closed = segments.iter_mut().filter_map(Option::take).count();
+                    // One that somebody is about to write through stays: his write would be remembered nowhere.
+                    let closed = segments
+                        .iter_mut()
+                        .filter(|slot| matches!(slot, Some(open) if Arc::strong_count(open) == 1))
+                        .filter_map(Option::take)
+                        .count();
                     self.open_count.fetch_sub(closed, Ordering::Relaxed);
                 }
             }
@@ -359,7 +391,10 @@ impl RelationFiles {
         let _growth = state.growth.lock();
         let mut count = match self.count_locked(&state) {
             Ok(count) => count,
-            Err(e) if e.is_not_found() => 0,
+            Err(e) if e.is_not_found() => {
+                self.make_directory(page.file)?;
+                0
+            }
             Err(e) => return Err(e),
         };
         while count <= page.block.raw() {
@@ -434,6 +469,15 @@ impl RelationFiles {
     /// relation's pages.
     pub fn unlink(&self, file: RelFile) -> Result<(), StorageError> {
         for fork in Fork::ALL {
+            let mut count = 0;
+            while self.segment_exists(file, fork, count)? {
+                count += 1;
+            }
+            // The first one last: redo of a drop that a crash cut short must find what is left.
+            for index in (0..count).rev() {
+                self.remove_segment(file, fork, index)?;
+            }
+            // Behind that, so that a sync that came in between leaves no handle on a file without a name.
             let removed = self.shard(file).write().remove(&(file, fork));
             if let Some(state) = removed {
                 let closed = state
@@ -443,10 +487,6 @@ impl RelationFiles {
                     .filter_map(Option::take)
                     .count();
                 self.open_count.fetch_sub(closed, Ordering::Relaxed);
-            }
-            let mut index = 0;
-            while self.remove_segment(file, fork, index)? {
-                index += 1;
             }
         }
         Ok(())

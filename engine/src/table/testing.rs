@@ -67,6 +67,7 @@ pub(crate) fn relation(number: u32, types: &[Oid], key: &[usize]) -> Relation {
         schema_name: "public".to_owned(),
         kind: RelationKind::Table,
         owner: Oid::new(10),
+        acl: None,
         file: RelFile::of_database(DATABASE, Oid::new(number)),
         overflow: Some(RelFile::of_database(DATABASE, Oid::new(number + 1))),
         columns,

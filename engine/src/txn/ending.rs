@@ -37,9 +37,15 @@ impl Shared {
         } else {
             level.max(CommitLevel::Local)
         };
+        let asks_others = self.release.waits_for_others(level);
+        let noted = self.release.standstills.noted();
+        let participant = txn.participant.clone();
         let lsn = self.log_commit(&mut txn, xid, level);
         let interrupts = txn.interrupts.clone();
-        let mut pending = Pending(Some((txn, lsn)));
+        let mut pending = Pending {
+            commit: Some((txn, lsn)),
+            taken_over: false,
+        };
         if level == CommitLevel::Off {
             self.release.announce();
         } else {
@@ -48,6 +54,10 @@ impl Shared {
         match pending.wait(level, &interrupts).await {
             Ok(()) => {
                 pending.finish();
+                // A set that asks for others may have come while this one waited.
+                if asks_others || self.release.waits_for_others(level) {
+                    participant.owe(noted);
+                }
                 Ok(Some(lsn))
             }
             Err(cause) => Err(CommitError::OutcomeUnknown { cause }),
@@ -87,6 +97,8 @@ impl Shared {
         );
         txn.commit_drops = ending.dropped;
         txn.invalidations = ending.invalidations;
+        // Its files stay, however long its release takes: no checkpoint behind the record has to list them.
+        self.made.remove(&txn.abort_drops);
         inserted.end
     }
 
@@ -161,7 +173,7 @@ impl Shared {
         }
         self.made.remove(&txn.abort_drops);
         participant.set_running(None);
-        txn.absorb_locks();
+        txn.absorb_all_locks();
         txn.locks.release_from(0, &self.locks, &participant);
         participant.ended.notify_waiters();
         participant.give_own(txn.own.clone());
@@ -185,13 +197,17 @@ impl Shared {
 }
 
 /// A commit that is in the log and not yet finished. If its wait is given up, a task of its own takes it over.
-struct Pending(Option<(Transaction, Lsn)>);
+struct Pending {
+    commit: Option<(Transaction, Lsn)>,
+    /// It is that task's.
+    taken_over: bool,
+}
 
 impl Pending {
     /// Until the commit is released. A local flush is waited for in any case: it takes milliseconds, and an
     /// unknown outcome for a cancel that came at the end of a statement would help nobody.
     async fn wait(&self, level: CommitLevel, interrupts: &Interrupts) -> Result<(), Interrupt> {
-        let Some((txn, lsn)) = &self.0 else {
+        let Some((txn, lsn)) = &self.commit else {
             return Ok(());
         };
         let shared = &txn.participant.shared;
@@ -224,7 +240,7 @@ impl Pending {
     }
 
     fn finish(&mut self) {
-        if let Some((mut txn, _)) = self.0.take() {
+        if let Some((mut txn, _)) = self.commit.take() {
             let shared = txn.participant.shared.clone();
             shared.finish_commit(&mut txn);
         }
@@ -233,26 +249,30 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let Some((txn, lsn)) = self.0.take() else {
+        let Some((txn, lsn)) = self.commit.take() else {
             return;
         };
         let participant: Arc<_> = txn.participant.clone();
-        let mut pending = Pending(Some((txn, lsn)));
+        let mut pending = Pending {
+            commit: Some((txn, lsn)),
+            taken_over: true,
+        };
         if participant.is_released(lsn) {
             pending.finish();
             return;
         }
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => {
-                runtime.spawn(async move {
-                    while !participant.is_released(lsn) {
-                        participant.commit_done.notified().await;
-                    }
-                    pending.finish();
-                });
-            }
+        // Its own task is dropped only with the runtime, which drops at once what is spawned then: without end.
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        if let Some(runtime) = runtime.filter(|_| !self.taken_over) {
+            runtime.spawn(async move {
+                while !participant.is_released(lsn) {
+                    participant.commit_done.notified().await;
+                }
+                pending.finish();
+            });
+        } else {
             // Only where the process ends: the runtime is gone, and with it everyone who could see the locks.
-            Err(_) => std::mem::forget(pending),
+            std::mem::forget(pending);
         }
     }
 }

@@ -173,6 +173,27 @@ impl Interrupts {
         self.pid
     }
 
+    /// Right before each write to the client: whether what it is to be told has to be confirmed first
+    /// (see [`crate::txn::release::standstill`]).
+    pub fn owes_in_doubt(&self) -> bool {
+        self.participant.get().is_some_and(|p| p.is_in_doubt())
+    }
+
+    /// Until no doubt is left; never, where another primary has been promised to. Cancel-safe.
+    pub async fn confirm(&self) -> std::io::Result<()> {
+        match self.participant.get() {
+            Some(participant) => participant.confirm().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Everything has been written.
+    pub fn told(&self) {
+        if let Some(participant) = self.participant.get() {
+            participant.told();
+        }
+    }
+
     /// For loops: one atomic load in the normal case. An interrupt that ends only the statement is taken.
     pub fn check(&self) -> Result<(), Interrupt> {
         if self.pending.load(Ordering::Relaxed) == 0 {

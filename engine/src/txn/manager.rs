@@ -175,7 +175,7 @@ impl TxnManager {
         self.shared.release.wait_open()
     }
 
-    /// The setting that lets an administrator look at what a failover could still lose.
+    /// For everybody, whatever a failover could still lose: `initdb`, where there is nobody else.
     pub fn open_snapshots_anyway(&self) {
         self.shared.release.open_anyway();
     }

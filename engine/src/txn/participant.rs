@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
@@ -19,6 +20,7 @@ use crate::txn::locks::fast_path::FastLocks;
 use crate::txn::locks::{LockMode, LockTag};
 use crate::txn::manager::Shared;
 use crate::txn::own::OwnXids;
+use crate::wal::{Record, RmgrId, xlog_records};
 
 /// A snapshot is being taken: the horizon must not move past what is known until it is registered.
 const TAKING: u64 = 0;
@@ -46,6 +48,11 @@ pub struct Participant {
     /// The newest commit of the session that is released.
     released: AtomicU64,
     pub(crate) commit_done: Notify,
+    /// What [`Standstills::noted`] was, plus one, when the first commit began to wait of those that are released and that
+    /// the client has not been told of yet; 0: it has been told everything.
+    ///
+    /// [`Standstills::noted`]: crate::txn::release::standstill::Standstills::noted
+    owes: AtomicU64,
     /// A transaction or subtransaction of the session has ended.
     pub(crate) ended: Notify,
     spare_own: Mutex<Option<Arc<OwnXids>>>,
@@ -53,6 +60,8 @@ pub struct Participant {
     pub(crate) waiting: Mutex<Option<WaitFor>>,
     /// Locks that functions have taken for the running transaction, until it takes them over.
     pub(crate) taken: Mutex<Vec<(LockTag, LockMode)>>,
+    /// Those that functions hold to its end, whatever is rolled back to a savepoint meanwhile.
+    pub(crate) held: Mutex<Vec<(LockTag, LockMode)>>,
     /// Session-level advisory locks with their counts.
     pub(crate) session_locks: Mutex<HashMap<(LockTag, LockMode), u32>>,
     running: Mutex<Option<Running>>,
@@ -88,11 +97,13 @@ impl Participant {
             snapshots: Mutex::default(),
             released: AtomicU64::new(0),
             commit_done: Notify::new(),
+            owes: AtomicU64::new(0),
             ended: Notify::new(),
             spare_own: Mutex::new(None),
             fast: Mutex::default(),
             waiting: Mutex::new(None),
             taken: Mutex::default(),
+            held: Mutex::default(),
             session_locks: Mutex::default(),
             running: Mutex::new(None),
         }
@@ -141,6 +152,60 @@ impl Participant {
 
     pub(crate) fn is_released(&self, lsn: Lsn) -> bool {
         self.released.load(Ordering::SeqCst) >= lsn.raw()
+    }
+
+    /// A commit that asked for others is released; its client is to be told. `noted` is of when it began to wait.
+    pub(crate) fn owe(&self, noted: u64) {
+        if self.owes.load(Ordering::Relaxed) == 0 {
+            self.owes.store(noted + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// The client has been told.
+    pub(crate) fn told(&self) {
+        if self.owes.load(Ordering::Relaxed) != 0 {
+            self.owes.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// What the client is about to be told was decided before the process stood still.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let owes = self.owes.load(Ordering::Relaxed);
+        let stills = &self.shared.release.standstills;
+        owes != 0 && stills.since(owes - 1, Instant::now())
+    }
+
+    /// Until the required standbys have a record that is written now. One that has promised a newer term does not take
+    /// it: then this never ends, as no commit does. Where there is no walsender that looks at the clock, this does.
+    /// Cancel-safe.
+    pub(crate) async fn confirm(&self) -> std::io::Result<()> {
+        let Shared { store, release, .. } = &*self.shared;
+        while self.is_in_doubt() {
+            release.standstills.look(Instant::now());
+            let noted = release.standstills.noted();
+            store.wal.ensure_space().map_err(std::io::Error::other)?;
+            let record = Record {
+                rmgr: RmgrId::XLOG,
+                info: xlog_records::NOOP,
+                xid: Xid::INVALID,
+                main: &[],
+                blocks: &[],
+            };
+            let end = store.wal.insert(&record).end;
+            let is_safe = async {
+                store.wal.flushed(end).await;
+                let mut safe = release.safe_watch();
+                // What was safe stays so, though the standby that said it may have gone by the time this task runs.
+                let reached = safe.wait_for(|(safe, _)| *safe >= end).await;
+                reached.map(drop).map_err(std::io::Error::other)
+            };
+            tokio::select! {
+                done = is_safe => done?,
+                never = release.standstills.keep_looking() => match never {},
+            }
+            self.owes.store(noted + 1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     pub(crate) fn take_own(&self) -> Arc<OwnXids> {

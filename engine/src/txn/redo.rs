@@ -3,7 +3,9 @@
 //! Owns the positions that a standby's queries depend on: what is replayed and what the primary has told. Queries
 //! see min(replayed, told) where the primary has synchronous standbys, else what is replayed; and none before
 //! that has reached the position at which the volatile commit LSNs begin, because older commits could not be told
-//! apart.
+//! apart. The catalog is read as it is replayed, since the files that it names are there by then. A relation whose
+//! files or columns a commit changes is therefore locked until queries see that commit: between the two they would
+//! find the new file and none of its rows.
 //!
 //! Replay may run twice over the same records (a crash during recovery): every effect here is idempotent.
 
@@ -60,14 +62,22 @@ pub struct RecoveryStart {
 #[derive(Default)]
 pub(crate) struct Replay {
     replayed: AtomicU64,
+    /// As `replayed`, once the invalidations up to there are handed out: before that queries see no more and get at no
+    /// relation, because what they remember of it is old.
+    handed_out: AtomicU64,
     /// What the primary told; `ANY` where it has no synchronous standbys.
     told: AtomicU64,
     last_commit_time_us: AtomicI64,
     /// Locks that replayed transactions hold.
-    pub(crate) locks: Mutex<HashMap<Xid, Vec<(Arc<Participant>, LockTag)>>>,
+    pub(crate) locks: Mutex<HashMap<Xid, Vec<HeldLock>>>,
+    /// Those of commits that are replayed and that queries do not see yet: end of record, what.
+    pub(crate) kept_locks: Mutex<Vec<(Lsn, Vec<HeldLock>)>>,
     /// Of commits that are replayed, to be handed out when catalog reads see them: end of record, what.
     invalidations: Mutex<Vec<(Lsn, Vec<Invalidation>)>>,
 }
+
+/// An access-exclusive lock of replay, and who holds it.
+pub(crate) type HeldLock = (Arc<Participant>, LockTag);
 
 const ANY: u64 = u64::MAX;
 
@@ -79,9 +89,16 @@ impl Replay {
     pub(crate) fn tell_at_least(&self, lsn: Lsn) {
         self.told.fetch_max(lsn.raw(), Ordering::SeqCst);
     }
+    /// As it is passed on: `None` where everything replayed may be shown.
+    fn told(&self) -> Option<Lsn> {
+        match self.told.load(Ordering::SeqCst) {
+            ANY => None,
+            told => Some(Lsn::new(told)),
+        }
+    }
     fn visible(&self) -> Lsn {
         let told = self.told.load(Ordering::SeqCst);
-        Lsn::new(self.replayed.load(Ordering::SeqCst).min(told))
+        Lsn::new(self.handed_out.load(Ordering::SeqCst).min(told))
     }
 }
 
@@ -103,6 +120,7 @@ impl TxnManager {
             .replay
             .told
             .store(told.map_or(ANY, Lsn::raw), Ordering::SeqCst);
+        shared.release.begin_to_pass_on(told);
         shared.release.gate_until_visible(start.redo);
     }
 
@@ -132,10 +150,11 @@ impl TxnManager {
                 }
                 if op == record::COMMIT {
                     shared.redo_commit(xid, &ending, record.end)?;
+                    shared.keep_replay_locks(xid, &ending.subs, record.end);
                 } else {
                     shared.redo_abort(xid, &ending)?;
+                    shared.release_replay_locks(xid, &ending.subs);
                 }
-                shared.release_replay_locks(xid, &ending.subs);
                 Ok(match ending.dropped.is_empty() {
                     true => Effect::None,
                     false => Effect::DropFiles(ending.dropped),
@@ -182,7 +201,8 @@ impl TxnManager {
         for (_, what) in due {
             self.shared().invalidate_caches(&what);
         }
-        self.shared().release.show(replay.visible());
+        replay.handed_out.fetch_max(lsn.raw(), Ordering::SeqCst);
+        self.shared().show_replayed();
     }
 
     pub fn replay_lsn(&self) -> Lsn {
@@ -208,7 +228,8 @@ impl TxnManager {
             }
             None => replay.told.store(ANY, Ordering::SeqCst),
         }
-        self.shared().release.show(replay.visible());
+        self.shared().release.pass_on(replay.told());
+        self.shared().show_replayed();
     }
 
     /// Time of the newest commit or abort replayed, microseconds since 2000-01-01 UTC
@@ -223,11 +244,12 @@ impl TxnManager {
     }
 
     /// The primary has started anew (a shutdown checkpoint or an end of recovery in its log): transactions
-    /// below `next_xid` without an outcome never get one, and their locks and files go.
+    /// below `next_xid` without an outcome never get one, and their locks and files go. The locks of commits stay until
+    /// queries see those.
     pub fn primary_restarted(&self, next_xid: Xid) {
         let shared = self.shared();
         shared.lsns.bury_below(next_xid);
-        shared.release_all_replay_locks();
+        shared.release_unfinished_replay_locks();
         shared.drop_files_of_the_dead(next_xid);
     }
 
@@ -240,11 +262,12 @@ impl TxnManager {
         shared.lsns.ensure(next);
         let newest_page = (next.raw() - 1) / XIDS_PER_PAGE;
         shared.newest_log_page.store(newest_page, Ordering::SeqCst);
-        shared.release_all_replay_locks();
         shared.drop_files_of_the_dead(next);
         shared
             .release
             .become_primary(end, shared.store.wal.flush_lsn());
+        // Behind that: whoever has waited for one of them on a standby waits for its standbys now.
+        shared.release_all_replay_locks();
         shared.recovery.store(false, Ordering::SeqCst);
     }
 
@@ -266,6 +289,13 @@ impl TxnManager {
 }
 
 impl Shared {
+    /// Queries see what is replayed and told, and get at the relations that it changed.
+    fn show_replayed(&self) {
+        let visible = self.replay.visible();
+        self.release.show(visible);
+        self.release_kept_locks(visible);
+    }
+
     fn redo_commit(&self, xid: Xid, ending: &Ending, end: Lsn) -> io::Result<()> {
         for sub in &ending.subs {
             self.lsns.set_sub(*sub, xid);

@@ -171,6 +171,35 @@ async fn a_cancelled_wait_is_unknown_and_goes_on() {
     assert!(txns.session_of(xid).is_none());
 }
 
+/// The server ends while a commit waits that nobody asks for any more.
+#[test]
+fn a_wait_that_goes_on_ends_with_its_runtime() {
+    let world = World::new();
+    let txns = &world.txns;
+    txns.release().set_policy(wait_for("s"));
+    let client = session();
+    let mut txn = txns.begin(options(), client.clone());
+    txns.xid(&mut txn).expect("an xid");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let committing = {
+        let txns = txns.clone();
+        runtime.spawn(async move { txns.commit(txn, CommitLevel::On).await })
+    };
+    while txns.release().waiting().0 == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    client.raise(Interrupt::Cancel);
+    let unknown = runtime.block_on(committing).expect("no panic");
+    assert!(matches!(unknown, Err(CommitError::OutcomeUnknown { .. })));
+    // Waits for its threads, which drop what is left of their tasks.
+    drop(runtime);
+    assert_eq!(txns.release().waiting().0, 1);
+}
+
 #[tokio::test]
 async fn a_local_flush_is_waited_for_whatever_happens() {
     let world = World::new();
@@ -471,6 +500,88 @@ async fn replayed_locks_hold_until_the_end_is_replayed_and_conflicts_are_cancell
         .lock_relation(&mut query, relation, share, LockWait::NoWait)
         .await
         .expect("the commit was replayed");
+}
+
+/// Between replay and the primary's word the catalog already names the new file, whose rows nobody sees.
+#[tokio::test]
+async fn what_a_commit_locked_stays_locked_until_queries_see_it() {
+    let world = World::new();
+    let relation = Oid::new(40000);
+    let (txns, exclusive) = (&world.txns, LockMode::AccessExclusive);
+    let mut ends = Vec::new();
+    for _ in 0..2 {
+        let (mut txn, _) = world.write();
+        let lock = txns
+            .locks()
+            .lock_relation(&mut txn, relation, exclusive, LockWait::Wait);
+        lock.await.expect("free");
+        let end = txns.commit(txn, CommitLevel::On).await.expect("committed");
+        ends.push(end.expect("it wrote"));
+    }
+    let standby = World::recovering(16);
+    standby.txns.replayed(START);
+    let before = Lsn::new(ends[0].raw() - 1);
+    standby.txns.told(Some(before));
+    // The second one takes the lock of the first, which is still kept, and nothing waits.
+    replay_on(&world, &standby, |_| {});
+    let table = &standby.txns.locks().table;
+    assert_eq!(table.count(), 0, "what is kept fills no table");
+    for (told, is_free) in [(before, false), (ends[0], false), (ends[1], true)] {
+        standby.txns.told(Some(told));
+        let mut query = standby.begin();
+        let share = LockMode::AccessShare;
+        let locks = standby.txns.locks();
+        let asked = locks.lock_relation(&mut query, relation, share, LockWait::NoWait);
+        assert_eq!(asked.await.is_ok(), is_free, "told {told}");
+    }
+    assert_eq!(table.count(), 0);
+}
+
+/// The receiver may hear of a commit while replay tells the sessions that what they remember is old.
+#[tokio::test]
+async fn nothing_is_shown_before_sessions_know_what_has_become_old() {
+    let world = World::new();
+    let (mut txn, _) = world.write();
+    txn.invalidate(Invalidation::All { database: DATABASE });
+    let end = world.txns.commit(txn, CommitLevel::On).await;
+    let end = end.expect("committed").expect("it wrote");
+    let standby = World::recovering(16);
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let (hook, txns) = (shown.clone(), Arc::downgrade(&standby.txns));
+    standby.txns.on_invalidation(Box::new(move |_| {
+        let txns = txns.upgrade().expect("it lives");
+        txns.told(None);
+        hook.lock().push(txns.release().released_lsn());
+    }));
+    replay_on(&world, &standby, |_| {});
+    let shown = shown.lock().clone();
+    assert_eq!(shown.len(), 1);
+    assert!(shown[0] < end, "{shown:?} before {end}");
+    assert!(standby.txns.release().released_lsn() >= end);
+}
+
+#[test]
+fn a_standby_tells_its_own_standbys_what_it_was_told() {
+    let standby = World::recovering(16);
+    let release = standby.txns.release();
+    // Its own settings have no say.
+    release.set_policy(ReleasePolicy::Local);
+    standby.txns.replayed(START.advance(800));
+    let safe = release.safe_watch();
+    assert_eq!(*safe.borrow(), (Lsn::INVALID, false));
+    let told = START.advance(400);
+    standby.txns.told(Some(told));
+    assert_eq!(*safe.borrow(), (told, true));
+    release.set_policy(wait_for("s"));
+    assert_eq!(*safe.borrow(), (told, true));
+    standby.txns.told(None);
+    assert_eq!(*safe.borrow(), (Lsn::INVALID, false));
+    // As a primary it speaks for itself.
+    standby.txns.told(Some(told));
+    release.become_primary(START.advance(800), START.advance(800));
+    assert_eq!(*safe.borrow(), (told, true));
+    release.advance_standbys(&standby_at(START.advance(800)));
+    assert_eq!(*safe.borrow(), (START.advance(800), true));
 }
 
 #[test]

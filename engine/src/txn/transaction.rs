@@ -12,6 +12,7 @@ use crate::txn::commit_log::LogPage;
 use crate::txn::error::TxnError;
 use crate::txn::interrupt::Interrupts;
 use crate::txn::locks::held::HeldLocks;
+use crate::txn::locks::{LockMode, LockTag};
 use crate::txn::own::OwnXids;
 use crate::txn::participant::Participant;
 use crate::txn::record::Invalidation;
@@ -194,6 +195,17 @@ impl Transaction {
     /// Takes over the locks that functions have taken since the last time.
     pub(crate) fn absorb_locks(&mut self) {
         let taken = std::mem::take(&mut *self.participant.taken.lock());
+        self.take_over(taken);
+    }
+
+    /// At the end: those too that no savepoint gives back.
+    pub(crate) fn absorb_all_locks(&mut self) {
+        self.absorb_locks();
+        let held = std::mem::take(&mut *self.participant.held.lock());
+        self.take_over(held);
+    }
+
+    fn take_over(&mut self, taken: Vec<(LockTag, LockMode)>) {
         for (tag, mode) in taken {
             if self.locks.holds(tag, mode) {
                 // It stands in the list once, and is given back once.

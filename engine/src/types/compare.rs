@@ -260,6 +260,7 @@ fn hash_plain(value: &Datum) -> u64 {
         Datum::Xid8(v) => finish(|s| v.hash(s)),
         Datum::Tid(v) => finish(|s| v.hash(s)),
         Datum::Lsn(v) => finish(|s| v.hash(s)),
+        Datum::AclItem(v) => finish(|s| v.hash(s)),
         Datum::Array(v) => hash_items(v.element, &v.items),
         Datum::Record(v) => v.iter().fold(1, |h, i| {
             mix(h, if i.is_null() { 0 } else { hash_plain(i) })

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::ids::{Lsn, Oid, Tid};
+use crate::types::acl::AclItem;
 use crate::types::array::Array;
 use crate::types::interval::Interval;
 use crate::types::numeric::Numeric;
@@ -61,6 +62,7 @@ pub enum Datum {
     Xid8(u64),
     Tid(Tid),
     Lsn(Lsn),
+    AclItem(AclItem),
     Array(Arc<Array>),
     /// A row value; its field types are known to the expression.
     Record(Arc<[Datum]>),

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of pages, transactions or statements. Meaning is PostgreSQL 15's to the digit.
 
+pub mod acl;
 pub mod aggregates;
 pub mod array;
 mod cast_table;

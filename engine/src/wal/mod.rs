@@ -32,7 +32,7 @@ pub use error::{ReadError, WalError};
 pub use insert::Inserted;
 pub use log::{FatalHook, StartWriting, Wal, WalConfig};
 pub use reader::{AbortedRecord, WalReader};
-pub use receive::{ReceivedHook, ReceivedSegments};
+pub use receive::{FailedHook, ReceivedHook, ReceivedSegments};
 pub use record::{BlockFlags, BlockRef, Record};
 pub use rmgr::RmgrId;
 pub use segments::{Recycled, Segments};

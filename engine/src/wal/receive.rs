@@ -17,6 +17,9 @@ use super::timeline::History;
 /// Told that bytes of a timeline, which began to come at the first position, are durable up to the second.
 pub type ReceivedHook = Box<dyn Fn(TimelineId, Lsn, Lsn) + Send>;
 
+/// Told why a sync failed.
+pub type FailedHook = Box<dyn Fn(&str) + Send>;
+
 pub struct ReceivedSegments {
     segments: Arc<Segments>,
     open: Option<(TimelineId, SegmentNumber, FileRef)>,
@@ -28,6 +31,7 @@ pub struct ReceivedSegments {
     /// `archive_mode = always`: finished segments are archived here too.
     archive_always: bool,
     on_sync: ReceivedHook,
+    on_failure: FailedHook,
 }
 
 impl ReceivedSegments {
@@ -44,6 +48,17 @@ impl ReceivedSegments {
             upstream_end: Lsn::INVALID,
             archive_always,
             on_sync,
+            on_failure: Box::new(|_| {}),
+        }
+    }
+
+    /// `hook` hears of a sync that failed, and is not expected to return: what was written is perhaps lost, and a second
+    /// sync would say that it is not.
+    #[must_use]
+    pub fn or_fail(self, hook: FailedHook) -> ReceivedSegments {
+        ReceivedSegments {
+            on_failure: hook,
+            ..self
         }
     }
 
@@ -119,8 +134,13 @@ impl ReceivedSegments {
         if upto == self.synced {
             return Ok(());
         }
-        if let Some((_, _, file)) = &self.open {
-            file.sync()?;
+        if let Some((named, segment, file)) = &self.open
+            && let Err(error) = file.sync()
+        {
+            let path = self.segments.path(*named, *segment);
+            let error = WalError::io("fdatasync", path)(error);
+            (self.on_failure)(&error.to_string());
+            return Err(into_io(error));
         }
         self.synced = upto;
         (self.on_sync)(timeline, from, upto);
@@ -158,11 +178,12 @@ fn into_io(error: WalError) -> io::Error {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
     use crate::ids::SystemId;
     use crate::io::Disk as _;
-    use crate::io::sim::SimDisk;
+    use crate::io::sim::{Fault, Operation, SimDisk};
 
     const SIZE: u32 = 64 << 10;
     const ONE: TimelineId = TimelineId::FIRST;
@@ -217,5 +238,32 @@ mod tests {
                 assert_eq!(bytes[..durable], wanted, "segment {number}");
             }
         }
+    }
+
+    /// After its error the system says of a second sync that all is well, and has forgotten the bytes.
+    #[test]
+    fn a_sync_that_fails_is_told_and_not_taken_for_done() {
+        let disk = SimDisk::new();
+        for dir in ["pg_wal", "pg_wal/archive_status"] {
+            disk.create_dir(Path::new(dir)).expect("new");
+        }
+        let failed = Arc::new(AtomicBool::new(false));
+        let seen = failed.clone();
+        let mut log = ReceivedSegments::new(segments(&disk), false, Box::new(|_, _, _| {}))
+            .or_fail(Box::new(move |_: &str| seen.store(true, Ordering::SeqCst)));
+        let begin = Lsn::new(u64::from(SIZE));
+        log.write(ONE, begin, &[1; 100]).expect("room");
+        log.sync().expect("synced");
+        assert!(!failed.load(Ordering::SeqCst));
+        disk.inject(Fault {
+            operation: Operation::Sync,
+            path_contains: "pg_wal/0000".to_owned(),
+            after: 0,
+            error: io::ErrorKind::Other,
+            stays: false,
+        });
+        log.write(ONE, begin.advance(100), &[2; 100]).expect("room");
+        assert!(log.sync().is_err());
+        assert!(failed.load(Ordering::SeqCst));
     }
 }

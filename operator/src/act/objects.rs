@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::decide::Routes;
 use crate::ids::Millis;
-use crate::kubernetes::{Applied, Cluster, RECORD_VERSION, apply, brief, of_cluster, remove};
+use crate::kubernetes::{Applied, Cluster, Kept, RECORD_VERSION, apply, brief, remove};
 use crate::names;
 use crate::render::{
     CLUSTER, Credentials, CredentialsError, Existing, ForeignObject, Found, INSTANCE, Input, Kind,
@@ -197,7 +197,7 @@ impl<'a> Wanted<'a> {
             }
         }
         let term = record.map(|record| record.term.to_string());
-        for pod in of_cluster(&self.cluster.stores.pods, &self.cluster.key) {
+        for pod in self.cluster.stores.pods.of_cluster(&self.cluster.key) {
             let Some(instance) = pod.labels().get(INSTANCE) else {
                 continue;
             };
@@ -243,16 +243,13 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn found<K>(
-    store: &kube::runtime::reflector::Store<K>,
-    key: &crate::kubernetes::ClusterKey,
-    name: &str,
-) -> Option<Value>
+fn found<K>(store: &Kept<K>, key: &crate::kubernetes::ClusterKey, name: &str) -> Option<Value>
 where
     K: kube::Resource + Clone + Serialize + 'static,
-    K::DynamicType: Eq + std::hash::Hash + Clone,
+    K::DynamicType: Default + Eq + std::hash::Hash + Clone,
 {
-    let object = of_cluster(store, key)
+    let object = store
+        .of_cluster(key)
         .into_iter()
         .find(|object| object.name_any() == name)?;
     serde_json::to_value(object.as_ref()).ok()
@@ -263,7 +260,7 @@ fn existing(cluster: &Cluster) -> Existing {
     let mut others = Vec::new();
     macro_rules! all {
         ($($store:ident: $kind:ident),*) => {$(
-            for object in of_cluster(&stores.$store, key) {
+            for object in stores.$store.of_cluster(key) {
                 others.push(Found::new(Kind::$kind, &object.metadata));
             }
         )*};
@@ -271,11 +268,13 @@ fn existing(cluster: &Cluster) -> Existing {
     all!(accounts: ServiceAccount, roles: Role, bindings: RoleBinding, secrets: Secret, services: Service,
          budgets: PodDisruptionBudget, policies: NetworkPolicy);
     // Other slices of the same Service are Kubernetes' own.
-    for slice in of_cluster(&stores.slices, key) {
+    for slice in stores.slices.of_cluster(key) {
         let found = Found::new(Kind::EndpointSlice, &slice.metadata);
         others.extend(found.controller.is_some().then_some(found));
     }
-    let stateful_sets = of_cluster(&stores.stateful_sets, key)
+    let stateful_sets = stores
+        .stateful_sets
+        .of_cluster(key)
         .into_iter()
         .map(|set| (set.name_any(), (*set).clone()))
         .collect();
@@ -290,7 +289,10 @@ fn existing(cluster: &Cluster) -> Existing {
 /// server itself is asked: a password must not be made up twice.
 async fn secrets(cluster: &Cluster, spec: &ValidatedCluster) -> Result<Secrets, kube::Error> {
     let api: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.key.namespace);
-    let mut all: BTreeMap<String, Secret> = of_cluster(&cluster.stores.secrets, &cluster.key)
+    let mut all: BTreeMap<String, Secret> = cluster
+        .stores
+        .secrets
+        .of_cluster(&cluster.key)
         .into_iter()
         .map(|secret| (secret.name_any(), (*secret).clone()))
         .collect();

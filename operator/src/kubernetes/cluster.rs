@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::stores::{ClusterKey, Stores, of_cluster};
+use super::stores::{ClusterKey, Stores};
 use super::upkeep::upkeep;
 use crate::api::Upstream;
 use crate::crd::ReplicatedCluster;
@@ -107,7 +107,10 @@ impl Cluster {
             .stateful_sets()
             .into_iter()
             .filter_map(|set| set.labels().get(INSTANCE).cloned());
-        let claims = of_cluster(&self.stores.claims, &self.key)
+        let claims = self
+            .stores
+            .claims
+            .of_cluster(&self.key)
             .into_iter()
             .filter(|claim| holds_an_instance(claim))
             .filter_map(|claim| claim.labels().get(INSTANCE).cloned());
@@ -118,7 +121,7 @@ impl Cluster {
 
     /// The instances' StatefulSets, as far as they are this cluster's.
     pub fn stateful_sets(&self) -> Vec<Arc<StatefulSet>> {
-        let all = of_cluster(&self.stores.stateful_sets, &self.key).into_iter();
+        let all = self.stores.stateful_sets.of_cluster(&self.key).into_iter();
         all.filter(|set| is_owned(&set.metadata, &self.uid))
             .collect()
     }
@@ -126,7 +129,9 @@ impl Cluster {
     /// The instance's pod, unless it has ended for good.
     pub fn pod(&self, instance: &str) -> Option<Arc<Pod>> {
         let name = names::pod(instance);
-        of_cluster(&self.stores.pods, &self.key)
+        self.stores
+            .pods
+            .of_cluster(&self.key)
             .into_iter()
             .find(|pod| pod.name_any() == name)
             .filter(|pod| {
@@ -199,7 +204,10 @@ impl Cluster {
     /// Made of the operator's Secret, anew whenever that changes.
     fn client_config(&self) -> Option<Arc<ClientConfig>> {
         let name = names::operator_secret(&self.key.name);
-        let secret = of_cluster(&self.stores.secrets, &self.key)
+        let secret = self
+            .stores
+            .secrets
+            .of_cluster(&self.key)
             .into_iter()
             .find(|secret| secret.name_any() == name && is_owned(&secret.metadata, &self.uid))?;
         let version = secret.metadata.resource_version.clone().unwrap_or_default();
@@ -245,7 +253,10 @@ impl Cluster {
     /// Where the Services lead now, as the API server has it.
     pub fn routes(&self) -> Option<Routes> {
         let name = names::primary_service(&self.key.name);
-        let slice = of_cluster(&self.stores.slices, &self.key)
+        let slice = self
+            .stores
+            .slices
+            .of_cluster(&self.key)
             .into_iter()
             .find(|slice| {
                 let service = slice.labels().get("kubernetes.io/service-name");
@@ -261,7 +272,10 @@ impl Cluster {
                 let told = endpoint.and_then(|endpoint| endpoint.addresses.first());
                 now.is_some_and(|now| told == Some(&now.to_string()))
             });
-        let standbys = of_cluster(&self.stores.pods, &self.key)
+        let standbys = self
+            .stores
+            .pods
+            .of_cluster(&self.key)
             .into_iter()
             .filter(|pod| pod.labels().get(ROLE).map(String::as_str) == Some(STANDBY))
             .filter_map(|pod| pod.labels().get(INSTANCE).cloned())

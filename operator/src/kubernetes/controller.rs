@@ -4,11 +4,14 @@
 //! that the other one goes on at once; clusters go on serving in between.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::{Client, ResourceExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -24,10 +27,13 @@ use crate::faults;
 use crate::observe::KubernetesObserver;
 use crate::reconcile::reconcile;
 
+/// Between two questions to an API server that does not answer.
+const VERSION_PAUSE: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Debug)]
 pub struct ControllerOptions {
-    /// The namespace to look after; all of them if none is given.
-    pub namespace: Option<String>,
+    /// The namespaces to look after; all of them if none is given.
+    pub namespaces: Vec<String>,
     /// The image of instances whose manifest names none.
     pub default_image: String,
     pub http_address: SocketAddr,
@@ -41,17 +47,12 @@ pub struct ControllerOptions {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When there is no way to an API server, or it is too old.
+/// When there is no way to an API server, or it is too old. One that does not answer is asked again.
 pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
     faults::name_process("operator");
     let client = Client::try_default()
         .await
         .context("no way to the API server: neither a service account's token nor a kubeconfig")?;
-    let version = client
-        .apiserver_version()
-        .await
-        .context("the API server does not answer")?;
-    check_kubernetes(&version.major, &version.minor)?;
     let health = Arc::new(Health::default());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -64,38 +65,65 @@ pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
         me,
     );
     let served = serve(options.http_address, Arc::clone(&health));
-    let work = async {
-        // Watched by those that wait as well: who takes over knows everything already.
-        let stores = Arc::new(Stores::watch(&client, options.namespace.as_deref()));
-        stores.listed().await;
-        health.ready.store(true, Ordering::Relaxed);
-        loop {
-            leadership.acquire().await;
-            health.metrics.leads(true);
-            tracing::info!(lease = %options.lease_name, "this operator leads");
-            let tasks = Tasks::new(
-                client.clone(),
-                Arc::clone(&stores),
-                options.clone(),
-                Arc::clone(&health),
-            );
-            tokio::select! {
-                () = leadership.hold() => {}
-                () = tasks.keep() => {}
-            }
-            health.metrics.leads(false);
-            tracing::warn!("this operator leads no longer");
-        }
-    };
+    let work = work(&client, &options, &health, &mut leadership);
     tokio::select! {
         result = served => result.context(format!("listen on {}", options.http_address))?,
-        () = work => {}
+        Err(error) = work => return Err(error),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     // Whatever the tasks were at has been dropped: nobody acts any more in this process.
     leadership.release().await;
     Ok(())
+}
+
+/// Waits for the lease, acts, and waits again when it is lost.
+///
+/// # Errors
+/// When the API server is too old.
+async fn work(
+    client: &Client,
+    options: &ControllerOptions,
+    health: &Arc<Health>,
+    leadership: &mut Leadership,
+) -> anyhow::Result<Infallible> {
+    let version = answered_version(client).await;
+    check_kubernetes(&version.major, &version.minor)?;
+    // Watched by those that wait as well: who takes over knows everything already.
+    let stores = Arc::new(Stores::watch(client, &options.namespaces));
+    stores.listed().await;
+    health.ready.store(true, Ordering::Relaxed);
+    loop {
+        leadership.acquire().await;
+        health.metrics.leads(true);
+        tracing::info!(lease = %options.lease_name, "this operator leads");
+        let tasks = Tasks::new(
+            client.clone(),
+            Arc::clone(&stores),
+            options.clone(),
+            Arc::clone(health),
+        );
+        tokio::select! {
+            () = leadership.hold() => {}
+            () = tasks.keep() => {}
+        }
+        health.metrics.leads(false);
+        tracing::warn!("this operator leads no longer");
+    }
+}
+
+/// An operator that starts while the API server is away waits for it: one that ended would be started again later and
+/// later.
+async fn answered_version(client: &Client) -> Info {
+    loop {
+        match client.apiserver_version().await {
+            Ok(version) => return version,
+            Err(error) => {
+                tracing::warn!(%error, "the API server does not answer; it is asked again");
+                tokio::time::sleep(VERSION_PAUSE).await;
+            }
+        }
+    }
 }
 
 /// One task for each cluster object.
@@ -138,7 +166,7 @@ impl Tasks {
 
     fn follow(&mut self) {
         let mut wanted = BTreeMap::new();
-        for object in self.stores.clusters.state() {
+        for object in self.stores.clusters.all() {
             // One that is being deleted takes its objects along; nothing is made for it any more.
             if let (Some(namespace), Some(uid), None) = (
                 object.namespace(),

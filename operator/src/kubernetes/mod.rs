@@ -15,5 +15,5 @@ pub use cluster::{Cluster, RECORD_VERSION, RETIRED};
 pub use controller::{ControllerOptions, run};
 pub use events::EventWriter;
 pub use server::Health;
-pub use stores::{ClusterKey, Stores, is_cordoned, of_cluster};
+pub use stores::{ClusterKey, Kept, Stores, is_cordoned};
 pub use upkeep::upkeep;

@@ -1,5 +1,5 @@
-//! What the API server has, as far as clusters are concerned: one watch for each kind, whatever the number of
-//! clusters, and a call to the cluster that an object belongs to whenever it changes.
+//! What the API server has, as far as clusters are concerned: one watch for each kind (and namespace, where not all are
+//! looked after), whatever the number of clusters, and a call to the cluster that an object belongs to whenever it changes.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -64,31 +64,66 @@ impl Callers {
     }
 }
 
+/// The objects of one kind: a store for each namespace that is looked after, or one for all of them.
+pub struct Kept<K>(Vec<Store<K>>)
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone;
+
+impl<K> Kept<K>
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.0.iter().flat_map(Store::state).collect()
+    }
+
+    /// Those that carry the cluster's label.
+    pub fn of_cluster(&self, key: &ClusterKey) -> Vec<Arc<K>> {
+        let is_its = |object: &K| key_of(object).as_ref() == Some(key);
+        let stores = self.0.iter();
+        stores.flat_map(|s| s.state_filter(is_its)).collect()
+    }
+
+    fn get(&self, key: &ClusterKey) -> Option<Arc<K>> {
+        let name = ObjectRef::new(&key.name).within(&key.namespace);
+        self.0.iter().find_map(|store| store.get(&name))
+    }
+
+    async fn listed(&self) {
+        for store in &self.0 {
+            // The writer is gone when the process ends; nobody waits then.
+            let _ = store.wait_until_ready().await;
+        }
+    }
+}
+
 pub struct Stores {
-    pub clusters: Store<ReplicatedCluster>,
-    pub stateful_sets: Store<StatefulSet>,
-    pub pods: Store<Pod>,
-    pub claims: Store<PersistentVolumeClaim>,
-    pub secrets: Store<Secret>,
-    pub services: Store<Service>,
-    pub slices: Store<EndpointSlice>,
-    pub accounts: Store<ServiceAccount>,
-    pub roles: Store<Role>,
-    pub bindings: Store<RoleBinding>,
-    pub budgets: Store<PodDisruptionBudget>,
-    pub policies: Store<NetworkPolicy>,
+    pub clusters: Kept<ReplicatedCluster>,
+    pub stateful_sets: Kept<StatefulSet>,
+    pub pods: Kept<Pod>,
+    pub claims: Kept<PersistentVolumeClaim>,
+    pub secrets: Kept<Secret>,
+    pub services: Kept<Service>,
+    pub slices: Kept<EndpointSlice>,
+    pub accounts: Kept<ServiceAccount>,
+    pub roles: Kept<Role>,
+    pub bindings: Kept<RoleBinding>,
+    pub budgets: Kept<PodDisruptionBudget>,
+    pub policies: Kept<NetworkPolicy>,
     pub nodes: Store<Node>,
     callers: Arc<Callers>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Stores {
-    /// Begins to watch one namespace, or all.
-    pub fn watch(client: &Client, namespace: Option<&str>) -> Stores {
+    /// Begins to watch these namespaces, or all if none is named.
+    pub fn watch(client: &Client, namespaces: &[String]) -> Stores {
         let callers = Arc::new(Callers::default());
         let mut watcher = Watcher {
             client,
-            namespace,
+            namespaces,
             callers: &callers,
             tasks: Vec::new(),
         };
@@ -114,19 +149,18 @@ impl Stores {
 
     /// Returns when every kind has been listed once.
     pub async fn listed(&self) {
-        fn forget<T, E>(_: Result<T, E>) {}
-        forget(self.clusters.wait_until_ready().await);
-        forget(self.stateful_sets.wait_until_ready().await);
-        forget(self.pods.wait_until_ready().await);
-        forget(self.claims.wait_until_ready().await);
-        forget(self.secrets.wait_until_ready().await);
-        forget(self.services.wait_until_ready().await);
-        forget(self.slices.wait_until_ready().await);
-        forget(self.accounts.wait_until_ready().await);
-        forget(self.roles.wait_until_ready().await);
-        forget(self.bindings.wait_until_ready().await);
-        forget(self.budgets.wait_until_ready().await);
-        forget(self.policies.wait_until_ready().await);
+        self.clusters.listed().await;
+        self.stateful_sets.listed().await;
+        self.pods.listed().await;
+        self.claims.listed().await;
+        self.secrets.listed().await;
+        self.services.listed().await;
+        self.slices.listed().await;
+        self.accounts.listed().await;
+        self.roles.listed().await;
+        self.bindings.listed().await;
+        self.budgets.listed().await;
+        self.policies.listed().await;
     }
 
     /// From now on `watches` is woken when something of this cluster changes.
@@ -144,8 +178,7 @@ impl Stores {
     }
 
     pub fn cluster(&self, key: &ClusterKey) -> Option<Arc<ReplicatedCluster>> {
-        self.clusters
-            .get(&ObjectRef::new(&key.name).within(&key.namespace))
+        self.clusters.get(key)
     }
 }
 
@@ -155,15 +188,6 @@ impl Drop for Stores {
             task.abort();
         }
     }
-}
-
-/// The objects of one cluster, as they carry its label.
-pub fn of_cluster<K>(store: &Store<K>, key: &ClusterKey) -> Vec<Arc<K>>
-where
-    K: Resource + Clone + 'static,
-    K::DynamicType: Eq + Hash + Clone,
-{
-    store.state_filter(|object| key_of(object).as_ref() == Some(key))
 }
 
 fn key_of<K: Resource>(object: &K) -> Option<ClusterKey> {
@@ -183,13 +207,13 @@ pub fn is_cordoned(node: &Node) -> bool {
 
 struct Watcher<'a> {
     client: &'a Client,
-    namespace: Option<&'a str>,
+    namespaces: &'a [String],
     callers: &'a Arc<Callers>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Watcher<'_> {
-    fn clusters(&mut self) -> Store<ReplicatedCluster> {
+    fn clusters(&mut self) -> Kept<ReplicatedCluster> {
         let callers = Arc::clone(self.callers);
         self.start(
             watcher::Config::default(),
@@ -203,7 +227,7 @@ impl Watcher<'_> {
         )
     }
 
-    fn labelled<K>(&mut self) -> Store<K>
+    fn labelled<K>(&mut self) -> Kept<K>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
@@ -242,8 +266,8 @@ impl Watcher<'_> {
     fn start<K>(
         &mut self,
         config: watcher::Config,
-        changed: impl Fn(&K) + Send + Sync + 'static,
-    ) -> Store<K>
+        changed: impl Fn(&K) + Clone + Send + Sync + 'static,
+    ) -> Kept<K>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
@@ -254,11 +278,18 @@ impl Watcher<'_> {
             + 'static,
         K::DynamicType: Default + Eq + Hash + Clone + Debug + Send + Sync,
     {
-        let api: Api<K> = match self.namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        };
-        self.follow(api, config, changed)
+        let mut apis: Vec<Api<K>> = self
+            .namespaces
+            .iter()
+            .map(|namespace| Api::namespaced(self.client.clone(), namespace))
+            .collect();
+        if apis.is_empty() {
+            apis.push(Api::all(self.client.clone()));
+        }
+        let followed = apis
+            .into_iter()
+            .map(|api| self.follow(api, config.clone(), changed.clone()));
+        Kept(followed.collect())
     }
 
     fn follow<K>(

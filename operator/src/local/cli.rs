@@ -44,7 +44,7 @@ pub enum LocalCommand {
         #[command(flatten)]
         folder: Folder,
         /// The primary's port; the next two lead to the standbys and to any instance. Default 5432, or others if taken.
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=65_533))]
         port: Option<u16>,
         /// Return when the cluster is ready; the operator goes on in the background.
         #[arg(long)]
@@ -203,11 +203,11 @@ async fn up(options: &Up) -> anyhow::Result<()> {
     );
     if options.detach {
         let dir = folder.dir().to_string_lossy().into_owned();
-        spawn_detached(
+        let operator = spawn_detached(
             &["local", "operate", "--dir", &dir],
             &folder.file("operator.log"),
         )?;
-        return wait_until_ready(&folder, generation).await;
+        return wait_until_ready(&folder, generation, operator).await;
     }
     operate(&folder).await?;
     println!(
@@ -218,6 +218,8 @@ async fn up(options: &Up) -> anyhow::Result<()> {
 
 fn settings(folder: &ClusterFolder, options: &Up, running: bool) -> anyhow::Result<LocalSettings> {
     let old = folder.settings()?;
+    // The forwarders of an operator that was killed go on, on the ports that they have.
+    let served = running || FileLock::try_acquire(&folder.file("services.lock"))?.is_none();
     let engine = match (&options.engine, &old) {
         (Some(engine), _) => engine
             .canonicalize()
@@ -226,7 +228,7 @@ fn settings(folder: &ClusterFolder, options: &Up, running: bool) -> anyhow::Resu
         (None, _) => engine_program()?,
     };
     let port = match (options.port, &old) {
-        (Some(port), Some(old)) if running && port != old.port => {
+        (Some(port), Some(old)) if served && port != old.port => {
             bail!(
                 "--port {port}: the cluster in {} runs on port {}; stop it first",
                 folder.dir().display(),
@@ -248,6 +250,13 @@ fn settings(folder: &ClusterFolder, options: &Up, running: bool) -> anyhow::Resu
         (None, Some(old)) => old.port,
         (None, None) => choose_port()?,
     };
+    let mut three = [port, port + 1, port + 2].into_iter();
+    if !served && let Some(taken) = three.find(|p| !is_free(*p)) {
+        bail!(
+            "port {taken} of the cluster in {} is taken; free it or give others with --port",
+            folder.dir().display()
+        );
+    }
     Ok(LocalSettings {
         port,
         engine,
@@ -331,8 +340,12 @@ fn cluster_id_of_volumes(folder: &ClusterFolder) -> anyhow::Result<Option<String
     Ok(Some(config.cluster_id))
 }
 
-/// Shows events until every instance is ready.
-async fn wait_until_ready(folder: &ClusterFolder, generation: i64) -> anyhow::Result<()> {
+/// Shows events until every instance is ready. `operator` is the process that was started for it.
+async fn wait_until_ready(
+    folder: &ClusterFolder,
+    generation: i64,
+    operator: u32,
+) -> anyhow::Result<()> {
     let log = EventLog::new(folder);
     let mut shown = log.read()?.len();
     let begin = Instant::now();
@@ -360,7 +373,9 @@ async fn wait_until_ready(folder: &ClusterFolder, generation: i64) -> anyhow::Re
             );
             return Ok(());
         }
+        // Its lock is looked at when it has ended only: a look takes it, and it may be about to.
         if begin.elapsed() > Duration::from_secs(3)
+            && !Path::new(&format!("/proc/{operator}")).exists()
             && FileLock::try_acquire(&folder.file("operator.lock"))?.is_some()
         {
             bail!(
@@ -518,6 +533,11 @@ async fn force_promote(folder: &ClusterFolder, target: &str) -> anyhow::Result<(
 
 /// Stops the operator, the instances (the primary first, so that its standbys get everything), the Services.
 async fn down(folder: &ClusterFolder, purge: bool) -> anyhow::Result<()> {
+    let mut marks = ["local.json", "cluster.json"].into_iter();
+    if purge && !marks.any(|name| folder.file(name).exists()) {
+        let dir = folder.dir().display();
+        bail!("{dir} is no cluster's folder; nothing was stopped or removed");
+    }
     let proof = folder.dir().to_string_lossy().into_owned();
     if FileLock::try_acquire(&folder.file("operator.lock"))?.is_none() {
         end(

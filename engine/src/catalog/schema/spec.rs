@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::catalog::relation::{Column, Identity, Index, IndexKey, Relation, RelationKind};
+use crate::catalog::rights::Kind;
 use crate::ids::{Oid, RelFile};
+use crate::types::acl::{AclItem, Privileges};
 use crate::types::datum::SqlType;
 use crate::types::oids;
 
@@ -113,6 +115,7 @@ fn table_relation(spec: &TableSpec, database: Oid) -> Relation {
             TableKind::StaticTable | TableKind::StaticView => RelationKind::Virtual,
         },
         owner: BOOTSTRAP_SUPERUSER,
+        acl: Some(Arc::from(initial_acl(spec))),
         file: file_of(spec.shared, database, oid),
         overflow: overflow_number(spec.oid).map(|n| file_of(spec.shared, database, n)),
         columns,
@@ -121,6 +124,33 @@ fn table_relation(spec: &TableSpec, database: Oid) -> Relation {
         estimated_rows: -1.0,
         estimated_pages: 0,
     }
+}
+
+/// System tables and views that are not everybody's to read: verifiers of passwords, values of everybody's tables,
+/// files of the server.
+const SECRET: &[&str] = &[
+    "pg_authid",
+    "pg_file_settings",
+    "pg_hba_file_rules",
+    "pg_largeobject",
+    "pg_shadow",
+    "pg_statistic",
+    "pg_statistic_ext_data",
+    "pg_user_mapping",
+];
+
+/// What `initdb` grants on a system table.
+fn initial_acl(spec: &TableSpec) -> Vec<AclItem> {
+    let mut items = Kind::Table.default_acl(BOOTSTRAP_SUPERUSER);
+    if !SECRET.contains(&spec.name) {
+        items.push(AclItem {
+            grantee: Oid::INVALID,
+            grantor: BOOTSTRAP_SUPERUSER,
+            privileges: Privileges::SELECT,
+            grantable: Privileges::NONE,
+        });
+    }
+    items
 }
 
 /// Overflow files of system tables whose rows can be large; PostgreSQL's TOAST table numbers.
@@ -134,6 +164,8 @@ const fn overflow_number(table: u32) -> Option<Oid> {
         2964 => Some(Oid::new(2966)),
         1249 => Some(Oid::new(4159)),
         1260 => Some(Oid::new(4175)),
+        2615 => Some(Oid::new(4163)),
+        1262 => Some(Oid::new(4177)),
         _ => None,
     }
 }
@@ -208,6 +240,7 @@ pub fn index_relation(table: &Relation, index: &Index) -> Relation {
         schema_name: table.schema_name.clone(),
         kind: RelationKind::Index,
         owner: table.owner,
+        acl: None,
         file: index.file,
         overflow: None,
         columns: index.keys.iter().enumerate().map(column).collect(),

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use super::{
-    AddressRule, AuthMethod, ConnectionKind, DatabaseRule, Hba, HbaError, HbaRecord, UserRule,
+    AddressRule, AuthMethod, CertificateName, ClientCert, ConnectionKind, DatabaseRule, Hba,
+    HbaError, HbaRecord, UserRule,
 };
 use crate::config::conf_file::os_message;
 
@@ -13,8 +14,8 @@ const MAX_INCLUDE_DEPTH: usize = 10;
 const MAX_TOKEN: usize = 10_240;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Token {
-    text: String,
+pub(super) struct Token {
+    pub(super) text: String,
     /// A quoted word is a name, never a keyword.
     quoted: bool,
 }
@@ -26,16 +27,16 @@ impl Token {
 }
 
 /// A field is a comma-separated list.
-type Field = Vec<Token>;
+pub(super) type Field = Vec<Token>;
 
-struct Fault {
-    message: String,
-    hint: Option<String>,
+pub(super) struct Fault {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
     /// PostgreSQL gives no line for what its tokenizer finds.
-    in_tokens: bool,
+    pub(super) in_tokens: bool,
 }
 
-fn fault(message: impl Into<String>) -> Fault {
+pub(super) fn fault(message: impl Into<String>) -> Fault {
     Fault {
         message: message.into(),
         hint: None,
@@ -91,7 +92,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Hba, Vec<HbaError>> {
                     notes.push(HbaError {
                         line: number,
                         message: "hostssl record cannot match because SSL is disabled".to_owned(),
-                        hint: Some("This server has no SSL: use host.".to_owned()),
+                        hint: Some("Set ssl = on in postgresql.conf.".to_owned()),
                         context: context(number),
                     });
                 }
@@ -116,7 +117,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Hba, Vec<HbaError>> {
 }
 
 /// Lines with a backslash at their end go on in the next.
-fn logical_lines(text: &str) -> Vec<(u32, String)> {
+pub(super) fn logical_lines(text: &str) -> Vec<(u32, String)> {
     let mut out = Vec::new();
     let mut open: Option<(u32, String)> = None;
     for (number, line) in (1u32..).zip(text.lines()) {
@@ -136,7 +137,7 @@ fn logical_lines(text: &str) -> Vec<(u32, String)> {
     out
 }
 
-fn fields_of(line: &str, dir: &Path, depth: usize) -> Result<Vec<Field>, Fault> {
+pub(super) fn fields_of(line: &str, dir: &Path, depth: usize) -> Result<Vec<Field>, Fault> {
     let mut fields = Vec::new();
     // Commas before a word mean nothing; one right behind it goes on with the list, even over white space.
     let skip = |s: &str| {
@@ -270,9 +271,13 @@ fn record(fields: &[Field], line: u32, text: &str) -> Result<HbaRecord, Fault> {
         "before authentication method",
     )?;
     let method = auth_method(method, kind)?;
-    let mut map = None;
+    let mut options = Options::default();
     for option in fields.flatten() {
-        map = option_of(&option.text, method)?.or(map);
+        options.take(&option.text, kind, method)?;
+    }
+    // The method is nothing without the certificate, whose name is then the role's.
+    if method == AuthMethod::Cert {
+        options.client_cert = ClientCert::VerifyFull;
     }
     Ok(HbaRecord {
         line,
@@ -282,7 +287,9 @@ fn record(fields: &[Field], line: u32, text: &str) -> Result<HbaRecord, Fault> {
         users,
         address,
         method,
-        map,
+        map: options.map,
+        client_cert: options.client_cert,
+        certificate_name: options.certificate_name,
     })
 }
 
@@ -459,29 +466,75 @@ fn auth_method(t: &Token, kind: ConnectionKind) -> Result<AuthMethod, Fault> {
         "cert" if kind != ConnectionKind::HostSsl => Err(fault(
             "cert authentication is only supported on hostssl connections",
         )),
-        "ident" | "password" | "gss" | "sspi" | "pam" | "bsd" | "ldap" | "cert" | "radius" => Err(
-            not_supported("Use scram-sha-256, or peer on local sockets."),
+        "cert" => Ok(AuthMethod::Cert),
+        "ident" | "password" | "gss" | "sspi" | "pam" | "bsd" | "ldap" | "radius" => Err(
+            not_supported("Use scram-sha-256 or cert, or peer on local sockets."),
         ),
         other => Err(fault(format!("invalid authentication method \"{other}\""))),
     }
 }
 
-fn option_of(text: &str, method: AuthMethod) -> Result<Option<String>, Fault> {
-    let Some((name, value)) = text.split_once('=') else {
-        return Err(fault(format!(
-            "authentication option not in name=value format: {text}"
-        )));
-    };
-    match name {
-        "map" if method == AuthMethod::Peer => Ok(Some(value.to_owned())),
-        "map" => Err(fault(
-            "authentication option \"map\" is only valid for authentication methods ident, peer, gssapi, sspi, and cert",
+/// What stands behind the method.
+#[derive(Default)]
+struct Options {
+    map: Option<String>,
+    client_cert: ClientCert,
+    certificate_name: CertificateName,
+}
+
+impl Options {
+    fn take(&mut self, text: &str, kind: ConnectionKind, method: AuthMethod) -> Result<(), Fault> {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(fault(format!(
+                "authentication option not in name=value format: {text}"
+            )));
+        };
+        let only_encrypted = || match kind {
+            ConnectionKind::HostSsl => Ok(()),
+            _ => Err(fault(format!(
+                "{name} can only be configured for \"hostssl\" rows"
+            ))),
+        };
+        match (name, value) {
+            ("map", _) if matches!(method, AuthMethod::Peer | AuthMethod::Cert) => {
+                self.map = Some(value.to_owned());
+            }
+            ("map", _) => {
+                return Err(fault(
+                    "authentication option \"map\" is only valid for authentication methods ident, peer, gssapi, sspi, and cert",
+                ));
+            }
+            ("clientcert", _) => {
+                only_encrypted()?;
+                self.client_cert = client_cert(value, method)?;
+            }
+            ("clientname", _) => {
+                only_encrypted()?;
+                self.certificate_name = match value {
+                    "CN" => CertificateName::CommonName,
+                    "DN" => CertificateName::DistinguishedName,
+                    _ => {
+                        return Err(fault(format!("invalid value for clientname: \"{value}\"")));
+                    }
+                };
+            }
+            _ => {
+                return Err(fault(format!(
+                    "unrecognized authentication option name: \"{name}\""
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn client_cert(value: &str, method: AuthMethod) -> Result<ClientCert, Fault> {
+    match value {
+        "verify-full" => Ok(ClientCert::VerifyFull),
+        "verify-ca" if method == AuthMethod::Cert => Err(fault(
+            "clientcert only accepts \"verify-full\" when using \"cert\" authentication",
         )),
-        "clientcert" => Err(fault(
-            "clientcert can only be configured for \"hostssl\" rows",
-        )),
-        _ => Err(fault(format!(
-            "unrecognized authentication option name: \"{name}\""
-        ))),
+        "verify-ca" => Ok(ClientCert::VerifyCa),
+        _ => Err(fault(format!("invalid value for clientcert: \"{value}\""))),
     }
 }

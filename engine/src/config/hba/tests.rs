@@ -29,6 +29,17 @@ fn ask(
     database: &str,
     replication: bool,
 ) -> Option<(u32, AuthMethod)> {
+    ask_of(&hba(), false, address, user, database, replication)
+}
+
+fn ask_of(
+    hba: &Hba,
+    encrypted: bool,
+    address: Option<&str>,
+    user: &str,
+    database: &str,
+    replication: bool,
+) -> Option<(u32, AuthMethod)> {
     let own: [(IpAddr, IpAddr); 1] = [(
         "10.9.9.9".parse().expect("valid"),
         "255.0.0.0".parse().expect("valid"),
@@ -36,13 +47,14 @@ fn ask(
     let member_of = |role: &str| role == "staff" && user == "bob";
     let v = Visitor {
         address: address.map(|a| a.parse().expect("an address")),
+        encrypted,
         user,
         database,
         physical_replication: replication,
         member_of: &member_of,
         own_addresses: &own,
     };
-    hba().find(&v).map(|r| (r.line, r.method))
+    hba.find(&v).map(|r| (r.line, r.method))
 }
 
 #[test]
@@ -196,6 +208,70 @@ fn fields_and_lists_are_told_apart_as_postgresql_does() {
             .len(),
         1
     );
+}
+
+#[test]
+fn encryption_is_part_of_the_place() {
+    let text = "hostnogssenc all all 10.0.0.0/8 md5\nhostgssenc all all all trust\nhostnossl all ann all reject\nhostssl all ann all scram-sha-256\nhostssl all bob all cert map=m\nhost all bob all trust\n";
+    let hba = Hba::parse(text.as_bytes(), Path::new("/d/pg_hba.conf")).expect("it is right");
+    use AuthMethod::{Cert, Md5, Reject, ScramSha256, Trust};
+    for (encrypted, address, user, expected) in [
+        (true, "10.0.0.1", "ann", Some((1, Md5))),
+        (false, "10.0.0.1", "ann", Some((1, Md5))),
+        (true, "11.0.0.1", "ann", Some((4, ScramSha256))),
+        (false, "11.0.0.1", "ann", Some((3, Reject))),
+        (true, "11.0.0.1", "bob", Some((5, Cert))),
+        (false, "11.0.0.1", "bob", Some((6, Trust))),
+        (true, "11.0.0.1", "eve", None),
+    ] {
+        let found = ask_of(&hba, encrypted, Some(address), user, "db", false);
+        assert_eq!(found, expected, "{encrypted} {address} {user}");
+    }
+    assert_eq!(ask_of(&hba, false, None, "bob", "db", false), None);
+}
+
+#[test]
+fn what_is_asked_of_certificates_is_read_as_postgresql_reads_it() {
+    use super::{CertificateName, ClientCert};
+    let read = |rest: &str| {
+        let text = format!("hostssl all all all {rest}");
+        Hba::parse(text.as_bytes(), Path::new("/d/pg_hba.conf"))
+            .map(|h| {
+                let r = &h.records[0];
+                (r.client_cert, r.certificate_name, r.map.clone())
+            })
+            .map_err(|e| e[0].message.clone())
+    };
+    let full = (ClientCert::VerifyFull, CertificateName::CommonName, None);
+    assert_eq!(read("cert"), Ok(full.clone()));
+    assert_eq!(read("cert clientcert=verify-full"), Ok(full.clone()));
+    assert_eq!(read("trust clientcert=verify-full"), Ok(full));
+    assert_eq!(
+        read("cert clientname=DN map=m"),
+        Ok((
+            ClientCert::VerifyFull,
+            CertificateName::DistinguishedName,
+            Some("m".to_owned())
+        ))
+    );
+    assert_eq!(
+        read("md5 clientcert=verify-ca"),
+        Ok((ClientCert::VerifyCa, CertificateName::CommonName, None))
+    );
+    for (rest, message) in [
+        (
+            "cert clientcert=verify-ca",
+            "clientcert only accepts \"verify-full\" when using \"cert\" authentication",
+        ),
+        ("md5 clientcert=1", "invalid value for clientcert: \"1\""),
+        ("cert clientname=OU", "invalid value for clientname: \"OU\""),
+        (
+            "md5 map=x",
+            "authentication option \"map\" is only valid for authentication methods ident, peer, gssapi, sspi, and cert",
+        ),
+    ] {
+        assert_eq!(read(rest), Err(message.to_owned()));
+    }
 }
 
 #[test]

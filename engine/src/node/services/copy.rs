@@ -19,7 +19,7 @@ struct SeenBy<'a> {
     services: &'a NodeServices,
     database: Oid,
     path: &'a [String],
-    role: &'a str,
+    role: Oid,
 }
 
 impl CatalogOf for SeenBy<'_> {
@@ -44,12 +44,12 @@ impl NodeServices {
             .ok_or_else(|| SqlError::internal("COPY runs with a snapshot"))?;
         let (facts, settings) = (call.facts, call.settings);
         let planner = planner_settings(settings);
-        let role = facts.current_role().name;
+        let role = facts.current_role().oid;
         let catalog = SeenBy {
             services: self,
             database: facts.database,
             path: &settings.search_path,
-            role: &role,
+            role,
         };
         let run = CopyCall {
             copy,

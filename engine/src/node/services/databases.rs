@@ -12,7 +12,7 @@ use crate::ids::{Oid, ProcessId};
 use crate::sql::ddl::{self, DroppedDatabase, Vacate};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{CreateDatabase, DropDatabase};
-use crate::sql::session::{Backends, UtilityCall};
+use crate::sql::session::{Backend, Backends, UtilityCall};
 use crate::txn::{CommitLevel, Interrupt, Interrupts};
 
 /// How long others have to go; PostgreSQL's 50 tries of 100 ms.
@@ -27,15 +27,16 @@ struct Others<'a> {
 }
 
 impl Others<'_> {
+    fn there(&self, database: Oid) -> Vec<Arc<Backend>> {
+        let mut there = self.backends.all();
+        there.retain(|b| b.database == database && b.pid != self.own);
+        there
+    }
+
     async fn gone(&self, database: Oid, force: bool) -> Result<usize, SqlError> {
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let there: Vec<_> = self
-                .backends
-                .all()
-                .into_iter()
-                .filter(|b| b.database == database && b.pid != self.own)
-                .collect();
+            let there = self.there(database);
             if there.is_empty() || tokio::time::Instant::now() >= until {
                 return Ok(there.len());
             }
@@ -51,6 +52,10 @@ impl Others<'_> {
 }
 
 impl Vacate for Others<'_> {
+    fn users(&self, database: Oid) -> Vec<Oid> {
+        self.there(database).iter().map(|b| b.user).collect()
+    }
+
     fn vacate(
         &self,
         database: Oid,
@@ -137,7 +142,10 @@ impl NodeServices {
         let mut txn = alone.begin(true);
         ddl::lock_database(&self.instance.txns, &mut txn, wanted.oid).await?;
         let found = {
-            let view = self.instance.catalog.view(wanted.oid, &txn, &[], "");
+            let view = self
+                .instance
+                .catalog
+                .view(wanted.oid, &txn, &[], Oid::INVALID);
             view.database(wanted.oid)?
         };
         let fatal = |message: String| SqlError::fatal(state::UNDEFINED_DATABASE, message);

@@ -1,6 +1,7 @@
 //! CHECKPOINT, VACUUM, ANALYZE for sessions.
 
 use super::NodeServices;
+use crate::catalog::rights::CHECKPOINT;
 use crate::catalog::view::Role;
 use crate::recovery::CheckpointKind;
 use crate::sql::error::{SqlError, state};
@@ -38,7 +39,7 @@ impl NodeServices {
             let request = Request {
                 statement,
                 path: &call.settings.search_path,
-                role: &user.name,
+                role: user.oid,
                 notices: &mut notices,
             };
             maintenance::run(&work, request).await
@@ -61,7 +62,7 @@ impl NodeServices {
             let request = Request {
                 statement,
                 path: &call.settings.search_path,
-                role: &user.name,
+                role: user.oid,
                 notices: &mut notices,
             };
             maintenance::run_in(&work, request, txn).await
@@ -71,7 +72,7 @@ impl NodeServices {
     }
 
     pub(super) async fn checkpoint(&self, call: &UtilityCall<'_>) -> Result<String, SqlError> {
-        if !call.facts.current_role().superuser {
+        if !self.environment(call.facts).acts_as(CHECKPOINT)? {
             let message = "must be superuser or have privileges of pg_checkpoint to do CHECKPOINT";
             return Err(SqlError::new(state::INSUFFICIENT_PRIVILEGE, message));
         }

@@ -39,7 +39,10 @@ impl NodeServices {
 
     /// The role with its rights, as the transaction sees it.
     fn role(&self, oid: Oid, facts: &SessionFacts, txn: &Transaction) -> Result<Role, SqlError> {
-        let view = self.instance.catalog.view(facts.database, txn, &[], "");
+        let view = self
+            .instance
+            .catalog
+            .view(facts.database, txn, &[], Oid::INVALID);
         let gone = || SqlError::new("42704", format!("role with OID {oid} does not exist"));
         view.role(oid)?.ok_or_else(gone)
     }
@@ -118,7 +121,7 @@ impl Services for NodeServices {
         database: Oid,
         txn: &'a Transaction,
         path: &'a [String],
-        user: &'a str,
+        user: Oid,
     ) -> Box<dyn CatalogView + 'a> {
         Box::new(self.instance.catalog.view(database, txn, path, user))
     }

@@ -3,6 +3,7 @@
 use super::NodeServices;
 use super::alone::Alone;
 use crate::catalog::relation::RelationKind;
+use crate::catalog::rights::Holder;
 use crate::catalog::view::{CatalogView, Role};
 use crate::ids::Oid;
 use crate::sql::ddl;
@@ -55,20 +56,30 @@ impl NodeServices {
     ) -> Result<Vec<Oid>, SqlError> {
         let path = &call.settings.search_path;
         let database = call.facts.database;
-        let view = self.instance.catalog.view(database, txn, path, &user.name);
+        let view = self.instance.catalog.view(database, txn, path, user.oid);
+        let asker = Holder::asker(&view)?;
         let schema = match &statement.what {
             ReindexTarget::Schema(name) => {
                 let missing = || {
                     let message = format!("schema \"{}\" does not exist", name.name);
                     SqlError::new(state::INVALID_SCHEMA_NAME, message)
                 };
-                Some(view.schema_named(&name.name)?.ok_or_else(missing)?)
+                let oid = view.schema_named(&name.name)?.ok_or_else(missing)?;
+                let schema = view.schema(oid)?.ok_or_else(missing)?;
+                if !asker.acts_as(schema.owner)? {
+                    return Err(ddl::not_owner("schema", &name.name));
+                }
+                Some(oid)
             }
             ReindexTarget::Database(name) => {
                 let here = &*call.facts.database_name;
                 if name.as_ref().is_some_and(|n| n.name != here) {
                     let message = "can only reindex the currently open database";
                     return Err(SqlError::unsupported(message));
+                }
+                let owner = view.database(database)?.map(|d| d.owner);
+                if !owner.map_or(Ok(false), |owner| asker.acts_as(owner))? {
+                    return Err(ddl::not_owner("database", here));
                 }
                 None
             }
@@ -78,10 +89,6 @@ impl NodeServices {
                 ));
             }
         };
-        if !user.superuser {
-            let message = "must be superuser to reindex more than one table";
-            return Err(SqlError::new(state::INSUFFICIENT_PRIVILEGE, message));
-        }
         let wanted = view.relations()?.into_iter().filter(|table| {
             table.kind == RelationKind::Table
                 && table.oid >= Oid::FIRST_NORMAL

@@ -174,7 +174,10 @@ impl Engine {
     pub fn session(&self) -> Speaker {
         let reader = Interrupts::new(ProcessId::MIN);
         let txn = self.core.txns.begin(reading(Oid::INVALID), reader);
-        let view = self.core.catalog.view(Oid::INVALID, &txn, &[], "");
+        let view = self
+            .core
+            .catalog
+            .view(Oid::INVALID, &txn, &[], Oid::INVALID);
         let role = view.role_named("postgres").expect("readable");
         let role = role.expect("initdb made it");
         let database = view.database_named("postgres").expect("readable");
@@ -190,6 +193,7 @@ impl Engine {
             database: database.oid,
             database_name: Arc::from("postgres"),
             remote: None,
+            tls: None,
             started: 0,
             interrupts: Interrupts::new(pid),
             activity: parking_lot::Mutex::new(Activity {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, bad_pages, initialised};
 use super::script::{self, Script};
-use crate::ids::{Fork, Oid, PAGE_SIZE, RelFile};
+use crate::ids::{Fork, Oid, PAGE_SIZE, RelFile, Xid};
 use crate::io::durable;
 use crate::io::sim::{Fault, Operation};
 use crate::storage::StorageError;
@@ -144,6 +144,29 @@ fn a_checkpoint_waits_for_the_cut_of_a_file_that_it_covers() {
     client.forget();
     engine.kill(&disk);
     again.stop();
+}
+
+/// Between the redo point and DROP DATABASE the log speaks of files whose directory is gone when replay begins.
+#[test]
+fn a_crash_behind_drop_database_is_replayed() {
+    let disk = initialised();
+    let engine = Engine::start(&disk).expect("starts");
+    let mut client = engine.session();
+    client.sql("CREATE DATABASE one");
+    let oid = client.sql("SELECT oid FROM pg_database WHERE datname = 'one'");
+    let database = Oid::new(oid[0].parse().expect("a number"));
+    engine.checkpoint().expect("a checkpoint");
+    let file = RelFile::of_database(database, Oid::new(90_000));
+    files::create_untracked(&engine.core.store, Xid::INVALID, file).expect("made");
+    client.sql("DROP DATABASE one");
+    client.forget();
+    engine.kill(&disk);
+    let left = disk.crash();
+    let engine = Engine::start(&left).expect("recovers");
+    let directory = Path::new("base").join(database.to_string());
+    let exists = crate::io::Disk::exists(&left, &directory).expect("asked");
+    assert!(!exists, "{} is there again", directory.display());
+    engine.stop();
 }
 
 /// A server that made files and died before a record of them was durable leaves them behind; their numbers are

@@ -75,6 +75,7 @@ async fn connect(request: &CopyRequest) -> Result<Connection, CopyError> {
     let mut identity = Identity {
         application_name: "understudy basebackup".to_owned(),
         options: Vec::new(),
+        database: None,
     };
     if let Some((id, term)) = &request.instance {
         identity.options = vec![

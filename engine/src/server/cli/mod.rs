@@ -1,10 +1,11 @@
-//! The command line: `understudy initdb | pg_ctl | postgres`, or a link of that name, and `understudy basebackup |
-//! amcheck`. Words and exit codes are PostgreSQL 15's.
+//! The command line: `understudy initdb | pg_ctl | postgres`, or a link of that name, and the programs that PostgreSQL
+//! does not have or that an image without a shell lacks. Words and exit codes are PostgreSQL 15's.
 //!
 //! What the programs do below the command line (making a cluster's catalogs, running a server) comes in through
 //! [`Programs`], because it is wired above this room.
 
 pub mod amcheck;
+pub mod archive_copy;
 pub mod base_backup;
 pub mod initdb;
 pub mod os_user;
@@ -13,11 +14,14 @@ pub mod pid_file;
 pub mod postgres;
 pub mod process;
 pub mod signals;
+pub mod sql;
 pub mod walstats;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+
+use archive_copy::Direction;
 
 pub use amcheck::{Report, Request as CheckRequest};
 pub use initdb::NewCluster;
@@ -62,6 +66,9 @@ pub fn main(args: Vec<OsString>, programs: &dyn Programs) -> ExitCode {
     };
     let code = match name.as_str() {
         "amcheck" => amcheck::main(rest, programs),
+        "archive-copy" => archive_copy::main(Direction::Archive, rest),
+        "restore-copy" => archive_copy::main(Direction::Restore, rest),
+        "sql" => sql::main(rest),
         "walstats" => walstats::main(rest, programs),
         "initdb" => initdb::main(rest, programs),
         "pg_ctl" => pg_ctl::main(rest, programs),
@@ -92,6 +99,9 @@ Usage:
   understudy pg_ctl start|stop|restart|reload|status|promote [OPTION]...
   understudy postgres [OPTION]...
   understudy basebackup -D DATADIR -d CONNINFO [OPTION]...
+  understudy sql [OPTION]... [DBNAME [USERNAME]]
+  understudy archive-copy SOURCE TARGET
+  understudy restore-copy SOURCE TARGET
   understudy amcheck [OPTION]... [DATADIR]
   understudy walstats [OPTION]... [DATADIR]
 

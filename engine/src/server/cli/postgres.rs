@@ -14,6 +14,7 @@ use crate::config::session::Level;
 use crate::config::store::{LoadOptions, Settings};
 use crate::server::listener::Listeners;
 use crate::server::log;
+use crate::tls::server::ServerTls;
 
 /// Everything a server starts with. The data directory is locked, the log is set up, signals are listened to, clients
 /// can already knock.
@@ -22,6 +23,8 @@ pub struct ServerStart {
     pub pid_file: PidFile,
     pub events: Events,
     pub listeners: Listeners,
+    /// `None`: `ssl` is off.
+    pub tls: Option<ServerTls>,
 }
 
 /// The exit code of a start that was refused.
@@ -250,6 +253,11 @@ fn prepare(
     check_directory(directory)?;
     let current = settings.current();
     let pid_file = PidFile::take(directory, current.port)?;
+    let tls = current
+        .values
+        .bool("ssl")
+        .then(|| ServerTls::load(&current))
+        .transpose()?;
     let io = |what: &str| {
         let what = what.to_owned();
         move |e: std::io::Error| Complaint::new(format!("could not {what}: {}", os_message(&e)))
@@ -279,6 +287,7 @@ fn prepare(
         pid_file,
         events,
         listeners,
+        tls,
     })
 }
 

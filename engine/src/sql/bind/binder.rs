@@ -10,6 +10,8 @@ use crate::sql::bound::{
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast;
+use crate::sql::rights::Needed;
+use crate::types::acl::Privileges;
 use crate::types::datum::SqlType;
 use crate::types::function::FunctionCx;
 use crate::types::oids;
@@ -143,6 +145,7 @@ pub struct Binder<'a> {
     pub functions: &'a FunctionCx,
     pub parameters: Parameters,
     pub relations: Vec<(Oid, LockMode)>,
+    pub rights: Needed,
     pub scopes: Vec<Scope>,
     pub context: Context,
     /// Inside CASE or COALESCE: a set-returning function there has its own error.
@@ -163,6 +166,7 @@ impl<'a> Binder<'a> {
                 open: param_types.is_some(),
             },
             relations: Vec::new(),
+            rights: Vec::new(),
             scopes: vec![Scope::default()],
             context: Context::Select,
             conditional: None,
@@ -207,6 +211,14 @@ impl<'a> Binder<'a> {
         match self.relations.iter_mut().find(|(oid, _)| *oid == relation) {
             Some((_, old)) => *old = (*old).max(mode),
             None => self.relations.push((relation, mode)),
+        }
+    }
+
+    /// Notes what the asker must be allowed to do with `relation`.
+    pub fn needs(&mut self, relation: Oid, privileges: Privileges) {
+        match self.rights.iter_mut().find(|(oid, _)| *oid == relation) {
+            Some((_, all)) => *all = all.and(privileges),
+            None => self.rights.push((relation, privileges)),
         }
     }
 

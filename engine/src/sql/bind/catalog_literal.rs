@@ -45,7 +45,12 @@ impl Binder<'_> {
         let (schema, name) = match names.as_slice() {
             [name] => (None, name),
             [schema, name] => (Some(schema.as_str()), name),
-            [_, schema, name] => (Some(schema.as_str()), name),
+            [database, schema, name] if self.is_this(database)? => (Some(schema.as_str()), name),
+            [_, _, _] => {
+                let named = names.join(".");
+                let what = format!("cross-database references are not implemented: \"{named}\"");
+                return Err(SqlError::unsupported(what));
+            }
             _ => {
                 return Err(SqlError::new(
                     state::SYNTAX_ERROR,
@@ -60,6 +65,11 @@ impl Binder<'_> {
                 format!("relation \"{}\" does not exist", names.join(".")),
             )),
         }
+    }
+
+    fn is_this(&self, database: &str) -> Result<bool> {
+        let here = self.catalog.database(self.catalog.current_database())?;
+        Ok(here.is_some_and(|d| d.name == database))
     }
 
     fn namespace_named(&self, text: &str) -> Result<Oid> {

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use super::binder::{Binder, Context, Item};
 use super::query::{null, one_row, over, range_columns};
+use super::walk;
 use crate::catalog::relation::{Identity, LockMode, Relation, RelationKind};
 use crate::ids::Oid;
 use crate::sql::bound::{
-    Assignment, Body, BoundStatement, ColumnRef, Delete, Expr, Insert, OutputColumn, Query,
-    Returning, Target, Update, Values,
+    Assignment, Body, BoundStatement, ColumnRef, ConflictAction, Delete, Expr, Insert, OnConflict,
+    OutputColumn, Query, Returning, Target, Update, Values,
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, ColumnTarget, ExprKind, Overriding, QueryBody, SetClause};
 use crate::sql::front::location;
+use crate::sql::rights;
+use crate::types::acl::Privileges;
 use crate::types::datum::SqlType;
-use crate::types::oids;
+use crate::types::{functions, oids};
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -64,15 +67,20 @@ impl Binder<'_> {
             self.with_clause(with)?;
         }
         let relation = self.target_relation(&insert.table, "insert into")?;
+        self.needs(relation.oid, Privileges::INSERT);
         if matches!(&insert.on_conflict, Some(c) if matches!(c.action, ast::ConflictDo::Update { .. }))
         {
             self.touch(relation.oid, LockMode::RowExclusive);
         }
-        let columns = self.insert_columns(&relation, &insert.columns)?;
+        let mut columns = self.insert_columns(&relation, &insert.columns)?;
         let source = match &insert.source {
-            None => self.default_values(&relation)?,
-            Some(query) => self.insert_source(&relation, &columns, query, insert.overriding)?,
+            None => {
+                columns.positions.clear();
+                self.default_values(&relation)?
+            }
+            Some(query) => self.insert_source(&relation, &mut columns, query, insert.overriding)?,
         };
+        let disclosure = rights::disclosure(self.catalog, &relation, &columns.positions)?;
         let alias = insert
             .alias
             .as_ref()
@@ -81,15 +89,56 @@ impl Binder<'_> {
             Some(clause) => Some(self.on_conflict(&relation, &alias, clause)?),
             None => None,
         };
+        if let Some(clause) = &on_conflict {
+            self.needs_for_conflict(&relation, insert, clause);
+        }
         let returning = self.insert_returning(&relation, &alias, insert)?;
+        self.needs_to_read(&relation, returned(returning.as_ref()));
         self.check_ctes()?;
         Ok(BoundStatement::Insert(Box::new(Insert {
             target: relation,
+            disclosure,
             source,
             on_conflict,
             returning,
             default_values: insert.source.is_none(),
         })))
+    }
+
+    /// Whoever names arbiters or the row that is in the way reads it.
+    fn needs_for_conflict(
+        &mut self,
+        relation: &Relation,
+        insert: &ast::Insert,
+        clause: &OnConflict,
+    ) {
+        if insert
+            .on_conflict
+            .as_ref()
+            .is_some_and(|c| c.target.is_some())
+        {
+            self.needs(relation.oid, Privileges::SELECT);
+        }
+        if let ConflictAction::Update {
+            assignments,
+            filter,
+        } = &clause.action
+        {
+            self.needs(relation.oid, Privileges::UPDATE);
+            let read = assignments.iter().map(|a| &a.value).chain(filter);
+            self.needs_to_read(relation, read);
+        }
+    }
+
+    /// SELECT on the target if one of the expressions reads its row, which is range 0.
+    fn needs_to_read<'e>(
+        &mut self,
+        relation: &Relation,
+        mut exprs: impl Iterator<Item = &'e Expr>,
+    ) {
+        if exprs.any(walk::reads_columns) {
+            self.needs(relation.oid, Privileges::SELECT);
+        }
     }
 
     /// `checkInsertTargets`
@@ -133,7 +182,13 @@ impl Binder<'_> {
             return Ok(null(SqlType::plain(oids::INT4)));
         }
         match &column.default {
-            Some(text) => self.stored_default(text, &column.name, column.ty),
+            Some(text) => {
+                let mut default = self.stored_default(text, &column.name, column.ty)?;
+                if column.identity != Identity::No {
+                    take_own_numbers(&mut default);
+                }
+                Ok(default)
+            }
             None if column.identity != Identity::No => Err(SqlError::internal(format!(
                 "no owned sequence found for column \"{}\"",
                 column.name
@@ -167,7 +222,7 @@ impl Binder<'_> {
     fn insert_source(
         &mut self,
         relation: &Arc<Relation>,
-        columns: &InsertColumns,
+        columns: &mut InsertColumns,
         query: &ast::Query,
         overriding: Option<Overriding>,
     ) -> Result<Query> {
@@ -187,7 +242,7 @@ impl Binder<'_> {
     fn insert_rows(
         &mut self,
         relation: &Relation,
-        columns: &InsertColumns,
+        columns: &mut InsertColumns,
         rows: &[Vec<ast::Expr>],
         overriding: Option<Overriding>,
     ) -> Result<Query> {
@@ -265,7 +320,7 @@ impl Binder<'_> {
     fn insert_query(
         &mut self,
         relation: &Relation,
-        columns: &InsertColumns,
+        columns: &mut InsertColumns,
         query: &ast::Query,
         overriding: Option<Overriding>,
     ) -> Result<Query> {
@@ -410,6 +465,7 @@ impl Binder<'_> {
             return Err(SqlError::unsupported("WHERE CURRENT OF is not supported").at(cursor.at));
         }
         let relation = self.target_relation(&update.table, "update")?;
+        self.needs(relation.oid, Privileges::UPDATE);
         let item = self.target_level(&relation, update.alias.as_ref());
         let from = self.other_tables(item, &update.from)?;
         let filter = match &update.filter {
@@ -422,10 +478,15 @@ impl Binder<'_> {
             Some(self.returning(&update.returning)?)
         };
         let assignments = self.assignments(&relation, &update.set, Context::UpdateSet)?;
+        let written: Vec<usize> = assignments.iter().map(|a| a.column).collect();
+        let disclosure = rights::disclosure(self.catalog, &relation, &written)?;
+        let read = assignments.iter().map(|a| &a.value).chain(&filter);
+        self.needs_to_read(&relation, read.chain(returned(returning.as_ref())));
         self.check_ctes()?;
         let scope = std::mem::take(self.scope());
         Ok(BoundStatement::Update(Box::new(Update {
             target: relation,
+            disclosure,
             ranges: scope.ranges,
             from,
             filter,
@@ -442,6 +503,7 @@ impl Binder<'_> {
             return Err(SqlError::unsupported("WHERE CURRENT OF is not supported").at(cursor.at));
         }
         let relation = self.target_relation(&delete.table, "delete from")?;
+        self.needs(relation.oid, Privileges::DELETE);
         let item = self.target_level(&relation, delete.alias.as_ref());
         let using = self.other_tables(item, &delete.using)?;
         let filter = match &delete.filter {
@@ -453,6 +515,8 @@ impl Binder<'_> {
         } else {
             Some(self.returning(&delete.returning)?)
         };
+        let read = filter.iter().chain(returned(returning.as_ref()));
+        self.needs_to_read(&relation, read);
         self.check_ctes()?;
         let scope = std::mem::take(self.scope());
         Ok(BoundStatement::Delete(Box::new(Delete {
@@ -565,7 +629,30 @@ impl Binder<'_> {
     }
 }
 
-fn check_width(columns: &InsertColumns, given: usize, place: impl Fn(usize) -> u32) -> Result<()> {
+fn returned(returning: Option<&Returning>) -> impl Iterator<Item = &Expr> {
+    returning
+        .into_iter()
+        .flat_map(|r| r.targets.iter().map(|t| &t.expr))
+}
+
+/// An identity column's numbers are not asked for as its user but as its table.
+fn take_own_numbers(default: &mut Expr) {
+    const NEXTVAL: Oid = Oid::new(1574);
+    if let Expr::Call { function, .. } = default
+        && function.oid == NEXTVAL
+        && let Some(own) = functions::by_oid(functions::NEXTVAL_OF_IDENTITY)
+    {
+        *function = own;
+    }
+    walk::parts_mut(default, &mut take_own_numbers);
+}
+
+/// There is a column for each value and, if they are listed, a value for each column. Only those with a value stay.
+fn check_width(
+    columns: &mut InsertColumns,
+    given: usize,
+    place: impl Fn(usize) -> u32,
+) -> Result<()> {
     let wanted = columns.positions.len();
     if given > wanted {
         return Err(SqlError::new(
@@ -581,6 +668,7 @@ fn check_width(columns: &InsertColumns, given: usize, place: impl Fn(usize) -> u
         )
         .at(columns.places[given]));
     }
+    columns.positions.truncate(given);
     Ok(())
 }
 

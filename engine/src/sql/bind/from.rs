@@ -5,15 +5,15 @@ use super::resolve;
 use super::types::type_text;
 use crate::catalog::relation::{LockMode, Relation, RelationKind};
 use crate::catalog::schema::is_absent;
-use crate::catalog::view::may_use;
 use crate::ids::Oid;
 use crate::sql::bound::{
     Expr, FromItem, Join, JoinKind, Range, RangeColumn, RangeSource, RowLockMode, RowLocking,
 };
-use crate::sql::error::{SqlError, no_right_to, state};
+use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
     self, Alias, DistinctClause, Ident, JoinCondition, JoinRef, JoinType, ObjectName, TableRef,
 };
+use crate::types::acl::Privileges;
 use crate::types::datum::SqlType;
 use crate::types::function::Implementation;
 use crate::types::oids;
@@ -130,9 +130,6 @@ impl Binder<'_> {
             Err(e) => return Err(SqlError::from(e).at(name.at())),
         };
         match found {
-            Some(relation) if !may_use(self.catalog, &relation, mode)? => {
-                Err(no_right_to(&relation))
-            }
             Some(relation) => {
                 self.touch(relation.oid, mode);
                 Ok(relation)
@@ -173,6 +170,7 @@ impl Binder<'_> {
             }
             RelationKind::Table | RelationKind::Sequence | RelationKind::Virtual => {}
         }
+        self.needs(relation.oid, Privileges::SELECT);
         let schema = relation.schema_name.clone();
         let shown = alias.map_or_else(|| relation.name.clone(), |a| a.name.name.clone());
         let range = self.table_range(relation, shown);
@@ -614,12 +612,7 @@ impl Binder<'_> {
         out: &mut Vec<RowLocking>,
     ) -> Result<()> {
         let relation = match &self.scope_ref().ranges[range].source {
-            RangeSource::Table(relation) => {
-                if !may_use(self.catalog, relation, LockMode::RowShare)? {
-                    return Err(no_right_to(relation));
-                }
-                relation.oid
-            }
+            RangeSource::Table(relation) => relation.oid,
             _ => {
                 return Err(SqlError::unsupported(format!(
                     "{} of a subquery in FROM is not supported",
@@ -630,6 +623,7 @@ impl Binder<'_> {
             }
         };
         self.touch(relation, LockMode::RowShare);
+        self.needs(relation, Privileges::UPDATE);
         // Several clauses for one table: the strongest lock, and the least patient wait.
         match out.iter_mut().find(|l| l.range == range) {
             Some(old) => {

@@ -37,9 +37,9 @@ use crate::types::function::FunctionCx;
 use binder::{Binder, Context};
 
 pub use from::lock_name;
-pub use names::qualified_names;
+pub use names::{qualified_names, system_column};
 pub use types::{is_serial, type_text};
-pub use walk::{parts, parts_mut};
+pub use walk::{parts, parts_mut, reads_columns};
 
 /// What the analyzer needs to know of the session.
 #[derive(Clone, Copy)]
@@ -85,6 +85,7 @@ fn bind_inner(
         statement,
         parameters: b.parameter_types()?,
         relations: b.relations,
+        rights: b.rights,
         generation,
         uncacheable: false,
     })

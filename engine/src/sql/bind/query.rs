@@ -418,7 +418,7 @@ impl Binder<'_> {
             let at = location(&item.expr);
             let position = match &item.expr.kind {
                 ExprKind::Column(parts) if parts.len() == 1 => {
-                    output.iter().position(|c| c.name == parts[0].name)
+                    output_named(output, &parts[0].name, at)?
                 }
                 ExprKind::Literal(Literal::Int(n)) => {
                     let found = usize::try_from(*n)
@@ -712,6 +712,19 @@ fn places(query: &ast::Query) -> Vec<u32> {
         QueryBody::Select(s) => s.targets.iter().map(|t| location(&t.expr)).collect(),
         QueryBody::Values(rows) => rows[0].iter().map(location).collect(),
         QueryBody::SetOperation { left, .. } => places(left),
+    }
+}
+
+/// The output column of that name; two are 42702.
+fn output_named(output: &[OutputColumn], name: &str, at: u32) -> Result<Option<usize>> {
+    let mut named = (0..output.len()).filter(|i| output[*i].name == name);
+    match (named.next(), named.next()) {
+        (Some(_), Some(_)) => Err(SqlError::new(
+            state::AMBIGUOUS_COLUMN,
+            format!("ORDER BY \"{name}\" is ambiguous"),
+        )
+        .at(at)),
+        (first, _) => Ok(first),
     }
 }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::{BindCx, bind, describe};
 use crate::catalog::relation::{Column, Identity, Index, IndexKey, Relation, RelationKind};
-use crate::catalog::view::{CatalogError, CatalogView, ColumnStatistics, Database, Role};
+use crate::catalog::view::{
+    CatalogError, CatalogView, ColumnStatistics, Database, Membership, Role, Schema,
+};
 use crate::ids::{Oid, RelFile};
 use crate::sql::error::SqlError;
 use crate::sql::front;
@@ -78,6 +80,7 @@ fn table(oid: u32, schema: &str, name: &str, columns: &[(&str, &str)]) -> Relati
         schema_name: schema.to_owned(),
         kind: RelationKind::Table,
         owner: Oid::new(10),
+        acl: None,
         file,
         overflow: None,
         columns: columns
@@ -225,8 +228,14 @@ fn fake() -> FakeCatalog {
 }
 
 impl CatalogView for FakeCatalog {
-    fn is_for_superuser(&self) -> Result<bool, CatalogError> {
-        Ok(true)
+    fn asker(&self) -> Oid {
+        Oid::INVALID
+    }
+    fn current_database(&self) -> Oid {
+        Oid::INVALID
+    }
+    fn memberships(&self, _: Oid) -> Result<Arc<[Membership]>, CatalogError> {
+        Ok(Arc::new([]))
     }
 
     fn generation(&self) -> u64 {
@@ -262,7 +271,7 @@ impl CatalogView for FakeCatalog {
             _ => None,
         })
     }
-    fn schema_name(&self, _: Oid) -> Result<Option<String>, CatalogError> {
+    fn schema(&self, _: Oid) -> Result<Option<Arc<Schema>>, CatalogError> {
         Ok(None)
     }
     fn search_path(&self) -> Result<Vec<Oid>, CatalogError> {

@@ -117,6 +117,15 @@ pub fn any(expr: &Expr, test: &dyn Fn(&Expr) -> bool) -> bool {
     found
 }
 
+/// True if it reads range 0, a system column included.
+pub fn reads_columns(expr: &Expr) -> bool {
+    any(expr, &|e| match e {
+        Expr::Column(c) => c.range == 0,
+        Expr::SystemColumn { range, .. } => *range == 0,
+        _ => false,
+    })
+}
+
 /// The same expression: PostgreSQL's `equal()`, by which ORDER BY and GROUP BY find select-list entries.
 pub fn same(a: &Expr, b: &Expr) -> bool {
     if !same_head(a, b) {

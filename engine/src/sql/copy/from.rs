@@ -13,13 +13,13 @@ use crate::catalog::relation::Relation;
 use crate::catalog::view::CatalogView;
 use crate::ids::{Tid, Xid};
 use crate::sql::bind;
-use crate::sql::bound::Expr;
+use crate::sql::bound::{Disclosure, Expr};
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::ExecCx;
 use crate::sql::exec::access::{Access, NoVirtualTables, Storage};
 use crate::sql::exec::cx::EvalCx;
 use crate::sql::exec::eval::{Scalar, Test};
-use crate::sql::exec::modify::constraint;
+use crate::sql::exec::modify::constraint::NewRow;
 use crate::sql::exec::modify::entries::{self, Added};
 use crate::sql::plan::over_row;
 use crate::sql::plan::tree::CheckTest;
@@ -43,6 +43,17 @@ pub struct CopyTarget {
     pub columns: Vec<usize>,
     /// WHERE, over the new row (range 0).
     pub filter: Option<Expr>,
+    pub disclosure: Disclosure,
+}
+
+impl CopyTarget {
+    fn new_row<'a>(&'a self, values: &'a [Datum]) -> NewRow<'a> {
+        NewRow {
+            relation: &self.relation,
+            values,
+            disclosure: &self.disclosure,
+        }
+    }
 }
 
 /// A running COPY FROM.
@@ -471,9 +482,9 @@ impl CopyFrom {
         {
             return Ok(());
         }
-        let relation = &self.target.relation;
-        constraint::check_not_null(relation, &row, &self.cx)?;
-        constraint::check_tests(relation, &self.checks, &row, &row, &mut self.cx)?;
+        let checked = self.target.new_row(&row);
+        checked.check_not_null(&self.cx)?;
+        checked.check_tests(&self.checks, &row, &mut self.cx)?;
         self.batch.values.append(&mut row);
         self.batch.lines.push(self.line);
         self.batch.bytes += bytes;
@@ -539,8 +550,9 @@ impl CopyFrom {
                     match added {
                         Added::Done => break,
                         Added::Duplicate => {
-                            let function = &self.cx.function;
-                            return Err(constraint::duplicate_key(&relation, index, row, function)
+                            let row = self.target.new_row(row);
+                            return Err(row
+                                .duplicate_key(index, &self.cx.function)
                                 .context(self.place_of(*line)));
                         }
                         Added::Wait(other) => {

@@ -8,17 +8,20 @@ use super::from::{CopyFrom, CopyTarget};
 use super::options::CopyOptions;
 use super::to::{CopyTo, table_query};
 use crate::catalog::relation::{Index, LockMode, Relation, RelationKind};
-use crate::catalog::view::{CatalogView, may_use};
+use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bind::{self, BindCx};
 use crate::sql::bound::{Bound, BoundStatement, OutputColumn};
-use crate::sql::error::{SqlError, no_right_to, state};
+use crate::sql::error::{SqlError, no_binary_output, state};
 use crate::sql::exec::{self, ExecCx, RowSink, SinkState};
 use crate::sql::front::Statement;
 use crate::sql::front::ast::{Copy, CopyDirection, CopyEnd, CopySource, Ident, ObjectName};
 use crate::sql::plan::{self, Plan, PlanCx, PlannerSettings};
+use crate::sql::rights;
 use crate::sql::session::{CopyInput, CopyPort, Format};
-use crate::txn::{LockWait, Seen, Transaction};
+use crate::txn::{Isolation, LockWait, Seen, Transaction};
+use crate::types::acl::Privileges;
+use crate::types::codec;
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -88,7 +91,7 @@ async fn locked_table(
 ) -> Result<Arc<Relation>, SqlError> {
     let mut locked: Option<Oid> = None;
     for _ in 0..MAX_REBINDS {
-        let found = find_table(&*call.catalog.view(txn), name, mode)?;
+        let found = find_table(&*call.catalog.view(txn), name)?;
         if locked == Some(found.oid) {
             return Ok(found);
         }
@@ -105,11 +108,7 @@ async fn locked_table(
     .hint("Run the statement again."))
 }
 
-fn find_table(
-    catalog: &dyn CatalogView,
-    name: &ObjectName,
-    mode: LockMode,
-) -> Result<Arc<Relation>, SqlError> {
+fn find_table(catalog: &dyn CatalogView, name: &ObjectName) -> Result<Arc<Relation>, SqlError> {
     let schema = name.schema.as_ref().map(|s| s.name.as_str());
     let missing = || {
         let shown = match schema {
@@ -121,13 +120,8 @@ fn find_table(
             format!("relation \"{shown}\" does not exist"),
         )
     };
-    let found = catalog
-        .relation_named(schema, &name.name.name)?
-        .ok_or_else(missing)?;
-    if !may_use(catalog, &found, mode)? {
-        return Err(no_right_to(&found));
-    }
-    Ok(found)
+    let found = catalog.relation_named(schema, &name.name.name)?;
+    found.ok_or_else(missing)
 }
 
 /// 42809 for what rows cannot be copied to or from.
@@ -198,7 +192,6 @@ async fn copy_in(
         ));
     };
     let relation = locked_table(&call, name, LockMode::RowExclusive, txn).await?;
-    check_kind(&relation, CopyDirection::From)?;
     let format = format_of(&options);
     let into = Some(Arc::clone(&relation));
     let (freeze, file) = (options.freeze, relation.file);
@@ -212,10 +205,19 @@ async fn copy_in(
             None => None,
             Some(filter) => Some(bind::row_condition(filter, &relation, &*view, &cx)?),
         };
+        let columns = columns_of(&relation, columns)?;
+        let mut needed = Privileges::INSERT;
+        if filter.as_ref().is_some_and(bind::reads_columns) {
+            needed = needed.and(Privileges::SELECT);
+        }
+        rights::check(&*view, &[(relation.oid, needed)])?;
+        let disclosure = rights::disclosure(&*view, &relation, &columns)?;
+        check_kind(&relation, CopyDirection::From)?;
         let target = CopyTarget {
-            columns: columns_of(&relation, columns)?,
+            columns,
             relation,
             filter,
+            disclosure,
         };
         CopyFrom::new(target, options, &*view, call.exec)?
     };
@@ -263,13 +265,15 @@ async fn copy_out(
     let plan = match &call.copy.source {
         CopySource::Table { name, columns } => {
             let relation = locked_table(&call, name, LockMode::AccessShare, txn).await?;
-            check_kind(&relation, CopyDirection::To)?;
             let columns = columns_of(&relation, columns)?;
             let view = call.catalog.view(txn);
+            rights::check(&*view, &[(relation.oid, Privileges::SELECT)])?;
+            check_kind(&relation, CopyDirection::To)?;
             let bound = Bound {
                 statement: BoundStatement::Query(Box::new(table_query(&relation, &columns))),
                 parameters: Vec::new(),
                 relations: vec![(relation.oid, LockMode::AccessShare)],
+                rights: Vec::new(),
                 generation: view.generation(),
                 uncacheable: true,
             };
@@ -297,7 +301,12 @@ async fn copy_out(
         row: Vec::new(),
         rows: 0,
     };
-    let mut execution = exec::start(&Arc::new(plan), &[], call.exec);
+    let mut cx = call.exec;
+    // The relations may have been waited for. Where a promotion came meanwhile a new snapshot might show too much.
+    if cx.isolation == Isolation::ReadCommitted && cx.txns.snapshots_open() {
+        cx.snapshot = Arc::new(cx.txns.snapshot(txn));
+    }
+    let mut execution = exec::start(&Arc::new(plan), &[], cx);
     execution.run(txn, &mut sink, None).await?;
     let PortSink {
         port,
@@ -344,6 +353,7 @@ async fn planned_query(
         }
         let view = call.catalog.view(txn);
         if view.generation() == bound.generation {
+            rights::check(&*view, &bound.rights)?;
             let (own, exec) = (txn.own(), &call.exec);
             let may_use = |index: &Index| {
                 let sees = |maker| exec.snapshot.sees(maker, &exec.txns) == Seen::Yes;
@@ -373,6 +383,9 @@ struct PortSink<'p> {
 impl RowSink for PortSink<'_> {
     fn columns(&mut self, _: &[OutputColumn]) {}
     fn row(&mut self, row: &[Datum]) -> Result<SinkState, SqlError> {
+        if self.formatter.is_binary() && !row.iter().all(codec::has_binary) {
+            return Err(no_binary_output());
+        }
         self.row.clear();
         self.formatter.row(row, &mut self.row, &self.function);
         self.rows += 1;

@@ -4,12 +4,15 @@ use crate::catalog::relation::{Column, Identity, Relation};
 use crate::catalog::rows::AttrdefRow;
 use crate::ids::Oid;
 use crate::sql::bind;
+use crate::sql::bound::Expr as Bound;
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
     ColumnConstraintKind, ColumnDefinition, Expr, SequenceOption, SourceText,
 };
+use crate::types::datetime::{DateOutput, DateStyle, FieldOrder};
 use crate::types::datum::SqlType;
-use crate::types::registry;
+use crate::types::function::FunctionCx;
+use crate::types::{codec, oids, registry};
 
 use super::Result;
 use super::cx::DdlCx;
@@ -181,6 +184,9 @@ impl DdlCx<'_> {
         }
         let view = self.view();
         let bound = bind::new_default(expr, column, ty, &view, self.functions)?;
+        if let Some(text) = moment_text(&bound, self.functions) {
+            return Ok((Some(text), Vec::new()));
+        }
         let stored = stored(self.source, text, expr, &bound, &view)?;
         Ok((Some(stored.text), stored.relations))
     }
@@ -230,6 +236,30 @@ impl DdlCx<'_> {
         new.column.default = Some(format!("nextval('{}'::regclass)", sequence.raw()));
         Ok(Some(sequence))
     }
+}
+
+/// A constant date or time is stored as it was understood: its text may mean another moment later, or in another
+/// `TimeZone` or `DateStyle`.
+fn moment_text(bound: &Bound, functions: &FunctionCx) -> Option<String> {
+    let Bound::Const(value, ty) = bound else {
+        return None;
+    };
+    let is_moment = matches!(
+        ty.oid,
+        oids::DATE | oids::TIME | oids::TIMETZ | oids::TIMESTAMP | oids::TIMESTAMPTZ
+    );
+    if !is_moment || value.is_null() {
+        return None;
+    }
+    let mut plain = functions.clone();
+    plain.time_zone = jiff::tz::TimeZone::UTC;
+    plain.date_style = DateStyle {
+        output: DateOutput::Iso,
+        order: FieldOrder::Mdy,
+    };
+    let text = codec::to_text(ty.oid, value, &plain);
+    let name = registry::format_type(SqlType::plain(ty.oid));
+    Some(format!("'{text}'::{name}"))
 }
 
 pub fn no_foreign_keys() -> SqlError {

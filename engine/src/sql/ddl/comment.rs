@@ -12,8 +12,9 @@ use crate::txn::LockMode;
 use crate::types::datum::Datum;
 
 use super::Result;
-use super::cx::{DdlCx, by};
+use super::cx::{DdlCx, by, not_owner};
 use super::names::{no_relation, no_schema};
+use super::rights::denied;
 
 pub async fn comment(s: &Comment, cx: &mut DdlCx<'_>) -> Result<()> {
     let name = &s.name.name.name;
@@ -21,6 +22,9 @@ pub async fn comment(s: &Comment, cx: &mut DdlCx<'_>) -> Result<()> {
         ObjectKind::Database => {
             let found = cx.view().database_named(name)?;
             let database = found.ok_or_else(|| super::database::no_database(name))?;
+            if !cx.acts_as(database.owner)? {
+                return Err(not_owner("database", name));
+            }
             shared(cx, database.oid, DatabaseRow::TABLE, s.text.as_deref()).await
         }
         ObjectKind::Role => {
@@ -30,6 +34,13 @@ pub async fn comment(s: &Comment, cx: &mut DdlCx<'_>) -> Result<()> {
                     format!("role \"{name}\" does not exist"),
                 )
             })?;
+            // Roles are owned by whoever may make some, superusers by superusers.
+            if role.superuser && !cx.user.superuser {
+                return Err(denied("must be superuser"));
+            }
+            if !cx.user.superuser && !cx.user.create_role {
+                return Err(denied("must have CREATEROLE privilege"));
+            }
             shared(cx, role.oid, AuthidRow::TABLE, s.text.as_deref()).await
         }
         ObjectKind::Schema => {
@@ -37,6 +48,10 @@ pub async fn comment(s: &Comment, cx: &mut DdlCx<'_>) -> Result<()> {
                 .view()
                 .schema_named(name)?
                 .ok_or_else(|| no_schema(name))?;
+            let owner = cx.view().schema(schema)?.map(|s| s.owner);
+            if !owner.map_or(Ok(false), |owner| cx.acts_as(owner))? {
+                return Err(not_owner("schema", name));
+            }
             local(cx, schema, NamespaceRow::TABLE, 0, s.text.as_deref()).await
         }
         _ => of_relation(s, cx).await,
@@ -47,6 +62,10 @@ async fn of_relation(s: &Comment, cx: &mut DdlCx<'_>) -> Result<()> {
     let Some(relation) = cx.open(&s.name, LockMode::ShareUpdateExclusive).await? else {
         return Err(no_relation(&s.name, "relation"));
     };
+    let of_a_part = matches!(s.kind, ObjectKind::Column | ObjectKind::Constraint);
+    if of_a_part && !cx.acts_as(relation.owner)? {
+        return Err(not_owner("relation", &relation.name));
+    }
     cx.must_own(&relation)?;
     let kind = relation.kind;
     use crate::catalog::relation::RelationKind;

@@ -6,7 +6,7 @@ use crate::catalog::access::CatalogCx;
 use crate::catalog::oids::OidAllocator;
 use crate::catalog::relation::{Relation, RelationKind};
 use crate::catalog::rows::{CatalogRow, IndexRow};
-use crate::catalog::schema::{PG_CATALOG, SystemRelations};
+use crate::catalog::schema::SystemRelations;
 use crate::catalog::session::{Catalog, SessionCatalog};
 use crate::catalog::view::{CatalogView, Role};
 use crate::ids::{Oid, RelFile, Tid, Xid};
@@ -46,7 +46,7 @@ impl DdlCx<'_> {
     /// The catalog as the transaction sees it now.
     pub fn view(&self) -> SessionCatalog<'_> {
         self.catalog
-            .view(self.database, self.txn, self.path, &self.user.name)
+            .view(self.database, self.txn, self.path, self.user.oid)
     }
 
     pub fn system(&self) -> Arc<SystemRelations> {
@@ -173,12 +173,24 @@ impl DdlCx<'_> {
         name: &ObjectName,
         mode: LockMode,
     ) -> Result<Option<Arc<Relation>>> {
+        self.open_if(name, mode, &|_, _| Ok(())).await
+    }
+
+    /// The same where `may` lets it: asked before the lock is waited for, so that nobody stands in the way of a table
+    /// that he has no rights on, and again with it.
+    pub async fn open_if(
+        &mut self,
+        name: &ObjectName,
+        mode: LockMode,
+        may: May<'_>,
+    ) -> Result<Option<Arc<Relation>>> {
         let mut locked: Option<Oid> = None;
         loop {
             let found = self.lookup(name)?;
             let Some(relation) = found else {
                 return Ok(None);
             };
+            may(self, &relation)?;
             if locked == Some(relation.oid) {
                 return Ok(Some(relation));
             }
@@ -192,7 +204,7 @@ impl DdlCx<'_> {
         }
     }
 
-    fn lookup(&self, name: &ObjectName) -> Result<Option<Arc<Relation>>> {
+    pub fn lookup(&self, name: &ObjectName) -> Result<Option<Arc<Relation>>> {
         use crate::catalog::view::CatalogError;
         match self
             .view()
@@ -219,30 +231,10 @@ impl DdlCx<'_> {
             .relation(oid)?
             .ok_or_else(|| SqlError::internal(format!("could not open relation with OID {oid}")))
     }
-
-    /// 42501 unless the current role owns it.
-    pub fn must_own(&self, relation: &Relation) -> Result<()> {
-        if relation.schema == PG_CATALOG || relation.oid < Oid::FIRST_NORMAL {
-            return Err(SqlError::new(
-                state::INSUFFICIENT_PRIVILEGE,
-                format!(
-                    "permission denied: \"{}\" is a system catalog",
-                    relation.name
-                ),
-            ));
-        }
-        if self.user.superuser || relation.owner == self.user.oid {
-            return Ok(());
-        }
-        let what = match relation.kind {
-            RelationKind::Table => "table",
-            RelationKind::Index => "index",
-            RelationKind::Sequence => "sequence",
-            RelationKind::View | RelationKind::Virtual => "view",
-        };
-        Err(not_owner(what, &relation.name))
-    }
 }
+
+/// Whether the user may do with the relation what the statement is about.
+pub type May<'f> = &'f (dyn Fn(&DdlCx<'_>, &Relation) -> Result<()> + Sync);
 
 pub fn not_owner(what: &str, name: &str) -> SqlError {
     SqlError::new(
@@ -270,6 +262,7 @@ pub mod by {
     pub const MEMBER_ROLE: u32 = 2694;
     pub const MEMBER_MEMBER: u32 = 2695;
     pub const DATABASE_NAME: u32 = 2671;
+    pub const DATABASE_OID: u32 = 2672;
     pub const SEQUENCE: u32 = 5002;
     pub const DEPEND_DEPENDER: u32 = 2673;
     pub const DEPEND_REFERENCE: u32 = 2674;

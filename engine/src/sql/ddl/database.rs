@@ -15,12 +15,14 @@ use crate::catalog::view::CatalogView;
 use crate::ids::{DEFAULT_TABLESPACE, Oid};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{AlterDatabase, CreateDatabase, DropDatabase, UtilityOption};
+use crate::sql::rights::{self, MaySignal};
 use crate::txn::{LockMode, LockTag, LockWait, Transaction, TxnManager};
 use crate::types::datum::Datum;
 use crate::types::functions::is_encoding_name;
 
 use super::Result;
-use super::cx::{DdlCx, by, not_owner};
+use super::cx::{DdlCx, by};
+use super::rights::denied;
 
 struct Options {
     owner: Option<String>,
@@ -144,6 +146,8 @@ fn limit(o: &UtilityOption) -> Result<i32> {
 
 /// Asks the other sessions of a database to go (WITH FORCE: ends them) and waits a while; gives how many stay.
 pub trait Vacate: Sync {
+    /// Whose sessions they are.
+    fn users(&self, database: Oid) -> Vec<Oid>;
     fn vacate(
         &self,
         database: Oid,
@@ -162,15 +166,10 @@ pub async fn create(s: &CreateDatabase, cx: &mut DdlCx<'_>, others: &dyn Vacate)
     }
     let owner = match &wanted.owner {
         Some(name) => {
-            cx.view()
-                .role_named(name)?
-                .ok_or_else(|| {
-                    SqlError::new(
-                        state::UNDEFINED_OBJECT,
-                        format!("role \"{name}\" does not exist"),
-                    )
-                })?
-                .oid
+            let found = cx.view().role_named(name)?;
+            let owner = found.ok_or_else(|| super::role::no_role(name))?;
+            cx.must_be_member_of(&owner)?;
+            owner.oid
         }
         None => cx.user.oid,
     };
@@ -187,7 +186,7 @@ pub async fn create(s: &CreateDatabase, cx: &mut DdlCx<'_>, others: &dyn Vacate)
             format!("template database \"{}\" does not exist", wanted.template),
         )
     })?;
-    if !template.is_template && !cx.user.superuser && template.owner != cx.user.oid {
+    if !template.is_template && !cx.acts_as(template.owner)? {
         return Err(SqlError::new(
             state::INSUFFICIENT_PRIVILEGE,
             format!("permission denied to copy database \"{}\"", template.name),
@@ -213,6 +212,7 @@ pub async fn create(s: &CreateDatabase, cx: &mut DdlCx<'_>, others: &dyn Vacate)
             format!("template database \"{}\" does not exist", template.name),
         ));
     };
+    cx.keep_role(owner).await?;
     let oid = cx.new_oid()?;
     let xid = cx.xid()?;
     cx.insert(&DatabaseRow {
@@ -282,9 +282,7 @@ pub async fn alter(s: &AlterDatabase, cx: &mut DdlCx<'_>) -> Result<()> {
     let Some((tid, mut row)) = rows.into_iter().next() else {
         return Err(no_database(&s.name.name));
     };
-    if !cx.user.superuser && row.datdba != cx.user.oid {
-        return Err(not_owner("database", &row.datname));
-    }
+    cx.must_own_database(&row)?;
     for o in &s.options {
         match o.name.as_str() {
             "is_template" => row.datistemplate = flag(o)?,
@@ -332,9 +330,7 @@ impl DroppedDatabase {
             }
             return Err(no_database(name));
         };
-        if !cx.user.superuser && row.datdba != cx.user.oid {
-            return Err(not_owner("database", name));
-        }
+        cx.must_own_database(&row)?;
         if row.datistemplate {
             return Err(SqlError::new(
                 state::WRONG_OBJECT_TYPE,
@@ -353,6 +349,9 @@ impl DroppedDatabase {
         let Some((tid, row)) = again.into_iter().find(|(_, r)| r.oid == locked) else {
             return Err(no_database(name));
         };
+        if s.force {
+            may_end(cx, &others.users(row.oid))?;
+        }
         let left = others.vacate(row.oid, s.force).await?;
         if left > 0 {
             return Err(in_use(
@@ -370,6 +369,18 @@ impl DroppedDatabase {
         cx.step()?;
         Ok(Some(DroppedDatabase(row.oid)))
     }
+}
+
+/// 42501 unless the current role may end sessions of all these roles: none is ended then.
+fn may_end(cx: &DdlCx<'_>, users: &[Oid]) -> Result<()> {
+    for user in users {
+        match rights::may_signal(&cx.view(), *user)? {
+            MaySignal::Yes => {}
+            MaySignal::NotSuperuser => return Err(denied(rights::NOT_SUPERUSER)),
+            MaySignal::NotMember => return Err(denied(rights::NOT_MEMBER)),
+        }
+    }
+    Ok(())
 }
 
 /// After the commit: the log says that the database is gone, and its files are removed.

@@ -15,7 +15,7 @@ use crate::txn::LockMode;
 use crate::types::datum::Datum;
 
 use super::Result;
-use super::cx::{DdlCx, by, oid_key};
+use super::cx::{DdlCx, May, by, oid_key};
 use super::depend::INTERNAL;
 
 const CASCADE_HINT: &str = "Use DROP ... CASCADE to drop the dependent objects too.";
@@ -54,7 +54,9 @@ async fn find(cx: &mut DdlCx<'_>, s: &Drop, name: &ObjectName) -> Result<Option<
         }
         return Err(super::names::no_schema(schema));
     }
-    let Some(relation) = cx.open(name, LockMode::AccessExclusive).await? else {
+    let may: May<'_> = &|cx, relation| may_drop(s.kind, cx, relation);
+    let found = cx.open_if(name, LockMode::AccessExclusive, may).await?;
+    let Some(relation) = found else {
         if s.if_exists {
             cx.notice(format!(
                 "{word} \"{}\" does not exist, skipping",
@@ -72,23 +74,27 @@ async fn find(cx: &mut DdlCx<'_>, s: &Drop, name: &ObjectName) -> Result<Option<
             format!("{word} \"{}\" does not exist", name.name.name),
         ));
     };
+    Ok(Some(relation))
+}
+
+fn may_drop(kind: ObjectKind, cx: &DdlCx<'_>, relation: &Relation) -> Result<()> {
+    let word = kind.word();
     let (fits, hint) = match relation.kind {
         RelationKind::Table => (
-            s.kind == ObjectKind::Table,
+            kind == ObjectKind::Table,
             "Use DROP TABLE to remove a table.",
         ),
         RelationKind::Index => (
-            s.kind == ObjectKind::Index,
+            kind == ObjectKind::Index,
             "Use DROP INDEX to remove an index.",
         ),
         RelationKind::Sequence => (
-            s.kind == ObjectKind::Sequence,
+            kind == ObjectKind::Sequence,
             "Use DROP SEQUENCE to remove a sequence.",
         ),
-        RelationKind::View | RelationKind::Virtual => (
-            s.kind == ObjectKind::View,
-            "Use DROP VIEW to remove a view.",
-        ),
+        RelationKind::View | RelationKind::Virtual => {
+            (kind == ObjectKind::View, "Use DROP VIEW to remove a view.")
+        }
     };
     if !fits {
         return Err(SqlError::new(
@@ -97,8 +103,7 @@ async fn find(cx: &mut DdlCx<'_>, s: &Drop, name: &ObjectName) -> Result<Option<
         )
         .hint(hint));
     }
-    cx.must_own(&relation)?;
-    Ok(Some(relation))
+    cx.must_own_or_its_schema(relation)
 }
 
 pub fn article(word: &str) -> &'static str {

@@ -20,7 +20,7 @@ use crate::types::datum::{Datum, SqlType};
 
 use super::Result;
 use super::constraint::{NewKey, refuse_deferrable};
-use super::cx::{DdlCx, by, oid_key};
+use super::cx::{DdlCx, May, by, oid_key};
 use super::names::no_relation;
 
 /// Most columns of an index (`INDEX_MAX_KEYS`).
@@ -31,7 +31,8 @@ const BLOCKS_BETWEEN_CHECKS: u32 = 64;
 pub async fn create(s: &CreateIndex, cx: &mut DdlCx<'_>) -> Result<()> {
     // CONCURRENTLY too: writers wait until the index is there, which is all that its absence would spare them.
     let mode = LockMode::Share;
-    let Some(table) = cx.open(&s.table, mode).await? else {
+    let may: May<'_> = &|cx, table| cx.must_own(table);
+    let Some(table) = cx.open_if(&s.table, mode, may).await? else {
         return Err(no_relation(&s.table, "relation"));
     };
     if table.kind != RelationKind::Table {
@@ -40,7 +41,7 @@ pub async fn create(s: &CreateIndex, cx: &mut DdlCx<'_>) -> Result<()> {
             format!("cannot create index on relation \"{}\"", table.name),
         ));
     }
-    cx.must_own(&table)?;
+    cx.must_create_in(cx.user.oid, table.schema, &table.schema_name)?;
     refuse(s)?;
     let mut keys = Vec::with_capacity(s.keys.len());
     for element in &s.keys {
@@ -235,6 +236,7 @@ pub async fn create_key(
             ),
         ));
     }
+    cx.must_create_in(cx.user.oid, table.schema, &table.schema_name)?;
     let name = match &new.name {
         Some(name) => {
             if cx.taken(table.schema, name)? {

@@ -1,4 +1,4 @@
-//! Statements that define things: tables, indexes, sequences, schemas, roles, databases, comments.
+//! Statements that define things: tables, indexes, sequences, schemas, roles, databases, comments, grants.
 //!
 //! Each changes catalog rows and files through the ordinary transactional paths, so DDL is atomic: an abort (or a
 //! crash) leaves files that the abort removes and rows that nobody sees. Names are resolved, what they name is
@@ -9,6 +9,7 @@
 //! Must not know a connection or the plan cache. CREATE and DROP DATABASE run in a transaction of their own that
 //! the caller commits at once.
 
+mod acl_row;
 mod alter;
 mod column;
 mod comment;
@@ -17,12 +18,17 @@ mod cx;
 mod database;
 mod depend;
 mod drop;
+mod grant;
 mod index;
+mod membership;
 mod names;
+mod owned;
 mod owner;
 mod reindex;
 mod rename;
+mod rights;
 mod role;
+mod role_uses;
 mod schema;
 mod sequence;
 mod setting;
@@ -33,7 +39,7 @@ mod truncate;
 #[cfg(test)]
 mod tests;
 
-pub use cx::DdlCx;
+pub use cx::{DdlCx, not_owner};
 pub use database::{
     DroppedDatabase, Vacate, create as create_database, finish_drop, lock_database,
 };
@@ -77,6 +83,10 @@ async fn dispatch(statement: &Statement, cx: &mut DdlCx<'_>) -> Result<()> {
             _ => drop::drop(s, cx).await,
         },
         Statement::Truncate(s) => truncate::truncate(s, cx).await,
+        Statement::Grant(s) => grant::grant(s, cx).await,
+        Statement::GrantRole(s) => membership::grant(s, cx).await,
+        Statement::ReassignOwned(s) => owned::reassign(s, cx).await,
+        Statement::DropOwned(s) => owned::drop(s, cx).await,
         Statement::Comment(s) => comment::comment(s, cx).await,
         Statement::CreateView(_) => Err(SqlError::unsupported("CREATE VIEW is not supported")),
         Statement::CreateTableAs(_) => Err(SqlError::unsupported(

@@ -1,6 +1,5 @@
 //! Where new things go and what they are called when nobody says (`ChooseRelationName`, `makeObjectName`).
 
-use crate::catalog::rows::NamespaceRow;
 use crate::catalog::schema::PG_CATALOG;
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
@@ -8,7 +7,7 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::ObjectName;
 
 use super::Result;
-use super::cx::{DdlCx, by, oid_key};
+use super::cx::{DdlCx, by};
 
 /// Longest name, in bytes.
 const MAX_NAME: usize = 63;
@@ -19,9 +18,6 @@ pub struct Place {
     pub schema: Oid,
     pub schema_name: String,
 }
-
-/// The role that stands for the owner of the database.
-const DATABASE_OWNER: Oid = Oid::new(6171);
 
 impl DdlCx<'_> {
     /// The schema that the name's owner says, or the first of the search path; the user may create in it.
@@ -50,6 +46,7 @@ impl DdlCx<'_> {
         let schema_name = view.schema_name(schema)?.ok_or_else(|| {
             SqlError::internal(format!("cache lookup failed for schema {schema}"))
         })?;
+        self.must_create_in(self.user.oid, schema, &schema_name)?;
         if schema == PG_CATALOG {
             return Err(SqlError::new(
                 state::INSUFFICIENT_PRIVILEGE,
@@ -60,31 +57,10 @@ impl DdlCx<'_> {
             )
             .detail("System catalog modifications are currently disallowed."));
         }
-        self.may_create_in(schema, &schema_name)?;
         Ok(Place {
             schema,
             schema_name,
         })
-    }
-
-    fn may_create_in(&self, schema: Oid, name: &str) -> Result<()> {
-        if self.user.superuser {
-            return Ok(());
-        }
-        let (_, row) =
-            self.find_one::<NamespaceRow>(by::NAMESPACE_OID, &oid_key(schema), "schema")?;
-        let owner = if row.nspowner == DATABASE_OWNER {
-            self.view().database(self.database)?.map(|d| d.owner)
-        } else {
-            Some(row.nspowner)
-        };
-        if owner == Some(self.user.oid) {
-            return Ok(());
-        }
-        Err(SqlError::new(
-            state::INSUFFICIENT_PRIVILEGE,
-            format!("permission denied for schema {name}"),
-        ))
     }
 
     /// Some relation of that name is in the schema.

@@ -14,7 +14,7 @@ use crate::table::files;
 use crate::txn::LockMode;
 
 use super::Result;
-use super::cx::{DdlCx, by, oid_key};
+use super::cx::{DdlCx, May, by, oid_key};
 use super::names::no_relation;
 
 /// One index or one table; several tables are a transaction each.
@@ -84,16 +84,19 @@ fn options(s: &Reindex) -> Result<(bool, bool)> {
 }
 
 async fn one(name: &ObjectName, verbose: bool, cx: &mut DdlCx<'_>) -> Result<()> {
-    let Some(found) = cx.open(name, LockMode::AccessExclusive).await? else {
+    let may: May<'_> = &|cx, found| {
+        if found.kind != RelationKind::Index {
+            return Err(SqlError::new(
+                state::WRONG_OBJECT_TYPE,
+                format!("\"{}\" is not an index", found.name),
+            ));
+        }
+        cx.must_own(found)
+    };
+    let found = cx.open_if(name, LockMode::AccessExclusive, may).await?;
+    let Some(found) = found else {
         return Err(no_relation(name, "relation"));
     };
-    if found.kind != RelationKind::Index {
-        return Err(SqlError::new(
-            state::WRONG_OBJECT_TYPE,
-            format!("\"{}\" is not an index", found.name),
-        ));
-    }
-    cx.must_own(&found)?;
     let table = cx
         .index_table(&found)?
         .ok_or_else(|| SqlError::internal("an index has no table"))?;
@@ -105,16 +108,19 @@ async fn one(name: &ObjectName, verbose: bool, cx: &mut DdlCx<'_>) -> Result<()>
 }
 
 async fn all_of(name: &ObjectName, verbose: bool, cx: &mut DdlCx<'_>) -> Result<()> {
-    let Some(table) = cx.open(name, LockMode::AccessExclusive).await? else {
+    let may: May<'_> = &|cx, table| {
+        if table.kind != RelationKind::Table {
+            return Err(SqlError::new(
+                state::WRONG_OBJECT_TYPE,
+                format!("\"{}\" is not a table or materialized view", table.name),
+            ));
+        }
+        cx.must_own(table)
+    };
+    let found = cx.open_if(name, LockMode::AccessExclusive, may).await?;
+    let Some(table) = found else {
         return Err(no_relation(name, "relation"));
     };
-    if table.kind != RelationKind::Table {
-        return Err(SqlError::new(
-            state::WRONG_OBJECT_TYPE,
-            format!("\"{}\" is not a table or materialized view", table.name),
-        ));
-    }
-    cx.must_own(&table)?;
     if table.indexes.is_empty() {
         cx.notice(format!(
             "table \"{}\" has no indexes to reindex",

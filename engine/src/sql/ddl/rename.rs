@@ -12,8 +12,9 @@ use crate::txn::LockMode;
 use crate::types::datum::Datum;
 
 use super::Result;
-use super::cx::{DdlCx, by, not_owner, oid_key};
+use super::cx::{DdlCx, May, by, oid_key};
 use super::names::{no_relation, no_schema};
+use super::rights::denied;
 
 pub async fn rename(s: &Rename, cx: &mut DdlCx<'_>) -> Result<()> {
     match s.kind {
@@ -22,14 +23,24 @@ pub async fn rename(s: &Rename, cx: &mut DdlCx<'_>) -> Result<()> {
         ObjectKind::Role => return role(s, cx).await,
         _ => {}
     }
-    let Some(relation) = cx.open(&s.name, LockMode::AccessExclusive).await? else {
+    let may: May<'_> = &|cx, relation| {
+        cx.must_own(relation)?;
+        match s.what {
+            // Only the relation's own name is one of its schema's.
+            RenameTarget::Itself => {
+                cx.must_create_in(cx.user.oid, relation.schema, &relation.schema_name)
+            }
+            RenameTarget::Column(_) | RenameTarget::Constraint(_) => Ok(()),
+        }
+    };
+    let found = cx.open_if(&s.name, LockMode::AccessExclusive, may).await?;
+    let Some(relation) = found else {
         if s.if_exists {
             cx.notice(format!("relation \"{}\" does not exist, skipping", s.name));
             return Ok(());
         }
         return Err(no_relation(&s.name, "relation"));
     };
-    cx.must_own(&relation)?;
     match &s.what {
         RenameTarget::Itself => itself(s, cx, &relation).await,
         RenameTarget::Column(name) => column(cx, &relation, name, &s.to.name).await,
@@ -198,9 +209,8 @@ async fn schema(s: &Rename, cx: &mut DdlCx<'_>) -> Result<()> {
             format!("schema \"{to}\" already exists"),
         ));
     }
-    if !cx.user.superuser && row.nspowner != cx.user.oid {
-        return Err(not_owner("schema", name));
-    }
+    cx.must_own_schema(&row)?;
+    cx.must_create_schemas()?;
     if to.starts_with("pg_") {
         return Err(SqlError::new(
             state::RESERVED_NAME,
@@ -223,8 +233,9 @@ async fn database(s: &Rename, cx: &mut DdlCx<'_>) -> Result<()> {
     let Some((tid, mut row)) = rows.into_iter().next() else {
         return Err(super::database::no_database(name));
     };
-    if !cx.user.superuser && row.datdba != cx.user.oid {
-        return Err(not_owner("database", name));
+    cx.must_own_database(&row)?;
+    if !cx.user.superuser && !cx.user.create_db {
+        return Err(denied("permission denied to rename database"));
     }
     if cx.view().database_named(&s.to.name)?.is_some() {
         return Err(SqlError::new(
@@ -250,13 +261,6 @@ async fn role(s: &Rename, cx: &mut DdlCx<'_>) -> Result<()> {
             format!("role \"{name}\" does not exist"),
         ));
     };
-    let may = cx.user.superuser || (cx.user.create_role && !row.rolsuper);
-    if !may {
-        return Err(SqlError::new(
-            state::INSUFFICIENT_PRIVILEGE,
-            "permission denied to rename role",
-        ));
-    }
     for (oid, what) in [(cx.session_user.oid, "session"), (cx.user.oid, "current")] {
         if row.oid == oid {
             return Err(SqlError::unsupported(format!(
@@ -264,11 +268,26 @@ async fn role(s: &Rename, cx: &mut DdlCx<'_>) -> Result<()> {
             )));
         }
     }
+    for name in [name, &s.to.name] {
+        if name.starts_with("pg_") {
+            return Err(SqlError::new(
+                state::RESERVED_NAME,
+                format!("role name \"{name}\" is reserved"),
+            )
+            .detail("Role names starting with \"pg_\" are reserved."));
+        }
+    }
     if cx.view().role_named(&s.to.name)?.is_some() {
         return Err(SqlError::new(
             state::DUPLICATE_OBJECT,
             format!("role \"{}\" already exists", s.to.name),
         ));
+    }
+    if row.rolsuper && !cx.user.superuser {
+        return Err(denied("must be superuser to rename superusers"));
+    }
+    if !cx.user.superuser && !cx.user.create_role {
+        return Err(denied("permission denied to rename role"));
     }
     row.rolname.clone_from(&s.to.name);
     cx.update(tid, &row).await?;

@@ -1,8 +1,7 @@
 //! CREATE, ALTER and DROP ROLE. Manual, CREATE ROLE.
 
 use crate::catalog::rows::{
-    AuthMembersRow, AuthidRow, CatalogRow, ClassRow, DatabaseRow, DbRoleSettingRow, NamespaceRow,
-    ShdescriptionRow, Timestamptz,
+    AuthMembersRow, AuthidRow, CatalogRow, DbRoleSettingRow, ShdescriptionRow, Timestamptz,
 };
 use crate::catalog::view::{CatalogView, Role};
 use crate::config::scram::Verifier;
@@ -11,12 +10,16 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
     AlterRole, CreateRole, DropRole, RoleKind, RoleOption, RoleOptionKind, RoleSpec,
 };
+use crate::txn::LockMode;
 use crate::types::codec;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::oids;
 
 use super::Result;
 use super::cx::{DdlCx, by, oid_key};
+use super::membership::{add_members, remove_members};
+use super::rights::denied;
+use super::role_uses;
 
 impl DdlCx<'_> {
     /// The role that the grammar's words mean.
@@ -33,7 +36,7 @@ impl DdlCx<'_> {
     }
 }
 
-fn no_role(name: &str) -> SqlError {
+pub fn no_role(name: &str) -> SqlError {
     SqlError::new(
         state::UNDEFINED_OBJECT,
         format!("role \"{name}\" does not exist"),
@@ -98,10 +101,6 @@ fn said<'s>(options: &'s [RoleOption]) -> Result<Said<'s>> {
     Ok(out)
 }
 
-fn denied(what: &str) -> SqlError {
-    SqlError::new(state::INSUFFICIENT_PRIVILEGE, what.to_owned())
-}
-
 pub async fn create(s: &CreateRole, cx: &mut DdlCx<'_>) -> Result<()> {
     let said = said(&s.options)?;
     if said.superuser == Some(true) && !cx.user.superuser {
@@ -156,34 +155,21 @@ pub async fn create(s: &CreateRole, cx: &mut DdlCx<'_>) -> Result<()> {
     cx.insert(&row).await?;
     cx.shared_changed::<AuthidRow>();
     cx.step()?;
+    let made = cx.role(&RoleSpec::Named(s.name.clone()))?;
+    let grantor = cx.user.oid;
     for group in said.in_role {
         let group = cx.role(group)?;
-        add_member(cx, group.oid, oid, false).await?;
+        add_members(cx, &group, std::slice::from_ref(&made), grantor, false).await?;
     }
-    for (members, admin) in [(said.members, false), (said.admins, true)] {
-        for member in members {
-            let member = cx.role(member)?;
-            add_member(cx, oid, member.oid, admin).await?;
-        }
+    for (members, admin) in [(said.admins, true), (said.members, false)] {
+        let members = roles(cx, members)?;
+        add_members(cx, &made, &members, grantor, admin).await?;
     }
     Ok(())
 }
 
-async fn add_member(cx: &mut DdlCx<'_>, role: Oid, member: Oid, admin: bool) -> Result<()> {
-    let key = [Datum::Oid(role), Datum::Oid(member)];
-    if !cx.find::<AuthMembersRow>(by::MEMBER_ROLE, &key)?.is_empty() {
-        return Ok(());
-    }
-    let grantor = cx.user.oid;
-    cx.insert(&AuthMembersRow {
-        roleid: role,
-        member,
-        grantor,
-        admin_option: admin,
-    })
-    .await?;
-    cx.shared_changed::<AuthMembersRow>();
-    cx.step()
+fn roles(cx: &DdlCx<'_>, specs: &[RoleSpec]) -> Result<Vec<Role>> {
+    specs.iter().map(|spec| cx.role(spec)).collect()
 }
 
 /// As it is stored: a verifier, made of the password or given as one.
@@ -270,7 +256,13 @@ pub async fn alter(s: &AlterRole, cx: &mut DdlCx<'_>) -> Result<()> {
     }
     cx.update(tid, &row).await?;
     cx.shared_changed::<AuthidRow>();
-    Ok(())
+    cx.step()?;
+    let members = roles(cx, said.members)?;
+    if s.drops_members {
+        remove_members(cx, &role, &members, false).await
+    } else {
+        add_members(cx, &role, &members, cx.user.oid, false).await
+    }
 }
 
 pub async fn drop(s: &DropRole, cx: &mut DdlCx<'_>) -> Result<()> {
@@ -307,22 +299,17 @@ async fn drop_one(cx: &mut DdlCx<'_>, role: &Role) -> Result<()> {
     if role.superuser && !cx.user.superuser {
         return Err(denied("must be superuser to drop superusers"));
     }
-    let system_role = role.oid < Oid::FIRST_NORMAL;
-    let owned = owned_objects(cx, role)?;
-    if system_role || !owned.is_empty() {
-        let detail = if system_role {
-            format!("role {} is required by the database system", role.name)
-        } else {
-            owned.join("\n")
-        };
-        return Err(SqlError::new(
-            state::DEPENDENT_OBJECTS_STILL_EXIST,
-            format!(
-                "role \"{}\" cannot be dropped because some objects depend on it",
-                role.name
-            ),
-        )
-        .detail(detail));
+    let message = |told: &str| SqlError::new(state::DEPENDENT_OBJECTS_STILL_EXIST, told);
+    let name = &role.name;
+    if role.oid < Oid::FIRST_NORMAL {
+        let told = format!("cannot drop role {name} because it is required by the database system");
+        return Err(message(&told));
+    }
+    cx.lock_role(role.oid, LockMode::AccessExclusive).await?;
+    let uses = role_uses::lines(cx, role.oid).await?;
+    if !uses.is_empty() {
+        let told = format!("role \"{name}\" cannot be dropped because some objects depend on it");
+        return Err(message(&told).detail(uses.join("\n")));
     }
     cx.delete_all::<AuthidRow>(by::ROLE_OID, &oid_key(role.oid))
         .await?;
@@ -346,33 +333,4 @@ async fn drop_one(cx: &mut DdlCx<'_>, role: &Role) -> Result<()> {
     }
     cx.shared_changed::<AuthidRow>();
     cx.step()
-}
-
-/// What the role owns, in PostgreSQL's words: here, in this database, and databases.
-fn owned_objects(cx: &DdlCx<'_>, role: &Role) -> Result<Vec<String>> {
-    let system = cx.system();
-    let catalog = cx.catalog.cx(&system, cx.database);
-    let snapshot = cx.snapshot();
-    let mut out = Vec::new();
-    for (_, row) in catalog.scan::<DatabaseRow>(&snapshot)? {
-        if row.datdba == role.oid {
-            out.push(format!("owner of database {}", row.datname));
-        }
-    }
-    for (_, row) in catalog.scan::<NamespaceRow>(&snapshot)? {
-        if row.nspowner == role.oid {
-            out.push(format!("owner of schema {}", row.nspname));
-        }
-    }
-    for (_, row) in catalog.scan::<ClassRow>(&snapshot)? {
-        let word = match row.relkind {
-            b'r' => "table",
-            b'S' => "sequence",
-            _ => continue,
-        };
-        if row.relowner == role.oid {
-            out.push(format!("owner of {word} {}", row.relname));
-        }
-    }
-    Ok(out)
 }

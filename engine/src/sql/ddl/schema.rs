@@ -9,7 +9,7 @@ use crate::txn::LockMode;
 use crate::types::datum::Datum;
 
 use super::Result;
-use super::cx::{DdlCx, by, not_owner, oid_key};
+use super::cx::{DdlCx, by, oid_key};
 use super::drop::drop_relation;
 use super::names::no_schema;
 
@@ -25,6 +25,8 @@ pub async fn create(s: &CreateSchema, cx: &mut DdlCx<'_>) -> Result<()> {
         Some(spec) => cx.role(spec)?,
         None => cx.user.clone(),
     };
+    cx.must_create_schemas()?;
+    cx.must_be_member_of(&owner)?;
     let name = match &s.name {
         Some(name) => name.name.clone(),
         None => owner.name.clone(),
@@ -35,16 +37,6 @@ pub async fn create(s: &CreateSchema, cx: &mut DdlCx<'_>) -> Result<()> {
             format!("unacceptable schema name \"{name}\""),
         )
         .detail("The prefix \"pg_\" is reserved for system schemas."));
-    }
-    let database_owner = cx.view().database(cx.database)?.map(|d| (d.owner, d.name));
-    if let Some((database_owner, database)) = database_owner
-        && !cx.user.superuser
-        && database_owner != cx.user.oid
-    {
-        return Err(SqlError::new(
-            state::INSUFFICIENT_PRIVILEGE,
-            format!("permission denied for database {database}"),
-        ));
     }
     if cx.view().schema_named(&name)?.is_some() {
         let message = format!("schema \"{name}\" already exists");
@@ -58,6 +50,7 @@ pub async fn create(s: &CreateSchema, cx: &mut DdlCx<'_>) -> Result<()> {
         }
         return Err(SqlError::new(state::DUPLICATE_SCHEMA, message));
     }
+    cx.keep_role(owner.oid).await?;
     let oid = cx.new_oid()?;
     cx.insert(&NamespaceRow {
         oid,
@@ -87,9 +80,8 @@ pub async fn drop(s: &Drop, cx: &mut DdlCx<'_>) -> Result<()> {
                 format!("cannot drop schema {name} because it is required by the database system"),
             ));
         }
-        if !cx.user.superuser && row.nspowner != cx.user.oid {
-            return Err(not_owner("schema", name));
-        }
+        cx.must_own_schema(&row)?;
+        cx.lock_schema(oid, LockMode::AccessExclusive).await?;
         empty(cx, oid, name, s.cascade).await?;
         let comments = [Datum::Oid(oid), Datum::Oid(NamespaceRow::TABLE)];
         cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments)
@@ -102,7 +94,7 @@ pub async fn drop(s: &Drop, cx: &mut DdlCx<'_>) -> Result<()> {
 }
 
 /// Everything in the schema goes, or stands in the way.
-async fn empty(cx: &mut DdlCx<'_>, schema: Oid, name: &str, cascade: bool) -> Result<()> {
+pub async fn empty(cx: &mut DdlCx<'_>, schema: Oid, name: &str, cascade: bool) -> Result<()> {
     let system = cx.system();
     let rows = cx
         .catalog

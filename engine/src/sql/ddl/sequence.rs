@@ -15,7 +15,7 @@ use crate::types::datum::{Datum, SqlType};
 use crate::types::oids;
 
 use super::Result;
-use super::cx::{DdlCx, by, oid_key};
+use super::cx::{DdlCx, May, by, oid_key};
 use super::depend::AUTO;
 use super::names::{Place, no_relation};
 
@@ -75,6 +75,7 @@ pub async fn make(
             "identity column type must be smallint, integer, or bigint",
         ));
     }
+    cx.must_create_in(cx.user.oid, table.schema, &table.schema_name)?;
     let place = Place {
         schema: table.schema,
         schema_name: table.schema_name.clone(),
@@ -90,6 +91,8 @@ async fn write(
     owner: Oid,
     wanted: &Wanted,
 ) -> Result<Oid> {
+    cx.keep_role(owner).await?;
+    cx.keep_schema(place.schema).await?;
     let oid = cx.new_oid()?;
     let column = |attribute, name: &str, ty| Column {
         name: name.to_owned(),
@@ -108,6 +111,7 @@ async fn write(
         schema_name: place.schema_name.clone(),
         kind: RelationKind::Sequence,
         owner,
+        acl: None,
         file: RelFile::of_database(cx.database, oid),
         overflow: None,
         columns: vec![
@@ -138,7 +142,11 @@ async fn write(
 }
 
 pub async fn alter(s: &AlterSequence, cx: &mut DdlCx<'_>) -> Result<()> {
-    let Some(relation) = cx.open(&s.name, LockMode::ShareRowExclusive).await? else {
+    let may: May<'_> = &|cx, relation| cx.must_own(relation);
+    let found = cx
+        .open_if(&s.name, LockMode::ShareRowExclusive, may)
+        .await?;
+    let Some(relation) = found else {
         if s.if_exists {
             cx.notice(format!("relation \"{}\" does not exist, skipping", s.name));
             return Ok(());
@@ -151,7 +159,6 @@ pub async fn alter(s: &AlterSequence, cx: &mut DdlCx<'_>) -> Result<()> {
             format!("\"{}\" is not a sequence", relation.name),
         ));
     }
-    cx.must_own(&relation)?;
     change(cx, &relation, &s.options).await
 }
 
@@ -228,11 +235,11 @@ async fn set_owner(cx: &mut DdlCx<'_>, sequence: Oid, owner: Option<&[Ident]>) -
     let Some(parts) = owner else {
         return Ok(());
     };
-    let (table, column) = owner_column(cx, parts)?;
+    let (table, column) = owner_column(cx, sequence, parts)?;
     cx.own_sequence(sequence, table, column, AUTO).await
 }
 
-fn owner_column(cx: &DdlCx<'_>, parts: &[Ident]) -> Result<(Oid, i16)> {
+fn owner_column(cx: &DdlCx<'_>, sequence: Oid, parts: &[Ident]) -> Result<(Oid, i16)> {
     use crate::catalog::view::CatalogView;
     let invalid = || {
         SqlError::new(state::SYNTAX_ERROR, "invalid OWNED BY option")
@@ -252,6 +259,20 @@ fn owner_column(cx: &DdlCx<'_>, parts: &[Ident]) -> Result<(Oid, i16)> {
                 format!("relation \"{}\" does not exist", table.name),
             )
         })?;
+    let owned = cx.relation(sequence)?;
+    let mismatch = |what: &str| {
+        let message = format!("sequence must {what} table it is linked to");
+        Err(SqlError::new(
+            state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            message,
+        ))
+    };
+    if relation.owner != owned.owner {
+        return mismatch("have same owner as");
+    }
+    if relation.schema != owned.schema {
+        return mismatch("be in same schema as");
+    }
     let position = relation.column_named(&column.name).ok_or_else(|| {
         SqlError::new(
             state::UNDEFINED_COLUMN,

@@ -1,9 +1,9 @@
 //! ALTER ROLE ... SET and ALTER DATABASE ... SET: `pg_db_role_setting`, read when a session begins.
 
 use crate::catalog::rows::{DbRoleSettingRow, TextArray};
-use crate::catalog::view::CatalogView;
-use crate::config::Asker;
+use crate::catalog::view::{CatalogView, Role};
 use crate::config::registry::registry;
+use crate::config::{Asker, Context};
 use crate::ids::Oid;
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{AlterSetting, SettingChange, SettingOwner};
@@ -12,6 +12,7 @@ use crate::types::datum::Datum;
 
 use super::Result;
 use super::cx::{DdlCx, by, not_owner};
+use super::rights::denied;
 
 pub async fn alter(s: &AlterSetting, cx: &mut DdlCx<'_>) -> Result<()> {
     let (database, role) = owner(s, cx)?;
@@ -32,11 +33,12 @@ pub async fn alter(s: &AlterSetting, cx: &mut DdlCx<'_>) -> Result<()> {
         SettingChange::Set { name, values } => {
             let name = registry().find(name).map_or(name.as_str(), |d| d.name);
             without(&mut entries, name);
-            if !values.is_empty() {
-                let value = join_values(name, values)?;
-                check(name, &value, cx)?;
-                entries.push(format!("{name}={value}"));
-            }
+            let value = match values.is_empty() {
+                true => None,
+                false => Some(join_values(name, values)?),
+            };
+            check(name, value.as_deref(), cx)?;
+            entries.extend(value.map(|value| format!("{name}={value}")));
         }
         SettingChange::FromCurrent { .. } => {
             return Err(
@@ -46,9 +48,14 @@ pub async fn alter(s: &AlterSetting, cx: &mut DdlCx<'_>) -> Result<()> {
         }
         SettingChange::Reset(name) => {
             let name = registry().find(name).map_or(name.as_str(), |d| d.name);
+            check(name, None, cx)?;
             without(&mut entries, name);
         }
-        SettingChange::ResetAll => entries.clear(),
+        // What somebody else has set and one could not set oneself stays.
+        SettingChange::ResetAll => entries.retain(|e| {
+            let name = e.split_once('=').map_or(e.as_str(), |(name, _)| name);
+            !may_change(name, cx.user.superuser)
+        }),
     }
     match (old, entries.is_empty()) {
         (Some((tid, _)), true) => cx.delete::<DbRoleSettingRow>(tid).await?,
@@ -69,9 +76,18 @@ pub async fn alter(s: &AlterSetting, cx: &mut DdlCx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What SET would say to it in a session of the user's.
-fn check(name: &str, value: &str, cx: &DdlCx<'_>) -> Result<()> {
+fn may_change(name: &str, superuser: bool) -> bool {
+    let context = registry().find(name).map(|d| d.context);
+    superuser || context == Some(Context::User)
+}
+
+/// What SET, or without a value RESET, would say to it in a session of the user's.
+fn check(name: &str, value: Option<&str>, cx: &DdlCx<'_>) -> Result<()> {
     if matches!(name, "role" | "session_authorization") {
+        // There can be none.
+        if value.is_none() {
+            return Ok(());
+        }
         return Err(SqlError::unsupported(format!(
             "parameter \"{name}\" cannot be kept for a role or a database"
         ))
@@ -86,9 +102,12 @@ fn check(name: &str, value: &str, cx: &DdlCx<'_>) -> Result<()> {
         ));
     }
     let mut store = facts.settings.lock().clone();
-    store
-        .set(name, value, false, Asker::Session { superuser })
-        .map_err(settings_error)
+    let asker = Asker::Session { superuser };
+    match value {
+        Some(value) => store.set(name, value, false, asker),
+        None => store.reset(name, false, asker),
+    }
+    .map_err(settings_error)
 }
 
 /// (database, role), 0 for all of them.
@@ -101,32 +120,44 @@ fn owner(s: &AlterSetting, cx: &DdlCx<'_>) -> Result<(Oid, Oid)> {
     match &s.target {
         SettingOwner::Database(name) => {
             let database = find(&name.name)?;
-            if !cx.user.superuser && database.owner != cx.user.oid {
+            if !cx.acts_as(database.owner)? {
                 return Err(not_owner("database", &database.name));
             }
             Ok((database.oid, Oid::INVALID))
         }
         SettingOwner::Role { role, database } => {
-            let role = match role {
-                Some(spec) => cx.role(spec)?.oid,
-                None => Oid::INVALID,
-            };
-            let may = cx.user.superuser || cx.user.create_role || role == cx.user.oid;
-            if !may || (role == Oid::INVALID && !cx.user.superuser) {
-                return Err(SqlError::new(
-                    state::INSUFFICIENT_PRIVILEGE,
-                    if role == Oid::INVALID {
-                        "must be superuser to alter settings globally"
-                    } else {
-                        "permission denied"
-                    },
-                ));
+            let role = role.as_ref().map(|spec| cx.role(spec)).transpose()?;
+            if let Some(role) = &role {
+                may_alter(role, cx)?;
             }
-            let database = match database {
-                Some(name) => find(&name.name)?.oid,
-                None => Oid::INVALID,
-            };
+            let database = database.as_ref().map(|d| find(&d.name)).transpose()?;
+            match (&role, &database) {
+                (Some(_), _) => {}
+                (None, Some(database)) if !cx.acts_as(database.owner)? => {
+                    return Err(not_owner("database", &database.name));
+                }
+                (None, None) if !cx.user.superuser => {
+                    return Err(denied("must be superuser to alter settings globally"));
+                }
+                (None, _) => {}
+            }
+            let database = database.map_or(Oid::INVALID, |d| d.oid);
+            let role = role.map_or(Oid::INVALID, |r| r.oid);
             Ok((database, role))
         }
     }
+}
+
+/// Whoever makes roles may say how their sessions begin, but not those of superusers.
+fn may_alter(role: &Role, cx: &DdlCx<'_>) -> Result<()> {
+    if cx.user.superuser {
+        return Ok(());
+    }
+    if role.superuser {
+        return Err(denied("must be superuser to alter superusers"));
+    }
+    if !cx.user.create_role && role.oid != cx.user.oid {
+        return Err(denied("permission denied"));
+    }
+    Ok(())
 }

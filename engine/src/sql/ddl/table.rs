@@ -6,6 +6,7 @@ use crate::catalog::rows::TextArray;
 use crate::ids::RelFile;
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{CreateTable, OptionValue, Persistence, TableElement, UtilityOption};
+use crate::types::acl::Privileges;
 use crate::types::registry;
 
 use super::Result;
@@ -47,6 +48,7 @@ pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
             }
         }
     }
+    cx.keep_role(cx.user.oid).await?;
     let mut table = describe(cx, &name, &place, &[])?;
     let mut taken = vec![name];
     let mut owned = Vec::new();
@@ -291,6 +293,7 @@ fn like(
         .view()
         .relation_named(name.schema_name(), &name.name.name)?
         .ok_or_else(|| super::names::no_relation(name, "relation").at(name.at()))?;
+    cx.must_hold(&source, Privileges::SELECT)?;
     for (_, c) in source.live_columns() {
         let attribute = i16::try_from(columns.len() + 1).unwrap_or(i16::MAX);
         let plain = c.identity == crate::catalog::relation::Identity::No;
@@ -366,6 +369,7 @@ pub fn describe(cx: &DdlCx<'_>, name: &str, place: &Place, columns: &[Column]) -
         schema_name: place.schema_name.clone(),
         kind: RelationKind::Table,
         owner: cx.user.oid,
+        acl: None,
         file: RelFile::of_database(cx.database, oid),
         overflow: overflow_file(cx, columns)?,
         columns: columns.to_vec(),
@@ -394,6 +398,7 @@ async fn write_table(
     table: &Relation,
     options: &[UtilityOption],
 ) -> Result<()> {
+    cx.keep_schema(table.schema).await?;
     cx.create_file(table.file)?;
     if let Some(overflow) = table.overflow {
         cx.create_file(overflow)?;

@@ -30,6 +30,10 @@ use crate::types::interval::IntervalStyle;
 struct NobodyElse;
 
 impl database::Vacate for NobodyElse {
+    fn users(&self, _database: Oid) -> Vec<Oid> {
+        Vec::new()
+    }
+
     fn vacate(
         &self,
         _database: Oid,
@@ -180,9 +184,20 @@ impl Server {
         }
     }
 
+    fn role(&self, name: &str) -> Oid {
+        let txn = self.world.begin();
+        let view = self
+            .catalog
+            .view(DATABASE, &txn, &self.path, BOOTSTRAP_SUPERUSER);
+        let role = view.role_named(name).expect("the catalog reads");
+        role.expect("it is there").oid
+    }
+
     fn relation(&self, name: &str) -> Option<Arc<Relation>> {
         let txn = self.world.begin();
-        let view = self.catalog.view(DATABASE, &txn, &self.path, "postgres");
+        let view = self
+            .catalog
+            .view(DATABASE, &txn, &self.path, BOOTSTRAP_SUPERUSER);
         view.relation_named(None, name).expect("the catalog reads")
     }
 
@@ -200,7 +215,9 @@ impl Server {
                 };
                 let default = c.default.as_ref().map_or(String::new(), |d| {
                     let txn = self.world.begin();
-                    let view = self.catalog.view(DATABASE, &txn, &self.path, "postgres");
+                    let view = self
+                        .catalog
+                        .view(DATABASE, &txn, &self.path, BOOTSTRAP_SUPERUSER);
                     let shown = super::shown_expression(d, &view).expect("it is shown");
                     format!(" = {shown}")
                 });
@@ -545,5 +562,73 @@ fn databases_come_and_go() {
             ("ALTER DATABASE d RENAME TO dd", "ALTER DATABASE"),
         ])
         .await;
+    });
+}
+
+/// The list as `\dp` shows it.
+fn acl(server: &Server, table: &str) -> Vec<String> {
+    let relation = server.relation(table).expect("it is there");
+    let items = relation.acl.as_deref().unwrap_or_default();
+    items
+        .iter()
+        .map(|i| i.show(|role| role.to_string()))
+        .collect()
+}
+
+#[test]
+fn grants_are_part_of_the_table_and_go_with_its_owner() {
+    with_server(|mut s| async move {
+        s.script(&[
+            ("CREATE ROLE a", "CREATE ROLE"),
+            ("CREATE ROLE b", "CREATE ROLE"),
+            ("CREATE TABLE t (x int)", "CREATE TABLE"),
+        ])
+        .await;
+        assert!(acl(&s, "t").is_empty());
+        s.script(&[
+            ("GRANT SELECT ON t TO a WITH GRANT OPTION", "GRANT"),
+            ("GRANT INSERT, UPDATE ON t TO PUBLIC", "GRANT"),
+            ("REVOKE UPDATE ON t FROM PUBLIC", "REVOKE"),
+            (
+                "GRANT USAGE ON t TO a",
+                "0LP01 invalid privilege type USAGE for table",
+            ),
+            (
+                "GRANT SELECT (x) ON t TO a",
+                "0A000 privileges on columns are not supported",
+            ),
+            (
+                "DROP ROLE a",
+                "2BP01 role \"a\" cannot be dropped because some objects depend on it",
+            ),
+        ])
+        .await;
+        let a = s.role("a");
+        assert_eq!(
+            acl(&s, "t"),
+            [
+                "10=arwdDxt/10".to_owned(),
+                format!("{a}=r*/10"),
+                "=a/10".to_owned()
+            ]
+        );
+        s.script(&[("ALTER TABLE t OWNER TO b", "ALTER TABLE")])
+            .await;
+        let b = s.role("b");
+        assert_eq!(
+            acl(&s, "t"),
+            [
+                format!("{b}=arwdDxt/{b}"),
+                format!("{a}=r*/{b}"),
+                format!("=a/{b}")
+            ]
+        );
+        s.script(&[
+            ("REASSIGN OWNED BY b TO postgres", "REASSIGN OWNED"),
+            ("DROP OWNED BY a, b", "DROP OWNED"),
+            ("DROP ROLE a, b", "DROP ROLE"),
+        ])
+        .await;
+        assert_eq!(acl(&s, "t"), ["10=arwdDxt/10", "=a/10"]);
     });
 }

@@ -8,24 +8,20 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::Truncate;
 use crate::table::files;
 use crate::txn::LockMode;
+use crate::types::acl::Privileges;
 
 use super::Result;
 use super::cx::{DdlCx, by, oid_key};
 use super::names::no_relation;
+use super::rights::must_not_be_system;
 
 pub async fn truncate(s: &Truncate, cx: &mut DdlCx<'_>) -> Result<()> {
     let mut tables: Vec<Arc<Relation>> = Vec::with_capacity(s.tables.len());
     for name in &s.tables {
-        let Some(table) = cx.open(name, LockMode::AccessExclusive).await? else {
+        let found = cx.open_if(name, LockMode::AccessExclusive, &may).await?;
+        let Some(table) = found else {
             return Err(no_relation(name, "relation"));
         };
-        if table.kind != RelationKind::Table {
-            return Err(SqlError::new(
-                state::WRONG_OBJECT_TYPE,
-                format!("\"{}\" is not a table", table.name),
-            ));
-        }
-        cx.must_own(&table)?;
         if tables.iter().all(|t| t.oid != table.oid) {
             tables.push(table);
         }
@@ -36,12 +32,24 @@ pub async fn truncate(s: &Truncate, cx: &mut DdlCx<'_>) -> Result<()> {
             for owned in cx.owned_sequences(table.oid)? {
                 cx.lock(owned.sequence, LockMode::ShareRowExclusive).await?;
                 let sequence = cx.relation(owned.sequence)?;
+                cx.must_own(&sequence)?;
                 super::sequence::restart(cx, &sequence).await?;
             }
         }
         cx.step()?;
     }
     Ok(())
+}
+
+fn may(cx: &DdlCx<'_>, table: &Relation) -> Result<()> {
+    if table.kind != RelationKind::Table {
+        return Err(SqlError::new(
+            state::WRONG_OBJECT_TYPE,
+            format!("\"{}\" is not a table", table.name),
+        ));
+    }
+    must_not_be_system(table)?;
+    cx.must_hold(table, Privileges::TRUNCATE)
 }
 
 async fn empty(cx: &mut DdlCx<'_>, table: &Relation) -> Result<()> {

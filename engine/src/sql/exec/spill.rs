@@ -16,6 +16,7 @@ use crate::ids::{BlockNumber, Lsn, OffsetNumber, Oid, ProcessId, Tid};
 use crate::io::disk::{Access, DiskRef, FileRef};
 use crate::sql::error::SqlError;
 use crate::storage::StorageError;
+use crate::types::acl::{self, AclItem};
 use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::interval::Interval;
@@ -277,6 +278,10 @@ pub fn encode(value: &Datum, out: &mut Vec<u8>) {
             put_values(r, out);
         }
         Datum::Void => out.push(30),
+        Datum::AclItem(item) => {
+            out.push(31);
+            out.extend_from_slice(&item.to_bytes());
+        }
     }
 }
 
@@ -400,6 +405,11 @@ fn decode_rest(tag: u8, bytes: &[u8], at: &mut usize) -> Option<Datum> {
         }
         29 => Datum::Record(values(bytes, at)?.into()),
         30 => Datum::Void,
+        31 => Datum::AclItem(AclItem::from_bytes(
+            take(bytes, at, acl::WIDTH)?
+                .try_into()
+                .expect("as long as asked"),
+        )),
         other => unreachable!("no value is written with tag {other}"),
     })
 }
@@ -426,6 +436,7 @@ mod tests {
             ))),
             any::<[u8; 16]>().prop_map(Datum::Uuid),
             any::<i64>().prop_map(Datum::TimestampTz),
+            any::<[u8; acl::WIDTH]>().prop_map(|b| Datum::AclItem(AclItem::from_bytes(b))),
             (any::<i64>(), any::<i32>()).prop_map(|(t, z)| Datum::TimeTz(t, z)),
         ];
         leaf.prop_recursive(2, 16, 4, |inner| {

@@ -181,8 +181,8 @@ impl Lexer<'_> {
         match b {
             b'\'' => self.quoted(1, StringKind::Plain),
             b'e' | b'E' if quote_next => self.quoted(2, StringKind::Escape),
-            // N'...' is a national character constant; here they are all the same.
-            b'n' | b'N' if quote_next => self.quoted(2, StringKind::Plain),
+            // N'...' is NCHAR '...'.
+            b'n' | b'N' if quote_next => self.advance(1, TokenKind::Keyword(Kw::Nchar)),
             b'b' | b'B' | b'x' | b'X' if quote_next => self.bits(),
             b'u' | b'U' if self.peek(1) == b'&' && self.peek(2) == b'\'' => {
                 self.quoted(3, StringKind::Unicode)

@@ -51,6 +51,11 @@ pub fn shape(sql: &str) -> Option<Shape> {
             }
             TokenKind::Char(b';') | TokenKind::Fault(_) | TokenKind::Param(_) => return None,
             TokenKind::Keyword(kw) if has_places(kw) => return None,
+            TokenKind::String(_)
+                if names_a_moment(&sql[token.start as usize..token.end as usize]) =>
+            {
+                return None;
+            }
             _ => {}
         }
         key.extend_from_slice(&sql.as_bytes()[token.start as usize..token.end as usize]);
@@ -65,6 +70,18 @@ fn has_places(kw: Kw) -> bool {
         kw,
         Kw::Order | Kw::Group | Kw::Distinct | Kw::Union | Kw::Intersect | Kw::Except | Kw::Over
     )
+}
+
+/// Words by which the text of a date or time says when it is read: such a literal is read anew each time. Other text that
+/// has one of them is only not remembered.
+fn names_a_moment(literal: &str) -> bool {
+    literal
+        .split(|c: char| !c.is_ascii_alphabetic())
+        .any(|word| {
+            ["now", "today", "tomorrow", "yesterday"]
+                .iter()
+                .any(|moment| word.eq_ignore_ascii_case(moment))
+        })
 }
 
 /// The text with its numbers as parameters `$1`, `$2`, ...; `None` if one of them is not an expression (the length of a
@@ -101,6 +118,8 @@ mod tests {
             "SELECT a FROM t ORDER BY 1",
             "SELECT a, count(*) FROM t GROUP BY 1",
             "SELECT 'open",
+            "SELECT 'Now'::timestamptz",
+            "SELECT a FROM t WHERE b = 'today 12:00'",
         ] {
             assert_eq!(key(sql), None, "{sql}");
         }

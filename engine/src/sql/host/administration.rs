@@ -10,6 +10,7 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::host::environment::Environment;
 use crate::sql::host::waiting::wait_for;
 use crate::sql::host::{boolean, int};
+use crate::sql::rights::{self, MaySignal};
 use crate::txn::Interrupt;
 use crate::types::array::Array;
 use crate::types::datum::Datum;
@@ -138,7 +139,7 @@ fn blocking_pids(env: &Environment, pid: i64) -> Datum {
     Datum::Array(Arc::new(Array::of(oids::INT4, items.collect())))
 }
 
-/// Only superusers may signal a superuser's session, and others only their own role's.
+/// Only superusers may signal a superuser's session, and others those of roles whose rights they have.
 fn signal(env: &Environment, pid: i64, what: Interrupt) -> Answer {
     let target = u32::try_from(pid)
         .ok()
@@ -151,18 +152,17 @@ fn signal(env: &Environment, pid: i64, what: Interrupt) -> Answer {
         ));
         return Ok(Datum::Bool(false));
     };
-    let role = env.facts.current_role();
-    if !role.superuser && (target.superuser || target.user != role.oid) {
-        let message = match (target.superuser, what) {
-            (true, Interrupt::Cancel) => "must be a superuser to cancel superuser query",
-            (true, _) => "must be a superuser to terminate superuser process",
-            (false, Interrupt::Cancel) => {
-                "must be a member of the role whose query is being canceled or member of pg_signal_backend"
-            }
-            (false, _) => {
-                "must be a member of the role whose process is being terminated or member of pg_signal_backend"
-            }
-        };
+    let cancels = what == Interrupt::Cancel;
+    let refused = match env.with_catalog(|catalog| rights::may_signal(catalog, target.user))? {
+        MaySignal::Yes => None,
+        MaySignal::NotSuperuser if cancels => Some("must be a superuser to cancel superuser query"),
+        MaySignal::NotSuperuser => Some(rights::NOT_SUPERUSER),
+        MaySignal::NotMember if cancels => Some(
+            "must be a member of the role whose query is being canceled or member of pg_signal_backend",
+        ),
+        MaySignal::NotMember => Some(rights::NOT_MEMBER),
+    };
+    if let Some(message) = refused {
         return Err(TypeError::new("42501", message));
     }
     target.interrupts.raise(what);

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::catalog::SessionCatalog;
+use crate::catalog::rights::Holder;
 use crate::catalog::rows::CatalogRow;
 use crate::catalog::view::CatalogError;
+use crate::ids::Oid;
 use crate::instance::Instance;
 use crate::sql::error::SqlError;
 use crate::sql::session::{Backends, SessionFacts};
@@ -91,14 +93,24 @@ impl Environment {
         let catalog = &self.instance.catalog;
         let database = self.facts.database;
         self.with_snapshot(|snapshot, changes| {
-            ask(&catalog.view_at(database, snapshot, changes, &path, &role.name))
+            ask(&catalog.view_at(database, snapshot, changes, &path, role.oid))
         })
         .map_err(|error| to_type_error(SqlError::from(error)))
     }
 
+    /// Whether the session's role has the rights of `role`.
+    pub fn acts_as(&self, role: Oid) -> Result<bool, TypeError> {
+        self.with_catalog(|catalog| Holder::asker(catalog)?.acts_as(role))
+    }
+
+    /// Whether the session's role is a superuser: now, not when the session took it.
+    pub fn is_superuser(&self) -> Result<bool, TypeError> {
+        self.with_catalog(|catalog| Ok(Holder::asker(catalog)?.is_superuser()))
+    }
+
     /// 42501 unless the session's role is a superuser.
     pub fn require_superuser(&self, what: &str) -> Result<(), TypeError> {
-        if self.facts.current_role().superuser {
+        if self.is_superuser()? {
             return Ok(());
         }
         Err(TypeError::new(

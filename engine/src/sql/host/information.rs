@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
+use crate::catalog::rights::{Holder, READ_ALL_SETTINGS, READ_ALL_STATS};
 use crate::catalog::view::CatalogView;
-use crate::config::SettingError;
+use crate::config::registry::registry;
+use crate::config::{Asker, SettingError};
 use crate::ids::{Fork, Oid, PAGE_SIZE, RelFile};
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::host::{boolean, int, oid, text};
 use crate::sql::pg_catalog::row::array;
+use crate::types::acl::Privileges;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::Function;
@@ -80,11 +83,9 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
 }
 
 fn setting(env: &Environment, name: &str) -> Answer {
-    let shown = env
-        .facts
-        .settings
-        .lock()
-        .show(name, env.facts.current_role().superuser);
+    let is_secret = registry().find(name).is_some_and(|d| d.flags.secret);
+    let privileged = is_secret && env.acts_as(READ_ALL_SETTINGS)?;
+    let shown = env.facts.settings.lock().show(name, privileged);
     match shown {
         Ok((_, value)) => Ok(Datum::text(&value)),
         Err(error) => Err(refused(error)),
@@ -117,8 +118,8 @@ fn set_config(env: &Environment, args: &[Datum]) -> Answer {
         let what = format!("set_config() of \"{name}\" is not implemented");
         return Err(TypeError::new("0A000", what).with_hint("Use SET."));
     }
-    let asker = crate::config::session::Asker::Session {
-        superuser: env.facts.current_role().superuser,
+    let asker = Asker::Session {
+        superuser: env.is_superuser()?,
     };
     let local = boolean(args, 2);
     let changed = {
@@ -227,6 +228,7 @@ fn database_size(env: &Environment, args: &[Datum]) -> Answer {
             })?
         }
     };
+    may_measure(env, database)?;
     let disk = &env.instance.store.disk;
     let dir = std::path::Path::new("base").join(database.to_string());
     let entries = disk.list(&dir).unwrap_or_default();
@@ -236,6 +238,26 @@ fn database_size(env: &Environment, args: &[Datum]) -> Answer {
     };
     let bytes: u64 = entries.iter().map(|(name, _)| size(name)).sum();
     Ok(Datum::Int8(i64::try_from(bytes).unwrap_or(i64::MAX)))
+}
+
+/// 42501 unless the session's role may connect to the database or read all statistics.
+fn may_measure(env: &Environment, database: Oid) -> Result<(), TypeError> {
+    let denied = env.with_catalog(|catalog| {
+        let asker = Holder::asker(catalog)?;
+        let Some(database) = catalog.database(database)? else {
+            return Ok(None);
+        };
+        let may = asker.on_database(&database)?.contains(Privileges::CONNECT)
+            || asker.acts_as(READ_ALL_STATS)?;
+        Ok((!may).then_some(database.name))
+    })?;
+    match denied {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("permission denied for database {name}");
+            Err(TypeError::new("42501", message))
+        }
+    }
 }
 
 fn format_type(args: &[Datum]) -> Datum {

@@ -57,7 +57,15 @@ pub(super) fn class_named(env: &Environment, text: &str) -> Answer {
     let names = bind::qualified_names(text).map_err(to_type_error)?;
     let (schema, name) = match names.as_slice() {
         [name] => (None, name),
-        [schema, name] | [_, schema, name] => (Some(schema.as_str()), name),
+        [schema, name] => (Some(schema.as_str()), name),
+        [database, schema, name] if **database == *env.facts.database_name => {
+            (Some(schema.as_str()), name)
+        }
+        [_, _, _] => {
+            let named = names.join(".");
+            let what = format!("cross-database references are not implemented: \"{named}\"");
+            return Err(TypeError::new("0A000", what));
+        }
         _ => {
             let what = format!("improper relation name (too many dotted names): {text}");
             return Err(TypeError::new("42601", what));

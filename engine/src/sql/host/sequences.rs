@@ -6,19 +6,26 @@
 //! anything else: a number that somebody has seen does not come again, though its transaction never ended.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::catalog::relation::{Relation, RelationKind};
+use crate::catalog::rights::Holder;
 use crate::catalog::rows::SequenceRow;
 use crate::catalog::view::CatalogView;
 use crate::ids::{Lsn, Oid, Xid};
+use crate::sql::error::{SqlError, no_right_to};
 use crate::sql::host::environment::{Environment, to_type_error};
+use crate::sql::host::waiting::wait_for;
 use crate::sql::host::{boolean, int, oid};
 use crate::table::sequence::{Parameters, SequenceError, State};
+use crate::txn::{LockError, LockMode, LockTag};
+use crate::types::acl::Privileges;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::Function;
+use crate::types::functions::NEXTVAL_OF_IDENTITY;
 
 type Answer = Result<Datum, TypeError>;
 
@@ -56,7 +63,8 @@ impl SessionSequences {
 
 pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Option<Answer> {
     Some(match function.name {
-        "nextval" => next(env, oid(args, 0)),
+        // An identity column's own sequence serves whoever may insert.
+        "nextval" => next(env, oid(args, 0), function.oid != NEXTVAL_OF_IDENTITY),
         "currval" => current(env, oid(args, 0)),
         "lastval" => last(env),
         "setval" => set(
@@ -69,8 +77,23 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
     })
 }
 
-fn described(env: &Environment, sequence: Oid) -> Result<std::sync::Arc<Relation>, TypeError> {
-    let relation = env.with_catalog(|catalog| catalog.relation(sequence))?;
+/// The sequence; 42501 unless the session's role has any of the privileges on it, if some are asked for.
+fn described(
+    env: &Environment,
+    sequence: Oid,
+    any_of: Option<Privileges>,
+) -> Result<Arc<Relation>, TypeError> {
+    let (relation, may) = env.with_catalog(|catalog| {
+        let relation = catalog.relation(sequence)?;
+        let may = match (&relation, any_of) {
+            (Some(relation), Some(any_of)) => {
+                let has = Holder::asker(catalog)?.on_relation(relation)?;
+                !has.common(any_of).is_none()
+            }
+            _ => true,
+        };
+        Ok((relation, may))
+    })?;
     let relation = relation.ok_or_else(|| {
         TypeError::new(
             "42P01",
@@ -83,8 +106,14 @@ fn described(env: &Environment, sequence: Oid) -> Result<std::sync::Arc<Relation
             format!("\"{}\" is not a sequence", relation.name),
         ));
     }
+    if !may {
+        return Err(to_type_error(no_right_to(&relation)));
+    }
     Ok(relation)
 }
+
+const TO_NEXT: Privileges = Privileges::USAGE.and(Privileges::UPDATE);
+const TO_LOOK: Privileges = Privileges::USAGE.and(Privileges::SELECT);
 
 fn parameters(env: &Environment, sequence: Oid) -> Result<Parameters, TypeError> {
     const SEQUENCE_BY_OID: Oid = Oid::new(5002);
@@ -117,9 +146,35 @@ fn may_write(env: &Environment, function: &str) -> Result<(), TypeError> {
     Ok(())
 }
 
-fn next(env: &Environment, sequence: Oid) -> Answer {
+/// Definitions of the sequence wait for whoever draws numbers, and he for them: they go on from where it stands, in
+/// another file. True: the lock is new, so what is known of the sequence may be old.
+fn hold(env: &Environment, sequence: Oid) -> Result<bool, TypeError> {
+    let mode = LockMode::RowExclusive;
+    let tag = LockTag::Relation {
+        database: env.facts.database,
+        relation: sequence,
+    };
+    let session = &env.facts.backend.interrupts;
+    let locks = env.instance.txns.locks();
+    let refused = |error: LockError| to_type_error(SqlError::from(error));
+    match locks.try_hold_from_function(session, tag, mode) {
+        // Whoever waits gives up his thread meanwhile, which is not cheap.
+        Err(LockError::NotAvailable(_)) => {
+            let taken = locks.hold_from_function(session, tag, mode);
+            wait_for(env, taken)?.map_err(refused)?;
+            Ok(true)
+        }
+        other => other.map_err(refused),
+    }
+}
+
+fn next(env: &Environment, sequence: Oid, asks: bool) -> Answer {
+    let any_of = asks.then_some(TO_NEXT);
+    let mut relation = described(env, sequence, any_of)?;
     may_write(env, "nextval")?;
-    let relation = described(env, sequence)?;
+    if hold(env, sequence)? {
+        relation = described(env, sequence, any_of)?;
+    }
     let parameters = parameters(env, sequence)?;
     let instance = &env.instance;
     let got = instance
@@ -150,7 +205,7 @@ fn sequence_error(relation: &Relation, error: &SequenceError) -> TypeError {
 }
 
 fn current(env: &Environment, sequence: Oid) -> Answer {
-    let relation = described(env, sequence)?;
+    let relation = described(env, sequence, Some(TO_LOOK))?;
     let value = env
         .facts
         .sequences
@@ -167,18 +222,26 @@ fn current(env: &Environment, sequence: Oid) -> Answer {
 }
 
 fn last(env: &Environment) -> Answer {
-    let last = env.facts.sequences.last.lock();
-    let value = last
-        .newest
-        .and_then(|sequence| last.values.get(&sequence).copied());
-    value
-        .map(Datum::Int8)
-        .ok_or_else(|| TypeError::new("55000", "lastval is not yet defined in this session"))
+    let newest = {
+        let last = env.facts.sequences.last.lock();
+        last.newest
+            .and_then(|sequence| Some((sequence, *last.values.get(&sequence)?)))
+    };
+    let undefined = || TypeError::new("55000", "lastval is not yet defined in this session");
+    let (sequence, value) = newest.ok_or_else(undefined)?;
+    // A sequence that is gone has no last value.
+    let there = env.with_catalog(|catalog| catalog.relation(sequence))?;
+    there.ok_or_else(undefined)?;
+    described(env, sequence, Some(TO_LOOK))?;
+    Ok(Datum::Int8(value))
 }
 
 fn set(env: &Environment, sequence: Oid, value: i64, called: bool) -> Answer {
+    let mut relation = described(env, sequence, Some(Privileges::UPDATE))?;
     may_write(env, "setval")?;
-    let relation = described(env, sequence)?;
+    if hold(env, sequence)? {
+        relation = described(env, sequence, Some(Privileges::UPDATE))?;
+    }
     let limits = parameters(env, sequence)?;
     if !(limits.min..=limits.max).contains(&value) {
         let message = format!(

@@ -54,14 +54,12 @@ pub async fn in_transaction(
     } else {
         LockWait::Wait
     };
-    let relation = match work.open(txn, table, wait).await? {
+    let relation = match work.open(txn, table, "analyze", wait).await? {
         Opened::Table(relation) => relation,
         Opened::Gone => return Ok(Analyzed::Gone),
         Opened::Locked => return Ok(Analyzed::Locked),
+        Opened::Refused(objection) => return Ok(Analyzed::Objection(objection)),
     };
-    if let Some(objection) = work.objection(&relation, "analyze") {
-        return Ok(Analyzed::Objection(objection));
-    }
     let (of, oid) = key_of(work.database, &relation);
     let seen = work.instance.changes.of(of, oid);
     let analysis = sample(work, txn, &relation).await?;

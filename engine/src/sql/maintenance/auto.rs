@@ -185,7 +185,7 @@ impl Launcher {
             let mut txn = work.begin();
             // Nobody copies or drops it while we look at it.
             lock_database(&instance.txns, &mut txn, database).await?;
-            let view = instance.catalog.view(database, &txn, &[], "");
+            let view = instance.catalog.view(database, &txn, &[], Oid::INVALID);
             if view.database(database)?.is_none() {
                 return Ok(());
             }
@@ -193,7 +193,14 @@ impl Launcher {
         };
         for table in tables.iter().filter(|t| t.kind == RelationKind::Table) {
             told.interrupts.check()?;
-            let need = self.need(database, table, settings)?;
+            // It may have been dropped since it was listed: the others are still to be looked at.
+            let need = match self.need(database, table, settings) {
+                Ok(need) => need,
+                Err(error) => {
+                    complain(&format!("table \"{name}.{}\"", table.name), &error);
+                    continue;
+                }
+            };
             if need == Need::default() {
                 continue;
             }

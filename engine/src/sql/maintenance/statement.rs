@@ -14,9 +14,9 @@ use crate::txn::Transaction;
 /// What the statement asks for.
 pub struct Request<'a> {
     pub statement: &'a Vacuum,
-    /// `search_path` as written, and the role's name in it.
+    /// `search_path` as written.
     pub path: &'a [String],
-    pub role: &'a str,
+    pub role: Oid,
     pub notices: &'a mut Vec<SqlError>,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::work::{Opened, Work, blocking, key_of};
 use crate::catalog::relation::Relation;
 use crate::catalog::rows::ClassRow;
+use crate::catalog::schema::PG_CATALOG;
 use crate::ids::{Fork, Oid, Xid};
 use crate::index::btree;
 use crate::sql::error::SqlError;
@@ -51,14 +52,12 @@ pub async fn vacuum_table(work: &Work<'_>, table: Oid, how: How) -> Result<Vacuu
     } else {
         LockWait::Wait
     };
-    let relation = match work.open(&mut txn, table, wait).await? {
+    let relation = match work.open(&mut txn, table, "vacuum", wait).await? {
         Opened::Table(relation) => relation,
         Opened::Gone => return Ok(Vacuumed::Gone),
         Opened::Locked => return Ok(Vacuumed::Locked),
+        Opened::Refused(objection) => return Ok(Vacuumed::Objection(objection)),
     };
-    if let Some(objection) = work.objection(&relation, "vacuum") {
-        return Ok(Vacuumed::Objection(objection));
-    }
     let (of, oid) = key_of(work.database, &relation);
     let seen = work.instance.changes.of(of, oid);
     let report = clean(work, &relation, how).await?;
@@ -127,6 +126,10 @@ async fn cut_tail(
 ) -> Result<u32, SqlError> {
     let cx = table_cx(work);
     let pages = cx.store.pool.block_count(relation.file, Fork::Main)?;
+    // Definitions add rows to the catalog without locks on its tables: they would write on pages that are being cut off.
+    if relation.schema == PG_CATALOG {
+        return Ok(pages);
+    }
     let empty = pages - heap_vacuum::used_pages(cx, relation.file)?;
     if empty < WORTH_CUTTING && empty < (pages / WORTH_CUTTING_SHARE).max(1) {
         return Ok(pages);

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::catalog::relation::{Relation, RelationKind};
+use crate::catalog::rights::Holder;
+use crate::catalog::schema::PG_CATALOG;
 use crate::catalog::view::{CatalogView, Role};
 use crate::ids::Oid;
 use crate::instance::Instance;
@@ -36,6 +38,8 @@ pub enum Opened {
     Gone,
     /// Somebody else has the lock, and the caller does not wait.
     Locked,
+    /// A warning for the user, who may not do it.
+    Refused(SqlError),
 }
 
 impl Work<'_> {
@@ -55,47 +59,77 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The table, locked so that nobody else vacuums, analyzes or alters it.
+    /// The table, locked so that nobody else vacuums, analyzes or alters it. Rights are asked for before the lock is
+    /// waited for, so that nobody stands in the way of a table that he has no rights on, and again with it.
     pub async fn open(
         &self,
         txn: &mut Transaction,
         table: Oid,
+        what: &str,
         wait: LockWait,
     ) -> Result<Opened, SqlError> {
+        match self.look(txn, table, what)? {
+            Opened::Table(_) => {}
+            other => return Ok(other),
+        }
         let locks = self.instance.txns.locks();
         let mode = LockMode::ShareUpdateExclusive;
         match locks.lock_relation(txn, table, mode, wait).await {
             Err(LockError::NotAvailable(_)) => return Ok(Opened::Locked),
             other => other?,
         }
-        let view = self.instance.catalog.view(self.database, txn, &[], "");
-        Ok(view.relation(table)?.map_or(Opened::Gone, Opened::Table))
+        self.look(txn, table, what)
+    }
+
+    fn look(&self, txn: &Transaction, table: Oid, what: &str) -> Result<Opened, SqlError> {
+        let catalog = &self.instance.catalog;
+        let found = catalog
+            .view(self.database, txn, &[], Oid::INVALID)
+            .relation(table)?;
+        let Some(relation) = found else {
+            return Ok(Opened::Gone);
+        };
+        let objection = self.objection(txn, &relation, what)?;
+        Ok(objection.map_or(Opened::Table(relation), Opened::Refused))
     }
 
     /// Why the user may not do it, or why it can't be done, as the WARNING says it.
-    pub fn objection(&self, relation: &Relation, what: &str) -> Option<SqlError> {
-        let user = self.user?;
+    fn objection(
+        &self,
+        txn: &Transaction,
+        relation: &Relation,
+        what: &str,
+    ) -> Result<Option<SqlError>, SqlError> {
+        let Some(user) = self.user else {
+            return Ok(None);
+        };
         let name = &relation.name;
+        let skipping = |why: String| {
+            let message = format!("skipping \"{name}\" --- {why}");
+            Ok(Some(SqlError::warning(state::WARNING, message)))
+        };
         if relation.kind != RelationKind::Table {
-            let whom = match what {
-                "vacuum" => "non-tables or special system tables",
-                _ => "non-tables or special system tables",
-            };
-            let message = format!("skipping \"{name}\" --- cannot {what} {whom}");
-            return Some(SqlError::warning(state::WARNING, message));
+            return skipping(format!("cannot {what} non-tables or special system tables"));
         }
-        if user.superuser || relation.owner == user.oid {
-            return None;
+        let catalog = &self.instance.catalog;
+        let view = catalog.view(self.database, txn, &[], user.oid);
+        let holder = Holder::asker(&view)?;
+        let database = view.database(self.database)?;
+        let owns_database = match &database {
+            Some(d) if !relation.is_shared() => holder.acts_as(d.owner)?,
+            _ => false,
+        };
+        if owns_database || holder.acts_as(relation.owner)? {
+            return Ok(None);
         }
         let who = if relation.is_shared() {
             "superuser"
-        } else if relation.schema_name == "pg_catalog" {
+        } else if relation.schema == PG_CATALOG {
             "superuser or database owner"
         } else {
             "table or database owner"
         };
-        let message = format!("skipping \"{name}\" --- only {who} can {what} it");
-        Some(SqlError::warning(state::WARNING, message))
+        skipping(format!("only {who} can {what} it"))
     }
 }
 

@@ -1,12 +1,14 @@
-//! `pg_stat_activity`, `pg_stat_replication`, `pg_stat_wal_receiver`, `pg_replication_slots`.
+//! `pg_stat_activity`, `pg_stat_ssl`, `pg_stat_replication`, `pg_stat_wal_receiver`, `pg_replication_slots`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
+use crate::catalog::rights::{Holder, READ_ALL_STATS};
 use crate::ids::{Lsn, Oid, ProcessId};
 use crate::replication::receiver::State;
 use crate::replication::standbys::StandbyRow;
+use crate::sql::error::SqlError;
 use crate::sql::pg_catalog::SystemTables;
 use crate::sql::pg_catalog::row::{RowBuilder, Timestamp};
 use crate::sql::session::Backend;
@@ -14,28 +16,63 @@ use crate::sql::session::backends::BackendKind;
 use crate::txn::release::SyncState;
 use crate::txn::{LockTag, ReleasePolicy};
 use crate::types::datum::Datum;
+use crate::types::error::TypeError;
 use crate::types::interval::Interval;
+use crate::types::numeric::Numeric;
+
+/// Whose sessions the asker is shown whole.
+struct VisibleSessions {
+    all: bool,
+    roles: Vec<Oid>,
+}
+
+impl VisibleSessions {
+    fn shows(&self, backend: &Backend) -> bool {
+        self.all || self.roles.contains(&backend.user)
+    }
+}
 
 impl SystemTables {
-    pub(super) fn activity(&self, relation: &Relation) -> Vec<Vec<Datum>> {
+    fn visible_sessions(&self) -> Result<VisibleSessions, TypeError> {
+        self.env.with_catalog(|catalog| {
+            let me = Holder::asker(catalog)?;
+            Ok(VisibleSessions {
+                all: me.acts_as(READ_ALL_STATS)?,
+                roles: me.inherits_from()?.to_vec(),
+            })
+        })
+    }
+
+    pub(super) fn activity(&self, relation: &Relation) -> Result<Vec<Vec<Datum>>, SqlError> {
         let mut row = RowBuilder::new(relation);
-        let me = self.env.facts.current_role();
+        let visible = self.visible_sessions()?;
         let all = self.env.backends.all();
         let transactions = self.env.instance.txns.activity();
         let waits: HashMap<ProcessId, LockTag> = transactions
             .iter()
             .filter_map(|t| t.waits_for.map(|(tag, _)| (t.pid, tag)))
             .collect();
-        all.iter()
-            .map(|backend| {
-                let may_see = me.superuser || me.oid == backend.user;
-                activity_row(&mut row, backend, waits.get(&backend.pid), may_see)
-            })
-            .collect()
+        let rows = all.iter().map(|backend| {
+            let wait = waits.get(&backend.pid);
+            activity_row(&mut row, backend, wait, visible.shows(backend))
+        });
+        Ok(rows.collect())
     }
 
-    pub(super) fn replication(&self, relation: &Relation) -> Vec<Vec<Datum>> {
+    /// `pg_stat_ssl`: every session that the asker may know of, encrypted or not.
+    pub(super) fn encryption(&self, relation: &Relation) -> Result<Vec<Vec<Datum>>, SqlError> {
         let mut row = RowBuilder::new(relation);
+        let visible = self.visible_sessions()?;
+        let all = self.env.backends.all();
+        let rows = all.iter().filter(|backend| visible.shows(backend));
+        Ok(rows
+            .map(|backend| encryption_row(&mut row, backend))
+            .collect())
+    }
+
+    pub(super) fn replication(&self, relation: &Relation) -> Result<Vec<Vec<Datum>>, SqlError> {
+        let mut row = RowBuilder::new(relation);
+        let sees_all = self.env.acts_as(READ_ALL_STATS)?;
         let standbys = self.env.instance.standbys.rows();
         let positions: Vec<_> = standbys.iter().map(StandbyRow::position).collect();
         let states: Vec<(u32, SyncState)> = match self.env.instance.txns.release().policy() {
@@ -51,20 +88,20 @@ impl SystemTables {
                 positions.iter().map(|_| (0, SyncState::Async)).collect()
             }
         };
-        standbys
-            .iter()
-            .zip(states)
-            .map(|(standby, sync)| replication_row(&mut row, standby, sync))
-            .collect()
+        let rows = standbys.iter().zip(states).map(|(standby, sync)| {
+            let of = sees_all.then_some(sync);
+            replication_row(&mut row, standby, of)
+        });
+        Ok(rows.collect())
     }
 
-    pub(super) fn wal_receiver(&self, relation: &Relation) -> Vec<Vec<Datum>> {
+    pub(super) fn wal_receiver(&self, relation: &Relation) -> Result<Vec<Vec<Datum>>, SqlError> {
         let Some(receiver) = &self.env.instance.receiver else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let progress = receiver.progress().borrow().clone();
         let status = match progress.state {
-            State::Stopped | State::Failed => return Vec::new(),
+            State::Stopped | State::Failed => return Ok(Vec::new()),
             State::Connecting => "starting",
             State::Streaming => "streaming",
             State::EndOfTimeline => "waiting",
@@ -72,7 +109,12 @@ impl SystemTables {
         let mut row = RowBuilder::new(relation);
         let timeline = i32::try_from(progress.timeline.raw()).unwrap_or(i32::MAX);
         let time = |at: i64| (at != 0).then_some(Datum::TimestampTz(at));
-        row.set("pid", own_pid()).set("status", status);
+        row.set("pid", own_pid());
+        // Others see that there is one.
+        if !self.env.acts_as(READ_ALL_STATS)? {
+            return Ok(vec![row.take()]);
+        }
+        row.set("status", status);
         row.set("receive_start_lsn", progress.started_at)
             .set("receive_start_tli", timeline);
         row.set("written_lsn", progress.written)
@@ -87,7 +129,7 @@ impl SystemTables {
         row.set("sender_host", host)
             .set("sender_port", port.map(i32::from));
         row.set("conninfo", progress.conninfo);
-        vec![row.take()]
+        Ok(vec![row.take()])
     }
 
     pub(super) fn replication_slots(&self, relation: &Relation) -> Vec<Vec<Datum>> {
@@ -115,6 +157,23 @@ fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap_or(i32::MAX)
 }
 
+fn encryption_row(row: &mut RowBuilder, backend: &Backend) -> Vec<Datum> {
+    row.set("pid", i32::try_from(backend.pid.get()).unwrap_or(i32::MAX));
+    row.set("ssl", backend.tls.is_some());
+    if let Some(tls) = backend.tls.as_deref() {
+        row.set("version", tls.protocol)
+            .set("cipher", tls.cipher)
+            .set("bits", tls.bits);
+        if let Some(client) = &tls.client {
+            row.set("client_dn", client.subject.clone())
+                .set("issuer_dn", client.issuer.clone());
+            let serial = Numeric::parse(&client.serial).expect("digits only");
+            row.set("client_serial", Datum::Numeric(Arc::new(serial)));
+        }
+    }
+    row.take()
+}
+
 fn activity_row(
     row: &mut RowBuilder,
     backend: &Arc<Backend>,
@@ -122,7 +181,6 @@ fn activity_row(
     may_see: bool,
 ) -> Vec<Datum> {
     let activity = backend.activity.lock().clone();
-    let client = backend.kind == BackendKind::Client;
     row.set(
         "datid",
         backend.database.is_valid().then_some(backend.database),
@@ -138,6 +196,11 @@ fn activity_row(
     row.set("usesysid", backend.user)
         .set("usename", backend.user_name.to_string());
     row.set("application_name", activity.application_name.to_string());
+    if !may_see {
+        row.set("query", "<insufficient privilege>");
+        return row.take();
+    }
+    let client = backend.kind == BackendKind::Client;
     row.set(
         "backend_type",
         if client {
@@ -146,10 +209,6 @@ fn activity_row(
             "walsender"
         },
     );
-    if !may_see {
-        row.set("query", "<insufficient privilege>");
-        return row.take();
-    }
     row.set("client_addr", backend.remote.map(|a| a.ip().to_string()));
     row.set(
         "client_port",
@@ -178,10 +237,11 @@ fn activity_row(
     row.take()
 }
 
+/// Without `sync`: for those who see only who it is.
 fn replication_row(
     row: &mut RowBuilder,
     standby: &StandbyRow,
-    sync: (u32, SyncState),
+    sync: Option<(u32, SyncState)>,
 ) -> Vec<Datum> {
     let lag = |micros: Option<i64>| {
         micros.map(|micros| {
@@ -196,6 +256,9 @@ fn replication_row(
     row.set("usesysid", Oid::new(peer.user_oid))
         .set("usename", peer.user.as_str());
     row.set("application_name", peer.application_name.as_str());
+    let Some(sync) = sync else {
+        return row.take();
+    };
     row.set(
         "client_addr",
         peer.address.as_ref().map(|(host, _)| host.as_str()),

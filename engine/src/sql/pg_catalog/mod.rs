@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::catalog::relation::{Relation, RelationKind};
+use crate::catalog::rights::Holder;
 use crate::catalog::rows::{AuthidRow, CatalogRow};
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
@@ -23,6 +24,7 @@ use crate::sql::exec::VirtualTables;
 use crate::sql::exec::access::VirtualRows;
 use crate::sql::host::Environment;
 use crate::sql::pg_catalog::row::RowBuilder;
+use crate::types::acl::Privileges;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 
@@ -46,7 +48,6 @@ const NOT_KEPT: &[&str] = &[
     "pg_stat_database",
     "pg_stat_gssapi",
     "pg_stat_slru",
-    "pg_stat_ssl",
     "pg_stat_user_indexes",
     "pg_stat_user_tables",
     "pg_stat_wal",
@@ -88,10 +89,11 @@ impl SystemTables {
             "pg_indexes" => self.indexes(relation),
             "pg_sequences" => self.sequences(relation),
             "pg_stats" => self.column_statistics(relation),
-            "pg_settings" => Ok(self.settings(relation)),
-            "pg_stat_activity" => Ok(self.activity(relation)),
-            "pg_stat_replication" => Ok(self.replication(relation)),
-            "pg_stat_wal_receiver" => Ok(self.wal_receiver(relation)),
+            "pg_settings" => self.settings(relation),
+            "pg_stat_activity" => self.activity(relation),
+            "pg_stat_ssl" => self.encryption(relation),
+            "pg_stat_replication" => self.replication(relation),
+            "pg_stat_wal_receiver" => self.wal_receiver(relation),
             "pg_replication_slots" => Ok(self.replication_slots(relation)),
             name if NOT_KEPT.contains(&name) => Err(SqlError::unsupported(format!(
                 "\"{name}\" is not implemented"
@@ -121,6 +123,24 @@ impl SystemTables {
         self.env
             .with_catalog(|catalog| catalog.relations())
             .map_err(SqlError::from)
+    }
+
+    /// Those on which the asker has any of the privileges.
+    fn readable_relations(&self, any_of: Privileges) -> Result<Vec<Arc<Relation>>, SqlError> {
+        let found = self.env.with_catalog(|catalog| {
+            let asker = Holder::asker(catalog)?;
+            let mut found = catalog.relations()?;
+            let mut failed = Ok(());
+            found.retain(|relation| match asker.on_relation(relation) {
+                Ok(may) => !may.common(any_of).is_none(),
+                Err(error) => {
+                    failed = Err(error);
+                    false
+                }
+            });
+            failed.map(|()| found)
+        });
+        found.map_err(SqlError::from)
     }
 
     fn role_names(&self) -> Result<HashMap<Oid, String>, SqlError> {

@@ -7,6 +7,7 @@ use crate::catalog::rows::{AuthidRow, SequenceRow, StatisticRow};
 use crate::sql::error::SqlError;
 use crate::sql::pg_catalog::SystemTables;
 use crate::sql::pg_catalog::row::{RowBuilder, array};
+use crate::types::acl::Privileges;
 use crate::types::datum::Datum;
 use crate::types::functions::quote_identifier;
 use crate::types::oids;
@@ -98,6 +99,7 @@ impl SystemTables {
     pub(super) fn sequences(&self, relation: &Relation) -> Rows {
         let names = self.role_names()?;
         let relations = self.relations()?;
+        let readable = self.readable_relations(Privileges::SELECT.and(Privileges::USAGE))?;
         let mut row = RowBuilder::new(relation);
         let mut rows = Vec::new();
         for sequence in self.scan::<SequenceRow>()? {
@@ -117,14 +119,19 @@ impl SystemTables {
             row.set("increment_by", sequence.seqincrement)
                 .set("cycle", sequence.seqcycle);
             row.set("cache_size", sequence.seqcache);
-            row.set("last_value", self.last_value(described)?);
+            let may_see = readable.iter().any(|r| r.oid == described.oid);
+            let last = match may_see {
+                true => self.last_value(described)?,
+                false => None,
+            };
+            row.set("last_value", last);
             rows.push(row.take());
         }
         Ok(rows)
     }
 
     pub(super) fn column_statistics(&self, relation: &Relation) -> Rows {
-        let relations = self.relations()?;
+        let relations = self.readable_relations(Privileges::SELECT)?;
         let mut row = RowBuilder::new(relation);
         let mut rows = Vec::new();
         for statistic in self.scan::<StatisticRow>()? {

@@ -1,23 +1,25 @@
 //! `pg_settings`.
 
 use crate::catalog::relation::Relation;
+use crate::catalog::rights::READ_ALL_SETTINGS;
 use crate::config::definition::{Definition, Kind};
 use crate::config::registry::registry;
 use crate::config::server::Source;
+use crate::sql::error::SqlError;
 use crate::sql::pg_catalog::SystemTables;
 use crate::sql::pg_catalog::row::{RowBuilder, array};
 use crate::types::datum::Datum;
 use crate::types::oids;
 
 impl SystemTables {
-    pub(super) fn settings(&self, relation: &Relation) -> Vec<Vec<Datum>> {
+    pub(super) fn settings(&self, relation: &Relation) -> Result<Vec<Vec<Datum>>, SqlError> {
         let mut row = RowBuilder::new(relation);
-        let superuser = self.env.facts.current_role().superuser;
+        let sees_all = self.env.acts_as(READ_ALL_SETTINGS)?;
         let store = self.env.facts.settings.lock();
-        registry()
+        let rows = registry()
             .all()
             .iter()
-            .filter(|definition| superuser || !definition.flags.secret)
+            .filter(|definition| sees_all || !definition.flags.secret)
             .map(|definition| {
                 row.set("name", definition.name)
                     .set("setting", definition.raw(store.value(definition.id)));
@@ -28,13 +30,14 @@ impl SystemTables {
                     "reset_val",
                     definition.raw(store.reset_value(definition.id)),
                 );
-                if let (Source::ConfigurationFile { file, line }, true) = (&source, superuser) {
+                if let (Source::ConfigurationFile { file, line }, true) = (&source, sees_all) {
                     row.set("sourcefile", file.to_string());
                     row.set("sourceline", i32::try_from(*line).unwrap_or(i32::MAX));
                 }
                 row.take()
             })
-            .collect()
+            .collect();
+        Ok(rows)
     }
 }
 

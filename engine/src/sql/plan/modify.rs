@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::catalog::relation::Relation;
 use crate::sql::bind;
 use crate::sql::bound::{
-    Assignment, ConflictAction, Delete, Expr, FromItem, Insert, OnConflict, Range, RangeSource,
-    Returning, SystemColumn, Update,
+    Assignment, ConflictAction, Delete, Disclosure, Expr, FromItem, Insert, OnConflict, Range,
+    RangeSource, Returning, SystemColumn, Update,
 };
 use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test, slot_expr};
@@ -183,6 +183,7 @@ pub fn insert(shared: &mut Shared<'_>, insert: &Insert) -> Result<Level, SqlErro
     let made = |child| Modify {
         child,
         relation,
+        disclosure: insert.disclosure.clone(),
         action,
         checks,
         row_slots,
@@ -352,6 +353,7 @@ pub fn update(shared: &mut Shared<'_>, update: &Update) -> Result<Level, SqlErro
     let made = |child| Modify {
         child,
         relation,
+        disclosure: update.disclosure.clone(),
         action,
         checks,
         row_slots,
@@ -390,6 +392,7 @@ pub fn delete(shared: &mut Shared<'_>, delete: &Delete) -> Result<Level, SqlErro
     let made = |child| Modify {
         child,
         relation,
+        disclosure: Disclosure::WholeRow,
         action,
         checks: Vec::new(),
         row_slots: Vec::new(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::catalog::relation::{Index, LockMode, Relation};
 use crate::ids::Oid;
-use crate::sql::bound::{JoinKind, LockWait, OutputColumn, RowLockMode, SetOp};
+use crate::sql::bound::{Disclosure, JoinKind, LockWait, OutputColumn, RowLockMode, SetOp};
 use crate::sql::exec::eval::{Scalar, Slot, Test};
 use crate::table::row::RowDecoder;
 use crate::types::compare::{Comparator, Hasher};
@@ -496,6 +496,7 @@ pub struct LockTarget {
 pub struct Modify {
     pub child: Arc<PlanNode>,
     pub relation: Arc<Relation>,
+    pub disclosure: Disclosure,
     pub action: ModifyAction,
     /// Checked on each new row, whose columns are in `row_slots`.
     pub checks: Vec<CheckTest>,

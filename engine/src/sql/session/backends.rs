@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::ids::{Oid, ProcessId};
 use crate::sql::error::{SqlError, state};
+use crate::tls::facts::TlsFacts;
 use crate::txn::interrupt::{Interrupt, Interrupts};
 
 /// `pg_stat_activity.state`
@@ -70,6 +71,8 @@ pub struct Backend {
     pub database: Oid,
     pub database_name: Arc<str>,
     pub remote: Option<SocketAddr>,
+    /// `None`: not encrypted.
+    pub tls: Option<Arc<TlsFacts>>,
     pub started: i64,
     pub interrupts: Arc<Interrupts>,
     pub activity: Mutex<Activity>,

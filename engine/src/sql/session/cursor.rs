@@ -210,12 +210,12 @@ impl<S: Services> Session<S> {
         source: &str,
     ) -> Result<Vec<Oid>, SqlError> {
         let settings = self.settings();
-        let user = self.facts.current_role().name;
+        let user = self.facts.current_role().oid;
         let (services, database) = (Arc::clone(&self.services), self.facts.database);
         let Some(r) = self.block.running() else {
             return Err(in_failed_block());
         };
-        let view = services.catalog(database, &r.txn, &settings.search_path, &user);
+        let view = services.catalog(database, &r.txn, &settings.search_path, user);
         types
             .iter()
             .map(|t| bind::resolve_type(t, &*view).map(|ty| ty.oid))
@@ -234,14 +234,14 @@ impl<S: Services> Session<S> {
             return Ok(Vec::new());
         }
         let settings = Arc::clone(&of.settings);
-        let user = self.facts.current_role().name;
+        let user = self.facts.current_role().oid;
         let (services, database) = (Arc::clone(&self.services), self.facts.database);
         let function = self.function_cx(&settings, now());
         let plan = {
             let Some(r) = self.block.running() else {
                 return Err(in_failed_block());
             };
-            let view = services.catalog(database, &r.txn, &settings.search_path, &user);
+            let view = services.catalog(database, &r.txn, &settings.search_path, user);
             let cx = BindCx {
                 source,
                 functions: &function,
@@ -316,6 +316,7 @@ fn row_of(values: Vec<crate::sql::bound::Expr>, types: &[SqlType], generation: u
         })),
         parameters: Vec::new(),
         relations: Vec::new(),
+        rights: Vec::new(),
         generation,
         uncacheable: true,
     }

@@ -13,6 +13,7 @@ use super::utility::{Outcome, ends_failed_block, no_statement};
 use crate::ids::Oid;
 use crate::sql::error::{Severity, SqlError, state};
 use crate::sql::front;
+use crate::sql::plan::Command;
 use crate::types::codec;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::FunctionCx;
@@ -440,7 +441,7 @@ impl<S: Services> Session<S> {
         let forward = front::ast::FetchDirection::Forward(count);
         let rows = self.move_cursor(portal, forward, false, out).await?;
         if portal.is_behind() {
-            out.command_complete(&format!("SELECT {rows}"));
+            out.command_complete(&command_of(&portal.statement).tag(rows as u64));
         } else {
             out.portal_suspended();
         }
@@ -463,8 +464,17 @@ impl<S: Services> Session<S> {
                             "cached plan must not change result type",
                         ));
                     }
-                    let execution =
+                    let mut execution =
                         self.start_prepared(&portal.statement, &ready, &portal.parameters)?;
+                    let changes = ready.plan.command != Command::Select;
+                    if changes && limit.is_some() && ready.plan.gives_rows() {
+                        let work = ready.settings.work_mem;
+                        self.keep_change(portal, &mut execution, ready.function, work)
+                            .await?;
+                        portal.statement.park(execution);
+                        self.tell_notices(out);
+                        return self.execute_cursor(portal, limit, out).await;
+                    }
                     (execution, ready.function)
                 }
                 PortalState::Suspended(execution, function) => (execution, function),
@@ -474,7 +484,7 @@ impl<S: Services> Session<S> {
                     if portal.columns.is_empty() {
                         return Err(portal_done());
                     }
-                    out.command_complete("SELECT 0");
+                    out.command_complete(&command_of(&portal.statement).tag(0));
                     return Ok(());
                 }
             };
@@ -529,6 +539,16 @@ fn no_portal(name: &str) -> SqlError {
         state::INVALID_CURSOR_NAME,
         format!("portal \"{name}\" does not exist"),
     )
+}
+
+/// What the tag of a planned statement begins with.
+fn command_of(statement: &Prepared) -> Command {
+    match statement.parsed.as_ref().map(|p| &p.statement) {
+        Some(front::Statement::Insert(_)) => Command::Insert,
+        Some(front::Statement::Update(_)) => Command::Update,
+        Some(front::Statement::Delete(_)) => Command::Delete,
+        _ => Command::Select,
+    }
 }
 
 fn portal_done() -> SqlError {

@@ -9,6 +9,7 @@ use super::scroll::Cursor;
 use crate::config::SessionSettings;
 use crate::ids::Oid;
 use crate::sql::bound::OutputColumn;
+use crate::sql::error::SqlError;
 use crate::sql::exec::Execution;
 use crate::sql::front::Parsed;
 use crate::sql::plan::Plan;
@@ -40,6 +41,8 @@ pub struct Cached {
     /// Search path and planner settings; a change of any setting makes another.
     pub settings: Arc<SessionSettings>,
     pub role: Oid,
+    /// What the role may not do of it: told when it is run, not when it is prepared.
+    pub denied: Option<SqlError>,
     /// False: good for this once, and for its description.
     pub reusable: bool,
 }

@@ -15,10 +15,13 @@ use crate::config::SessionSettings;
 use crate::ids::{Fork, Oid};
 use crate::sql::bind::{self, BindCx};
 use crate::sql::error::{SqlError, state};
-use crate::sql::exec::{self, ExecCx, Execution, MemoryLimits, Progress, RunCx, TempSpace};
+use crate::sql::exec::{
+    self, ExecCx, Execution, MemoryLimits, Progress, RowSink, RunCx, TempSpace,
+};
 use crate::sql::front::Statement;
 use crate::sql::maintenance::key_of;
 use crate::sql::plan::{self, Command, Plan, PlanCx};
+use crate::sql::rights;
 use crate::txn::{Isolation, LockWait, Seen, Snapshot, TxnManager};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
@@ -102,8 +105,8 @@ impl<S: Services> Session<S> {
         if txns.snapshots_open() {
             return Ok(());
         }
+        // For this session alone: the others still see nothing that could be lost.
         if self.is_superuser() && self.settings().read_unconfirmed {
-            txns.open_snapshots_anyway();
             return Ok(());
         }
         tokio::select! {
@@ -135,7 +138,7 @@ impl<S: Services> Session<S> {
         let database = self.facts.database;
         let role = self.facts.current_role();
         let services = Arc::clone(&self.services);
-        let view = services.catalog(database, &running.txn, &settings.search_path, &role.name);
+        let view = services.catalog(database, &running.txn, &settings.search_path, role.oid);
         let Some(parsed) = &prepared.parsed else {
             return Err(SqlError::internal("an empty query has no plan"));
         };
@@ -145,6 +148,7 @@ impl<S: Services> Session<S> {
         };
         let bound = bind::bind(&parsed.statement, &*view, &prepared.declared, &cx)
             .map_err(|e| e.located(&prepared.text))?;
+        let denied = rights::check(&*view, &bound.rights).err();
         let planner = planner_settings(settings);
         let pages = |r: &Relation| pages_of(&*services, r);
         // An index that is too new for the snapshot is left out, and so is the plan from the cache.
@@ -172,6 +176,7 @@ impl<S: Services> Session<S> {
             generation,
             settings: Arc::clone(settings),
             role: role.oid,
+            denied,
             // The transaction's own changes may be rolled back and others come under the same number.
             reusable: !uncacheable && !left_out.get() && running.txn.invalidations().is_empty(),
         };
@@ -199,6 +204,12 @@ impl<S: Services> Session<S> {
             let found = self.find_plan(prepared, &settings, &function)?;
             self.lock_relations(&found.plan.relations).await?;
             if self.generation() == found.generation {
+                // A promotion may have come while a lock was waited for (replay held it): a snapshot taken now would show
+                // what was replayed last, which the new primary's standbys need not have yet.
+                self.wait_until_readable().await?;
+                if let Some(denied) = found.denied {
+                    return Err(denied);
+                }
                 return Ok(Ready {
                     plan: found.plan,
                     types: found.types,
@@ -362,13 +373,23 @@ impl<S: Services> Session<S> {
         limit: Option<u64>,
         out: &mut O,
     ) -> Result<Progress, SqlError> {
+        let mut sink = ClientSink::new(out, types, formats, function, announce);
+        self.run_for(execution, &mut sink, limit).await
+    }
+
+    /// The same with rows that go somewhere else.
+    pub(super) async fn run_for(
+        &mut self,
+        execution: &mut Execution,
+        sink: &mut dyn RowSink,
+        limit: Option<u64>,
+    ) -> Result<Progress, SqlError> {
         let Some(running) = self.block.running() else {
             return Err(in_failed_block());
         };
         let _own = self.facts.own_catalog(self.services.txns(), &running.txn);
         let settings = Arc::clone(self.facts.settings.lock().settings());
-        let mut sink = ClientSink::new(out, types, formats, function, announce);
-        let progress = execution.run(&mut running.txn, &mut sink, limit).await?;
+        let progress = execution.run(&mut running.txn, sink, limit).await?;
         if progress.complete {
             if let Some((table, leaves_dead)) = execution.plan().changes() {
                 let (of, oid) = key_of(self.facts.database, table);

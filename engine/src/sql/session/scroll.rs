@@ -334,6 +334,29 @@ impl<S: Services> Session<S> {
         Ok(())
     }
 
+    /// Makes a change whole before the first of its rows goes out: they are kept for a client that takes them in parts.
+    pub(super) async fn keep_change(
+        &mut self,
+        portal: &mut Portal,
+        execution: &mut Execution,
+        function: Arc<FunctionCx>,
+        work: usize,
+    ) -> Result<(), SqlError> {
+        let mut kept = self.store(&portal.columns, work, 0);
+        self.run_for(execution, &mut Keeper(&mut kept.rows), None)
+            .await?;
+        portal.cursor = Some(Cursor {
+            may_go_back: false,
+            hold: false,
+            held: false,
+            function,
+            origin: None,
+            place: Place::default(),
+            kept: Some(kept),
+        });
+        Ok(())
+    }
+
     /// Whether it came to its end, and how many rows there were.
     async fn run_into(
         &mut self,

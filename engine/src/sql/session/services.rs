@@ -42,13 +42,13 @@ pub trait Services: Send + Sync + 'static {
     fn store(&self) -> &Arc<Store>;
     /// What statements have changed, for the background vacuum.
     fn changes(&self) -> &TableChanges;
-    /// The catalog as the transaction sees it. `path` is `search_path` as written, `user` the current role's name.
+    /// The catalog as the transaction sees it. `path` is `search_path` as written, `user` the current role.
     fn catalog<'a>(
         &'a self,
         database: Oid,
         txn: &'a Transaction,
         path: &'a [String],
-        user: &'a str,
+        user: Oid,
     ) -> Box<dyn CatalogView + 'a>;
     /// For plans that are kept: whether the catalog has moved since they were made.
     fn catalog_clock(&self, database: Oid) -> CatalogClock;

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use super::lifecycle::Session;
 use super::output::Output;
 use super::services::Services;
+use super::transaction::in_failed_block;
+use crate::catalog::rights::{Holder, READ_ALL_SETTINGS};
+use crate::catalog::view::CatalogError;
 use crate::config::auto_conf::{self, Change};
 use crate::config::checks::{self, CheckCx};
 use crate::config::error::SettingError;
 use crate::config::registry::registry;
-use crate::config::{Context, Value};
+use crate::config::{Asker, Context, Value};
 use crate::io::durable;
 use crate::sql::bound::OutputColumn;
 use crate::sql::error::{SqlError, state};
@@ -151,7 +154,7 @@ impl<S: Services> Session<S> {
             }
             _ => {}
         }
-        let asker = self.asker();
+        let asker = self.asker_of(&lower)?;
         let text = if values.is_empty() {
             None
         } else {
@@ -164,6 +167,16 @@ impl<S: Services> Session<S> {
             Some(text) => store.set(name, &text, local, asker),
         }
         .map_err(refused)
+    }
+
+    /// Who changes the setting: of one that is for superusers, whether the role is one now.
+    fn asker_of(&mut self, name: &str) -> Result<Asker, SqlError> {
+        let context = registry().find(name).map(|d| d.context);
+        if context != Some(Context::Superuser) {
+            return Ok(self.asker());
+        }
+        let superuser = self.ask_rights(|me| Ok(me.is_superuser()))?;
+        Ok(Asker::Session { superuser })
     }
 
     /// What only this session's room can check.
@@ -261,7 +274,11 @@ impl<S: Services> Session<S> {
     }
 
     pub(super) fn show_rows(&mut self, target: &ShowTarget) -> Result<Vec<Vec<Datum>>, SqlError> {
-        let privileged = self.is_superuser();
+        let asks_for_secrets = match target {
+            ShowTarget::Setting(name) => registry().find(name).is_some_and(|d| d.flags.secret),
+            ShowTarget::All => true,
+        };
+        let privileged = asks_for_secrets && self.ask_rights(|me| me.acts_as(READ_ALL_SETTINGS))?;
         let store = self.facts.settings.lock();
         match target {
             ShowTarget::Setting(name) => {
@@ -285,7 +302,7 @@ impl<S: Services> Session<S> {
 
     /// Checks as a reload would, then replaces `postgresql.auto.conf` durably. The value counts from the next reload.
     pub(super) fn alter_system(&mut self, statement: &AlterSystem) -> Result<(), SqlError> {
-        if !self.is_superuser() {
+        if !self.ask_rights(|me| Ok(me.is_superuser()))? {
             let message = match statement {
                 AlterSystem::Set { name, .. } | AlterSystem::Reset(name) => {
                     format!("permission denied to set parameter \"{name}\"")
@@ -394,6 +411,22 @@ impl<S: Services> Session<S> {
         Ok(())
     }
 
+    /// Asks for the rights that the current role has now, which it may not have had when the session took it.
+    fn ask_rights<T>(
+        &mut self,
+        ask: impl FnOnce(&Holder<'_>) -> Result<T, CatalogError>,
+    ) -> Result<T, SqlError> {
+        self.ensure_transaction()?;
+        let settings = self.settings();
+        let user = self.facts.current_role().oid;
+        let (services, database) = (Arc::clone(&self.services), self.facts.database);
+        let Some(r) = self.block.running() else {
+            return Err(in_failed_block());
+        };
+        let view = services.catalog(database, &r.txn, &settings.search_path, user);
+        Ok(ask(&Holder::asker(&*view)?)?)
+    }
+
     fn role_to_become(
         &mut self,
         name: &str,
@@ -402,23 +435,24 @@ impl<S: Services> Session<S> {
     ) -> Result<super::facts::SessionRole, SqlError> {
         self.ensure_transaction()?;
         let settings = self.settings();
-        let user = Arc::clone(&roles.current.name);
+        let user = roles.current.oid;
         let (services, database) = (Arc::clone(&self.services), self.facts.database);
-        let found = match self.block.running() {
-            Some(r) => services
-                .catalog(database, &r.txn, &settings.search_path, &user)
-                .role_named(name)?,
-            None => None,
+        let Some(r) = self.block.running() else {
+            return Err(in_failed_block());
         };
-        let role = found.ok_or_else(|| {
+        let view = services.catalog(database, &r.txn, &settings.search_path, user);
+        let role = view.role_named(name)?.ok_or_else(|| {
             SqlError::new(
                 state::INVALID_PARAMETER_VALUE,
                 format!("role \"{name}\" does not exist"),
             )
         })?;
-        let allowed = roles.authenticated.superuser
-            || role.oid == roles.session.oid
-            || role.oid == roles.authenticated.oid;
+        let allowed = if by_membership {
+            Holder::new(&*view, roles.session.oid)?.may_become(role.oid)?
+        } else {
+            let me = roles.authenticated.oid;
+            role.oid == me || Holder::new(&*view, me)?.is_superuser()
+        };
         if !allowed {
             return Err(SqlError::new(
                 state::INSUFFICIENT_PRIVILEGE,

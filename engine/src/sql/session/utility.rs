@@ -9,7 +9,9 @@ use super::query::read_only_error;
 use super::services::{Services, UtilityCall};
 use super::settings::text_column;
 use super::transaction::in_failed_block;
-use crate::catalog::view::may_use;
+use crate::catalog::relation::{LockMode, Relation};
+use crate::catalog::rights::Holder;
+use crate::catalog::view::CatalogView;
 use crate::sql::bound::OutputColumn;
 use crate::sql::error::{SqlError, no_right_to, state};
 use crate::sql::exec::RowSink;
@@ -17,6 +19,7 @@ use crate::sql::explain::{ExplainFormat, ExplainOptions};
 use crate::sql::front::ast::{DiscardTarget, Explain, ReindexTarget};
 use crate::sql::front::{Parsed, Statement};
 use crate::txn::{LockError, LockWait};
+use crate::types::acl::Privileges;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::oids;
 
@@ -278,7 +281,7 @@ impl<S: Services> Session<S> {
         }
         self.wait_until_readable().await?;
         let settings = self.settings();
-        let user = self.facts.current_role().name;
+        let user = self.facts.current_role().oid;
         let (services, database) = (Arc::clone(&self.services), self.facts.database);
         let wait = if l.no_wait {
             LockWait::NoWait
@@ -292,7 +295,7 @@ impl<S: Services> Session<S> {
             let mut locked = None;
             loop {
                 let relation = {
-                    let view = services.catalog(database, &r.txn, &settings.search_path, &user);
+                    let view = services.catalog(database, &r.txn, &settings.search_path, user);
                     let schema = name.schema.as_ref().map(|s| s.name.as_str());
                     let found = view.relation_named(schema, &name.name.name)?;
                     let relation = found.ok_or_else(|| {
@@ -302,9 +305,7 @@ impl<S: Services> Session<S> {
                         )
                         .at(name.name.at)
                     })?;
-                    if !may_use(&*view, &relation, l.mode)? {
-                        return Err(no_right_to(&relation));
-                    }
+                    may_lock(&*view, &relation, l.mode)?;
                     relation
                 };
                 // The name may have come to mean another table while this one was waited for.
@@ -432,6 +433,23 @@ impl<S: Services> Session<S> {
         prepared.park(execution);
         Ok(ready.plan.command.tag(progress.rows))
     }
+}
+
+/// Any of the privileges for which one would take such a lock is enough (`LockTableAclCheck`).
+fn may_lock(view: &dyn CatalogView, relation: &Relation, mode: LockMode) -> Result<(), SqlError> {
+    let changes = Privileges::UPDATE
+        .and(Privileges::DELETE)
+        .and(Privileges::TRUNCATE);
+    let any_of = match mode {
+        LockMode::AccessShare => Privileges::SELECT,
+        LockMode::RowExclusive => changes.and(Privileges::INSERT),
+        _ => changes,
+    };
+    let may = Holder::asker(view)?.on_relation(relation)?;
+    if may.common(any_of).is_none() {
+        return Err(no_right_to(relation));
+    }
+    Ok(())
 }
 
 pub(super) fn no_statement(name: &str) -> SqlError {

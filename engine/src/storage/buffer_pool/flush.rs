@@ -109,7 +109,7 @@ impl BufferPool {
             .frames
             .iter()
             // A page being written counts as clean already, but its write must be waited for before the sync.
-            .filter(|frame| frame.dirty_before(before) || frame.writing.is_locked())
+            .filter(|frame| frame.is_to_be_written(before))
             .filter_map(|frame| *frame.tag.lock())
             .collect();
         list.sort_unstable_by_key(|id| {

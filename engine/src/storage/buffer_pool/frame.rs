@@ -94,6 +94,12 @@ impl Frame {
         let at = self.recovery_lsn.load(Ordering::Acquire);
         at != CLEAN && at < lsn.raw()
     }
+    /// Dirty before `lsn`, or being written. Looked at again after that: a write that failed in between has given the
+    /// page back.
+    pub(super) fn is_to_be_written(&self, lsn: Lsn) -> bool {
+        let at_first = self.dirty_before(lsn);
+        at_first || self.writing.is_locked() || self.dirty_before(lsn)
+    }
     /// Clean from here on; the former position, or `None` if it was clean.
     pub(super) fn take_dirty(&self) -> Option<u64> {
         let was = self.recovery_lsn.swap(CLEAN, Ordering::AcqRel);

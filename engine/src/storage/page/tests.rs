@@ -189,16 +189,28 @@ proptest! {
             prop_assert!(middle.iter().all(|b| *b == 0), "bytes in the gap");
         }
     }
+}
 
-    #[test]
-    fn the_checksum_sees_every_flipped_bit(at in 0..PAGE_SIZE, bit in 0..8_u8, block in any::<u32>()) {
-        let mut page = [0; PAGE_SIZE];
-        init(&mut page, 0);
-        add_item(&mut page, b"something").expect("fits");
-        let block = BlockNumber::new(block);
-        set_checksum(&mut page, block);
-        prop_assert_eq!(stored_checksum(&page), checksum_of(&page, block));
-        page[at] ^= 1 << bit;
-        prop_assert_ne!(stored_checksum(&page), checksum_of(&page, block));
+/// Sixteen bits miss one change in 65,535, so of all bits of a page about one. PostgreSQL's misses the same.
+#[test]
+fn the_checksum_sees_flipped_bits() {
+    let mut page = [0; PAGE_SIZE];
+    init(&mut page, 0);
+    add_item(&mut page, b"something").expect("fits");
+    let block = BlockNumber::new(123_980_984);
+    set_checksum(&mut page, block);
+    assert_eq!(stored_checksum(&page), checksum_of(&page, block));
+    let mut missed = Vec::new();
+    for bit in 0..PAGE_SIZE * 8 {
+        page[bit / 8] ^= 1 << (bit % 8);
+        if stored_checksum(&page) == checksum_of(&page, block) {
+            missed.push(bit);
+        }
+        page[bit / 8] ^= 1 << (bit % 8);
     }
+    assert!(
+        missed.contains(&(6_044 * 8 + 2)),
+        "one that is known: {missed:?}"
+    );
+    assert!(missed.len() <= 8, "{missed:?}");
 }

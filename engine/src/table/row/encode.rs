@@ -237,6 +237,7 @@ fn variant(value: &Datum) -> &'static str {
         Datum::Xid8(_) => "xid8",
         Datum::Tid(_) => "tid",
         Datum::Lsn(_) => "pg_lsn",
+        Datum::AclItem(_) => "aclitem",
         Datum::Array(_) => "array",
         Datum::Record(_) => "record",
         Datum::Void => "void",

@@ -9,6 +9,7 @@ use num_bigint::BigInt;
 use num_traits::ToPrimitive;
 
 use crate::ids::{BlockNumber, Lsn, OffsetNumber, Oid, Tid};
+use crate::types::acl::AclItem;
 use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::interval::Interval;
@@ -38,6 +39,7 @@ pub enum Class {
     Xid8 = 17,
     Tid = 18,
     Lsn = 19,
+    AclItem = 20,
     Text = 32,
     Bytea = 33,
     Numeric = 34,
@@ -83,6 +85,7 @@ impl Class {
             oids::XID8 => Class::Xid8,
             oids::TID => Class::Tid,
             oids::PG_LSN => Class::Lsn,
+            oids::ACLITEM => Class::AclItem,
             oids::TEXT | oids::VARCHAR | oids::BPCHAR | oids::NAME | oids::JSON => Class::Text,
             oids::BYTEA => Class::Bytea,
             oids::NUMERIC => Class::Numeric,
@@ -117,13 +120,14 @@ impl Class {
             Datum::Xid8(_) => Class::Xid8,
             Datum::Tid(_) => Class::Tid,
             Datum::Lsn(_) => Class::Lsn,
+            Datum::AclItem(_) => Class::AclItem,
             Datum::Array(_) => Class::Array,
             Datum::Record(_) => Class::Record,
         })
     }
 
     fn from_tag(tag: u8) -> Option<Class> {
-        const ALL: [Class; 25] = [
+        const ALL: [Class; 26] = [
             Class::Bool,
             Class::Int2,
             Class::Int4,
@@ -143,6 +147,7 @@ impl Class {
             Class::Xid8,
             Class::Tid,
             Class::Lsn,
+            Class::AclItem,
             Class::Text,
             Class::Bytea,
             Class::Numeric,
@@ -168,7 +173,7 @@ impl Class {
             | Class::Xid8
             | Class::Lsn => 8,
             Class::Tid => 6,
-            Class::TimeTz => 12,
+            Class::TimeTz | Class::AclItem => 12,
             Class::Interval | Class::Uuid => 16,
             Class::Text
             | Class::Bytea
@@ -214,6 +219,7 @@ pub(super) fn put(class: Class, value: &Datum, out: &mut Vec<u8>) -> bool {
             out.extend_from_slice(&v.offset.raw().to_le_bytes());
         }
         (Class::Lsn, Datum::Lsn(v)) => out.extend_from_slice(&v.raw().to_le_bytes()),
+        (Class::AclItem, Datum::AclItem(v)) => out.extend_from_slice(&v.to_bytes()),
         (Class::Text, Datum::Text(v)) => out.extend_from_slice(v.as_bytes()),
         (Class::Bytea, Datum::Bytea(v)) => out.extend_from_slice(v),
         (Class::Numeric, Datum::Numeric(v)) => put_numeric(v, out),
@@ -372,6 +378,7 @@ fn get_nested(class: Class, bytes: &[u8], depth: u8) -> Result<Datum, &'static s
             Datum::Tid(Tid::new(block, offset.ok_or("row address has offset 0")?))
         }
         Class::Lsn => Datum::Lsn(Lsn::new(u64::from_le_bytes(whole(bytes)?))),
+        Class::AclItem => Datum::AclItem(AclItem::from_bytes(whole(bytes)?)),
         Class::Text => Datum::Text(Arc::from(
             std::str::from_utf8(bytes).map_err(|_| "text is not UTF-8")?,
         )),

@@ -244,6 +244,42 @@ impl LockManager {
         Ok(())
     }
 
+    /// A weak lock to the end of the whole transaction, whatever is rolled back to a savepoint meanwhile; at once or not
+    /// at all. False: a function has taken it before, and it is not taken again.
+    pub fn try_hold_from_function(
+        &self,
+        session: &Interrupts,
+        tag: LockTag,
+        mode: LockMode,
+    ) -> Result<bool, LockError> {
+        debug_assert!(mode.is_weak(), "sessions with fast locks are not asked");
+        let Some(owner) = session.participant.get() else {
+            return Err(LockError::NotAvailable(tag));
+        };
+        if owner.held.lock().contains(&(tag, mode)) {
+            return Ok(false);
+        }
+        self.table.acquire(tag, mode, owner, false)?;
+        owner.held.lock().push((tag, mode));
+        Ok(true)
+    }
+
+    /// The same for whoever can wait.
+    pub async fn hold_from_function(
+        &self,
+        session: &Interrupts,
+        tag: LockTag,
+        mode: LockMode,
+    ) -> Result<(), LockError> {
+        let Some(owner) = session.participant.get() else {
+            return Err(LockError::NotAvailable(tag));
+        };
+        self.acquire(tag, mode, owner, session, LockWait::Wait)
+            .await?;
+        owner.held.lock().push((tag, mode));
+        Ok(())
+    }
+
     /// False: it was not held ("you don't own a lock of type ...").
     pub fn unlock_session(&self, session: &Interrupts, tag: LockTag, mode: LockMode) -> bool {
         let Some(owner) = session.participant.get() else {

@@ -12,6 +12,7 @@ use crate::txn::locks::table::Acquired;
 use crate::txn::locks::{LockError, LockMode, LockTag, deadlock};
 use crate::txn::manager::{Shared, TxnManager};
 use crate::txn::participant::{OldestSnapshot, Participant, WaitFor};
+use crate::txn::redo::HeldLock;
 
 const POLL: Duration = Duration::from_millis(2);
 /// How often somebody in the way is told.
@@ -26,8 +27,9 @@ pub enum Patience {
 }
 
 impl TxnManager {
-    /// Takes the locks of a replayed record; they are held until the transactions' ends are replayed. `startup`
-    /// is the identity of the replaying thread. `deadline`: `None` waits for ever.
+    /// Takes the locks of a replayed record; they are held until the transactions' ends are
+    /// replayed, and of those that commit until queries see them. What is replayed has been published: who is in the way
+    /// may wait for it. `startup` is the identity of the replaying thread. `deadline`: `None` waits for ever.
     pub fn replay_locks(
         &self,
         startup: &Arc<Interrupts>,
@@ -95,10 +97,12 @@ impl TxnManager {
 
     /// Row versions are about to be removed whose end `newest_removed` committed: waits until no snapshot here
     /// needs them. That the primary removes them proves that every commit up to there is released, so new
-    /// snapshots here may see them from now on, whatever was told.
+    /// snapshots here may see them from now on, whatever was told. Everything below `applied` is applied: who is in the way
+    /// may wait himself for a relation that a commit below it has locked.
     pub fn replay_cleanup(
         &self,
         newest_removed: Lsn,
+        applied: Lsn,
         deadline: Option<Instant>,
         stop: &dyn Fn() -> bool,
     ) -> Patience {
@@ -108,6 +112,7 @@ impl TxnManager {
         let shared = self.shared();
         shared.replay.tell_at_least(newest_removed);
         self.replayed(newest_removed);
+        let mut published = false;
         poll(deadline, stop, |nudge| {
             let mut clear = true;
             shared.participants.each(|p| match p.oldest_snapshot() {
@@ -120,6 +125,10 @@ impl TxnManager {
                 OldestSnapshot::Taking => clear = false,
                 _ => {}
             });
+            if !clear && !published {
+                published = true;
+                self.replayed(applied);
+            }
             clear
         })
     }
@@ -179,26 +188,62 @@ fn poll(
 }
 
 impl Shared {
+    /// After an abort: nothing of it is ever seen.
     pub(crate) fn release_replay_locks(&self, xid: Xid, subs: &[Xid]) {
-        let mut gone = Vec::new();
-        {
-            let mut held = self.replay.locks.lock();
-            if held.is_empty() {
-                return;
-            }
-            for xid in subs.iter().chain([&xid]) {
-                gone.extend(held.remove(xid).unwrap_or_default());
-            }
-        }
+        let gone = self.replay_locks_of(xid, subs);
         self.give_back(gone);
     }
 
-    pub(crate) fn release_all_replay_locks(&self) {
+    /// After a commit whose record ends at `end`: until queries see it. The next replayed transaction that wants one of
+    /// them has it at once, because all of them have one owner. How many they become is the primary's affair (a log that
+    /// comes from an archive tells nothing), so they do not count: replay would stand still where they fill the table.
+    pub(crate) fn keep_replay_locks(&self, xid: Xid, subs: &[Xid], end: Lsn) {
+        let locks = self.replay_locks_of(xid, subs);
+        if !locks.is_empty() {
+            self.locks.table.stop_counting(locks.len());
+            self.replay.kept_locks.lock().push((end, locks));
+        }
+    }
+
+    /// Queries see everything up to `visible`.
+    pub(crate) fn release_kept_locks(&self, visible: Lsn) {
+        let gone: Vec<_> = {
+            let mut kept = self.replay.kept_locks.lock();
+            let end = kept.partition_point(|(end, _)| *end <= visible);
+            kept.drain(..end).collect()
+        };
+        self.give_back_kept(gone);
+    }
+
+    fn give_back_kept(&self, kept: Vec<(Lsn, Vec<HeldLock>)>) {
+        let count: usize = kept.iter().map(|(_, locks)| locks.len()).sum();
+        self.locks.table.count_again(count);
+        self.give_back(kept.into_iter().flat_map(|(_, locks)| locks));
+    }
+
+    /// Of transactions whose end is not in the log, and never will be.
+    pub(crate) fn release_unfinished_replay_locks(&self) {
         let gone = std::mem::take(&mut *self.replay.locks.lock());
         self.give_back(gone.into_values().flatten());
     }
 
-    fn give_back(&self, locks: impl IntoIterator<Item = (Arc<Participant>, LockTag)>) {
+    pub(crate) fn release_all_replay_locks(&self) {
+        self.release_unfinished_replay_locks();
+        let kept = std::mem::take(&mut *self.replay.kept_locks.lock());
+        self.give_back_kept(kept);
+    }
+
+    fn replay_locks_of(&self, xid: Xid, subs: &[Xid]) -> Vec<HeldLock> {
+        let mut held = self.replay.locks.lock();
+        if held.is_empty() {
+            return Vec::new();
+        }
+        let xids = subs.iter().chain([&xid]);
+        xids.flat_map(|xid| held.remove(xid).unwrap_or_default())
+            .collect()
+    }
+
+    fn give_back(&self, locks: impl IntoIterator<Item = HeldLock>) {
         for (owner, tag) in locks {
             self.locks
                 .table

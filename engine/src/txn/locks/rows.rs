@@ -60,22 +60,27 @@ impl RowLockers {
         xid: Xid,
     ) -> Result<(), LockError> {
         let row = (file, tid);
-        {
-            let mut shard = self.row_shard(&row).lock();
-            if let Some(lockers) = shard.get_mut(&row)
-                && let Some(mine) = lockers.iter_mut().find(|(x, _)| *x == xid)
-            {
-                mine.1 = mine.1.max(mode);
-                return Ok(());
-            }
-            if self.count.fetch_add(1, Ordering::AcqRel) >= self.max {
-                self.count.fetch_sub(1, Ordering::AcqRel);
-                return Err(LockError::TableFull);
-            }
-            shard.entry(row).or_default().push((xid, mode));
+        if self.put(row, mode, xid)? {
+            self.xid_shard(xid).lock().entry(xid).or_default().push(row);
         }
-        self.xid_shard(xid).lock().entry(xid).or_default().push(row);
         Ok(())
+    }
+
+    /// Among the row's lockers; true if it was not there yet and has to be noted for the locker's end.
+    fn put(&self, row: Row, mode: RowLockMode, xid: Xid) -> Result<bool, LockError> {
+        let mut shard = self.row_shard(&row).lock();
+        if let Some(lockers) = shard.get_mut(&row)
+            && let Some(mine) = lockers.iter_mut().find(|(x, _)| *x == xid)
+        {
+            mine.1 = mine.1.max(mode);
+            return Ok(false);
+        }
+        if self.count.fetch_add(1, Ordering::AcqRel) >= self.max {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            return Err(LockError::TableFull);
+        }
+        shard.entry(row).or_default().push((xid, mode));
+        Ok(true)
     }
 
     pub(crate) fn against(
@@ -102,7 +107,14 @@ impl RowLockers {
         let row = (file, from);
         let lockers = self.row_shard(&row).lock().get(&row).cloned();
         for (xid, mode) in lockers.unwrap_or_default() {
-            self.add(file, to, mode, xid)?;
+            // Without an entry of its own it ends at this moment: its rows are taken already, and nobody would come for
+            // this one.
+            let mut by_xid = self.xid_shard(xid).lock();
+            if let Some(rows) = by_xid.get_mut(&xid)
+                && self.put((file, to), mode, xid)?
+            {
+                rows.push((file, to));
+            }
         }
         Ok(())
     }

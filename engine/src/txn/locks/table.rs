@@ -244,6 +244,16 @@ impl LockTable {
         true
     }
 
+    /// From here on so many of the locks that are held do not count towards the limit.
+    pub(crate) fn stop_counting(&self, locks: usize) {
+        self.count.fetch_sub(locks, Ordering::Relaxed);
+    }
+
+    /// Takes that back, before they are released.
+    pub(crate) fn count_again(&self, locks: usize) {
+        self.count.fetch_add(locks, Ordering::Relaxed);
+    }
+
     /// Takes a request out of the queue; true if it had been granted meanwhile and is held now.
     pub(crate) fn leave(&self, tag: LockTag, waiter: &Arc<Waiter>) -> bool {
         let mut shard = self.shard(&tag).lock();

@@ -1,9 +1,11 @@
 //! The release of commits: when others may see them.
 //!
-//! [`queue::Release`] is the queue of commits in LSN order, [`policy`] says whose positions count.
+//! [`queue::Release`] is the queue of commits in LSN order, [`policy`] says whose positions count, [`standstill`] when what
+//! was decided must be asked again before a client hears it.
 
 pub mod policy;
 pub mod queue;
+pub mod standstill;
 
 #[cfg(test)]
 mod tests;

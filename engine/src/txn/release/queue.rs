@@ -17,12 +17,13 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, watch};
 
-use crate::ids::Lsn;
+use crate::ids::{Lsn, Term};
 use crate::txn::participant::Participant;
 use crate::txn::release::CommitLevel;
 use crate::txn::release::policy::{
     Limits, Positions, ReleasePolicy, StandbyPosition, StandbyPositions, SyncState,
 };
+use crate::txn::release::standstill::Standstills;
 
 const EXCLUDES: u64 = 1;
 
@@ -39,11 +40,15 @@ struct Queue {
     excluded: Option<Arc<[Lsn]>>,
     positions: Positions,
     policy: ReleasePolicy,
+    /// The newest in-sync set that was ever in effect here.
+    newest_set: Option<(Term, u64)>,
     limits: Limits,
     /// What was acknowledged before the set in effect was taken up.
     before_policy: Lsn,
     /// What standbys may be told; never goes back.
     safe: Lsn,
+    /// In recovery: what standbys of this standby are told instead, which is what it was told itself.
+    passed_on: Option<(Lsn, bool)>,
     gate: Gate,
     /// The policy changed: any commit may be free to go.
     look_at_all: bool,
@@ -70,6 +75,7 @@ pub struct Release {
     announce: Mutex<()>,
     released: watch::Sender<Lsn>,
     safe: watch::Sender<(Lsn, bool)>,
+    pub standstills: Standstills,
 }
 
 impl std::fmt::Debug for Release {
@@ -78,6 +84,11 @@ impl std::fmt::Debug for Release {
             .field("released", &self.released_lsn())
             .finish_non_exhaustive()
     }
+}
+
+/// In the form of [`Release::safe_watch`].
+fn passed_on(told: Option<Lsn>) -> (Lsn, bool) {
+    told.map_or((Lsn::INVALID, false), |lsn| (lsn, true))
 }
 
 type Wake = SmallVec<[(Arc<Participant>, Lsn); 16]>;
@@ -96,9 +107,11 @@ impl Release {
                 excluded: None,
                 positions: Positions::default(),
                 policy: ReleasePolicy::Closed,
+                newest_set: None,
                 limits: Limits::default(),
                 before_policy: Lsn::INVALID,
                 safe: Lsn::INVALID,
+                passed_on: None,
                 gate: Gate::Visible(Lsn::MAX),
                 look_at_all: false,
             }),
@@ -109,6 +122,7 @@ impl Release {
             announce: Mutex::new(()),
             released: watch::Sender::new(Lsn::INVALID),
             safe: watch::Sender::new((Lsn::INVALID, false)),
+            standstills: Standstills::new(),
         }
     }
 
@@ -136,7 +150,8 @@ impl Release {
         self.change(|queue| queue.positions.update(standbys));
     }
 
-    /// Refused (false) where an in-sync set is older than the one in effect: a primary moves on, never back.
+    /// Refused (false) where an in-sync set is older than one that was in effect before: a primary moves on, never back, not
+    /// even by way of having none.
     pub fn set_policy(&self, policy: ReleasePolicy) -> bool {
         let mut accepted = true;
         let mut look_again = Vec::new();
@@ -146,13 +161,14 @@ impl Release {
                 _ => None,
             };
             let (old, new) = (version(&queue.policy), version(&policy));
-            if new.is_some() && old > new {
+            if new.is_some() && new < queue.newest_set {
                 accepted = false;
                 return;
             }
             if new.is_some() && old != new {
                 queue.before_policy = queue.highest.max(queue.before_policy);
             }
+            queue.newest_set = queue.newest_set.max(new);
             let mode = match &policy {
                 ReleasePolicy::Closed => CLOSED,
                 other if other.is_synchronous() => SYNCHRONOUS,
@@ -280,6 +296,19 @@ impl Release {
         self.change(|queue| queue.highest = queue.highest.max(lsn));
     }
 
+    /// Recovery begins: standbys of this standby are told what it was told itself (`None`: no standby is synchronous), not
+    /// what its own settings would make of it. Goes out with the next change.
+    pub(crate) fn begin_to_pass_on(&self, told: Option<Lsn>) {
+        self.queue.lock().passed_on = Some(passed_on(told));
+    }
+
+    /// It was told this; a primary passes nothing on.
+    pub(crate) fn pass_on(&self, told: Option<Lsn>) {
+        if let Some(passed) = &mut self.queue.lock().passed_on {
+            *passed = passed_on(told);
+        }
+    }
+
     /// A standby's (or recovery's) snapshots wait until queries see this position.
     pub(crate) fn gate_until_visible(&self, lsn: Lsn) {
         self.change(|queue| queue.gate = Gate::Visible(lsn));
@@ -292,6 +321,9 @@ impl Release {
             queue.highest = queue.highest.max(end);
             queue.before_policy = queue.before_policy.max(end);
             queue.positions.flush = queue.positions.flush.max(flushed);
+            if let Some((told, _)) = queue.passed_on.take() {
+                queue.safe = queue.safe.max(told);
+            }
             queue.gate = Gate::Durable(end);
         });
     }
@@ -319,7 +351,9 @@ impl Release {
         let _in_order = self.announce.lock();
         let (highest, safe, synchronous) = {
             let queue = self.queue.lock();
-            (queue.highest, queue.safe, queue.policy.is_synchronous())
+            let own = (queue.safe, queue.policy.is_synchronous());
+            let (safe, synchronous) = queue.passed_on.unwrap_or(own);
+            (queue.highest, safe, synchronous)
         };
         self.released.send_if_modified(|value| {
             let changed = *value != highest;

@@ -294,6 +294,11 @@ fn an_older_set_is_refused_and_a_new_one_has_to_catch_up() {
     assert!(!release.set_policy(set(1, &["a", "b"])));
     release.advance_standbys(&vec![report("c", 800)]);
     assert!(release.caught_up());
+    // Not by way of having none either.
+    assert!(release.set_policy(ReleasePolicy::Closed));
+    assert!(!release.set_policy(set(1, &["a", "b"])));
+    assert_eq!(release.policy(), ReleasePolicy::Closed);
+    assert!(release.set_policy(set(2, &["b", "c"])));
 }
 
 #[tokio::test]

@@ -54,6 +54,8 @@ pub fn encode_binary(_ty: Oid, value: &Datum, out: &mut BytesMut) {
             out.put_u16(t.offset.raw());
         }
         Datum::Lsn(l) => out.put_u64(l.raw()),
+        // PostgreSQL has no binary form: whoever asks for one is refused before.
+        Datum::AclItem(item) => out.put_slice(&item.to_bytes()),
         Datum::Array(a) => array::encode(a, out),
         Datum::Record(fields) => {
             out.put_i32(fields.len() as i32);

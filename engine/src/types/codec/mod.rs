@@ -87,6 +87,7 @@ pub fn parse_text(ty: SqlType, text: &str, cx: &FunctionCx) -> Result<Datum, Typ
         oids::XID8 => Datum::Xid8(scalar::parse_xid(text)),
         oids::TID => Datum::Tid(scalar::parse_tid(text)?),
         oids::PG_LSN => Datum::Lsn(text.parse().map_err(|_| bad_input("pg_lsn", text))?),
+        oids::ACLITEM => names::parse_acl_item(text, cx)?,
         oids::VOID => Datum::Void,
         oid => return parse_other(oid, ty.modifier, text, cx),
     };
@@ -163,6 +164,7 @@ pub fn write_text(ty: Oid, value: &Datum, out: &mut BytesMut, cx: &FunctionCx) {
         Datum::Lsn(l) => {
             let _ = write!(Fmt(out), "{l}");
         }
+        Datum::AclItem(item) => names::write_acl_item(*item, out, cx),
         Datum::Array(a) if array::vector_element(ty).is_some() => array::write_vector(a, out, cx),
         Datum::Array(a) => array::write_text(a, out, cx),
         Datum::Record(fields) => write_record(fields, out, cx),
@@ -227,9 +229,19 @@ pub fn natural_type(value: &Datum) -> Oid {
         Datum::Xid8(_) => oids::XID8,
         Datum::Tid(_) => oids::TID,
         Datum::Lsn(_) => oids::PG_LSN,
+        Datum::AclItem(_) => oids::ACLITEM,
         Datum::Array(a) => registry::array_of(a.element).unwrap_or(oids::TEXT_ARRAY),
         Datum::Record(_) => oids::RECORD,
         Datum::Void => oids::VOID,
+    }
+}
+
+/// False for a value that has no binary wire form: `aclitem` travels as text alone.
+pub fn has_binary(value: &Datum) -> bool {
+    match value {
+        Datum::AclItem(_) => false,
+        Datum::Array(array) => array.element != oids::ACLITEM,
+        _ => true,
     }
 }
 

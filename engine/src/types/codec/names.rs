@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::{scalar, to_text};
 use crate::ids::Oid;
+use crate::types::acl::AclItem;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, FunctionCx};
@@ -184,6 +185,20 @@ pub(crate) fn write(ty: Oid, oid: Oid, out: &mut BytesMut, cx: &FunctionCx) {
         Some(name) => out.put_slice(name.as_bytes()),
         None => scalar::write_int(i64::from(oid.raw()), out),
     }
+}
+
+/// `aclitem`: the host looks its roles up.
+pub(crate) fn parse_acl_item(text: &str, cx: &FunctionCx) -> Result<Datum, TypeError> {
+    by_host("aclitemin", Datum::text(text), cx)
+}
+
+/// Appends it with the names of its roles, or with their numbers where nobody knows the names.
+pub(crate) fn write_acl_item(item: AclItem, out: &mut BytesMut, cx: &FunctionCx) {
+    let shown = match by_host("aclitemout", Datum::AclItem(item), cx) {
+        Ok(Datum::Text(text)) => text.to_string(),
+        _ => item.show(|role| role.to_string()),
+    };
+    out.put_slice(shown.as_bytes());
 }
 
 fn type_list(args: &[Oid]) -> String {

@@ -54,6 +54,9 @@ static BY_NAME: LazyLock<HashMap<&'static str, Vec<&'static Function>>> = LazyLo
 /// Object ids from here up are of functions that the catalog does not show: a cast through one is binary there.
 pub const FIRST_HIDDEN: Oid = Oid::new(0x8000_0000);
 
+/// `nextval` as the default of an identity column calls it: whoever may insert may have the number.
+pub const NEXTVAL_OF_IDENTITY: Oid = Oid::new(0x8000_0004);
+
 /// Every function, in no particular order.
 pub fn all() -> impl Iterator<Item = &'static Function> {
     table::TABLES.iter().flat_map(|rows| rows.iter())

@@ -324,7 +324,8 @@ fn assemble(text: &str, got: &Read) -> Result<(Fields, Option<i32>), TypeError> 
         }
         match got.pm {
             Some(true) if hour < 12 => hour += 12,
-            Some(false) if hour == 12 => hour = 0,
+            // Without AM or PM it is the morning.
+            Some(false) | None if hour == 12 => hour = 0,
             _ => {}
         }
     }

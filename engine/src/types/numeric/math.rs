@@ -2,7 +2,7 @@
 //!
 //! Values are computed in fixed point with guard digits and rounded once, so every printed digit is right.
 
-use num_bigint::{BigInt, BigUint};
+use num_bigint::{BigInt, BigUint, Sign};
 use num_integer::Integer;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
@@ -15,7 +15,9 @@ use crate::types::error::TypeError;
 use Numeric::{Finite, Infinity, NaN, NegInfinity};
 
 const MAX_RESULT: f64 = 2000.0;
-use std::f64::consts::LOG10_E;
+/// A power with more digits before the point than this is multiplied together.
+const LONG_POWER_DIGITS: f64 = 500.0;
+use std::f64::consts::{LOG2_10, LOG10_E};
 
 fn bad_log(what: &str) -> TypeError {
     TypeError::new("2201E", format!("cannot take logarithm of {what}"))
@@ -447,7 +449,59 @@ fn power_int(base: &BigInt, scale: u32, n: i32) -> Result<Numeric, TypeError> {
         };
         return Numeric::checked(unscaled, scale);
     }
+    // What is long before the point is multiplied together: a logarithm of so many digits takes minutes.
+    if f > LONG_POWER_DIGITS {
+        return power_by_squaring(base, scale, n, f, result);
+    }
     power_by_logarithm(base, scale, n, f, result)
+}
+
+/// `base^n` where the result has about `weight` digits before the point: as many binary digits are kept of each product as
+/// decide the rounding. Of a negative `n` it is the power of the reciprocal.
+fn power_by_squaring(
+    base: &BigInt,
+    scale: u32,
+    n: i32,
+    weight: f64,
+    result: u32,
+) -> Result<Numeric, TypeError> {
+    // Each product doubles the relative error, so it is at most about 2n in the last place kept.
+    let size = n.unsigned_abs();
+    let digits = weight + f64::from(result) + f64::from(size).log10() + 20.0;
+    let keep = (digits * LOG2_10) as u64;
+    let cut = |(value, exponent): (BigUint, i64)| {
+        let excess = value.bits().saturating_sub(keep);
+        (value >> excess, exponent + excess as i64)
+    };
+    let times = |a: &(BigUint, i64), b: &(BigUint, i64)| cut((&a.0 * &b.0, a.1 + b.1));
+    let (mut over, mut under) = (base.magnitude().clone(), pow10(scale));
+    if n < 0 {
+        std::mem::swap(&mut over, &mut under);
+    }
+    let shift = keep + under.bits();
+    let base_once = cut(((over << shift) / under, -(shift as i64)));
+    let mut power = base_once.clone();
+    for bit in (0..size.ilog2()).rev() {
+        power = times(&power, &power);
+        if size >> bit & 1 == 1 {
+            power = times(&power, &base_once);
+        }
+    }
+    let (value, exponent) = power;
+    // One decimal digit more, for the rounding.
+    let shown = value * pow10(result + 1);
+    let shown = if exponent < 0 {
+        shown >> exponent.unsigned_abs()
+    } else {
+        shown << exponent.unsigned_abs()
+    };
+    let negative = base.is_negative() && n % 2 != 0;
+    let sign = if negative { Sign::Minus } else { Sign::Plus };
+    let value = BigInt::from_biguint(sign, shown);
+    let Finite { unscaled, scale } = Numeric::new(value, result + 1).round_to(result.into()) else {
+        unreachable!("rounding keeps a value finite")
+    };
+    Numeric::checked(unscaled, scale)
 }
 
 /// Powers whose exact value has too many digits to be worth having.
@@ -467,4 +521,61 @@ fn power_by_logarithm(
         value
     };
     Numeric::checked(value, result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Products that are cut short round as the exact power does.
+    #[test]
+    fn a_long_power_is_rounded_once() {
+        for (text, n) in [
+            ("7", 3_000),
+            ("-1.5", 4_001),
+            ("12345.678", 700),
+            ("99.9999999999", 1_234),
+        ] {
+            let number = Numeric::parse(text).expect("a number");
+            let Finite { unscaled, scale } = &number else {
+                panic!("{text} is finite")
+            };
+            let (power_scale, size) = (scale * n, n);
+            let exact = Numeric::new(unscaled.pow(size), power_scale).round_to(20);
+            let weight = f64::from(n) * 4.1;
+            let n = i32::try_from(n).expect("small");
+            let cut = power_by_squaring(unscaled, *scale, n, weight, 20).expect("it fits");
+            assert_eq!(cut.to_string(), exact.to_string(), "{text} ^ {n}");
+        }
+        // Long before the point though the exponent is negative, with more digits than are computed exactly.
+        let small = Numeric::parse("-0.0123457").expect("a number");
+        let n = Numeric::parse("-9001").expect("a number");
+        let power = small.power(&n).expect("it fits").to_string();
+        let Finite { unscaled, scale } = &small else {
+            panic!("it is finite")
+        };
+        let below = unscaled.magnitude().pow(9_001);
+        let over = pow10(*scale).pow(9_001) * pow10(16);
+        let whole = BigInt::from(over)
+            .div_floor(&BigInt::from(below))
+            .to_string();
+        let given = power.replace(['-', '.'], "");
+        assert!(power.starts_with('-'));
+        // All but the last digits, where the one is rounded and the other cut.
+        let same = whole.len() - 20;
+        assert_eq!(given[..same], whole[..same]);
+    }
+
+    #[test]
+    fn the_kinds_of_powers_end() {
+        for (base, n) in [
+            ("0.5", "-100000"),
+            ("-0.3333", "-30001"),
+            ("99.99", "-30000"),
+        ] {
+            let base = Numeric::parse(base).expect("a number");
+            let n = Numeric::parse(n).expect("a number");
+            assert!(base.power(&n).is_ok());
+        }
+    }
 }

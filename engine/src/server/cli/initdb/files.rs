@@ -14,8 +14,9 @@ pub(super) const AUTO_CONF: &str = "\
 pub(super) const PG_IDENT_CONF: &str = "\
 # PostgreSQL User Name Mapping
 #
-# User name maps (\"map=\" in pg_hba.conf) are not implemented: with peer authentication the operating system's
-# user name must be the role's.
+# This file says which names from outside may come in as which roles, for records of pg_hba.conf with \"map=MAPNAME\":
+# the operating system's name with peer authentication, the certificate's name with cert. A SYSTEM-USERNAME that begins
+# with a slash is a regular expression, and \\1 in PG-USERNAME stands for what its first group matched.
 
 # MAPNAME       SYSTEM-USERNAME         PG-USERNAME
 ";
@@ -157,13 +158,15 @@ pub(super) fn pg_hba_conf(plan: &Plan) -> String {
 #
 # local         DATABASE  USER  METHOD  [OPTIONS]
 # host          DATABASE  USER  ADDRESS  METHOD  [OPTIONS]
+# hostssl       DATABASE  USER  ADDRESS  METHOD  [OPTIONS]
 # hostnossl     DATABASE  USER  ADDRESS  METHOD  [OPTIONS]
 #
 # DATABASE can be \"all\", \"sameuser\", \"samerole\", \"replication\", a database name, or a comma-separated list
 # thereof. The \"all\" keyword does not match \"replication\". USER can be \"all\", a user name, a group name prefixed
 # with \"+\", or a comma-separated list thereof. ADDRESS is an IP address with a CIDR mask, or an IP address and a mask
 # in separate columns, or \"samehost\", \"samenet\" or \"all\". METHOD can be \"trust\", \"reject\", \"scram-sha-256\",
-# \"md5\" (which is served by SCRAM) or, for local, \"peer\".
+# \"md5\" (which is served by SCRAM), for local \"peer\", for hostssl \"cert\". OPTIONS are NAME=VALUE: \"map\" for peer and
+# cert (see pg_ident.conf); for hostssl \"clientcert\" (verify-ca or verify-full) and \"clientname\" (CN or DN).
 #
 # This file is read on server startup and when the server receives a SIGHUP signal.
 "

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use crate::ids::Oid;
 use crate::sql::bind;
 use crate::sql::bound::{
-    Assignment, Bound, BoundStatement, OutputColumn, Range, RangeColumn, RangeSource, Update,
+    Assignment, Bound, BoundStatement, Disclosure, OutputColumn, Range, RangeColumn, RangeSource,
+    Update,
 };
 use crate::sql::ddl::Result;
 use crate::sql::ddl::cx::DdlCx;
@@ -57,6 +58,7 @@ pub(super) async fn fill(cx: &mut DdlCx<'_>, table: Oid, column: &str) -> Result
         .collect();
     let update = Update {
         target: Arc::clone(&table),
+        disclosure: Disclosure::WholeRow,
         ranges: vec![Range {
             alias: table.name.clone(),
             source: RangeSource::Table(Arc::clone(&table)),
@@ -74,6 +76,7 @@ pub(super) async fn fill(cx: &mut DdlCx<'_>, table: Oid, column: &str) -> Result
         statement: BoundStatement::Update(Box::new(update)),
         parameters: Vec::new(),
         relations: vec![(table.oid, LockMode::AccessExclusive)],
+        rights: Vec::new(),
         generation: 0,
         uncacheable: true,
     };

@@ -12,6 +12,7 @@ use crate::sql::ddl::depend::INTERNAL;
 use crate::sql::ddl::drop::drop_relation;
 use crate::sql::ddl::sequence;
 use crate::sql::error::{SqlError, state};
+use crate::txn::LockMode;
 use crate::types::datum::Datum;
 
 use super::column::{put_default, remove_default};
@@ -75,6 +76,8 @@ pub(super) async fn set_identity(
     }
     if !options.is_empty() {
         let own = identity_sequence(cx, table, column.attribute)?;
+        cx.lock(own.oid, LockMode::ShareRowExclusive).await?;
+        let own = cx.relation(own.oid)?;
         sequence::change(cx, &own, options).await?;
     }
     Ok(())
@@ -99,6 +102,8 @@ pub(super) async fn drop_identity(
         return Err(not_identity(table, name));
     }
     let sequence = identity_sequence(cx, table, column.attribute)?;
+    cx.lock(sequence.oid, LockMode::AccessExclusive).await?;
+    let sequence = cx.relation(sequence.oid)?;
     remove_default(cx, table, column.attribute).await?;
     cx.step()?;
     change_attribute(cx, table.oid, column.attribute, |row| row.attidentity = 0).await?;

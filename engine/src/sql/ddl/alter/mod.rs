@@ -30,21 +30,27 @@ use identity::{add_identity, drop_identity, refuse_identity, set_identity};
 use rows::{change_class, find_column};
 
 pub async fn alter(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<()> {
-    let Some(relation) = cx.open(&s.name, LockMode::AccessExclusive).await? else {
+    let Some(relation) = open(s, cx).await? else {
         if s.if_exists {
             cx.notice(format!("relation \"{}\" does not exist, skipping", s.name));
             return Ok(());
         }
         return Err(no_relation(&s.name, "relation"));
     };
-    cx.must_own(&relation)?;
-    check_kind(s, &relation)?;
     for action in &s.actions {
         let current = cx.relation(relation.oid)?;
         run(cx, &current, action).await?;
         cx.step()?;
     }
     Ok(())
+}
+
+async fn open(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<Option<Arc<Relation>>> {
+    cx.open_if(&s.name, LockMode::AccessExclusive, &|cx, relation| {
+        cx.must_own(relation)?;
+        check_kind(s, relation)
+    })
+    .await
 }
 
 fn check_kind(s: &AlterTable, relation: &Relation) -> Result<()> {
@@ -136,7 +142,7 @@ async fn run_other(
     match action {
         AlterTableAction::OwnerTo(spec) => {
             let owner = cx.role(spec)?;
-            super::owner::of_relation(cx, table, owner.oid).await
+            super::owner::of_relation(cx, table, &owner).await
         }
         AlterTableAction::SetOptions(options) => {
             super::table::check_options(options)?;

@@ -8,6 +8,7 @@ use crate::ids::{Tid, Xid};
 use crate::index::btree::{self, Direction, KeyRange};
 use crate::index::key::successor;
 use crate::sql::error::{SqlError, state};
+use crate::sql::exec::access::Storage;
 use crate::sql::exec::cx::EvalCx;
 use crate::sql::exec::newest::{self, Newest};
 use crate::sql::plan::tree::{ConflictPlan, ConflictUpdate, Modify};
@@ -72,16 +73,36 @@ fn find_in(
         upper,
     };
     let storage = cx.access.storage()?;
-    let mut scan = btree::scan(storage.index(), index, range, Direction::Forward)?;
+    let mut scan = btree::scan(storage.index(), index, range.clone(), Direction::Forward)?;
     while let Some((tid, _)) = scan.next(storage.index())? {
         let own = storage.snapshot.own();
         match heap::liveness(storage.table(), modify.relation.file, tid, own)? {
-            Liveness::Dead => {}
-            Liveness::Live { tid } => return Ok(Found::Row(tid)),
+            // Not that of another row, whose line pointer it has become since the entry was read.
+            Liveness::Live { tid: row } if is_there(storage, index, &range, tid)? => {
+                return Ok(Found::Row(row));
+            }
+            Liveness::Dead | Liveness::Live { .. } => {}
             Liveness::Wait { xid } => return Ok(Found::Wait(xid)),
         }
     }
     Ok(Found::None)
+}
+
+/// Whether the index has the entry now. Vacuum takes an entry away before its line pointer is used again: if it is still
+/// there, what its line pointer led to was its row.
+fn is_there(
+    storage: &Storage,
+    index: &Index,
+    range: &KeyRange,
+    entry: Tid,
+) -> Result<bool, SqlError> {
+    let mut scan = btree::scan(storage.index(), index, range.clone(), Direction::Forward)?;
+    while let Some((tid, _)) = scan.next(storage.index())? {
+        if tid == entry {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A row that this transaction cannot see must not decide under REPEATABLE READ.

@@ -90,8 +90,9 @@ fn propose(
             frame[*slot] = value.clone();
         }
     }
-    constraint::check_not_null(&modify.relation, &work.row, cx)?;
-    constraint::check_tests(&modify.relation, &modify.checks, &work.row, frame, cx)
+    let row = constraint::NewRow::of(modify, &work.row);
+    row.check_not_null(cx)?;
+    row.check_tests(&modify.checks, frame, cx)
 }
 
 enum Entered {
@@ -123,12 +124,8 @@ fn add_entries(
             Added::Duplicate if arbiter => None,
             Added::Wait(xid) if arbiter => Some(xid),
             Added::Duplicate => {
-                return Err(constraint::duplicate_key(
-                    relation,
-                    index,
-                    &work.row,
-                    &cx.function,
-                ));
+                let row = constraint::NewRow::of(modify, &work.row);
+                return Err(row.duplicate_key(index, &cx.function));
             }
             Added::Wait(xid) => {
                 let progress = Progress::Entries { tid, next: at };

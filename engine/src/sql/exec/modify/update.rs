@@ -122,12 +122,8 @@ pub fn add_all(
             Added::Done => {}
             Added::Wait(xid) => return Ok(Worked::Wait(xid, at(tid, number))),
             Added::Duplicate => {
-                return Err(constraint::duplicate_key(
-                    relation,
-                    index,
-                    &work.row,
-                    &cx.function,
-                ));
+                let row = constraint::NewRow::of(modify, &work.row);
+                return Err(row.duplicate_key(index, &cx.function));
             }
         }
     }
@@ -146,6 +142,7 @@ pub fn check_row(
             frame[*slot] = value.clone();
         }
     }
-    constraint::check_not_null(&modify.relation, &work.row, cx)?;
-    constraint::check_tests(&modify.relation, &modify.checks, &work.row, frame, cx)
+    let row = constraint::NewRow::of(modify, &work.row);
+    row.check_not_null(cx)?;
+    row.check_tests(&modify.checks, frame, cx)
 }

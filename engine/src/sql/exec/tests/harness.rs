@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
-use crate::catalog::view::{CatalogError, CatalogView, ColumnStatistics, Database, Role};
+use crate::catalog::view::{
+    CatalogError, CatalogView, ColumnStatistics, Database, Membership, Role, Schema,
+};
 use crate::ids::{Oid, ProcessId};
 use crate::io::real::RealDisk;
 use crate::sql::bound::{
@@ -70,8 +72,14 @@ pub struct Tables {
 }
 
 impl CatalogView for Tables {
-    fn is_for_superuser(&self) -> Result<bool, CatalogError> {
-        Ok(true)
+    fn asker(&self) -> Oid {
+        Oid::INVALID
+    }
+    fn current_database(&self) -> Oid {
+        Oid::INVALID
+    }
+    fn memberships(&self, _: Oid) -> Result<Arc<[Membership]>, CatalogError> {
+        Ok(Arc::new([]))
     }
 
     fn generation(&self) -> u64 {
@@ -93,7 +101,7 @@ impl CatalogView for Tables {
     fn schema_named(&self, _name: &str) -> Result<Option<Oid>, CatalogError> {
         Ok(None)
     }
-    fn schema_name(&self, _oid: Oid) -> Result<Option<String>, CatalogError> {
+    fn schema(&self, _: Oid) -> Result<Option<Arc<Schema>>, CatalogError> {
         Ok(None)
     }
     fn search_path(&self) -> Result<Vec<Oid>, CatalogError> {
@@ -264,6 +272,7 @@ pub fn planned(query: Query, settings: &PlannerSettings) -> Arc<Plan> {
         statement: BoundStatement::Query(Box::new(query)),
         parameters: Vec::new(),
         relations: Vec::new(),
+        rights: Vec::new(),
         generation: 0,
         uncacheable: false,
     };

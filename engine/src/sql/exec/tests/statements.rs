@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::database::{Database, run_async};
 use super::harness::{function_cx, function_cx_of};
+use crate::sql::bound::Disclosure;
 use crate::sql::copy::{CopyFrom, CopyOptions, CopyTarget};
 use crate::sql::exec::analyze::analyze;
 use crate::sql::explain::{ExplainOptions, Times, explain};
@@ -321,6 +322,7 @@ fn copy_in_and_statistics() {
             relation: std::sync::Arc::clone(&relation),
             columns: vec![0, 2],
             filter: None,
+            disclosure: Disclosure::WholeRow,
         };
         let cx = db.exec_cx(&txn);
         let mut copy = CopyFrom::new(target(), options.clone(), &db.catalog, cx).expect("starts");

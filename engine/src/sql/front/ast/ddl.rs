@@ -309,6 +309,8 @@ pub enum RoleKind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlterRole {
     pub role: RoleSpec,
+    /// ALTER GROUP ... DROP USER: the members among the options go.
+    pub drops_members: bool,
     pub options: Vec<RoleOption>,
 }
 

@@ -6,12 +6,14 @@
 mod ddl;
 mod dml;
 mod expr;
+mod grant;
 mod query;
 mod utility;
 
 pub use ddl::*;
 pub use dml::*;
 pub use expr::*;
+pub use grant::*;
 pub use query::*;
 pub use utility::*;
 
@@ -70,6 +72,10 @@ pub enum Statement {
     DropDatabase(DropDatabase),
     DropRole(DropRole),
     Truncate(Truncate),
+    Grant(Box<Grant>),
+    GrantRole(GrantRole),
+    ReassignOwned(ReassignOwned),
+    DropOwned(DropOwned),
     Comment(Comment),
     /// Known to PostgreSQL, not to this version: 0A000 when it is run.
     Unsupported(Unsupported),
@@ -155,6 +161,12 @@ impl Statement {
             Statement::DropDatabase(_) => "DROP DATABASE",
             Statement::DropRole(_) => "DROP ROLE",
             Statement::Truncate(_) => "TRUNCATE TABLE",
+            Statement::Grant(g) if g.is_grant => "GRANT",
+            Statement::Grant(_) => "REVOKE",
+            Statement::GrantRole(g) if g.is_grant => "GRANT ROLE",
+            Statement::GrantRole(_) => "REVOKE ROLE",
+            Statement::ReassignOwned(_) => "REASSIGN OWNED",
+            Statement::DropOwned(_) => "DROP OWNED",
             Statement::Comment(_) => "COMMENT",
             Statement::Unsupported(u) => u.command,
             other => unreachable!("{other:?} has its tag in `tag`"),

@@ -27,6 +27,10 @@ impl Parser<'_> {
                 return self.alter_role_or_rename(kw);
             }
             Kw::System => return self.alter_system(),
+            Kw::Default => {
+                let hint = "Use GRANT ... ON ALL TABLES IN SCHEMA once they are made.";
+                return Ok(self.skip_unsupported("ALTER DEFAULT PRIVILEGES", Some(hint)));
+            }
             _ => return self.alter_unsupported(kw),
         };
         self.bump();
@@ -46,7 +50,6 @@ impl Parser<'_> {
             Kw::Operator => "ALTER OPERATOR",
             Kw::Collation => "ALTER COLLATION",
             Kw::Conversion => "ALTER CONVERSION",
-            Kw::Default => "ALTER DEFAULT PRIVILEGES",
             Kw::Event => "ALTER EVENT TRIGGER",
             Kw::Foreign => "ALTER FOREIGN TABLE",
             Kw::Language | Kw::Procedural => "ALTER LANGUAGE",
@@ -439,7 +442,7 @@ impl Parser<'_> {
             }));
         }
         if kw == Kw::Group {
-            return Ok(self.skip_unsupported("ALTER ROLE", None));
+            return self.alter_group();
         }
         self.alter_role()
     }

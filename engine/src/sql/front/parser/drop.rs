@@ -31,6 +31,7 @@ impl Parser<'_> {
                 let roles = self.list(Parser::role_spec)?;
                 return Ok(Statement::DropRole(DropRole { roles, if_exists }));
             }
+            Kw::Owned => return self.drop_owned(),
             _ => return self.drop_unsupported(kw),
         };
         self.bump();
@@ -84,7 +85,6 @@ impl Parser<'_> {
             Kw::Collation => "DROP COLLATION",
             Kw::Conversion => "DROP CONVERSION",
             Kw::Language | Kw::Procedural => "DROP LANGUAGE",
-            Kw::Owned => "DROP OWNED",
             Kw::Policy => "DROP POLICY",
             Kw::Publication => "DROP PUBLICATION",
             Kw::Subscription => "DROP SUBSCRIPTION",

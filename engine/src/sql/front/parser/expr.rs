@@ -508,7 +508,11 @@ fn signed(sign: u8, arg: Expr, at: u32) -> Expr {
     if sign == b'-' {
         match arg.kind {
             ExprKind::Literal(Literal::Int(n)) => {
-                return node(ExprKind::Literal(Literal::Int(-n)), at);
+                let negated = match n.checked_neg() {
+                    Some(n) => Literal::Int(n),
+                    None => Literal::Number(i32::MIN.unsigned_abs().to_string()),
+                };
+                return node(ExprKind::Literal(negated), at);
             }
             ExprKind::Literal(Literal::Number(s)) => {
                 let negated = match s.strip_prefix('-') {

@@ -12,6 +12,7 @@ mod drop;
 mod expr;
 mod from;
 mod function;
+mod grant;
 mod names;
 mod options;
 mod primary;
@@ -118,6 +119,9 @@ impl Parser<'_> {
             Kw::Analyze | Kw::Analyse => self.analyze(),
             Kw::Lock => self.lock_table(),
             Kw::Reindex => self.reindex(),
+            Kw::Grant => self.grant(),
+            Kw::Revoke => self.revoke(),
+            Kw::Reassign => self.reassign_owned(),
             Kw::Checkpoint => {
                 self.bump();
                 Ok(Statement::Checkpoint)
@@ -151,12 +155,9 @@ impl Parser<'_> {
             Kw::Do => ("DO", Some("Run the statements themselves.")),
             Kw::Call => ("CALL", None),
             Kw::Cluster => ("CLUSTER", None),
-            Kw::Grant => ("GRANT", None),
-            Kw::Revoke => ("REVOKE", None),
             Kw::Load => ("LOAD", None),
             Kw::Merge => ("MERGE", Some("Use INSERT ... ON CONFLICT.")),
             Kw::Refresh => ("REFRESH MATERIALIZED VIEW", None),
-            Kw::Reassign => ("REASSIGN OWNED", None),
             Kw::Security => ("SECURITY LABEL", None),
             Kw::Import => ("IMPORT FOREIGN SCHEMA", None),
             _ => return Err(self.unexpected()),

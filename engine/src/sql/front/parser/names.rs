@@ -2,6 +2,7 @@
 
 use super::Result;
 use super::cursor::Parser;
+use crate::sql::error::SqlError;
 use crate::sql::front::ast::{Ident, ObjectName, RoleSpec};
 use crate::sql::front::keywords::{Category, Kw};
 use crate::sql::front::lexer::{self, StringKind, Token, TokenKind};
@@ -207,10 +208,6 @@ impl Parser<'_> {
 
     pub(super) fn role_spec(&mut self) -> Result<RoleSpec> {
         let at = self.at();
-        let quoted = matches!(
-            self.peek(),
-            TokenKind::QuotedIdent | TokenKind::UnicodeIdent
-        );
         for (kw, spec) in [
             (Kw::CurrentUser, RoleSpec::CurrentUser(at)),
             (Kw::CurrentRole, RoleSpec::CurrentRole(at)),
@@ -222,7 +219,15 @@ impl Parser<'_> {
         }
         let name = self.non_reserved_word()?;
         Ok(match name.name.as_str() {
-            "public" if !quoted => RoleSpec::Public(at),
+            // In quotes too, as in gram.y.
+            "public" => RoleSpec::Public(at),
+            "none" => {
+                return Err(SqlError::new(
+                    crate::sql::error::state::RESERVED_NAME,
+                    "role name \"none\" is reserved",
+                )
+                .at(at));
+            }
             _ => RoleSpec::Named(name),
         })
     }

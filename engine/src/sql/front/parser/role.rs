@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::cursor::Parser;
-use crate::sql::error::SqlError;
+use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
     AlterRole, AlterSetting, CreateRole, RoleKind, RoleOption, RoleOptionKind, RoleSpec, SetTarget,
     SettingChange, SettingOwner, Statement,
@@ -22,14 +22,14 @@ impl Parser<'_> {
             RoleSpec::Named(name) => name,
             RoleSpec::Public(at) => {
                 return Err(SqlError::new(
-                    crate::sql::error::state::RESERVED_NAME,
+                    state::RESERVED_NAME,
                     "role name \"public\" is reserved",
                 )
                 .at(at));
             }
-            RoleSpec::CurrentUser(at) | RoleSpec::CurrentRole(at) | RoleSpec::SessionUser(at) => {
-                return Err(self.error("this role specification cannot be used here", at));
-            }
+            RoleSpec::CurrentUser(at) => return Err(no_name("CURRENT_USER", at)),
+            RoleSpec::CurrentRole(at) => return Err(no_name("CURRENT_ROLE", at)),
+            RoleSpec::SessionUser(at) => return Err(no_name("SESSION_USER", at)),
         };
         self.eat(Kw::With);
         let options = self.role_options(true)?;
@@ -131,7 +131,30 @@ impl Parser<'_> {
         };
         self.eat(Kw::With);
         let options = self.role_options(false)?;
-        Ok(Statement::AlterRole(AlterRole { role, options }))
+        Ok(Statement::AlterRole(AlterRole {
+            role,
+            drops_members: false,
+            options,
+        }))
+    }
+
+    /// ALTER GROUP role ADD USER ..., DROP USER ...; the words up to the kind are taken.
+    pub(super) fn alter_group(&mut self) -> Result<Statement> {
+        let role = self.role_spec()?;
+        let drops_members = self.is(Kw::Drop);
+        if !drops_members {
+            self.expect(Kw::Add)?;
+        } else {
+            self.bump();
+        }
+        let at = self.at();
+        self.expect(Kw::User)?;
+        let members = RoleOptionKind::Members(self.list(Parser::role_spec)?);
+        Ok(Statement::AlterRole(AlterRole {
+            role,
+            drops_members,
+            options: vec![RoleOption { kind: members, at }],
+        }))
     }
 
     /// `SET name = value`, `RESET name` behind ALTER ROLE and ALTER DATABASE.
@@ -168,4 +191,10 @@ fn flag_option(word: &str) -> Option<RoleOptionKind> {
         "noinherit" => RoleOptionKind::Inherit(false),
         _ => return None,
     })
+}
+
+/// 42939: a role that is being made has a name of its own.
+fn no_name(word: &str, at: u32) -> SqlError {
+    let message = format!("{word} cannot be used as a role name here");
+    SqlError::new(state::RESERVED_NAME, message).at(at)
 }

@@ -19,5 +19,6 @@ pub(super) static ROWS: &[Function] = functions! {
 pub(super) static HIDDEN: &[Function] = functions! {
     0x8000_0001 "int4_to_oid" [INT4] OID IS => Scalar(conversions::int4_oid);
     0x8000_0003 "int2_to_oid" [INT2] OID IS => Scalar(conversions::int2_oid);
+    0x8000_0004 "nextval" [REGCLASS] INT8 VS => Host;
     0x8000_0002 "oid_to_int4" [OID] INT4 IS => Scalar(conversions::oid_int4);
 };

@@ -1,18 +1,16 @@
-//! Every state of a small cluster, looked at one by one with `stateright`: three instances, one or two operators around
-//! the real [`crate::decide`].
+//! Every state of a small cluster, looked at one by one with `stateright`: three instances, any number of operators
+//! around the real [`crate::decide`].
 //!
-//! What may happen at any moment: an operator reads the record, or one instance; decides on what it has read, however
-//! old, with any time-outs passed or not; or makes its swap. A call that was made arrives at any later time, any number
-//! of times, or never; so does a report of a standby, in order, or never. So an operator is frozen between any two of
-//! its steps, messages are late, doubled and lost, and anybody is cut off from anybody, in every search and without a
-//! bound. What is bounded is how often terms are raised, entries are written, instances crash (and come back when they
-//! like), copies are seeded anew or emptied, and sets are changed.
-//!
-//! Whenever the record has changed, an operator that has heard nobody decides on it at once: its calls (seals,
-//! a promotion) are on their way from then on. That makes fewer states and takes none away, as any operator might.
+//! What may happen at any moment: an operator makes a swap of the record; a call that was made arrives at any later
+//! time, any number of times, or never; so does a report of a standby, in order, or never. There are any number of
+//! operators, each of which is frozen between any two of its steps for as long as it likes ([`operators`]). So messages
+//! are late, doubled and lost, and anybody is cut off from anybody, in every search and without a bound. What is bounded
+//! is how often terms are raised, entries are written, instances crash (and come back when they like), copies are seeded
+//! anew or emptied, and sets are changed.
 
 mod interner;
 mod moves;
+mod operators;
 mod outlook;
 mod random;
 mod state;
@@ -26,8 +24,9 @@ use stateright::{Model, Property};
 
 use self::interner::{Interner, Memo};
 use self::moves::{Local, Moved};
+use self::operators::{Promise, Wishes};
 use self::outlook::{Breadth, Facts, Outlook, outlook};
-use self::state::{Budget, History, MOST, Number, Operator, Site, State, View, Wrong};
+use self::state::{Budget, History, MOST, Number, Site, State, View, Wrong};
 use super::mutant::Mutant;
 use super::node::Node;
 use super::show::show;
@@ -41,7 +40,6 @@ use crate::validate::ValidatedCluster;
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     instances: usize,
-    operators: usize,
     /// How often the term may be raised.
     failovers: u32,
     budget: Budget,
@@ -50,20 +48,9 @@ struct Bounds {
 /// Something that happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Action {
-    ReadRecord {
-        operator: usize,
-    },
-    Read {
-        operator: usize,
-        at: usize,
-    },
-    /// Decides, with one of the outcomes that some combination of time-outs gives.
-    Decide {
-        operator: usize,
-        which: usize,
-    },
+    /// Some operator replaces the record.
     Swap {
-        operator: usize,
+        to: Number,
     },
     Deliver {
         at: usize,
@@ -111,9 +98,14 @@ struct Search {
     views: Interner<View>,
     calls: Interner<Step>,
     histories: Interner<History>,
+    /// Of records, and of views.
+    sets: Interner<BTreeSet<Number>>,
     views_of_sites: Memo<Number, Number>,
     outcomes: Memo<(Number, [Number; MOST]), Vec<Outcome>>,
     outdated: Memo<(Number, Term), Number>,
+    wishes: Memo<(Number, [Number; MOST]), Wishes>,
+    seen: Memo<(Number, Number, Term), Number>,
+    promises: Memo<Number, Promise>,
     moved: Memo<(Number, Local), Option<Moved>>,
     streamed: Memo<(Number, Number), Option<(Moved, Moved)>>,
     checked: Memo<(Number, Number, usize), (Number, Option<Wrong>)>,
@@ -132,15 +124,20 @@ impl Search {
             views: Interner::new(),
             calls: Interner::new(),
             histories: Interner::new(),
+            sets: Interner::new(),
             views_of_sites: Memo::new(),
             outcomes: Memo::new(),
             outdated: Memo::new(),
+            wishes: Memo::new(),
+            seen: Memo::new(),
+            promises: Memo::new(),
             moved: Memo::new(),
             streamed: Memo::new(),
             checked: Memo::new(),
             expanded: AtomicUsize::new(0),
         };
         assert_eq!(search.views.number(View::NOTHING), 0);
+        assert_eq!(search.sets.number(BTreeSet::new()), 0);
         search
     }
 
@@ -148,19 +145,18 @@ impl Search {
         let Budget {
             faults,
             changes,
-            seeds,
             switchovers,
             ..
         } = self.bounds.budget;
         Breadth {
             instances: self.bounds.instances,
-            streams_matter: faults > 0 && (changes > 0 || seeds > 0),
+            streams_matter: (faults > 0 && changes > 0) || switchovers > 0,
             switchovers: switchovers > 0,
         }
     }
 
     /// A whole cluster in its first term: the first instance is primary, the others stream and are in sync.
-    fn first_state(&self) -> State {
+    fn whole_cluster(&self) -> State {
         let set = self.first_set();
         let entry = (Term::FIRST, 1);
         let mut sites = [0; MOST];
@@ -182,23 +178,12 @@ impl Search {
             forks: Vec::new(),
             change: None,
         });
-        let mut views = [0; MOST];
-        for (view, site) in views.iter_mut().zip(sites).take(self.bounds.instances) {
-            *view = self.view_of(site);
-        }
-        let knows = Operator {
+        let nothing_read = self.sets.number(BTreeSet::from([0]));
+        State {
             record,
-            views,
-            swap: None,
-        };
-        let has_just_started = Operator {
-            views: [0; MOST],
-            ..knows
-        };
-        let mut state = State {
-            record,
+            past: 0,
             sites,
-            operators: [knows, has_just_started],
+            seen: [nothing_read; MOST],
             history: self.histories.number(History {
                 acknowledged: vec![entry],
                 ..History::default()
@@ -206,12 +191,15 @@ impl Search {
             left: self.bounds.budget,
             ids: u8::try_from(self.bounds.instances).expect("few instances"),
             wrong: None,
-        };
-        state.operators.sort_unstable();
-        if self.bounds.operators == 1 {
-            state.operators = [knows, knows];
         }
-        state
+    }
+
+    /// That cluster with operators around it.
+    fn first_state(&self) -> State {
+        let state = self.whole_cluster();
+        let mut watched = state.clone();
+        self.watch(&state, &mut watched);
+        watched
     }
 
     fn first_set(&self) -> InSyncSet {
@@ -298,16 +286,8 @@ impl Model for Search {
         if state.wrong.is_some() {
             return;
         }
-        for operator in 0..self.bounds.operators {
-            actions.push(Action::ReadRecord { operator });
-            for at in 0..self.bounds.instances {
-                actions.push(Action::Read { operator, at });
-            }
-            let Operator { record, views, .. } = state.operators[operator];
-            let outcomes = self.outcomes(record, views).len();
-            actions.extend((0..outcomes).map(|which| Action::Decide { operator, which }));
-            actions.push(Action::Swap { operator });
-        }
+        let swaps = self.swaps(state);
+        actions.extend(swaps.into_iter().map(|to| Action::Swap { to }));
         for at in 0..self.bounds.instances {
             let site = self.sites.value(state.sites[at]);
             actions.extend(
@@ -324,10 +304,16 @@ impl Model for Search {
             for from in (0..self.bounds.instances).filter(|from| *from != at) {
                 actions.push(Action::Stream { from, to: at });
             }
-            actions.push(Action::Commit { at });
-            actions.push(Action::Crash { at });
+            let Budget {
+                commits,
+                crashes,
+                seeds,
+                ..
+            } = state.left;
+            actions.extend((commits > 0).then_some(Action::Commit { at }));
+            actions.extend((crashes > 0).then_some(Action::Crash { at }));
             actions.push(Action::Start { at });
-            actions.push(Action::Empty { at });
+            actions.extend((seeds > 0).then_some(Action::Empty { at }));
         }
     }
 

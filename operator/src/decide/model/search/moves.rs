@@ -1,7 +1,7 @@
 //! What each [`Action`] does to a state.
 
-use super::state::{Budget, History, Number, Operator, Report, Site, State, View, Wrong};
-use super::{Action, Outcome, Search, outlook};
+use super::state::{History, Number, Report, Site, State, View, Wrong};
+use super::{Action, Search};
 use crate::crd::{Phase, Record};
 use crate::decide::model::mutant::Mutant;
 use crate::decide::model::node::{
@@ -32,8 +32,6 @@ pub(super) enum Local {
     Empty {
         id: u32,
     },
-    /// No new seed is within bounds any more.
-    ForgetSeeds,
 }
 
 /// An instance after something has happened there.
@@ -55,148 +53,62 @@ impl Search {
     /// The state after `action`; none if it changes nothing, or is not possible.
     pub(super) fn after(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
+        self.act(&mut next, action)?;
+        if next == *state {
+            return None;
+        }
+        self.watch(state, &mut next);
+        Some(next)
+    }
+
+    /// What `action` itself does; operators have not looked yet.
+    pub(super) fn act(&self, next: &mut State, action: Action) -> Option<()> {
         match action {
-            Action::ReadRecord { operator } => {
-                let reader = &mut next.operators[operator];
-                reader.record = state.record;
-                reader.swap = None;
-            }
-            Action::Read { operator, at } => {
-                next.operators[operator].views[at] = self.view_of(state.sites[at]);
-            }
-            Action::Decide { operator, which } => {
-                let reader = state.operators[operator];
-                let outcomes = self.outcomes(reader.record, reader.views);
-                self.act_on(&mut next, operator, &outcomes[which]);
-            }
-            Action::Swap { operator } => self.swap(&mut next, operator)?,
-            Action::Deliver { at, call } => self.deliver(&mut next, at, call)?,
-            Action::Stream { from, to } => self.stream(&mut next, from, to)?,
+            Action::Swap { to } => self.swap(next, to)?,
+            Action::Deliver { at, call } => self.deliver(next, at, call)?,
+            Action::Stream { from, to } => self.stream(next, from, to)?,
             Action::Report { at, which, flushed } => {
-                self.move_one(&mut next, at, Local::Report { which, flushed })?;
+                self.move_one(next, at, Local::Report { which, flushed })?;
             }
             Action::Commit { at } => {
                 next.left.commits = next.left.commits.checked_sub(1)?;
-                self.move_one(&mut next, at, Local::Commit)?;
+                self.move_one(next, at, Local::Commit)?;
             }
             Action::Crash { at } => {
                 next.left.spend(|left| &mut left.crashes)?;
-                self.move_one(&mut next, at, Local::Crash)?;
+                self.move_one(next, at, Local::Crash)?;
             }
-            Action::Start { at } => self.move_one(&mut next, at, Local::Start)?,
+            Action::Start { at } => self.move_one(next, at, Local::Start)?,
             Action::Empty { at } => {
-                let id = self.new_id(&mut next)?;
-                self.move_one(&mut next, at, Local::Empty { id })?;
-                self.send_old_seals(&mut next, at);
+                let id = self.new_id(next)?;
+                self.move_one(next, at, Local::Empty { id })?;
             }
         }
-        if may_seed(state.left) && !may_seed(next.left) {
-            for at in 0..self.bounds.instances {
-                self.move_one(&mut next, at, Local::ForgetSeeds);
-            }
-        }
-        for operator in 0..self.bounds.operators {
-            self.forget_dead_record(&mut next, operator);
-            if next.operators[operator] != state.operators[operator] {
-                self.forget_outdated(&mut next, operator);
-            }
-        }
-        if self.bounds.operators == 1 {
-            next.operators[1] = next.operators[0];
-        } else {
-            // Operators are alike: which is which does not matter.
-            next.operators.sort_unstable();
-        }
-        (next != *state).then_some(next)
+        Some(())
     }
 
-    // ---- operators ----
-
-    /// An operator with an old record can only send calls, and where everybody has promised more nobody obeys them: it may
-    /// as well read the new record now.
-    fn forget_dead_record(&self, next: &mut State, operator: usize) {
-        let read = next.operators[operator].record;
-        let promises_stand = !may_seed(next.left)
-            && !matches!(
-                self.mutant,
-                Mutant::NoSecondCompare | Mutant::PromoteUnpromised
-            );
-        if read == next.record || !promises_stand {
-            return;
-        }
-        let term = self.records.value(read).term;
-        let is_dead = (0..self.bounds.instances)
-            .all(|at| self.sites.value(next.sites[at]).node.promised > term);
-        if is_dead {
-            next.operators[operator].record = next.record;
-        }
+    /// The call is on its way from now on.
+    pub(super) fn send(&self, next: &mut State, at: usize, call: Number) {
+        self.move_one(next, at, Local::Send { call });
     }
 
-    fn forget_outdated(&self, next: &mut State, operator: usize) {
-        let reader = &mut next.operators[operator];
-        let term = self.records.value(reader.record).term;
-        for view in &mut reader.views {
-            *view = *self.outdated.get((*view, term), || {
-                let whole = View::clone(&self.views.value(*view));
-                self.views.number(outlook::outdated(whole, term))
-            });
-        }
-    }
-
-    /// The calls of a decision are on their way, and its swap is about to be made.
-    pub(super) fn act_on(&self, next: &mut State, operator: usize, outcome: &Outcome) {
-        if !outcome.licensed {
-            next.wrong = Some(Wrong::Unlicensed);
-        }
-        self.send(next, &outcome.calls);
-        let reader = next.operators[operator];
-        let swap = outcome
-            .swap
-            .filter(|number| self.may_swap(next, reader.record, *number));
-        next.operators[operator].swap = swap;
-    }
-
-    /// An emptied volume has forgotten its promise, so that seals of old terms may still be obeyed there.
-    fn send_old_seals(&self, next: &mut State, at: usize) {
-        let term = self.records.value(next.record).term;
-        for old in Term::FIRST.number() + 1..=term.number() {
-            let seal = Step::Seal {
-                instance: outlook::name(at),
-                term: Term::new(old),
-            };
-            self.send(next, &[(at, self.calls.number(seal))]);
-        }
-    }
-
-    fn send(&self, next: &mut State, calls: &[(usize, Number)]) {
-        for (at, call) in calls {
-            let reseeds = matches!(*self.calls.value(*call), Step::Reseed { .. });
-            if !reseeds || may_seed(next.left) {
-                self.move_one(next, *at, Local::Send { call: *call });
-            }
-        }
-    }
-
-    /// Whether this swap could succeed now, and is within bounds.
-    fn may_swap(&self, state: &State, read: Number, swap: Number) -> bool {
+    /// Whether this swap, of the present record, is within bounds.
+    pub(super) fn may_swap(&self, state: &State, to: Number) -> bool {
         let now = self.records.value(state.record);
-        let next = self.records.value(swap);
-        let compares = read == state.record || self.mutant.swaps_blindly(&now, &next);
+        let next = self.records.value(to);
         let raises = next.term > now.term;
         let changes = is_change_of_set(&now, &next);
-        compares
-            && (!raises || next.term.number() <= 1 + self.bounds.failovers)
+        (!raises || next.term.number() <= 1 + self.bounds.failovers)
             && (!changes || (state.left.changes > 0 && state.left.faults > 0))
             && (next.phase != Phase::SwitchingOver || !raises || state.left.switchovers > 0)
     }
 
-    fn swap(&self, next: &mut State, operator: usize) -> Option<()> {
-        let reader = next.operators[operator];
-        let swap = reader.swap?;
-        if !self.may_swap(next, reader.record, swap) {
+    /// The record is replaced.
+    fn swap(&self, next: &mut State, to: Number) -> Option<()> {
+        if !self.may_swap(next, to) {
             return None;
         }
-        let (before, after) = (self.records.value(next.record), self.records.value(swap));
+        let (before, after) = (self.records.value(next.record), self.records.value(to));
         if is_change_of_set(&before, &after) {
             next.left.spend(|left| &mut left.changes)?;
         }
@@ -204,21 +116,7 @@ impl Search {
             next.left.switchovers -= 1;
         }
         self.remember_candidate(next, &after);
-        let before_number = std::mem::replace(&mut next.record, swap);
-        let blind = self.mutant == Mutant::NoSecondCompare;
-        next.operators[operator].record = swap;
-        next.operators[operator].swap = None;
-        for other in 0..next.operators.len() {
-            let Operator { record, swap, .. } = next.operators[other];
-            next.operators[other].swap = swap.filter(|swap| self.may_swap(next, record, *swap));
-            // On that record it would only send seals, which are on their way: it may as well read the new one now.
-            if record == before_number && before.phase == Phase::FailingOver && !blind {
-                next.operators[other].record = next.record;
-            }
-        }
-        for outcome in self.outcomes(next.record, [0; super::MOST]).iter() {
-            self.send(next, &outcome.calls);
-        }
+        next.record = to;
         Some(())
     }
 
@@ -242,7 +140,7 @@ impl Search {
     // ---- instances ----
 
     /// What happens at one instance alone; none if nothing does.
-    fn move_one(&self, next: &mut State, at: usize, local: Local) -> Option<()> {
+    pub(super) fn move_one(&self, next: &mut State, at: usize, local: Local) -> Option<()> {
         let moved = *self.moved.get((next.sites[at], local), || {
             self.moved(next.sites[at], local)
         });
@@ -280,9 +178,6 @@ impl Search {
                 site.calls.insert(call);
             }
             Local::Deliver { call, id } => self.obey(node, call, id)?,
-            Local::ForgetSeeds => site
-                .calls
-                .retain(|call| !matches!(*self.calls.value(*call), Step::Reseed { .. })),
             Local::Report { which, flushed } => {
                 let report = site.reports.iter().nth(which).cloned()?;
                 node.take_report(report.id, report.term, flushed.min(report.flushed));
@@ -317,7 +212,7 @@ impl Search {
             .filter(|released| *released >= node.owed && *released > node.acknowledged);
         let acknowledged_before =
             released.map(|released| std::mem::replace(&mut node.acknowledged, released));
-        if !self.breadth().streams_matter && !self.breadth().switchovers {
+        if !self.breadth().streams_matter {
             site.forget_streams();
         }
         Moved {
@@ -416,10 +311,6 @@ impl Search {
     }
 }
 
-fn may_seed(left: Budget) -> bool {
-    left.seeds > 0 && left.faults > 0
-}
-
 /// A set is appended while a primary serves: one that joins or leaves.
 fn is_change_of_set(before: &Record, after: &Record) -> bool {
     before.phase == Phase::Running
@@ -429,7 +320,7 @@ fn is_change_of_set(before: &Record, after: &Record) -> bool {
 }
 
 /// Entries of different copies are different, though they stand at the same place.
-fn writer(id: &InstanceId) -> u32 {
+pub(super) fn writer(id: &InstanceId) -> u32 {
     id.as_str()
         .trim_start_matches("id")
         .parse()

@@ -12,8 +12,7 @@ use crate::api::{EngineRole, SupervisorState};
 use crate::crd::{Phase, Record};
 use crate::decide::model::mutant::Mutant;
 use crate::decide::{
-    Instance, Life, MEMBER_LOST_MS, Observed, Past, Plan, SILENT_MS, STUCK_MS, SWITCHOVER_MS, Step,
-    decide,
+    Instance, Life, MEMBER_LOST_MS, Observed, Past, Plan, SILENT_MS, SWITCHOVER_MS, Step, decide,
 };
 use crate::ids::{InstanceId, Lsn, Millis, Term};
 use crate::names;
@@ -62,7 +61,7 @@ pub(super) struct Outlook {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Breadth {
     pub(super) instances: usize,
-    /// Whether the set may change or a copy be given up, so that it matters who streams.
+    /// Whether the set may change or a switchover look for its target, so that it matters who streams.
     pub(super) streams_matter: bool,
     pub(super) switchovers: bool,
 }
@@ -77,7 +76,8 @@ pub(super) fn cluster(instances: usize) -> ValidatedCluster {
     }
 }
 
-/// Every combination of facts that `decide` could tell apart in this phase.
+/// Every combination of facts that `decide` could tell apart in this phase. (That a copy has not streamed for so long that
+/// it is seeded anew is not among them: [`super::operators`] says why.)
 pub(super) fn facts(breadth: Breadth, record: &Record, views: &[&View]) -> Vec<Facts> {
     let gathers = matches!(record.phase, Phase::FailingOver | Phase::SwitchingOver);
     let running = record.phase == Phase::Running;
@@ -86,7 +86,7 @@ pub(super) fn facts(breadth: Breadth, record: &Record, views: &[&View]) -> Vec<F
     } else {
         Vec::new()
     };
-    let ages: [u64; 3] = [0, MEMBER_LOST_MS, STUCK_MS];
+    let ages = [0, MEMBER_LOST_MS];
     let combinations = ages
         .len()
         .pow(u32::try_from(ids.len()).expect("few copies"));
@@ -290,7 +290,7 @@ pub(super) fn cut_down(mut view: View, breadth: Breadth) -> View {
         } else {
             engine.replay_lsn = None;
         }
-        if !breadth.streams_matter && !breadth.switchovers {
+        if !breadth.streams_matter {
             engine.standbys.clear();
         }
         if !breadth.switchovers {

@@ -8,12 +8,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::outlook::{self, Facts};
-use super::state::{State, View, Wrong};
+use super::state::{MOST, Number, State, View, Wrong};
 use super::{Action, Bounds, Search};
 use crate::crd::Record;
 use crate::decide::model::mutant::Mutant;
 use crate::decide::{MEMBER_LOST_MS, STUCK_MS};
 
+const OPERATORS: usize = 2;
 /// Steps of one walk.
 const LENGTH: u32 = 2_000;
 /// Walks that share their numbers for values; then these are forgotten, so that memory stays bounded.
@@ -60,19 +61,34 @@ pub(super) fn walks(
     Ok(walked)
 }
 
+/// One of the two operators of a walk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Operator {
+    /// The record as it was last read, perhaps long ago.
+    record: Number,
+    views: [Number; MOST],
+    /// The record that it is about to write, in place of the one that it has read.
+    swap: Option<Number>,
+}
+
+/// Where a walk is.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Place {
+    pub(super) state: State,
+    operators: [Operator; OPERATORS],
+}
+
 impl Search {
     fn walk(&self, number: u64, walked: &mut Walked) -> Result<(), Wrong> {
         let mut dice = StdRng::seed_from_u64(number);
-        let mut state = self.first_state();
+        let mut place = self.first_place();
         for _ in 0..LENGTH {
-            if let Some(next) = self.step(&state, &mut dice) {
-                state = next;
-                walked.steps += 1;
-            }
-            if let Some(wrong) = state.wrong {
+            walked.steps += u64::from(self.step(&mut place, &mut dice));
+            if let Some(wrong) = place.state.wrong {
                 return Err(wrong);
             }
         }
+        let state = place.state;
         walked.failovers += u64::from(self.records.value(state.record).term.number() - 1);
         let history = self.histories.value(state.history);
         let mut terms: Vec<_> = history.acknowledged.iter().map(|entry| entry.0).collect();
@@ -81,52 +97,125 @@ impl Search {
         Ok(())
     }
 
-    fn step(&self, state: &State, dice: &mut StdRng) -> Option<State> {
-        let operator = dice.random_range(0..self.bounds.operators);
-        let at = dice.random_range(0..self.bounds.instances);
-        let action = match dice.random_range(0..100) {
-            0..=19 => Action::Read { operator, at },
-            20..=25 => Action::ReadRecord { operator },
-            26..=39 => return self.decide_at_random(state, operator, dice),
-            40..=47 => Action::Swap { operator },
-            48..=64 => {
-                let site = self.sites.value(state.sites[at]);
-                let which = dice.random_range(0..site.calls.len().max(1));
-                let call = *site.calls.iter().nth(which)?;
-                Action::Deliver { at, call }
-            }
-            65..=79 => {
-                let from = dice.random_range(0..self.bounds.instances);
-                if from == at {
-                    return None;
-                }
-                Action::Stream { from, to: at }
-            }
-            80..=91 => {
-                let site = self.sites.value(state.sites[at]);
-                let which = dice.random_range(0..site.reports.len().max(1));
-                let flushed = site.reports.iter().nth(which)?.flushed;
-                Action::Report { at, which, flushed }
-            }
-            92..=94 => Action::Commit { at },
-            95 => Action::Crash { at },
-            96..=98 => Action::Start { at },
-            _ if dice.random_range(0..4) == 0 => Action::Empty { at },
-            _ => return self.restart_operator(state, operator),
+    fn first_place(&self) -> Place {
+        let state = self.whole_cluster();
+        let knows_nothing = Operator {
+            record: state.record,
+            views: [0; MOST],
+            swap: None,
         };
-        self.after(state, action)
+        Place {
+            state,
+            operators: [knows_nothing; OPERATORS],
+        }
     }
 
-    fn decide_at_random(&self, state: &State, operator: usize, dice: &mut StdRng) -> Option<State> {
-        let reader = state.operators[operator];
+    /// Tries something; whether it has changed anything.
+    fn step(&self, place: &mut Place, dice: &mut StdRng) -> bool {
+        let operator = dice.random_range(0..OPERATORS);
+        let at = dice.random_range(0..self.bounds.instances);
+        match dice.random_range(0..100) {
+            0..=19 => self.read_news(place, operator, at),
+            20..=25 => renew(place, operator, |reader| reader.swap = None),
+            26..=39 => self.decide_at_random(place, operator, dice),
+            40..=47 => self.swap_if_first(place, operator),
+            48..=64 => {
+                let calls = |at: &usize| self.sites.value(place.state.sites[*at]).calls.clone();
+                let Some(at) = self.from(at).find(|at| !calls(at).is_empty()) else {
+                    return false;
+                };
+                let calls = calls(&at);
+                let which = dice.random_range(0..calls.len());
+                let call = calls.into_iter().nth(which);
+                call.is_some_and(|call| self.act_in_place(place, Action::Deliver { at, call }))
+            }
+            65..=79 => {
+                let first = dice.random_range(0..self.bounds.instances);
+                let mut ways = self
+                    .from(first)
+                    .flat_map(|from| self.from(at).map(move |to| (from, to)))
+                    .filter(|(from, to)| from != to);
+                ways.any(|(from, to)| self.act_in_place(place, Action::Stream { from, to }))
+            }
+            80..=91 => {
+                let reports = |at: &usize| self.sites.value(place.state.sites[*at]).reports.clone();
+                let Some(at) = self.from(at).find(|at| !reports(at).is_empty()) else {
+                    return false;
+                };
+                let reports = reports(&at);
+                let which = dice.random_range(0..reports.len());
+                let flushed = reports.into_iter().nth(which).map_or(0, |r| r.flushed);
+                self.act_in_place(place, Action::Report { at, which, flushed })
+            }
+            92..=94 => self.act_in_place(place, Action::Commit { at }),
+            95 => self.act_in_place(place, Action::Crash { at }),
+            96..=98 => self.act_in_place(place, Action::Start { at }),
+            _ if dice.random_range(0..4) == 0 => self.act_in_place(place, Action::Empty { at }),
+            // Another operator takes its place, which knows nothing.
+            _ => renew(place, operator, |reader| {
+                reader.views = [0; MOST];
+                reader.swap = None;
+            }),
+        }
+    }
+
+    /// All instances, beginning with this one.
+    fn from(&self, first: usize) -> impl Iterator<Item = usize> + use<> {
+        let instances = self.bounds.instances;
+        (first..first + instances).map(move |at| at % instances)
+    }
+
+    /// Reads an instance that is not any more what this operator has last read of it.
+    fn read_news(&self, place: &mut Place, operator: usize, first: usize) -> bool {
+        let Place { state, operators } = place;
+        let views = &mut operators[operator].views;
+        let news = self
+            .from(first)
+            .map(|at| (at, self.view_of(state.sites[at])))
+            .find(|(at, view)| views[*at] != *view);
+        if let Some((at, view)) = news {
+            views[at] = view;
+        }
+        news.is_some()
+    }
+
+    fn swap_if_first(&self, place: &mut Place, operator: usize) -> bool {
+        let reader = &mut place.operators[operator];
+        let Some(to) = reader.swap.take() else {
+            return false;
+        };
+        if reader.record == place.state.record && self.act_in_place(place, Action::Swap { to }) {
+            place.operators[operator].record = to;
+        }
+        true
+    }
+
+    /// What an action does to the instances and the record; operators have to look for themselves.
+    fn act_in_place(&self, place: &mut Place, action: Action) -> bool {
+        let mut next = place.state.clone();
+        let done = self.act(&mut next, action).is_some() && next != place.state;
+        if done {
+            place.state = next;
+        }
+        done
+    }
+
+    fn decide_at_random(&self, place: &mut Place, operator: usize, dice: &mut StdRng) -> bool {
+        let before = place.clone();
+        let reader = &mut place.operators[operator];
         let record = self.records.value(reader.record);
         let views = self.values_of(reader.views);
         let views: Vec<&View> = views.iter().map(AsRef::as_ref).collect();
-        let facts = self.draw_facts(&record, &views, state.left.switchovers, dice);
+        let facts = self.draw_facts(&record, &views, place.state.left.switchovers, dice);
         let outcome = self.outcome(&record, &views, &facts);
-        let mut next = state.clone();
-        self.act_on(&mut next, operator, &outcome);
-        (next != *state).then_some(next)
+        reader.swap = outcome.swap;
+        for (at, call) in outcome.calls {
+            self.send(&mut place.state, at, call);
+        }
+        if !outcome.licensed {
+            place.state.wrong = Some(Wrong::Unlicensed);
+        }
+        *place != before
     }
 
     pub(super) fn draw_facts(
@@ -159,21 +248,22 @@ impl Search {
     /// The states that a walk comes by.
     pub(super) fn states_of_walk(&self, number: u64, length: usize) -> Vec<State> {
         let mut dice = StdRng::seed_from_u64(number);
-        let mut states = vec![self.first_state()];
+        let mut place = self.first_place();
+        let mut states = vec![place.state.clone()];
         for _ in 0..length {
-            let next = states.last().and_then(|state| self.step(state, &mut dice));
-            states.extend(next);
+            if self.step(&mut place, &mut dice) {
+                states.push(place.state.clone());
+            }
         }
         states
     }
+}
 
-    /// Another operator takes its place, which knows nothing.
-    fn restart_operator(&self, state: &State, operator: usize) -> Option<State> {
-        let mut next = state.clone();
-        let reader = &mut next.operators[operator];
-        reader.record = state.record;
-        reader.views = [0; super::MOST];
-        reader.swap = None;
-        (next != *state).then_some(next)
-    }
+/// The operator reads the record, and forgets something.
+fn renew(place: &mut Place, operator: usize, forget: impl FnOnce(&mut Operator)) -> bool {
+    let reader = &mut place.operators[operator];
+    let before = *reader;
+    reader.record = place.state.record;
+    forget(reader);
+    *reader != before
 }

@@ -1,9 +1,9 @@
-//! One state of the cluster: the record, the instances with what is on its way to them, what each operator has read and
-//! means to do, and what must never be forgotten.
+//! One state of the cluster: the record, the instances with what is on its way to them, what operators may have read,
+//! and what must never be forgotten.
 //!
 //! Everything is small and canonical. Times are not in it: whether a time-out has passed is chosen anew whenever an
 //! operator decides. Versions of the record are not in it either: a swap that was made for another record than the
-//! present one can't succeed any more and is dropped. An entry of a log is (term, writer), its position the place where
+//! present one can't succeed any more. An entry of a log is (term, writer), its position the place where
 //! it stands. Large values are numbers of an [`super::interner::Interner`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,15 +53,6 @@ impl View {
     };
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct Operator {
-    /// The record as it was last read, perhaps long ago.
-    pub(super) record: Number,
-    pub(super) views: [Number; MOST],
-    /// The record that it is about to write, in place of the one that it has read.
-    pub(super) swap: Option<Number>,
-}
-
 /// What happened, and must be true for ever.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct History {
@@ -96,8 +87,11 @@ pub(super) enum Wrong {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct State {
     pub(super) record: Number,
+    /// Older records that some operator may still act on: the number of a set of them.
+    pub(super) past: Number,
     pub(super) sites: [Number; MOST],
-    pub(super) operators: [Operator; 2],
+    /// What some operator may have read of each instance: numbers of sets of views.
+    pub(super) seen: [Number; MOST],
     pub(super) history: Number,
     pub(super) left: Budget,
     /// Copies that there have been.
@@ -162,7 +156,7 @@ impl Site {
 }
 
 /// Whether this instance, whatever happens to it, will never obey `call` again: promises only go up unless the volume is
-/// emptied ([`super::Action::Empty`] sends the seals once more), ids never return, and a copy that was made the primary of
+/// emptied (the new copy gets the seals once more), ids never return, and a copy that was made the primary of
 /// a term is sealed by a higher one only.
 fn is_over(call: &Step, node: &Node, mutant: Mutant) -> bool {
     let is_primary = !node.sealed && node.set.as_ref().is_some_and(|s| s.term == node.promised);

@@ -1,8 +1,14 @@
 //! The searches that must find nothing, and those that must find which safeguard is missing.
 //!
-//! The long walks run in `make soak` (`UNDERSTUDY_SOAK`). The whole searches of more than one failover by one operator
-//! have not been run to their end yet and are ignored. `MODEL_BOUNDS` makes [`a_search_of_ones_own`] look within any
-//! bounds: `MODEL_BOUNDS=instances=3,operators=2,failovers=1,commits=1`.
+//! What `make soak` (`UNDERSTUDY_SOAK`) looks at, and what that costs one processor, optimised: two failovers 883,518
+//! states, 34 s, 210 MB; one failover with an entry written 68,605 states, 2 s, with a crash or a new seed 124,893
+//! states, 4 s, with a change of the set 135,009 states, 22 s; three safeguards under 30 s together; 60 million steps of
+//! walks some 14 minutes. `make test` looks at a part of each.
+//!
+//! Two failovers with an entry written or with faults have not been searched to their end yet; these searches, and the
+//! one for each safeguard, are ignored until somebody has measured them.
+//! `MODEL_BOUNDS` makes [`a_search_of_ones_own`] look within any bounds:
+//! `MODEL_BOUNDS=failovers=1,commits=1,faults=1,changes=1`.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -27,31 +33,43 @@ const NO_FAULTS: Budget = Budget {
     switchovers: 0,
 };
 
-/// Two failovers, two operators; messages are late, doubled and lost as in every search.
-const TWO_OPERATORS: Bounds = Bounds {
+/// Messages are late, doubled and lost, and operators frozen, as in every search.
+const FAILOVER: Bounds = Bounds {
     instances: 3,
-    operators: 2,
-    failovers: 2,
+    failovers: 1,
     budget: NO_FAULTS,
 };
 
-/// Two failovers, one operator, and any two of a change of the set, a crash and a new seed.
-const TWO_FAULTS: Bounds = Bounds {
-    instances: 3,
-    operators: 1,
+const TWO_FAILOVERS: Bounds = Bounds {
     failovers: 2,
+    ..FAILOVER
+};
+
+/// And two of: a crash, a new seed.
+const CRASHES_AND_SEEDS: Bounds = Bounds {
     budget: Budget {
         faults: 2,
         crashes: 2,
         seeds: 2,
+        ..NO_FAULTS
+    },
+    ..TWO_FAILOVERS
+};
+
+/// And two changes of the set, or one and a crash or a new seed. With [`CRASHES_AND_SEEDS`] that is any two of them.
+const CHANGES: Bounds = Bounds {
+    budget: Budget {
+        faults: 2,
+        crashes: 1,
+        seeds: 1,
         changes: 2,
         ..NO_FAULTS
     },
+    ..TWO_FAILOVERS
 };
 
 const EVERYTHING: Bounds = Bounds {
     instances: 3,
-    operators: 2,
     failovers: 30,
     budget: Budget {
         commits: 60,
@@ -77,11 +95,32 @@ fn search_whole(what: &str, bounds: Bounds) {
     let checker = Search::new(bounds, Mutant::None)
         .checker()
         .threads(threads())
-        .spawn_bfs()
-        .join();
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs();
+    let mut told = Instant::now();
+    while !checker.is_done() {
+        std::thread::sleep(Duration::from_millis(20));
+        if told.elapsed() > Duration::from_secs(30) {
+            told = Instant::now();
+            println!(
+                "{what}: {} unique states so far",
+                checker.unique_state_count()
+            );
+        }
+    }
+    let checker = checker.join();
     let search = checker.model();
-    let unique = checker.unique_state_count();
+    // Telling a way asks for successors once more.
     let expanded = search.expanded.load(Ordering::Relaxed);
+    for (name, path) in checker.discoveries() {
+        assert_eq!(
+            name,
+            REACHED,
+            "{what}: not true: {name}{}",
+            tell(search, path.into_vec())
+        );
+    }
+    let unique = checker.unique_state_count();
     println!(
         "{what}: {unique} unique states, {} steps between them, the longest way {}; {} records, {} instances, \
          {} views, {} decisions; {:?}",
@@ -94,14 +133,6 @@ fn search_whole(what: &str, bounds: Bounds) {
         begin.elapsed(),
     );
     assert_eq!(expanded, unique, "{what}: not every state was looked at");
-    for (name, path) in checker.discoveries() {
-        assert_eq!(
-            name,
-            REACHED,
-            "{what}: not true: {name}{}",
-            tell(search, path.into_vec())
-        );
-    }
     assert!(
         checker.discovery(REACHED).is_some(),
         "{what}: it never comes to where {REACHED}"
@@ -142,61 +173,111 @@ fn search_for_loss(mutant: Mutant, bounds: Bounds) -> Duration {
     begin.elapsed()
 }
 
-/// Short enough for every `make test`.
+/// What `make soak` looks at, and what `make test` does.
+fn in_soak_or_test(soak: Bounds, test: Bounds) -> Bounds {
+    if is_soak() { soak } else { test }
+}
+
 #[test]
 fn every_state_of_a_failover() {
-    search_whole(
-        "one failover, one operator, nothing written",
-        Bounds {
-            operators: 1,
-            failovers: 1,
-            budget: Budget {
-                commits: 0,
-                ..NO_FAULTS
-            },
-            ..TWO_OPERATORS
+    let nothing_written = Bounds {
+        budget: Budget {
+            commits: 0,
+            ..NO_FAULTS
         },
-    );
+        ..FAILOVER
+    };
+    let bounds = in_soak_or_test(FAILOVER, nothing_written);
+    search_whole("one failover", bounds);
 }
 
 #[test]
-#[ignore = "how much time and memory it takes has not been measured: run it by name"]
-fn every_state_of_a_failover_with_two_operators() {
-    search_whole(
-        "one failover, two operators",
-        Bounds {
-            failovers: 1,
-            ..TWO_OPERATORS
+fn every_state_of_a_failover_with_a_crash_or_a_new_seed() {
+    let crash = Budget {
+        commits: 0,
+        faults: 1,
+        crashes: 1,
+        ..NO_FAULTS
+    };
+    let crash_or_seed = Budget { seeds: 1, ..crash };
+    let of = |budget| Bounds { budget, ..FAILOVER };
+    let bounds = in_soak_or_test(of(crash_or_seed), of(crash));
+    search_whole("one failover, a crash or a new seed", bounds);
+}
+
+#[test]
+fn every_state_of_a_failover_with_a_change_of_the_set() {
+    let change = Budget {
+        faults: 1,
+        changes: 1,
+        ..NO_FAULTS
+    };
+    let no_failover = Bounds {
+        failovers: 0,
+        budget: change,
+        ..FAILOVER
+    };
+    let nothing_written = Bounds {
+        budget: Budget {
+            commits: 0,
+            ..change
         },
-    );
+        ..FAILOVER
+    };
+    let bounds = in_soak_or_test(nothing_written, no_failover);
+    search_whole("a change of the set", bounds);
+}
+
+/// The primaries' own entries are all that is written.
+#[test]
+fn every_state_of_two_failovers() {
+    let nothing_written = Budget {
+        commits: 0,
+        ..NO_FAULTS
+    };
+    let of = |bounds| Bounds {
+        budget: nothing_written,
+        ..bounds
+    };
+    let bounds = in_soak_or_test(of(TWO_FAILOVERS), of(FAILOVER));
+    search_whole("failovers, nothing written", bounds);
 }
 
 #[test]
-#[ignore = "how much time and memory it takes has not been measured: run it by name"]
-fn every_state_of_two_failovers_with_two_operators() {
-    search_whole("two failovers, two operators", TWO_OPERATORS);
+#[ignore = "its size has not been measured: run it by name"]
+fn every_state_of_two_failovers_with_an_entry_written() {
+    search_whole("two failovers", TWO_FAILOVERS);
 }
 
 #[test]
-#[ignore = "how much time and memory it takes has not been measured: run it by name"]
-fn every_state_of_two_failovers_with_two_faults() {
-    search_whole("two failovers, one operator, two faults", TWO_FAULTS);
+#[ignore = "its size has not been measured: run it by name"]
+fn every_state_of_two_failovers_with_crashes_and_new_seeds() {
+    search_whole("two failovers, two crashes or new seeds", CRASHES_AND_SEEDS);
 }
 
-/// A search can fail; `walk` takes nearly all safeguards away in every run.
 #[test]
-fn that_one_answer_is_taken_for_enough_is_found() {
-    search_for_loss(Mutant::OneAnswer, TWO_OPERATORS);
+#[ignore = "its size has not been measured: run it by name"]
+fn every_state_of_two_failovers_with_changes_of_the_set() {
+    search_whole("two failovers, changes of the set", CHANGES);
+}
+
+#[test]
+fn safeguards_that_are_taken_away_are_missed_soon() {
+    search_for_loss(Mutant::OneAnswer, TWO_FAILOVERS);
+    if is_soak() {
+        search_for_loss(Mutant::NoSecondCompare, TWO_FAILOVERS);
+        search_for_loss(Mutant::ForgetOlderSets, TWO_FAILOVERS);
+    }
 }
 
 /// Each within the bounds of the searches that find nothing.
 #[test]
-#[ignore = "how much time and memory it takes has not been measured: run it by name"]
+#[ignore = "how long it takes has not been measured: run it by name"]
 fn each_safeguard_that_is_taken_away_is_missed() {
     for mutant in Mutant::ALL {
         let bounds = match mutant {
-            Mutant::KeepId => TWO_FAULTS,
-            _ => TWO_OPERATORS,
+            Mutant::KeepId => CRASHES_AND_SEEDS,
+            _ => TWO_FAILOVERS,
         };
         search_for_loss(mutant, bounds);
     }
@@ -205,7 +286,7 @@ fn each_safeguard_that_is_taken_away_is_missed() {
 /// Everything at once, with three and with four instances.
 #[test]
 fn nothing_is_lost_on_random_walks() {
-    let steps = if is_soak() { 50_000_000 } else { 10_000 };
+    let steps = if is_soak() { 30_000_000 } else { 10_000 };
     for instances in [3, 4] {
         let bounds = Bounds {
             instances,
@@ -282,7 +363,7 @@ fn what_is_cut_down_decides_nothing() {
 /// A cluster that is whole is left alone.
 #[test]
 fn the_first_state_is_whole() {
-    let search = Search::new(TWO_OPERATORS, Mutant::None);
+    let search = Search::new(TWO_FAILOVERS, Mutant::None);
     let state = search.first_state();
     let views = state.sites.map(|site| search.view_of(site));
     let views: Vec<_> = search.values_of(views);
@@ -309,7 +390,6 @@ fn a_search_of_ones_own() {
     let number = |name: &str, or: u8| given.get(name).copied().unwrap_or(or);
     let bounds = Bounds {
         instances: number("instances", 3).into(),
-        operators: number("operators", 1).into(),
         failovers: number("failovers", 1).into(),
         budget: Budget {
             commits: number("commits", 1),

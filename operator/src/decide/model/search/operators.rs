@@ -1,0 +1,232 @@
+//! The operators of a whole search: any number of them, each frozen between any two of its steps for as long as it likes.
+//!
+//! An operator that decides has read the record at some moment and each instance at some moment, in any order, or has
+//! not heard it at all. Since there may always be one more of them, which has done nothing else before, decisions are
+//! made on every record that there has been, together with every status of each instance that there has been, and
+//! nothing else about operators needs to be in a state. Of these are kept those that still make a difference:
+//!
+//! - a record, as long as its calls may be obeyed: until every instance has promised a higher term. No swap that was
+//!   decided on it can succeed. One that another record [`replaces`] has no calls of its own left;
+//! - a status from before the term of the oldest such record only as far as [`outlook::outdated`] leaves it.
+//!
+//! The calls that some operator can make are on their way at once. That makes fewer states and takes no behaviour away,
+//! as a call that is on its way may arrive late or never. Swaps are actions of their own.
+//!
+//! An emptied volume has forgotten its promise, so that its new copy may obey operators again whose records are not kept
+//! any more. What these can tell a copy that was never part of their sets is to seal, to follow, and to be seeded anew:
+//! the first two are on their way to it, for every older term, whether some operator would send them or not. The last is
+//! not in these searches: a volume may be emptied at any time at the same price, and the copy told to follow, which
+//! comes to the same (the walks have both).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::outlook;
+use super::state::{MOST, Number, State, View, Wrong};
+use super::{Search, moves};
+use crate::crd::{InSyncSet, Phase, Record};
+use crate::decide::Step;
+use crate::decide::model::mutant::Mutant;
+use crate::ids::Term;
+
+/// Everything that can come of deciding on a record, with whatever was read of the instances.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Wishes {
+    calls: BTreeSet<(usize, Number)>,
+    swaps: BTreeSet<Number>,
+    licensed: bool,
+}
+
+/// What an instance has promised, and whether its copy was not there in the beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Promise {
+    term: Term,
+    is_new: bool,
+}
+
+impl Search {
+    /// Operators read what has changed since `before`, and make their calls.
+    pub(super) fn watch(&self, before: &State, next: &mut State) {
+        let mut past = BTreeSet::clone(&self.sets.value(next.past));
+        if next.record != before.record {
+            past.insert(before.record);
+        }
+        past.retain(|old| !self.is_done(next, *old));
+        let terms = past.iter().chain([&next.record]);
+        let oldest = terms.map(|number| self.records.value(*number).term).min();
+        let oldest = oldest.unwrap_or_default();
+        next.past = self.sets.number(past.clone());
+        for at in 0..self.bounds.instances {
+            next.seen[at] = self.seen_with(next.seen[at], self.view_of(next.sites[at]), oldest);
+        }
+        if (next.record, next.past, next.seen) == (before.record, before.past, before.seen) {
+            return;
+        }
+        self.send_new_copies_old_calls(next);
+        past.insert(next.record);
+        for record in past {
+            let wishes = self.wishes(record, next.seen);
+            for (at, call) in &wishes.calls {
+                self.send(next, *at, *call);
+            }
+            if !wishes.licensed {
+                next.wrong = Some(Wrong::Unlicensed);
+            }
+        }
+    }
+
+    /// The records that could replace the present one.
+    pub(super) fn swaps(&self, state: &State) -> Vec<Number> {
+        let mut swaps = self.wishes(state.record, state.seen).swaps.clone();
+        if self.mutant == Mutant::NoSecondCompare {
+            let now = self.records.value(state.record);
+            for old in self.sets.value(state.past).iter() {
+                let late = self.wishes(*old, state.seen);
+                let blind =
+                    |to: &&Number| self.mutant.swaps_blindly(&now, &self.records.value(**to));
+                swaps.extend(late.swaps.iter().filter(blind));
+            }
+        }
+        swaps.retain(|to| *to != state.record && self.may_swap(state, *to));
+        swaps.into_iter().collect()
+    }
+
+    /// Whether nothing can come of deciding on this old record any more.
+    fn is_done(&self, state: &State, old: Number) -> bool {
+        let (record, now) = (self.records.value(old), self.records.value(state.record));
+        if replaces(&now, &record, self.mutant) {
+            return true;
+        }
+        let promises_stand = !matches!(
+            self.mutant,
+            Mutant::NoSecondCompare | Mutant::PromoteUnpromised | Mutant::KeepId
+        );
+        let has_promised_more = |site: &Number| {
+            let promise = self.promise(*site);
+            promise.is_new || promise.term > record.term
+        };
+        promises_stand
+            && state.sites[..self.bounds.instances]
+                .iter()
+                .all(has_promised_more)
+    }
+
+    fn promise(&self, site: Number) -> Promise {
+        *self.promises.get(site, || {
+            let node = &self.sites.value(site).node;
+            Promise {
+                term: node.promised,
+                is_new: moves::writer(&node.id) as usize > self.bounds.instances,
+            }
+        })
+    }
+
+    fn send_new_copies_old_calls(&self, next: &mut State) {
+        let now = self.records.value(next.record).term.number();
+        for at in 0..self.bounds.instances {
+            if !self.promise(next.sites[at]).is_new {
+                continue;
+            }
+            let instance = outlook::name(at);
+            let id = self.sites.value(next.sites[at]).node.id.clone();
+            for term in 1..=now {
+                let term = Term::new(term);
+                let seal = Step::Seal {
+                    instance: instance.clone(),
+                    term,
+                };
+                self.send(next, at, self.calls.number(seal));
+                if term.number() < now {
+                    let follow = Step::Follow {
+                        instance: instance.clone(),
+                        term,
+                        id: id.clone(),
+                    };
+                    self.send(next, at, self.calls.number(follow));
+                }
+            }
+        }
+    }
+
+    fn seen_with(&self, seen: Number, view: Number, oldest: Term) -> Number {
+        *self.seen.get((seen, view, oldest), || {
+            let all = self.sets.value(seen);
+            let all = all.iter().chain([&view]);
+            self.sets
+                .number(all.map(|view| self.outdated(*view, oldest)).collect())
+        })
+    }
+
+    /// The view as it looks to whoever decides on a record of this term.
+    fn outdated(&self, view: Number, term: Term) -> Number {
+        *self.outdated.get((view, term), || {
+            let whole = View::clone(&self.views.value(view));
+            self.views.number(outlook::outdated(whole, term))
+        })
+    }
+
+    fn wishes(&self, record: Number, seen: [Number; MOST]) -> Arc<Wishes> {
+        self.wishes.get((record, seen), || {
+            let term = self.records.value(record).term;
+            let mut choices = vec![[0; MOST]];
+            for (at, seen) in seen.iter().enumerate().take(self.bounds.instances) {
+                let views: BTreeSet<Number> = (self.sets.value(*seen).iter())
+                    .map(|view| self.outdated(*view, term))
+                    .collect();
+                let with = |mut choice: [Number; MOST], view: Number| {
+                    choice[at] = view;
+                    choice
+                };
+                choices = (choices.iter())
+                    .flat_map(|choice| views.iter().map(|view| with(*choice, *view)))
+                    .collect();
+            }
+            let mut wishes = Wishes {
+                calls: BTreeSet::new(),
+                swaps: BTreeSet::new(),
+                licensed: true,
+            };
+            for views in choices {
+                for outcome in self.outcomes(record, views).iter() {
+                    let calls = outcome.calls.iter().copied();
+                    wishes
+                        .calls
+                        .extend(calls.filter(|(_, call)| !self.is_reseed(*call)));
+                    wishes.swaps.extend(&outcome.swap);
+                    wishes.licensed &= outcome.licensed;
+                }
+            }
+            wishes
+        })
+    }
+}
+
+impl Search {
+    fn is_reseed(&self, call: Number) -> bool {
+        matches!(*self.calls.value(call), Step::Reseed { .. })
+    }
+}
+
+/// Whether `now`, which came after `old`, leaves nothing that could still come of deciding on `old`.
+///
+/// - Where a failover gathers answers only seals are sent, and to everybody as soon as the record is there.
+/// - A promotion tells the candidate, and when that has obeyed, which is what ends it, all members of its set. Each of
+///   these calls is on its way by then.
+/// - A primary that serves under the same newest set: older sets that are done with and a change that is finished only
+///   kept copies from being seeded anew.
+pub(super) fn replaces(now: &Record, old: &Record, mutant: Mutant) -> bool {
+    let newest = |record: &Record| record.newest_set().map(InSyncSet::version);
+    match old.phase {
+        Phase::FailingOver => mutant != Mutant::NoSecondCompare,
+        Phase::Promoting => {
+            now.phase == Phase::Running && now.term == old.term && mutant != Mutant::KeepId
+        }
+        Phase::Running => {
+            now.phase == Phase::Running
+                && now.term == old.term
+                && newest(now) == newest(old)
+                && now.forks == old.forks
+        }
+        _ => false,
+    }
+}
