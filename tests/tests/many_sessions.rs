@@ -124,7 +124,7 @@ fn big_sorts_starve_neither_a_walsender_nor_a_health_check() {
     );
     // Who is starved waits for whole sorts of 64 sessions. The machine itself may be late: another test runs beside.
     assert!(
-        slowest.iter().all(|s| *s < Duration::from_secs(2)),
+        slowest.iter().all(|s| *s < Duration::from_secs(5)),
         "{slowest:?}"
     );
 }
