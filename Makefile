@@ -34,14 +34,13 @@ test: setup-referee format-check lint test-units test-behaviour
 
 # Fast checks of single rooms.
 test-units:
-	cargo test --workspace --lib
+	./scripts/test-twice.sh units
 
 # The programs as users meet them, with PostgreSQL 15 as referee; and the style of the tree. With debug assertions.
-# Tests start servers of their own: no more of them at once than there are cores for.
 test-behaviour: export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/debug
 test-behaviour: setup-referee
 	cargo build --workspace --bins
-	cargo test --workspace --test '*' -- --test-threads=2
+	./scripts/test-twice.sh behaviour
 
 # The long form of the same tests: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for), and the fuzz targets.
 # The programs are optimised and have their assertions.
