@@ -104,7 +104,7 @@ fn figures_apart(
     let seconds = report["seconds"].as_f64().expect("a number");
     let between = Duration::from_millis(writable - detected).as_secs_f64();
     assert!((seconds - between).abs() < 0.002, "{}", shown());
-    let whole = |struck| (by_service - struck).abs_diff(writable - detected);
+    let whole = |struck: u64| (by_service - struck).abs_diff(writable - detected);
     let agree = first.abs_diff(writable) < AGREEMENT_MS
         && struck_ms.is_none_or(|struck| whole(struck) < AGREEMENT_MS);
     (!agree).then(shown)

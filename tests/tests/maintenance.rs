@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use understudy_tests::server::Server;
+use understudy_tests::standby::eventually;
 use understudy_tests::wire::Client;
 
 /// A server whose background vacuum looks every second.
@@ -75,6 +76,51 @@ fn statistics_follow_the_table() {
         .flat_map(|r| r.into_iter().flatten())
         .collect();
     assert!(plan[0].contains("rows=500 "), "{plan:?}");
+}
+
+/// The end of its transaction may take long; the table is free as soon as its tail is cut.
+#[test]
+fn a_vacuum_whose_commit_waits_lets_readers_in() {
+    let server = Server::started();
+    let mut client = server.client();
+    client.rows("CREATE TABLE tail (a int)");
+    client.rows("INSERT INTO tail SELECT g FROM generate_series(1, 20000) AS g");
+    client.rows("DELETE FROM tail WHERE a > 10");
+    let before = pages(&server, &mut client, "tail");
+    server.configure("synchronous_standby_names = 'nobody'");
+    server.psql("SELECT pg_reload_conf()");
+    eventually("the setting is in force", || {
+        server.psql("SHOW synchronous_standby_names").trim() == "nobody"
+    });
+    let mut vacuum = server.client();
+    vacuum.send("VACUUM tail").expect("sent");
+    eventually("its tail is cut", || {
+        pages(&server, &mut client, "tail") < before
+    });
+    client.rows("SET lock_timeout = '20s'");
+    assert_eq!(client.value("SELECT count(*) FROM tail"), "10");
+    server.configure("synchronous_standby_names = ''");
+    server.psql("SELECT pg_reload_conf()");
+    let answers = vacuum.answers().expect("it ends now");
+    assert!(answers.iter().all(|a| a.error.is_none()), "{answers:?}");
+}
+
+/// As in PostgreSQL: what a rolled back CREATE INDEX leaves in `pg_class` goes with the next vacuum.
+#[test]
+fn a_vacuum_notes_that_there_is_no_index() {
+    let server = Server::started();
+    let mut client = server.client();
+    let has_index = "SELECT relhasindex FROM pg_class WHERE relname = 't'";
+    client.rows("CREATE TABLE t (a int)");
+    client.rows("BEGIN");
+    client.rows("CREATE INDEX ON t (a)");
+    client.rows("ROLLBACK");
+    assert_eq!(client.value(has_index), "t");
+    client.rows("VACUUM t");
+    assert_eq!(client.value(has_index), "f");
+    client.rows("CREATE INDEX ON t (a)");
+    client.rows("VACUUM t");
+    assert_eq!(client.value(has_index), "t");
 }
 
 /// A row whose version is older than the index, in a chain on one page that has got another key since.

@@ -547,7 +547,7 @@ fn remove(layer: &mut Layer, own: &Own) {
 }
 
 /// Manual, 20.16: a custom setting is two or more identifiers with dots between; `understudy.` is ours.
-fn custom_name(name: &str) -> Result<(), SettingError> {
+pub(super) fn custom_name(name: &str) -> Result<(), SettingError> {
     if !name.contains('.') {
         return Err(SettingError::unrecognized(name));
     }

@@ -46,6 +46,8 @@ pub struct RecoveryState {
     checkpoint: Mutex<Option<(Lsn, Lsn, CheckPoint)>>,
     /// End of the last checkpoint's record that was written here: nothing has been logged while the log ends there.
     checkpoint_end: AtomicU64,
+    /// Where the log last said that it goes on without page images.
+    images_off: AtomicU64,
     /// When replay last had to wait for WAL, and whether it came by stream: delays of queries count from there.
     receipt: Mutex<(Instant, bool)>,
 }
@@ -70,6 +72,7 @@ impl Default for RecoveryState {
             woken: Condvar::new(),
             checkpoint: Mutex::new(None),
             checkpoint_end: AtomicU64::new(0),
+            images_off: AtomicU64::new(0),
             receipt: Mutex::new((Instant::now(), false)),
         }
     }
@@ -213,6 +216,14 @@ impl RecoveryState {
     }
     pub(super) fn set_checkpoint_end(&self, end: Lsn) {
         self.checkpoint_end.store(end.raw(), Ordering::SeqCst);
+    }
+
+    /// Start of the newest replayed record that says so; invalid where there was none.
+    pub(super) fn images_off(&self) -> Lsn {
+        Lsn::new(self.images_off.load(Ordering::SeqCst))
+    }
+    pub(super) fn set_images_off(&self, at: Lsn) {
+        self.images_off.fetch_max(at.raw(), Ordering::SeqCst);
     }
 
     /// How often replay has been woken; to be passed to [`Self::wait`].

@@ -146,10 +146,18 @@ impl TxnManager {
         }
     }
 
-    /// One load in the normal case; registered until dropped. The caller has waited for the first snapshot.
+    /// One load in the normal case; registered until dropped. The caller has waited for the first snapshot; where a
+    /// promotion has come since, it is what was shown before.
     pub fn snapshot(&self, txn: &Transaction) -> Snapshot {
         Snapshot::take(&txn.participant, txn.own.clone(), txn.command_id(), || {
             self.shared.release.snapshot()
+        })
+    }
+
+    /// The same with what a failover could still lose: for whoever has asked to see it.
+    pub fn unconfirmed_snapshot(&self, txn: &Transaction) -> Snapshot {
+        Snapshot::take(&txn.participant, txn.own.clone(), txn.command_id(), || {
+            self.shared.release.newest()
         })
     }
 
@@ -157,7 +165,7 @@ impl TxnManager {
     /// invalidated what sessions remember of an older catalog.
     pub fn catalog_snapshot(&self, txn: &Transaction) -> Snapshot {
         if !self.in_recovery() {
-            return self.snapshot(txn);
+            return self.unconfirmed_snapshot(txn);
         }
         Snapshot::take(&txn.participant, txn.own.clone(), txn.command_id(), || {
             (self.shared.replay.replayed(), None)
@@ -262,9 +270,10 @@ impl TxnManager {
     }
 
     /// This room's part of a checkpoint or restartpoint, after the redo point is set: the commit log is durable,
-    /// and what running transactions would have to undo is in the log.
+    /// and what running transactions would have to undo, and keep standbys' queries from, is in the log.
     pub fn checkpoint(&self) -> std::io::Result<()> {
         self.shared.log_made_files();
+        self.shared.list_logged_locks();
         self.shared.commit_log.flush()
     }
 

@@ -176,9 +176,11 @@ fn instance(number: u32) -> BoxedStrategy<Instance> {
                             engine: engine.clone(),
                             message: None,
                             began_at: Millis::default(),
+                            serial: 0,
                             pod_uid: None,
                             generation: 0,
                             pending_restart: false,
+                            refused_settings: None,
                             leaving: false,
                         }),
                     }

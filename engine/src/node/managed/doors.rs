@@ -4,6 +4,7 @@
 //! Health is judged by a beat that the sessions' threads give: if they do not turn, the server is not healthy.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ const STUCK: Duration = Duration::from_secs(20);
 pub struct Doors {
     runtime: tokio::runtime::Runtime,
     told: Arc<ToldKeeper>,
-    control_socket: Option<std::path::PathBuf>,
+    control_socket: Option<PathBuf>,
 }
 
 pub struct DoorParts {
@@ -80,7 +81,7 @@ impl Doors {
         Ok(Doors {
             runtime,
             told: parts.told,
-            control_socket: current.control_socket.clone(),
+            control_socket: control_socket(&current),
         })
     }
 
@@ -96,6 +97,12 @@ impl Doors {
     }
 }
 
+/// A relative path begins in the data directory.
+fn control_socket(current: &ServerSettings) -> Option<PathBuf> {
+    let path = current.control_socket.as_ref()?;
+    Some(current.data_directory.join(path))
+}
+
 fn spawn_listeners(
     runtime: &tokio::runtime::Runtime,
     current: &ServerSettings,
@@ -106,8 +113,7 @@ fn spawn_listeners(
             .with_context(|| format!("could not listen on http_listen {address}"))?;
         runtime.spawn(http::serve(listener, Arc::clone(source)));
     }
-    if let Some(path) = &current.control_socket {
-        let path = current.data_directory.join(path);
+    if let Some(path) = control_socket(current) {
         let listener = http::bind_control(&path).with_context(|| {
             format!("could not listen on control socket \"{}\"", path.display())
         })?;

@@ -118,7 +118,8 @@ async fn clean(
     }
 }
 
-/// Gives empty pages at the end back, if nobody is using the table at this moment. Returns how many are left.
+/// Gives empty pages at the end back, if nobody is using the table at this moment, and as many as can be had before
+/// somebody wants to. Returns how many are left.
 async fn cut_tail(
     work: &Work<'_>,
     txn: &mut Transaction,
@@ -130,7 +131,11 @@ async fn cut_tail(
     if relation.schema == PG_CATALOG {
         return Ok(pages);
     }
-    let empty = pages - heap_vacuum::used_pages(cx, relation.file)?;
+    let mut interrupted = || work.interrupts.is_pending();
+    let used = blocking(|| heap_vacuum::used_pages(cx, relation.file, &mut interrupted))?;
+    work.interrupts.check()?;
+    // It may have grown since.
+    let empty = pages.saturating_sub(used);
     if empty < WORTH_CUTTING && empty < (pages / WORTH_CUTTING_SHARE).max(1) {
         return Ok(pages);
     }
@@ -140,13 +145,20 @@ async fn cut_tail(
         .lock_relation(txn, relation.oid, mode, LockWait::NoWait)
         .await
     {
-        Ok(()) => Ok(heap_vacuum::truncate_tail(cx, relation.file)?),
-        Err(LockError::NotAvailable(_)) => Ok(pages),
-        Err(other) => Err(other.into()),
+        Ok(()) => {}
+        Err(LockError::NotAvailable(_)) => return Ok(pages),
+        Err(other) => return Err(other.into()),
     }
+    let holder: &Transaction = txn;
+    let mut wanted = || work.interrupts.is_pending() || locks.is_waited_for(holder, relation.oid);
+    let left = blocking(|| heap_vacuum::truncate_tail(cx, relation.file, &mut wanted));
+    // At once: the end of this transaction may have to wait for standbys.
+    locks.unlock_relation(txn, relation.oid, mode);
+    Ok(left?)
 }
 
-/// Writes down how large the table is, for the planner.
+/// Writes down how large the table is, for the planner, and that it has no index where the last one was dropped or the
+/// first one not committed. The caller's lock keeps out whoever makes one.
 pub async fn note_size(
     work: &Work<'_>,
     txn: &mut Transaction,
@@ -165,9 +177,11 @@ pub async fn note_size(
         return Ok(());
     };
     let (relpages, reltuples) = (i32::try_from(pages).unwrap_or(i32::MAX), rows as f32);
-    if row.relpages == relpages && row.reltuples == reltuples {
+    let has_index = row.relhasindex && !relation.indexes.is_empty();
+    if row.relpages == relpages && row.reltuples == reltuples && row.relhasindex == has_index {
         return Ok(());
     }
+    row.relhasindex = has_index;
     row.relpages = relpages;
     row.reltuples = reltuples;
     cx.update(txn, tid, &row).await?;

@@ -99,9 +99,11 @@ impl Node {
             engine: (state == SupervisorState::Running).then(|| self.engine(mutant)),
             message: None,
             began_at: Millis::default(),
+            serial: 0,
             pod_uid: None,
             generation: 0,
             pending_restart: false,
+            refused_settings: None,
             leaving: false,
         }
     }

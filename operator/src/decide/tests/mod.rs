@@ -1,5 +1,7 @@
 //! What is decided in the situations that people ask about, one by one.
 
+mod forced;
+mod lost;
 mod planned;
 
 use std::collections::BTreeMap;
@@ -99,9 +101,11 @@ fn instance(number: u32, engine: EngineStatus) -> Instance {
         engine: Some(engine),
         message: None,
         began_at: Millis::default(),
+        serial: 0,
         pod_uid: None,
         generation: 0,
         pending_restart: false,
+        refused_settings: None,
         leaving: false,
     };
     Instance {
