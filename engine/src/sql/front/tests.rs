@@ -130,6 +130,29 @@ fn look_at_depths() {
     }
 }
 
+/// Each parenthesis may begin a query or an expression. Reading both at every level would take 10^8 readings and more here.
+#[test]
+fn no_parenthesis_is_tried_as_a_query_twice() {
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+    let thread = thread.spawn(read_parentheses).expect("a thread");
+    thread.join().expect("it ends");
+}
+
+fn read_parentheses() {
+    for (times, state) in [(8, "42601"), (15, "54001")] {
+        let text = format!("SELECT {}+++", "((((((((((select(x".repeat(times));
+        assert_eq!(parse(&text).expect_err("no end").state, state);
+    }
+    for text in [
+        "SELECT (((SELECT 1)) + 1)",
+        "SELECT ((SELECT 1) + (((SELECT 2)) + ((SELECT 3) UNION SELECT 4)))",
+        "SELECT 1 FROM (((SELECT 1) UNION (SELECT 2)) a JOIN ((SELECT 3)) b ON true)",
+        "SELECT 1 IN (((SELECT 1)), 2), ARRAY((SELECT 1))",
+    ] {
+        parse(text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+    }
+}
+
 proptest::proptest! {
     /// Whatever comes, the parser gives an answer.
     #[test]

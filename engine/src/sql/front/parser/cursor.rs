@@ -1,5 +1,7 @@
 //! The parser's place in the tokens.
 
+use std::collections::HashSet;
+
 use super::Result;
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::SourceText;
@@ -23,6 +25,8 @@ pub(in crate::sql::front) struct Parser<'a> {
     reached: u32,
     /// Places of the numbers that became parameters; `None`: numbers stay literals.
     lifted: Option<Vec<usize>>,
+    /// Places of parentheses that are known to begin no query.
+    no_queries: HashSet<usize>,
 }
 
 /// A place to come back to.
@@ -44,7 +48,16 @@ impl<'a> Parser<'a> {
             depth: 0,
             reached: 0,
             lifted: None,
+            no_queries: HashSet::new(),
         })
+    }
+
+    /// The parenthesis that comes next begins no query, wherever the reading comes from: it is not tried again.
+    pub(super) fn is_no_query(&mut self) {
+        self.no_queries.insert(self.pos);
+    }
+    pub(super) fn is_known_as_no_query(&self) -> bool {
+        self.no_queries.contains(&self.pos)
     }
 
     /// From here on numbers in expressions become parameters.
@@ -99,6 +112,7 @@ impl<'a> Parser<'a> {
     pub(in crate::sql::front) fn skip_to(&mut self, offset: u32) {
         let behind = lexer::tokenize(&self.src[offset as usize..]);
         self.tokens.truncate(self.pos);
+        self.no_queries.clear();
         self.tokens.extend(behind.into_iter().map(|t| Token {
             kind: t.kind,
             start: t.start + offset,

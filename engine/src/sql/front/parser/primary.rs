@@ -5,6 +5,7 @@ use super::cursor::Parser;
 use super::expr::node;
 use super::names::is_type_function;
 use super::types::system_name;
+use crate::sql::error::state;
 use crate::sql::front::ast::{
     Expr, ExprKind, FunctionCall, Ident, Literal, Query, SelectItem, SessionValue, TypeName,
 };
@@ -281,16 +282,21 @@ impl Parser<'_> {
         while self.peek_at(depth) == TokenKind::Char(b'(') {
             depth += 1;
         }
-        if depth == 1 || !starts(self, depth) {
+        if depth == 1 || !starts(self, depth) || self.is_known_as_no_query() {
             return Ok(None);
         }
         let mark = self.mark();
-        let parsed = self.parenthesized_query();
-        if parsed.is_err() {
-            self.back_to(mark);
-            return Ok(None);
+        match self.parenthesized_query() {
+            Ok(query) => Ok(Some(query)),
+            // Too deep for one reading is too deep for the other.
+            Err(error) if error.state == state::STATEMENT_TOO_COMPLEX => Err(error),
+            Err(_) => {
+                // Whoever tries it at each level again, inside another that is tried at each level, never ends.
+                self.back_to(mark);
+                self.is_no_query();
+                Ok(None)
+            }
         }
-        parsed.map(Some)
     }
 
     pub(super) fn parenthesized_query(&mut self) -> Result<Query> {
