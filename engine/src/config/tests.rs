@@ -529,6 +529,11 @@ fn alter_system_takes_nothing_that_the_next_start_would_refuse() {
         ),
         ("role", "x", "parameter \"role\" cannot be changed"),
         (
+            "understudy.disk_full",
+            "off",
+            "parameter \"understudy.disk_full\" cannot be changed",
+        ),
+        (
             "block_size",
             "8192",
             "parameter \"block_size\" cannot be changed",
@@ -551,6 +556,7 @@ fn alter_system_takes_nothing_that_the_next_start_would_refuse() {
     ] {
         assert_eq!(set(name, value), Err(error.to_owned()), "{name} = {value}");
     }
+    assert_eq!(set("hba_file", "other.conf"), Ok("other.conf".to_owned()));
     // An old name's number counts segments of 16 MB.
     assert_eq!(set("wal_keep_segments", "32"), Ok("512MB".to_owned()));
     for place in ["", "8008", "*:8008", "[::1]:8008", "localhost:0"] {

@@ -343,6 +343,9 @@ impl Node {
         }
         let current = self.settings.current();
         log::configure(&current);
+        self.core
+            .txns
+            .set_disk_full(current.values.bool("understudy.disk_full"));
         if self.managed.is_none() {
             let release = self.core.txns.release();
             release.set_policy(conversion::release_policy(&current));
@@ -420,6 +423,8 @@ fn open_core(
             told: told::at_start(settings, kept),
         },
     )?;
+    core.txns
+        .set_disk_full(current.values.bool("understudy.disk_full"));
     if current.promise_file.is_none() {
         let release = core.txns.release();
         release.set_policy(conversion::release_policy(&current));

@@ -281,18 +281,18 @@ impl Backups {
             return Err(BackupError::InProgress);
         }
         let started = self.begin(label, fast, false).await?;
+        // Two may have begun at one time: the label is the first one's, and its copy may be under way.
+        let mut exclusive = self.exclusive.lock();
+        if exclusive.is_some() {
+            self.abandon(&started);
+            return Err(BackupError::InProgress);
+        }
         let written = durable::replace(&*self.store.disk, path, started.text.as_bytes());
         if let Err(error) = written {
             self.abandon(&started);
             return Err(io_error("write", path)(error));
         }
         let start = started.label.start;
-        let mut exclusive = self.exclusive.lock();
-        if exclusive.is_some() {
-            drop(exclusive);
-            self.abandon(&started);
-            return Err(BackupError::InProgress);
-        }
         *exclusive = Some(started);
         Ok(start)
     }
@@ -307,7 +307,11 @@ impl Backups {
             .take()
             .ok_or(BackupError::NotInProgress)?;
         let path = Path::new(backup_label::FILE);
-        durable::remove(&*self.store.disk, path).map_err(io_error("remove", path))?;
+        if let Err(error) = durable::remove(&*self.store.disk, path) {
+            // It goes on, and can be stopped again.
+            *self.exclusive.lock() = Some(started);
+            return Err(io_error("remove", path)(error));
+        }
         *self.ended.lock() = Some(started.label.start);
         self.stop(&started, wait_for_archive).await
     }

@@ -164,6 +164,14 @@ impl RecoveryState {
         *self.received.lock() = Some((timeline, from, upto));
         self.wake();
     }
+    /// A stream of `timeline` is asked for from `from` on. What one of another timeline has brought behind that need not be
+    /// in this one's log, and is no longer told.
+    pub(super) fn receives_anew(&self, timeline: TimelineId, from: Lsn) {
+        let mut received = self.received.lock();
+        if received.is_some_and(|(before, _, _)| before != timeline) {
+            *received = Some((timeline, from, from));
+        }
+    }
     /// The stream's timeline, beginning and end, if it ever brought something.
     pub(super) fn received_range(&self) -> Option<(TimelineId, Lsn, Lsn)> {
         *self.received.lock()
@@ -236,5 +244,26 @@ impl RecoveryState {
         if *wakeups == seen {
             self.woken.wait_for(&mut wakeups, timeout);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_received_of_a_timeline_that_is_left_is_no_longer_told() {
+        let state = RecoveryState::default();
+        let (one, two, at) = (TimelineId::FIRST, TimelineId::new(2), Lsn::new);
+        state.receives_anew(one, at(0x2000));
+        assert_eq!(state.received_lsn(), Lsn::INVALID, "no stream was there");
+        state.received(one, at(0x2000), at(0x4800));
+        state.receives_anew(one, at(0x4000));
+        assert_eq!(state.received_lsn(), at(0x4800), "it goes on");
+        state.receives_anew(two, at(0x4000));
+        assert_eq!(state.received_lsn(), at(0x4000));
+        state.received(two, at(0x4000), at(0x4400));
+        state.receives_anew(two, at(0x4000));
+        assert_eq!(state.received_range(), Some((two, at(0x4000), at(0x4400))));
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) made: MadeFiles,
     pub(crate) hooks: RwLock<Vec<InvalidationHook>>,
     pub(crate) recovery: AtomicBool,
+    /// Transactions of those that need room may not begin to write.
+    pub(crate) disk_full: AtomicBool,
     pub(crate) replay: Replay,
     pub(crate) horizon: Mutex<HorizonState>,
 }
@@ -96,6 +98,7 @@ impl TxnManager {
             made: MadeFiles::default(),
             hooks: RwLock::default(),
             recovery: AtomicBool::new(true),
+            disk_full: AtomicBool::new(false),
             replay: Replay::default(),
             horizon: Mutex::default(),
             store,
@@ -250,6 +253,17 @@ impl TxnManager {
 
     pub fn in_recovery(&self) -> bool {
         self.shared.recovery.load(Ordering::Acquire)
+    }
+
+    /// From now on no transaction of a session begins to write, but for those that are to make room
+    /// ([`Interrupts::set_needs_room`], [`Transaction::makes_room`]). One that has written goes on.
+    pub fn set_disk_full(&self, is_full: bool) {
+        if self.shared.disk_full.swap(is_full, Ordering::Relaxed) != is_full {
+            match is_full {
+                true => tracing::warn!("the disk is nearly full: transactions may only read"),
+                false => tracing::info!("the disk has room again: transactions may write"),
+            }
+        }
     }
 
     /// The next xid to be handed out: for checkpoints, which read it in the log's critical section.

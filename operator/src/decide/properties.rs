@@ -99,6 +99,7 @@ prop_compose! {
             write_lsn: None,
             flush_lsn: Some(flush),
             replay_lsn: Some(flush),
+            replay_stuck: false,
             released_lsn: None,
             end_of_recovery_lsn: None,
             promised_term: Some(promised),

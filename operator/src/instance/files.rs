@@ -22,7 +22,7 @@ pub struct Content<'a> {
     pub promise: &'a Promise,
     /// How the primary is reached, as libpq writes it.
     pub conninfo: &'a str,
-    /// The volume is so full that new transactions only read.
+    /// The volume is so full that no transaction begins to write: the engine's own guard, which no session's settings undo.
     pub only_reads: bool,
 }
 
@@ -87,7 +87,7 @@ fn settings(volume: &Volume, content: &Content<'_>) -> String {
         }
     }
     if content.only_reads {
-        line(&mut text, "default_transaction_read_only", "on");
+        line(&mut text, "understudy.disk_full", "on");
     }
     text
 }
@@ -224,19 +224,24 @@ mod tests {
             parameters: [("work_mem".to_owned(), "8MB".to_owned())].into(),
         };
         let mut setup = super::super::setup::local(config, dir.path());
-        let written = |setup: &Setup| {
+        let written_with = |setup: &Setup, only_reads: bool| {
             let content = Content {
                 setup,
                 promise: &promise,
                 conninfo: "host=here",
-                only_reads: false,
+                only_reads,
             };
             write(&volume, &content).expect("written")
         };
+        let written = |setup: &Setup| written_with(setup, false);
         let text = || std::fs::read_to_string(volume.data().join("understudy.conf"));
         assert!(written(&setup) && text().expect("read").contains("work_mem = '8MB'"));
         assert!(!written(&setup), "it is as it was");
         setup.parameters.clear();
         assert!(written(&setup) && !text().expect("read").contains("work_mem"));
+        // A session may set whatever it likes by default: this is the engine's own guard.
+        let guard = "understudy.disk_full = 'on'";
+        assert!(written_with(&setup, true) && text().expect("read").contains(guard));
+        assert!(written(&setup) && !text().expect("read").contains("disk_full"));
     }
 }

@@ -21,7 +21,7 @@ use super::setup::Setup;
 use super::{Volume, files};
 use crate::api::{EngineRole, EngineStatus, Promise, SupervisorState, SupervisorStatus, Upstream};
 use crate::durable;
-use crate::ids::{InstanceId, Lsn, Millis, Term};
+use crate::ids::{InstanceId, Millis, Term};
 
 /// Crashes within this time are counted.
 const CRASH_WINDOW: Duration = Duration::from_secs(300);
@@ -29,15 +29,14 @@ const CRASH_WINDOW: Duration = Duration::from_secs(300);
 const RECORD_WAIT: Duration = Duration::from_secs(5);
 /// A sealed engine that ends sooner than this after its start, again and again, is restarted less and less often.
 const SHORT_LIFE: Duration = Duration::from_secs(30);
+/// How often it is seen to that there is room for the next promise.
+const BALLAST_PAUSE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 const POLL_CHANGING: Duration = Duration::from_millis(10);
 /// What is expected at any moment and does not come is asked for less often.
 const CHANGING_LIMIT: Duration = Duration::from_secs(10);
 /// How long the engine may take to answer a question.
 const STATUS_LIMIT: Duration = Duration::from_millis(1000);
-/// Replay that stands still for so long, with more to replay, is said to be stuck. A conflict with a query may hold it up
-/// for half a minute by itself.
-const REPLAY_LIMIT: Duration = Duration::from_secs(60);
 /// What an engine that was killed gets to end. One that has not then hangs in the kernel.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// For the engine's fast stop with its last checkpoint, when the supervisor ends.
@@ -70,8 +69,6 @@ pub struct Supervisor {
     pub(super) crashes: VecDeque<Instant>,
     down_since: Option<Instant>,
     answered_at: Instant,
-    /// Where a standby's replay stands although it has more to replay, and since when.
-    stands_at: Option<(Lsn, Instant)>,
     pub(super) restart_at: Option<Instant>,
     /// How often in a row it could not go on.
     stumbles: u32,
@@ -79,6 +76,7 @@ pub struct Supervisor {
     started_at: Instant,
     began_at: Millis,
     asked_to_end: bool,
+    ballast_at: Instant,
     /// How often in a row a sealed engine has lived for a short time only.
     quick_ends: u32,
     waiting_since: Instant,
@@ -161,13 +159,13 @@ impl Supervisor {
             crashes: VecDeque::new(),
             down_since: None,
             answered_at: now,
-            stands_at: None,
             restart_at: None,
             stumbles: 0,
             ticked_at: now,
             started_at: now,
             began_at,
             asked_to_end: false,
+            ballast_at: now,
             quick_ends: 0,
             waiting_since: now,
             changing_since: None,
@@ -457,6 +455,7 @@ impl Supervisor {
 
     async fn tick(&mut self) -> io::Result<()> {
         let now = Instant::now();
+        self.keep_ballast(now);
         self.forget_old_crashes(now);
         if let Some(demotion) = self.demotion
             && now >= demotion.deadline
@@ -520,31 +519,20 @@ impl Supervisor {
             self.message = None;
             self.stumbles = 0;
         }
-        self.look_at_replay(&status);
         self.status = Some(status);
         if std::mem::take(&mut self.reload_due) {
             self.reload_engine();
         }
     }
 
-    fn look_at_replay(&mut self, status: &EngineStatus) {
-        let standby = status.role == EngineRole::Standby && status.consistent;
-        let both = status.replay_lsn.zip(status.flush_lsn);
-        let behind = both.filter(|(replay, flush)| standby && replay < flush);
-        self.stands_at = behind.map(|(replay, _)| match self.stands_at {
-            Some((at, since)) if at == replay => (at, since),
-            _ => (replay, Instant::now()),
-        });
-    }
-
+    /// By the engine's own judgement: only it can tell a whole record from the beginning of one.
     fn stuck_replay(&self) -> Option<String> {
-        let (at, since) = self.stands_at.filter(|_| self.status.is_some())?;
-        (since.elapsed() >= REPLAY_LIMIT).then(|| {
-            format!(
-                "replay stands still at {at} although there is more to replay; end the query that holds it up, or look \
-                 into the engine's log"
-            )
-        })
+        let status = self.status.as_ref().filter(|s| s.replay_stuck)?;
+        let at = status.replay_lsn.unwrap_or_default();
+        Some(format!(
+            "replay stands still at {at} although there is more to replay; end the query that holds it up, or look into \
+             the engine's log"
+        ))
     }
 
     /// SIGKILL, and the end is seen.
@@ -572,6 +560,19 @@ impl Supervisor {
             self.promise = promise;
         }
         Ok(is_new)
+    }
+
+    /// Room for the next promise, which may have to be made when the volume is full.
+    fn keep_ballast(&mut self, now: Instant) {
+        if now < self.ballast_at {
+            return;
+        }
+        self.ballast_at = now + BALLAST_PAUSE;
+        // On a volume that hangs this loop must not.
+        let may_write = self.duty.as_ref().is_none_or(|duty| duty.takes_writes());
+        if may_write && let Err(error) = self.volume.keep_ballast() {
+            tracing::debug!(%error, "no room is kept for the next promise");
+        }
     }
 
     /// A crash after a seed was adopted may have come before this was noted.
@@ -847,23 +848,24 @@ mod tests {
     fn replay_that_does_not_move_is_told() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let mut supervisor = supervisor(dir.path());
-        let heard = |supervisor: &mut Supervisor, replayed: &str| {
+        let hear = |supervisor: &mut Supervisor, is_stuck: bool| {
+            // Behind what is flushed it is in both cases: the end of that may be no whole record.
             let status = serde_json::json!({
                 "system_id": "7", "role": "standby", "timeline": 1, "consistent": true,
-                "flush_lsn": "0/30", "replay_lsn": replayed,
+                "flush_lsn": "0/30", "replay_lsn": "0/10", "replay_stuck": is_stuck,
             });
             supervisor.heard(serde_json::from_value(status).expect("reads"));
-            supervisor.stands_at.map(|(at, _)| at.to_string())
         };
-        let long_ago = Instant::now().checked_sub(REPLAY_LIMIT);
-        let long_ago = long_ago.expect("the machine has been up for a while");
-        assert_eq!(heard(&mut supervisor, "0/30"), None);
-        assert_eq!(heard(&mut supervisor, "0/10").as_deref(), Some("0/10"));
-        supervisor.stands_at = supervisor.stands_at.map(|(at, _)| (at, long_ago));
-        heard(&mut supervisor, "0/10");
+        assert_eq!(supervisor.stuck_replay(), None);
+        hear(&mut supervisor, false);
+        assert_eq!(supervisor.stuck_replay(), None);
+        hear(&mut supervisor, true);
         let said = supervisor.stuck_replay().expect("it stands");
         assert!(said.contains("0/10"), "{said}");
-        heard(&mut supervisor, "0/20");
+        supervisor.publish();
+        let told = supervisor.subscribe().borrow().status.message.clone();
+        assert!(told.is_some_and(|told| told.contains(&said)));
+        hear(&mut supervisor, false);
         assert_eq!(supervisor.stuck_replay(), None, "it moves");
     }
 

@@ -7,6 +7,7 @@
 //! aside/          copies that were given up           trigger        the promotion trigger file
 //! engine.log supervisor.log seed.log            upstream.json  where the primary of a term was said to be
 //! cluster.json    the last valid cluster object    probe         written to see whether writes complete
+//! ballast         room for the next promise
 //! ```
 //! `data.id` names the copy that comes, and then `data` appears by rename, complete: a crash in between leaves no
 //! `data`, and the copy is seeded again. A copy that was given up is kept for [`KEEP_ASIDE`], the newest two of them,
@@ -24,6 +25,8 @@ use crate::ids::{InstanceId, Millis};
 /// How long a copy that was given up is kept.
 pub const KEEP_ASIDE: Duration = Duration::from_secs(24 * 3600);
 const KEEP_ASIDE_COPIES: usize = 2;
+/// Bytes that are kept from everybody else: many times what a promise takes, for a file system's own needs too.
+pub const BALLAST: usize = 64 << 10;
 
 /// What the names of folders in `aside` begin with; milliseconds since 1970 follow. Copies that were given up:
 const GIVEN_UP: &str = "data.";
@@ -79,6 +82,9 @@ impl Volume {
     pub fn probe(&self) -> PathBuf {
         self.dir.join("probe")
     }
+    fn ballast(&self) -> PathBuf {
+        self.dir.join("ballast")
+    }
     fn data_id(&self) -> PathBuf {
         self.dir.join("data.id")
     }
@@ -106,7 +112,43 @@ impl Volume {
     }
     pub fn store_promise(&self, promise: &Promise) -> io::Result<()> {
         let bytes = serde_json::to_vec(promise).map_err(io::Error::other)?;
-        durable::replace(&self.promise_file(), &bytes)
+        let (path, ballast) = (self.promise_file(), self.ballast());
+        let Err(error) = durable::replace(&path, &bytes) else {
+            return Ok(());
+        };
+        if !durable::is_full(&error) || !ballast.exists() {
+            return Err(error);
+        }
+        tracing::warn!(%error, "the promise takes the room that was kept for it");
+        durable::replace_within(&path, &bytes, &ballast).or_else(|error| {
+            // Where nothing is written in place there has to be free room first.
+            tracing::warn!(%error, "the room that was kept for the promise is given up");
+            durable::remove(&ballast)?;
+            durable::replace(&path, &bytes)
+        })
+    }
+    /// Sees to it that the next promise finds room although the volume is full by then: a file with blocks of its own,
+    /// which [`Volume::store_promise`] uses up.
+    ///
+    /// # Errors
+    /// When there is no room for it now; to be tried again.
+    pub fn keep_ballast(&self) -> io::Result<()> {
+        let path = self.ballast();
+        let is_whole = std::fs::metadata(&path).is_ok_and(|m| m.len() >= BALLAST as u64);
+        if is_whole {
+            return Ok(());
+        }
+        // Bytes that no file system can store in less.
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .take(BALLAST)
+        .collect();
+        durable::replace(&path, &bytes)
     }
 
     /// Whether `data` is complete and is the copy `id`.
@@ -281,6 +323,72 @@ mod tests {
             said.contains("promise.json is missing") && said.contains("restore"),
             "{said}"
         );
+    }
+
+    fn promise(term: u32) -> Promise {
+        Promise {
+            cluster_id: "c".to_owned(),
+            instance_id: InstanceId::new("i"),
+            system_id: None,
+            promised_term: crate::ids::Term::new(term),
+            sealed: true,
+            set: None,
+        }
+    }
+
+    /// As on a volume with not a byte left: the temporary file of the promise takes nothing.
+    fn fill(volume: &Volume) {
+        let aside = volume.dir().join("promise.json.tmp");
+        std::os::unix::fs::symlink("/dev/full", aside).expect("made");
+    }
+
+    #[test]
+    fn a_full_volume_takes_one_more_promise() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let volume = Volume::new(dir.path());
+        let known = || volume.load_promise().expect("read");
+        volume.store_promise(&promise(1)).expect("stored");
+        volume.keep_ballast().expect("there is room");
+        fill(&volume);
+        volume.store_promise(&promise(2)).expect("stored");
+        assert_eq!(known(), Some(promise(2)));
+        assert!(!volume.ballast().exists(), "it is used up");
+        fill(&volume);
+        let refused = volume.store_promise(&promise(3)).expect_err("no room");
+        assert!(durable::is_full(&refused), "{refused}");
+        assert_eq!(known(), Some(promise(2)));
+        // There is room again.
+        volume.keep_ballast().expect("made again");
+        fill(&volume);
+        volume.store_promise(&promise(3)).expect("stored");
+        assert_eq!(known(), Some(promise(3)));
+    }
+
+    /// Whatever of the next promise stands in it, it is no promise before it has the name.
+    #[test]
+    fn a_crash_while_the_ballast_becomes_the_promise_leaves_the_old_one() {
+        use std::io::Write as _;
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let volume = Volume::new(dir.path());
+        volume.store_promise(&promise(1)).expect("stored");
+        volume.keep_ballast().expect("there is room");
+        let size = |expected: usize| {
+            let ballast = std::fs::metadata(volume.ballast()).expect("there");
+            assert_eq!(ballast.len(), expected as u64);
+        };
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(volume.ballast());
+        let mut file = file.expect("opened");
+        file.write_all(b"{\"cluster_id\"").expect("written");
+        for length in [BALLAST, 13] {
+            file.set_len(length as u64).expect("cut");
+            size(length);
+            let known = volume.load_promise().expect("read");
+            assert_eq!(known, Some(promise(1)));
+            volume.keep_ballast().expect("whole again");
+            size(BALLAST);
+        }
     }
 
     fn copy(folder: &Path) {

@@ -544,7 +544,8 @@ mod tests {
         for n in 0..count {
             // Keys of several lengths, many of them equal, in no order.
             let value = n.wrapping_mul(2_654_435_761) >> 24;
-            let key = &value.to_be_bytes()[1 + (value % 3) as usize..];
+            let bytes = value.to_be_bytes();
+            let key = &bytes[1 + (value % 3) as usize..];
             entries.entries.push(Entry {
                 start: entries.bytes.len(),
                 length: u32::try_from(key.len()).expect("short"),
@@ -583,6 +584,6 @@ mod tests {
         let interrupts = Interrupts::new(ProcessId::new(7).expect("not zero"));
         interrupts.raise(Interrupt::Cancel);
         let ended = some_entries(10).sort(4, &interrupts);
-        assert_eq!(ended.map_err(|e| e.code.to_string()), Err("57014".to_owned()));
+        assert_eq!(ended.map_err(|e| e.state), Err("57014"));
     }
 }

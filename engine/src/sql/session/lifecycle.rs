@@ -168,6 +168,7 @@ impl<S: Services> Session<S> {
         let interrupts = &self.facts.backend.interrupts;
         interrupts.set_lock_timeout(s.lock_timeout.unwrap_or(Duration::ZERO));
         interrupts.set_deadlock_timeout(s.deadlock_timeout);
+        interrupts.set_needs_room(!(s.write_on_full_disk && self.is_superuser()));
         let mut activity = self.facts.backend.activity.lock();
         if activity.application_name != s.application_name {
             activity.application_name = Arc::clone(&s.application_name);

@@ -499,6 +499,8 @@ impl<S: Services> Session<S> {
             current: current.unwrap_or_else(|| session.clone()),
             session,
         }));
+        // Some of them count for superusers only.
+        self.apply_settings();
     }
 }
 

@@ -133,6 +133,7 @@ impl Node {
             write_lsn: end,
             flush_lsn: end,
             replay_lsn: end,
+            replay_stuck: false,
             released_lsn: None,
             end_of_recovery_lsn: None,
             promised_term: Some(self.promised),

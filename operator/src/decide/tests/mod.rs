@@ -66,6 +66,7 @@ fn engine(number: u32, role: EngineRole, flush: u64) -> EngineStatus {
         write_lsn: None,
         flush_lsn: Some(Lsn::new(flush)),
         replay_lsn: Some(Lsn::new(flush)),
+        replay_stuck: false,
         released_lsn: None,
         end_of_recovery_lsn: None,
         promised_term: Some(T3),

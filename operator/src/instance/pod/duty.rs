@@ -172,6 +172,11 @@ impl Duty {
         self.health.saw_flush();
     }
 
+    /// Whether the volume completes writes, as far as is known.
+    pub fn takes_writes(&self) -> bool {
+        self.health.stalled().is_zero()
+    }
+
     pub fn has_room_for(&self, bytes: u64) -> bool {
         // With a tenth more, for what has been added since.
         let needed = bytes.saturating_add(bytes / 10);

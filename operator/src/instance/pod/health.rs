@@ -70,8 +70,8 @@ impl Space {
         if only_reads {
             let free = self.available >> 20;
             return Some(format!(
-                "{full} ({free} MiB are free) and transactions may only read; enlarge it, or SET \
-                 default_transaction_read_only = off in a session that removes data"
+                "{full} ({free} MiB are free) and transactions may only read; enlarge it, or remove data in a \
+                 superuser's session after SET understudy.write_on_full_disk = on"
             ));
         }
         (percent >= FULL_PERCENT).then_some(full)
@@ -246,7 +246,9 @@ mod tests {
         assert!(!space(128).allows_only_reads(true));
         let said = space(63).complaint(true).expect("said");
         assert!(
-            said.contains("full to 99%") && said.contains("63 MiB"),
+            ["full to 99%", "63 MiB", "understudy.write_on_full_disk"]
+                .iter()
+                .all(|part| said.contains(part)),
             "{said}"
         );
         // A twentieth of a small one.
