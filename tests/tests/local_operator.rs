@@ -16,8 +16,8 @@ use understudy_tests::soak::is_soak;
 use understudy_tests::wire::Client;
 
 const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
-/// How far the operator's figures may be from a client's, milliseconds, in most rounds: a client and a server that share
-/// two processors with everything else may be late themselves.
+/// How far the operator's figures may be from a client's, milliseconds, in more than three rounds of four: a client and a
+/// server that share two processors with everything else may be late themselves.
 const AGREEMENT_MS: u64 = 300;
 /// How many rounds more are tried where figures of the first ones were further apart.
 const MORE_ROUNDS: usize = 4;
@@ -48,7 +48,7 @@ fn rounds_of(fencing: bool, strike: impl Fn(&Round<'_>) -> Option<u64>) {
     let mut compared = 0;
     let mut number = 0;
     // What the operator says wrongly is wrong in each round; who was late once is in time in most.
-    while number < rounds || (apart.len() * 2 >= compared.max(1) && number < rounds + MORE_ROUNDS) {
+    while number < rounds || (apart.len() * 4 >= compared.max(1) && number < rounds + MORE_ROUNDS) {
         let writer = Writer::start(&cluster);
         let round = Round {
             cluster: &cluster,
@@ -64,12 +64,15 @@ fn rounds_of(fencing: bool, strike: impl Fn(&Round<'_>) -> Option<u64>) {
         let ledger = writer.finish(&cluster);
         if status["term"].as_u64() > Some(term) {
             compared += 1;
-            apart.extend(figures_apart(&cluster, &status, &ledger, struck_ms));
+            if let Some(shown) = figures_apart(&cluster, &status, &ledger, struck_ms) {
+                eprintln!("round {number}: figures apart\n{shown}");
+                apart.push(shown);
+            }
         }
         number += 1;
     }
     assert!(
-        compared == 0 || apart.len() * 2 < compared,
+        compared == 0 || apart.len() * 4 < compared,
         "{} of {compared} rounds: the operator's figures are not the clients'\n{}",
         apart.len(),
         apart.join("\n")

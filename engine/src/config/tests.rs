@@ -629,7 +629,7 @@ fn connection_strings() {
     assert_eq!(u.get("host"), Some("::1,h"));
     assert_eq!(u.connect_timeout(), Ok(Some(2)));
     // What `pg_basebackup -R` of PostgreSQL 15 writes.
-    let r = ConnInfo::parse("user=postgres passfile='/root/.pgpass' channel_binding=prefer host=127.0.0.1 port=5432 sslmode=prefer sslcompression=0 sslsni=1 ssl_min_protocol_version=TLSv1.2 gssencmode=prefer krbsrvname=postgres target_session_attrs=any").expect("valid");
+    let r = ConnInfo::parse("user=postgres passfile='/home/me/.pgpass' channel_binding=prefer host=127.0.0.1 port=5432 sslmode=prefer sslcompression=0 sslsni=1 ssl_min_protocol_version=TLSv1.2 gssencmode=prefer krbsrvname=postgres target_session_attrs=any").expect("valid");
     assert_eq!(r.get("channel_binding"), Some("prefer"));
     for (bad, message) in [
         (

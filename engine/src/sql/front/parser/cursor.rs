@@ -1,6 +1,6 @@
 //! The parser's place in the tokens.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::Result;
 use crate::sql::error::{SqlError, state};
@@ -25,8 +25,8 @@ pub(in crate::sql::front) struct Parser<'a> {
     reached: u32,
     /// Places of the numbers that became parameters; `None`: numbers stay literals.
     lifted: Option<Vec<usize>>,
-    /// Places of parentheses that are known to begin no query.
-    no_queries: HashSet<usize>,
+    /// Places of parentheses that are known to begin no query, from which depth on.
+    no_queries: HashMap<usize, u32>,
 }
 
 /// A place to come back to.
@@ -48,16 +48,20 @@ impl<'a> Parser<'a> {
             depth: 0,
             reached: 0,
             lifted: None,
-            no_queries: HashSet::new(),
+            no_queries: HashMap::new(),
         })
     }
 
-    /// The parenthesis that comes next begins no query, wherever the reading comes from: it is not tried again.
-    pub(super) fn is_no_query(&mut self) {
-        self.no_queries.insert(self.pos);
+    /// The parenthesis that comes next was read as a query, in vain. It is not tried again where it would fail again:
+    /// anywhere, or, if it was too deep, wherever it stands as deep.
+    pub(super) fn remember_no_query(&mut self, error: &SqlError) {
+        let too_deep = error.state == state::STATEMENT_TOO_COMPLEX;
+        let from = if too_deep { self.depth } else { 0 };
+        self.no_queries.insert(self.pos, from);
     }
     pub(super) fn is_known_as_no_query(&self) -> bool {
-        self.no_queries.contains(&self.pos)
+        let from = self.no_queries.get(&self.pos);
+        from.is_some_and(|from| self.depth >= *from)
     }
 
     /// From here on numbers in expressions become parameters.

@@ -5,7 +5,6 @@ use super::cursor::Parser;
 use super::expr::node;
 use super::names::is_type_function;
 use super::types::system_name;
-use crate::sql::error::state;
 use crate::sql::front::ast::{
     Expr, ExprKind, FunctionCall, Ident, Literal, Query, SelectItem, SessionValue, TypeName,
 };
@@ -288,12 +287,10 @@ impl Parser<'_> {
         let mark = self.mark();
         match self.parenthesized_query() {
             Ok(query) => Ok(Some(query)),
-            // Too deep for one reading is too deep for the other.
-            Err(error) if error.state == state::STATEMENT_TOO_COMPLEX => Err(error),
-            Err(_) => {
+            Err(error) => {
                 // Whoever tries it at each level again, inside another that is tried at each level, never ends.
                 self.back_to(mark);
-                self.is_no_query();
+                self.remember_no_query(&error);
                 Ok(None)
             }
         }
