@@ -61,7 +61,16 @@ pub struct Engine {
 
 impl Engine {
     /// Starts it; it answers on its socket a little later.
+    ///
+    /// # Errors
+    /// Also when another program has taken one of its chosen ports. Whoever starts this supervisor again gives it others.
     pub fn start(volume: &Volume, setup: &Setup) -> io::Result<Engine> {
+        for port in &setup.chosen_ports {
+            if let Err(error) = std::net::TcpListener::bind(("127.0.0.1", *port)) {
+                let text = format!("another program took the engine's port {port}: {error}");
+                return Err(io::Error::new(error.kind(), text));
+            }
+        }
         let (said, output, errors) = Said::begin(volume, setup.log)?;
         let socket = setup.control_socket.clone();
         let mut command = Command::new(std::env::current_exe()?);

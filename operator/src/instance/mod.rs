@@ -20,4 +20,6 @@ mod volume;
 pub use config::{InstanceConfig, read_config, write_config};
 pub use engine::{control_socket, guard, short_socket};
 pub use run::run;
+#[cfg(test)]
+pub(crate) use supervisor::empty_status;
 pub use volume::Volume;

@@ -49,6 +49,8 @@ pub struct Setup {
     /// `spec.parameters`, validated.
     pub parameters: BTreeMap<String, String>,
     pub port: u16,
+    /// Loopback ports that were free when they were chosen for the engine; none in a pod, which has its own.
+    pub chosen_ports: Vec<u16>,
     pub control_socket: PathBuf,
     /// Settings that follow from where it runs.
     pub settings: Vec<(&'static str, String)>,
@@ -142,6 +144,7 @@ pub fn local(config: InstanceConfig, dir: &Path) -> Setup {
         storage_bytes: config.storage_bytes,
         parameters: config.parameters,
         port: config.port,
+        chosen_ports: vec![config.port, config.http_port],
         generation: 0,
     }
 }

@@ -570,7 +570,7 @@ async fn down(folder: &ClusterFolder, purge: bool) -> anyhow::Result<()> {
         .ok();
         let dir = volume.dir().to_string_lossy().into_owned();
         let pid = status
-            .filter(|s| s.name == *name)
+            .filter(|s| s.name == *name && Process::find(s.supervisor_pid, &dir).is_some())
             .map(|s| s.supervisor_pid)
             .or(holder(&dir));
         end(pid, &dir, Duration::from_secs(40)).await;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::ClusterFolder;
+use super::{ClusterFolder, Process};
 use crate::api::SupervisorStatus;
 use crate::crd::{InstanceReport, InstanceRole, LastRoleChange, ReplicatedCluster};
 use crate::instance::read_config;
@@ -49,14 +49,15 @@ pub async fn freshen(folder: &ClusterFolder, cluster: &mut ReplicatedCluster) {
 }
 
 async fn ask(folder: &ClusterFolder, name: &str) -> Option<SupervisorStatus> {
-    let port = read_config(&folder.volume(name).config())
-        .ok()?
-        .control_port;
+    let volume = folder.volume(name);
+    let port = read_config(&volume.config()).ok()?.control_port;
     let status: SupervisorStatus =
         transport::call(Address::Local(port), "/status", None, None, LIMIT)
             .await
             .ok()?;
-    (status.name == name).then_some(status)
+    // Another cluster's supervisor may have taken the port.
+    let ours = Process::find(status.supervisor_pid, &volume.dir().to_string_lossy()).is_some();
+    (status.name == name && ours).then_some(status)
 }
 
 /// For people.

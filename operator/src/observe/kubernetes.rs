@@ -202,11 +202,13 @@ async fn hear(
     }
     read_stream(response, |status| {
         let here = status.pod_uid.as_deref().is_none_or(|uid| uid == pod_uid);
-        if status.name == name && status.cluster_id == cluster.uid && here {
+        let meant = status.name == name && status.cluster_id == cluster.uid && here;
+        if meant {
             let life = cluster.life(pod_uid, status.began_at);
             cluster.watches.said(name, life, status);
             *heard = true;
         }
+        meant
     })
     .await
 }

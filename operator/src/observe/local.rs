@@ -189,10 +189,126 @@ async fn listen(
         transport::send(stream, "/watch", None, None).await
     };
     let response = tokio::time::timeout(STREAM_LIMIT, connect).await??;
+    // The port was free when it was chosen. Whoever took it since, another cluster's supervisor of the same name
+    // perhaps, is not the one who runs on this volume; ours ends and gets another port.
+    let mut known = None;
     read_stream(response, |status| {
-        if status.name == name {
+        let pid = status.supervisor_pid;
+        let ours = known == Some(pid) || (status.name == name && runs_on(volume, pid));
+        if ours {
+            known = Some(pid);
             watches.heard(volume, name, status);
         }
+        ours
     })
     .await
+}
+
+/// Whether this process was started on this volume.
+fn runs_on(volume: &Volume, pid: u32) -> bool {
+    Process::find(pid, &volume.dir().to_string_lossy()).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::process::{Child, Command};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::decide::Seed;
+    use crate::ids::Term;
+    use crate::instance::{InstanceConfig, empty_status, write_config};
+
+    /// Answers `/watch` once, in the name of this process, and then holds the connection open.
+    async fn speaker(pid: u32) -> u16 {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("bound");
+        let port = listener.local_addr().expect("an address").port();
+        let status = SupervisorStatus {
+            name: "orders-1".to_owned(),
+            supervisor_pid: pid,
+            ..empty_status()
+        };
+        let line = serde_json::to_string(&status).expect("written");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            let mut request = [0; 1024];
+            stream.read(&mut request).await.expect("read");
+            let answer = format!("HTTP/1.1 200 OK\r\n\r\n{line}\n");
+            stream.write_all(answer.as_bytes()).await.expect("written");
+            std::future::pending::<()>().await;
+        });
+        port
+    }
+
+    fn volume(dir: &std::path::Path, control_port: u16) -> Volume {
+        let volume = Volume::new(&dir.join("orders-1"));
+        std::fs::create_dir(volume.dir()).expect("created");
+        let config = InstanceConfig {
+            cluster: "orders".to_owned(),
+            cluster_id: "c".to_owned(),
+            name: "orders-1".to_owned(),
+            control_port,
+            port: 2,
+            http_port: 3,
+            service_port: 4,
+            token_file: dir.join("token"),
+            engine: dir.join("understudy"),
+            seed: Seed::Initdb,
+            term: Term::FIRST,
+            storage_bytes: 1 << 30,
+            parameters: BTreeMap::new(),
+        };
+        write_config(&volume.config(), &config).expect("written");
+        volume
+    }
+
+    /// A process that has the volume in its command line, as a supervisor has.
+    fn runner(volume: &Volume) -> Child {
+        let mut command = Command::new("sh");
+        command.args(["-c", "read _; exit", "sh"]).arg(volume.dir());
+        command.stdin(std::process::Stdio::piped());
+        command.spawn().expect("started")
+    }
+
+    async fn heard_from(pid: u32, volume: &Volume, own: u32) -> Option<u32> {
+        let watches = Arc::new(Watches::default());
+        watches.know("orders-1", || Known::unheard(Life::Alive, Some(own)));
+        let ends = listen(&watches, volume, "orders-1").await;
+        ends.expect_err("this stream ends by an error only");
+        let known = watches.instances(1000);
+        let instance = known.get("orders-1").expect("known");
+        assert_eq!(instance.pid, Some(own));
+        instance.status.is_some().then_some(pid)
+    }
+
+    #[tokio::test]
+    async fn a_stranger_who_took_the_control_port_is_not_listened_to() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let stranger = std::process::id();
+        let volume = volume(dir.path(), speaker(stranger).await);
+        let mut own = runner(&volume);
+        let began = std::time::Instant::now();
+        assert_eq!(heard_from(stranger, &volume, own.id()).await, None);
+        // At once, not when its stream has been silent for long enough: a real one never is.
+        assert!(began.elapsed() < STREAM_LIMIT);
+        own.kill().and_then(|()| own.wait()).expect("ended");
+    }
+
+    #[tokio::test]
+    async fn whoever_runs_on_the_volume_is_listened_to() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let volume = volume(dir.path(), 1);
+        let mut own = runner(&volume);
+        let mut config = read_config(&volume.config()).expect("read");
+        config.control_port = speaker(own.id()).await;
+        write_config(&volume.config(), &config).expect("written");
+        assert_eq!(
+            heard_from(own.id(), &volume, own.id()).await,
+            Some(own.id())
+        );
+        own.kill().and_then(|()| own.wait()).expect("ended");
+    }
 }

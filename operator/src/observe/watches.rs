@@ -204,10 +204,11 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Reads a supervisor's `/watch` until it ends or falls silent.
+/// Reads a supervisor's `/watch` until it ends, falls silent, or proves to be another's: `said` tells whether a status
+/// came from whom it was asked. A stranger's stream might go on for ever.
 pub(super) async fn read_stream(
     response: Response<Incoming>,
-    mut said: impl FnMut(SupervisorStatus),
+    mut said: impl FnMut(SupervisorStatus) -> bool,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut body = response.into_body();
     let mut buffer = Vec::new();
@@ -217,7 +218,9 @@ pub(super) async fn read_stream(
         }
         while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
-            said(serde_json::from_slice(&line)?);
+            if !said(serde_json::from_slice(&line)?) {
+                return Err("another supervisor answers there".into());
+            }
         }
     }
     Ok(())

@@ -139,6 +139,7 @@ impl Place {
             storage_bytes: cluster.storage_bytes,
             parameters: cluster.parameters.clone(),
             port: number(POSTGRES_PORT),
+            chosen_ports: Vec::new(),
             control_socket: self.run.join("engine.sock"),
             settings,
             hba: pg_hba(cluster),
