@@ -235,7 +235,8 @@ mod tests {
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("accepted");
             let mut request = [0; 1024];
-            stream.read(&mut request).await.expect("read");
+            let asked = stream.read(&mut request).await.expect("read");
+            assert!(asked > 0);
             let answer = format!("HTTP/1.1 200 OK\r\n\r\n{line}\n");
             stream.write_all(answer.as_bytes()).await.expect("written");
             std::future::pending::<()>().await;
