@@ -75,6 +75,8 @@ const REPEATED: &[&str] = &[
     "SELECT a + 1 FROM t WHERE a <= 3 GROUP BY a + 1 HAVING count(*) < #",
     "SELECT a FROM t WHERE a <= # UNION SELECT 50 ORDER BY 1",
     "SELECT 10 / (# - 3)",
+    "SELECT 10 / (# - 3) FROM t WHERE a < 0",
+    "SELECT d FROM t WHERE a < 0 AND 7.5 / # = 1",
     "SELECT c + 32700 + # FROM t WHERE a = 6",
     "INSERT INTO t (a, c) VALUES (1, #)",
 ];

@@ -565,6 +565,15 @@ fn goes_by_the_spec_as_it_changes(world: &World, primary: &Pod, standby: &Pod) {
             assert!(begin.elapsed() < LIMIT, "{}", pod.words());
         }
     }
+    // A wrong value is told at once, and what was there before stays in effect.
+    let wrong = world.change_spec(&json!({"parameters": {"work_mem": "lots"}}));
+    for pod in [primary, standby] {
+        let told = pod.until(world, "told", |s| s.refused_settings.is_some());
+        let said = told.refused_settings.clone().unwrap_or_default();
+        assert!(said.contains("work_mem") && said.contains("lots"), "{said}");
+        assert!(!told.pending_restart && told.generation < wrong);
+        assert_eq!(pod.asks(world, "SHOW work_mem"), "9MB");
+    }
     let parameters = json!({"parameters": {"work_mem": "9MB", "max_connections": "77"}});
     let generation = world.change_spec(&parameters);
     let settled = primary.until(world, "in need of a restart", |s| {

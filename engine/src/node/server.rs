@@ -5,6 +5,7 @@
 //! order in which everything ends.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,12 +35,12 @@ use crate::recovery::{
     Archiver, Backups, CheckpointKind, Outcome, OutcomeKind, Phase, RecoveryError, Retention,
 };
 use crate::replication::clock::now_micros;
-use crate::replication::receiver::Receiver;
+use crate::replication::receiver::{Receiver, State};
 use crate::replication::slots::Slots;
 use crate::replication::standbys::Standbys;
 use crate::server::cli::ServerStart;
 use crate::server::cli::pid_file::{PidFile, State as PidState};
-use crate::server::cli::signals::{Events, ServerEvent};
+use crate::server::cli::signals::{Events, ServerEvent, promote_file};
 use crate::server::listener::Server;
 use crate::server::log;
 use crate::sql::maintenance::Autovacuum;
@@ -48,6 +49,7 @@ use crate::storage::ControlFile;
 use crate::table::sequence::Sequences;
 use crate::txn::TxnConfig;
 
+pub(super) const SHUT_DOWN: u8 = 0;
 pub(super) const REFUSED: u8 = 1;
 pub(super) const CRASHED: u8 = 2;
 /// Only a worker that is stuck in a statement could delay the listening task's end.
@@ -68,15 +70,30 @@ pub fn serve(start: ServerStart) -> u8 {
 }
 
 /// What checkpoints must keep the log for.
-struct Keep {
+pub(super) struct Keep {
     slots: Arc<Slots>,
     backups: Mutex<Option<Arc<Backups>>>,
+    /// Set by a shutdown: its checkpoint must leave what standbys are still to get.
+    streams: Mutex<Option<Arc<Standbys>>>,
+}
+
+impl Keep {
+    pub(super) fn also_for_streams(&self, standbys: &Arc<Standbys>) {
+        *self.streams.lock() = Some(Arc::clone(standbys));
+    }
 }
 
 impl Retention for Keep {
     fn keep_from(&self) -> Option<Lsn> {
         let backups = self.backups.lock().as_ref().and_then(|b| b.keep_from());
-        [self.slots.oldest(), backups].into_iter().flatten().min()
+        let streams = self.streams.lock().as_ref().and_then(|standbys| {
+            let rows = standbys.rows().into_iter();
+            rows.filter(shutdown::streams).map(|row| row.sent).min()
+        });
+        [self.slots.oldest(), backups, streams]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -86,6 +103,7 @@ pub(super) struct Node {
     pub core: Core,
     pub instance: Arc<Instance>,
     pub archiver: Archiver,
+    pub keep: Arc<Keep>,
     pub backends: Arc<Backends>,
     pub host: Arc<NodeHost>,
     pub managed: Option<Arc<Managed>>,
@@ -95,6 +113,7 @@ pub(super) struct Node {
     pub tell_senders: watch::Sender<bool>,
 }
 
+/// Does not return from a server that ran: it ends the process.
 fn run(start: ServerStart) -> anyhow::Result<u8> {
     let ServerStart {
         settings,
@@ -104,6 +123,7 @@ fn run(start: ServerStart) -> anyhow::Result<u8> {
         tls,
     } = start;
     allow_open_files();
+    forget_promotion(&settings);
     let node = Node::assemble(settings)?;
     // A pg_hba.conf that stops the start stops it before anything is recovered.
     let server =
@@ -131,8 +151,13 @@ fn run(start: ServerStart) -> anyhow::Result<u8> {
     let _ = runtime.block_on(freed);
     doors.close();
     runtime.shutdown_background();
-    drop(pid_file);
-    Ok(code)
+    if let Some(path) = &node.settings.current().external_pid_file {
+        // As stale as any that a crash leaves.
+        let _ = std::fs::remove_file(path);
+    }
+    pid_file.leave();
+    // What still runs (after an immediate stop, everything) ends here, and only then is the directory another's.
+    std::process::exit(i32::from(code))
 }
 
 /// Every session is a descriptor of this one process: what the administrator allows at most is taken, not the usual 1,024.
@@ -141,6 +166,21 @@ fn allow_open_files() {
     limits.current = limits.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limits) {
         tracing::debug!(%error, "could not raise the limit of open files");
+    }
+}
+
+/// A request to promote is for a server that runs. What lies here before a start was left by one that ended before it
+/// saw it, or came with a copy of another's directory. (A managed instance refuses it, as any.)
+fn forget_promotion(settings: &Settings) {
+    let current = settings.current();
+    if current.promise_file.is_some() {
+        return;
+    }
+    let path = promote_file(&current.data_directory);
+    if let Err(error) = std::fs::remove_file(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!("could not remove file \"{}\": {error}", path.display());
     }
 }
 
@@ -173,6 +213,7 @@ impl Node {
         let keep = Arc::new(Keep {
             slots: Arc::clone(&slots),
             backups: Mutex::default(),
+            streams: Mutex::default(),
         });
         let retention = Arc::clone(&keep) as Arc<dyn Retention>;
         let kept = told::read(&disk)?;
@@ -207,6 +248,7 @@ impl Node {
                 instance: Arc::clone(&instance),
                 managed: managed.clone(),
                 shutting_down,
+                closing: AtomicBool::new(false),
             }),
             stopping: Mutex::default(),
         });
@@ -215,6 +257,7 @@ impl Node {
             core,
             instance,
             archiver,
+            keep,
             backends,
             host,
             managed,
@@ -287,6 +330,7 @@ impl Node {
 
     fn reload(&self, server: &Arc<Server<NodeHost>>) {
         log::log("received SIGHUP, reloading configuration files");
+        let before = self.settings.current();
         let report = self.settings.reload();
         for removed in &report.removed {
             log::log(removed);
@@ -299,6 +343,9 @@ impl Node {
         }
         let current = self.settings.current();
         log::configure(&current);
+        self.core
+            .txns
+            .set_disk_full(current.values.bool("understudy.disk_full"));
         if self.managed.is_none() {
             let release = self.core.txns.release();
             release.set_policy(conversion::release_policy(&current));
@@ -309,7 +356,26 @@ impl Node {
             .set_full_page_writes(current.full_page_writes);
         server.reload();
         self.archiver.wake();
+        if conversion::receives_otherwise(&before, &current) {
+            self.stream_anew();
+        }
         self.core.state.wake();
+    }
+
+    /// Ends a stream that was begun under other settings; recovery begins another one at once.
+    fn stream_anew(&self) {
+        let receiver = self.instance.receiver.as_ref();
+        let Some(receiver) = receiver.filter(|_| self.core.state.in_recovery()) else {
+            return;
+        };
+        if matches!(receiver.state(), State::Connecting | State::Streaming) {
+            log::log("WAL receiver process shutdown requested");
+        }
+        let (receiver, state) = (Arc::clone(receiver), Arc::clone(&self.core.state));
+        tokio::spawn(async move {
+            receiver.stop().await;
+            state.nudge();
+        });
     }
 }
 
@@ -357,6 +423,8 @@ fn open_core(
             told: told::at_start(settings, kept),
         },
     )?;
+    core.txns
+        .set_disk_full(current.values.bool("understudy.disk_full"));
     if current.promise_file.is_none() {
         let release = core.txns.release();
         release.set_policy(conversion::release_policy(&current));

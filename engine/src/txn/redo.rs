@@ -96,6 +96,30 @@ impl Replay {
             told => Some(Lsn::new(told)),
         }
     }
+    /// The very lock is held for a transaction that has not ended.
+    pub(crate) fn holds(&self, xid: Xid, tag: LockTag) -> bool {
+        let held = self.locks.lock();
+        held.get(&xid)
+            .is_some_and(|locks| locks.iter().any(|(_, held)| *held == tag))
+    }
+    /// Replay, where it holds locks for transactions that have not ended.
+    pub(crate) fn holder(&self) -> Option<Arc<Participant>> {
+        let held = self.locks.lock();
+        held.values()
+            .flatten()
+            .next()
+            .map(|(owner, _)| owner.clone())
+    }
+    /// `who` holds the lock for nothing but commits that queries do not see yet: it goes when the primary's word comes,
+    /// whatever replay waits for.
+    pub(crate) fn only_keeps(&self, who: &Arc<Participant>, tag: LockTag) -> bool {
+        let is_it = |(owner, held): &HeldLock| *held == tag && Arc::ptr_eq(owner, who);
+        let kept = {
+            let kept = self.kept_locks.lock();
+            kept.iter().any(|(_, locks)| locks.iter().any(is_it))
+        };
+        kept && !self.locks.lock().values().flatten().any(is_it)
+    }
     fn visible(&self) -> Lsn {
         let told = self.told.load(Ordering::SeqCst);
         Lsn::new(self.handed_out.load(Ordering::SeqCst).min(told))
@@ -107,10 +131,8 @@ impl TxnManager {
     /// was never told of synchronous standbys, or where this is crash recovery.
     pub fn begin_recovery(&self, start: RecoveryStart, told: Option<Lsn>) {
         let shared = self.shared();
-        let oldest = match start.oldest_active_xid {
-            0 => start.next_xid,
-            low => widen(low, start.next_xid).min(start.next_xid),
-        };
+        let oldest = oldest_of(start.oldest_active_xid, start.next_xid);
+        let oldest = oldest.unwrap_or(start.next_xid);
         shared.recovery.store(true, Ordering::SeqCst);
         shared.commit_log.forget_all();
         shared.xids.set_next(start.next_xid);
@@ -253,6 +275,15 @@ impl TxnManager {
         shared.drop_files_of_the_dead(next_xid);
     }
 
+    /// A checkpoint of a running primary says which of its transactions was the oldest without an end behind the redo
+    /// point: locks of older ones go, should replay have missed their ends. `oldest_active_xid` is a low half, as the checkpoint
+    /// has it; 0 says nothing.
+    pub fn running_since(&self, oldest_active_xid: u32, next_xid: Xid) {
+        if let Some(oldest) = oldest_of(oldest_active_xid, next_xid) {
+            self.shared().release_replay_locks_below(oldest);
+        }
+    }
+
     /// Recovery or standby ends; the log is being written from `end` on. Transactions without an outcome are
     /// aborted and the files that they made removed. Snapshots wait until the required standbys have `end`; the release policy has been set.
     pub fn finish_recovery(&self, end: Lsn) {
@@ -286,6 +317,11 @@ impl TxnManager {
         self.shared().commit_log.make_page(0)?;
         self.shared().commit_log.flush()
     }
+}
+
+/// The oldest running xid of a checkpoint that has its low half.
+fn oldest_of(low: u32, next: Xid) -> Option<Xid> {
+    (low != 0).then(|| widen(low, next).min(next))
 }
 
 impl Shared {

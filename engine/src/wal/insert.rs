@@ -241,8 +241,42 @@ impl Wal {
         self.apply_full_page_writes(&mut reserve);
     }
 
-    /// The setting `full_page_writes`.
+    /// The setting `full_page_writes`. The log says so before images are left out, and after they are taken again:
+    /// a standby then knows of what is between that a base backup of its own can't be healed by it. Not while the
+    /// log is being stopped.
     pub fn set_full_page_writes(&self, on: bool) {
+        if self.full_page_writes() == on {
+            return;
+        }
+        if on {
+            self.put_full_page_writes(true);
+            self.tell_full_page_writes(true);
+            return;
+        }
+        let told = self.tell_full_page_writes(false);
+        self.put_full_page_writes(false);
+        if !told {
+            // Recovery may have ended meanwhile, with the setting as it was.
+            self.tell_full_page_writes(false);
+        }
+    }
+
+    /// False in recovery, which logs nothing: whoever ends it says what the setting is by then.
+    fn tell_full_page_writes(&self, on: bool) -> bool {
+        if !self.is_writing() {
+            return false;
+        }
+        self.insert(&Record {
+            rmgr: RmgrId::XLOG,
+            info: xlog_records::FPW_CHANGE,
+            xid: Xid::INVALID,
+            main: &xlog_records::encode_fpw_change(on),
+            blocks: &[],
+        });
+        true
+    }
+
+    fn put_full_page_writes(&self, on: bool) {
         let mut reserve = self.reserve.lock();
         reserve.full_page_writes = on;
         self.apply_full_page_writes(&mut reserve);

@@ -20,7 +20,21 @@ pub(super) fn fill(cluster: &ValidatedCluster, observed: &Observed, plan: &mut P
         .map(|(name, instance)| report(name, instance, record, primary))
         .collect();
     carry_changes(observed, record, primary, plan);
+    let mut heard = observed.instances.values().filter_map(Instance::heard);
+    let refused = heard.find_map(|status| status.refused_settings.clone());
     plan.conditions = conditions(cluster, record, primary, plan);
+    tell_refused(&mut plan.conditions, refused);
+}
+
+/// Everybody serves, by the settings that were there before.
+fn tell_refused(conditions: &mut [Condition], refused: Option<String>) {
+    let mut all = conditions.iter_mut();
+    let degraded = all.find(|c| c.type_ == "Degraded" && c.status == ConditionStatus::False);
+    if let (Some(degraded), Some(refused)) = (degraded, refused) {
+        degraded.status = ConditionStatus::True;
+        "ParametersRefused".clone_into(&mut degraded.reason);
+        degraded.message = refused;
+    }
 }
 
 fn carry_changes(

@@ -117,6 +117,7 @@ impl Observe for KubernetesObserver {
             self.streams.forgive(stalled);
         }
         let mut cluster = self.cluster.object().ok_or(Gone)?;
+        self.cluster.look(&cluster);
         self.follow_pods();
         let status = cluster.status.clone().unwrap_or_default();
         forget_handled(&mut cluster, &status.handled_requests);
@@ -218,8 +219,9 @@ fn forget_handled(cluster: &mut ReplicatedCluster, handled: &[HandledRequest]) {
     let Some(annotations) = cluster.metadata.annotations.as_mut() else {
         return;
     };
-    for request in handled {
-        if annotations.get(&request.annotation) == Some(&request.text) {
+    for request in handled.iter().filter(|request| !request.done) {
+        let text = annotations.get(&request.annotation);
+        if text.is_some_and(|text| request.is_of(text)) {
             annotations.remove(&request.annotation);
         }
     }

@@ -184,6 +184,24 @@ async fn a_backup_from_start_to_stop_makes_a_copy_that_recovers() {
 }
 
 #[tokio::test]
+async fn the_log_of_a_backup_stays_while_somebody_sends_it() {
+    let disk = initialise();
+    let (node, _) = Node::start(&disk, 64).expect("starts");
+    let backups = backups(&node);
+    let started = backups.start("a label", true).await.expect("begun");
+    let from = started.label.start;
+    let sending = backups.hold_log(from);
+    let also_sending = backups.hold_log(from);
+    backups.stop(&started, false).await.expect("ended");
+    assert_eq!(backups.keep_from(), Some(from));
+    drop(also_sending);
+    assert_eq!(backups.keep_from(), Some(from));
+    drop(sending);
+    assert_eq!(backups.keep_from(), None);
+    node.abandon();
+}
+
+#[tokio::test]
 async fn an_exclusive_backup_survives_a_crash_of_its_server_and_guards_its_copy() {
     let disk = initialise();
     let (node, _) = Node::start(&disk, 64).expect("starts");

@@ -13,7 +13,7 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, FunctionCall};
 use crate::sql::front::location;
 use crate::types::datum::SqlType;
-use crate::types::function::{Aggregate, CastContext, Function, Implementation};
+use crate::types::function::{Aggregate, CastContext, Function};
 use crate::types::{aggregates, functions, oids, registry};
 
 type Result<T> = std::result::Result<T, SqlError>;
@@ -57,13 +57,6 @@ const PARAMETER_NAMES: &[(&str, &[&str])] = &[
         &["year", "month", "mday", "hour", "min", "sec", "timezone"],
     ),
 ];
-
-pub fn returns_set(function: &Function) -> bool {
-    matches!(
-        function.implementation,
-        Implementation::Set(_) | Implementation::TypedSet(_) | Implementation::HostSet
-    )
-}
 
 impl Binder<'_> {
     /// A call that other syntax stands for.
@@ -318,8 +311,8 @@ impl Binder<'_> {
             .actual(function.returns)
             .ok_or_else(|| undetermined(at))?;
         let ty = SqlType::plain(ty);
-        if returns_set(function) {
-            return self.set_call(call, function, bound, ty, at);
+        if function.returns_set() {
+            return self.set_call(function, bound, ty, at);
         }
         Ok(Expr::Call {
             function,
@@ -349,10 +342,9 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// A set-returning function in the select list becomes a range of its own.
+    /// A set-returning function: the planner makes rows of it.
     fn set_call(
         &mut self,
-        call: &FunctionCall,
         function: &'static Function,
         args: Vec<Expr>,
         ty: SqlType,
@@ -381,15 +373,8 @@ impl Binder<'_> {
             .hint("You might be able to move the set-returning function into a LATERAL FROM item.")
             .at(at));
         }
-        if self.context != Context::Select {
+        if !self.context.allows_sets() {
             return Err(refuse(self.context.name()));
-        }
-        if !self.scope_ref().set_ranges.is_empty() || args.iter().any(has_columns) {
-            return Err(SqlError::unsupported(
-                "more than one set-returning function, or one of columns, in a select list is not supported",
-            )
-            .hint("Call it in FROM.")
-            .at(at));
         }
         if ty.oid == oids::RECORD {
             return Err(SqlError::unsupported(
@@ -398,22 +383,8 @@ impl Binder<'_> {
             .hint("Call it in FROM.")
             .at(at));
         }
-        let name = call.name.name.name.clone();
-        let range = self.add_range(Range {
-            alias: name.clone(),
-            source: RangeSource::Function {
-                function,
-                args,
-                with_ordinality: false,
-            },
-            columns: vec![RangeColumn { name, ty }],
-        });
-        self.scope().set_ranges.push(FromItem::Range(range));
-        Ok(Expr::Column(ColumnRef {
-            range,
-            column: 0,
-            ty,
-        }))
+        self.scope().calls_sets = true;
+        Ok(Expr::Call { function, args, ty })
     }
 
     /// `(f(...)).field` for a function with OUT columns, called once in FROM.

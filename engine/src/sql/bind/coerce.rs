@@ -1,7 +1,7 @@
 //! Making one type of another: literals, implicit, assignment and explicit casts, length coercion.
 //! `parse_coerce.c`. Manual, 10.4.
 
-use super::binder::Binder;
+use super::binder::{Binder, Moment};
 use super::resolve::{self, Pathway};
 use super::types::type_text;
 use crate::ids::Oid;
@@ -38,6 +38,14 @@ fn cast_call(function: &'static Function, arg: Expr, ty: SqlType, explicit: bool
         args,
         ty: SqlType::plain(ty.oid),
     }
+}
+
+/// A date or time, or an array of them.
+fn is_moment(ty: Oid) -> bool {
+    matches!(
+        crate::types::registry::element_of(ty).unwrap_or(ty),
+        oids::DATE | oids::TIME | oids::TIMETZ | oids::TIMESTAMP | oids::TIMESTAMPTZ
+    )
 }
 
 impl Binder<'_> {
@@ -134,6 +142,15 @@ impl Binder<'_> {
         }
         let value =
             codec::parse_text(ty, text, self.functions).map_err(|e| SqlError::from(e).at(at))?;
+        if let Some(moments) = &mut self.moments
+            && is_moment(ty.oid)
+        {
+            moments.push(Moment {
+                at,
+                value: value.clone(),
+                ty: ty.oid,
+            });
+        }
         Ok(Expr::Const(value, ty))
     }
 

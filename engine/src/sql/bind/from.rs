@@ -527,7 +527,7 @@ impl Binder<'_> {
                 Some("HAVING clause")
             } else if !self.scope_ref().aggregates.is_empty() {
                 Some("aggregate functions")
-            } else if !self.scope_ref().set_ranges.is_empty() {
+            } else if self.scope_ref().calls_sets || !self.scope_ref().set_ranges.is_empty() {
                 Some("set-returning functions in the target list")
             } else {
                 None

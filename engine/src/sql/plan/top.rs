@@ -41,6 +41,7 @@ pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result
         relations: bound.relations.clone(),
         generation: bound.generation,
         uncacheable: bound.uncacheable,
+        computes_parameters: shared.folding.would_compute,
         writes: locks,
         main: level,
         nodes: shared.settler.nodes,

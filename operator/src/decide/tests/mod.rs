@@ -1,5 +1,7 @@
 //! What is decided in the situations that people ask about, one by one.
 
+mod forced;
+mod lost;
 mod planned;
 
 use std::collections::BTreeMap;
@@ -64,6 +66,7 @@ fn engine(number: u32, role: EngineRole, flush: u64) -> EngineStatus {
         write_lsn: None,
         flush_lsn: Some(Lsn::new(flush)),
         replay_lsn: Some(Lsn::new(flush)),
+        replay_stuck: false,
         released_lsn: None,
         end_of_recovery_lsn: None,
         promised_term: Some(T3),
@@ -99,9 +102,11 @@ fn instance(number: u32, engine: EngineStatus) -> Instance {
         engine: Some(engine),
         message: None,
         began_at: Millis::default(),
+        serial: 0,
         pod_uid: None,
         generation: 0,
         pending_restart: false,
+        refused_settings: None,
         leaving: false,
     };
     Instance {

@@ -1,0 +1,222 @@
+//! A test's namespace, with the *restricted* Pod Security level enforced; and what is kept of everything when the test
+//! fails.
+//!
+//! A space is entered on a whole cluster with the operator installed, whatever the test before has left, and takes
+//! everything along when it ends.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use understudy_cluster::{Cluster, Progress};
+
+use crate::controller;
+use crate::evidence::LogKeeper;
+use crate::heal::{heal, remove_namespace};
+use crate::results::Line;
+use crate::settings::Settings;
+
+/// What is asked when a test fails, beside what the cluster itself keeps.
+const QUESTIONS: [(&str, &[&str]); 4] = [
+    ("clusters.yaml", &["get", "rcl", "-A", "-o", "yaml"]),
+    (
+        "objects.yaml",
+        &[
+            "get",
+            "statefulsets,endpointslices,services,pvc,pdb",
+            "-A",
+            "-o",
+            "yaml",
+        ],
+    ),
+    (
+        "events.yaml",
+        &["get", "events.events.k8s.io", "-A", "-o", "yaml"],
+    ),
+    (
+        "operator.txt",
+        &[
+            "logs",
+            "-n",
+            controller::NAMESPACE,
+            "-l",
+            "app.kubernetes.io/name=understudy-operator",
+            "--prefix",
+            "--tail=5000",
+        ],
+    ),
+];
+
+type Note = Box<dyn Fn() -> String + Send>;
+
+pub struct Space {
+    pub cluster: Cluster,
+    pub settings: Settings,
+    pub name: String,
+    logs: Option<LogKeeper>,
+    notes: Mutex<Vec<(String, Note)>>,
+}
+
+impl Space {
+    /// # Panics
+    /// If there is no cluster, or it can't be made whole.
+    #[track_caller]
+    pub fn enter(name: &str) -> Space {
+        let settings = Settings::from_env();
+        let cluster = Cluster::attach(&settings.cluster);
+        let cluster = cluster.unwrap_or_else(|error| panic!("{error:#}"));
+        println!("\n== {name}, commit {}", settings.commit);
+        let space = Space {
+            logs: Some(LogKeeper::start(&cluster, name).expect("a folder for logs")),
+            cluster,
+            settings,
+            name: name.to_owned(),
+            notes: Mutex::default(),
+        };
+        space.prepare().unwrap_or_else(|error| panic!("{error:#}"));
+        space
+    }
+
+    fn prepare(&self) -> Result<()> {
+        heal(&self.cluster)?;
+        remove_namespace(&self.cluster, &self.name)?;
+        controller::ensure(&self.cluster, &self.settings)?;
+        self.cluster.apply(&namespace(&self.name).to_string())?;
+        Ok(())
+    }
+
+    /// kubectl in this namespace.
+    ///
+    /// # Errors
+    /// If it fails, with what it said.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let of = ["-n", self.name.as_str()];
+        self.cluster.kubectl(&[&of[..], arguments].concat())
+    }
+
+    /// kubectl in this namespace, which must succeed.
+    ///
+    /// # Panics
+    /// With what it said if it fails.
+    #[track_caller]
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments)
+            .unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// An object, or a list of them, of this namespace.
+    ///
+    /// # Errors
+    /// As [`Space::try_kubectl`].
+    pub fn try_get(&self, what: &[&str]) -> Result<Value> {
+        let of = ["-n", self.name.as_str(), "get"];
+        self.cluster.kubectl_json(&[&of[..], what].concat())
+    }
+
+    /// # Panics
+    /// If it is not there.
+    #[track_caller]
+    pub fn get(&self, what: &[&str]) -> Value {
+        self.try_get(what)
+            .unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Applies a manifest in this namespace.
+    ///
+    /// # Errors
+    /// If the API server refuses it, with its message.
+    pub fn apply(&self, manifest: &str) -> Result<String> {
+        let arguments = ["-n", self.name.as_str(), "apply", "-f", "-"];
+        self.cluster.kubectl_with_input(&arguments, manifest)
+    }
+
+    /// Merges something into an object of this namespace.
+    ///
+    /// # Panics
+    /// If the API server refuses it.
+    #[track_caller]
+    pub fn patch(&self, object: &str, patch: &Value, more: &[&str]) {
+        let text = patch.to_string();
+        let arguments = ["patch", object, "--type=merge", "-p", text.as_str()];
+        self.kubectl(&[&arguments[..], more].concat());
+    }
+
+    /// What is to be written down, as it is then, if the test fails.
+    pub fn note(&self, name: &str, text: impl Fn() -> String + Send + 'static) {
+        self.notes.lock().push((name.to_owned(), Box::new(text)));
+    }
+
+    /// A folder whose files are kept if the test fails.
+    pub fn log_folder(&self) -> PathBuf {
+        let logs = self.logs.as_ref().expect("kept to the end of the space");
+        logs.folder().to_owned()
+    }
+
+    /// Prints a result and puts it into the results file.
+    #[track_caller]
+    pub fn keep(&self, line: &Line) {
+        line.keep(&self.settings).expect("the results file");
+    }
+
+    fn keep_evidence(&mut self) -> Result<PathBuf> {
+        let seconds = understudy_tests::local::now_ms() / 1000;
+        let folder = self
+            .settings
+            .evidence
+            .join(format!("{}-{seconds}", self.name));
+        let folder = self.cluster.keep_evidence(&folder)?;
+        for (name, note) in self.notes.get_mut().iter() {
+            write(&folder.join(name), &note())?;
+        }
+        for (file, question) in QUESTIONS {
+            let limit = ["--request-timeout=10s"];
+            let answer = self.cluster.kubectl(&[question, &limit].concat());
+            let text = answer.unwrap_or_else(|error| format!("not to be had: {error:#}\n"));
+            write(&folder.join(file), &text)?;
+        }
+        if let Some(mut logs) = self.logs.take() {
+            logs.copy_to(&folder.join("pods-since-the-start"))?;
+        }
+        Ok(folder)
+    }
+
+    fn leave(&self) -> Result<()> {
+        heal(&self.cluster)?;
+        remove_namespace(&self.cluster, &self.name)
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+/// A namespace in which only restricted pods may run.
+pub fn namespace(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "labels": {
+            "pod-security.kubernetes.io/enforce": "restricted",
+            "pod-security.kubernetes.io/warn": "restricted",
+        }},
+    })
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        if failed {
+            match self.keep_evidence() {
+                Ok(folder) => eprintln!("logs and objects are kept in {}", folder.display()),
+                Err(error) => eprintln!("not all logs could be kept: {error:#}"),
+            }
+        }
+        let left = self.leave();
+        if let Err(error) = left {
+            let text = format!("{} does not end: {error:#}", self.name);
+            Progress::default().say(&text);
+            assert!(failed, "{text}");
+        }
+    }
+}
