@@ -371,7 +371,7 @@ impl Entries {
             let rest = &mut rest[run];
             merged.push(all[rest.start]);
             rest.start += 1;
-            if rest.is_empty() {
+            if rest.start >= rest.end {
                 PeekMut::pop(head);
             } else {
                 *head = Reverse((order(&all[rest.start]), run));
