@@ -338,7 +338,8 @@ async fn a_standby_takes_no_backup_of_what_was_logged_without_images() {
     follow(3);
     let refused = backups.start("too early", true).await;
     assert!(matches!(refused, Err(BackupError::NoImagesSince)));
-    let done = primary.checkpoint().expect("made");
+    let done = primary.checkpointer.checkpoint(CheckpointKind::Immediate);
+    let done = done.await.expect("a checkpoint").expect("made");
     standby.wait_replayed(done.end);
     let started = backups.start("again", true).await.expect("begun");
     follow(4);

@@ -171,6 +171,8 @@ async fn a_stream_ends_where_its_timeline_does_though_more_was_sent() {
     let both = async { tokio::join!(streaming, beside_it) };
     let (done, ()) = tokio::time::timeout(LIMIT, both).await.expect("in time");
     done.expect("a good end");
+    // What follows the stream goes out together with what follows the command.
+    heard.lock().extend_from_slice(&link.out);
     let heard = heard.lock();
     let text = String::from_utf8_lossy(&heard);
     let fork = START.advance(5000).to_string();
