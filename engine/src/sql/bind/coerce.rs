@@ -4,6 +4,7 @@
 use super::binder::{Binder, Moment};
 use super::resolve::{self, Pathway};
 use super::types::type_text;
+use super::walk;
 use crate::ids::Oid;
 use crate::sql::bound::Expr;
 use crate::sql::error::{SqlError, state};
@@ -268,6 +269,11 @@ impl Binder<'_> {
             CastContext::Assignment,
             at,
         )? {
+            Some(e) if walk::any(&e, &is_set_call) => Err(SqlError::new(
+                state::DATATYPE_MISMATCH,
+                format!("argument of {what} must not return a set"),
+            )
+            .at(at)),
             Some(e) => Ok(e),
             None => Err(SqlError::new(
                 state::DATATYPE_MISMATCH,
@@ -378,6 +384,10 @@ impl Binder<'_> {
         }
         Ok(expr)
     }
+}
+
+fn is_set_call(expr: &Expr) -> bool {
+    matches!(expr, Expr::Call { function, .. } if function.returns_set())
 }
 
 /// `select_common_typmod`: the modifier that all have, if they have the type as well.
