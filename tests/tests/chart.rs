@@ -178,6 +178,7 @@ fn the_operator_may_make_what_a_cluster_is_made_of_and_no_more() {
     // Of everything else it may do what it does, and nothing more.
     let besides = [
         ("", "endpoints/restricted", "create"),
+        ("", "events", "list"),
         ("", "nodes", "list watch"),
         ("", "persistentvolumeclaims", "delete list patch watch"),
         ("", "pods", "delete get list patch watch"),

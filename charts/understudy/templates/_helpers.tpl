@@ -87,4 +87,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+# Why a pod is not made or does not begin: where nothing else tells, they are asked for.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 {{- end -}}

@@ -4,6 +4,7 @@
 //! Clients may knock from the first moment; until recovery lets them in they are told why not. `shutdown` has the
 //! order in which everything ends.
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -41,12 +42,13 @@ use crate::replication::standbys::Standbys;
 use crate::server::cli::ServerStart;
 use crate::server::cli::pid_file::{PidFile, State as PidState};
 use crate::server::cli::signals::{Events, ServerEvent, promote_file};
-use crate::server::listener::Server;
+use crate::server::listener::{Listeners, Server};
 use crate::server::log;
 use crate::sql::maintenance::Autovacuum;
 use crate::sql::session::Backends;
 use crate::storage::ControlFile;
 use crate::table::sequence::Sequences;
+use crate::tls::server::ServerTls;
 use crate::txn::TxnConfig;
 
 pub(super) const SHUT_DOWN: u8 = 0;
@@ -55,9 +57,16 @@ pub(super) const CRASHED: u8 = 2;
 /// Only a worker that is stuck in a statement could delay the listening task's end.
 const FREE_PORTS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Runs until it is told to stop; gives the process's exit code.
+/// Runs until it is told to stop. Does not return: it ends the process with the exit code.
 pub fn serve(start: ServerStart) -> u8 {
-    match run(start) {
+    let ServerStart {
+        settings,
+        pid_file,
+        mut events,
+        listeners,
+        tls,
+    } = start;
+    let code = match run(&settings, &pid_file, &mut events, listeners, tls) {
         Ok(code) => code,
         Err(error) => {
             log::fatal(&format!("{error:#}"));
@@ -66,7 +75,15 @@ pub fn serve(start: ServerStart) -> u8 {
                 _ => REFUSED,
             }
         }
+    };
+    if let Some(path) = &settings.current().external_pid_file {
+        // As stale as any that a crash leaves.
+        let _ = std::fs::remove_file(path);
     }
+    pid_file.leave();
+    // What still runs (after an immediate stop everything, after a start that failed half-way recovery) ends here, and only
+    // then is the directory another's.
+    std::process::exit(i32::from(code))
 }
 
 /// What checkpoints must keep the log for.
@@ -102,29 +119,29 @@ pub(super) struct Node {
     pub settings: Arc<Settings>,
     pub core: Core,
     pub instance: Arc<Instance>,
-    pub archiver: Archiver,
+    pub archiver: Arc<Archiver>,
     pub keep: Arc<Keep>,
     pub backends: Arc<Backends>,
     pub host: Arc<NodeHost>,
     pub managed: Option<Arc<Managed>>,
     pub told: Arc<ToldKeeper>,
-    pub autovacuum: Mutex<Autovacuum>,
+    pub autovacuum: Arc<Mutex<Autovacuum>>,
     /// True: the last record is written, walsenders end.
     pub tell_senders: watch::Sender<bool>,
 }
 
-/// Does not return from a server that ran: it ends the process.
-fn run(start: ServerStart) -> anyhow::Result<u8> {
-    let ServerStart {
-        settings,
-        pid_file,
-        mut events,
-        listeners,
-        tls,
-    } = start;
+/// From the start to the last word; gives the exit code. Threads may still run.
+fn run(
+    settings: &Arc<Settings>,
+    pid_file: &PidFile,
+    events: &mut Events,
+    listeners: Listeners,
+    tls: Option<ServerTls>,
+) -> anyhow::Result<u8> {
     allow_open_files();
-    forget_promotion(&settings);
-    let node = Node::assemble(settings)?;
+    forget_promotion(settings);
+    // Never taken apart: whoever waited for its threads might wait for one that hangs.
+    let node = ManuallyDrop::new(Node::assemble(Arc::clone(settings))?);
     // A pg_hba.conf that stops the start stops it before anything is recovered.
     let server =
         Server::new(Arc::clone(&node.host), tls).map_err(|c| anyhow::anyhow!(c.message.clone()))?;
@@ -144,20 +161,14 @@ fn run(start: ServerStart) -> anyhow::Result<u8> {
         sessions: runtime.handle().clone(),
     })?;
     let listening = runtime.spawn(Arc::clone(&server).serve(listeners));
-    let code = runtime.block_on(node.live(recovering, &mut events, &pid_file, &server));
+    let code = runtime.block_on(node.live(recovering, events, pid_file, &server));
     listening.abort();
     // Before the pid file goes: whoever waits for that may start the next server on the same port at once.
     let freed = async { tokio::time::timeout(FREE_PORTS_WITHIN, listening).await };
     let _ = runtime.block_on(freed);
     doors.close();
     runtime.shutdown_background();
-    if let Some(path) = &node.settings.current().external_pid_file {
-        // As stale as any that a crash leaves.
-        let _ = std::fs::remove_file(path);
-    }
-    pid_file.leave();
-    // What still runs (after an immediate stop, everything) ends here, and only then is the directory another's.
-    std::process::exit(i32::from(code))
+    Ok(code)
 }
 
 /// Every session is a descriptor of this one process: what the administrator allows at most is taken, not the usual 1,024.
@@ -256,13 +267,13 @@ impl Node {
             settings,
             core,
             instance,
-            archiver,
+            archiver: Arc::new(archiver),
             keep,
             backends,
             host,
             managed,
             told,
-            autovacuum: Mutex::new(autovacuum),
+            autovacuum: Arc::new(Mutex::new(autovacuum)),
             tell_senders,
         })
     }

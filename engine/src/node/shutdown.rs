@@ -52,31 +52,61 @@ pub(super) async fn run(
             }
         }
     }
-    if let Some(receiver) = &node.instance.receiver {
-        receiver.quit();
-    }
-    if let Waited::Immediate = unless_immediate(events, only_streams(node)).await {
+    if let Waited::Immediate = unless_immediate(events, nobody_logs(node)).await {
         return at_once();
     }
-    node.autovacuum.lock().stop();
-    node.archiver.stop_switching();
-    node.keep.also_for_streams(&node.instance.standbys);
     log::log("shutting down");
-    if let Err(error) = node.instance.backups.cancel_exclusive() {
-        log::log(&error.to_string());
-    }
-    if let Err(reason) = last_checkpoint(node).await {
-        log::fatal(&reason);
-        return CRASHED;
+    match unless_immediate(events, last_checkpoint(node)).await {
+        Waited::Immediate => return at_once(),
+        Waited::Done(Err(reason)) => {
+            log::fatal(&reason);
+            return CRASHED;
+        }
+        Waited::Done(Ok(())) => {}
     }
     let _ = node.tell_senders.send(true);
-    if let Waited::Immediate = unless_immediate(events, gone(node, BackendKind::WalSender)).await {
+    if let Waited::Immediate = unless_immediate(events, streams_end(node)).await {
         return at_once();
     }
-    node.archiver.stop();
-    node.core.store.wal.stop();
+    let (archiver, wal) = (Arc::clone(&node.archiver), Arc::clone(&node.core.store.wal));
+    let last_look = on_a_thread(move || {
+        archiver.stop();
+        wal.stop();
+    });
+    match unless_immediate(events, last_look).await {
+        Waited::Immediate => return at_once(),
+        Waited::Done(Err(panic)) => {
+            log::fatal(&panic);
+            return CRASHED;
+        }
+        Waited::Done(Ok(())) => {}
+    }
     log::log("database system is shut down");
     SHUT_DOWN
+}
+
+/// What blocks has a thread of its own: an immediate request hurries past it.
+async fn on_a_thread<T: Send + 'static>(
+    step: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(step).await;
+    done.map_err(|panic| panic.to_string())
+}
+
+/// Ends all that could log something, or receive, but for what streams.
+async fn nobody_logs(node: &Node) {
+    if let Some(receiver) = node.instance.receiver.clone() {
+        // The thread itself has reported a panic.
+        let _ = on_a_thread(move || receiver.quit()).await;
+    }
+    only_streams(node).await;
+    let (autovacuum, archiver) = (Arc::clone(&node.autovacuum), Arc::clone(&node.archiver));
+    let _ = on_a_thread(move || {
+        autovacuum.lock().stop();
+        archiver.stop_switching();
+    })
+    .await;
+    node.keep.also_for_streams(&node.instance.standbys);
 }
 
 /// PostgreSQL's server, too, has done what it was told when it leaves its data as a crash would.
@@ -158,9 +188,23 @@ async fn only_streams(node: &Node) {
     }
 }
 
+/// Waits until standbys have the log to its end. Whose stream has ended before that (it was on an older timeline, or the
+/// client wanted no more) waits for a command that is never begun: it is told to go.
+async fn streams_end(node: &Node) {
+    while node.backends.count(BackendKind::WalSender) > 0 {
+        for backend in other_senders(node) {
+            backend.interrupts.raise(Interrupt::Terminate);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// Whether a walsender streams; after the end of its stream it would wait for another command.
 pub(super) fn streams(row: &StandbyRow) -> bool {
-    matches!(row.state, SenderState::Catchup | SenderState::Streaming)
+    matches!(
+        row.state,
+        SenderState::Catchup | SenderState::Streaming | SenderState::Stopping
+    )
 }
 
 fn other_senders(node: &Node) -> Vec<Arc<Backend>> {
@@ -179,12 +223,15 @@ fn other_senders(node: &Node) -> Vec<Arc<Backend>> {
 
 /// The shutdown checkpoint, or a standby's last restartpoint. It blocks, so it has a thread of its own.
 async fn last_checkpoint(node: &Node) -> Result<(), String> {
+    let backups = Arc::clone(&node.instance.backups);
     let checkpointer = Arc::clone(&node.core.checkpointer);
-    let done = tokio::task::spawn_blocking(move || checkpointer.shutdown()).await;
-    match done {
-        Ok(made) => made.map_err(|error| error.to_string())?,
-        Err(panic) => return Err(panic.to_string()),
-    }
+    let made = on_a_thread(move || {
+        if let Err(error) = backups.cancel_exclusive() {
+            log::log(&error.to_string());
+        }
+        checkpointer.shutdown()
+    });
+    made.await?.map_err(|error| error.to_string())?;
     if node.core.state.phase() == Phase::Writing {
         let wal = &node.core.store.wal;
         wal.flushed(wal.end_lsn()).await;

@@ -281,37 +281,48 @@ impl Backups {
             return Err(BackupError::InProgress);
         }
         let started = self.begin(label, fast, false).await?;
+        self.put_label(started)
+    }
+
+    /// The beginning of an exclusive backup, for whoever starts from this directory or from a copy of it.
+    pub(super) fn put_label(&self, started: StartedBackup) -> Result<Lsn, BackupError> {
+        let (disk, path) = (&*self.store.disk, Path::new(backup_label::FILE));
         // Two may have begun at one time: the label is the first one's, and its copy may be under way.
         let mut exclusive = self.exclusive.lock();
         if exclusive.is_some() {
             self.abandon(&started);
             return Err(BackupError::InProgress);
         }
-        let written = durable::replace(&*self.store.disk, path, started.text.as_bytes());
-        if let Err(error) = written {
-            self.abandon(&started);
-            return Err(io_error("write", path)(error));
-        }
         let start = started.label.start;
-        *exclusive = Some(started);
-        Ok(start)
+        let Err(error) = durable::replace(disk, path, started.text.as_bytes()) else {
+            *exclusive = Some(started);
+            return Ok(start);
+        };
+        // It may stand there all the same, and a crash would replay from it when its log has gone.
+        if durable::remove(disk, path).is_ok() {
+            self.abandon(&started);
+        } else {
+            // Its log stays, and it can be stopped.
+            *exclusive = Some(started);
+        }
+        Err(io_error("write", path)(error))
     }
 
     pub async fn stop_exclusive(
         &self,
         wait_for_archive: bool,
     ) -> Result<StoppedBackup, BackupError> {
-        let started = self
-            .exclusive
-            .lock()
-            .take()
-            .ok_or(BackupError::NotInProgress)?;
-        let path = Path::new(backup_label::FILE);
-        if let Err(error) = durable::remove(&*self.store.disk, path) {
-            // It goes on, and can be stopped again.
-            *self.exclusive.lock() = Some(started);
-            return Err(io_error("remove", path)(error));
-        }
+        let started = {
+            let mut exclusive = self.exclusive.lock();
+            let started = exclusive.take().ok_or(BackupError::NotInProgress)?;
+            let path = Path::new(backup_label::FILE);
+            if let Err(error) = durable::remove(&*self.store.disk, path) {
+                // It goes on, and can be stopped again.
+                *exclusive = Some(started);
+                return Err(io_error("remove", path)(error));
+            }
+            started
+        };
         *self.ended.lock() = Some(started.label.start);
         self.stop(&started, wait_for_archive).await
     }

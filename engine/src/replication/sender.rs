@@ -296,6 +296,11 @@ impl<L: Link> Sender<'_, L> {
             }
             out.truncate(at + n);
         });
+        // Asked again: what was read while the history changed may be the next timeline's already.
+        if !matches!(end_of(&wal, self.timeline), Ok(end) if end == self.end) {
+            self.link.out().truncate(before);
+            return Ok(true);
+        }
         let is_gone = match &failed {
             None => n == 0 && wal.flush_lsn() <= self.sent,
             Some(error) => matches!(error, WalError::NotFlushed { .. }),

@@ -37,6 +37,9 @@ pub(super) enum ObjectsError {
     Object(ObjectKey, #[source] kube::Error),
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// In the way of where the write Service leads.
+    #[error("{0}")]
+    Foreign(ForeignObject),
     /// Nothing is the matter: what was looked at is looked at again.
     #[error("somebody else was faster")]
     Overtaken,
@@ -52,7 +55,7 @@ impl ObjectsError {
                 };
                 matches!(status.code, 400..=499) && !matches!(status.code, 404 | 409 | 429)
             }
-            ObjectsError::Credentials(_) => true,
+            ObjectsError::Credentials(_) | ObjectsError::Foreign(_) => true,
             ObjectsError::Overtaken => false,
         }
     }
@@ -61,7 +64,7 @@ impl ObjectsError {
     pub fn is_passing(&self) -> bool {
         match self {
             ObjectsError::Kube(error) | ObjectsError::Object(_, error) => is_conflict(error),
-            ObjectsError::Credentials(_) => false,
+            ObjectsError::Credentials(_) | ObjectsError::Foreign(_) => false,
             ObjectsError::Overtaken => true,
         }
     }
@@ -313,8 +316,13 @@ impl<'a> Look<'a> {
         // that is known, so whoever has an older one before his eyes moves nothing.
         let mut existing = self.there(slice);
         for _ in 0..SLICE_TRIES {
-            if self.write(slice, existing).await? != Applied::Overtaken {
-                return Ok(());
+            match self.write(slice, existing).await? {
+                Applied::Overtaken => {}
+                Applied::Foreign(found) => {
+                    let foreign = ForeignObject::of(&found, &self.spec.name, &self.cluster.uid);
+                    return Err(foreign.map_or(ObjectsError::Overtaken, ObjectsError::Foreign));
+                }
+                Applied::Same | Applied::Created | Applied::Changed => return Ok(()),
             }
             // The watch may be behind what this very process wrote last.
             let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);

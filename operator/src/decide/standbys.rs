@@ -26,7 +26,7 @@ pub(super) fn lead_to(
             && instance.follows(record.term)
             && instance
                 .engine()
-                .is_some_and(|e| e.consistent && e.role == EngineRole::Standby)
+                .is_some_and(|e| e.consistent && !e.replay_stuck && e.role == EngineRole::Standby)
     };
     let streams = |instance: &Instance| {
         let id = instance.id();

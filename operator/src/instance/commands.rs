@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::read_config;
 use super::setup::{self, Origin};
-use super::supervisor::{Demotion, Supervisor};
+use super::supervisor::{Demotion, Supervisor, is_port_taken};
 use crate::api::{
     DemoteRequest, EngineRole, EngineSet, FollowRequest, PromoteRequest, Refusal, ReseedRequest,
     RestartRequest, SealRequest, SetRequest, SupervisorState,
@@ -76,9 +76,8 @@ impl Supervisor {
         };
         if let Err(No::Failed(error)) = &done
             && self.engine.is_none()
-            && self.state != SupervisorState::Waiting
         {
-            self.stumble(error);
+            self.take_failure(error);
         }
         self.publish();
         let answer = done.map_err(|no| Refusal {
@@ -93,6 +92,15 @@ impl Supervisor {
         }
         // The caller may have gone; what was done stays done.
         let _ = command.reply.send(answer);
+    }
+
+    /// Whoever waits for the record's word goes on waiting: it is told again.
+    fn take_failure(&mut self, error: &io::Error) {
+        if self.state == SupervisorState::Waiting && !is_port_taken(error) {
+            self.message = Some(error.to_string());
+        } else {
+            self.stumble(error);
+        }
     }
 
     fn not_below(&self, term: Term) -> Done {
@@ -315,8 +323,9 @@ impl Supervisor {
             }
             return self.tell_or_restart().await;
         }
-        if self.seeding.is_at_work() && !is_elsewhere && !is_new {
-            return Ok(()); // What it is at work on is just that.
+        let is_under_way = self.seeding.is_at_work() || self.restart_at.is_some();
+        if is_under_way && !is_elsewhere && !is_new {
+            return Ok(()); // What it is at work on, or tries again soon, is just that.
         }
         self.abort_seed();
         Ok(self.begin()?)

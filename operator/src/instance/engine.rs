@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
@@ -209,6 +209,7 @@ fn killed(signal: i32) -> String {
 const LOG_END: usize = 8192;
 /// What a log's reader gets to come to its end, once the engine has ended.
 const READER_LIMIT: Duration = Duration::from_millis(50);
+const READER_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the engine has said of late.
 #[derive(Debug)]
@@ -221,11 +222,46 @@ enum Said {
     Passed(Arc<Passed>),
 }
 
-/// The end of a log that is passed on.
+/// The end of a log that is passed on, as a program has written it: also where its file takes nothing any more.
 #[derive(Debug, Default)]
-struct Passed {
+pub(super) struct Passed {
     end: Mutex<Vec<u8>>,
     is_over: AtomicBool,
+}
+
+impl Passed {
+    /// With what the program is to write to; all of it goes `into`, as far as that takes it.
+    ///
+    /// # Errors
+    /// When there is no pipe or no thread to be had.
+    pub fn begin(
+        name: &str,
+        into: impl io::Write + Send + 'static,
+    ) -> io::Result<(Arc<Passed>, io::PipeWriter)> {
+        let (reader, writer) = io::pipe()?;
+        let passed = Arc::new(Passed::default());
+        let kept = Arc::clone(&passed);
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || pass_on(reader, into, &kept))?;
+        Ok((passed, writer))
+    }
+
+    fn keep(&self, more: &[u8]) {
+        let mut end = self.end.lock();
+        end.extend_from_slice(more);
+        let surplus = end.len().saturating_sub(LOG_END);
+        end.drain(..surplus);
+    }
+
+    /// Once nobody writes any more, or after so long.
+    pub async fn end(&self, limit: Duration) -> Vec<u8> {
+        let begin = Instant::now();
+        while !self.is_over.load(Ordering::Acquire) && begin.elapsed() < limit {
+            tokio::time::sleep(READER_PAUSE).await;
+        }
+        self.end.lock().clone()
+    }
 }
 
 impl Said {
@@ -240,12 +276,7 @@ impl Said {
                 Ok((Said::File { log: path, from }, log.into(), again.into()))
             }
             LogTo::Standard => {
-                let (reader, writer) = io::pipe()?;
-                let passed = Arc::new(Passed::default());
-                let kept = Arc::clone(&passed);
-                std::thread::Builder::new()
-                    .name("engine-log".to_owned())
-                    .spawn(move || pass_on(reader, &kept))?;
+                let (passed, writer) = Passed::begin("engine-log", io::stderr())?;
                 let again = writer.try_clone()?;
                 Ok((Said::Passed(passed), writer.into(), again.into()))
             }
@@ -257,10 +288,9 @@ impl Said {
             Said::File { log, from } => end_of(log, *from)?,
             Said::Passed(passed) => {
                 let mut left = READER_LIMIT;
-                let step = Duration::from_millis(5);
                 while !passed.is_over.load(Ordering::Acquire) && !left.is_zero() {
-                    std::thread::sleep(step);
-                    left = left.saturating_sub(step);
+                    std::thread::sleep(READER_PAUSE);
+                    left = left.saturating_sub(READER_PAUSE);
                 }
                 passed.end.lock().clone()
             }
@@ -270,8 +300,8 @@ impl Said {
     }
 }
 
-/// From the engine to this process's own log, until nobody writes any more.
-fn pass_on(mut from: io::PipeReader, kept: &Passed) {
+/// From a program to its log, until nobody writes any more.
+fn pass_on(mut from: io::PipeReader, mut into: impl io::Write, kept: &Passed) {
     let mut buffer = [0_u8; 4096];
     loop {
         let read = match from.read(&mut buffer) {
@@ -280,12 +310,9 @@ fn pass_on(mut from: io::PipeReader, kept: &Passed) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => break,
         };
-        // A log that nobody takes must not stop the engine: it is read all the same.
-        let _ = io::stderr().write_all(&buffer[..read]);
-        let mut end = kept.end.lock();
-        end.extend_from_slice(&buffer[..read]);
-        let surplus = end.len().saturating_sub(LOG_END);
-        end.drain(..surplus);
+        kept.keep(&buffer[..read]);
+        // A log that nobody takes must not stop the program: it is read all the same.
+        let _ = into.write_all(&buffer[..read]);
     }
     kept.is_over.store(true, Ordering::Release);
 }

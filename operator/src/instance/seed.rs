@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::Volume;
+use super::engine::Passed;
 use super::setup::{Origin, Setup};
 use super::volume::{bytes_below, system_id_in};
 use crate::api::Promise;
@@ -26,6 +28,8 @@ const STALL_LIMIT: Duration = Duration::from_secs(600);
 /// How often it is looked whether it grows.
 const LOOK: Duration = Duration::from_secs(20);
 const COUNT_LIMIT: Duration = Duration::from_secs(1);
+/// What is left to be read of the program's words, once it has ended.
+const WORDS_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum SeedError {
@@ -49,11 +53,13 @@ pub enum SeedError {
 }
 
 impl SeedError {
-    /// The programs' words for ENOSPC.
+    /// For ENOSPC and EDQUOT, in the programs' words too.
     pub fn is_for_space(&self) -> bool {
         match self {
-            SeedError::Failed { why, .. } => why.contains("No space left on device"),
-            SeedError::Io(_, error) => error.kind() == io::ErrorKind::StorageFull,
+            SeedError::Failed { why, .. } => ["No space left on device", "Disk quota exceeded"]
+                .iter()
+                .any(|words| why.contains(words)),
+            SeedError::Io(_, error) => durable::is_full(error),
             SeedError::Unjudged(_)
             | SeedError::Stalled(_)
             | SeedError::Foreign { .. }
@@ -104,10 +110,10 @@ pub async fn seed(
             basebackup(&target, &order.conninfo, &order.promise),
         ),
     };
-    let mut child = start(&order, program, arguments)?;
+    let (mut child, said) = start(&order, program, arguments)?;
     let status = watch(&mut child, program, &target, stop).await?;
     if !status.success() {
-        return Err(failure(&order.volume, program, status));
+        return Err(failure(&said, program, status).await);
     }
     check(&target, how, order.promise.system_id)?;
     Ok(how)
@@ -121,18 +127,23 @@ async fn choose(order: &Order) -> Outcome {
     }
 }
 
-fn start(order: &Order, program: &'static str, arguments: Vec<String>) -> Result<Child, SeedError> {
+/// What it says is kept here as well: where there is no room for more of the copy there is none for its log.
+fn start(
+    order: &Order,
+    program: &'static str,
+    arguments: Vec<String>,
+) -> Result<(Child, Arc<Passed>), SeedError> {
     let log = OpenOptions::new()
         .create(true)
         .write(true)
         .truncate(true)
         .open(order.volume.log("seed"))
         .map_err(|e| SeedError::Io("open the seed's log", e))?;
-    let output = log
-        .try_clone()
-        .map_err(|e| SeedError::Io("open the seed's log", e))?;
+    let piped = |e| SeedError::Io("make a pipe for the seed's log", e);
+    let (said, output) = Passed::begin("seed-log", log).map_err(piped)?;
+    let errors = output.try_clone().map_err(piped)?;
     let guard = std::env::current_exe().map_err(|e| SeedError::Io("find this program", e))?;
-    Command::new(guard)
+    let child = Command::new(guard)
         .arg("instance-guard")
         .arg(std::process::id().to_string())
         .arg(&order.setup.engine)
@@ -140,10 +151,11 @@ fn start(order: &Order, program: &'static str, arguments: Vec<String>) -> Result
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(output)
-        .stderr(log)
+        .stderr(errors)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|e| SeedError::Io("run the engine's program", e))
+        .map_err(|e| SeedError::Io("run the engine's program", e))?;
+    Ok((child, said))
 }
 
 /// Until the program has ended by itself, or was ended: because it was given up, or does not get on.
@@ -220,9 +232,8 @@ impl Growth {
     }
 }
 
-fn failure(volume: &Volume, program: &'static str, status: ExitStatus) -> SeedError {
-    let said = durable::read(&volume.log("seed")).ok().flatten();
-    let said = said.unwrap_or_default();
+async fn failure(said: &Passed, program: &'static str, status: ExitStatus) -> SeedError {
+    let said = said.end(WORDS_LIMIT).await;
     let said = String::from_utf8_lossy(&said);
     let last = said
         .lines()
@@ -318,6 +329,22 @@ mod tests {
         std::fs::remove_file(target.join("global/pg_control")).expect("removed");
         let refused = check(&target, Seed::Backup, None).expect_err("no database");
         assert!(refused.to_string().contains("pg_control"), "{refused}");
+    }
+
+    /// Its log is on the volume that has no room.
+    #[tokio::test]
+    async fn what_a_program_says_on_a_full_volume_is_heard() {
+        use std::io::Write as _;
+        use std::os::unix::process::ExitStatusExt as _;
+        let full = OpenOptions::new().write(true).open("/dev/full");
+        let (said, mut output) = Passed::begin("seed-log", full.expect("opened")).expect("begun");
+        output
+            .write_all(b"basebackup: error: could not write: No space left on device\n")
+            .expect("a pipe");
+        drop(output);
+        let error = failure(&said, "basebackup", ExitStatus::from_raw(1 << 8)).await;
+        assert!(error.is_for_space(), "{error}");
+        assert!(error.to_string().contains("could not write"), "{error}");
     }
 
     #[tokio::test]

@@ -76,6 +76,8 @@ pub struct Supervisor {
     started_at: Instant,
     began_at: Millis,
     asked_to_end: bool,
+    /// A port that was chosen for the engine is another program's: it can only come up in a process that is given others.
+    port_taken: Option<io::Error>,
     ballast_at: Instant,
     /// How often in a row a sealed engine has lived for a short time only.
     quick_ends: u32,
@@ -165,6 +167,7 @@ impl Supervisor {
             started_at: now,
             began_at,
             asked_to_end: false,
+            port_taken: None,
             ballast_at: now,
             quick_ends: 0,
             waiting_since: now,
@@ -182,6 +185,9 @@ impl Supervisor {
 
     /// Until `stop` resolves; then the engine has been shut down. What can't be done in between is tried again, and
     /// the status says what it is: the end of this process would look like the loss of the instance.
+    ///
+    /// # Errors
+    /// When a port that was chosen for the engine is taken; or its engine, told to end, does not.
     pub async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
@@ -194,8 +200,11 @@ impl Supervisor {
         }
         loop {
             self.publish();
-            if self.is_replaced() || (self.asked_to_end && self.may_end()) {
-                return self.stop(&mut commands).await;
+            let is_over = self.is_replaced() || (self.asked_to_end && self.may_end());
+            if is_over || self.port_taken.is_some() {
+                let why = self.port_taken.take();
+                self.stop(&mut commands).await?;
+                return why.map_or(Ok(()), Err);
             }
             let mut done = Ok(());
             match self.next_event(&mut commands, stop.as_mut()).await {
@@ -221,6 +230,10 @@ impl Supervisor {
     /// Something could not be done: the volume is full, no process is to be had. Whoever has no engine now begins
     /// again, less and less often, and counts as down.
     pub(super) fn stumble(&mut self, error: &io::Error) {
+        if is_port_taken(error) {
+            self.port_taken = Some(io::Error::new(error.kind(), error.to_string()));
+            return;
+        }
         tracing::error!(%error, times = self.stumbles, "the supervisor could not go on; it tries again");
         self.message = Some(error.to_string());
         let pause = Duration::from_millis(200 << self.stumbles.min(6));
@@ -668,6 +681,11 @@ impl Supervisor {
     }
 }
 
+/// Nothing else here binds a port.
+pub(super) fn is_port_taken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
 /// For the status of a supervisor that begins now.
 pub fn nobody_yet() -> watch::Sender<Published> {
     let status = SupervisorStatus {
@@ -717,8 +735,9 @@ mod tests {
             cluster_id: "c".to_owned(),
             name: "orders-1".to_owned(),
             control_port: 1,
-            port: 2,
-            http_port: 3,
+            // Whichever is free.
+            port: 0,
+            http_port: 0,
             service_port: 4,
             token_file: dir.join("token"),
             engine: dir.join("understudy"),
@@ -806,6 +825,40 @@ mod tests {
         }
     }
 
+    /// Whoever starts this process again gives it others; in this one the engine never comes up.
+    #[tokio::test]
+    async fn a_port_that_was_taken_ends_the_supervisor_whatever_starts_the_engine() {
+        use super::super::commands::{Call, Command};
+        for is_told in [false, true] {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            let mut supervisor = supervisor(dir.path());
+            hold_data(&supervisor);
+            let other = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("bound");
+            let port = other.local_addr().expect("bound").port();
+            supervisor.setup.chosen_ports.push(port);
+            // One that acknowledges alone starts when it is told its set.
+            supervisor.promise.set = is_told.then(|| set(0));
+            let set = supervisor.promise.set.clone();
+            let (term, id) = (Term::FIRST, supervisor.promise.instance_id.clone());
+            let (commands, orders) = mpsc::channel(1);
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            if let Some(set) = set {
+                let call = Call::Set(crate::api::SetRequest { term, id, set });
+                let command = Command { call, reply };
+                commands.send(command).await.expect("there is room");
+            }
+            let ran = supervisor.run(orders, std::future::pending());
+            let ended = tokio::time::timeout(Duration::from_secs(60), ran).await;
+            let error = ended.expect("it ends").expect_err("it can't go on");
+            assert!(is_port_taken(&error), "{error}");
+            assert!(error.to_string().contains(&port.to_string()), "{error}");
+            if is_told {
+                let refusal = answer.await.expect("answered").expect_err("not obeyed");
+                assert!(refusal.error.contains("took"), "{}", refusal.error);
+            }
+        }
+    }
+
     /// What was to begin after an earlier failure must not begin beside what has begun since.
     #[tokio::test]
     async fn one_seed_is_at_work_at_a_time() {
@@ -828,6 +881,25 @@ mod tests {
         supervisor.seeded(outcome).expect("noted");
         assert!(supervisor.restart_at.is_some() && !supervisor.seeding.is_at_work());
         assert!(supervisor.seeding.report().error.is_some());
+    }
+
+    /// What it was told before is no reason to try again sooner: each attempt costs the primary a copy.
+    #[tokio::test]
+    async fn a_seed_that_rests_is_not_hurried_by_being_told_the_same() {
+        use super::super::commands::{Call, Command};
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        supervisor.state = SupervisorState::Seeding;
+        supervisor.restart_at = Some(Instant::now() + Duration::from_secs(600));
+        let id = supervisor.promise.instance_id.clone();
+        for (term, attempts) in [(Term::FIRST, 0), (Term::FIRST.next(), 1)] {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            let (id, upstream) = (id.clone(), None);
+            let call = Call::Follow(crate::api::FollowRequest { term, id, upstream });
+            supervisor.obey(Command { call, reply }).await;
+            answer.await.expect("answered").expect("obeyed");
+            assert_eq!(supervisor.seeding.report().attempts, attempts);
+        }
     }
 
     /// Before it has answered once it may not know the signal yet, and would die of it.

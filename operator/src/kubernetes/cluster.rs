@@ -5,16 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Event, ObjectReference, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Client, Resource as _, ResourceExt as _};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::stores::{ClusterKey, Stores};
-use super::upkeep::upkeep;
+use super::upkeep::{complaint, stuck, upkeep};
 use crate::api::Upstream;
 use crate::crd::ReplicatedCluster;
 use crate::decide::{Routes, Upkeep};
@@ -213,20 +214,35 @@ impl Cluster {
             })
     }
 
+    fn stateful_set(&self, instance: &str) -> Option<Arc<StatefulSet>> {
+        let mut sets = self.stateful_sets().into_iter();
+        sets.find(|set| set.name_any() == instance)
+    }
+
+    /// The uid of what keeps the instance from having a pod that runs, or has only just begun to bring it.
+    pub fn stuck(&self, instance: &str) -> Option<String> {
+        let (set, pod) = (self.stateful_set(instance), self.pod(instance));
+        stuck(set.as_deref(), pod.as_deref())
+    }
+
+    /// What Kubernetes complains of where this object is concerned, as its events have it.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn complaint(&self, uid: &str) -> Result<Option<String>, kube::Error> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.key.namespace);
+        let its = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+        Ok(complaint(&events.list(&its).await?.items))
+    }
+
     pub fn upkeep(&self, fingerprint: &str, instance: &str) -> Upkeep {
-        let sets = self.stateful_sets();
-        let set = sets.iter().find(|set| set.name_any() == instance);
+        let set = self.stateful_set(instance);
         let pod = self.pod(instance);
         let node = pod
             .as_ref()
             .and_then(|pod| pod.spec.as_ref()?.node_name.clone())
             .and_then(|node| self.stores.nodes.get(&ObjectRef::new(&node)));
-        upkeep(
-            fingerprint,
-            set.map(AsRef::as_ref),
-            pod.as_deref(),
-            node.as_deref(),
-        )
+        upkeep(fingerprint, set.as_deref(), pod.as_deref(), node.as_deref())
     }
 
     pub fn pods(&self) -> BTreeMap<String, PodSeen> {

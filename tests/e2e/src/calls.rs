@@ -13,6 +13,8 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use crate::session::roots;
 
 const LIMIT: Duration = Duration::from_secs(10);
+/// For who only looks, at many.
+const SHORT_LIMIT: Duration = Duration::from_secs(2);
 
 /// What was answered: the status and the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +31,19 @@ pub fn get(to: SocketAddr, path: &str) -> Result<Answer> {
     plain(to, "GET", path, "")
 }
 
+/// As [`get`], of one that may well not answer.
+///
+/// # Errors
+/// If nobody answers there soon, or no HTTP.
+pub fn peek(to: SocketAddr, path: &str) -> Result<Answer> {
+    let mut stream = connect(to, SHORT_LIMIT)?;
+    ask(&mut stream, "GET", path, "")
+}
+
 /// # Errors
 /// If nobody answers there, or no HTTP.
 pub fn plain(to: SocketAddr, method: &str, path: &str, body: &str) -> Result<Answer> {
-    let mut stream = connect(to)?;
+    let mut stream = connect(to, LIMIT)?;
     ask(&mut stream, method, path, body)
 }
 
@@ -71,14 +82,14 @@ pub fn secure(
     };
     let name = ServerName::try_from(name.to_owned())?;
     let tls = ClientConnection::new(Arc::new(config), name)?;
-    let mut stream = StreamOwned::new(tls, connect(to)?);
+    let mut stream = StreamOwned::new(tls, connect(to, LIMIT)?);
     ask(&mut stream, method, path, body)
 }
 
-fn connect(to: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, LIMIT).with_context(|| format!("call {to}"))?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
+fn connect(to: SocketAddr, limit: Duration) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, limit).with_context(|| format!("call {to}"))?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     Ok(stream)
 }
 

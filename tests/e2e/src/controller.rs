@@ -4,12 +4,12 @@
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use understudy_cluster::command::wait_for;
+use understudy_cluster::command::{system, wait_for};
 use understudy_cluster::{Cluster, Node, stop_process};
 
 use crate::calls;
@@ -207,7 +207,10 @@ impl HostOperator {
         let log = space.log_folder().join(format!("{}.log", options.name));
         let log = File::options().create(true).append(true).open(log);
         let log = log.expect("a log");
-        let mut command = Command::new(&options.program);
+        // Nothing of this process's environment, which may name a proxy; and it ends with the thread that starts it.
+        let mut command = system(&options.program);
+        command.args(["instance-guard", &std::process::id().to_string()]);
+        command.arg(&options.program);
         command.arg("controller").args(["--namespace", &space.name]);
         command.args(["--default-image", &space.settings.image]);
         command.args(["--http-address", "127.0.0.1:0"]);
@@ -218,7 +221,6 @@ impl HostOperator {
         if let Some(folder) = &options.die_at {
             command.env("UNDERSTUDY_DIE_AT", folder);
         }
-        command.stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a second handle"));
         command.stderr(log);
         let child = command

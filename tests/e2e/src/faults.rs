@@ -37,6 +37,17 @@ pub enum Fault {
 }
 
 impl Fault {
+    pub const ALL: [Fault; 8] = [
+        Fault::SupervisorKilled,
+        Fault::EngineKilled,
+        Fault::PodForceDeleted,
+        Fault::EngineStopped,
+        Fault::ContainerFrozen,
+        Fault::NodeCutOff,
+        Fault::NodeDead,
+        Fault::DiskFrozen,
+    ];
+
     /// As `FAULT` names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -218,19 +229,9 @@ mod tests {
 
     #[test]
     fn each_fault_has_a_name_and_a_goal() {
-        let all = [
-            Fault::SupervisorKilled,
-            Fault::PodForceDeleted,
-            Fault::EngineKilled,
-            Fault::EngineStopped,
-            Fault::ContainerFrozen,
-            Fault::NodeCutOff,
-            Fault::NodeDead,
-            Fault::DiskFrozen,
-        ];
-        let names: std::collections::HashSet<&str> = all.iter().map(|f| f.name()).collect();
-        assert_eq!(names.len(), all.len());
-        for fault in all {
+        let names: std::collections::HashSet<&str> = Fault::ALL.iter().map(|f| f.name()).collect();
+        assert_eq!(names.len(), Fault::ALL.len());
+        for fault in Fault::ALL {
             assert!(fault.goal_seconds(true) >= fault.goal_seconds(false));
             assert_eq!(fault.spec()["replicas"], 2);
         }

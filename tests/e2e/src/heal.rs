@@ -1,16 +1,45 @@
 //! The cluster as it has to be before a test and after one: whole, whatever the test before has left.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use understudy_cluster::command::wait_for;
-use understudy_cluster::layout::Layout;
-use understudy_cluster::process::run_state;
+use understudy_cluster::layout::{CGROUP, Layout};
+use understudy_cluster::process::{run_state, send};
 use understudy_cluster::state::StateFile;
-use understudy_cluster::{Cluster, Container, continue_process};
+use understudy_cluster::{Cluster, Container, cgroups, continue_process};
 
 const NODE_LIMIT: Duration = Duration::from_secs(180);
 const API_LIMIT: Duration = Duration::from_secs(120);
+const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// Puts this process, and with it whatever it starts, among the cluster's: taking the cluster down ends them all, however
+/// this one ends. What a test that was killed has left there is ended first.
+///
+/// # Errors
+/// If there is no such group, or something in it does not end.
+pub fn join_cluster() -> Result<()> {
+    static IS_THERE: OnceLock<()> = OnceLock::new();
+    if IS_THERE.get().is_some() {
+        return Ok(());
+    }
+    let group = format!("{CGROUP}/tests");
+    let own = i32::try_from(std::process::id()).context("a process's number")?;
+    wait_for("what an earlier test has left to end", END_LIMIT, || {
+        let mut left = cgroups::processes(&group)?;
+        left.remove(&own);
+        for pid in &left {
+            // It may have ended since.
+            let _ = send(*pid, Signal::KILL);
+        }
+        Ok(left.is_empty().then_some(()))
+    })?;
+    cgroups::enter(&group, own)?;
+    let _ = IS_THERE.set(());
+    Ok(())
+}
 
 /// Mends everything that the faults of this suite break, and waits until the cluster is whole.
 ///

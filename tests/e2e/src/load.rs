@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
+use understudy_cluster::command::system;
 use understudy_tests::programs::postgres;
 
 use crate::database::Database;
@@ -50,11 +51,11 @@ impl Target {
 
     /// A program of PostgreSQL's with these arguments and the connection at their end.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(postgres(program));
+        let mut command = system(postgres(program));
         command.args(arguments).arg(&self.conninfo);
         command.env("PGPASSWORD", &self.password);
         command.env("PGSSLROOTCERT", &self.authority);
-        command.env("HOME", "/nonexistent").stdin(Stdio::null());
+        command.env("HOME", "/nonexistent");
         command
     }
 }

@@ -1,7 +1,9 @@
 //! A fault from its beginning to full strength again: what the clients saw, what the operator says of it, and whether
 //! the two agree.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use serde_json::Value;
 use understudy_tests::local::now_ms;
 
 use crate::controller;
-use crate::database::Database;
+use crate::database::{Database, Instance, spec};
 use crate::faults::{Fault, Made, Victim, provide_disks};
 use crate::ledger::{Ledger, first_above, longest_pause};
 use crate::results::Line;
@@ -22,6 +24,9 @@ const HARM: Duration = Duration::from_secs(3);
 /// What the operator says and what a client saw may differ by so much, in most comparisons; milliseconds.
 const AGREEMENT_MS: f64 = 300.0;
 
+/// After so many that failed there is something wrong with all.
+const MOST_FAILED: usize = 3;
+
 /// A test's database under a fault, over all its rounds.
 struct Scene<'a> {
     fault: Fault,
@@ -30,13 +35,18 @@ struct Scene<'a> {
     ledger: Arc<Ledger>,
 }
 
-/// Every round of a fault, each variant that is asked for.
+/// Every round of a fault, each variant that is asked for, on a database of its own.
 ///
 /// # Panics
 /// If a promise is broken, or something does not come.
 #[track_caller]
 pub fn run(fault: Fault) {
     let settings = Settings::from_env();
+    if let Some(name) = settings.fault() {
+        let is_one = Fault::ALL.iter().any(|fault| fault.name() == name);
+        let names = Fault::ALL.map(Fault::name).join(", ");
+        assert!(is_one, "FAULT is {name}, which is none of {names}");
+    }
     if !settings.wants(fault.name()) {
         println!("{} is not asked for", fault.name());
         return;
@@ -46,24 +56,79 @@ pub fn run(fault: Fault) {
         provide_disks(&space);
     }
     let database = Database::create(&space, "orders", &fault.spec());
-    let scene = Scene {
-        fault,
-        space: &space,
-        database: &database,
-        ledger: noted_ledger(&space),
-    };
+    let ledger = noted_ledger(&space);
     let mut agreement = Agreement::default();
-    let variants: &[bool] = if fault.is_node_loss() || settings.is_long {
-        &[false, true]
-    } else {
-        &[false]
-    };
-    for leader_there in variants {
-        for round in 1..=settings.rounds(1, 5) {
-            scene.round(*leader_there, round, &mut agreement);
+    all_rounds(&space, &database, &ledger, fault, &mut agreement);
+    agreement.judge();
+}
+
+/// One fault after the other on one database, which is the quicker way. After one that fails the rest have a new one.
+///
+/// # Panics
+/// If a promise is broken, or something does not come; names the faults at which that was.
+#[track_caller]
+pub fn run_in_turn(faults: &[Fault]) {
+    let mut failed = Vec::new();
+    let mut rest = faults;
+    while !rest.is_empty() && failed.len() < MOST_FAILED {
+        let done = Cell::new(0);
+        let ended = catch_unwind(AssertUnwindSafe(|| turn(rest, &done)));
+        if ended.is_ok() {
+            rest = &[];
+            break;
         }
+        // Beyond the last one is the judgement over all.
+        let at = done.get();
+        failed.push(rest.get(at).map_or("what the operator says", |f| f.name()));
+        rest = rest.get(at + 1..).unwrap_or_default();
+    }
+    assert!(
+        failed.is_empty(),
+        "failed: {}; not tried any more: {rest:?}",
+        failed.join(", ")
+    );
+}
+
+fn turn(faults: &[Fault], done: &Cell<usize>) {
+    let space = Space::share("faults-in-turn");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    let mut agreement = Agreement::default();
+    for fault in faults {
+        all_rounds(&space, &database, &ledger, *fault, &mut agreement);
+        done.set(done.get() + 1);
     }
     agreement.judge();
+}
+
+fn all_rounds(
+    space: &Space,
+    database: &Database<'_>,
+    ledger: &Arc<Ledger>,
+    fault: Fault,
+    agreement: &mut Agreement,
+) {
+    let scene = Scene {
+        fault,
+        space,
+        database,
+        ledger: Arc::clone(ledger),
+    };
+    for place in places(fault, &space.settings) {
+        for round in 1..=space.settings.rounds(1, 5) {
+            scene.round(*place, round, agreement);
+        }
+    }
+}
+
+/// Whether the operator's leader has to be on the primary's node. Where that is no matter nobody is moved first.
+fn places(fault: Fault, settings: &Settings) -> &'static [Option<bool>] {
+    match fault {
+        _ if settings.is_long => &[Some(false), Some(true)],
+        Fault::NodeCutOff => &[Some(false), Some(true)],
+        Fault::NodeDead => &[Some(false)],
+        _ => &[None],
+    }
 }
 
 /// A ledger that is written down if the test fails.
@@ -104,6 +169,29 @@ pub fn place(database: &Database<'_>, leader_there: bool) {
     panic!("the operator's leader moves all the time");
 }
 
+/// One instance on each node again: what took the place of one that was given up may have gone where another is, and
+/// the loss of that node would be the loss of two.
+///
+/// # Panics
+/// If they do not spread.
+#[track_caller]
+pub fn spread_out(database: &Database<'_>) {
+    for _ in 0..3 {
+        let (all, primary) = (database.instances(), database.primary());
+        let is_beside = |one: &Instance| {
+            let mut others = all.iter().filter(|other| other.name != one.name);
+            others.any(|other| other.node == one.node)
+        };
+        let surplus = all.iter().find(|i| i.name != primary && is_beside(i));
+        let Some(surplus) = surplus else { return };
+        let asked_ms = now_ms();
+        database.ask_for("replace-instance", &surplus.name);
+        database.wait_event("ReplaceCompleted", asked_ms);
+        database.full_strength();
+    }
+    panic!("instances stay together: {:?}", database.instances());
+}
+
 /// The metric of failovers: how many, and how long they took together.
 fn failovers(scene: &Scene<'_>) -> Option<(f64, f64)> {
     let labels = [
@@ -119,7 +207,7 @@ fn failovers(scene: &Scene<'_>) -> Option<(f64, f64)> {
 }
 
 impl Scene<'_> {
-    fn round(&self, leader_there: bool, round: u32, agreement: &mut Agreement) {
+    fn round(&self, leader_there: Option<bool>, round: u32, agreement: &mut Agreement) {
         let (database, fault) = (self.database, self.fault);
         database.full_strength();
         if fault == Fault::EngineKilled && round > 1 {
@@ -127,7 +215,9 @@ impl Scene<'_> {
             let standby = database.standbys().into_iter().next();
             database.switch_to(&standby.expect("a standby"));
         }
-        place(database, leader_there);
+        if let Some(leader_there) = leader_there {
+            place(database, leader_there);
+        }
         let before = database.full_strength();
         let metrics_before = failovers(self);
         let victim = Victim::of(database, &database.primary());
@@ -135,7 +225,7 @@ impl Scene<'_> {
         let writers = Writers::start(database, &self.ledger, Who::Everybody);
         let term = before["term"].as_u64().expect("a term");
         println!(
-            "{}: {} on {} is primary in term {term}, {}",
+            "{}: {} on {} is primary in term {term} {}",
             fault.name(),
             lost.instance,
             lost.node,
@@ -174,6 +264,9 @@ impl Scene<'_> {
         } else {
             self.assert_restarted(fault_ms);
         }
+        if fault == Fault::NodeDead {
+            spread_out(database);
+        }
     }
 
     /// The administrator gives up the instance of a node that does not come back: a copy on another node takes its
@@ -195,7 +288,7 @@ impl Scene<'_> {
         );
     }
 
-    fn report(&self, leader_there: bool, round: u32, times: &Times, said: &Value) {
+    fn report(&self, leader_there: Option<bool>, round: u32, times: &Times, said: &Value) {
         let rows = self.ledger.rows();
         let since = |at_ms: u64| at_ms.saturating_sub(times.fault_ms) as f64 / 1000.0;
         let settings = &self.space.settings;
@@ -224,7 +317,7 @@ impl Scene<'_> {
         let acknowledged = self.ledger.count(times.fault_ms, |_| true);
         line = line.count("acknowledged after the fault", acknowledged);
         line = line.count("missing", 0).count("in an older term", 0);
-        let goal = self.fault.goal_seconds(leader_there);
+        let goal = self.fault.goal_seconds(leader_there == Some(true));
         line = line.count("goal missed", usize::from(pause >= goal));
         self.space.keep(&line);
         if pause >= goal {
@@ -238,7 +331,7 @@ impl Scene<'_> {
         times: &Times,
         said: &Value,
         metrics_before: Option<(f64, f64)>,
-        leader_there: bool,
+        leader_there: Option<bool>,
         agreement: &mut Agreement,
     ) {
         let at = |key: &str| said[key].as_u64().map(|at| at as f64);
@@ -257,7 +350,7 @@ impl Scene<'_> {
         );
         agreement.add("event FailoverCompleted", told("FailoverCompleted"), first);
         // An operator that died took its numbers with it.
-        let one_failover = !leader_there && times.terms == 1;
+        let one_failover = leader_there != Some(true) && times.terms == 1;
         if one_failover && let (Some(before), Some(now)) = (metrics_before, failovers(self)) {
             let seconds = said["seconds"].as_f64().map(|s| s * 1000.0);
             let is_one = now.0 - before.0 == 1.0;
@@ -290,11 +383,11 @@ impl Scene<'_> {
     }
 }
 
-fn variant(leader_there: bool) -> &'static str {
-    if leader_there {
-        "with the operator's leader"
-    } else {
-        "without the operator's leader"
+fn variant(leader_there: Option<bool>) -> &'static str {
+    match leader_there {
+        Some(true) => "with the operator's leader",
+        Some(false) => "without the operator's leader",
+        None => "",
     }
 }
 

@@ -65,7 +65,62 @@ impl Settings {
         self.fault.as_deref().is_none_or(|only| only == fault)
     }
 
+    /// The fault that `FAULT` names.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
     pub fn form(&self) -> &'static str {
         if self.is_long { "long" } else { "short" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// The entries of one of the lists of `scripts/e2e.sh`.
+    fn list(script: &str, name: &str) -> Vec<String> {
+        let (_, after) = script
+            .split_once(&format!("\n{name}=("))
+            .expect("the script has the list");
+        let (list, _) = after.split_once(')').expect("the list ends");
+        list.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// A name that no test has would run nothing.
+    #[test]
+    fn both_forms_name_tests_that_there_are() {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let script = package.join("../../scripts/e2e.sh");
+        let script = std::fs::read_to_string(script).expect("the script");
+        for entry in [list(&script, "short"), list(&script, "long")].concat() {
+            let (file, test) = entry.split_once("::").unwrap_or((entry.as_str(), ""));
+            let path = package.join(format!("tests/{file}.rs"));
+            let text = std::fs::read_to_string(&path)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let has = test.is_empty() || text.contains(&format!("\nfn {test}() {{"));
+            assert!(has, "{entry}: there is no such test");
+        }
+    }
+
+    #[test]
+    fn the_long_form_has_every_file_but_the_short_form_s_own() {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let script = package.join("../../scripts/e2e.sh");
+        let script = std::fs::read_to_string(script).expect("the script");
+        let mut named = list(&script, "long");
+        named.push("faults_in_turn".to_owned());
+        named.sort();
+        let folder = std::fs::read_dir(package.join("tests")).expect("the tests");
+        let mut there: Vec<String> = folder
+            .map(|entry| {
+                let path = entry.expect("an entry").path();
+                let stem = path.file_stem().expect("a name");
+                stem.to_string_lossy().into_owned()
+            })
+            .collect();
+        there.sort();
+        assert_eq!(named, there);
     }
 }

@@ -2,25 +2,32 @@
 //! fails.
 //!
 //! A space is entered on a whole cluster with the operator installed, whatever the test before has left, and takes
-//! everything along when it ends.
+//! everything along when it ends. Making a database and taking it away costs more than many a test: in the short form
+//! those that are content with a healthy one share a space ([`Space::share`]), and each leaves the database at full
+//! strength. A test that fails leaves nothing: whoever comes next begins anew.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use understudy_cluster::command::{run, system};
 use understudy_cluster::{Cluster, Progress};
 
+use crate::calls;
 use crate::controller;
+use crate::database::HTTP_PORT;
 use crate::evidence::LogKeeper;
-use crate::heal::{heal, remove_namespace};
+use crate::heal::{heal, join_cluster, remove_namespace};
 use crate::results::Line;
 use crate::settings::Settings;
 
 /// What is asked when a test fails, beside what the cluster itself keeps.
-const QUESTIONS: [(&str, &[&str]); 4] = [
+const QUESTIONS: [(&str, &[&str]); 5] = [
     ("clusters.yaml", &["get", "rcl", "-A", "-o", "yaml"]),
+    ("clusters.txt", &["describe", "rcl", "-A"]),
     (
         "objects.yaml",
         &[
@@ -49,29 +56,60 @@ const QUESTIONS: [(&str, &[&str]); 4] = [
     ),
 ];
 
+/// What instances say of themselves, for whoever looks at a failed test.
+const PAGES: [&str; 2] = ["/status", "/metrics"];
+
+/// On the namespaces of tests, so that one that was left is found.
+const LABEL: &str = "understudy.dev/e2e";
+/// The namespace of the tests that share one.
+const SHARED: &str = "shared";
+
 type Note = Box<dyn Fn() -> String + Send>;
 
 pub struct Space {
     pub cluster: Cluster,
     pub settings: Settings,
+    /// The test's name, under which its measurements and its evidence are kept.
+    pub test: String,
+    /// The namespace.
     pub name: String,
     logs: Option<LogKeeper>,
     notes: Mutex<Vec<(String, Note)>>,
 }
 
 impl Space {
+    /// A namespace of the test's own.
+    ///
     /// # Panics
     /// If there is no cluster, or it can't be made whole.
     #[track_caller]
-    pub fn enter(name: &str) -> Space {
+    pub fn enter(test: &str) -> Space {
+        Space::open(Settings::from_env(), test, test)
+    }
+
+    /// In the short form the namespace that tests share, with the database that the one before has left; in the long
+    /// form one of the test's own. The test must leave the database `orders` with two standbys, at full strength.
+    ///
+    /// # Panics
+    /// As [`Space::enter`].
+    #[track_caller]
+    pub fn share(test: &str) -> Space {
         let settings = Settings::from_env();
+        let name = if settings.is_long { test } else { SHARED };
+        Space::open(settings, test, name)
+    }
+
+    #[track_caller]
+    fn open(settings: Settings, test: &str, name: &str) -> Space {
         let cluster = Cluster::attach(&settings.cluster);
         let cluster = cluster.unwrap_or_else(|error| panic!("{error:#}"));
-        println!("\n== {name}, commit {}", settings.commit);
+        println!("\n== {test}, commit {}", settings.commit);
+        join_cluster().unwrap_or_else(|error| panic!("{error:#}"));
         let space = Space {
-            logs: Some(LogKeeper::start(&cluster, name).expect("a folder for logs")),
+            logs: Some(LogKeeper::start(&cluster, test).expect("a folder for logs")),
             cluster,
             settings,
+            test: test.to_owned(),
             name: name.to_owned(),
             notes: Mutex::default(),
         };
@@ -79,12 +117,25 @@ impl Space {
         space
     }
 
+    fn is_shared(&self) -> bool {
+        self.name == SHARED
+    }
+
     fn prepare(&self) -> Result<()> {
         heal(&self.cluster)?;
-        remove_namespace(&self.cluster, &self.name)?;
+        let label = format!("{LABEL}=test");
+        let path = "jsonpath={.items[*].metadata.name}";
+        let left = ["get", "namespaces", "-l", label.as_str(), "-o", path];
+        for name in self.cluster.kubectl(&left)?.split_whitespace() {
+            if name != SHARED {
+                remove_namespace(&self.cluster, name)?;
+            }
+        }
+        self.cluster.recycle_volumes()?;
         controller::ensure(&self.cluster, &self.settings)?;
-        self.cluster.apply(&namespace(&self.name).to_string())?;
-        Ok(())
+        let mut own = namespace(&self.name);
+        own["metadata"]["labels"][LABEL] = json!("test");
+        self.cluster.apply(&own.to_string()).map(drop)
     }
 
     /// kubectl in this namespace.
@@ -165,7 +216,7 @@ impl Space {
         let folder = self
             .settings
             .evidence
-            .join(format!("{}-{seconds}", self.name));
+            .join(format!("{}-{seconds}", self.test));
         let folder = self.cluster.keep_evidence(&folder)?;
         for (name, note) in self.notes.get_mut().iter() {
             write(&folder.join(name), &note())?;
@@ -176,14 +227,53 @@ impl Space {
             let text = answer.unwrap_or_else(|error| format!("not to be had: {error:#}\n"));
             write(&folder.join(file), &text)?;
         }
+        let mut ps = system("ps");
+        ps.args(["-e", "-o", "pid,ppid,stat,wchan:24,etime,args"]);
+        let processes = run(&mut ps).unwrap_or_else(|error| format!("not to be had: {error:#}\n"));
+        write(&folder.join("processes.txt"), &processes)?;
+        write(&folder.join("instances.txt"), &self.own_words())?;
         if let Some(mut logs) = self.logs.take() {
             logs.copy_to(&folder.join("pods-since-the-start"))?;
         }
         Ok(folder)
     }
 
-    fn leave(&self) -> Result<()> {
+    /// What each instance answers that can be reached, whatever the record says of it.
+    fn own_words(&self) -> String {
+        let list = self.try_get(&[
+            "pods",
+            "-l",
+            "understudy.dev/cluster",
+            "--request-timeout=10s",
+        ]);
+        let pods = match &list {
+            Ok(list) => list["items"].as_array().into_iter().flatten(),
+            Err(error) => return format!("not to be had: {error:#}\n"),
+        };
+        let mut text = String::new();
+        for pod in pods {
+            let name = pod["metadata"]["name"].as_str().unwrap_or("?");
+            let address = pod["status"]["podIP"].as_str().unwrap_or_default();
+            for page in PAGES {
+                let said = address
+                    .parse::<IpAddr>()
+                    .context("it has no address")
+                    .and_then(|address| calls::peek(SocketAddr::new(address, HTTP_PORT), page));
+                let said = match said {
+                    Ok(answer) => format!("{}\n{}", answer.status, answer.body),
+                    Err(error) => format!("{error:#}"),
+                };
+                text += &format!("== {name} {page}: {said}\n");
+            }
+        }
+        text
+    }
+
+    fn leave(&self, failed: bool) -> Result<()> {
         heal(&self.cluster)?;
+        if self.is_shared() && !failed {
+            return Ok(());
+        }
         remove_namespace(&self.cluster, &self.name)
     }
 }
@@ -212,9 +302,9 @@ impl Drop for Space {
                 Err(error) => eprintln!("not all logs could be kept: {error:#}"),
             }
         }
-        let left = self.leave();
+        let left = self.leave(failed);
         if let Err(error) = left {
-            let text = format!("{} does not end: {error:#}", self.name);
+            let text = format!("{} does not end: {error:#}", self.test);
             Progress::default().say(&text);
             assert!(failed, "{text}");
         }

@@ -19,6 +19,20 @@ fn ok(space: &Space, line: &str) -> String {
     text.unwrap_or_else(|error| panic!("{line}: {error:#}"))
 }
 
+/// What a line prints as soon as it succeeds: a Service's way may be some moments younger than its database.
+#[track_caller]
+fn eventually(space: &Space, what: &str, line: &str) -> String {
+    let mut last = None;
+    let said = wait_for(what, LIMIT, || match shell(space, CLIENT, line) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => {
+            last = Some(error);
+            Ok(None)
+        }
+    });
+    said.unwrap_or_else(|error| panic!("{error:#}; of late: {last:?}"))
+}
+
 /// What a line that must fail says.
 #[track_caller]
 fn refused(space: &Space, line: &str) -> String {
@@ -27,7 +41,8 @@ fn refused(space: &Space, line: &str) -> String {
 }
 
 fn clients_connect_with_the_secret_alone(space: &Space) {
-    let said = ok(space, r#"psql "$URI" -X -At -c 'SELECT current_user'"#);
+    let who = r#"psql "$URI" -X -At -c 'SELECT current_user'"#;
+    let said = eventually(space, "the first session", who);
     assert_eq!(said.trim(), "app");
     let conninfo = ok(space, r#"psql "$URI" -X -c '\conninfo'"#);
     assert!(conninfo.contains("SSL connection"), "{conninfo}");
@@ -64,7 +79,8 @@ fn standbys_are_read(space: &Space) {
     let line = format!("psql \"{standby}\" -X -At -c '{query}'");
     let wanted = format!("t|{}", expected.trim());
     wait_for("a standby that has every row", LIMIT, || {
-        Ok((ok(space, &line).trim() == wanted).then_some(()))
+        let said = eventually(space, "a standby that answers", &line);
+        Ok((said.trim() == wanted).then_some(()))
     })
     .expect("it catches up");
     let write = format!("psql \"{standby}\" -X -c 'CREATE TABLE t (a int)'");

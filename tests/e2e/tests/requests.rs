@@ -66,6 +66,18 @@ fn an_image_that_is_nowhere_is_told_of_and_the_cluster_begins_when_it_is_correct
     database.full_strength();
 }
 
+/// There is no pod that could say why it does not run: its StatefulSet's events do.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_pod_that_is_never_made_is_told_of_and_the_cluster_begins_when_the_manifest_is_corrected() {
+    let space = Space::enter("no-priority");
+    let spec = with(1, "priorityClassName", json!("e2e-nowhere"));
+    let database = Database::apply(&space, "orders", &spec);
+    refused_for_now(&database, &["no PriorityClass"]);
+    database.patch_spec(&json!({"priorityClassName": null}));
+    database.full_strength();
+}
+
 /// In a cluster that runs only a standby is lost by it, and it serves all the time.
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
@@ -89,6 +101,9 @@ fn an_update_to_an_image_that_is_nowhere_stops_at_the_first_standby() {
 fn a_storage_class_that_is_not_there_is_told_of_and_volumes_are_bound_when_it_is() {
     const CLASS: &str = "e2e-later";
     let space = Space::enter("no-class");
+    // A test that failed may have left it.
+    let class = ["delete", "storageclass", CLASS, "--ignore-not-found"];
+    space.cluster.kubectl(&class).expect("deleted");
     let storage = json!({"size": "1Gi", "class": CLASS});
     let database = Database::apply(&space, "orders", &with(1, "storage", storage));
     refused_for_now(&database, &["Unschedulable", "unbound"]);
@@ -124,6 +139,5 @@ fn a_storage_class_that_is_not_there_is_told_of_and_volumes_are_bound_when_it_is
     let mut arguments = vec!["delete", "persistentvolume"];
     arguments.extend(names.iter().map(String::as_str));
     space.cluster.kubectl(&arguments).expect("deleted");
-    let class = ["delete", "storageclass", CLASS];
     space.cluster.kubectl(&class).expect("deleted");
 }

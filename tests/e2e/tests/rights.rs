@@ -39,10 +39,10 @@ fn granted(list: &str) -> Vec<&str> {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn an_instances_token_reads_its_own_cluster_and_nothing_else() {
-    let space = Space::enter("rights");
+    let space = Space::share("rights");
     let other = understudy_e2e::database::manifest("sales", &spec(0)).to_string();
     space.apply(&other).expect("applied");
-    let _database = Database::create(&space, "orders", &spec(1));
+    let _database = Database::create(&space, "orders", &spec(2));
     let file = kubeconfig_of_instance(&space);
     let config = file.to_str().expect("a path of ours");
 
@@ -92,6 +92,7 @@ fn an_instances_token_reads_its_own_cluster_and_nothing_else() {
             "{refused:?}: {text}"
         );
     }
+    space.kubectl(&["delete", "rcl", "sales", "--timeout=120s"]);
 }
 
 /// What a call that must not be obeyed came to: refused by the server, or by the handshake.
@@ -108,10 +109,10 @@ fn refusal(answer: anyhow::Result<Answer>) -> String {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn nobody_but_the_operator_gives_an_instance_orders() {
-    let space = Space::enter("orders-of-strangers");
+    let space = Space::share("orders-of-strangers");
     // A stranger with a cluster of his own: he has an operator's certificate, of another authority.
     let stranger = Database::create(&space, "stranger", &spec(0));
-    let database = Database::create(&space, "orders", &spec(1));
+    let database = Database::create(&space, "orders", &spec(2));
     let term = database.term();
     let secret = |name: &str| space.get(&["secret", name]);
     let text = |secret: &Value, key: &str| secret_text(secret, key).expect("in the Secret");
@@ -122,7 +123,8 @@ fn nobody_but_the_operator_gives_an_instance_orders() {
     let (of_foreign, of_instances, of_operator) = (pair(&foreign), pair(&instances), pair(&own));
     let standby = database.instance(&database.standbys()[0]);
     let control = SocketAddr::new(standby.address, CONTROL_PORT);
-    let host = "orders-primary.orders-of-strangers.svc";
+    let host = format!("orders-primary.{}.svc", space.name);
+    let host = host.as_str();
     let record = database.status();
     let member = &record["inSync"][0]["members"][0];
     let promote = json!({
@@ -169,4 +171,5 @@ fn nobody_but_the_operator_gives_an_instance_orders() {
     database.full_strength();
     assert_eq!(database.term(), term, "somebody was obeyed");
     drop(stranger);
+    space.kubectl(&["delete", "rcl", "stranger", "--timeout=120s"]);
 }

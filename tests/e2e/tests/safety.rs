@@ -39,7 +39,7 @@ fn end(database: &Database<'_>, ledger: &Ledger, writers: Writers) {
     writers.finish();
     let rows = judge(database, ledger);
     let space = database.space;
-    let line = Line::new(&space.settings, &space.name, "", 1)
+    let line = Line::new(&space.settings, &space.test, "", 1)
         .count("acknowledged", rows)
         .count("missing", 0)
         .count("in an older term", 0);
@@ -98,7 +98,7 @@ impl Drop for CutOff<'_> {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn a_blocked_failover_goes_on_when_the_old_primary_returns() {
-    let space = Space::enter("blocked");
+    let space = Space::share("blocked");
     let (database, ledger, writers) = begin(&space, 2);
     let [primary, away, _] = apart(&database);
     let term = database.term();
@@ -162,7 +162,7 @@ fn an_administrator_accepts_the_loss_and_the_copy_that_is_named_takes_over() {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn standbys_that_are_both_behind_take_over_without_a_loss() {
-    let space = Space::enter("both-behind");
+    let space = Space::share("both-behind");
     let (database, ledger, writers) = begin(&space, 2);
     let term = database.term();
     let primary = database.primary();
@@ -234,7 +234,7 @@ fn an_instance_without_standbys_is_restarted_with_everything() {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn two_failovers_in_a_row_lose_nothing() {
-    let space = Space::enter("twice");
+    let space = Space::share("twice");
     let (database, ledger, writers) = begin(&space, 2);
     let mut made = Vec::new();
     for _ in 0..2 {
@@ -252,7 +252,7 @@ fn two_failovers_in_a_row_lose_nothing() {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn the_frozen_processes_of_a_force_deleted_pod_do_no_harm_when_they_wake() {
-    let space = Space::enter("ghost");
+    let space = Space::share("ghost");
     let (database, ledger, writers) = begin(&space, 2);
     let term = database.term();
     let victim = Victim::of(&database, &database.primary());
@@ -297,7 +297,7 @@ fn a_cluster_that_is_deleted_and_applied_again_has_its_data() {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn a_status_that_is_wiped_is_rebuilt_from_the_volumes() {
-    let space = Space::enter("status-wiped");
+    let space = Space::share("status-wiped");
     let (database, ledger, writers) = begin(&space, 2);
     let before = database.status();
     let wiped_ms = now_ms();

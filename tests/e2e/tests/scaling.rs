@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use understudy_e2e::database::{Database, spec};
+use understudy_e2e::database::{Database, is_whole, spec};
 use understudy_e2e::history::sets;
 use understudy_e2e::ledger::{Ledger, Way, longest_pause};
 use understudy_e2e::results::Line;
@@ -18,7 +18,7 @@ use understudy_tests::local::now_ms;
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn standbys_come_and_go_under_load_without_a_failed_write() {
-    let space = Space::enter("scaling");
+    let space = Space::share("scaling");
     let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
     let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
@@ -57,7 +57,8 @@ fn standbys_come_and_go_under_load_without_a_failed_write() {
 fn removed_volumes_are_kept(space: &Space) {
     let claims = space.get(&["pvc", "-l", "understudy.dev/cluster=orders"]);
     let items = claims["items"].as_array().expect("a list");
-    assert_eq!(items.len(), 5, "claims of five instances: {claims:#}");
+    // Tests that share the database may have had some more.
+    assert!(items.len() >= 5, "claims of five instances: {claims:#}");
 }
 
 /// A step of a change of the in-sync set, by what the status shows of it.
@@ -108,8 +109,7 @@ fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At)
     database.scale(replicas);
     let begin = Instant::now();
     let is_over = |object: &Value| {
-        object["spec"]["replicas"].as_u64() == Some(u64::from(replicas))
-            && understudy_e2e::database::is_whole(object)
+        object["spec"]["replicas"].as_u64() == Some(u64::from(replicas)) && is_whole(object)
     };
     let seen = loop {
         let states = database.history.since(asked_ms);
@@ -154,20 +154,26 @@ fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At)
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn a_primary_that_dies_at_any_step_of_a_change_of_the_set_loses_nothing() {
-    let space = Space::enter("scaling-with-deaths");
-    let database = Database::create(&space, "orders", &spec(1));
+    let space = Space::share("scaling-with-deaths");
+    let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
-    // The short form has one death on the way up and one on the way down.
-    let is_long = space.settings.is_long;
-    let up: &[At] = if is_long { &GROWING } else { &[At::TwoSets] };
-    let down: &[At] = if is_long { &SHRINKING } else { &[At::TwoSets] };
+    if !space.settings.is_long {
+        // One death on the way up and one on the way down.
+        kill_at(&database, &ledger, 3, At::TwoSets);
+        kill_at(&database, &ledger, 2, At::TwoSets);
+        return;
+    }
     for _ in 0..space.settings.rounds(1, 2) {
-        for step in 0..up.len().max(down.len()) {
-            // From 1 standby to 2, to 3, and back, so that each set changes from and to an even and an odd size.
-            kill_at(&database, &ledger, 2, up[step % up.len()]);
-            kill_at(&database, &ledger, 3, up[step % up.len()]);
-            kill_at(&database, &ledger, 2, down[step % down.len()]);
-            kill_at(&database, &ledger, 1, down[step % down.len()]);
+        for step in 0..GROWING.len().max(SHRINKING.len()) {
+            let (up, down) = (
+                GROWING[step % GROWING.len()],
+                SHRINKING[step % SHRINKING.len()],
+            );
+            // From 2 standbys to 3, to 1, and back, so that each set changes from and to an even and an odd size.
+            kill_at(&database, &ledger, 3, up);
+            kill_at(&database, &ledger, 2, down);
+            kill_at(&database, &ledger, 1, down);
+            kill_at(&database, &ledger, 2, up);
         }
     }
 }

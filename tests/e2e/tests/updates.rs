@@ -44,7 +44,7 @@ fn settle(
     let rows = judge(database, ledger);
     let pause = longest_pause(&ledger.rows(), (begin_ms, end_ms), Way::is_service) as f64 / 1000.0;
     let space = database.space;
-    let line = Line::new(&space.settings, &space.name, variant, round)
+    let line = Line::new(&space.settings, &space.test, variant, round)
         .seconds("took", (end_ms - begin_ms) as f64 / 1000.0)
         .seconds("longest pause of writes", pause)
         .count("acknowledged", rows)
@@ -77,7 +77,7 @@ fn uncordon(space: &Space, node: Node) {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn each_node_is_drained_in_turn_under_load() {
-    let space = Space::enter("drains");
+    let space = Space::share("drains");
     let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
     let nodes = space.cluster.nodes().to_vec();
@@ -107,7 +107,7 @@ fn each_node_is_drained_in_turn_under_load() {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn the_node_of_the_primary_and_of_the_operators_leader_is_drained() {
-    let space = Space::enter("drain-of-both");
+    let space = Space::share("drain-of-both");
     let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
     for round in 1..=space.settings.rounds(1, 3) {
@@ -151,7 +151,7 @@ fn shown(database: &Database<'_>, setting: &str) -> Vec<String> {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn a_setting_that_needs_no_restart_is_reloaded() {
-    let space = Space::enter("reload");
+    let space = Space::share("reload");
     let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
     let (term, pods) = (database.term(), uids(&space));
@@ -180,10 +180,13 @@ fn a_setting_that_needs_no_restart_is_reloaded() {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn a_setting_that_needs_a_restart_is_rolled_out_standbys_first() {
-    let space = Space::enter("restart");
+    let space = Space::share("restart");
     let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
-    for (round, value) in (1..=space.settings.rounds(1, 3)).zip(["150", "160", "170"]) {
+    let current = database.value("SHOW max_connections");
+    let values = ["150", "160", "170", "180"];
+    let values = values.into_iter().filter(|value| *value != current);
+    for (round, value) in (1..=space.settings.rounds(1, 3)).zip(values) {
         let (primary, pods) = (database.primary(), uids(&space));
         let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
         let begin_ms = now_ms();
@@ -210,7 +213,7 @@ fn rolled(space: &Space, database: &Database<'_>, before: &BTreeMap<String, Stri
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn resources_are_rolled_out_standbys_first() {
-    let space = Space::enter("resources");
+    let space = Space::share("resources");
     let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
     let (primary, before) = (database.primary(), uids(&space));
@@ -225,7 +228,7 @@ fn resources_are_rolled_out_standbys_first() {
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn an_image_is_rolled_out_and_back_under_load() {
-    let space = Space::enter("image");
+    let space = Space::share("image");
     let Some(next) = space.settings.next_image.clone() else {
         println!("skipped: UNDERSTUDY_E2E_NEXT_IMAGE names no second image");
         return;

@@ -348,6 +348,22 @@ async fn a_standby_takes_no_backup_of_what_was_logged_without_images() {
     primary.abandon();
 }
 
+/// What a copy of a standby is replayed from is the redo point: what was switched on behind it heals nothing before.
+#[test]
+fn a_checkpoint_says_of_images_what_was_so_at_its_redo_point() {
+    let disk = initialise();
+    let (node, _) = Node::start(&disk, 64).expect("starts");
+    for (at_redo, later) in [(false, true), (true, false)] {
+        node.store.wal.set_full_page_writes(at_redo);
+        let wal = Arc::clone(&node.store.wal);
+        *node.rooms.at_flush.lock() = Some(Box::new(move || wal.set_full_page_writes(later)));
+        let done = node.checkpoint().expect("made");
+        assert_eq!(done.checkpoint.full_page_writes, at_redo);
+        assert_eq!(node.store.wal.full_page_writes(), later);
+    }
+    node.abandon();
+}
+
 /// Without images from the first record on: a start says so as well.
 #[test]
 fn a_start_without_images_says_so_in_the_log() {

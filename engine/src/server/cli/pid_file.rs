@@ -14,6 +14,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -80,7 +81,7 @@ pub struct PidFile {
     path: PathBuf,
     lines: Mutex<[String; 8]>,
     /// Holds the lock.
-    lock: File,
+    _lock: File,
 }
 
 impl PidFile {
@@ -125,7 +126,7 @@ impl PidFile {
         let file = PidFile {
             path,
             lines: Mutex::new(lines),
-            lock,
+            _lock: lock,
         };
         file.write().map_err(|e| {
             Complaint::new(format!(
@@ -153,9 +154,9 @@ impl PidFile {
 
     /// The end of a server: the file goes now, the lock with the process.
     pub fn leave(self) {
-        if let Ok(lock) = self.lock.try_clone() {
-            std::mem::forget(lock);
-        }
+        let left = ManuallyDrop::new(self);
+        // A file that stays is stale and no obstacle.
+        let _ = std::fs::remove_file(&left.path);
     }
 
     /// The file serves those who wait for the server; a failure to write it is logged by nobody waiting.

@@ -228,9 +228,9 @@ impl Binder<'_> {
                 Some(e) => Some(b.case_operand(e)?),
                 None => None,
             };
-            // Several conditions read it, and it would not be the same for each.
+            // Several conditions read it: it might not be the same for each, or be run again.
             let once = match &mut operand {
-                Some((operand, _)) if arms.len() > 1 && is_volatile(operand) => {
+                Some((operand, _)) if arms.len() > 1 && is_computed_once(operand) => {
                     let ty = operand.ty();
                     Some(Box::new(std::mem::replace(operand, Expr::CaseTest(ty))))
                 }
@@ -585,6 +585,11 @@ fn first_column(e: &ast::Expr) -> Option<u32> {
         ExprKind::Cast { arg, .. } => first_column(arg),
         _ => None,
     }
+}
+
+/// Two copies of it would be two calls that may differ, or two runs of a query.
+fn is_computed_once(expr: &Expr) -> bool {
+    is_volatile(expr) || walk::any(expr, &|e| matches!(e, Expr::Subquery(_)))
 }
 
 pub fn is_volatile(expr: &Expr) -> bool {

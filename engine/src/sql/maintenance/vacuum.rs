@@ -153,7 +153,10 @@ async fn cut_tail(
     let left = blocking(|| heap_vacuum::truncate_tail(cx, relation.file, &mut wanted));
     // At once: the end of this transaction may have to wait for standbys.
     locks.unlock_relation(txn, relation.oid, LockMode::AccessExclusive);
-    Ok(left?)
+    let left = left?;
+    // Here, where it ends a statement, and not in the commit's wait, where the outcome would be unknown.
+    work.interrupts.check()?;
+    Ok(left)
 }
 
 /// The exclusive lock, by trying again: in its queue everybody who comes later would have to wait behind it. False: it

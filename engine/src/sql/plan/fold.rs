@@ -47,7 +47,7 @@ pub fn fold(expr: &mut Expr, cx: &mut Folding) -> Result<()> {
     if is_computable(expr) && all_constant(expr) {
         let value = eval::compile(expr)(&[], &mut cx.cx)?;
         *expr = Expr::Const(value, expr.ty());
-    } else if all_given(expr) && may_fail(expr) {
+    } else if !cx.would_compute && may_fail(expr) && all_given(expr) {
         cx.would_compute = true;
     }
     Ok(())

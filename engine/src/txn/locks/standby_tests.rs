@@ -10,6 +10,7 @@ use crate::txn::locks::acquire::relation_tag;
 use crate::txn::locks::replay::Patience;
 use crate::txn::redo::Effect;
 use crate::txn::release::CommitLevel;
+use crate::txn::snapshot::Snapshot;
 use crate::txn::testing::{DATABASE, START, World, options, session};
 use crate::txn::transaction::Transaction;
 use crate::wal::RmgrId;
@@ -114,6 +115,37 @@ async fn a_standby_that_begins_at_a_checkpoint_knows_what_is_locked() {
     assert_eq!(world.store.wal.insert_lsn(), before);
 }
 
+/// A commit between a checkpoint's redo point and its list: what it had locked before, a standby that begins there never
+/// learns. Queries would find the files that it made, and none of its rows.
+#[tokio::test]
+async fn before_the_first_list_nobody_looks_until_he_sees_what_a_commit_changed() {
+    let world = World::new();
+    let mut txn = world.begin();
+    assert!(take(&world, &mut txn, 40_001, EXCLUSIVE).await);
+    let redo = world.store.wal.set_redo_point(|_| {});
+    let end = world.txns.commit(txn, CommitLevel::On).await;
+    let end = end.expect("committed").expect("it wrote");
+    let (standby, startup) = (World::recovering(16), session());
+    standby.txns.told(Some(redo));
+    replay(&startup, &world, &standby, redo);
+    assert!(
+        is_free(&standby, 40_001).await,
+        "how should it know the lock"
+    );
+    assert!(!standby.txns.snapshots_open());
+    standby.txns.told(Some(end));
+    assert!(standby.txns.snapshots_open());
+    // From a checkpoint on every lock is known, and keeps out those alone who ask for that relation.
+    standby.txns.running_since(0, world.txns.next_xid());
+    let mut txn = world.begin();
+    assert!(take(&world, &mut txn, 40_002, EXCLUSIVE).await);
+    let second = world.txns.commit(txn, CommitLevel::On).await;
+    second.expect("committed");
+    replay(&startup, &world, &standby, end);
+    assert!(standby.txns.snapshots_open());
+    assert!(!is_free(&standby, 40_002).await);
+}
+
 #[tokio::test]
 async fn locks_of_those_that_ended_by_a_checkpoints_word_go() {
     let (standby, startup) = (World::recovering(16), session());
@@ -143,6 +175,15 @@ fn replay_lock(
         let locks = [(Xid::new(xid), tag(relation))];
         let stop = || Instant::now() > until;
         standby.txns.replay_locks(&startup, &locks, None, &stop)
+    })
+}
+
+/// Replay of a record that removes what commits up to `newest` have ended.
+fn replay_cleanup(standby: &Arc<World>, newest: Lsn) -> tokio::task::JoinHandle<Patience> {
+    let (standby, until) = (standby.clone(), Instant::now() + LIMIT);
+    tokio::task::spawn_blocking(move || {
+        let stop = || Instant::now() > until;
+        standby.txns.replay_cleanup(newest, newest, None, &stop)
     })
 }
 
@@ -225,28 +266,83 @@ async fn in_a_ring_with_replay_the_query_gives_way_whoever_waited_first() {
     }
 }
 
-/// What replay keeps for a commit that queries do not see yet goes with the primary's word, whatever replay waits for.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_is_kept_for_a_commit_closes_no_ring() {
+/// A standby that keeps a lock on 40002 for a commit, of which it is not told yet. The query has a snapshot as well.
+struct Keeping {
+    standby: Arc<World>,
+    startup: Arc<Interrupts>,
+    query: Transaction,
+    snapshot: Snapshot,
+    /// Of the commit.
+    end: Lsn,
+}
+
+async fn keeping() -> Keeping {
     let world = World::new();
     let mut txn = world.begin();
     assert!(take(&world, &mut txn, 40_002, EXCLUSIVE).await);
     let end = world.txns.commit(txn, CommitLevel::On).await;
     let end = end.expect("committed").expect("it wrote");
     let (standby, startup, query) = standby_with_query().await;
+    let snapshot = standby.txns.snapshot(&query);
     standby.txns.told(Some(Lsn::new(end.raw() - 1)));
     replay(&startup, &world, &standby, START);
-    let replaying = replay_lock(&standby, &startup, 1000, 40_001);
-    until_waiting(&standby, 1).await;
-    let asked = ask(&standby, query, 40_002);
-    until_waiting(&standby, 2).await;
+    Keeping {
+        standby,
+        startup,
+        query,
+        snapshot,
+        end,
+    }
+}
+
+/// What replay keeps for a commit that queries do not see yet goes with the primary's word, whatever replay waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_is_kept_for_a_commit_closes_no_ring() {
+    let k = keeping().await;
+    let replaying = replay_lock(&k.standby, &k.startup, 1000, 40_001);
+    until_waiting(&k.standby, 1).await;
+    let asked = ask(&k.standby, k.query, 40_002);
+    until_waiting(&k.standby, 2).await;
     looked().await;
     assert!(!asked.is_finished(), "it is worth waiting");
-    standby.txns.told(Some(end));
+    k.standby.txns.told(Some(k.end));
     let (query, got) = answer(asked).await;
     got.expect("the word has come");
     drop(query);
     assert_eq!(replaying.await.expect("no panic"), Patience::Resolved);
+}
+
+/// It never comes where the primary is gone, and then a promotion waits for replay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_is_kept_for_long_closes_a_ring() {
+    for cleans in [false, true] {
+        let k = keeping().await;
+        let replaying = if cleans {
+            replay_cleanup(&k.standby, Lsn::new(k.end.raw() - 1))
+        } else {
+            replay_lock(&k.standby, &k.startup, 1000, 40_001)
+        };
+        let asked = ask(&k.standby, k.query, 40_002);
+        until_waiting(&k.standby, if cleans { 1 } else { 2 }).await;
+        // As if they had waited for an hour.
+        k.standby.txns.shared().participants.each(|p| {
+            if let Some(wait) = p.waiting.lock().as_mut() {
+                wait.since -= 3_600_000_000;
+            }
+        });
+        let (query, got) = answer(asked).await;
+        let is_right = match &got {
+            Err(LockError::Interrupted(i)) => {
+                cleans && *i == Interrupt::RecoveryConflict(Conflict::Snapshot)
+            }
+            Err(LockError::Deadlock { .. }) => !cleans,
+            _ => false,
+        };
+        assert!(is_right, "{got:?}");
+        drop(k.snapshot);
+        drop(query);
+        assert_eq!(replaying.await.expect("no panic"), Patience::Resolved);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -255,14 +351,7 @@ async fn whose_snapshot_replay_waits_for_does_not_wait_for_replay() {
     let snapshot = standby.txns.snapshot(&query);
     let held = replay_lock(&standby, &startup, 10, 40_002);
     assert_eq!(held.await.expect("no panic"), Patience::Resolved);
-    let cleaning = {
-        let standby = standby.clone();
-        let (newest, until) = (START.advance(64), Instant::now() + LIMIT);
-        tokio::task::spawn_blocking(move || {
-            let stop = || Instant::now() > until;
-            standby.txns.replay_cleanup(newest, newest, None, &stop)
-        })
-    };
+    let cleaning = replay_cleanup(&standby, START.advance(64));
     let (query, got) = answer(ask(&standby, query, 40_002)).await;
     let conflict = Interrupt::RecoveryConflict(Conflict::Snapshot);
     assert!(

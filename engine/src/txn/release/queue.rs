@@ -337,6 +337,17 @@ impl Release {
         });
     }
 
+    /// On a standby: snapshots wait until queries see this position as well.
+    pub(crate) fn gate_also_until_visible(&self, lsn: Lsn) {
+        self.change(|queue| {
+            queue.gate = match queue.gate {
+                Gate::Open => Gate::Visible(lsn),
+                Gate::Visible(before) => Gate::Visible(before.max(lsn)),
+                durable @ Gate::Durable(_) => durable,
+            };
+        });
+    }
+
     /// Recovery or standby ends here: everything up to `end` is what sessions will see, as soon as the
     /// required standbys have it.
     pub(crate) fn become_primary(&self, end: Lsn, flushed: Lsn) {

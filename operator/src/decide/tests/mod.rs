@@ -1,5 +1,6 @@
 //! What is decided in the situations that people ask about, one by one.
 
+mod broken;
 mod forced;
 mod lost;
 mod planned;
@@ -230,6 +231,20 @@ fn a_whole_cluster_needs_nothing_but_its_routes() {
         matches!(plan.steps.as_slice(), [Step::Route(routes)] if routes.standbys == ["m-2", "m-3"])
     );
     assert!(plan.instances.iter().all(|i| i.ready));
+}
+
+/// As its own `/readyz` has it: it shows what is older and older. It still has the log, so it stays in the set.
+#[test]
+fn a_standby_whose_replay_is_stuck_is_read_from_no_more() {
+    let mut observed = running(2);
+    let engine = status(&mut observed, 2).engine.as_mut();
+    engine.expect("it runs").replay_stuck = true;
+    let plan = decide(&cluster(2, Durability::Quorum), &observed, NOW);
+    assert!(plan.swap.is_none());
+    assert!(matches!(plan.steps.as_slice(), [Step::Route(routes)] if routes.standbys == ["m-3"]));
+    let ready = plan.instances.iter().filter(|i| i.ready);
+    let ready: Vec<&str> = ready.map(|i| i.name.as_str()).collect();
+    assert_eq!(ready, ["m-1", "m-3"]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::orphans::Orphans;
 use super::roles::{Occasion, Roles, connect};
 use super::{News, Place};
 use crate::api::EngineRole;
+use crate::crd::ReplicatedCluster;
 use crate::instance::setup::Setup;
 use crate::instance::supervisor::Supervisor;
 use crate::validate::ValidatedCluster;
@@ -39,6 +40,8 @@ pub struct Duty {
     refused: Option<Refused>,
     /// What keeps it from going by the newest spec.
     object_problem: Option<String>,
+    /// The newest valid object, until the volume has it.
+    unkept: Option<Unkept>,
     /// Why nothing is heard of it, and when that was said.
     away: Option<(String, Instant)>,
     only_reads: bool,
@@ -49,6 +52,13 @@ pub struct Duty {
     /// It was told to end, and stays for so long at most.
     leaves_at: Option<Instant>,
     generation: i64,
+}
+
+/// What is kept only counts while the API is away: it is gone by all the same, and tried again.
+struct Unkept {
+    object: Box<ReplicatedCluster>,
+    again_at: Instant,
+    error: Option<String>,
 }
 
 /// A watch that fails says so again and again, at least twice in this time. When it works again it says nothing until
@@ -142,6 +152,7 @@ impl Duty {
             checking: None,
             refused: None,
             object_problem: None,
+            unkept: None,
             away: None,
             only_reads,
             unwritten: None,
@@ -224,19 +235,48 @@ impl Supervisor {
         let setup = duty
             .place
             .setup(&valid.cluster, &valid.uid, self.setup.term);
-        let kept = kept::keep(&self.volume, &object);
-        match setup.and_then(|setup| kept.map(|()| setup)) {
+        duty.unkept = Some(Unkept {
+            object,
+            again_at: Instant::now(),
+            error: None,
+        });
+        match setup {
             Ok(setup) => self.consider(setup, valid.cluster),
             Err(error) => {
-                duty.object_problem = Some(format!("the new spec could not be kept: {error}"));
+                duty.object_problem = Some(format!("the new spec can't be gone by: {error}"));
             }
         }
+        self.keep_object();
         self.write_what_changed();
     }
 
-    /// Parameters that the running engine has not seen yet are looked at first, all others are gone by at once.
+    /// Makes the newest object what a start goes by while the API is away.
+    fn keep_object(&mut self) {
+        let Some(duty) = &mut self.duty else { return };
+        // On a volume that hangs this loop must not.
+        if !duty.takes_writes() {
+            return;
+        }
+        let Some(unkept) = &mut duty.unkept else {
+            return;
+        };
+        if Instant::now() < unkept.again_at {
+            return;
+        }
+        match kept::keep(&self.volume, &unkept.object) {
+            Ok(()) => duty.unkept = None,
+            Err(error) => {
+                tracing::warn!(%error, "the cluster object could not be kept");
+                unkept.error = Some(error.to_string());
+                unkept.again_at = Instant::now() + AGAIN;
+            }
+        }
+    }
+
+    /// Parameters that the engine has not seen yet are looked at first, whether it runs or not: in place of one that has
+    /// crashed another must come up. All others are gone by at once.
     fn consider(&mut self, setup: Setup, cluster: ValidatedCluster) {
-        let are_new = self.engine.is_some() && setup.parameters != self.setup.parameters;
+        let are_new = setup.parameters != self.setup.parameters;
         let Some(duty) = &mut self.duty else { return };
         if let Some(checking) = &mut duty.checking
             && are_new
@@ -347,6 +387,7 @@ impl Supervisor {
             .await;
         self.duty = Some(duty);
         self.take_checked().await;
+        self.keep_object();
         self.write_what_changed();
         self.note_generation();
     }
@@ -368,7 +409,10 @@ impl Supervisor {
 
     /// Has the engine go by the settings as they are now.
     fn write_what_changed(&mut self) {
-        let is_due = |duty: &Duty| duty.unwritten.is_some_and(|at| Instant::now() >= at);
+        // A volume that hangs or refuses writes has them later: this loop must not wait for it.
+        let is_due = |duty: &Duty| {
+            duty.takes_writes() && duty.unwritten.is_some_and(|at| Instant::now() >= at)
+        };
         if !self.duty.as_deref().is_some_and(is_due) {
             return;
         }
@@ -411,11 +455,16 @@ impl Supervisor {
             Some(error) => format!("the volume refuses writes: {error}"),
             None => "the volume does not complete writes".to_owned(),
         });
+        let unkept = duty.unkept.as_ref().and_then(|of| of.error.as_ref());
+        let unkept = unkept.map(|error| {
+            format!("a start without the Kubernetes API would go by an older spec: {error}")
+        });
         let away = duty.away.as_ref();
         let away = away.filter(|(_, at)| at.elapsed() < STILL_AWAY);
         let refused_settings = duty.refused.as_ref().map(Refused::complaint);
         let complaints = [
             duty.object_problem.clone(),
+            unkept,
             refused_settings.clone(),
             away.map(|(said, _)| said.clone()),
             stuck,
@@ -530,16 +579,30 @@ mod tests {
         supervisor
     }
 
+    /// Until parameters that were heard of have been looked at.
+    async fn see_to(supervisor: &mut Supervisor) {
+        let begin = Instant::now();
+        loop {
+            supervisor.see_to_duty().await;
+            let duty = supervisor.duty.as_ref().expect("a pod");
+            if duty.checking.is_none() {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     #[tokio::test]
     async fn a_spec_that_makes_no_sense_keeps_the_last_one_that_does() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut supervisor = supervisor(dir.path());
         supervisor.heed(object("u", 2, &serde_json::json!({"work_mem": "8MB"})));
-        supervisor.see_to_duty().await;
+        see_to(&mut supervisor).await;
         let report = supervisor.duty_report();
         assert_eq!((report.generation, report.complaints), (2, Vec::new()));
         supervisor.heed(object("u", 3, &serde_json::json!({"port": "1"})));
-        supervisor.see_to_duty().await;
+        see_to(&mut supervisor).await;
         let report = supervisor.duty_report();
         assert_eq!(report.generation, 2);
         let said = report.complaints.join("; ");
@@ -554,13 +617,62 @@ mod tests {
         let said = supervisor.duty_report().complaints.join("; ");
         assert!(said.contains("nobody answers; going on"), "{said}");
         supervisor.heed(object("u", 4, &serde_json::json!({"work_mem": "9MB"})));
-        supervisor.see_to_duty().await;
+        see_to(&mut supervisor).await;
         let report = supervisor.duty_report();
         assert_eq!((report.generation, report.complaints), (4, Vec::new()));
         assert!(!supervisor.is_replaced());
         supervisor.heed(object("another", 1, &serde_json::json!({})));
         assert!(supervisor.is_replaced());
         assert_eq!(supervisor.setup.cluster_id, "u");
+    }
+
+    /// It is heard of with every change of the object's status too, and most of all while the engine is down.
+    #[tokio::test]
+    async fn what_was_refused_stays_refused_while_there_is_no_engine() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        let wrong = serde_json::json!({"work_mem": "lots"});
+        supervisor.duty.as_mut().expect("a pod").refused = Some(Refused {
+            parameters: BTreeMap::from([("work_mem".to_owned(), "lots".to_owned())]),
+            generation: 2,
+            why: "invalid value".to_owned(),
+        });
+        supervisor.heed(object("u", 2, &wrong));
+        see_to(&mut supervisor).await;
+        assert!(supervisor.setup.parameters.is_empty());
+        let report = supervisor.duty_report();
+        assert!(report.generation < 2 && report.refused_settings.is_some());
+        supervisor.heed(object("u", 3, &serde_json::json!({"work_mem": "8MB"})));
+        see_to(&mut supervisor).await;
+        assert_eq!(supervisor.setup.parameters["work_mem"], "8MB");
+        let report = supervisor.duty_report();
+        assert_eq!((report.generation, report.refused_settings), (3, None));
+    }
+
+    /// A volume that takes nothing now is no reason not to go by what the user has changed; it may take it later.
+    #[tokio::test]
+    async fn a_spec_that_can_t_be_kept_is_gone_by_and_kept_later() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        let obstacle = dir.path().join("cluster.json.tmp");
+        std::fs::create_dir(&obstacle).expect("made");
+        supervisor.heed(object("u", 2, &serde_json::json!({"work_mem": "8MB"})));
+        see_to(&mut supervisor).await;
+        assert_eq!(supervisor.setup.parameters["work_mem"], "8MB");
+        let said = supervisor.duty_report().complaints.join("; ");
+        assert!(
+            said.contains("older spec") && said.contains("cluster.json"),
+            "{said}"
+        );
+        std::fs::remove_dir(&obstacle).expect("removed");
+        let begin = Instant::now();
+        while !supervisor.duty_report().complaints.is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(60));
+            see_to(&mut supervisor).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let kept = kept::load(&supervisor.volume).expect("read").expect("kept");
+        assert_eq!(kept.cluster.generation, 2);
     }
 
     #[test]
