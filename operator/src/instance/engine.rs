@@ -4,7 +4,7 @@
 //! asks the kernel to kill it when its parent ends and then becomes the engine by `exec`: the request survives that.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::process::{CommandExt, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
