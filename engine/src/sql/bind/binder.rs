@@ -173,6 +173,8 @@ pub struct Binder<'a> {
     pub context: Context,
     /// Inside CASE or COALESCE: a set-returning function there has its own error.
     pub conditional: Option<&'static str>,
+    /// Where the last set-returning function stands that FROM calls.
+    pub set_in_from: Option<u32>,
     /// Kept of an expression that is going to be stored.
     pub moments: Option<Vec<Moment>>,
 }
@@ -195,6 +197,7 @@ impl<'a> Binder<'a> {
             scopes: vec![Scope::default()],
             context: Context::Select,
             conditional: None,
+            set_in_from: None,
             moments: None,
         }
     }
