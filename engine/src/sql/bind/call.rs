@@ -59,7 +59,7 @@ const PARAMETER_NAMES: &[(&str, &[&str])] = &[
 ];
 
 /// A set-returning function is called in it.
-pub(super) fn calls_set(expr: &Expr) -> bool {
+fn calls_set(expr: &Expr) -> bool {
     walk::any(
         expr,
         &|e| matches!(e, Expr::Call { function, .. } if function.returns_set()),
@@ -416,8 +416,20 @@ impl Binder<'_> {
         Ok(())
     }
 
+    /// 0A000 for a set inside of the expression that FROM calls.
+    pub(super) fn check_sets_at_top(&self, expr: &Expr, at: u32) -> Result<()> {
+        let inside = match expr {
+            Expr::Call { args, .. } => args.as_slice(),
+            other => std::slice::from_ref(other),
+        };
+        match inside.iter().any(calls_set) {
+            true => Err(self.not_at_top(at)),
+            false => Ok(()),
+        }
+    }
+
     /// A set inside of an expression in FROM; without a better place it stands at `at`.
-    pub(super) fn not_at_top(&self, at: u32) -> SqlError {
+    fn not_at_top(&self, at: u32) -> SqlError {
         SqlError::new(
             state::FEATURE_NOT_SUPPORTED,
             "set-returning functions must appear at top level of FROM",

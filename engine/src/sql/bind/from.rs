@@ -213,13 +213,7 @@ impl Binder<'_> {
         let bound = self
             .within(Context::FunctionInFrom, |b| b.bind(call))
             .map_err(unreachable_here)?;
-        let inside = match &bound {
-            Expr::Call { args, .. } => args.as_slice(),
-            other => std::slice::from_ref(other),
-        };
-        if inside.iter().any(super::call::calls_set) {
-            return Err(self.not_at_top(at));
-        }
+        self.check_sets_at_top(&bound, at)?;
         let Expr::Call { function, args, ty } = bound else {
             return self.from_value(bound, name, alias, with_ordinality, at);
         };

@@ -12,6 +12,7 @@ use crate::sql::exec::eval;
 use crate::sql::plan::exprs::{children, children_mut};
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{Function, Implementation, Volatility};
+use crate::types::numeric::precision_scale;
 use crate::types::{casts, oids};
 
 type Result<T> = std::result::Result<T, SqlError>;
@@ -22,6 +23,20 @@ pub struct Folding {
     /// Something that may fail and reads nothing but parameters: with constants in their place it would be computed
     /// here, and its error would be told even if no row reached it.
     pub would_compute: bool,
+    /// Parameters up to this one, of either sign, fit where the statement puts them: a larger one might fail here.
+    pub largest_taken: i32,
+}
+
+impl Folding {
+    /// What constants in the place of the expression's parameters would have brought about.
+    fn note(&mut self, expr: &Expr) {
+        let fails = !self.would_compute && may_fail(expr);
+        let largest = largest_taken(expr);
+        if (fails || largest < self.largest_taken) && all_given(expr) {
+            self.would_compute |= fails;
+            self.largest_taken = self.largest_taken.min(largest);
+        }
+    }
 }
 
 pub fn fold(expr: &mut Expr, cx: &mut Folding) -> Result<()> {
@@ -47,8 +62,8 @@ pub fn fold(expr: &mut Expr, cx: &mut Folding) -> Result<()> {
     if is_computable(expr) && all_constant(expr) {
         let value = eval::compile(expr)(&[], &mut cx.cx)?;
         *expr = Expr::Const(value, expr.ty());
-    } else if !cx.would_compute && may_fail(expr) && all_given(expr) {
-        cx.would_compute = true;
+    } else {
+        cx.note(expr);
     }
     Ok(())
 }
@@ -65,8 +80,8 @@ fn all_given(expr: &Expr) -> bool {
     given
 }
 
-/// An immutable call that has errors of its own. Casts of whole numbers to wider types, signs and comparisons, which
-/// stand in very many statements, have none.
+/// An immutable call that has errors of its own. Signs and comparisons, which stand in very many statements, have none;
+/// casts have none for numbers that are small enough ([`largest_taken`]).
 fn may_fail(expr: &Expr) -> bool {
     const INT4_NEGATED: Oid = Oid::new(212);
     let Expr::Call { function, .. } = expr else {
@@ -76,6 +91,31 @@ fn may_fail(expr: &Expr) -> bool {
         && function.oid != INT4_NEGATED
         && !casts::is_cast(function.oid)
         && eval::comparison_of(function).is_none()
+}
+
+/// The largest whole number, with a sign or without, that a cast or a length coercion takes.
+fn largest_taken(expr: &Expr) -> i32 {
+    let of_digits = |digits: i32| match u32::try_from(digits) {
+        Ok(digits) => 10_i32.checked_pow(digits).map_or(i32::MAX, |n| n - 1),
+        Err(_) => 0,
+    };
+    match expr {
+        Expr::Call { function, ty, .. } => match ty.oid {
+            oids::INT2 if casts::is_cast(function.oid) => i32::from(i16::MAX),
+            _ => i32::MAX,
+        },
+        Expr::Coerce { ty, explicit, .. } => match ty.oid {
+            oids::NUMERIC => match precision_scale(ty.modifier) {
+                Some((precision, scale @ 0..)) => of_digits(precision - scale),
+                Some(_) => 0,
+                None => i32::MAX,
+            },
+            // Their modifiers count 4 more than the length, and one place is the sign's.
+            oids::VARCHAR | oids::BPCHAR if !*explicit => of_digits(ty.modifier - 5),
+            _ => i32::MAX,
+        },
+        _ => i32::MAX,
+    }
 }
 
 fn all_constant(expr: &Expr) -> bool {

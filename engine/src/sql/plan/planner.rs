@@ -41,6 +41,7 @@ impl<'a> Shared<'a> {
             folding: Folding {
                 cx: EvalCx::bare(Arc::clone(cx.function)),
                 would_compute: false,
+                largest_taken: i32::MAX,
             },
             settler: Settler::default(),
             depth: 0,

@@ -42,6 +42,7 @@ pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result
         generation: bound.generation,
         uncacheable: bound.uncacheable,
         computes_parameters: shared.folding.would_compute,
+        largest_taken: shared.folding.largest_taken,
         writes: locks,
         main: level,
         nodes: shared.settler.nodes,

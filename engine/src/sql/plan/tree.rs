@@ -52,6 +52,8 @@ pub struct Plan {
     pub uncacheable: bool,
     /// Something of it reads nothing but parameters and may fail: constants in their place might fail sooner.
     pub computes_parameters: bool,
+    /// Whole numbers in the place of its parameters, up to this one and of either sign, fit where it puts them.
+    pub largest_taken: i32,
     /// It changes or locks rows: refused in a read-only transaction and on a standby.
     pub writes: bool,
     pub(crate) main: Level,

@@ -134,9 +134,14 @@ impl<S: Services> Session<S> {
         let function = self.function_cx(settings, now());
         // An error here is told with the text as it stands, which is also where its position counts. So it is with one
         // that the numbers themselves bring about: `1 / 0` fails even if no row comes to it.
-        let found = self.find_plan(&prepared, settings, &function);
-        if !matches!(&found, Ok(found) if !found.plan.computes_parameters) {
-            self.shapes.refuse(&shape);
+        let plan = match self.find_plan(&prepared, settings, &function) {
+            Ok(found) if !found.plan.computes_parameters => found.plan,
+            _ => {
+                self.shapes.refuse(&shape);
+                return Ok(false);
+            }
+        };
+        if shape.numbers.iter().any(|n| *n > plan.largest_taken) {
             return Ok(false);
         }
         drop(function);
