@@ -17,7 +17,7 @@ IMAGE ?= understudy.local/understudy:0.1.0
 IMAGE_ARCHIVE ?= $(CACHE)/image/understudy.tar
 
 .PHONY: quickstart stop bench build test test-units test-behaviour soak fuzz format-check lint setup setup-referee setup-cluster \
-	cluster cluster-down test-cluster image image-test chart-test
+	cluster cluster-down test-cluster test-e2e e2e image image-test chart-test
 
 # A primary and two standbys, load, SIGKILL of the primary, the takeover, the proof. Leaves the cluster running.
 quickstart: build
@@ -69,6 +69,15 @@ cluster-down:
 # The cluster's own behaviour: up, faults, down, and what an interrupted command leaves.
 test-cluster: setup-cluster
 	cargo test --workspace --test kubernetes_cluster -- --ignored --test-threads=1 --nocapture
+
+# Understudy on such a cluster, each fault once and what else tells most, in about 20 minutes: test-e2e. Everything, with
+# more rounds, every variant, ten minutes of load: e2e. FAULT=NAME, ROUNDS=N and TESTS="FILE ..." choose (scripts/e2e.sh
+# says how); measurements add up in one file.
+test-e2e: setup-referee setup-cluster
+	./scripts/e2e.sh short
+
+e2e: setup-referee setup-cluster
+	./scripts/e2e.sh long
 
 # One image with both programs, built by buildah without any base image: make image [IMAGE=registry.example/understudy:0.1.0].
 image: export IMAGE := $(IMAGE)

@@ -1,7 +1,8 @@
 //! Replacing small files atomically and durably, and holding a file lock.
 //!
 //! A crash at any step of `replace` leaves the old file or the new one under the name, and at most a `.tmp`
-//! file beside it that the next replacement overwrites.
+//! file beside it that the next replacement overwrites. One that fails takes its `.tmp` file away again: on a full
+//! volume even that is room.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -37,10 +38,41 @@ fn replace_with(path: &Path, bytes: &[u8], options: &OpenOptions) -> io::Result<
         faults::point();
         std::fs::rename(&aside, path)
     };
+    if let Err(error) = write() {
+        let _ = std::fs::remove_file(&aside);
+        return Err(about("write", path, &error));
+    }
+    sync_dir(parent(path))?;
+    faults::point();
+    Ok(())
+}
+
+/// As [`replace`], with the blocks of another file, `room`, which becomes this one. Nobody else can take them
+/// meanwhile, so it goes on a volume that is full, where its file system writes in place.
+///
+/// # Errors
+/// Also when there is no such file. What it holds is lost then too.
+pub fn replace_within(path: &Path, bytes: &[u8], room: &Path) -> io::Result<()> {
+    faults::point();
+    let write = || {
+        let mut file = OpenOptions::new().write(true).open(room)?;
+        file.write_all(bytes)?;
+        file.set_len(bytes.len() as u64)?;
+        file.sync_all()?;
+        drop(file);
+        faults::point();
+        std::fs::rename(room, path)
+    };
     write().map_err(|e| about("write", path, &e))?;
     sync_dir(parent(path))?;
     faults::point();
     Ok(())
+}
+
+/// Whether there was no room on the volume.
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// The error with the file it is about: whoever reads it has to know where to look.

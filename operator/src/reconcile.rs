@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use crate::crd::ReplicatedCluster;
 use crate::decide::{self, Observed, Plan, Step};
 use crate::ids::Millis;
-use crate::validate::{Invalid, ValidatedCluster, validate};
+use crate::validate::{Invalid, ValidatedCluster, asked, validate};
 
 /// How long the loop sleeps when nothing is reported: the resolution of every time-out.
 const TICK: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_millis(100);
+/// Before the next look when somebody else was faster: what that was may not be seen here yet.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 
 /// What one look gave.
 #[derive(Clone, Debug)]
@@ -74,6 +76,10 @@ pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
         match validate(&seen.cluster) {
             Ok(cluster) => valid = Some(cluster),
             Err(findings) => {
+                // What is asked for by annotation is asked for now: an old request must not be acted on again and again.
+                if let Some(cluster) = &mut valid {
+                    cluster.requests = asked(&seen.cluster);
+                }
                 if let Err(error) = actor.refuse(&seen, &findings).await {
                     tracing::error!(%error, "could not write the status");
                 }
@@ -89,7 +95,11 @@ pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
         };
         actor.measured(began.elapsed(), written.is_ok());
         match written {
-            Ok(Written::Moved | Written::Conflict) => continue,
+            Ok(Written::Moved) => continue,
+            Ok(Written::Conflict) => {
+                tokio::time::sleep(CONFLICT_PAUSE).await;
+                continue;
+            }
             Ok(Written::Settled) => {}
             Err(error) => tracing::error!(%error, "could not write the record; trying again"),
         }

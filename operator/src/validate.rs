@@ -159,6 +159,11 @@ pub fn validate(cluster: &ReplicatedCluster) -> Result<ValidatedCluster, Vec<Inv
     })
 }
 
+/// What its annotations ask for, whatever its spec is like.
+pub fn asked(cluster: &ReplicatedCluster) -> Requests {
+    Requests::of(cluster.metadata.annotations.as_ref())
+}
+
 /// Whether the operator sets this one itself, however it is spelled; the answer is the reason.
 pub fn owned(parameter: &str) -> Option<&'static str> {
     owned::owned_setting(parameter)

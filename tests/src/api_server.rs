@@ -232,8 +232,19 @@ impl ApiServer {
             .into_iter()
             .chain(options.iter().copied())
             .collect();
+        self.feed(&arguments, manifest)
+    }
+
+    /// A command of kubectl's that reads a text; what was said if it was refused.
+    ///
+    /// # Errors
+    /// kubectl's words.
+    ///
+    /// # Panics
+    /// When kubectl does not run.
+    pub fn feed(&self, arguments: &[&str], manifest: &str) -> Result<String, String> {
         let mut child = self
-            .command(&arguments)
+            .command(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

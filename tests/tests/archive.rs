@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 
-use understudy_tests::programs::run_ok;
+use rustix::process::Signal;
+use understudy_tests::programs::{postgres, run_ok};
 use understudy_tests::server::{Server, Stop};
 use understudy_tests::soak::rounds;
 use understudy_tests::standby::eventually;
@@ -261,4 +262,26 @@ fn what_an_archive_gives_is_looked_at() {
     });
     let sum = "SELECT b, count(*) FROM t GROUP BY b ORDER BY b";
     assert_eq!(primary.psql(sum), standby.psql(sum));
+}
+
+/// A command that hangs holds up the end of a server in order; who asks for more haste gets it.
+#[test]
+fn an_immediate_stop_waits_for_no_archive_command() {
+    let mut server = Server::initdb();
+    server.configure("archive_mode = on\narchive_command = 'sleep 100'");
+    server.start();
+    server.psql("SELECT pg_switch_wal()");
+    server.signal(Signal::INT);
+    eventually("the last checkpoint is made", || {
+        let control = run_ok(Command::new(postgres("pg_controldata")).arg(server.data()));
+        let state = control
+            .lines()
+            .find_map(|l| l.strip_prefix("Database cluster state:"));
+        state.map(str::trim) == Some("shut down")
+    });
+    let early = server.exit_status();
+    assert!(early.is_none(), "{early:?}:\n{}", server.log());
+    let status = server.stop(Stop::Immediate);
+    assert!(status.success(), "{status}:\n{}", server.log());
+    assert!(!server.data().join("postmaster.pid").exists());
 }

@@ -311,6 +311,40 @@ fn two_backups_at_once_while_rows_are_written() {
     }
 }
 
+/// Checkpoints that come while the log is on its way leave it there until it has gone.
+#[test]
+fn log_that_is_fetched_stays_until_it_was_sent() {
+    let mut server = Server::initdb();
+    server.configure("wal_keep_size = 0\nmin_wal_size = 32MB\nmax_wal_size = 32MB");
+    server.start();
+    server.psql("CREATE TABLE t (a int PRIMARY KEY, b text)");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("copy");
+    let mut command = server.tool("pg_basebackup");
+    command.args(["-c", "fast", "-X", "fetch", "--max-rate=8M", "-D"]);
+    let mut child = command.arg(&data).spawn().expect("it starts");
+    eventually("the backup runs", || {
+        let asked = "SELECT count(*) FROM pg_stat_replication WHERE state = 'backup'";
+        server.psql(asked).trim() == "1" || child.try_wait().expect("our child").is_some()
+    });
+    let mut segments = 0;
+    while child.try_wait().expect("our child").is_none() {
+        // Some more for it to send, and then only reasons to take them away.
+        if segments < 3 {
+            segments += 1;
+            server.psql(&format!("INSERT INTO t VALUES ({segments}, 'more')"));
+            server.psql("SELECT pg_switch_wal()");
+        }
+        server.psql("CHECKPOINT");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(child.wait().expect("our child").success());
+    verify(&data, &[]);
+    let mut copy = Server::over(&data);
+    copy.start();
+    assert_eq!(copy.psql("SELECT count(*) >= 0 FROM t").trim(), "t");
+}
+
 #[test]
 fn received_log_goes_on_over_a_switch_of_timelines() {
     let primary = primary();

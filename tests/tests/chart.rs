@@ -175,6 +175,32 @@ fn the_operator_may_make_what_a_cluster_is_made_of_and_no_more() {
     for absent in ["customresourcedefinitions", "pods/exec", "namespaces"] {
         assert!(!rights.keys().any(|(_, resource)| resource == absent));
     }
+    // Of everything else it may do what it does, and nothing more.
+    let besides = [
+        ("", "endpoints/restricted", "create"),
+        ("", "events", "list"),
+        ("", "nodes", "list watch"),
+        ("", "persistentvolumeclaims", "delete list patch watch"),
+        ("", "pods", "delete get list patch watch"),
+        ("coordination.k8s.io", "leases", "create get update"),
+        ("events.k8s.io", "events", "create patch"),
+        (
+            "understudy.dev",
+            "replicatedclusters",
+            "get list patch watch",
+        ),
+        ("understudy.dev", "replicatedclusters/finalizers", "update"),
+        ("understudy.dev", "replicatedclusters/status", "get update"),
+    ];
+    for ((group, resource), verbs) in &rights {
+        let verbs: Vec<&str> = verbs.iter().map(String::as_str).collect();
+        let usual = "create delete get list patch update watch";
+        let wanted = besides
+            .iter()
+            .find(|(of, name, _)| (of, name) == (&group.as_str(), &resource.as_str()))
+            .map_or(usual, |(_, _, verbs)| *verbs);
+        assert_eq!(verbs.join(" "), wanted, "{group}/{resource}");
+    }
 }
 
 #[test]
@@ -276,6 +302,7 @@ fn wrong_values_are_refused_with_their_name() {
         ("watchNamespaces={shop,shop}", "watchNamespaces"),
         ("leaseName=Under_study", "leaseName"),
         ("podLabels.a=1", "podLabels"),
+        ("podLabels.app\\.kubernetes\\.io/name=x", "podLabels"),
         (
             "serviceAccount.create=false",
             "serviceAccount.name is needed",

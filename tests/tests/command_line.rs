@@ -305,7 +305,8 @@ fn signals_mean_what_they_mean_there() {
     server.start();
     server.psql("CREATE TABLE t (a int)");
     server.psql("INSERT INTO t VALUES (1)");
-    server.stop(Stop::Immediate);
+    assert!(server.stop(Stop::Immediate).success(), "as PostgreSQL's");
+    assert!(!server.data().join("postmaster.pid").exists());
     assert!(
         server.log().contains("received immediate shutdown request"),
         "{}",

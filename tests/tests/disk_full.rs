@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use understudy_tests::programs::{ours, postgres, run, run_ok};
 use understudy_tests::server::{Server, Stop};
+use understudy_tests::standby::eventually;
 use understudy_tests::wire::Client;
 
 /// A file system in memory that goes with the value.
@@ -100,6 +101,77 @@ fn check(server: &Server, acknowledged: i64) {
     assert_eq!(client.value("SELECT sum(id) FROM big"), sum.to_string());
     let damage = client.rows("SELECT relation, block, item, finding FROM understudy_check()");
     assert!(damage.is_empty(), "{damage:?}");
+}
+
+/// What the supervisor says when little room is left. No session's defaults get round it, nor does ALTER SYSTEM; a
+/// superuser may say that he removes data.
+#[test]
+fn the_guard_of_a_disk_that_is_nearly_full_yields_to_who_makes_room_only() {
+    let server = Server::started();
+    let mut client = server.client();
+    for statement in [
+        "CREATE ROLE app LOGIN",
+        "CREATE TABLE kept (a int)",
+        "CREATE TABLE waste (a int)",
+        "INSERT INTO kept VALUES (1)",
+        "GRANT ALL ON kept TO app",
+    ] {
+        client.rows(statement);
+    }
+    let mut late = server.client();
+    late.rows("BEGIN");
+    late.rows("INSERT INTO kept VALUES (2)");
+    let say = |value: &str| {
+        server.configure(&format!("understudy.disk_full = {value}"));
+        server.psql("SELECT pg_reload_conf()");
+        eventually("the setting is in force", || {
+            server.psql("SHOW understudy.disk_full").trim() == value
+        });
+    };
+    say("on");
+    late.rows("INSERT INTO kept VALUES (3)");
+    late.rows("COMMIT");
+    let mut app = Client::connect_as(server.port, "app", "postgres").expect("connected");
+    for session in [&mut client, &mut app] {
+        session.rows("SET default_transaction_read_only = off");
+        for statement in [
+            "INSERT INTO kept VALUES (4)",
+            "BEGIN READ WRITE; DELETE FROM kept",
+        ] {
+            let refused = session.error(statement);
+            assert_eq!(refused.state, "53100", "{statement}: {refused:?}");
+            let hint = refused.hint.unwrap_or_default();
+            assert!(hint.contains("understudy.write_on_full_disk"), "{hint}");
+            session.rows("ROLLBACK");
+        }
+        assert_eq!(session.value("SELECT count(*) FROM kept"), "3");
+    }
+    for (statement, state) in [
+        ("SET understudy.disk_full = off", "55P02"),
+        ("ALTER SYSTEM SET understudy.disk_full = off", "55P02"),
+        (
+            "ALTER SYSTEM SET understudy.write_on_full_disk = on",
+            "55P02",
+        ),
+        (
+            "ALTER ROLE postgres SET understudy.write_on_full_disk = on",
+            "0A000",
+        ),
+    ] {
+        assert_eq!(client.error(statement).state, state, "{statement}");
+    }
+    let denied = app.error("SET understudy.write_on_full_disk = on");
+    assert_eq!(denied.state, "42501", "{denied:?}");
+    // In one message, as `psql -c` sends it, and to the end of the transaction only.
+    client.rows("BEGIN; SET LOCAL understudy.write_on_full_disk = on; DROP TABLE waste; COMMIT");
+    assert_eq!(client.error("INSERT INTO kept VALUES (4)").state, "53100");
+    client.rows("VACUUM kept");
+    client.rows("SET understudy.write_on_full_disk = on");
+    client.rows("TRUNCATE kept");
+    client.rows("RESET understudy.write_on_full_disk");
+    assert_eq!(client.error("INSERT INTO kept VALUES (4)").state, "53100");
+    say("off");
+    app.rows("INSERT INTO kept VALUES (4)");
 }
 
 #[test]

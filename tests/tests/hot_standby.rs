@@ -462,6 +462,77 @@ fn replay_that_waits_for_a_query_does_not_keep_it_waiting() {
     primary.wait_for_replay(&standby);
 }
 
+/// A standby that begins to replay behind the record of a lock (a new copy, a restart) hears of it from the checkpoint.
+#[test]
+fn a_standby_that_begins_later_knows_of_locks_taken_before() {
+    let primary = primary();
+    let mut writer = primary.client();
+    writer.rows("BEGIN");
+    writer.rows("TRUNCATE t");
+    let mut standby = standby_with(&primary, "");
+    let count = "SELECT count(*) FROM t";
+    for how in ["a copy", "a restart"] {
+        let mut reader = standby.client();
+        reader.rows("SET lock_timeout = '500ms'");
+        assert_eq!(reader.error(count).state, "55P03", "{how}");
+        drop(reader);
+        primary.psql("CHECKPOINT");
+        primary.wait_for_replay(&standby);
+        standby.psql("CHECKPOINT");
+        standby.stop(Stop::Fast);
+        standby.start();
+        primary.wait_for_stream("reads");
+        primary.wait_for_replay(&standby);
+    }
+    writer.rows("COMMIT");
+    primary.wait_for_replay(&standby);
+    assert_eq!(standby.psql(count).trim(), "0");
+}
+
+/// Replay waits for a query that waits for replay: no limit of time is needed to see that it leads nowhere.
+#[test]
+fn a_query_in_a_ring_with_replay_is_cancelled_though_replay_has_time() {
+    let primary = primary();
+    primary.psql("CREATE TABLE u (a int)");
+    let standby = standby_with(&primary, "max_standby_streaming_delay = -1");
+    for replay_is_first in [true, false] {
+        let mut reader = standby.client();
+        reader.rows("BEGIN");
+        assert_eq!(reader.value("SELECT count(*) FROM u"), "0");
+        let mut writer = primary.client();
+        writer.rows("BEGIN");
+        writer.rows("LOCK TABLE t IN ACCESS EXCLUSIVE MODE");
+        // Its record is flushed with the next commit.
+        primary.psql("CREATE TABLE IF NOT EXISTS v (a int)");
+        primary.psql("INSERT INTO v VALUES (1)");
+        primary.wait_for_replay(&standby);
+        let ask = "SELECT count(*) FROM t";
+        if !replay_is_first {
+            reader.send(ask).expect("sent");
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+            eventually("it waits", || standby.psql(waits).trim() == "1");
+            // It has looked, and found nothing.
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+        writer.rows("LOCK TABLE u IN ACCESS EXCLUSIVE MODE");
+        primary.psql("INSERT INTO v VALUES (2)");
+        if replay_is_first {
+            // What is there and is not replayed: whether replay waits already or is about to, the ring is the same.
+            let behind = "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()";
+            eventually("replay waits", || standby.psql(behind).trim() == "t");
+            reader.send(ask).expect("sent");
+        }
+        let answers = reader.answers().expect("the session goes on");
+        let error = answers.into_iter().find_map(|a| a.error);
+        let error = error.expect("the query ends with an error");
+        assert_eq!(error.state, "40P01", "{error:?}");
+        reader.rows("ROLLBACK");
+        writer.rows("COMMIT");
+        primary.wait_for_replay(&standby);
+        assert_eq!(standby.psql(ask).trim(), "500");
+    }
+}
+
 /// A log that ends where a page does has nothing to send to a standby that has all of it.
 #[test]
 fn a_standby_that_has_everything_says_so_at_once() {

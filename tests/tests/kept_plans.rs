@@ -46,7 +46,9 @@ impl Both {
     }
 
     fn tables(&mut self) {
-        self.same("CREATE TABLE t (a int PRIMARY KEY, b bigint, c smallint, d text)");
+        self.same(
+            "CREATE TABLE t (a int PRIMARY KEY, b bigint, c smallint, d text, m numeric(6, 2), v varchar(3))",
+        );
         self.same(
             "INSERT INTO t SELECT n, n * 10, n % 7, 'row ' || n FROM generate_series(1, 40) AS n",
         );
@@ -75,8 +77,13 @@ const REPEATED: &[&str] = &[
     "SELECT a + 1 FROM t WHERE a <= 3 GROUP BY a + 1 HAVING count(*) < #",
     "SELECT a FROM t WHERE a <= # UNION SELECT 50 ORDER BY 1",
     "SELECT 10 / (# - 3)",
+    "SELECT 10 / (# - 3) FROM t WHERE a < 0",
+    "SELECT d FROM t WHERE a < 0 AND 7.5 / # = 1",
     "SELECT c + 32700 + # FROM t WHERE a = 6",
     "INSERT INTO t (a, c) VALUES (1, #)",
+    "UPDATE t SET c = # WHERE a < 0",
+    "UPDATE t SET m = -# WHERE a < 0",
+    "UPDATE t SET v = # WHERE a < 0",
 ];
 
 #[test]

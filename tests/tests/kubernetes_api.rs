@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use operator::crd::{ReplicatedCluster, ReplicatedClusterStatus, owned, rules, to_yaml};
 use operator::decide::Routes;
 use operator::ids::Millis;
+use operator::kubernetes::as_applied;
 use operator::render::{
     Credentials, Existing, Found, Input, PodSeen, Rendered, Secrets, Workload, WriteRouting, render,
 };
@@ -163,6 +164,9 @@ fn install(server: &ApiServer) {
     assert!(!conditions.contains("NonStructuralSchema"), "{conditions}");
     server.ok(&["apply", "-f", &format!("{ROOT}/examples/orders.yaml")]);
     server.ok(&["delete", "rcl", "orders"]);
+    // Nobody runs it here: only whether it is a pod.
+    let client = format!("{ROOT}/examples/client.yaml");
+    server.ok(&["apply", "--dry-run=client", "-f", &client]);
 }
 
 fn judge(server: &ApiServer) {
@@ -374,28 +378,61 @@ impl Stored {
         })
     }
 
-    /// Applies everything, as the operator does: on the server's side, forcing nothing.
+    /// Brings everything, as the operator does.
     fn apply(&mut self, server: &ApiServer) {
         let rendered = self.render();
         assert!(rendered.foreign.is_empty(), "{:?}", rendered.foreign);
         for object in &rendered.objects {
-            apply(server, object);
             let found = Found::new(object.kind(), object.metadata());
-            self.existing.others.push(found);
+            let is_there = self.existing.others.contains(&found);
+            bring(server, object, is_there);
+            if !is_there {
+                self.existing.others.push(found);
+            }
         }
         for (name, workload) in rendered.workloads {
             let (Workload::Create(set) | Workload::Replace(set)) = workload else {
                 continue;
             };
-            apply(server, set.as_ref());
+            let is_there = self.existing.stateful_sets.contains_key(&name);
+            bring(server, set.as_ref(), is_there);
             self.existing.stateful_sets.insert(name, *set);
         }
     }
 }
 
+const MANAGER: &str = "--field-manager=understudy-operator";
+
+/// Created, and from then on applied on the server's side.
+fn bring<T: serde::Serialize>(server: &ApiServer, object: &T, is_there: bool) {
+    if !is_there {
+        let yaml = to_yaml(object).expect("prints");
+        let said = server.feed(&["create", MANAGER, "-f", "-"], &yaml);
+        said.unwrap_or_else(|said| panic!("{said}\n{yaml}"));
+        return;
+    }
+    let value = serde_json::to_value(object).expect("JSON");
+    let text = |path: &str| {
+        let found = value.pointer(path).and_then(serde_json::Value::as_str);
+        found.expect("every object has it").to_owned()
+    };
+    let (kind, name) = (text("/kind"), text("/metadata/name"));
+    let namespace = text("/metadata/namespace");
+    let which = [kind.as_str(), name.as_str(), "-n", namespace.as_str()];
+    let there = server.get(&[&which[..], &["--show-managed-fields"]].concat());
+    let entries: Vec<ManagedFieldsEntry> =
+        serde_json::from_value(there["metadata"]["managedFields"].clone()).expect("entries");
+    if let Some(owned) = as_applied(&entries).filter(|_| kind != "EndpointSlice") {
+        let patch = serde_json::json!({"metadata": {"managedFields": owned}}).to_string();
+        let how = ["--type=merge", MANAGER, "-p", patch.as_str()];
+        server.ok(&[&["patch"][..], &which, &how].concat());
+    }
+    apply(server, object);
+}
+
 fn apply<T: serde::Serialize>(server: &ApiServer, object: &T) {
     let yaml = to_yaml(object).expect("prints");
-    let options = ["--server-side", "--field-manager=understudy-operator"];
+    let options = ["--server-side", "--force-conflicts", MANAGER];
     if let Err(said) = server.apply(&yaml, &options) {
         panic!("{said}\n{yaml}");
     }
@@ -415,7 +452,7 @@ fn takes_what_is_rendered(server: &ApiServer, routing: WriteRouting) {
     ]);
     let full = "{storage: {size: 1Gi}, resources: {limits: {cpu: 2}}, nodeSelector: {a: b}, \
                 podMetadata: {labels: {team: a}}, env: [{name: TZ, value: UTC}], \
-                serviceTemplate: {type: NodePort}}";
+                serviceTemplate: {type: NodePort, annotations: {lb.example.com/scheme: internal}}}";
     let mut stored = Stored::new(server, namespace, full, routing);
     stored.apply(server);
     pod_is_admitted(server, &stored);
@@ -437,9 +474,32 @@ fn takes_what_is_rendered(server: &ApiServer, routing: WriteRouting) {
     let pod = &set["spec"]["template"]["spec"];
     assert_eq!(pod["containers"][0]["image"], "other");
     assert_eq!(pod["terminationGracePeriodSeconds"], 80);
+    what_was_taken_out_is_gone(server, namespace, &set);
     let policy = &set["spec"]["persistentVolumeClaimRetentionPolicy"];
     assert_eq!(policy["whenDeleted"], "Retain");
     assert_eq!(policy["whenScaled"], "Retain");
+}
+
+/// Nothing of what only the first manifest had is left.
+fn what_was_taken_out_is_gone(server: &ApiServer, namespace: &str, set: &serde_json::Value) {
+    let template = &set["spec"]["template"];
+    assert!(template["metadata"]["labels"]["team"].is_null(), "{set}");
+    let pod = &template["spec"];
+    assert!(pod["nodeSelector"].is_null(), "{set}");
+    let container = &pod["containers"][0];
+    assert!(container["resources"]["limits"].is_null(), "{set}");
+    let names: Vec<&str> = container["env"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|variable| variable["name"].as_str())
+        .collect();
+    assert!(names.contains(&"UNDERSTUDY_CLUSTER") && !names.contains(&"TZ"));
+    let service = server.get(&["service", "orders-any", "-n", namespace]);
+    let annotations = &service["metadata"]["annotations"];
+    assert!(annotations["lb.example.com/scheme"].is_null(), "{service}");
+    assert_eq!(service["spec"]["type"], "ClusterIP");
+    assert!(service["spec"]["ports"][0]["nodePort"].is_null());
 }
 
 /// A pod of the StatefulSet's, in a namespace that enforces *restricted*: nobody makes pods of StatefulSets here.

@@ -391,6 +391,7 @@ fn pods_go_by_the_cluster_object_and_the_operator_s_calls() {
     let mut second = Pod::new(&world, 2);
     follows_where_it_is_told(&world, &first, &mut second);
     goes_by_the_spec_as_it_changes(&world, &first, &second);
+    says_why_it_does_not_start_until_that_is_mended(&world, &mut second);
     passwords_follow_the_secrets(&world, &first);
     refuses_a_volume_of_another_cluster(&world);
     goes_on_without_the_api(&mut world, &mut second);
@@ -565,6 +566,15 @@ fn goes_by_the_spec_as_it_changes(world: &World, primary: &Pod, standby: &Pod) {
             assert!(begin.elapsed() < LIMIT, "{}", pod.words());
         }
     }
+    // A wrong value is told at once, and what was there before stays in effect.
+    let wrong = world.change_spec(&json!({"parameters": {"work_mem": "lots"}}));
+    for pod in [primary, standby] {
+        let told = pod.until(world, "told", |s| s.refused_settings.is_some());
+        let said = told.refused_settings.clone().unwrap_or_default();
+        assert!(said.contains("work_mem") && said.contains("lots"), "{said}");
+        assert!(!told.pending_restart && told.generation < wrong);
+        assert_eq!(pod.asks(world, "SHOW work_mem"), "9MB");
+    }
     let parameters = json!({"parameters": {"work_mem": "9MB", "max_connections": "77"}});
     let generation = world.change_spec(&parameters);
     let settled = primary.until(world, "in need of a restart", |s| {
@@ -585,6 +595,25 @@ fn goes_by_the_spec_as_it_changes(world: &World, primary: &Pod, standby: &Pod) {
     assert_eq!((restarted.crashes, restarted.down_ms), (0, 0));
     assert_eq!(primary.asks(world, "SHOW max_connections"), "77");
     standby.until(world, "streaming again", streams);
+}
+
+/// A pod that begins under parameters that no engine takes has none before them to stay with.
+fn says_why_it_does_not_start_until_that_is_mended(world: &World, standby: &mut Pod) {
+    let before = standby.status(world).expect("answered");
+    world.change_spec(&json!({"parameters": {"work_mem": "lots"}}));
+    standby.until(world, "told", |s| s.refused_settings.is_some());
+    standby.kill();
+    standby.start();
+    standby.until(world, "saying why it does not start", |s| {
+        let said = s.message.as_deref().unwrap_or_default();
+        s.down_ms > 0 && said.contains("work_mem") && said.contains("lots")
+    });
+    let generation = world.change_spec(&json!({"parameters": {"work_mem": "9MB"}}));
+    let mended = standby.until(world, "streaming once it is mended", |s| {
+        has_settled(s, generation) && streams(s)
+    });
+    assert_eq!(mended.instance_id, before.instance_id);
+    assert_eq!(mended.refused_settings, None);
 }
 
 fn passwords_follow_the_secrets(world: &World, primary: &Pod) {

@@ -1,9 +1,11 @@
 //! What keeps tables small and answers right while they change: background vacuum, statistics, indexes that are newer
 //! than a snapshot.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use understudy_tests::server::Server;
+use understudy_tests::standby::eventually;
 use understudy_tests::wire::Client;
 
 /// A server whose background vacuum looks every second.
@@ -75,6 +77,139 @@ fn statistics_follow_the_table() {
         .flat_map(|r| r.into_iter().flatten())
         .collect();
     assert!(plan[0].contains("rows=500 "), "{plan:?}");
+}
+
+/// The end of its transaction may take long; the table is free as soon as its tail is cut.
+#[test]
+fn a_vacuum_whose_commit_waits_lets_readers_in() {
+    let server = Server::started();
+    let mut client = server.client();
+    client.rows("CREATE TABLE tail (a int)");
+    client.rows("INSERT INTO tail SELECT g FROM generate_series(1, 20000) AS g");
+    client.rows("DELETE FROM tail WHERE a > 10");
+    let before = pages(&server, &mut client, "tail");
+    server.configure("synchronous_standby_names = 'nobody'");
+    server.psql("SELECT pg_reload_conf()");
+    eventually("the setting is in force", || {
+        server.psql("SHOW synchronous_standby_names").trim() == "nobody"
+    });
+    let mut vacuum = server.client();
+    vacuum.send("VACUUM tail").expect("sent");
+    eventually("its tail is cut", || {
+        pages(&server, &mut client, "tail") < before
+    });
+    client.rows("SET lock_timeout = '20s'");
+    assert_eq!(client.value("SELECT count(*) FROM tail"), "10");
+    server.configure("synchronous_standby_names = ''");
+    server.psql("SELECT pg_reload_conf()");
+    let answers = vacuum.answers().expect("it ends now");
+    assert!(answers.iter().all(|a| a.error.is_none()), "{answers:?}");
+}
+
+/// It tries again for five seconds, as PostgreSQL does; an interrupt ends that.
+#[test]
+fn a_vacuum_waits_a_moment_for_the_reader_of_a_table_whose_tail_is_empty() {
+    let mut server = Server::initdb();
+    server.configure("autovacuum = off");
+    server.start();
+    let (mut client, mut reader) = (server.client(), server.client());
+    client.rows("CREATE TABLE tail (a int)");
+    client.rows("INSERT INTO tail SELECT g FROM generate_series(1, 20000) AS g");
+    client.rows("DELETE FROM tail WHERE a > 10");
+    let before = pages(&server, &mut client, "tail");
+    let read = |reader: &mut Client| {
+        reader.rows("BEGIN");
+        reader.rows("SELECT count(*) FROM tail");
+    };
+    read(&mut reader);
+    client.rows("SET statement_timeout = '1s'");
+    let ended = client.error("VACUUM tail");
+    assert_eq!(ended.state, "57014", "{ended:?}");
+    client.rows("SET statement_timeout = 0");
+    reader.rows("COMMIT");
+    let mut vacuum = server.client();
+    // A machine that stands still for seconds may make one of them give up.
+    let is_cut = (0..5).any(|_| {
+        read(&mut reader);
+        vacuum.send("VACUUM tail").expect("sent");
+        std::thread::sleep(Duration::from_secs(1));
+        reader.rows("COMMIT");
+        let answers = vacuum.answers().expect("it ends");
+        assert!(answers.iter().all(|a| a.error.is_none()), "{answers:?}");
+        pages(&server, &mut client, "tail") < before
+    });
+    assert!(is_cut, "still {before} pages");
+}
+
+/// As in PostgreSQL: what a rolled back CREATE INDEX leaves in `pg_class` goes with the next vacuum.
+#[test]
+fn a_vacuum_notes_that_there_is_no_index() {
+    let server = Server::started();
+    let mut client = server.client();
+    let has_index = "SELECT relhasindex FROM pg_class WHERE relname = 't'";
+    client.rows("CREATE TABLE t (a int)");
+    client.rows("BEGIN");
+    client.rows("CREATE INDEX ON t (a)");
+    client.rows("ROLLBACK");
+    assert_eq!(client.value(has_index), "t");
+    client.rows("VACUUM t");
+    assert_eq!(client.value(has_index), "f");
+    client.rows("CREATE INDEX ON t (a)");
+    client.rows("VACUUM t");
+    assert_eq!(client.value(has_index), "t");
+}
+
+/// The files of relations in the database `postgres`, without their other forks.
+fn relation_files(server: &Server) -> BTreeSet<String> {
+    let folder = server.data().join("base").join("5");
+    let entries = std::fs::read_dir(folder).expect("it is there").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
+        .collect()
+}
+
+/// Wherever in it that is: no file and no row of the catalog, and what was there before answers as before.
+#[test]
+fn an_index_whose_build_is_interrupted_leaves_nothing() {
+    let mut server = Server::initdb();
+    server.configure("autovacuum = off");
+    server.start();
+    let mut client = server.client();
+    client.rows("CREATE TABLE wide (a int, b text)");
+    client.rows("INSERT INTO wide SELECT g, 'x' || g FROM generate_series(1, 60000) AS g");
+    client.rows("CREATE UNIQUE INDEX wide_a ON wide (a)");
+    let mut before = relation_files(&server);
+    let mut interrupted = 0;
+    for statement in [
+        "CREATE UNIQUE INDEX wide_b ON wide (b)",
+        "REINDEX TABLE wide",
+    ] {
+        for milliseconds in [1, 4, 16, 64, 256] {
+            client.rows(&format!("SET statement_timeout = {milliseconds}"));
+            let answers = client.query(statement).expect("answered");
+            // It may run out of the same time.
+            let mut reset = || client.query("RESET statement_timeout").expect("answered");
+            while reset().iter().any(|answer| answer.error.is_some()) {}
+            match answers.iter().find_map(|answer| answer.error.as_ref()) {
+                Some(error) => {
+                    assert_eq!(error.state, "57014", "{error:?}");
+                    interrupted += 1;
+                    assert_eq!(relation_files(&server), before, "{statement}");
+                }
+                None if statement.starts_with("CREATE") => {
+                    client.rows("DROP INDEX wide_b");
+                }
+                None => before = relation_files(&server),
+            }
+            let indexes = "SELECT count(*) FROM pg_class WHERE relname LIKE 'wide\\__'";
+            assert_eq!(client.value(indexes), "1");
+            assert_eq!(client.value("SELECT b FROM wide WHERE a = 54321"), "x54321");
+            let twice = client.error("INSERT INTO wide VALUES (54321, 'again')");
+            assert_eq!(twice.state, "23505");
+        }
+    }
+    assert!(interrupted > 0, "every build took less than a millisecond");
 }
 
 /// A row whose version is older than the index, in a chain on one page that has got another key since.

@@ -1,7 +1,7 @@
 //! Streaming standbys: what they show, what they refuse, restarts of either side, promotion, following the switch.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rand::Rng;
@@ -130,6 +130,100 @@ fn a_trigger_file_ends_in_a_writable_primary_that_others_follow() {
     first.psql("INSERT INTO t VALUES (4, 'newer')");
     first.wait_for_replay(&second);
     assert_eq!(second.psql("SELECT max(a) FROM t").trim(), "4");
+}
+
+/// A switchover by hand: the stopped primary's log ends where its standby's does, so that each may follow the other.
+#[test]
+fn a_stop_gives_standbys_the_whole_log_and_waits_for_no_base_backup() {
+    let mut primary = primary();
+    let standby = primary.started_standby("s1");
+    let target = tempfile::tempdir().expect("a temporary directory");
+    let mut command = primary.tool("pg_basebackup");
+    command.args(["-c", "fast", "-X", "none", "--max-rate=32k", "-D"]);
+    command.arg(target.path().join("copy"));
+    let backup = command.stderr(Stdio::piped()).spawn().expect("it runs");
+    let taken = "SELECT count(*) FROM pg_stat_replication WHERE state = 'backup'";
+    eventually("a base backup is under way", || {
+        primary.psql(taken).trim() == "1"
+    });
+    primary.psql("INSERT INTO t VALUES (2, 'last')");
+    let status = primary.stop(Stop::Fast);
+    assert!(status.success(), "{status}:\n{}", primary.log());
+    let output = backup.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    // In the middle of a file pg_basebackup 15 says nothing but that the stream has ended.
+    let reason = "FATAL:  terminating connection due to administrator command";
+    let log = primary.log();
+    assert!(log.contains(reason), "{log}\n{said}");
+    let control = run_ok(Command::new(postgres("pg_controldata")).arg(primary.data()));
+    let field = |name: &str| {
+        let line = control.lines().find_map(|l| l.strip_prefix(name));
+        line.expect(name).trim().to_owned()
+    };
+    assert_eq!(field("Database cluster state:"), "shut down");
+    let checkpoint = field("Latest checkpoint location:");
+    let has_it = format!("SELECT pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '{checkpoint}') > 0");
+    assert_eq!(standby.psql(&has_it).trim(), "t", "{checkpoint}");
+    standby.psql("SELECT pg_promote()");
+    standby.psql("INSERT INTO t VALUES (3, 'new')");
+    follow(&primary, &standby);
+    fs::write(primary.data().join("standby.signal"), "").expect("ours");
+    primary.start();
+    standby.wait_for_replay(&primary);
+    let all = primary.psql("SELECT count(*), sum(a) FROM t");
+    assert_eq!(all.trim(), "3|6");
+}
+
+/// A copy by tar may have brought it, and a server that was killed may not have seen it.
+#[test]
+fn a_request_to_promote_that_was_there_before_the_start_is_forgotten() {
+    let primary = primary();
+    let mut standby = primary.standby("s1");
+    let request = standby.data().join("promote");
+    fs::write(&request, "").expect("ours");
+    standby.start();
+    primary.wait_for_stream("s1");
+    assert!(!request.exists());
+    assert_eq!(standby.psql("SELECT pg_is_in_recovery()").trim(), "t");
+}
+
+#[test]
+fn a_reload_of_where_the_primary_is_begins_another_stream() {
+    let primary = primary();
+    let standby = primary.started_standby("s1");
+    let conninfo = format!(
+        "host=127.0.0.1 port={} user=postgres application_name=renamed",
+        primary.port
+    );
+    standby.psql(&format!("ALTER SYSTEM SET primary_conninfo = '{conninfo}'"));
+    standby.psql("SELECT pg_reload_conf()");
+    primary.wait_for_stream("renamed");
+    let log = standby.log();
+    assert!(
+        log.contains("LOG:  WAL receiver process shutdown requested"),
+        "{log}"
+    );
+    let streams = "SELECT count(*) FROM pg_stat_replication";
+    eventually("the old stream has gone", || {
+        primary.psql(streams).trim() == "1"
+    });
+    primary.psql("INSERT INTO t VALUES (2, 'by the new stream')");
+    primary.wait_for_replay(&standby);
+    assert_eq!(standby.psql("SELECT max(a) FROM t").trim(), "2");
+    // What has nothing to do with it leaves the stream alone.
+    standby.psql("ALTER SYSTEM SET log_checkpoints = off");
+    standby.psql("SELECT pg_reload_conf()");
+    let reloads = || {
+        let log = standby.log();
+        let count = |text: &str| log.matches(text).count();
+        (
+            count("reloading configuration files"),
+            count("process shutdown requested"),
+        )
+    };
+    eventually("it is reloaded", || reloads().0 == 2);
+    assert_eq!(reloads().1, 1, "{}", standby.log());
 }
 
 #[test]

@@ -45,10 +45,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 # The clusters. Their status is written by compare-and-swap, their annotations are taken off when they are done.
 - apiGroups: [understudy.dev]
   resources: [replicatedclusters]
-  verbs: [get, list, watch, update, patch]
+  verbs: [get, list, watch, patch]
 - apiGroups: [understudy.dev]
   resources: [replicatedclusters/status]
-  verbs: [get, update, patch]
+  verbs: [get, update]
 # What is made for a cluster may block its deletion.
 - apiGroups: [understudy.dev]
   resources: [replicatedclusters/finalizers]
@@ -82,8 +82,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, list, watch, patch, delete]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [list, watch, patch, delete]
+# An event that comes again is counted in the one that is there.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+# Why a pod is not made or does not begin: where nothing else tells, they are asked for.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 {{- end -}}

@@ -174,6 +174,38 @@ impl<'a> CatalogCx<'a> {
         }
     }
 
+    /// Sets a value of a fixed width, not NULL, in the version of a row that everybody sees: for everybody at once,
+    /// whatever becomes of the transaction (`heap::overwrite` says what for). False: the row has changed meanwhile, the
+    /// caller looks again.
+    pub async fn overwrite<R: CatalogRow>(
+        &self,
+        txn: &mut Transaction,
+        tid: Tid,
+        column: &str,
+        value: &Datum,
+    ) -> Result<bool, CatalogError> {
+        let relation = self.relation_of::<R>();
+        let column = relation
+            .column_named(column)
+            .expect("callers name a column of the table");
+        let xid = self.table.txns.xid(txn)?;
+        let done = {
+            let snapshot = self.table.txns.catalog_snapshot(txn);
+            heap::overwrite(self.table, relation, tid, column, value, xid, &snapshot)?
+        };
+        match done {
+            Modified::Done { .. } => Ok(true),
+            Modified::Wait { xid, .. } => {
+                self.wait(txn, xid).await?;
+                Ok(false)
+            }
+            Modified::Updated { .. } | Modified::Deleted => Ok(false),
+            Modified::SelfModified { .. } | Modified::Invisible => {
+                Err(CatalogError::ConcurrentUpdate(relation.name.clone()))
+            }
+        }
+    }
+
     /// Deletes a row version that this transaction's snapshot sees.
     pub async fn delete<R: CatalogRow>(
         &self,

@@ -56,6 +56,10 @@ pub fn parse(d: &Definition, text: &str, cx: &CheckCx) -> Result<Value, SettingE
             slot_name(d.name, s)?;
             None
         }
+        "http_listen" => {
+            listen_place(d.name, s)?;
+            None
+        }
         "default_tablespace" | "temp_tablespaces" => None,
         _ => None,
     };
@@ -272,6 +276,16 @@ fn slot_name(setting: &str, s: &str) -> Result<(), SettingError> {
     Err(SettingError::invalid_value(setting, s)
         .detail(format!("replication slot name \"{s}\" contains invalid character"))
         .hint("Replication slot names may only contain lower case letters, numbers, and the underscore character."))
+}
+
+/// A port of this machine alone, or `ADDRESS:PORT`; whether it can be had shows at the start.
+fn listen_place(setting: &str, s: &str) -> Result<(), SettingError> {
+    let (address, port) = s.rsplit_once(':').unwrap_or(("127.0.0.1", s));
+    if s.is_empty() || (!address.is_empty() && port.parse::<u16>().is_ok()) {
+        return Ok(());
+    }
+    Err(SettingError::invalid_value(setting, s)
+        .hint("Write ADDRESS:PORT (* is every address), or only a port for this machine alone."))
 }
 
 /// A comma-separated list of identifiers, as `search_path` has it: folded unless quoted.

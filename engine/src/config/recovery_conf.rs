@@ -35,7 +35,7 @@ pub struct RecoveryRequest {
 }
 
 /// Settings that may stand in `recovery.conf`, with what they are called now.
-const SETTINGS: [(&str, &str); 13] = [
+const SETTINGS: [(&str, &str); 16] = [
     ("primary_conninfo", "primary_conninfo"),
     ("primary_slot_name", "primary_slot_name"),
     ("trigger_file", "promote_trigger_file"),
@@ -43,6 +43,9 @@ const SETTINGS: [(&str, &str); 13] = [
     ("restore_command", "restore_command"),
     ("archive_cleanup_command", "archive_cleanup_command"),
     ("recovery_end_command", "recovery_end_command"),
+    ("recovery_target", "recovery_target"),
+    ("recovery_target_action", "recovery_target_action"),
+    ("recovery_target_lsn", "recovery_target_lsn"),
     ("recovery_target_name", "recovery_target_name"),
     ("recovery_target_time", "recovery_target_time"),
     ("recovery_target_xid", "recovery_target_xid"),
@@ -118,18 +121,24 @@ fn of_entries(entries: Vec<Entry>) -> Result<RecoveryRequest, ConfigError> {
             )));
         }
     }
-    let has = |name: &str| {
-        request
-            .entries
-            .iter()
-            .any(|e| e.name == name && !e.value.is_empty())
-    };
-    if request.mode == RecoveryMode::Archive && !has("restore_command") {
+    // The last one counts, and it may take back what stands before it.
+    let restores = request
+        .entries
+        .iter()
+        .rfind(|e| e.name == "restore_command")
+        .is_some_and(|e| !e.value.is_empty());
+    if request.mode == RecoveryMode::Archive && !restores {
         return Err(refused(Complaint::new(format!(
             "recovery command file \"{RECOVERY_CONF}\" must specify restore_command when standby mode is not enabled"
         ))));
     }
     Ok(request)
+}
+
+/// What a recovery from an archive can't begin without, wherever it is set.
+pub(super) fn lacking(request: &RecoveryRequest, restore_command: &str) -> Option<Complaint> {
+    let lacks = request.mode == RecoveryMode::Archive && restore_command.is_empty();
+    lacks.then(|| Complaint::new("must specify restore_command when standby mode is not enabled"))
 }
 
 fn at(mut c: Complaint, e: &Entry) -> Complaint {

@@ -172,6 +172,7 @@ pub struct SessionSettings {
     pub log_min_error_statement: Level,
     pub log_lock_waits: bool,
     pub read_unconfirmed: bool,
+    pub write_on_full_disk: bool,
 }
 
 /// A value laid over the server's.
@@ -547,7 +548,7 @@ fn remove(layer: &mut Layer, own: &Own) {
 }
 
 /// Manual, 20.16: a custom setting is two or more identifiers with dots between; `understudy.` is ours.
-fn custom_name(name: &str) -> Result<(), SettingError> {
+pub(super) fn custom_name(name: &str) -> Result<(), SettingError> {
     if !name.contains('.') {
         return Err(SettingError::unrecognized(name));
     }
@@ -694,6 +695,7 @@ impl SessionSettings {
             log_min_error_statement: Level::of_name(&text("log_min_error_statement")),
             log_lock_waits: flag("log_lock_waits"),
             read_unconfirmed: flag("understudy.read_unconfirmed"),
+            write_on_full_disk: flag("understudy.write_on_full_disk"),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::checks::{self, CheckCx};
 use super::conf_file::{ConfFile, Entry, os_message};
@@ -45,6 +45,7 @@ pub struct Settings {
     current: ArcSwap<ServerSettings>,
     /// One reload at a time, and computed values with it.
     computed: Mutex<Vec<(SettingId, Value)>>,
+    auto_conf: Mutex<()>,
     /// As asked for at start; a promotion does not change it.
     recovery: RecoveryRequest,
 }
@@ -93,7 +94,9 @@ impl Settings {
         let elsewhere = other_directory(&values, &options);
         compute_paths(&mut values, &options, &path);
         if report.errors.is_empty() {
+            let lacking = recovery_conf::lacking(&recovery, &values.text("restore_command"));
             let wrong = elsewhere.into_iter().chain(inconsistencies(&values));
+            let wrong = wrong.chain(lacking);
             report.errors.extend(wrong.take(1));
             if let Some(e) = report.errors.first() {
                 return Err(ConfigError::Refused {
@@ -113,6 +116,7 @@ impl Settings {
             options,
             current: ArcSwap::from_pointee(snapshot),
             computed: Mutex::new(Vec::new()),
+            auto_conf: Mutex::new(()),
             recovery,
         };
         Ok((settings, report))
@@ -127,6 +131,7 @@ impl Settings {
             },
             current: ArcSwap::from_pointee(ServerSettings::new(values, data_directory)),
             computed: Mutex::new(Vec::new()),
+            auto_conf: Mutex::new(()),
             recovery: RecoveryRequest::default(),
         }
     }
@@ -138,6 +143,11 @@ impl Settings {
     /// True if `seen` is not the newest snapshot any more; one load.
     pub fn is_newer_than(&self, seen: &Arc<ServerSettings>) -> bool {
         !Arc::ptr_eq(&*self.current.load(), seen)
+    }
+
+    /// Held by whoever reads `postgresql.auto.conf` to replace it: of two at once, one's change would be lost.
+    pub fn changing_auto_conf(&self) -> MutexGuard<'_, ()> {
+        self.auto_conf.lock()
     }
 
     pub fn recovery_request(&self) -> &RecoveryRequest {

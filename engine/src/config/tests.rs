@@ -412,12 +412,26 @@ fn recovery_conf_and_signal_files() {
         d.refused().1,
         "unrecognized recovery parameter \"nonsense\""
     );
+    let lacking = "must specify restore_command when standby mode is not enabled";
     d.write("recovery.conf", "standby_mode = off\n");
-    assert!(
-        d.refused()
-            .1
-            .ends_with("must specify restore_command when standby mode is not enabled")
+    assert!(d.refused().1.ends_with(lacking));
+    d.write(
+        "recovery.conf",
+        "restore_command = 'cp /a/%f %p'\nrestore_command = ''\n",
     );
+    assert!(d.refused().1.ends_with(lacking), "the last one counts");
+    d.write(
+        "recovery.conf",
+        "restore_command = 'cp /a/%f %p'\nrecovery_target_action = 'promote'\n",
+    );
+    let s = d.load(&[]).expect("valid");
+    assert_eq!(s.recovery_request().mode, RecoveryMode::Archive);
+    std::fs::remove_file(d.0.path().join("recovery.conf")).expect("it is there");
+    d.write("recovery.signal", "");
+    assert_eq!(d.refused().1, lacking);
+    let s = d.load(&[("restore_command", "cp /a/%f %p")]);
+    let s = s.expect("valid");
+    assert_eq!(s.recovery_request().mode, RecoveryMode::Archive);
 }
 
 #[test]
@@ -457,6 +471,125 @@ fn alter_system_keeps_what_it_does_not_touch() {
     assert_eq!(pairs(&three), [("port".to_owned(), "1".to_owned())]);
     assert!(pairs(&auto_conf::changed(&two, &Change::ResetAll).expect("valid")).is_empty());
     assert!(auto_conf::changed("a b c", &Change::ResetAll).is_err());
+}
+
+/// What ALTER SYSTEM takes, the next start must read; PostgreSQL 15 gave these messages, but for what only we have.
+#[test]
+fn alter_system_takes_nothing_that_the_next_start_would_refuse() {
+    let set = |name: &str, value: &str| -> Result<String, String> {
+        let d = auto_conf::named(name).map_err(|e| e.message)?;
+        auto_conf::checked(d, name, value).map_err(|e| e.message)
+    };
+    for (name, value, error) in [
+        (
+            "max_connections",
+            "many",
+            "invalid value for parameter \"max_connections\": \"many\"",
+        ),
+        (
+            "port",
+            "0",
+            "0 is outside the valid range for parameter \"port\" (1 .. 65535)",
+        ),
+        (
+            "cluster_name",
+            "two\nlines",
+            "parameter value for ALTER SYSTEM must not contain a newline",
+        ),
+        (
+            "nonsense",
+            "1",
+            "unrecognized configuration parameter \"nonsense\"",
+        ),
+        (
+            "understudy.nonsense",
+            "1",
+            "invalid configuration parameter name \"understudy.nonsense\"",
+        ),
+        (
+            "my.name with spaces",
+            "1",
+            "invalid configuration parameter name \"my.name with spaces\"",
+        ),
+        // A session may have these; a file's grammar has not.
+        (
+            "my.own$",
+            "1",
+            "invalid configuration parameter name \"my.own$\"",
+        ),
+        (
+            "my.own.one",
+            "1",
+            "invalid configuration parameter name \"my.own.one\"",
+        ),
+        (
+            "transaction_isolation",
+            "read committed",
+            "parameter \"transaction_isolation\" cannot be changed",
+        ),
+        ("role", "x", "parameter \"role\" cannot be changed"),
+        (
+            "understudy.disk_full",
+            "off",
+            "parameter \"understudy.disk_full\" cannot be changed",
+        ),
+        (
+            "block_size",
+            "8192",
+            "parameter \"block_size\" cannot be changed",
+        ),
+        (
+            "config_file",
+            "x",
+            "parameter \"config_file\" cannot be changed",
+        ),
+        (
+            "http_listen",
+            "somewhere",
+            "invalid value for parameter \"http_listen\": \"somewhere\"",
+        ),
+        (
+            "http_listen",
+            "[::]:99999",
+            "invalid value for parameter \"http_listen\": \"[::]:99999\"",
+        ),
+    ] {
+        assert_eq!(set(name, value), Err(error.to_owned()), "{name} = {value}");
+    }
+    assert_eq!(set("hba_file", "other.conf"), Ok("other.conf".to_owned()));
+    // An old name's number counts segments of 16 MB.
+    assert_eq!(set("wal_keep_segments", "32"), Ok("512MB".to_owned()));
+    for place in ["", "8008", "*:8008", "[::1]:8008", "localhost:0"] {
+        assert_eq!(set("http_listen", place), Ok(place.to_owned()));
+    }
+    let d = Directory::new("wal_keep_segments = 7\n");
+    let mut text = String::new();
+    for (name, value) in [
+        ("cluster_name", "it's a \\ and a \"b\""),
+        ("log_line_prefix", "%m\ttab\r "),
+        ("my.own", "'"),
+        ("wal_keep_segments", "32"),
+    ] {
+        let known = auto_conf::named(name).expect(name);
+        let value = auto_conf::checked(known, name, value).expect(name);
+        let name = known.map_or(name, |d| d.name);
+        let change = Change::Set {
+            name,
+            value: &value,
+        };
+        text = auto_conf::changed(&text, &change).expect(name);
+    }
+    d.write(auto_conf::FILE_NAME, &text);
+    let now = d.load(&[]).expect("it starts").current();
+    assert_eq!(now.cluster_name.as_ref(), "it's a \\ and a \"b\"");
+    assert_eq!(now.values.text("log_line_prefix").as_ref(), "%m\ttab\r ");
+    assert_eq!(now.values.custom("my.own").map(|v| v.as_ref()), Some("'"));
+    assert_eq!(now.wal_keep_size, 512 << 20);
+    // A line under an old name is the same setting's.
+    let old = "wal_keep_segments = '7'\n";
+    let name = "wal_keep_size";
+    let reset = auto_conf::changed(old, &Change::Reset { name }).expect("valid");
+    assert!(pairs(&reset).is_empty(), "{reset}");
 }
 
 fn session() -> SessionStore {

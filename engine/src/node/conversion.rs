@@ -69,6 +69,20 @@ pub fn upstream(current: &ServerSettings) -> UpstreamSettings {
     }
 }
 
+/// Whether a receiver has to begin anew to do what the settings say now: it takes them up when it connects.
+pub fn receives_otherwise(before: &ServerSettings, now: &ServerSettings) -> bool {
+    let of = |s: &ServerSettings| {
+        (
+            s.values.text("primary_conninfo"),
+            s.primary_slot_name.clone(),
+            s.wal_receiver_status_interval,
+            s.wal_receiver_timeout,
+            s.hot_standby_feedback,
+        )
+    };
+    of(before) != of(now)
+}
+
 /// `last`: the parameters that the log has.
 pub fn recovery(current: &ServerSettings, last: ParameterChange) -> RecoverySettings {
     RecoverySettings {

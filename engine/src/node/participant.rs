@@ -72,6 +72,9 @@ impl Participant for NodeParticipant {
         self.oids.saw(checkpoint.next_oid);
         if shutdown {
             self.txns.primary_restarted(checkpoint.next_xid);
+        } else {
+            let oldest = checkpoint.oldest_active_xid;
+            self.txns.running_since(oldest, checkpoint.next_xid);
         }
     }
 

@@ -4,7 +4,9 @@
 //! Clients may knock from the first moment; until recovery lets them in they are told why not. `shutdown` has the
 //! order in which everything ends.
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,28 +36,37 @@ use crate::recovery::{
     Archiver, Backups, CheckpointKind, Outcome, OutcomeKind, Phase, RecoveryError, Retention,
 };
 use crate::replication::clock::now_micros;
-use crate::replication::receiver::Receiver;
+use crate::replication::receiver::{Receiver, State};
 use crate::replication::slots::Slots;
 use crate::replication::standbys::Standbys;
 use crate::server::cli::ServerStart;
 use crate::server::cli::pid_file::{PidFile, State as PidState};
-use crate::server::cli::signals::{Events, ServerEvent};
-use crate::server::listener::Server;
+use crate::server::cli::signals::{Events, ServerEvent, promote_file};
+use crate::server::listener::{Listeners, Server};
 use crate::server::log;
 use crate::sql::maintenance::Autovacuum;
 use crate::sql::session::Backends;
 use crate::storage::ControlFile;
 use crate::table::sequence::Sequences;
+use crate::tls::server::ServerTls;
 use crate::txn::TxnConfig;
 
+pub(super) const SHUT_DOWN: u8 = 0;
 pub(super) const REFUSED: u8 = 1;
 pub(super) const CRASHED: u8 = 2;
 /// Only a worker that is stuck in a statement could delay the listening task's end.
 const FREE_PORTS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Runs until it is told to stop; gives the process's exit code.
+/// Runs until it is told to stop. Does not return: it ends the process with the exit code.
 pub fn serve(start: ServerStart) -> u8 {
-    match run(start) {
+    let ServerStart {
+        settings,
+        pid_file,
+        mut events,
+        listeners,
+        tls,
+    } = start;
+    let code = match run(&settings, &pid_file, &mut events, listeners, tls) {
         Ok(code) => code,
         Err(error) => {
             log::fatal(&format!("{error:#}"));
@@ -64,19 +75,42 @@ pub fn serve(start: ServerStart) -> u8 {
                 _ => REFUSED,
             }
         }
+    };
+    if let Some(path) = &settings.current().external_pid_file {
+        // As stale as any that a crash leaves.
+        let _ = std::fs::remove_file(path);
     }
+    pid_file.leave();
+    // What still runs (after an immediate stop everything, after a start that failed half-way recovery) ends here, and only
+    // then is the directory another's.
+    std::process::exit(i32::from(code))
 }
 
 /// What checkpoints must keep the log for.
-struct Keep {
+pub(super) struct Keep {
     slots: Arc<Slots>,
     backups: Mutex<Option<Arc<Backups>>>,
+    /// Set by a shutdown: its checkpoint must leave what standbys are still to get.
+    streams: Mutex<Option<Arc<Standbys>>>,
+}
+
+impl Keep {
+    pub(super) fn also_for_streams(&self, standbys: &Arc<Standbys>) {
+        *self.streams.lock() = Some(Arc::clone(standbys));
+    }
 }
 
 impl Retention for Keep {
     fn keep_from(&self) -> Option<Lsn> {
         let backups = self.backups.lock().as_ref().and_then(|b| b.keep_from());
-        [self.slots.oldest(), backups].into_iter().flatten().min()
+        let streams = self.streams.lock().as_ref().and_then(|standbys| {
+            let rows = standbys.rows().into_iter();
+            rows.filter(shutdown::streams).map(|row| row.sent).min()
+        });
+        [self.slots.oldest(), backups, streams]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -85,26 +119,29 @@ pub(super) struct Node {
     pub settings: Arc<Settings>,
     pub core: Core,
     pub instance: Arc<Instance>,
-    pub archiver: Archiver,
+    pub archiver: Arc<Archiver>,
+    pub keep: Arc<Keep>,
     pub backends: Arc<Backends>,
     pub host: Arc<NodeHost>,
     pub managed: Option<Arc<Managed>>,
     pub told: Arc<ToldKeeper>,
-    pub autovacuum: Mutex<Autovacuum>,
+    pub autovacuum: Arc<Mutex<Autovacuum>>,
     /// True: the last record is written, walsenders end.
     pub tell_senders: watch::Sender<bool>,
 }
 
-fn run(start: ServerStart) -> anyhow::Result<u8> {
-    let ServerStart {
-        settings,
-        pid_file,
-        mut events,
-        listeners,
-        tls,
-    } = start;
+/// From the start to the last word; gives the exit code. Threads may still run.
+fn run(
+    settings: &Arc<Settings>,
+    pid_file: &PidFile,
+    events: &mut Events,
+    listeners: Listeners,
+    tls: Option<ServerTls>,
+) -> anyhow::Result<u8> {
     allow_open_files();
-    let node = Node::assemble(settings)?;
+    forget_promotion(settings);
+    // Never taken apart: whoever waited for its threads might wait for one that hangs.
+    let node = ManuallyDrop::new(Node::assemble(Arc::clone(settings))?);
     // A pg_hba.conf that stops the start stops it before anything is recovered.
     let server =
         Server::new(Arc::clone(&node.host), tls).map_err(|c| anyhow::anyhow!(c.message.clone()))?;
@@ -124,14 +161,13 @@ fn run(start: ServerStart) -> anyhow::Result<u8> {
         sessions: runtime.handle().clone(),
     })?;
     let listening = runtime.spawn(Arc::clone(&server).serve(listeners));
-    let code = runtime.block_on(node.live(recovering, &mut events, &pid_file, &server));
+    let code = runtime.block_on(node.live(recovering, events, pid_file, &server));
     listening.abort();
     // Before the pid file goes: whoever waits for that may start the next server on the same port at once.
     let freed = async { tokio::time::timeout(FREE_PORTS_WITHIN, listening).await };
     let _ = runtime.block_on(freed);
     doors.close();
     runtime.shutdown_background();
-    drop(pid_file);
     Ok(code)
 }
 
@@ -141,6 +177,21 @@ fn allow_open_files() {
     limits.current = limits.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limits) {
         tracing::debug!(%error, "could not raise the limit of open files");
+    }
+}
+
+/// A request to promote is for a server that runs. What lies here before a start was left by one that ended before it
+/// saw it, or came with a copy of another's directory. (A managed instance refuses it, as any.)
+fn forget_promotion(settings: &Settings) {
+    let current = settings.current();
+    if current.promise_file.is_some() {
+        return;
+    }
+    let path = promote_file(&current.data_directory);
+    if let Err(error) = std::fs::remove_file(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!("could not remove file \"{}\": {error}", path.display());
     }
 }
 
@@ -173,6 +224,7 @@ impl Node {
         let keep = Arc::new(Keep {
             slots: Arc::clone(&slots),
             backups: Mutex::default(),
+            streams: Mutex::default(),
         });
         let retention = Arc::clone(&keep) as Arc<dyn Retention>;
         let kept = told::read(&disk)?;
@@ -207,6 +259,7 @@ impl Node {
                 instance: Arc::clone(&instance),
                 managed: managed.clone(),
                 shutting_down,
+                closing: AtomicBool::new(false),
             }),
             stopping: Mutex::default(),
         });
@@ -214,12 +267,13 @@ impl Node {
             settings,
             core,
             instance,
-            archiver,
+            archiver: Arc::new(archiver),
+            keep,
             backends,
             host,
             managed,
             told,
-            autovacuum: Mutex::new(autovacuum),
+            autovacuum: Arc::new(Mutex::new(autovacuum)),
             tell_senders,
         })
     }
@@ -287,6 +341,7 @@ impl Node {
 
     fn reload(&self, server: &Arc<Server<NodeHost>>) {
         log::log("received SIGHUP, reloading configuration files");
+        let before = self.settings.current();
         let report = self.settings.reload();
         for removed in &report.removed {
             log::log(removed);
@@ -299,6 +354,9 @@ impl Node {
         }
         let current = self.settings.current();
         log::configure(&current);
+        self.core
+            .txns
+            .set_disk_full(current.values.bool("understudy.disk_full"));
         if self.managed.is_none() {
             let release = self.core.txns.release();
             release.set_policy(conversion::release_policy(&current));
@@ -309,7 +367,26 @@ impl Node {
             .set_full_page_writes(current.full_page_writes);
         server.reload();
         self.archiver.wake();
+        if conversion::receives_otherwise(&before, &current) {
+            self.stream_anew();
+        }
         self.core.state.wake();
+    }
+
+    /// Ends a stream that was begun under other settings; recovery begins another one at once.
+    fn stream_anew(&self) {
+        let receiver = self.instance.receiver.as_ref();
+        let Some(receiver) = receiver.filter(|_| self.core.state.in_recovery()) else {
+            return;
+        };
+        if matches!(receiver.state(), State::Connecting | State::Streaming) {
+            log::log("WAL receiver process shutdown requested");
+        }
+        let (receiver, state) = (Arc::clone(receiver), Arc::clone(&self.core.state));
+        tokio::spawn(async move {
+            receiver.stop().await;
+            state.nudge();
+        });
     }
 }
 
@@ -357,6 +434,8 @@ fn open_core(
             told: told::at_start(settings, kept),
         },
     )?;
+    core.txns
+        .set_disk_full(current.values.bool("understudy.disk_full"));
     if current.promise_file.is_none() {
         let release = core.txns.release();
         release.set_policy(conversion::release_policy(&current));

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -25,6 +26,8 @@ pub struct NodeReplication {
     pub managed: Option<Arc<Managed>>,
     /// True once the shutdown checkpoint is written.
     pub shutting_down: watch::Receiver<bool>,
+    /// From here on nothing begins but what streams already.
+    pub closing: AtomicBool,
 }
 
 impl Upstream for NodeReplication {
@@ -74,6 +77,10 @@ impl ReplicationSource for NodeReplication {
     }
     fn receiving(&self) -> Option<watch::Receiver<Progress>> {
         self.instance.receiver.as_ref().map(|r| r.progress())
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
     fn history_file(&self, timeline: TimelineId) -> io::Result<Vec<u8>> {

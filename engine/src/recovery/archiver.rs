@@ -112,6 +112,13 @@ impl Archiver {
     pub fn stats(&self) -> ArchiverStats {
         self.shared.stats.lock().clone()
     }
+    /// No segment is ended for its age once this returns. The state has to say by now that the server stops.
+    pub fn stop_switching(&self) {
+        debug_assert!(self.shared.state.stop_requested());
+        // Whoever is at it looked at the state before.
+        drop(self.shared.last_switch.lock());
+    }
+
     /// Archives what is ready, once, and ends the thread.
     pub fn stop(&self) {
         self.shared.wishes.lock().quit = true;
@@ -260,13 +267,10 @@ impl Shared {
     /// `archive_timeout`: what has been written must not wait longer than that for its segment to be full.
     fn end_old_segment(&self) {
         let timeout = (self.settings)().timeout;
+        let mut last = self.last_switch.lock();
         // Behind the shutdown checkpoint nothing may stand: a restart writes over it, and standbys have it already.
         let ends = self.state.stop_requested() || self.state.phase() != Phase::Writing;
-        if timeout.is_zero() || ends {
-            return;
-        }
-        let mut last = self.last_switch.lock();
-        if last.0.elapsed() < timeout {
+        if timeout.is_zero() || ends || last.0.elapsed() < timeout {
             return;
         }
         let end = self.wal.end_lsn();

@@ -4,7 +4,7 @@
 //! with a record that says so (a copy is consistent there). The label travels with the copy; only an exclusive
 //! backup puts it into the data directory itself, where a crash finds it and replays from the label's checkpoint,
 //! so the log from there on is kept while it stands. On a standby a backup begins at the last restartpoint and
-//! is consistent at the minimum recovery point.
+//! is consistent at the minimum recovery point; images it can't force, so it fails where the primary left them out.
 
 use std::io;
 use std::path::Path;
@@ -36,6 +36,10 @@ pub enum BackupError {
     OnStandby,
     #[error("the standby was promoted during online backup")]
     Promoted,
+    #[error("WAL generated with full_page_writes=off was replayed since last restartpoint")]
+    NoImagesSince,
+    #[error("WAL generated with full_page_writes=off was replayed during online backup")]
+    NoImagesDuring,
     #[error("checkpoint request failed: {0}")]
     Checkpoint(String),
     #[error(transparent)]
@@ -57,7 +61,9 @@ impl BackupError {
             BackupError::InProgress
             | BackupError::NotInProgress
             | BackupError::OnStandby
-            | BackupError::Promoted => "55000",
+            | BackupError::Promoted
+            | BackupError::NoImagesSince
+            | BackupError::NoImagesDuring => "55000",
             BackupError::Checkpoint(_) | BackupError::Wal(_) | BackupError::Recovery(_) => "XX000",
             BackupError::Io { .. } => "58030",
         }
@@ -70,6 +76,9 @@ impl BackupError {
             }
             BackupError::Promoted => Some(
                 "This means that the backup being taken is corrupt and should not be used. Try taking another online backup.",
+            ),
+            BackupError::NoImagesSince | BackupError::NoImagesDuring => Some(
+                "This means that the backup being taken on the standby is corrupt and should not be used. Enable full_page_writes and run CHECKPOINT on the primary, and then try an online backup again.",
             ),
             _ => None,
         }
@@ -102,6 +111,9 @@ pub struct Backups {
     exclusive: Mutex<Option<StartedBackup>>,
     /// Redo points of those running.
     running: Mutex<Vec<Lsn>>,
+    /// Where the log begins that is still wanted: of backups that are about to begin, and of those that have ended and
+    /// whose log is on its way.
+    held: Mutex<Vec<Lsn>>,
     /// Where the last exclusive one began, until its log has outlived one checkpoint (see [`Self::keep_from`]).
     ended: Mutex<Option<Lsn>>,
 }
@@ -121,6 +133,7 @@ impl Backups {
             beginning: tokio::sync::Mutex::new(()),
             exclusive: Mutex::new(None),
             running: Mutex::new(Vec::new()),
+            held: Mutex::new(Vec::new()),
             ended: Mutex::new(None),
         }
     }
@@ -141,6 +154,8 @@ impl Backups {
         }
         let _one = self.beginning.lock().await;
         let guard = Forced::new(self);
+        // Another checkpoint may come before this backup's own is known to be its beginning.
+        let _held = self.hold_log(self.store.wal.redo_point());
         let kind = if fast {
             CheckpointKind::Immediate
         } else {
@@ -163,6 +178,10 @@ impl Backups {
                 (control.checkpoint_copy, control.checkpoint)
             }
         };
+        let has_images = checkpoint.full_page_writes && checkpoint.redo > self.state.images_off();
+        if on_standby && !has_images {
+            return Err(BackupError::NoImagesSince);
+        }
         let started = BackupLabel {
             start: checkpoint.redo,
             checkpoint: lsn,
@@ -189,12 +208,16 @@ impl Backups {
         wait_for_archive: bool,
     ) -> Result<StoppedBackup, BackupError> {
         let on_standby = self.state.phase() != Phase::Writing;
-        let promoted = started.label.from_standby && !on_standby;
+        // The log is written some moments before the phase says so.
+        let promoted = started.label.from_standby && (!on_standby || !self.store.wal.in_recovery());
         self.abandon(started);
         if promoted {
             return Err(BackupError::Promoted);
         }
         if on_standby {
+            if started.label.start <= self.state.images_off() {
+                return Err(BackupError::NoImagesDuring);
+            }
             let control = self.store.control.get();
             return Ok(StoppedBackup {
                 end: control.min_recovery_point,
@@ -234,6 +257,15 @@ impl Backups {
         }
     }
 
+    /// Keeps the log from `from` on until what is returned is dropped.
+    pub fn hold_log(&self, from: Lsn) -> HeldLog<'_> {
+        self.held.lock().push(from);
+        HeldLog {
+            backups: self,
+            from,
+        }
+    }
+
     /// `pg_start_backup`: the label stands in the data directory until [`Self::stop_exclusive`].
     pub async fn start_exclusive(&self, label: &str, fast: bool) -> Result<Lsn, BackupError> {
         if self.state.phase() != Phase::Writing {
@@ -249,33 +281,48 @@ impl Backups {
             return Err(BackupError::InProgress);
         }
         let started = self.begin(label, fast, false).await?;
-        let written = durable::replace(&*self.store.disk, path, started.text.as_bytes());
-        if let Err(error) = written {
-            self.abandon(&started);
-            return Err(io_error("write", path)(error));
-        }
-        let start = started.label.start;
+        self.put_label(started)
+    }
+
+    /// The beginning of an exclusive backup, for whoever starts from this directory or from a copy of it.
+    pub(super) fn put_label(&self, started: StartedBackup) -> Result<Lsn, BackupError> {
+        let (disk, path) = (&*self.store.disk, Path::new(backup_label::FILE));
+        // Two may have begun at one time: the label is the first one's, and its copy may be under way.
         let mut exclusive = self.exclusive.lock();
         if exclusive.is_some() {
-            drop(exclusive);
             self.abandon(&started);
             return Err(BackupError::InProgress);
         }
-        *exclusive = Some(started);
-        Ok(start)
+        let start = started.label.start;
+        let Err(error) = durable::replace(disk, path, started.text.as_bytes()) else {
+            *exclusive = Some(started);
+            return Ok(start);
+        };
+        // It may stand there all the same, and a crash would replay from it when its log has gone.
+        if durable::remove(disk, path).is_ok() {
+            self.abandon(&started);
+        } else {
+            // Its log stays, and it can be stopped.
+            *exclusive = Some(started);
+        }
+        Err(io_error("write", path)(error))
     }
 
     pub async fn stop_exclusive(
         &self,
         wait_for_archive: bool,
     ) -> Result<StoppedBackup, BackupError> {
-        let started = self
-            .exclusive
-            .lock()
-            .take()
-            .ok_or(BackupError::NotInProgress)?;
-        let path = Path::new(backup_label::FILE);
-        durable::remove(&*self.store.disk, path).map_err(io_error("remove", path))?;
+        let started = {
+            let mut exclusive = self.exclusive.lock();
+            let started = exclusive.take().ok_or(BackupError::NotInProgress)?;
+            let path = Path::new(backup_label::FILE);
+            if let Err(error) = durable::remove(&*self.store.disk, path) {
+                // It goes on, and can be stopped again.
+                *exclusive = Some(started);
+                return Err(io_error("remove", path)(error));
+            }
+            started
+        };
         *self.ended.lock() = Some(started.label.start);
         self.stop(&started, wait_for_archive).await
     }
@@ -302,8 +349,9 @@ impl Backups {
     /// PostgreSQL 9.0, a server may be restarted between the end of a backup and the first start of its standby.
     pub fn keep_from(&self) -> Option<Lsn> {
         let running = self.running.lock().iter().min().copied();
+        let held = self.held.lock().iter().min().copied();
         let ended = self.ended.lock().take();
-        running.into_iter().chain(ended).min()
+        running.into_iter().chain(held).chain(ended).min()
     }
 
     /// The history file of a backup, for whoever looks through an archive.
@@ -374,6 +422,21 @@ impl Backups {
             }
         }
         Ok(())
+    }
+}
+
+/// Log that stays until this is dropped.
+pub struct HeldLog<'a> {
+    backups: &'a Backups,
+    from: Lsn,
+}
+
+impl Drop for HeldLog<'_> {
+    fn drop(&mut self) {
+        let mut held = self.backups.held.lock();
+        if let Some(at) = held.iter().position(|lsn| *lsn == self.from) {
+            held.swap_remove(at);
+        }
     }
 }
 

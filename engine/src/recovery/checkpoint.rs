@@ -74,7 +74,8 @@ impl Shared {
         };
         let oldest_active_xid = self.participant.oldest_running_xid();
         let mut next_xid = Xid::INVALID;
-        let redo = wal.set_redo_point(|_| next_xid = self.participant.next_xid());
+        let (redo, full_page_writes) =
+            wal.begin_checkpoint(|_| next_xid = self.participant.next_xid());
         let next_oid = self.participant.next_oid();
         // Cuts logged below the redo point are made when this returns.
         drop(self.store.cuts.write());
@@ -86,7 +87,7 @@ impl Shared {
             redo,
             timeline,
             previous_timeline: timeline,
-            full_page_writes: wal.full_page_writes(),
+            full_page_writes,
             next_xid,
             next_oid,
             oldest_xid,

@@ -144,6 +144,7 @@ impl Checkpointer {
     pub fn shutdown(&self) -> Result<(), RecoveryError> {
         self.end_thread();
         if self.shared.state.phase() == Phase::Writing {
+            self.end_segment();
             self.shared
                 .create_checkpoint(CheckpointKind::Shutdown, true, "shutdown immediate")?;
         } else {
@@ -158,6 +159,15 @@ impl Checkpointer {
         Ok(())
     }
 
+    /// Whoever follows by the archive is to find there all that was written. Only the last checkpoint's record is not:
+    /// it begins a segment. Where the disk has no room for that, the log ends where it is.
+    fn end_segment(&self) {
+        let wal = &self.shared.store.wal;
+        if wal.is_archiving() && wal.ensure_space().is_ok() {
+            wal.switch_segment();
+        }
+    }
+
     /// Ends the thread without a checkpoint (immediate shutdown).
     pub fn end_thread(&self) {
         self.shared.wishes.lock().quit = true;
@@ -170,6 +180,10 @@ impl Checkpointer {
 
     fn ask(&self, kind: CheckpointKind, force: bool, answer: Option<Answer>) {
         let mut wishes = self.shared.wishes.lock();
+        if wishes.quit {
+            // Nobody takes it up any more; whoever waits hears that by the end of the channel.
+            return;
+        }
         wishes.immediate |= kind != CheckpointKind::Spread;
         wishes.spread |= kind == CheckpointKind::Spread;
         wishes.force |= force;
@@ -186,7 +200,7 @@ impl Shared {
                 return;
             };
             let since_last = last.elapsed();
-            last = Instant::now();
+            let made_last = std::mem::replace(&mut last, Instant::now());
             if cause == "wal" {
                 self.warn_if_frequent(since_last);
             }
@@ -198,6 +212,8 @@ impl Shared {
             };
             if let Err(error) = &outcome {
                 tracing::error!(%error, "checkpoint request failed");
+                // It is as due as it was.
+                last = made_last;
                 // Not again at once, whatever made it fail.
                 self.nap(Duration::from_secs(1));
             }
@@ -219,6 +235,7 @@ impl Shared {
         let mut wishes = self.wishes.lock();
         loop {
             if wishes.quit {
+                wishes.answers.clear();
                 return None;
             }
             if wishes.immediate || wishes.spread {

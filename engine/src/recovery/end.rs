@@ -287,6 +287,13 @@ fn begin_writing(
     config.state.set_end_of_recovery(end_of_recovery);
     config.participant.begin_writing(end_of_recovery);
     report_parameters(config)?;
+    if !config.store.wal.full_page_writes() {
+        insert(
+            &config.store,
+            xlog_records::FPW_CHANGE,
+            &xlog_records::encode_fpw_change(false),
+        );
+    }
     config.state.publish_replayed();
     config.state.set_phase(Phase::Writing);
     Ok(Outcome {

@@ -191,6 +191,12 @@ impl Applier {
                     .update(|data| data.parameters = parameters)?;
                 self.participant.saw_parameters(&parameters);
             }
+            xlog_records::FPW_CHANGE => {
+                let on = xlog_records::decode_fpw_change(record.main);
+                if !on.ok_or_else(|| damaged("short change of full_page_writes"))? {
+                    self.state.set_images_off(record.start);
+                }
+            }
             xlog_records::BACKUP_END => {
                 let start = xlog_records::decode_backup_end(record.main);
                 if start.is_some() && start == Some(self.store.control.get().backup_start) {

@@ -216,6 +216,8 @@ impl StandbySource {
                     segment.start(size)
                 };
                 upstream.stream(from, timeline);
+                // Now that the earlier stream has said its last word.
+                self.state.receives_anew(timeline, from);
                 self.from = From::Stream {
                     timeline,
                     from,

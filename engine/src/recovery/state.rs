@@ -46,6 +46,8 @@ pub struct RecoveryState {
     checkpoint: Mutex<Option<(Lsn, Lsn, CheckPoint)>>,
     /// End of the last checkpoint's record that was written here: nothing has been logged while the log ends there.
     checkpoint_end: AtomicU64,
+    /// Where the log last said that it goes on without page images.
+    images_off: AtomicU64,
     /// When replay last had to wait for WAL, and whether it came by stream: delays of queries count from there.
     receipt: Mutex<(Instant, bool)>,
 }
@@ -70,6 +72,7 @@ impl Default for RecoveryState {
             woken: Condvar::new(),
             checkpoint: Mutex::new(None),
             checkpoint_end: AtomicU64::new(0),
+            images_off: AtomicU64::new(0),
             receipt: Mutex::new((Instant::now(), false)),
         }
     }
@@ -161,6 +164,14 @@ impl RecoveryState {
         *self.received.lock() = Some((timeline, from, upto));
         self.wake();
     }
+    /// A stream of `timeline` is asked for from `from` on. What one of another timeline has brought behind that need not be
+    /// in this one's log, and is no longer told.
+    pub(super) fn receives_anew(&self, timeline: TimelineId, from: Lsn) {
+        let mut received = self.received.lock();
+        if received.is_some_and(|(before, _, _)| before != timeline) {
+            *received = Some((timeline, from, from));
+        }
+    }
     /// The stream's timeline, beginning and end, if it ever brought something.
     pub(super) fn received_range(&self) -> Option<(TimelineId, Lsn, Lsn)> {
         *self.received.lock()
@@ -215,6 +226,14 @@ impl RecoveryState {
         self.checkpoint_end.store(end.raw(), Ordering::SeqCst);
     }
 
+    /// Start of the newest replayed record that says so; invalid where there was none.
+    pub(super) fn images_off(&self) -> Lsn {
+        Lsn::new(self.images_off.load(Ordering::SeqCst))
+    }
+    pub(super) fn set_images_off(&self, at: Lsn) {
+        self.images_off.fetch_max(at.raw(), Ordering::SeqCst);
+    }
+
     /// How often replay has been woken; to be passed to [`Self::wait`].
     pub(super) fn wakeups(&self) -> u64 {
         *self.wakeups.lock()
@@ -225,5 +244,26 @@ impl RecoveryState {
         if *wakeups == seen {
             self.woken.wait_for(&mut wakeups, timeout);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_received_of_a_timeline_that_is_left_is_no_longer_told() {
+        let state = RecoveryState::default();
+        let (one, two, at) = (TimelineId::FIRST, TimelineId::new(2), Lsn::new);
+        state.receives_anew(one, at(0x2000));
+        assert_eq!(state.received_lsn(), Lsn::INVALID, "no stream was there");
+        state.received(one, at(0x2000), at(0x4800));
+        state.receives_anew(one, at(0x4000));
+        assert_eq!(state.received_lsn(), at(0x4800), "it goes on");
+        state.receives_anew(two, at(0x4000));
+        assert_eq!(state.received_lsn(), at(0x4000));
+        state.received(two, at(0x4000), at(0x4400));
+        state.receives_anew(two, at(0x4000));
+        assert_eq!(state.received_range(), Some((two, at(0x4000), at(0x4400))));
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::config::conninfo::ConnInfo;
 use crate::ids::{Lsn, SystemId, Term, TimelineId};
-use crate::replication::client::{Connection, CopyEvent, Identity};
+use crate::replication::client::{Connection, CopyEvent, Identity, Row};
 use crate::replication::clock::now_micros;
 use crate::replication::error::ReplicationError;
 use crate::replication::messages::{FromPrimary, FromStandby};
@@ -49,6 +49,18 @@ async fn nothing_more(upstream_has_more: bool) {
         // Yielding is what lets the runtime look into the socket.
         tokio::task::yield_now().await;
     }
+}
+
+/// Bounds what the upstream does at once, if it lives: one that is frozen keeps its connections. Zero: no limit.
+async fn within<T>(
+    limit: Duration,
+    exchange: impl Future<Output = Result<T, ReplicationError>>,
+) -> Result<T, ReplicationError> {
+    if limit.is_zero() {
+        return exchange.await;
+    }
+    let done = tokio::time::timeout(limit, exchange).await;
+    done.unwrap_or(Err(ReplicationError::Timeout))
 }
 
 /// The standby that the receiver works for.
@@ -306,15 +318,23 @@ impl Worker {
             p.slot.clone_from(&settings.slot);
             p.conninfo = conninfo.without_password();
         });
-        self.check_upstream(&mut connection, timeline).await?;
         let slot = settings
             .slot
             .as_ref()
             .map_or(String::new(), |s| format!("SLOT \"{s}\" "));
         let command = format!("START_REPLICATION {slot}{from} TIMELINE {timeline}");
-        let started = connection.start_copy_both(&command).await;
-        if started.map_err(ReplicationError::at_start)?.is_some() {
+        let asked = async {
+            self.check_upstream(&mut connection, timeline).await?;
+            let started = connection.start_copy_both(&command).await;
+            started.map_err(ReplicationError::at_start)
+        };
+        if let Some(rows) = within(settings.timeout, asked).await? {
             tracing::info!("primary server contains no more WAL on requested timeline {timeline}");
+            // It may have been promoted since it was asked how far its timelines go.
+            if let Some(next) = next_timeline(&rows) {
+                let fetched = self.fetch_history(&mut connection, next);
+                within(settings.timeout, fetched).await?;
+            }
             return Ok(());
         }
         tracing::info!("streaming replication successfully connected to primary");
@@ -432,13 +452,13 @@ impl Worker {
                 event = connection.copy_event() => match event.map_err(ReplicationError::in_stream)? {
                     CopyEvent::Done => {
                         self.sync_rest();
-                        return self.end_of_timeline(connection, timeline).await;
+                        let ends = self.end_of_timeline(connection, timeline);
+                        return within(settings.timeout, ends).await;
                     }
                     CopyEvent::Data(payload) => {
                         self.take(&mut session, timeline, payload)?;
                         if let Some(number) = session.probed.take() {
-                            let echo = FromStandby::Echo { number };
-                            connection.send_copy_data(|out| echo.encode(out)).await?;
+                            tell(connection, &session, FromStandby::Echo { number }).await?;
                         }
                         if std::mem::take(&mut session.reply_requested) {
                             self.reply(connection, &mut session, &replay, false).await?;
@@ -542,14 +562,12 @@ impl Worker {
             sent_at: now_micros(),
             reply_requested: ask,
         };
-        connection.send_copy_data(|out| status.encode(out)).await?;
+        tell(connection, session, status).await?;
         session.reported_at = Instant::now();
         if session.feedback {
             let oldest = self.standby.oldest_snapshot();
             if session.fed_back != Some(oldest) {
-                connection
-                    .send_copy_data(|out| FromStandby::Needed { oldest }.encode(out))
-                    .await?;
+                tell(connection, session, FromStandby::Needed { oldest }).await?;
                 session.fed_back = Some(oldest);
             }
         }
@@ -563,11 +581,7 @@ impl Worker {
     ) -> Result<(), ReplicationError> {
         let rows = connection.finish_copy_both(true).await?;
         tracing::info!("replication terminated by primary server");
-        let next = rows
-            .first()
-            .and_then(|r| r.first()?.as_deref()?.parse().ok())
-            .map(TimelineId::new);
-        if let Some(next) = next {
+        if let Some(next) = next_timeline(&rows) {
             let at = rows
                 .first()
                 .and_then(|r| r.get(1)?.clone())
@@ -665,6 +679,22 @@ impl Session {
         self.asked |= ask;
         Ok(ask)
     }
+}
+
+/// One message to the upstream. A socket that is full for as long as the upstream may be silent is a silent upstream.
+async fn tell(
+    connection: &mut Connection,
+    session: &Session,
+    message: FromStandby,
+) -> Result<(), ReplicationError> {
+    let sent = connection.send_copy_data(|out| message.encode(out));
+    within(session.timeout, sent).await
+}
+
+/// What follows the timeline that has ended, by the rows that say so.
+fn next_timeline(rows: &[Row]) -> Option<TimelineId> {
+    let next = rows.first()?.first()?.as_deref()?;
+    next.parse().ok().map(TimelineId::new)
 }
 
 /// System identifier and timeline from `IDENTIFY_SYSTEM`'s row.

@@ -159,4 +159,7 @@ impl BackupSource for BackupCommand {
             self.backups.abandon(&running);
         }
     }
+    fn hold_log(&self, started: &Started) -> impl Send {
+        self.backups.hold_log(started.start)
+    }
 }

@@ -1,7 +1,9 @@
 //! The walsender: streams the log to one standby from the moment it is flushed here.
 //!
 //! Sends only what is flushed locally, whole ranges of bytes without looking at records. Wakes when the flush
-//! position moves, not on a timer (but for a look at the clock, see [`standstill`]). Ends the stream with CopyDone where its timeline ends (a standby that is
+//! position moves, not on a timer (but for a look at the clock, see [`standstill`]). However much there is to send, it gives
+//! way after each chunk and looks at everything else that may have come: the standby's answers, its silence, whoever ends
+//! the session. Ends the stream with CopyDone where its timeline ends (a standby that is
 //! being promoted, or an old timeline asked for by number), at a fast shutdown only after the standby has
 //! flushed everything, and when the standby is silent for `wal_sender_timeout`.
 
@@ -54,21 +56,10 @@ fn historic_end(
     wal: &Wal,
     request: &StartReplication,
 ) -> Result<(TimelineId, Option<Lsn>), CommandError> {
-    let current = wal.timeline();
-    let timeline = request.timeline.unwrap_or(current);
-    if timeline == current {
+    let timeline = request.timeline.unwrap_or_else(|| wal.timeline());
+    let Some(end) = end_of(wal, timeline)? else {
         return Ok((timeline, None));
-    }
-    let history = wal.history();
-    let end = history
-        .as_ref()
-        .and_then(|h| h.end_of(timeline))
-        .ok_or_else(|| {
-            CommandError::new(
-                "22023",
-                format!("requested timeline {timeline} is not in this server's history"),
-            )
-        })?;
+    };
     if request.start > end {
         let message = format!(
             "requested starting point {} on timeline {timeline} is not in this server's history",
@@ -78,6 +69,23 @@ fn historic_end(
         return Err(CommandError::new("22023", message).detail(detail));
     }
     Ok((timeline, Some(end)))
+}
+
+/// Where the timeline ends by the history that this server writes or follows; `None` for its newest. (While it follows
+/// others `Wal::timeline` is that of what was replayed, or received, last, which may be an older one.)
+fn end_of(wal: &Wal, timeline: TimelineId) -> Result<Option<Lsn>, CommandError> {
+    wal.with_history(|history| match history {
+        None => Ok(None),
+        Some(history) if history.timeline() == timeline => Ok(None),
+        Some(history) => match history.end_of(timeline) {
+            Some(end) => Ok(Some(end)),
+            None => {
+                let message =
+                    format!("requested timeline {timeline} is not in this server's history");
+                Err(CommandError::new("22023", message))
+            }
+        },
+    })
 }
 
 /// Serves one `START_REPLICATION` from CopyBothResponse to CommandComplete.
@@ -209,10 +217,10 @@ impl<L: Link> Sender<'_, L> {
                 };
                 reply::copy_data(self.link.out(), |out| message.encode(out));
             }
-            self.notice_timeline_switch();
             let more = self.send_some().await?;
             self.flush_within_timeout().await?;
-            if self.end == Some(self.sent) {
+            // A standby that is promoted may have passed on half a record, which its new timeline does not begin with.
+            if self.end.is_some_and(|end| end <= self.sent) {
                 return Ok(Ending::Timeline);
             }
             if self.peer_done {
@@ -230,15 +238,16 @@ impl<L: Link> Sender<'_, L> {
             tokio::select! {
                 biased;
                 received = self.link.receive() => self.handle(received?)?,
-                () = std::future::ready(()), if more => {}
-                changed = flush.changed() => changed.map_err(|_| ServeError::Closed)?,
-                changed = safe.changed(), if self.own_messages => {
+                () = tokio::time::sleep_until(check_at) => self.check_silence().await?,
+                // Last in its turn: others on this thread run, and the runtime looks into the sockets.
+                () = tokio::task::yield_now(), if more => {}
+                changed = flush.changed(), if !more => changed.map_err(|_| ServeError::Closed)?,
+                changed = safe.changed(), if self.own_messages && !more => {
                     changed.map_err(|_| ServeError::Closed)?;
                     safe.mark_changed();
                 }
-                _ = stopping.changed() => {}
-                () = tokio::time::sleep_until(check_at) => self.check_silence().await?,
-                () = tokio::time::sleep_until(look_at) => {}
+                _ = stopping.changed(), if !more => {}
+                () = tokio::time::sleep_until(look_at), if !more => {}
             }
             self.mind_standstill();
         }
@@ -258,23 +267,20 @@ impl<L: Link> Sender<'_, L> {
         }
     }
 
-    /// A promotion of this server ends the timeline that is being streamed.
-    fn notice_timeline_switch(&mut self) {
-        let wal = self.upstream.wal();
-        if self.end.is_none() && wal.timeline() != self.timeline {
-            self.end = wal.history().and_then(|h| h.end_of(self.timeline));
-        }
-    }
-
     /// Sends one chunk; true if there is more to send.
     async fn send_some(&mut self) -> Result<bool, ServeError> {
         let wal = Arc::clone(self.upstream.wal());
-        let limit = self.end.unwrap_or_else(|| wal.flush_lsn());
+        // In this order: a promotion, of this server or of the one that it follows, changes the history before it writes
+        // what is no longer this timeline's.
+        let flushed = wal.flush_lsn();
+        self.end = end_of(&wal, self.timeline)?;
+        let limit = self.end.map_or(flushed, |end| end.min(flushed));
         let available = limit.saturating_sub(self.sent);
         if available == 0 {
             return Ok(false);
         }
         let room = usize::try_from(available).unwrap_or(CHUNK).min(CHUNK);
+        let before = self.link.out().len();
         let mut failed = None;
         let mut n = 0;
         reply::copy_data(self.link.out(), |out| {
@@ -290,9 +296,24 @@ impl<L: Link> Sender<'_, L> {
             }
             out.truncate(at + n);
         });
-        if let Some(error) = failed {
+        // Asked again: what was read while the history changed may be the next timeline's already.
+        if !matches!(end_of(&wal, self.timeline), Ok(end) if end == self.end) {
+            self.link.out().truncate(before);
+            return Ok(true);
+        }
+        let is_gone = match &failed {
+            None => n == 0 && wal.flush_lsn() <= self.sent,
+            Some(error) => matches!(error, WalError::NotFlushed { .. }),
+        };
+        if is_gone {
+            // A promotion has just cut off what was flushed of half a record.
+            self.link.out().truncate(before);
+            return Ok(false);
+        }
+        if failed.is_some() || n == 0 {
             self.link.out().clear();
-            return Err(ServeError::Command(wal_error(&error)));
+            let error = failed.map_or_else(|| cut_short(self.sent), |e| wal_error(&e));
+            return Err(ServeError::Command(error));
         }
         self.flush_within_timeout().await?;
         self.sent = self.sent.advance(n as u64);
@@ -419,7 +440,9 @@ impl<L: Link> Sender<'_, L> {
     /// At a shutdown: waits until the standby has flushed everything, so that it can take over without loss.
     async fn drain(&mut self) -> Result<(), ServeError> {
         self.registration.set_state(SenderState::Stopping);
-        while self.send_some().await? {}
+        while self.send_some().await? {
+            tokio::task::yield_now().await;
+        }
         self.keepalive(true);
         self.flush_within_timeout().await?;
         while self.flushed_there < self.sent && !self.peer_done {
@@ -463,6 +486,12 @@ fn timed_out() -> ServeError {
     ))
 }
 
+/// The file is there, and ends before its time.
+fn cut_short(at: Lsn) -> CommandError {
+    let message = format!("could not read WAL at {at}: its segment is shorter than it should be");
+    CommandError::new("XX001", message)
+}
+
 fn wal_error(error: &WalError) -> CommandError {
     let state = match error {
         WalError::SegmentRemoved(_) => "58P01",
@@ -470,3 +499,6 @@ fn wal_error(error: &WalError) -> CommandError {
     };
     CommandError::new(state, error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,10 +15,12 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::log;
 use super::protocol::ProtocolError;
 use super::protocol::frontend::{Frame, next_frame};
 use super::protocol::startup::{StartupPacket, next_packet};
 use super::tls_session::{HandshakeError, TlsSession};
+use crate::config::conf_file::os_message;
 use crate::tls::facts::TlsFacts;
 use crate::tls::server::ServerTls;
 use crate::txn::Interrupts;
@@ -76,24 +78,40 @@ pub struct KeepAlive {
     pub user_timeout: Duration,
 }
 
+impl KeepAlive {
+    /// Each for itself: what the kernel refuses is logged and stays as the system has it, and the client comes in.
+    fn apply(self, stream: &TcpStream) {
+        let socket = socket2::SockRef::from(stream);
+        let report = |option: &str, done: io::Result<()>| {
+            if let Err(e) = done {
+                log::log(&format!("setsockopt({option}) failed: {}", os_message(&e)));
+            }
+        };
+        let options = socket2::TcpKeepalive::new;
+        report("SO_KEEPALIVE", socket.set_keepalive(true));
+        if !self.idle.is_zero() {
+            let idle = options().with_time(self.idle);
+            report("TCP_KEEPIDLE", socket.set_tcp_keepalive(&idle));
+        }
+        if !self.interval.is_zero() {
+            let interval = options().with_interval(self.interval);
+            report("TCP_KEEPINTVL", socket.set_tcp_keepalive(&interval));
+        }
+        if self.count > 0 {
+            let count = options().with_retries(self.count);
+            report("TCP_KEEPCNT", socket.set_tcp_keepalive(&count));
+        }
+        if !self.user_timeout.is_zero() {
+            let timeout = Some(self.user_timeout);
+            report("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(timeout));
+        }
+    }
+}
+
 impl Connection {
     pub fn tcp(stream: TcpStream, keep_alive: KeepAlive) -> io::Result<Connection> {
         stream.set_nodelay(true)?;
-        let socket = socket2::SockRef::from(&stream);
-        let mut options = socket2::TcpKeepalive::new();
-        if !keep_alive.idle.is_zero() {
-            options = options.with_time(keep_alive.idle);
-        }
-        if !keep_alive.interval.is_zero() {
-            options = options.with_interval(keep_alive.interval);
-        }
-        if keep_alive.count > 0 {
-            options = options.with_retries(keep_alive.count);
-        }
-        socket.set_tcp_keepalive(&options)?;
-        if !keep_alive.user_timeout.is_zero() {
-            socket.set_tcp_user_timeout(Some(keep_alive.user_timeout))?;
-        }
+        keep_alive.apply(&stream);
         let remote = Some(stream.peer_addr()?);
         let local = Some(stream.local_addr()?.ip());
         Ok(Connection::new(
@@ -401,5 +419,35 @@ impl Connection {
     pub async fn send_byte(&mut self, byte: u8) -> io::Result<()> {
         self.output.extend_from_slice(&[byte]);
         self.flush().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Linux takes at most 32767 seconds and 127 probes.
+    #[tokio::test]
+    async fn settings_that_the_kernel_refuses_keep_nobody_out() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let _client = TcpStream::connect(address).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("a client");
+        let keep_alive = KeepAlive {
+            idle: Duration::from_secs(2_147_483_647),
+            interval: Duration::from_secs(77),
+            count: 2_147_483_647,
+            user_timeout: Duration::from_millis(2_147_483_647),
+        };
+        let connection = Connection::tcp(stream, keep_alive).expect("let in all the same");
+        let Socket::Tcp { stream, .. } = &connection.socket else {
+            panic!("not a TCP connection");
+        };
+        let socket = socket2::SockRef::from(stream);
+        assert!(socket.keepalive().expect("asked"));
+        let interval = socket.tcp_keepalive_interval().expect("asked");
+        assert_eq!(interval, keep_alive.interval, "the others are in force");
     }
 }

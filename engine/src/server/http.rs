@@ -2,8 +2,10 @@
 //!
 //! `/healthz` and `/readyz` say yes or no, `/status` is ARCHITECTURE.md's JSON, `/metrics` is Prometheus' text. On the
 //! control socket `POST /obey` makes the instance read its promise again. Everything answered here is local knowledge
-//! and writes no WAL. Runs on a runtime of its own, so that 64 sorts at once starve no health check.
+//! and writes no WAL. Runs on a runtime of its own, so that 64 sorts at once starve no health check, and lets everybody
+//! in: where there are too many, whoever was heard from longest ago has to leave.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,8 +21,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 
 /// What `node.rs` knows.
 pub trait StatusSource: Send + Sync + 'static {
@@ -43,9 +46,84 @@ enum Door {
     Control,
 }
 
-/// Requests in progress at one door; more wait in the kernel's queue.
+/// Connections at the open door.
 const AT_ONCE: usize = 64;
+/// From the end of one request to that of the next one's header: an idle connection ends with it, too.
 const SLOWEST_HEADER: Duration = Duration::from_secs(10);
+
+/// The connections of the open door, the one that was heard from longest ago first. An answer takes no time worth
+/// speaking of, so that one is idle, or does not read: a probe never waits for it.
+#[derive(Default)]
+struct Visitors {
+    open: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    last: u64,
+    /// By number; what tells each to leave.
+    places: BTreeMap<u64, Arc<Notify>>,
+}
+
+impl Queue {
+    fn put_last(&mut self, leave: Arc<Notify>) -> u64 {
+        self.last += 1;
+        self.places.insert(self.last, leave);
+        self.last
+    }
+}
+
+impl Visitors {
+    /// A place for one more; the first in the queue loses its own if there are too many.
+    fn enter(self: &Arc<Self>) -> Visit {
+        let leave = Arc::new(Notify::new());
+        let mut open = self.open.lock();
+        if open.places.len() >= AT_ONCE
+            && let Some((_, first)) = open.places.pop_first()
+        {
+            first.notify_one();
+        }
+        let place = open.put_last(Arc::clone(&leave));
+        Visit {
+            visitors: Arc::clone(self),
+            leave,
+            place: Mutex::new(place),
+        }
+    }
+}
+
+/// One connection among the [`Visitors`].
+struct Visit {
+    visitors: Arc<Visitors>,
+    leave: Arc<Notify>,
+    place: Mutex<u64>,
+}
+
+impl Visit {
+    /// A request has come.
+    fn heard(&self) {
+        let mut open = self.visitors.open.lock();
+        let mut place = self.place.lock();
+        // Who has been told to leave has no place any more, and gets none.
+        if let Some(leave) = open.places.remove(&*place) {
+            *place = open.put_last(leave);
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let place = *self.place.get_mut();
+        self.visitors.open.lock().places.remove(&place);
+    }
+}
+
+async fn told_to_leave(visit: Option<&Visit>) {
+    match visit {
+        Some(visit) => visit.leave.notified().await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Binds the address of `http_listen`: `host:port`, or a port alone for loopback.
 pub fn bind(address: &str) -> std::io::Result<std::net::TcpListener> {
@@ -77,15 +155,11 @@ pub async fn serve<S: StatusSource>(listener: std::net::TcpListener, source: Arc
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
-    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    let visitors = Arc::new(Visitors::default());
     loop {
-        let permit = Arc::clone(&slots).acquire_owned().await;
         if let Ok((stream, _)) = listener.accept().await {
-            let source = Arc::clone(&source);
-            tokio::spawn(async move {
-                connection(stream, source, Door::Open).await;
-                drop(permit);
-            });
+            let visit = Some(visitors.enter());
+            tokio::spawn(connection(stream, Arc::clone(&source), Door::Open, visit));
         } else {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -102,7 +176,7 @@ pub async fn serve_control<S: StatusSource>(
     };
     loop {
         if let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(connection(stream, Arc::clone(&source), Door::Control));
+            tokio::spawn(connection(stream, Arc::clone(&source), Door::Control, None));
         } else {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -113,8 +187,14 @@ async fn connection<S: StatusSource>(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     source: Arc<S>,
     door: Door,
+    visit: Option<Visit>,
 ) {
+    let visit = visit.map(Arc::new);
+    let heard = visit.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        if let Some(visit) = &heard {
+            visit.heard();
+        }
         let source = Arc::clone(&source);
         async move {
             Ok::<_, Infallible>(
@@ -122,12 +202,15 @@ async fn connection<S: StatusSource>(
             )
         }
     });
-    // A client that breaks off is nothing to report.
-    let _ = hyper::server::conn::http1::Builder::new()
+    let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(SLOWEST_HEADER)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // A client that breaks off is nothing to report.
+        _ = served => {}
+        () = told_to_leave(visit.as_deref()) => {}
+    }
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -190,6 +273,9 @@ fn text(status: StatusCode, kind: &'static str, body: String) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     struct Fixed;
@@ -241,5 +327,47 @@ mod tests {
                 "{method} {path}"
             );
         }
+    }
+
+    fn is_told_to_leave(visit: &Visit) -> bool {
+        told_to_leave(Some(visit)).now_or_never().is_some()
+    }
+
+    #[test]
+    fn whoever_was_heard_from_longest_ago_makes_room() {
+        let visitors = Arc::new(Visitors::default());
+        let mut visits: Vec<Visit> = (0..AT_ONCE).map(|_| visitors.enter()).collect();
+        visits[0].heard();
+        visits.push(visitors.enter());
+        let told: Vec<usize> = (0..visits.len())
+            .filter(|n| is_told_to_leave(&visits[*n]))
+            .collect();
+        assert_eq!(told, [1]);
+        visits[1].heard();
+        assert_eq!(visitors.open.lock().places.len(), AT_ONCE, "it stays told");
+        drop(visits);
+        assert!(visitors.open.lock().places.is_empty());
+    }
+
+    #[tokio::test]
+    async fn idle_connections_keep_no_probe_out() {
+        let listener = bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let server = tokio::spawn(serve(listener, Arc::new(Fixed)));
+        let mut idle = Vec::new();
+        for _ in 0..3 * AT_ONCE {
+            idle.push(tokio::net::TcpStream::connect(address).await.expect("in"));
+        }
+        let mut probe = tokio::net::TcpStream::connect(address).await.expect("in");
+        probe
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .expect("sent");
+        let mut answer = String::new();
+        let read = probe.read_to_string(&mut answer);
+        let read = tokio::time::timeout(Duration::from_secs(30), read).await;
+        read.expect("in time").expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        server.abort();
     }
 }

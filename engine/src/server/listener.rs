@@ -422,8 +422,7 @@ impl<H: Host> Server<H> {
                     "sorry, too many clients already",
                 ),
             );
-            let _ = c.flush().await;
-            return;
+            return c.flush_at_last().await;
         };
         let settings = self.host.settings().current();
         let verbose = settings.values.bool("log_connections");
@@ -490,8 +489,8 @@ impl<H: Host> Server<H> {
         if let Err(e) = self.host.replicate(&mut c, new, peer).await {
             log::sql_error(&e, None);
             backend::error_response(&mut c.output, &e);
-            // The standby may be gone already.
-            let _ = c.flush().await;
+            // A standby that does not read must not hold up a shutdown.
+            c.flush_at_last().await;
         }
         c.close();
     }

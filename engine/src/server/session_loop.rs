@@ -44,6 +44,9 @@ pub async fn run<S: Statements>(
     let mut skipping = false;
     ready(connection, session);
     loop {
+        if let Some(interrupt) = told_to_end(interrupts) {
+            return fatal(connection, interrupted(interrupt)).await;
+        }
         let frame = match next_frame(connection, session, interrupts).await {
             Ok(Some(frame)) => frame,
             Ok(None) => return End::Gone(None),
@@ -63,6 +66,22 @@ pub async fn run<S: Statements>(
             && let Err(e) = connection.flush_unless_ended().await
         {
             return End::Gone(Some(not_sent(&e)));
+        }
+    }
+}
+
+/// What ends the session and came while messages were dealt with: a client that always has one more ready would never be
+/// waited for. What is meant for a statement is left for it.
+fn told_to_end(interrupts: &Interrupts) -> Option<Interrupt> {
+    if !interrupts.is_pending() {
+        return None;
+    }
+    match interrupts.check() {
+        Ok(()) => None,
+        Err(interrupt) if interrupt.ends_session() => Some(interrupt),
+        Err(interrupt) => {
+            interrupts.raise(interrupt);
+            None
         }
     }
 }
@@ -91,6 +110,7 @@ async fn next_frame<S: Statements>(
     }
     connection.shrink();
     session.rests();
+    let mut timed_out = false;
     let result = loop {
         tokio::select! {
             biased;
@@ -110,10 +130,15 @@ async fn next_frame<S: Statements>(
                 if interrupt.ends_session() || (in_the_way && session.status() == b'T') {
                     break Err(Stop::Fatal(interrupted(interrupt)));
                 }
+                timed_out |= interrupt == Interrupt::StatementTimeout;
             }
         }
     };
     session.wakes();
+    if timed_out {
+        // The clock of a pipeline runs while its next message is waited for, and that one hears of it.
+        interrupts.raise(Interrupt::StatementTimeout);
+    }
     result
 }
 

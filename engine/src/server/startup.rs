@@ -303,6 +303,8 @@ pub async fn arrive<H: Host>(
         log_replication(c, &claim);
     }
     let place = admit(host, c, &claim, &role, database.as_ref(), who)?;
+    // A shutdown waits for those whom it finds admitted, and nobody may come behind its back.
+    check_accepting(host.accepting())?;
     let new = NewSession {
         backend: Arc::clone(&place.backend),
         role,
@@ -454,8 +456,8 @@ pub async fn refuse(c: &mut Connection, refusal: &Refusal) {
         ..Entry::new(Level::Fatal, &e.message)
     });
     backend::error_response(&mut c.output, &e);
-    // The client may be gone already; the connection ends either way.
-    let _ = c.flush().await;
+    // One that does not read would keep its place at the door for as long as it likes.
+    c.flush_at_last().await;
     c.close();
 }
 

@@ -31,7 +31,7 @@ use crate::sql::front::ast::{OptionValue, UtilityOption};
 use crate::sql::front::replication::{self as commands, CreateSlot, ReplicationCommand, SlotKind};
 use crate::sql::session::output::Output;
 use crate::sql::session::settings_error;
-use crate::txn::InstanceId;
+use crate::txn::{InstanceId, Interrupt, Interrupts};
 use crate::types::oids;
 
 impl Link for Connection {
@@ -65,6 +65,8 @@ pub trait ReplicationSource: Send + Sync + 'static {
     fn system_id(&self) -> SystemId;
     /// The term of this primary's own promotion; `None` where it is not managed, or not a primary.
     fn primary_term(&self) -> Option<Term>;
+    /// The server ends: what streams goes on to its end, and no other command is begun.
+    fn is_closing(&self) -> bool;
     /// How far the receiver is of a server that began as a standby.
     fn receiving(&self) -> Option<watch::Receiver<Progress>>;
     /// A timeline's history file.
@@ -239,19 +241,19 @@ fn lost() -> Stop {
 impl<R: ReplicationSource> ReplicationSession<'_, R> {
     async fn run(&mut self, c: &mut Connection) -> Stop {
         backend::ready_for_query(&mut c.output, b'I');
+        let interrupts = Arc::clone(&self.new.backend.interrupts);
         loop {
-            if c.flush().await.is_err() {
+            // Whoever does not take the end of a backup must not keep the server from ending.
+            let flushed = tokio::select! {
+                flushed = c.flush() => flushed,
+                e = told_to_end(&interrupts) => return Stop::Fatal(e),
+            };
+            if flushed.is_err() {
                 return lost();
             }
-            let interrupts = Arc::clone(&self.new.backend.interrupts);
             let frame = tokio::select! {
                 frame = c.frame(None) => frame,
-                interrupt = interrupts.wait() => {
-                    if interrupt.ends_session() {
-                        return Stop::Fatal(fatal(interrupt.into()));
-                    }
-                    continue;
-                }
+                e = told_to_end(&interrupts) => return Stop::Fatal(e),
             };
             let frame = match frame {
                 Ok(Some(frame)) => frame,
@@ -260,6 +262,9 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
                 Err(ReadError::Io(_) | ReadError::Cut) => return lost(),
             };
             let done = match frame.message() {
+                Ok(Message::Query(_)) if self.source.is_closing() => {
+                    return Stop::Fatal(fatal(Interrupt::Terminate.into()));
+                }
                 Ok(Message::Query(text)) => self.command(text, c).await,
                 Ok(Message::Terminate) => return Stop::Left,
                 // What is left of a stream that ended on our side.
@@ -454,6 +459,11 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
         upstream
             .slots()
             .create(&create.name, self.new.backend.pid, restart)?;
+        if reserve {
+            // A checkpoint that was under way may not have asked the slot: what it takes away is older than this.
+            let redo = upstream.wal().redo_point();
+            upstream.slots().advance(&create.name, redo);
+        }
         reply::columns(
             out,
             &[
@@ -497,9 +507,19 @@ fn refused(code: &'static str, message: &str) -> ServeError {
     ServeError::Command(CommandError::new(code, message))
 }
 
+/// Why the session has to end, once it has; a cancel without a command to cancel is nothing.
+async fn told_to_end(interrupts: &Interrupts) -> SqlError {
+    loop {
+        let interrupt = interrupts.wait().await;
+        if interrupt.ends_session() {
+            return fatal(interrupt.into());
+        }
+    }
+}
+
 /// Runs until the work is done or the session is told to end.
 async fn until_told(
-    interrupts: &crate::txn::Interrupts,
+    interrupts: &Interrupts,
     work: impl Future<Output = Result<(), ServeError>>,
 ) -> Result<(), ServeError> {
     tokio::pin!(work);

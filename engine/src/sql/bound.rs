@@ -271,10 +271,15 @@ pub enum Expr {
         negated: bool,
     },
     Case {
+        /// What is compared with each arm, where it has to be computed once for all: the arms' conditions read it as
+        /// [`Expr::CaseTest`]. Otherwise it stands in the conditions themselves.
+        operand: Option<Box<Expr>>,
         arms: Vec<(Expr, Expr)>,
         otherwise: Option<Box<Expr>>,
         ty: SqlType,
     },
+    /// The operand of the CASE around it.
+    CaseTest(SqlType),
     Coalesce(Vec<Expr>, SqlType),
     /// NULLIF(left, right)
     NullIf {
@@ -467,6 +472,7 @@ impl Expr {
             | Expr::Coerce { ty, .. }
             | Expr::Relabel { ty, .. }
             | Expr::Case { ty, .. }
+            | Expr::CaseTest(ty)
             | Expr::Coalesce(_, ty)
             | Expr::MinMax { ty, .. }
             | Expr::ArrayLiteral { ty, .. }

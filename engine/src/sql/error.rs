@@ -455,6 +455,12 @@ impl From<TxnError> for SqlError {
         let code = match e {
             TxnError::Interrupted(i) => return i.into(),
             TxnError::InRecovery => state::READ_ONLY_SQL_TRANSACTION,
+            TxnError::DiskFull => {
+                return SqlError::new(state::DISK_FULL, e.to_string()).hint(
+                    "Enlarge the volume, or remove data: a superuser's session may write after \
+                     SET understudy.write_on_full_disk = on.",
+                );
+            }
             TxnError::Log(ref e) if e.is_out_of_space() => state::DISK_FULL,
             TxnError::Log(_) => state::IO_ERROR,
             TxnError::CommitLog { ref source, .. } => match source.kind() {

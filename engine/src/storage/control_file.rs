@@ -1,8 +1,10 @@
 //! `global/pg_control`, to the byte as PostgreSQL 15 has it, so that `pg_controldata` reads it.
 //!
 //! Owns the file's layout and the one copy of its contents in memory. The file is replaced by rename, so a crash
-//! leaves the old or the new one, and a copy of a live directory never a torn one. The catalog version is our
-//! own: PostgreSQL's server refuses our directory by it, and we refuse PostgreSQL's.
+//! leaves the old or the new one, and a copy of a live directory never a torn one. On a full disk, where a checkpoint
+//! is what frees log, its one sector that counts is overwritten in place, as PostgreSQL always does: a crash leaves it
+//! old or new too. The catalog version is our own: PostgreSQL's server refuses our directory by it, and we refuse
+//! PostgreSQL's.
 //!
 //! ```text
 //!   0 system id u64 | 8 pg_control version u32 | 12 catalog version u32 | 16 state u32 +4 | 24 time i64
@@ -29,6 +31,7 @@ pub const PATH: &str = "global/pg_control";
 /// The file's size; what counts are the first 292 bytes.
 const FILE_SIZE: usize = 8192;
 const CRC_AT: usize = 288;
+const _: () = assert!(CRC_AT + 4 <= durable::SECTOR);
 const PG_CONTROL_VERSION: u32 = 1300;
 /// Of our catalog; no PostgreSQL release has it.
 pub const CATALOG_VERSION: u32 = 902_026_111;
@@ -303,7 +306,7 @@ impl ControlFile {
         let mut new = data.clone();
         change(&mut new);
         new.time_s = xlog_records::now_s();
-        durable::replace(&*self.disk, Path::new(PATH), &new.encode()).map_err(|source| {
+        durable::replace_sector(&*self.disk, Path::new(PATH), &new.encode()).map_err(|source| {
             ControlError::Io {
                 operation: "write to",
                 source,
@@ -323,6 +326,7 @@ mod tests {
     use crate::ids::{Oid, Xid};
     use crate::io::Disk;
     use crate::io::real::RealDisk;
+    use crate::io::sim::{Fault, Operation, SimDisk};
 
     fn sample() -> ControlData {
         ControlData {
@@ -379,6 +383,98 @@ mod tests {
             ControlData::decode(&bytes[..200]),
             Err(ControlError::TooShort { .. })
         ));
+    }
+
+    fn simulated() -> (SimDisk, ControlFile) {
+        let disk = SimDisk::new();
+        disk.create_dir(Path::new("global")).expect("new");
+        disk.sync_dir(Path::new("")).expect("synced");
+        let file = ControlFile::create(Arc::new(disk.clone()), sample()).expect("written");
+        (disk, file)
+    }
+
+    fn state_on(disk: SimDisk) -> ClusterState {
+        let file = ControlFile::open(Arc::new(disk)).expect("old or new, and whole");
+        file.get().state
+    }
+
+    /// A checkpoint is what frees log, so it must not need room itself.
+    #[test]
+    fn a_full_disk_is_overwritten_and_a_crash_leaves_the_old_or_the_new() {
+        let (disk, file) = simulated();
+        disk.set_capacity(Some(disk.used()));
+        let seen = Arc::new(Mutex::new((0, 0)));
+        let counter = Arc::clone(&seen);
+        disk.on_sync(move |frozen| {
+            for image in frozen.images(11) {
+                let mut seen = counter.lock();
+                match state_on(image.disk) {
+                    ClusterState::InProduction => seen.0 += 1,
+                    ClusterState::ShutDown => seen.1 += 1,
+                    other => panic!("{}: {other:?}", image.name),
+                }
+            }
+        });
+        file.update(|data| data.state = ClusterState::ShutDown)
+            .expect("it needs no room");
+        disk.clear_on_sync();
+        let (old, new) = *seen.lock();
+        assert!(old > 0 && new > 0, "{old} old and {new} new ones");
+        assert_eq!(state_on(disk.crash()), ClusterState::ShutDown);
+        let left = disk.exists(Path::new("global/pg_control.tmp"));
+        assert!(!left.expect("asked"), "it takes room");
+        disk.set_capacity(None);
+        file.update(|data| data.state = ClusterState::InProduction)
+            .expect("written");
+        assert_eq!(state_on(disk.crash()), ClusterState::InProduction);
+    }
+
+    /// However far the second file came before there was no more room.
+    #[test]
+    fn no_room_at_any_step_is_no_obstacle() {
+        for operation in [
+            Operation::Open,
+            Operation::Write,
+            Operation::Sync,
+            Operation::Rename,
+        ] {
+            let (disk, file) = simulated();
+            disk.inject(Fault {
+                operation,
+                path_contains: "pg_control.tmp".to_owned(),
+                after: 0,
+                error: io::ErrorKind::StorageFull,
+                stays: true,
+            });
+            file.update(|data| data.state = ClusterState::ShuttingDown)
+                .unwrap_or_else(|e| panic!("{operation:?}: {e}"));
+            assert_eq!(state_on(disk.crash()), ClusterState::ShuttingDown);
+        }
+    }
+
+    #[test]
+    fn another_fault_is_an_error_and_leaves_the_old_contents() {
+        let (disk, file) = simulated();
+        disk.inject(Fault {
+            operation: Operation::Sync,
+            path_contains: "pg_control.tmp".to_owned(),
+            after: 0,
+            error: io::ErrorKind::Other,
+            stays: false,
+        });
+        let failed = file.update(|data| data.state = ClusterState::ShutDown);
+        assert!(matches!(failed, Err(ControlError::Io { .. })));
+        assert_eq!(file.get().state, ClusterState::InProduction);
+        assert_eq!(state_on(disk.crash()), ClusterState::InProduction);
+        // Where there is no file yet there is nothing to overwrite.
+        let empty = SimDisk::new();
+        empty.create_dir(Path::new("global")).expect("new");
+        empty.set_capacity(Some(100));
+        let refused = ControlFile::create(Arc::new(empty), sample()).err();
+        let Some(ControlError::Io { source, .. }) = refused else {
+            panic!("made without room: {refused:?}");
+        };
+        assert_eq!(source.kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]

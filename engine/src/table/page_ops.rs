@@ -16,6 +16,7 @@
 //!                 main: newest removed commit LSN u64
 //! FREEZE          block 0: xmin count u16 | xmax count u16 | offsets          main: as PRUNE
 //! RECLAIM         block 0: offsets of dead line pointers that become unused
+//! OVERWRITE       block 0: offset u16 | place in the row version u16 | bytes that take the place of as many others
 //! mark:           offset u16 | xmax u64 | cmax u32 | bits u16 | next block u32 | next offset u16 (0: none)
 //! ```
 //!
@@ -38,6 +39,7 @@ pub const INSERT_MANY: u8 = 0x50;
 pub const PRUNE: u8 = 0x60;
 pub const FREEZE: u8 = 0x70;
 pub const RECLAIM: u8 = 0x80;
+pub const OVERWRITE: u8 = 0x90;
 
 /// Every kind of record that changes heap pages.
 pub const WRITTEN: &[(u8, &str)] = &[
@@ -50,6 +52,7 @@ pub const WRITTEN: &[(u8, &str)] = &[
     (PRUNE, "PRUNE"),
     (FREEZE, "FREEZE"),
     (RECLAIM, "RECLAIM"),
+    (OVERWRITE, "OVERWRITE"),
 ];
 
 /// The page function of heap records, for redo.
@@ -79,6 +82,7 @@ pub fn apply(info: u8, block: u8, page: &mut PageBuf, data: &[u8]) -> Result<(),
         (PRUNE, 0) => prune(page, &mut data),
         (FREEZE, 0) => freeze(page, &mut data),
         (RECLAIM, 0) => reclaim(page, &mut data),
+        (OVERWRITE, 0) => overwrite(page, &mut data),
         _ => Err(PageFault::new("unknown heap record")),
     }
 }
@@ -487,4 +491,31 @@ fn reclaim(page: &mut PageBuf, data: &mut Reader<'_>) -> Result<(), PageFault> {
         page::set_unused(page, offset)?;
     }
     page::compact(page)
+}
+
+/// The data of OVERWRITE: `bytes` stand at `at` of the row version, header included, from then on.
+pub fn overwrite_data(offset: OffsetNumber, at: usize, bytes: &[u8]) -> Data {
+    let mut out = Data::new();
+    put16(&mut out, offset.raw());
+    put16(&mut out, at as u16);
+    out.extend_from_slice(bytes);
+    out
+}
+
+fn overwrite(page: &mut PageBuf, data: &mut Reader<'_>) -> Result<(), PageFault> {
+    let (offset, at) = (data.offset()?, usize::from(data.u16()?));
+    let bytes = data.0;
+    let item = page::item_mut(page, offset).ok_or(PageFault::at(
+        "no row version under the line pointer",
+        offset.raw(),
+    ))?;
+    let inside = at >= HEADER_SIZE && at + bytes.len() <= item.len();
+    if !inside {
+        return Err(PageFault::at(
+            "bytes to overwrite are not all in the row version",
+            offset.raw(),
+        ));
+    }
+    item[at..at + bytes.len()].copy_from_slice(bytes);
+    Ok(())
 }

@@ -91,6 +91,12 @@ pub(in crate::table) enum Indexed {
     No,
 }
 
+/// Whether records may be written that say by which commits what they hide was made or ended: a standby takes their word
+/// that those may be shown. Not after a recovery, before the required standbys have its end.
+pub(in crate::table) fn may_remove(cx: TableCx<'_>) -> bool {
+    cx.txns.snapshots_open()
+}
+
 /// Removes what can go; returns how many versions went.
 pub(in crate::table) fn prune_page(
     cx: TableCx<'_>,
@@ -98,6 +104,9 @@ pub(in crate::table) fn prune_page(
     horizon: &Horizon,
     indexed: Indexed,
 ) -> Result<usize, TableError> {
+    if !may_remove(cx) {
+        return Ok(0);
+    }
     let plan = plan(cx, page, horizon, indexed);
     if plan.prune.is_empty() && plan.prune.hint == page::prune_hint(page) {
         return Ok(0);

@@ -193,7 +193,11 @@ impl Vacuum {
         page: &mut PageWrite<'_>,
     ) -> Result<(), TableError> {
         let removed = prune::prune_page(cx, page, &self.horizon, self.indexed)?;
-        let frozen = self.freeze(cx, page);
+        let frozen = if prune::may_remove(cx) {
+            self.freeze(cx, page)
+        } else {
+            0
+        };
         if self.is_main {
             self.report.removed_rows += removed as u64;
             self.report.frozen_rows += frozen as u64;
@@ -311,10 +315,20 @@ impl Vacuum {
     }
 }
 
-/// How many pages there are up to the last that holds anything.
-pub fn used_pages(cx: TableCx<'_>, file: RelFile) -> Result<u32, TableError> {
+/// How many pages there are up to the last that holds anything, or up to where the look from the end had come when `stop`
+/// said so, which is asked every few pages: those behind are empty.
+pub fn used_pages(
+    cx: TableCx<'_>,
+    file: RelFile,
+    stop: &mut dyn FnMut() -> bool,
+) -> Result<u32, TableError> {
     let mut keep = cx.store.pool.block_count(file, Fork::Main)?;
+    let mut looked = 0_u32;
     while keep > 0 {
+        if looked.is_multiple_of(BLOCKS_A_STEP) && stop() {
+            break;
+        }
+        looked += 1;
         let id = PageId {
             file,
             fork: Fork::Main,
@@ -333,9 +347,14 @@ pub fn used_pages(cx: TableCx<'_>, file: RelFile) -> Result<u32, TableError> {
 }
 
 /// Gives empty pages at the end of a file back to the system. The caller holds the relation's AccessExclusive lock
-/// (on standbys, too: that lock is logged) and no page of it. Returns the number of pages that are left.
-pub fn truncate_tail(cx: TableCx<'_>, file: RelFile) -> Result<u32, TableError> {
-    let keep = used_pages(cx, file)?;
+/// (on standbys, too: that lock is logged) and no page of it. Where `stop` says so what was not yet looked at stays.
+/// Returns the number of pages that are left.
+pub fn truncate_tail(
+    cx: TableCx<'_>,
+    file: RelFile,
+    stop: &mut dyn FnMut() -> bool,
+) -> Result<u32, TableError> {
+    let keep = used_pages(cx, file, stop)?;
     if keep < cx.store.pool.block_count(file, Fork::Main)? {
         files::truncate(cx.store, file, keep)?;
         free_space::truncate(cx.store, file, keep)?;

@@ -18,6 +18,10 @@ impl Shared {
         if self.recovery.load(Ordering::Acquire) {
             return Err(TxnError::InRecovery);
         }
+        let begins = txn.own.top().is_none();
+        if begins && self.disk_full.load(Ordering::Relaxed) && txn.needs_room() {
+            return Err(TxnError::DiskFull);
+        }
         let wal = &self.store.wal;
         wal.ensure_space().map_err(|e| TxnError::Log(Arc::new(e)))?;
         let top = match txn.own.top() {

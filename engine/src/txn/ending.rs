@@ -77,15 +77,15 @@ impl Shared {
         let mut main = Vec::with_capacity(64);
         let info = ending.encode(xid, record::COMMIT, &mut main);
         txn.ended = true;
-        let inserted = self.store.wal.insert_with(
-            &Record {
-                rmgr: RmgrId::TRANSACTION,
-                info,
-                xid,
-                main: &main,
-                blocks: &[],
-            },
-            |inserted| {
+        let commit = Record {
+            rmgr: RmgrId::TRANSACTION,
+            info,
+            xid,
+            main: &main,
+            blocks: &[],
+        };
+        let inserted = self.log_end(txn.logged_locks, xid, &ending.subs, || {
+            self.store.wal.insert_with(&commit, |inserted| {
                 // The entry before the bits: who finds bits without an entry trusts the bits.
                 self.lsns.set_committed(xid, inserted.end);
                 txn.page_of(xid).set_committed(xid, inserted.end);
@@ -93,8 +93,8 @@ impl Shared {
                     txn.page_of(*sub).set_committed(*sub, inserted.end);
                 }
                 self.release.enqueue(inserted.end, level, &txn.participant);
-            },
-        );
+            })
+        });
         txn.commit_drops = ending.dropped;
         txn.invalidations = ending.invalidations;
         // Its files stay, however long its release takes: no checkpoint behind the record has to list them.
@@ -148,12 +148,14 @@ impl Shared {
         };
         let mut main = Vec::with_capacity(64);
         let info = ending.encode(xid, record::ABORT, &mut main);
-        self.store.wal.insert(&Record {
-            rmgr: RmgrId::TRANSACTION,
-            info,
-            xid,
-            main: &main,
-            blocks: &[],
+        self.log_end(txn.logged_locks, xid, &ending.subs, || {
+            self.store.wal.insert(&Record {
+                rmgr: RmgrId::TRANSACTION,
+                info,
+                xid,
+                main: &main,
+                blocks: &[],
+            })
         });
         for gone in ending.subs.iter().chain([&xid]) {
             self.lsns.set_aborted(*gone);

@@ -10,6 +10,9 @@ pub enum TxnError {
     /// 25006; `sql` words it with the statement's name.
     #[error("cannot assign TransactionIds during recovery")]
     InRecovery,
+    /// 53100, with the remedy as HINT: the supervisor keeps what room is left.
+    #[error("the disk is nearly full: transactions may only read")]
+    DiskFull,
     /// 53100 where the disk is full, else 58030.
     #[error("could not write to the write-ahead log: {0}")]
     Log(Arc<crate::wal::WalError>),

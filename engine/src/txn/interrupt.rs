@@ -5,7 +5,7 @@
 //! any thread and never blocks. Reading an interrupt that ends only the statement takes it; one that ends the
 //! session stays until the session is gone. Knows nothing of sockets or statements.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -151,6 +151,8 @@ pub struct Interrupts {
     lock_timeout_ms: AtomicU64,
     /// Milliseconds (`deadlock_timeout`).
     deadlock_timeout_ms: AtomicU64,
+    /// On a disk that is nearly full its transactions do not begin to write.
+    needs_room: AtomicBool,
     /// What the transaction manager keeps for the session; made by the first `begin`.
     pub(crate) participant: OnceLock<Arc<Participant>>,
 }
@@ -165,6 +167,7 @@ impl Interrupts {
             clocks: Default::default(),
             lock_timeout_ms: AtomicU64::new(0),
             deadlock_timeout_ms: AtomicU64::new(1000),
+            needs_room: AtomicBool::new(false),
             participant: OnceLock::new(),
         })
     }
@@ -268,6 +271,14 @@ impl Interrupts {
     }
     pub fn deadlock_timeout(&self) -> Duration {
         Duration::from_millis(self.deadlock_timeout_ms.load(Ordering::Relaxed))
+    }
+
+    /// A client's session, but for one that is to remove data (`understudy.write_on_full_disk`). Who is no session needs none.
+    pub fn set_needs_room(&self, needs: bool) {
+        self.needs_room.store(needs, Ordering::Relaxed);
+    }
+    pub(crate) fn needs_room(&self) -> bool {
+        self.needs_room.load(Ordering::Relaxed)
     }
 
     fn take(&self) -> Option<Interrupt> {

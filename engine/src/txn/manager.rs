@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) made: MadeFiles,
     pub(crate) hooks: RwLock<Vec<InvalidationHook>>,
     pub(crate) recovery: AtomicBool,
+    /// Transactions of those that need room may not begin to write.
+    pub(crate) disk_full: AtomicBool,
     pub(crate) replay: Replay,
     pub(crate) horizon: Mutex<HorizonState>,
 }
@@ -96,6 +98,7 @@ impl TxnManager {
             made: MadeFiles::default(),
             hooks: RwLock::default(),
             recovery: AtomicBool::new(true),
+            disk_full: AtomicBool::new(false),
             replay: Replay::default(),
             horizon: Mutex::default(),
             store,
@@ -146,10 +149,18 @@ impl TxnManager {
         }
     }
 
-    /// One load in the normal case; registered until dropped. The caller has waited for the first snapshot.
+    /// One load in the normal case; registered until dropped. The caller has waited for the first snapshot; where a
+    /// promotion has come since, it is what was shown before.
     pub fn snapshot(&self, txn: &Transaction) -> Snapshot {
         Snapshot::take(&txn.participant, txn.own.clone(), txn.command_id(), || {
             self.shared.release.snapshot()
+        })
+    }
+
+    /// The same with what a failover could still lose: for whoever has asked to see it.
+    pub fn unconfirmed_snapshot(&self, txn: &Transaction) -> Snapshot {
+        Snapshot::take(&txn.participant, txn.own.clone(), txn.command_id(), || {
+            self.shared.release.newest()
         })
     }
 
@@ -157,7 +168,7 @@ impl TxnManager {
     /// invalidated what sessions remember of an older catalog.
     pub fn catalog_snapshot(&self, txn: &Transaction) -> Snapshot {
         if !self.in_recovery() {
-            return self.snapshot(txn);
+            return self.unconfirmed_snapshot(txn);
         }
         Snapshot::take(&txn.participant, txn.own.clone(), txn.command_id(), || {
             (self.shared.replay.replayed(), None)
@@ -244,6 +255,17 @@ impl TxnManager {
         self.shared.recovery.load(Ordering::Acquire)
     }
 
+    /// From now on no transaction of a session begins to write, but for those that are to make room
+    /// ([`Interrupts::set_needs_room`], [`Transaction::makes_room`]). One that has written goes on.
+    pub fn set_disk_full(&self, is_full: bool) {
+        if self.shared.disk_full.swap(is_full, Ordering::Relaxed) != is_full {
+            match is_full {
+                true => tracing::warn!("the disk is nearly full: transactions may only read"),
+                false => tracing::info!("the disk has room again: transactions may write"),
+            }
+        }
+    }
+
     /// The next xid to be handed out: for checkpoints, which read it in the log's critical section.
     pub fn next_xid(&self) -> Xid {
         self.shared.xids.next()
@@ -262,9 +284,10 @@ impl TxnManager {
     }
 
     /// This room's part of a checkpoint or restartpoint, after the redo point is set: the commit log is durable,
-    /// and what running transactions would have to undo is in the log.
+    /// and what running transactions would have to undo, and keep standbys' queries from, is in the log.
     pub fn checkpoint(&self) -> std::io::Result<()> {
         self.shared.log_made_files();
+        self.shared.list_logged_locks();
         self.shared.commit_log.flush()
     }
 

@@ -205,16 +205,20 @@ pub fn operation(info: u8) -> u8 {
     info & OP_MASK
 }
 
-/// `xl_standby_locks`: access-exclusive locks that a transaction took, then (ours) the xids' high halves.
+/// `xl_standby_locks`: access-exclusive locks that a transaction took, or that are held at a checkpoint; then (ours) the
+/// xids' high halves.
 pub const STANDBY_LOCK: u8 = 0x00;
 
-pub(crate) fn encode_standby_lock(xid: Xid, database: Oid, relation: Oid) -> Vec<u8> {
-    let mut out = Vec::with_capacity(20);
-    put(&mut out, 1);
-    put(&mut out, xid.low());
-    put(&mut out, database.raw());
-    put(&mut out, relation.raw());
-    put(&mut out, xid.high());
+/// Of (xid, database, relation) of each lock.
+pub(crate) fn encode_standby_locks(locks: &[(Xid, Oid, Oid)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4 + 16 * locks.len());
+    put(&mut out, locks.len() as u32);
+    for (xid, database, relation) in locks {
+        put(&mut out, xid.low());
+        put(&mut out, database.raw());
+        put(&mut out, relation.raw());
+    }
+    locks.iter().for_each(|(xid, ..)| put(&mut out, xid.high()));
     out
 }
 
@@ -304,6 +308,14 @@ mod tests {
             let mut main = Vec::new();
             let info = ending.encode(xid, COMMIT, &mut main);
             prop_assert_eq!(Ending::decode(info, xid.low(), &main), Some((xid, ending)));
+        }
+
+        #[test]
+        fn lists_of_locks_round_trip(
+            locks in prop::collection::vec((any::<u64>().prop_map(Xid::new), oid(), oid()), 0..9),
+        ) {
+            let main = encode_standby_locks(&locks);
+            prop_assert_eq!(decode_standby_locks(&main), Some(locks));
         }
 
         #[test]

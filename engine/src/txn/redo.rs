@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -68,6 +68,8 @@ pub(crate) struct Replay {
     /// What the primary told; `ANY` where it has no synchronous standbys.
     told: AtomicU64,
     last_commit_time_us: AtomicI64,
+    /// A checkpoint was replayed: what is locked is known, because a list of it stands before its record.
+    knows_locks: AtomicBool,
     /// Locks that replayed transactions hold.
     pub(crate) locks: Mutex<HashMap<Xid, Vec<HeldLock>>>,
     /// Those of commits that are replayed and that queries do not see yet: end of record, what.
@@ -96,6 +98,31 @@ impl Replay {
             told => Some(Lsn::new(told)),
         }
     }
+    /// The very lock is held for a transaction that has not ended.
+    pub(crate) fn holds(&self, xid: Xid, tag: LockTag) -> bool {
+        let held = self.locks.lock();
+        held.get(&xid)
+            .is_some_and(|locks| locks.iter().any(|(_, held)| *held == tag))
+    }
+    /// Replay, where it holds locks.
+    pub(crate) fn holder(&self) -> Option<Arc<Participant>> {
+        let owner = |(owner, _): &HeldLock| owner.clone();
+        let holding = self.locks.lock().values().flatten().next().map(owner);
+        holding.or_else(|| {
+            let kept = self.kept_locks.lock();
+            kept.iter().flat_map(|(_, locks)| locks).next().map(owner)
+        })
+    }
+    /// `who` holds the lock for nothing but commits that queries do not see yet: it goes when the primary's word comes,
+    /// whatever replay waits for.
+    pub(crate) fn only_keeps(&self, who: &Arc<Participant>, tag: LockTag) -> bool {
+        let is_it = |(owner, held): &HeldLock| *held == tag && Arc::ptr_eq(owner, who);
+        let kept = {
+            let kept = self.kept_locks.lock();
+            kept.iter().any(|(_, locks)| locks.iter().any(is_it))
+        };
+        kept && !self.locks.lock().values().flatten().any(is_it)
+    }
     fn visible(&self) -> Lsn {
         let told = self.told.load(Ordering::SeqCst);
         Lsn::new(self.handed_out.load(Ordering::SeqCst).min(told))
@@ -107,11 +134,10 @@ impl TxnManager {
     /// was never told of synchronous standbys, or where this is crash recovery.
     pub fn begin_recovery(&self, start: RecoveryStart, told: Option<Lsn>) {
         let shared = self.shared();
-        let oldest = match start.oldest_active_xid {
-            0 => start.next_xid,
-            low => widen(low, start.next_xid).min(start.next_xid),
-        };
+        let oldest = oldest_of(start.oldest_active_xid, start.next_xid);
+        let oldest = oldest.unwrap_or(start.next_xid);
         shared.recovery.store(true, Ordering::SeqCst);
+        shared.replay.knows_locks.store(false, Ordering::SeqCst);
         shared.commit_log.forget_all();
         shared.xids.set_next(start.next_xid);
         shared.lsns.start(oldest, start.next_xid);
@@ -151,6 +177,12 @@ impl TxnManager {
                 if op == record::COMMIT {
                     shared.redo_commit(xid, &ending, record.end)?;
                     shared.keep_replay_locks(xid, &ending.subs, record.end);
+                    let known = shared.replay.knows_locks.load(Ordering::SeqCst);
+                    if ending.access_exclusive_locks && !known {
+                        // It may have locked something before the redo point, and ended before the list: instead of
+                        // keeping that locked, keep queries out until they see it.
+                        shared.release.gate_also_until_visible(record.end);
+                    }
                 } else {
                     shared.redo_abort(xid, &ending)?;
                     shared.release_replay_locks(xid, &ending.subs);
@@ -248,9 +280,21 @@ impl TxnManager {
     /// queries see those.
     pub fn primary_restarted(&self, next_xid: Xid) {
         let shared = self.shared();
+        shared.replay.knows_locks.store(true, Ordering::SeqCst);
         shared.lsns.bury_below(next_xid);
         shared.release_unfinished_replay_locks();
         shared.drop_files_of_the_dead(next_xid);
+    }
+
+    /// A checkpoint of a running primary says which of its transactions was the oldest without an end behind the redo
+    /// point: locks of older ones go, should replay have missed their ends. `oldest_active_xid` is a low half, as the checkpoint
+    /// has it; 0 says nothing.
+    pub fn running_since(&self, oldest_active_xid: u32, next_xid: Xid) {
+        let replay = &self.shared().replay;
+        replay.knows_locks.store(true, Ordering::SeqCst);
+        if let Some(oldest) = oldest_of(oldest_active_xid, next_xid) {
+            self.shared().release_replay_locks_below(oldest);
+        }
     }
 
     /// Recovery or standby ends; the log is being written from `end` on. Transactions without an outcome are
@@ -286,6 +330,11 @@ impl TxnManager {
         self.shared().commit_log.make_page(0)?;
         self.shared().commit_log.flush()
     }
+}
+
+/// The oldest running xid of a checkpoint that has its low half.
+fn oldest_of(low: u32, next: Xid) -> Option<Xid> {
+    (low != 0).then(|| widen(low, next).min(next))
 }
 
 impl Shared {

@@ -757,3 +757,31 @@ fn read_consistently(world: &World, done: &Mutex<Vec<Xid>>, stop: &AtomicBool) {
             .collect();
     }
 }
+
+/// The guard is at the first write, so that no default of the session's gets round it.
+#[test]
+fn on_a_disk_that_is_nearly_full_only_who_makes_room_begins_to_write() {
+    let world = World::new();
+    let txns = &world.txns;
+    let of_client = || {
+        let client = session();
+        client.set_needs_room(true);
+        txns.begin(options(), client)
+    };
+    let refused = |txn: &mut Transaction| matches!(txns.xid(txn), Err(TxnError::DiskFull));
+    let mut running = of_client();
+    txns.xid(&mut running).expect("there is room");
+    txns.set_disk_full(true);
+    txns.savepoint(&mut running, "s");
+    txns.xid(&mut running).expect("it has begun to write");
+    let mut new = of_client();
+    assert!(refused(&mut new));
+    new.makes_room();
+    txns.xid(&mut new).expect("it vacuums");
+    let mut background = world.begin();
+    txns.xid(&mut background).expect("it is no client's");
+    let mut waits = of_client();
+    assert!(refused(&mut waits));
+    txns.set_disk_full(false);
+    txns.xid(&mut waits).expect("there is room again");
+}

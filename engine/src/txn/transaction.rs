@@ -75,6 +75,7 @@ pub struct Transaction {
     pub(crate) invalidations: Vec<Invalidation>,
     /// It logged an access-exclusive lock.
     pub(crate) logged_locks: bool,
+    makes_room: bool,
     /// Committed or aborted: nothing is left to do when it is dropped.
     pub(crate) ended: bool,
 }
@@ -112,6 +113,7 @@ impl Transaction {
             abort_drops: Vec::new(),
             invalidations: Vec::new(),
             logged_locks: false,
+            makes_room: false,
             ended: false,
         }
     }
@@ -125,6 +127,13 @@ impl Transaction {
     }
     pub fn interrupts(&self) -> &Arc<Interrupts> {
         &self.interrupts
+    }
+    /// What it writes gives room back: it may on a disk that is nearly full.
+    pub fn makes_room(&mut self) {
+        self.makes_room = true;
+    }
+    pub(crate) fn needs_room(&self) -> bool {
+        !self.makes_room && self.interrupts.needs_room()
     }
     /// The top-level xid, if one was assigned.
     pub fn top_xid(&self) -> Option<Xid> {

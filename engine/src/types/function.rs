@@ -107,6 +107,15 @@ pub struct Function {
     pub implementation: Implementation,
 }
 
+impl Function {
+    pub fn returns_set(&self) -> bool {
+        matches!(
+            self.implementation,
+            Implementation::Set(_) | Implementation::TypedSet(_) | Implementation::HostSet
+        )
+    }
+}
+
 /// A row of `pg_operator`. A prefix operator has `left == Oid::INVALID`.
 #[derive(Debug)]
 pub struct Operator {

@@ -148,6 +148,15 @@ impl Wal {
         record: &Record<'_>,
         at_reservation: impl FnOnce(Inserted),
     ) -> Inserted {
+        self.insert_changing(record, |_, inserted| at_reservation(inserted))
+    }
+
+    /// As [`Self::insert_with`]; `at_reservation` may also change what the reservation lock guards.
+    fn insert_changing(
+        &self,
+        record: &Record<'_>,
+        at_reservation: impl FnOnce(&mut Reserve, Inserted),
+    ) -> Inserted {
         self.assert_writing();
         ENCODED.with_borrow_mut(|encoded| {
             let mut policy = self.image_policy();
@@ -160,7 +169,7 @@ impl Wal {
                     continue;
                 }
                 let reserved = self.reserve(&mut reserve, encoded.bytes().len() as u64);
-                at_reservation(reserved.inserted);
+                at_reservation(&mut reserve, reserved.inserted);
                 break reserved;
             };
             self.copy(encoded, &reserved);
@@ -215,12 +224,17 @@ impl Wal {
     /// Takes the reservation lock, makes the insert position the redo point and runs `at_redo` in the same
     /// critical section. Pages first changed behind it get full images.
     pub fn set_redo_point(&self, at_redo: impl FnOnce(Lsn)) -> Lsn {
+        self.begin_checkpoint(at_redo).0
+    }
+
+    /// The same, and what the setting `full_page_writes` was at that very place in the log.
+    pub fn begin_checkpoint(&self, at_redo: impl FnOnce(Lsn)) -> (Lsn, bool) {
         let mut reserve = self.reserve.lock();
         let redo = self.geometry.start_lsn(reserve.position);
         reserve.policy.redo_point = redo;
         self.publish_policy(&reserve);
         at_redo(redo);
-        redo
+        (redo, reserve.full_page_writes)
     }
 
     /// As [`Self::set_redo_point`] for a shutdown checkpoint and in recovery: the position is given.
@@ -241,8 +255,35 @@ impl Wal {
         self.apply_full_page_writes(&mut reserve);
     }
 
-    /// The setting `full_page_writes`.
+    /// The setting `full_page_writes`. It changes at the very place where the log says so, so that a standby knows of what
+    /// is between two such records that a base backup of its own can't be healed by it, and a checkpoint's redo point is
+    /// behind the record or before the change. Not while the log is being stopped.
     pub fn set_full_page_writes(&self, on: bool) {
+        if self.full_page_writes() == on {
+            return;
+        }
+        if !self.is_writing() {
+            // Recovery logs nothing: whoever ends it says what the setting is by then.
+            self.put_full_page_writes(on);
+            if !self.is_writing() {
+                return;
+            }
+            // It has ended meanwhile, with the setting as it was.
+        }
+        let record = Record {
+            rmgr: RmgrId::XLOG,
+            info: xlog_records::FPW_CHANGE,
+            xid: Xid::INVALID,
+            main: &xlog_records::encode_fpw_change(on),
+            blocks: &[],
+        };
+        self.insert_changing(&record, |reserve, _| {
+            reserve.full_page_writes = on;
+            self.apply_full_page_writes(reserve);
+        });
+    }
+
+    fn put_full_page_writes(&self, on: bool) {
         let mut reserve = self.reserve.lock();
         reserve.full_page_writes = on;
         self.apply_full_page_writes(&mut reserve);

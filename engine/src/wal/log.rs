@@ -256,6 +256,9 @@ impl Wal {
             "cannot make new WAL entries during recovery or after the end"
         );
     }
+    pub(super) fn is_writing(&self) -> bool {
+        self.mode.load(Ordering::SeqCst) == WRITING
+    }
     pub fn in_recovery(&self) -> bool {
         self.mode.load(Ordering::SeqCst) == RECOVERY
     }
@@ -290,6 +293,10 @@ impl Wal {
     /// The history of the timeline that is being written, or followed; `None` before either is known.
     pub fn history(&self) -> Option<History> {
         self.history.read().clone()
+    }
+    /// Looks at it without copying it.
+    pub fn with_history<T>(&self, look: impl FnOnce(Option<&History>) -> T) -> T {
+        look(self.history.read().as_ref())
     }
     pub fn segment_size(&self) -> u32 {
         self.geometry.segment_size()
@@ -412,10 +419,15 @@ impl Wal {
             self.watch.send_replace(upto);
         }
     }
-    /// In recovery: the timelines that are followed.
+    /// In recovery: the timelines that are followed. What is here of one that is left, behind the place where it is left,
+    /// is no part of this log.
     pub fn set_recovery_history(&self, history: History) {
         debug_assert!(self.in_recovery());
-        *self.history.write() = Some(history);
+        let mut followed = self.history.write();
+        if let Some(fork) = followed.as_ref().and_then(|old| old.fork_from(&history)) {
+            self.flushed.fetch_min(fork.raw(), Ordering::AcqRel);
+        }
+        *followed = Some(history);
     }
     /// In recovery: called when a page with this LSN is to be written.
     pub fn on_recovery_flush(&self, hook: FlushHook) {

@@ -270,6 +270,40 @@ fn write_every_kind(wal: &Wal) {
     wal.insert(&fpi);
 }
 
+/// A standby judges by both whether pages that are copied from it can be healed.
+#[test]
+fn a_redo_point_knows_what_the_log_before_it_says_of_images() {
+    let disk = SimDisk::new();
+    prepare_dirs(&disk);
+    let wal = start(Arc::new(disk), config(MB, MB as usize));
+    let begin = wal.insert_lsn();
+    let toggled = Arc::clone(&wal);
+    let toggling = std::thread::spawn(move || {
+        (0..4000).for_each(|i| toggled.set_full_page_writes(i % 2 == 1));
+    });
+    let mut noted = vec![wal.begin_checkpoint(|_| {})];
+    while !toggling.is_finished() {
+        noted.push(wal.begin_checkpoint(|_| {}));
+    }
+    toggling.join().expect("no panic");
+    noted.push(wal.begin_checkpoint(|_| {}));
+    wal.stop();
+    let mut changes = Vec::new();
+    let mut log = reader(&wal, begin);
+    while let Ok(record) = log.next() {
+        if (record.rmgr, record.info) == (RmgrId::XLOG, xlog_records::FPW_CHANGE) {
+            let on = xlog_records::decode_fpw_change(record.main).expect("one byte");
+            changes.push((record.start, on));
+        }
+    }
+    assert_eq!(changes.len(), 4000);
+    for (redo, on) in noted {
+        let before = changes.partition_point(|(at, _)| *at < redo);
+        let said = before.checked_sub(1).is_none_or(|last| changes[last].1);
+        assert_eq!(on, said, "{redo}");
+    }
+}
+
 #[test]
 fn blocks_come_back_as_they_went_in() {
     let disk = SimDisk::new();

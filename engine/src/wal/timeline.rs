@@ -90,6 +90,15 @@ impl History {
     pub fn contains(&self, timeline: TimelineId) -> bool {
         timeline == self.timeline || self.ancestors.iter().any(|a| a.timeline == timeline)
     }
+    /// Up to where this history and `other` are the same log; `None` if neither leaves the other anywhere that is known,
+    /// or they have no timeline in common.
+    pub fn fork_from(&self, other: &History) -> Option<Lsn> {
+        let mut newest_first =
+            std::iter::once(self.timeline).chain(self.ancestors.iter().rev().map(|a| a.timeline));
+        let last = newest_first.find(|t| other.contains(*t))?;
+        let ends = [self.end_of(last), other.end_of(last)];
+        ends.into_iter().flatten().min()
+    }
 
     /// Under which timelines' names the bytes of a segment may be found, best first: never one that began only
     /// in a later segment.
@@ -214,6 +223,12 @@ mod tests {
             History::parse(TimelineId::new(4), &text).expect("own text"),
             fourth
         );
+        assert_eq!(first.fork_from(&fourth), Some(Lsn::new(0x300_0100)));
+        assert_eq!(fourth.fork_from(&second), Some(Lsn::new(0x500_0000)));
+        assert_eq!(second.fork_from(&second), None);
+        // A third timeline that began earlier, and is nobody's child here.
+        let third = first.fork(TimelineId::new(3), Lsn::new(0x200_0000), "elsewhere");
+        assert_eq!(fourth.fork_from(&third), Some(Lsn::new(0x200_0000)));
         for (lsn, owner) in [
             (0x300_00FF, 1),
             (0x300_0100, 2),

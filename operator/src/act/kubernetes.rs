@@ -8,21 +8,25 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Api;
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use super::objects::{ObjectsError, Wanted};
+use super::objects::{Look, ObjectsError, Wanted, with_problem};
 use super::reports::{
-    Overtaken, annotation_of, consume, merge, put_refusal, quiet, refusal, reports,
+    Overtaken, annotation_of, dated, finish, has_withdrawn, mark_done, merge, note_handled,
+    open_requests, put_refusal, quiet, refusal, reports,
 };
 use super::steps::{CALL_LIMIT, Call, Steps, call_of, reseeding};
 use super::telling::{Tell, Told, tell_changes};
 use crate::api::SupervisorStatus;
 use crate::crd::{HandledRequest, ReplicatedCluster, ReplicatedClusterStatus};
-use crate::decide::{Outcome, Plan, Renewal, Routes, Seed, Step};
+use crate::decide::{Plan, Renewal, Routes, Seed, Step};
 use crate::faults;
-use crate::kubernetes::{Cluster, EventWriter, Health, RETIRED, brief};
+use crate::kubernetes::{
+    Cluster, EventWriter, Health, Held, RETIRED, Sight, brief, is_conflict, remove_one,
+};
 use crate::names;
 use crate::reconcile::{Act, Seen, Written};
 use crate::render::{Kind, ObjectKey};
@@ -37,6 +41,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 const COMPARE: Duration = Duration::from_secs(1);
 /// Attempts at a write of reports that others' writes come before.
 const WRITE_TRIES: u32 = 4;
+/// Characters: a condition's message has room for a few more.
+const LONGEST_PROBLEM: usize = 1_000;
 
 #[derive(Debug, thiserror::Error)]
 enum StepError {
@@ -50,9 +56,23 @@ enum StepError {
     Other(String),
 }
 
-#[derive(Clone)]
+impl StepError {
+    /// Whether somebody should hear of it: not of an instance that does not answer, which has words of its own, nor of
+    /// somebody else's write that came first.
+    fn is_worth_telling(&self) -> bool {
+        match self {
+            StepError::Call(_) => false,
+            StepError::Kube(error) => !is_conflict(error),
+            StepError::Objects(error) => !error.is_passing(),
+            StepError::Other(_) => true,
+        }
+    }
+}
+
 pub struct KubernetesActor {
     inner: Arc<Inner>,
+    /// What is being done. It ends with the actor: an operator that leads no longer does nothing more.
+    under_way: Mutex<JoinSet<()>>,
 }
 
 struct Inner {
@@ -63,8 +83,12 @@ struct Inner {
     steps: Steps,
     told: Told,
     spec: Mutex<Option<ValidatedCluster>>,
+    /// Why the objects are not as they should be, as of the last attempt.
+    problem: Mutex<Option<String>>,
     /// When everything was last compared; none while that is being done.
     compared: Mutex<Compared>,
+    /// Held by who brings objects: two at once would each make up passwords and an authority.
+    bringing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -90,9 +114,18 @@ impl KubernetesActor {
                 steps: Steps::default(),
                 told: Told::default(),
                 spec: Mutex::default(),
+                problem: Mutex::default(),
                 compared: Mutex::default(),
+                bringing: tokio::sync::Mutex::default(),
             }),
+            under_way: Mutex::default(),
         }
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut under_way = self.under_way.lock();
+        while under_way.try_join_next().is_some() {}
+        under_way.spawn(work);
     }
 }
 
@@ -104,14 +137,15 @@ impl Act for KubernetesActor {
             return;
         };
         let (inner, step) = (Arc::clone(&self.inner), step.clone());
-        tokio::spawn(async move {
+        let sight = inner.cluster.sight();
+        self.spawn(async move {
             faults::point();
-            let result = inner.perform(&step).await;
+            let result = inner.perform(&step, &sight).await;
             faults::point();
             inner.steps.end(&key, result.is_ok());
             if let Err(error) = &result {
                 tracing::info!(cluster = %inner.cluster.key, ?step, %error, "a step failed and will be tried again");
-                if !matches!(error, StepError::Call(_)) {
+                if error.is_worth_telling() {
                     let of = step.instance().unwrap_or("the Services");
                     inner
                         .told
@@ -133,18 +167,23 @@ impl Act for KubernetesActor {
         compared.running = true;
         drop(compared);
         let (inner, cluster) = (Arc::clone(&self.inner), cluster.clone());
-        tokio::spawn(async move {
-            let result = inner.bring_objects(&cluster, &[]).await;
-            if let Err(error) = &result {
+        let sight = inner.cluster.sight();
+        self.spawn(async move {
+            let result = inner.bring_objects(&cluster, &[], &sight).await;
+            if let Err(error) = &result
+                && !error.is_passing()
+            {
                 let why = error.to_string();
                 inner
                     .told
                     .trouble(&inner.events, "ObjectsNotWritten", &cluster.name, &why);
             }
+            // What fails for another reason fails again: it is tried as often as everything is compared.
+            let is_passing = result.is_err_and(|error| error.is_passing());
             *inner.compared.lock() = Compared {
                 running: false,
                 at: Some(Instant::now()),
-                spec: result.is_ok().then_some(cluster),
+                spec: (!is_passing).then_some(cluster),
             };
         });
     }
@@ -154,15 +193,17 @@ impl Act for KubernetesActor {
         inner.told.crashes(&inner.events, seen);
         let before = seen.cluster.status.clone().unwrap_or_default();
         let after = inner.reports(&before, plan, seen);
-        inner.measure(&before, &after, plan);
-        if plan.swap.is_none() && plan.outcomes.is_empty() && quiet(&before) == quiet(&after) {
-            return Ok(Written::Settled);
+        let is_noted = inner.cluster.object().is_none_or(|o| !has_withdrawn(&o));
+        let is_known = plan.swap.is_none() && plan.outcomes.is_empty() && is_noted;
+        if !(is_known && quiet(&before) == quiet(&after)) {
+            let Some(written) = inner.write_status(&before, &after, plan).await? else {
+                return Ok(Written::Conflict);
+            };
+            inner.cluster.wrote(written);
+            tell_changes(&inner.events, &before, &after, plan);
         }
-        let Some(written) = inner.write_status(&after, plan).await? else {
-            return Ok(Written::Conflict);
-        };
-        tell_changes(&inner.events, &before, &after, plan);
-        inner.consume(&written, &plan.outcomes).await?;
+        inner.measure(&before, &after, plan);
+        inner.take_off(plan).await?;
         Ok(if plan.swap.is_some() {
             Written::Moved
         } else {
@@ -217,6 +258,10 @@ impl Inner {
         seen: &Seen,
     ) -> ReplicatedClusterStatus {
         let mut after = reports(before, plan, seen);
+        let problem = self.problem.lock().clone();
+        let conditions = with_problem(&plan.conditions, problem.as_deref());
+        after.conditions = dated(&conditions, &before.conditions);
+        finish(&mut after, before, seen);
         after.current_primary = after.current_primary.as_deref().map(names::pod);
         let pods = self.cluster.pods();
         for instance in &mut after.instances {
@@ -246,54 +291,107 @@ impl Inner {
     /// The object with its new status; none if somebody else changed the record first.
     async fn write_status(
         &self,
+        before: &ReplicatedClusterStatus,
         after: &ReplicatedClusterStatus,
         plan: &Plan,
     ) -> Result<Option<ReplicatedCluster>, kube::Error> {
-        let (api, name) = (self.objects(), &self.cluster.key.name);
+        let decided_on = before.record().map(|record| record.record_version);
+        let swap = plan.swap.as_ref();
         for _ in 0..WRITE_TRIES {
-            let mut object = api.get_status(name).await?;
-            if object.metadata.uid.as_ref() != Some(&self.cluster.uid) {
+            let Some(mut object) = self.newest().await? else {
+                return Ok(None);
+            };
+            let merged = merge(&mut object, decided_on, swap, after.clone())
+                .and_then(|()| note_handled(&mut object, &plan.outcomes));
+            if merged == Err(Overtaken) {
                 return Ok(None);
             }
-            if merge(&mut object, plan.swap.as_ref(), after.clone()) == Err(Overtaken) {
-                self.cluster.wrote(object);
-                return Ok(None);
-            }
-            note_handled(&mut object, &plan.outcomes);
-            let parameters = PostParams::default();
-            match api.replace_status(name, &parameters, &object).await {
-                Ok(written) => {
-                    self.cluster.wrote(written.clone());
-                    return Ok(Some(written));
-                }
-                // Whatever was written, the record is compared again.
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => return Err(error),
+            if let Some(written) = self.replace_status(&object).await? {
+                return Ok(Some(written));
             }
         }
         Ok(None)
     }
 
-    /// Takes the annotations of answered requests off the object, unless they say something else by now.
-    async fn consume(
+    /// As the server has it, if it is still the same object; from now on it is known here too.
+    async fn newest(&self) -> Result<Option<ReplicatedCluster>, kube::Error> {
+        let object = self.objects().get_status(&self.cluster.key.name).await?;
+        let is_it = object.metadata.uid.as_ref() == Some(&self.cluster.uid);
+        if is_it {
+            self.cluster.wrote(object.clone());
+        }
+        Ok(Some(object).filter(|_| is_it))
+    }
+
+    /// None if somebody wrote first: whatever that was, the record has to be compared again.
+    async fn replace_status(
         &self,
-        written: &ReplicatedCluster,
-        outcomes: &[Outcome],
-    ) -> Result<(), kube::Error> {
+        object: &ReplicatedCluster,
+    ) -> Result<Option<ReplicatedCluster>, kube::Error> {
         let (api, name) = (self.objects(), &self.cluster.key.name);
-        let mut object = written.clone();
+        match api
+            .replace_status(name, &PostParams::default(), object)
+            .await
+        {
+            Ok(written) => {
+                self.cluster.wrote(written.clone());
+                Ok(Some(written))
+            }
+            Err(error) if is_conflict(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the annotations of answered requests off the object, and then notes that they are gone: from then on the
+    /// same text is another request. What an operator that died in between has left is told once more.
+    async fn take_off(&self, plan: &Plan) -> Result<(), kube::Error> {
+        let Some(object) = self.cluster.object() else {
+            return Ok(());
+        };
+        let open = open_requests(&object);
+        if open.is_empty() {
+            return Ok(());
+        }
+        for request in &open {
+            let is_told = plan.outcomes.iter().any(|outcome| {
+                annotation_of(outcome.request) == request.annotation && request.is_of(&outcome.text)
+            });
+            if let (false, Some(reason), Some(message)) =
+                (is_told, &request.reason, &request.message)
+            {
+                self.events
+                    .tell(reason, reason.ends_with("Refused"), message);
+            }
+        }
+        let gone = self.consume(object).await?;
         for _ in 0..WRITE_TRIES {
-            let before = object.metadata.annotations.clone().unwrap_or_default();
-            if !consume(&mut object, outcomes) {
+            let Some(mut object) = self.newest().await? else {
+                return Ok(());
+            };
+            if !mark_done(&mut object, &gone) || self.replace_status(&object).await?.is_some() {
                 return Ok(());
             }
-            let left = object.metadata.annotations.unwrap_or_default();
-            let gone: BTreeMap<&String, Option<String>> = before
-                .keys()
-                .filter(|key| !left.contains_key(*key))
-                .map(|key| (key, None))
+        }
+        Ok(())
+    }
+
+    /// The requests whose annotation was taken off; one that says something else by now stays.
+    async fn consume(
+        &self,
+        mut object: ReplicatedCluster,
+    ) -> Result<Vec<HandledRequest>, kube::Error> {
+        let (api, name) = (self.objects(), &self.cluster.key.name);
+        for _ in 0..WRITE_TRIES {
+            let open = open_requests(&object);
+            if open.is_empty() {
+                break;
+            }
+            let gone: BTreeMap<String, Option<String>> = open
+                .iter()
+                .map(|request| (request.annotation.clone(), None))
                 .collect();
             let patch = json!({"metadata": {
+                "uid": object.metadata.uid,
                 "resourceVersion": object.metadata.resource_version,
                 "annotations": gone,
             }});
@@ -301,18 +399,22 @@ impl Inner {
             match api.patch(name, &parameters, &Patch::Merge(&patch)).await {
                 Ok(written) => {
                     self.cluster.wrote(written);
-                    return Ok(());
+                    return Ok(open);
                 }
-                Err(kube::Error::Api(status)) if status.code == 409 => {
-                    object = api.get(name).await?;
+                Err(error) if is_conflict(&error) => {
+                    let Some(newest) = self.newest().await? else {
+                        break;
+                    };
+                    object = newest;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
-    async fn perform(self: &Arc<Inner>, step: &Step) -> Result<(), StepError> {
+    /// `sight` is what the step was decided on.
+    async fn perform(self: &Arc<Inner>, step: &Step, sight: &Sight) -> Result<(), StepError> {
         let upstream = self.upstream(step);
         if let (Some(call), Some(instance)) = (call_of(step, upstream), step.instance()) {
             self.call(instance, call).await?;
@@ -323,16 +425,16 @@ impl Inner {
             return Ok(());
         }
         match step {
-            Step::Create { instance, seed, .. } => self.create(instance, *seed).await,
-            Step::Start { instance } => self.start(instance).await,
+            Step::Create { instance, seed, .. } => self.create(instance, *seed, sight).await,
+            Step::Start { instance } => self.start(instance, sight).await,
             Step::Fence { instance, pid } => self.fence(instance, *pid).await,
-            Step::Remove { instance } => self.remove(instance).await,
-            Step::Replace { instance } => self.replace(instance).await,
+            Step::Remove { instance } => self.remove(instance, &sight.of(instance)).await,
+            Step::Replace { instance } => self.replace(instance, &sight.of(instance)).await,
             Step::Renew {
                 instance,
                 how: Renewal::Pod,
-            } => self.renew(instance).await,
-            Step::Route(routes) => self.route(routes).await,
+            } => self.renew(instance, sight).await,
+            Step::Route(routes) => self.route(routes, sight).await,
             Step::Seal { .. }
             | Step::Demote { .. }
             | Step::Promote { .. }
@@ -367,7 +469,7 @@ impl Inner {
         )
         .await?;
         let life = self.cluster.life(&uid, status.began_at);
-        self.cluster.watches.said(instance, life, status);
+        self.cluster.watches.answered(instance, life, status);
         Ok(())
     }
 
@@ -376,9 +478,25 @@ impl Inner {
         spec.ok_or_else(|| StepError::Other("no valid spec yet".to_owned()))
     }
 
-    async fn create(self: &Arc<Inner>, instance: &str, seed: Seed) -> Result<(), StepError> {
-        self.unretire(instance).await?;
-        if !self.make(instance).await? {
+    async fn create(
+        self: &Arc<Inner>,
+        instance: &str,
+        seed: Seed,
+        sight: &Sight,
+    ) -> Result<(), StepError> {
+        if let Some(claim) = sight.of(instance).claim {
+            let spec = self.spec()?;
+            let look = Look::at(
+                &self.cluster,
+                &spec,
+                &self.default_image,
+                &[],
+                sight.clone(),
+            );
+            look.confirm().await?;
+            self.mark_claim(instance, &claim, None).await?;
+        }
+        if !self.make(instance, sight).await? {
             return Ok(()); // Made since the look that this step was decided on.
         }
         let how = match seed {
@@ -391,11 +509,11 @@ impl Inner {
     }
 
     /// Kubernetes starts what has a StatefulSet; one of which only the claim is left gets it back.
-    async fn start(self: &Arc<Inner>, instance: &str) -> Result<(), StepError> {
+    async fn start(self: &Arc<Inner>, instance: &str, sight: &Sight) -> Result<(), StepError> {
         if self.stateful_set(instance) {
             return Ok(());
         }
-        if self.make(instance).await? {
+        if self.make(instance, sight).await? {
             let message = format!("{instance} is started again on the volume that it had");
             self.events.tell("InstanceStarted", false, &message);
         }
@@ -414,9 +532,7 @@ impl Inner {
         let Some(uid) = self.cluster.pod_of_life(life) else {
             return Ok(());
         };
-        let fenced = self
-            .delete_pod(&names::pod(instance), &uid, FENCE_GRACE_SECONDS)
-            .await?;
+        let fenced = self.delete_pod(instance, &uid, FENCE_GRACE_SECONDS).await?;
         if fenced {
             let message = format!("the pod of {instance} was told to end, by SIGKILL if need be");
             self.events.tell("Fenced", true, &message);
@@ -426,45 +542,59 @@ impl Inner {
 
     async fn delete_pod(
         &self,
-        name: &str,
+        instance: &str,
         uid: &str,
         grace_seconds: u32,
     ) -> Result<bool, kube::Error> {
-        let pods: Api<Pod> = self.api();
-        let parameters = DeleteParams {
+        let how = DeleteParams {
             grace_period_seconds: Some(grace_seconds),
-            preconditions: Some(Preconditions {
-                uid: Some(uid.to_owned()),
-                resource_version: None,
-            }),
             ..DeleteParams::default()
         };
-        match pods.delete(name, &parameters).await {
-            Ok(_) => Ok(true),
-            // It has gone, or another one has its name.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.delete::<Pod>(&names::pod(instance), Some(uid), how)
+            .await
+    }
+
+    /// Deletes this very object, if there was one. True if it was still there.
+    async fn delete<K>(
+        &self,
+        name: &str,
+        uid: Option<&str>,
+        how: DeleteParams,
+    ) -> Result<bool, kube::Error>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let Some(uid) = uid else {
+            return Ok(false);
+        };
+        let (client, namespace) = (&self.cluster.client, &self.cluster.key.namespace);
+        remove_one::<K>(client, namespace, name, uid, how).await
     }
 
     /// The claim stays, marked: it is the last thing that makes this an instance of the cluster.
-    async fn remove(&self, instance: &str) -> Result<(), StepError> {
-        let sets: Api<StatefulSet> = self.api();
-        match sets.delete(instance, &DeleteParams::foreground()).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(error.into()),
-        }
+    async fn remove(&self, instance: &str, held: &Held) -> Result<(), StepError> {
+        let how = DeleteParams::foreground();
+        self.delete::<StatefulSet>(instance, held.set.as_deref(), how)
+            .await?;
         let began = Instant::now();
         let pods: Api<Pod> = self.api();
-        while pods.get_opt(&names::pod(instance)).await?.is_some() {
+        while let Some(pod) = pods.get_opt(&names::pod(instance)).await? {
+            if !is_of(&pod, held) {
+                return Ok(()); // Somebody has made an instance of this name again.
+            }
             if began.elapsed() > STOP_LIMIT {
                 return Err(StepError::Other(format!("{instance} is still stopping")));
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        let patch = json!({"metadata": {"annotations": {RETIRED: "true"}}});
-        self.patch_claim(instance, &patch).await?;
+        let Some(uid) = &held.claim else {
+            return Ok(());
+        };
+        self.mark_claim(instance, uid, Some("true")).await?;
         let claim = names::claim(instance);
         let message = format!("{instance} was removed; its volume is kept as the claim {claim}");
         self.events.tell("InstanceRemoved", false, &message);
@@ -472,64 +602,70 @@ impl Inner {
     }
 
     /// The pod is deleted without waiting for its node's word, which may never come; then the claim, and with it what
-    /// was on the volume.
-    async fn replace(&self, instance: &str) -> Result<(), StepError> {
-        let sets: Api<StatefulSet> = self.api();
-        match sets.delete(instance, &DeleteParams::background()).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(error.into()),
-        }
-        if let Some(uid) = self.cluster.pod(instance).and_then(|pod| pod.uid()) {
-            self.delete_pod(&names::pod(instance), &uid, 0).await?;
-        }
-        let claims: Api<PersistentVolumeClaim> = self.api();
+    /// was on the volume. All of it is what was there when this was decided: an instance that was made anew since is
+    /// another one.
+    async fn replace(&self, instance: &str, held: &Held) -> Result<(), StepError> {
+        let background = DeleteParams::background;
+        let set = self
+            .delete::<StatefulSet>(instance, held.set.as_deref(), background())
+            .await?;
+        let pods: Api<Pod> = self.api();
+        let pod = pods.get_opt(&names::pod(instance)).await?;
+        let pod = pod.filter(|pod| is_of(pod, held));
+        let pod = match pod.and_then(|pod| pod.metadata.uid) {
+            Some(uid) => self.delete_pod(instance, &uid, 0).await?,
+            None => false,
+        };
         let name = names::claim(instance);
-        match claims.delete(&name, &DeleteParams::background()).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(error.into()),
+        let claim = self
+            .delete::<PersistentVolumeClaim>(&name, held.claim.as_deref(), background())
+            .await?;
+        if set || pod || claim {
+            let message = format!("{instance} was given up, with its pod and the claim {name}");
+            self.events.tell("InstanceReplaced", true, &message);
         }
-        let message = format!("{instance} was given up, with its pod and the claim {name}");
-        self.events.tell("InstanceReplaced", true, &message);
         Ok(())
     }
 
     /// Writes the StatefulSet as the manifest is now; Kubernetes makes the pod anew.
-    async fn renew(self: &Arc<Inner>, instance: &str) -> Result<(), StepError> {
+    async fn renew(self: &Arc<Inner>, instance: &str, sight: &Sight) -> Result<(), StepError> {
         let spec = self.spec()?;
-        let wanted = Wanted::of(&self.cluster, &spec, &self.default_image, &[]).await?;
-        if wanted.renew(instance).await? {
+        let (image, sight) = (&self.default_image, sight.clone());
+        let look = Look::at(&self.cluster, &spec, image, &[], sight);
+        if look.renew(instance).await? {
             let message = format!("the pod of {instance} is made anew, as the manifest is now");
             self.events.tell("InstanceRenewed", false, &message);
         }
         Ok(())
     }
 
-    async fn unretire(&self, instance: &str) -> Result<(), StepError> {
-        let patch = json!({"metadata": {"annotations": {RETIRED: null}}});
-        Ok(self.patch_claim(instance, &patch).await?)
-    }
-
-    async fn patch_claim(
+    /// Marks the claim as one of a removed instance, or takes the mark off, if it is still this one.
+    async fn mark_claim(
         &self,
         instance: &str,
-        patch: &serde_json::Value,
+        uid: &str,
+        retired: Option<&str>,
     ) -> Result<(), kube::Error> {
         let claims: Api<PersistentVolumeClaim> = self.api();
+        let patch = json!({"metadata": {"uid": uid, "annotations": {RETIRED: retired}}});
         let parameters = PatchParams::default();
         let name = names::claim(instance);
-        match claims.patch(&name, &parameters, &Patch::Merge(patch)).await {
+        match claims
+            .patch(&name, &parameters, &Patch::Merge(&patch))
+            .await
+        {
             Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            // It has gone, or another one has its name: a uid can't be changed.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    async fn route(&self, routes: &Routes) -> Result<(), StepError> {
+    async fn route(&self, routes: &Routes, sight: &Sight) -> Result<(), StepError> {
         let spec = self.spec()?;
-        let wanted = Wanted::of(&self.cluster, &spec, &self.default_image, &[]).await?;
-        Ok(wanted.lead_to(routes).await?)
+        let (image, sight) = (&self.default_image, sight.clone());
+        let look = Look::at(&self.cluster, &spec, image, &[], sight);
+        Ok(look.lead_to(routes).await?)
     }
 
     /// Everything that the manifest asks for, with `more` instances besides those that there are. Gives what was made.
@@ -537,9 +673,18 @@ impl Inner {
         self: &Arc<Inner>,
         spec: &ValidatedCluster,
         more: &[String],
+        sight: &Sight,
     ) -> Result<Vec<ObjectKey>, ObjectsError> {
-        let wanted = Wanted::of(&self.cluster, spec, &self.default_image, more).await?;
+        let _one_at_a_time = self.bringing.lock().await;
+        let (image, sight) = (&self.default_image, sight.clone());
+        let wanted = Wanted::of(&self.cluster, spec, image, more, sight).await;
+        let wanted = wanted.inspect_err(|error| {
+            if error.is_lasting() {
+                self.note_problem(Some(error.to_string()));
+            }
+        })?;
         let brought = wanted.bring().await;
+        self.note_problem(brought.problem());
         for foreign in brought.foreign {
             let of = foreign.key.to_string();
             self.told
@@ -551,29 +696,58 @@ impl Inner {
         }
     }
 
+    /// What the conditions say of the objects from now on.
+    fn note_problem(&self, problem: Option<String>) {
+        let problem = problem.map(|text| text.chars().take(LONGEST_PROBLEM).collect::<String>());
+        let before = std::mem::replace(&mut *self.problem.lock(), problem.clone());
+        if before != problem {
+            self.cluster.watches.wake();
+        }
+    }
+
     /// True if its StatefulSet was made just now.
-    async fn make(self: &Arc<Inner>, instance: &str) -> Result<bool, StepError> {
+    async fn make(self: &Arc<Inner>, instance: &str, sight: &Sight) -> Result<bool, StepError> {
         let spec = self.spec()?;
-        let made = self.bring_objects(&spec, &[instance.to_owned()]).await?;
+        let more = [instance.to_owned()];
+        let made = self.bring_objects(&spec, &more, sight).await?;
         Ok(made
             .iter()
             .any(|key| key.kind == Kind::StatefulSet && key.name == instance))
     }
 }
 
-/// Requests that are acted on now, and older ones whose annotation is still there.
-fn note_handled(object: &mut ReplicatedCluster, outcomes: &[Outcome]) {
-    let annotations = object.metadata.annotations.clone().unwrap_or_default();
-    let Some(status) = object.status.as_mut() else {
-        return;
-    };
-    let new = outcomes.iter().map(|outcome| HandledRequest {
-        annotation: annotation_of(outcome.request).to_owned(),
-        text: outcome.text.clone(),
-    });
-    let mut all: Vec<HandledRequest> = std::mem::take(&mut status.handled_requests);
-    all.extend(new);
-    all.retain(|request| annotations.get(&request.annotation) == Some(&request.text));
-    all.dedup();
-    status.handled_requests = all;
+/// Whether the pod is the one that was seen, or was made by the StatefulSet that was.
+fn is_of(pod: &Pod, held: &Held) -> bool {
+    let seen = |uid: &String, held: &Option<String>| held.as_ref() == Some(uid);
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    pod.metadata
+        .uid
+        .as_ref()
+        .is_some_and(|uid| seen(uid, &held.pod))
+        || owners.any(|owner| owner.controller == Some(true) && seen(&owner.uid, &held.set))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An operator that was frozen in the middle of replacing an instance finds its successor.
+    #[test]
+    fn a_successor_s_pod_is_another_one() {
+        let pod = |uid: &str, set: &str| -> Pod {
+            let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "orders-2", "uid": set,
+                               "controller": true});
+            serde_json::from_value(json!({"metadata": {"uid": uid, "ownerReferences": [owner]}}))
+                .expect("a pod")
+        };
+        let held = Held {
+            set: Some("s1".to_owned()),
+            pod: Some("p1".to_owned()),
+            claim: Some("c1".to_owned()),
+        };
+        assert!(is_of(&pod("p1", "s1"), &held));
+        assert!(is_of(&pod("p2", "s1"), &held), "made again by the same set");
+        assert!(!is_of(&pod("p3", "s2"), &held));
+        assert!(!is_of(&pod("p3", "s2"), &Held::default()));
+    }
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::reports::{Overtaken, consume, merge, put_refusal, quiet, refusal, reports};
+use super::reports::{
+    Overtaken, consume, merge, note_handled, put_refusal, quiet, refusal, reports,
+};
 use super::steps::{CALL_LIMIT, Steps, call_of, reseeding};
 use super::telling::{Tell, Told, tell_changes};
 use crate::api::SupervisorStatus;
@@ -155,12 +157,17 @@ impl Act for LocalActor {
             plan.outcomes.clone(),
         );
         let changed = after.clone();
+        let decided_on = before.record().map(|record| record.record_version);
         let work = move || {
             store.update(|current| {
                 let mut object = current.ok_or(ObjectError::Missing)?;
-                merge(&mut object, swap.as_ref(), changed)
+                merge(&mut object, decided_on, swap.as_ref(), changed)
+                    .and_then(|()| note_handled(&mut object, &outcomes))
                     .map_err(|Overtaken| ObjectError::Conflict)?;
-                consume(&mut object, &outcomes);
+                // Both are in one file: what is answered is gone at once.
+                if consume(&mut object, &outcomes) {
+                    note_handled(&mut object, &[]).map_err(|Overtaken| ObjectError::Conflict)?;
+                }
                 Ok(object)
             })
         };
@@ -248,7 +255,7 @@ impl Inner {
             CALL_LIMIT,
         )
         .await?;
-        self.watches.heard(&volume, instance, status);
+        self.watches.told(&volume, instance, status);
         Ok(())
     }
 

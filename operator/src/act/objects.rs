@@ -3,14 +3,21 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
+use crate::crd::{Condition, ConditionStatus, ReplicatedCluster};
 use crate::decide::Routes;
 use crate::ids::Millis;
-use crate::kubernetes::{Applied, Cluster, Kept, RECORD_VERSION, apply, brief, remove};
+use crate::kubernetes::{
+    Applied, Cluster, Kept, RECORD_VERSION, Sight, Version, apply, brief, is_as_wanted,
+    is_conflict, remove,
+};
 use crate::names;
 use crate::render::{
     CLUSTER, Credentials, CredentialsError, Existing, ForeignObject, Found, INSTANCE, Input, Kind,
@@ -18,6 +25,9 @@ use crate::render::{
     write_traffic,
 };
 use crate::validate::ValidatedCluster;
+
+/// Attempts at the write that moves the write Service.
+const SLICE_TRIES: u32 = 3;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ObjectsError {
@@ -27,6 +37,37 @@ pub(super) enum ObjectsError {
     Object(ObjectKey, #[source] kube::Error),
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// In the way of where the write Service leads.
+    #[error("{0}")]
+    Foreign(ForeignObject),
+    /// Nothing is the matter: what was looked at is looked at again.
+    #[error("somebody else was faster")]
+    Overtaken,
+}
+
+impl ObjectsError {
+    /// It will be the same at the next attempt, unless somebody does something about it.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            ObjectsError::Kube(error) | ObjectsError::Object(_, error) => {
+                let kube::Error::Api(status) = error else {
+                    return false;
+                };
+                matches!(status.code, 400..=499) && !matches!(status.code, 404 | 409 | 429)
+            }
+            ObjectsError::Credentials(_) | ObjectsError::Foreign(_) => true,
+            ObjectsError::Overtaken => false,
+        }
+    }
+
+    /// Another operator, or Kubernetes, has written first: nobody has to be told.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            ObjectsError::Kube(error) | ObjectsError::Object(_, error) => is_conflict(error),
+            ObjectsError::Credentials(_) | ObjectsError::Foreign(_) => false,
+            ObjectsError::Overtaken => true,
+        }
+    }
 }
 
 /// What became of the objects.
@@ -38,25 +79,46 @@ pub(super) struct Brought {
     pub failed: Vec<ObjectsError>,
 }
 
-/// What one look at the cluster makes of its manifest.
-pub(super) struct Wanted<'a> {
+impl Brought {
+    /// What somebody has to see to, if there is anything.
+    pub fn problem(&self) -> Option<String> {
+        let foreign = self.foreign.iter().map(ToString::to_string);
+        let failed = self.failed.iter().filter(|error| error.is_lasting());
+        let failed = failed.map(ToString::to_string);
+        let all: Vec<String> = foreign.chain(failed).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+}
+
+/// What one look at the cluster makes of its manifest, without passwords and certificates: enough for where the Services
+/// lead and for StatefulSets, which must not wait for a Secret that somebody has taken away.
+pub(super) struct Look<'a> {
     cluster: &'a Cluster,
     spec: &'a ValidatedCluster,
     default_image: &'a str,
     instances: Vec<String>,
     existing: Existing,
+    /// Of what exists: what is deleted is this and nothing later.
+    versions: BTreeMap<ObjectKey, Version>,
+    /// What was looked at when it was decided to write.
+    sight: Sight,
+    confirmed: OnceCell<()>,
+}
+
+/// All of it.
+pub(super) struct Wanted<'a> {
+    look: Look<'a>,
     credentials: Credentials,
 }
 
-impl<'a> Wanted<'a> {
-    pub async fn of(
+impl<'a> Look<'a> {
+    pub fn at(
         cluster: &'a Cluster,
         spec: &'a ValidatedCluster,
         default_image: &'a str,
         more: &[String],
-    ) -> Result<Wanted<'a>, ObjectsError> {
-        let secrets = secrets(cluster, spec).await?;
-        let credentials = Credentials::complete(spec, &cluster.uid, &secrets, Millis::now())?;
+        sight: Sight,
+    ) -> Look<'a> {
         let mut instances: Vec<String> = cluster
             .stateful_sets()
             .iter()
@@ -65,18 +127,39 @@ impl<'a> Wanted<'a> {
         instances.extend(more.iter().cloned());
         instances.sort();
         instances.dedup();
-        Ok(Wanted {
+        let (existing, versions) = existing(cluster);
+        Look {
             cluster,
             spec,
             default_image,
             instances,
-            existing: existing(cluster),
-            credentials,
-        })
+            existing,
+            versions,
+            sight,
+            confirmed: OnceCell::new(),
+        }
+    }
+
+    /// Asked once, before the first write: whether the server still has the object that was looked at. A process that
+    /// was frozen wakes up with an old plan, and two may think that they lead.
+    pub async fn confirm(&self) -> Result<(), ObjectsError> {
+        let ask = || async {
+            let cluster = self.cluster;
+            let api: Api<ReplicatedCluster> =
+                Api::namespaced(cluster.client.clone(), &cluster.key.namespace);
+            let now = api.get_opt(&cluster.key.name).await?;
+            let now = now.filter(|now| now.metadata.uid.as_ref() == Some(&cluster.uid));
+            let now = now.ok_or(ObjectsError::Overtaken)?;
+            let is_so = self.sight.is_of(&now);
+            cluster.wrote(now);
+            is_so.then_some(()).ok_or(ObjectsError::Overtaken)
+        };
+        self.confirmed.get_or_try_init(ask).await.copied()
     }
 
     fn input<'b>(
         &'b self,
+        credentials: &'b Credentials,
         record: Option<&'b crate::crd::Record>,
         routes: Option<&'b Routes>,
     ) -> Input<'b> {
@@ -87,51 +170,14 @@ impl<'a> Wanted<'a> {
             routes,
             instances: &self.instances,
             existing: &self.existing,
-            credentials: &self.credentials,
+            credentials,
             default_image: self.default_image,
             routing: WriteRouting::EndpointSlice,
         }
     }
 
-    /// Creates and changes what is not as it should be.
-    pub async fn bring(&self) -> Brought {
-        let object = self.cluster.object();
-        let record = object.and_then(|object| object.status?.record());
-        let routes = self.cluster.routes();
-        let rendered = render(&self.input(record.as_ref(), routes.as_ref()));
-        let mut brought = Brought {
-            foreign: rendered.foreign,
-            created: Vec::new(),
-            failed: Vec::new(),
-        };
-        // Where the write Service leads is moved by its own step only.
-        let slice = |object: &&Object| object.kind() != Kind::EndpointSlice;
-        for object in rendered.objects.iter().filter(slice) {
-            self.note(object, &mut brought).await;
-        }
-        for workload in rendered.workloads.into_values() {
-            // A changed template restarts its pod: when that is right is decided elsewhere.
-            if let Workload::Create(set) = workload {
-                let object = Object::StatefulSet(set);
-                self.note(&object, &mut brought).await;
-            }
-        }
-        for key in rendered
-            .surplus
-            .iter()
-            .filter(|key| key.kind != Kind::EndpointSlice)
-        {
-            let namespace = &self.cluster.key.namespace;
-            if let Err(error) = remove(&self.cluster.client, namespace, key).await {
-                brought
-                    .failed
-                    .push(ObjectsError::Object(key.clone(), error));
-            }
-        }
-        brought
-    }
-
-    async fn note(&self, object: &Object, brought: &mut Brought) {
+    /// False if everything has to be looked at again before more is written.
+    async fn note(&self, object: &Object, brought: &mut Brought) -> bool {
         match self.bring_one(object).await {
             Ok(Applied::Created) => brought.created.push(object.key()),
             Ok(Applied::Foreign(found)) => {
@@ -139,30 +185,65 @@ impl<'a> Wanted<'a> {
                 brought.foreign.extend(foreign);
             }
             Ok(Applied::Same | Applied::Changed) => {}
-            Err(error) => {
-                brought
-                    .failed
-                    .push(ObjectsError::Object(object.key(), error));
+            Ok(Applied::Overtaken) | Err(ObjectsError::Overtaken) => {
+                brought.failed.insert(0, ObjectsError::Overtaken);
+                return false;
             }
+            // The server did not say whether that is still to be written: it would not for the next one either.
+            Err(error @ ObjectsError::Kube(_)) => {
+                brought.failed.push(error);
+                return false;
+            }
+            Err(error) => brought.failed.push(error),
         }
+        true
     }
 
     /// Writes the StatefulSet of an instance whose manifest has changed. True if that was so.
     pub async fn renew(&self, instance: &str) -> Result<bool, ObjectsError> {
-        let mut rendered = render(&self.input(None, None));
+        let none = Credentials::default();
+        let mut rendered = render(&self.input(&none, None, None));
         match rendered.workloads.remove(instance) {
             Some(Workload::Replace(set)) => {
-                self.bring_one(&Object::StatefulSet(set)).await?;
+                let applied = self.bring_one(&Object::StatefulSet(set)).await?;
+                if applied == Applied::Overtaken {
+                    return Err(ObjectsError::Overtaken);
+                }
                 Ok(true)
             }
             Some(Workload::Create(_) | Workload::Keep) | None => Ok(false),
         }
     }
 
-    async fn bring_one(&self, object: &Object) -> Result<Applied, kube::Error> {
+    async fn bring_one(&self, object: &Object) -> Result<Applied, ObjectsError> {
         let existing = self.there(object);
+        if is_as_wanted(object, existing.as_ref()) {
+            return Ok(Applied::Same);
+        }
+        self.confirm().await?;
+        self.write(object, existing).await
+    }
+
+    async fn write(
+        &self,
+        object: &Object,
+        existing: Option<Value>,
+    ) -> Result<Applied, ObjectsError> {
         let namespace = &self.cluster.key.namespace;
-        apply(&self.cluster.client, namespace, object, existing).await
+        apply(&self.cluster.client, namespace, object, existing)
+            .await
+            .map_err(|error| ObjectsError::Object(object.key(), error))
+    }
+
+    async fn give_up(&self, key: &ObjectKey) -> Result<(), ObjectsError> {
+        let Some(version) = self.versions.get(key) else {
+            return Ok(());
+        };
+        self.confirm().await?;
+        let (client, namespace) = (&self.cluster.client, &self.cluster.key.namespace);
+        remove(client, namespace, key, version)
+            .await
+            .map_err(|error| ObjectsError::Object(key.clone(), error))
     }
 
     /// What the stores have of this object.
@@ -186,14 +267,19 @@ impl<'a> Wanted<'a> {
     pub async fn lead_to(&self, routes: &Routes) -> Result<(), ObjectsError> {
         let object = self.cluster.object();
         let record = object.and_then(|object| object.status?.record());
-        for mut object in write_traffic(&self.input(record.as_ref(), Some(routes))) {
+        if record.as_ref().map(|record| record.record_version) != Some(routes.record_version) {
+            return Ok(()); // Decided on an older record: on this one it is decided anew.
+        }
+        let none = Credentials::default();
+        let input = self.input(&none, record.as_ref(), Some(routes));
+        for mut object in write_traffic(&input) {
             if let Object::EndpointSlice(slice) = &mut object {
                 slice
                     .metadata
                     .annotations
                     .get_or_insert_default()
                     .insert(RECORD_VERSION.to_owned(), routes.record_version.to_string());
-                self.bring_one(&object).await?;
+                self.move_to(&object).await?;
             }
         }
         let term = record.map(|record| record.term.to_string());
@@ -211,6 +297,43 @@ impl<'a> Wanted<'a> {
             self.label(&pod, role, term.as_deref()).await?;
         }
         Ok(())
+    }
+
+    /// Slices of the other family of addresses go first: there must never be two addresses.
+    async fn move_to(&self, slice: &Object) -> Result<(), ObjectsError> {
+        let (client, namespace) = (&self.cluster.client, &self.cluster.key.namespace);
+        let wanted = slice.key();
+        for other in self.cluster.write_slices() {
+            let key = ObjectKey {
+                kind: Kind::EndpointSlice,
+                name: other.name_any(),
+            };
+            if key != wanted {
+                remove(client, namespace, &key, &Version::of(&other.metadata)).await?;
+            }
+        }
+        // Clients wait: it is not asked before whether this is decided on the newest record. The write is of the slice
+        // that is known, so whoever has an older one before his eyes moves nothing.
+        let mut existing = self.there(slice);
+        for _ in 0..SLICE_TRIES {
+            match self.write(slice, existing).await? {
+                Applied::Overtaken => {}
+                Applied::Foreign(found) => {
+                    let foreign = ForeignObject::of(&found, &self.spec.name, &self.cluster.uid);
+                    return Err(foreign.map_or(ObjectsError::Overtaken, ObjectsError::Foreign));
+                }
+                Applied::Same | Applied::Created | Applied::Changed => return Ok(()),
+            }
+            // The watch may be behind what this very process wrote last.
+            let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
+            let now = slices.get_opt(&wanted.name).await?;
+            let there_for = now.as_ref().map_or(0, |now| led_for(&now.metadata));
+            if there_for >= led_for(slice.metadata()) {
+                break;
+            }
+            existing = now.and_then(|now| serde_json::to_value(now).ok());
+        }
+        Err(ObjectsError::Overtaken)
     }
 
     async fn label(
@@ -236,11 +359,102 @@ impl<'a> Wanted<'a> {
             .await
         {
             Ok(_) => Ok(()),
-            // It has gone, or another one has its name by now.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            // It has gone, or another one has its name by now: a uid can't be changed.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(()),
             Err(error) => Err(error),
         }
     }
+}
+
+impl<'a> Wanted<'a> {
+    pub async fn of(
+        cluster: &'a Cluster,
+        spec: &'a ValidatedCluster,
+        default_image: &'a str,
+        more: &[String],
+        sight: Sight,
+    ) -> Result<Wanted<'a>, ObjectsError> {
+        let secrets = secrets(cluster, spec).await?;
+        let credentials = Credentials::complete(spec, &cluster.uid, &secrets, Millis::now())?;
+        Ok(Wanted {
+            look: Look::at(cluster, spec, default_image, more, sight),
+            credentials,
+        })
+    }
+
+    /// Creates and changes what is not as it should be.
+    pub async fn bring(&self) -> Brought {
+        let look = &self.look;
+        let object = look.cluster.object();
+        let record = object.and_then(|object| object.status?.record());
+        let routes = look.cluster.routes();
+        let input = look.input(&self.credentials, record.as_ref(), routes.as_ref());
+        let rendered = render(&input);
+        let mut brought = Brought {
+            foreign: rendered.foreign,
+            created: Vec::new(),
+            failed: Vec::new(),
+        };
+        // Where the write Service leads is moved by its own step only.
+        let slice = |object: &&Object| object.kind() != Kind::EndpointSlice;
+        for object in rendered.objects.iter().filter(slice) {
+            if !look.note(object, &mut brought).await {
+                return brought;
+            }
+        }
+        for workload in rendered.workloads.into_values() {
+            // A changed template restarts its pod: when that is right is decided elsewhere.
+            if let Workload::Create(set) = workload {
+                let object = Object::StatefulSet(set);
+                if !look.note(&object, &mut brought).await {
+                    return brought;
+                }
+            }
+        }
+        let surplus = rendered.surplus.iter();
+        for key in surplus.filter(|key| key.kind != Kind::EndpointSlice) {
+            if let Err(error) = look.give_up(key).await {
+                brought.failed.push(error);
+            }
+        }
+        brought
+    }
+}
+
+/// The reason of conditions that only wait.
+const NOT_READY: &str = "InstancesNotReady";
+const PROBLEM: &str = "ObjectsNotWritten";
+
+/// What conditions say while the manifest's objects can't be brought to what they should be. A failover that is blocked,
+/// or another obstacle that has a reason of its own, goes before.
+pub(super) fn with_problem(conditions: &[Condition], problem: Option<&str>) -> Vec<Condition> {
+    let mut all = conditions.to_vec();
+    let Some(problem) = problem else {
+        return all;
+    };
+    for condition in &mut all {
+        let is_true = condition.status == ConditionStatus::True;
+        let says_it = match condition.type_.as_str() {
+            "Degraded" => !is_true || condition.reason == NOT_READY,
+            "Ready" => !is_true && [NOT_READY, "Creating"].contains(&condition.reason.as_str()),
+            _ => false,
+        };
+        if says_it {
+            PROBLEM.clone_into(&mut condition.reason);
+            problem.clone_into(&mut condition.message);
+        }
+        if says_it && condition.type_ == "Degraded" {
+            condition.status = ConditionStatus::True;
+        }
+    }
+    all
+}
+
+/// The version of the record that a slice was written for.
+fn led_for(metadata: &ObjectMeta) -> u64 {
+    let all = metadata.annotations.as_ref();
+    let version = all.and_then(|all| all.get(RECORD_VERSION));
+    version.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 fn found<K>(store: &Kept<K>, key: &crate::kubernetes::ClusterKey, name: &str) -> Option<Value>
@@ -255,13 +469,16 @@ where
     serde_json::to_value(object.as_ref()).ok()
 }
 
-fn existing(cluster: &Cluster) -> Existing {
+fn existing(cluster: &Cluster) -> (Existing, BTreeMap<ObjectKey, Version>) {
     let (stores, key) = (&cluster.stores, &cluster.key);
     let mut others = Vec::new();
+    let mut versions = BTreeMap::new();
     macro_rules! all {
         ($($store:ident: $kind:ident),*) => {$(
             for object in stores.$store.of_cluster(key) {
-                others.push(Found::new(Kind::$kind, &object.metadata));
+                let found = Found::new(Kind::$kind, &object.metadata);
+                versions.insert(found.key.clone(), Version::of(&object.metadata));
+                others.push(found);
             }
         )*};
     }
@@ -278,11 +495,12 @@ fn existing(cluster: &Cluster) -> Existing {
         .into_iter()
         .map(|set| (set.name_any(), (*set).clone()))
         .collect();
-    Existing {
+    let existing = Existing {
         stateful_sets,
         others,
         pods: cluster.pods(),
-    }
+    };
+    (existing, versions)
 }
 
 /// The cluster's own Secrets and those that the manifest names. As long as some of its own are not in the store the
@@ -296,7 +514,7 @@ async fn secrets(cluster: &Cluster, spec: &ValidatedCluster) -> Result<Secrets, 
         .into_iter()
         .map(|secret| (secret.name_any(), (*secret).clone()))
         .collect();
-    let whole = [
+    let mut whole = vec![
         names::ca_secret(&spec.name),
         names::server_secret(&spec.name),
         names::client_secret(&spec.name),
@@ -304,10 +522,21 @@ async fn secrets(cluster: &Cluster, spec: &ValidatedCluster) -> Result<Secrets, 
         names::replication_secret(&spec.name),
         names::app_secret(&spec.name),
     ];
+    if spec.bootstrap.superuser_secret.is_none() {
+        whole.push(names::superuser_secret(&spec.name));
+    }
     if whole.iter().any(|name| !all.contains_key(name)) {
         let labels = format!("{CLUSTER}={}", spec.name);
         let listed = api.list(&ListParams::default().labels(&labels)).await?;
         all.extend(listed.into_iter().map(|secret| (secret.name_any(), secret)));
+        // One that has lost its label, or a stranger's: what it is to hold would be made up again and again.
+        for name in whole {
+            if !all.contains_key(&name)
+                && let Some(secret) = api.get_opt(&name).await?
+            {
+                all.insert(name, secret);
+            }
+        }
     }
     let bootstrap = &spec.bootstrap;
     for name in [&bootstrap.owner_secret, &bootstrap.superuser_secret]
@@ -319,4 +548,58 @@ async fn secrets(cluster: &Cluster, spec: &ValidatedCluster) -> Result<Secrets, 
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(type_: &str, status: ConditionStatus, reason: &str) -> Condition {
+        Condition {
+            type_: type_.to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message: "as it was".to_owned(),
+            observed_generation: 1,
+            last_transition_time: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_keeps_the_objects_from_being_written_is_a_condition() {
+        let said = |reason: &str, degraded: bool| {
+            let (ready, bad) = if degraded {
+                (ConditionStatus::False, ConditionStatus::True)
+            } else {
+                (ConditionStatus::True, ConditionStatus::False)
+            };
+            let all = [
+                condition("Ready", ready, reason),
+                condition("Degraded", bad, reason),
+                condition("Protected", ConditionStatus::False, "CatchingUp"),
+            ];
+            assert_eq!(with_problem(&all, None), all, "nothing is the matter");
+            let told = with_problem(&all, Some("there is no Secret mine"));
+            assert_eq!(told[2], all[2]);
+            told.iter()
+                .take(2)
+                .map(|c| (c.status, c.reason.clone()))
+                .collect::<Vec<_>>()
+        };
+        let (yes, no) = (ConditionStatus::True, ConditionStatus::False);
+        let of = |status: ConditionStatus, reason: &str| (status, reason.to_owned());
+        assert_eq!(
+            said("InstancesNotReady", true),
+            [of(no, "ObjectsNotWritten"), of(yes, "ObjectsNotWritten")]
+        );
+        // Everybody serves, and something is wrong all the same.
+        assert_eq!(
+            said("AllReady", false),
+            [of(yes, "AllReady"), of(yes, "ObjectsNotWritten")]
+        );
+        assert_eq!(
+            said("FailoverBlocked", true),
+            [of(no, "FailoverBlocked"), of(yes, "FailoverBlocked")]
+        );
+    }
 }

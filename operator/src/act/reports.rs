@@ -1,35 +1,116 @@
 //! What goes into `.status`: the reports of a plan, beside the record as it is.
 
+use std::collections::BTreeMap;
+
 use crate::crd::{
-    Condition, ConditionStatus, FORCE_PROMOTE, Phase, REPLACE_INSTANCE, ReplicatedCluster,
-    ReplicatedClusterStatus, SWITCHOVER_TO,
+    Condition, ConditionStatus, FORCE_PROMOTE, HandledRequest, Phase, REPLACE_INSTANCE,
+    ReplicatedCluster, ReplicatedClusterStatus, SWITCHOVER_TO,
 };
 use crate::decide::{Outcome, Plan, RequestKind, Swap};
 use crate::ids::Millis;
 use crate::reconcile::Seen;
-use crate::validate::Invalid;
+use crate::validate::{Invalid, validate};
+
+/// The reason of a spec that makes no sense.
+const INVALID: &str = "InvalidSpec";
 
 /// Somebody else changed the record first: nothing is to be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Overtaken;
 
-/// The record and the reports go into the newest object, if the record is still the one that was decided on.
+/// The record and the reports go into the newest object, if its record still has the version that was decided on. That
+/// holds for reports alone too: those of a process that was frozen would take back what was written since.
 pub(super) fn merge(
     object: &mut ReplicatedCluster,
+    decided_on: Option<u64>,
     swap: Option<&Swap>,
     mut reports: ReplicatedClusterStatus,
 ) -> Result<(), Overtaken> {
-    let current = object.status.clone().unwrap_or_default().record();
-    if let Some(swap) = swap {
-        if current.as_ref().map(|r| r.record_version) != swap.expect {
-            return Err(Overtaken);
-        }
-        reports.set_record(swap.record.clone());
-    } else if let Some(record) = current {
+    let now = object.status.clone().unwrap_or_default();
+    let current = now.record();
+    let version = current.as_ref().map(|record| record.record_version);
+    if version != decided_on || swap.is_some_and(|swap| swap.expect != version) {
+        return Err(Overtaken);
+    }
+    if let Some(record) = swap.map(|swap| swap.record.clone()).or(current) {
         reports.set_record(record);
     }
+    reports.handled_requests = now.handled_requests;
+    reports.keep_within_bounds();
     object.status = Some(reports);
     Ok(())
+}
+
+/// Writes down what is answered now, and of older answers whose annotation is gone that it is. Nothing is answered twice.
+pub(super) fn note_handled(
+    object: &mut ReplicatedCluster,
+    outcomes: &[Outcome],
+) -> Result<(), Overtaken> {
+    let annotations = object.metadata.annotations.clone().unwrap_or_default();
+    let Some(status) = object.status.as_mut() else {
+        return Ok(());
+    };
+    let all = &mut status.handled_requests;
+    for request in all.iter_mut() {
+        request.done |= !stands(&annotations, request);
+    }
+    for outcome in outcomes {
+        let annotation = annotation_of(outcome.request);
+        let same = |known: &HandledRequest| {
+            !known.done && known.annotation == annotation && known.is_of(&outcome.text)
+        };
+        if all.iter().any(same) {
+            return Err(Overtaken);
+        }
+        let mut request = HandledRequest {
+            annotation: annotation.to_owned(),
+            text: outcome.text.clone(),
+            reason: Some(outcome.event.reason.to_owned()),
+            message: Some(outcome.event.message.clone()),
+            at: Some(Millis::now().rfc3339()),
+            done: false,
+        };
+        request.keep_within_bounds();
+        request.done = !stands(&annotations, &request);
+        all.retain(|known| known.annotation != annotation);
+        all.push(request);
+    }
+    Ok(())
+}
+
+fn stands(annotations: &BTreeMap<String, String>, request: &HandledRequest) -> bool {
+    let text = annotations.get(&request.annotation);
+    text.is_some_and(|text| request.is_of(text))
+}
+
+/// Answered requests whose annotation still has to go, whoever answered them.
+pub(super) fn open_requests(object: &ReplicatedCluster) -> Vec<HandledRequest> {
+    let annotations = object.metadata.annotations.clone().unwrap_or_default();
+    let all = object.status.iter().flat_map(|s| &s.handled_requests);
+    all.filter(|request| !request.done && stands(&annotations, request))
+        .cloned()
+        .collect()
+}
+
+/// Whether some answered request's annotation is gone and the status does not say so yet.
+pub(super) fn has_withdrawn(object: &ReplicatedCluster) -> bool {
+    let annotations = object.metadata.annotations.clone().unwrap_or_default();
+    let mut all = object.status.iter().flat_map(|s| &s.handled_requests);
+    all.any(|request| !request.done && !stands(&annotations, request))
+}
+
+/// The annotations of these very requests were taken off. True if the status did not say so.
+pub(super) fn mark_done(object: &mut ReplicatedCluster, gone: &[HandledRequest]) -> bool {
+    let all = object
+        .status
+        .iter_mut()
+        .flat_map(|s| &mut s.handled_requests);
+    let mut is_news = false;
+    for request in all.filter(|request| gone.contains(request)) {
+        is_news |= !request.done;
+        request.done = true;
+    }
+    is_news
 }
 
 /// Takes answered requests off the object, unless they have changed meanwhile. True if there was one.
@@ -88,7 +169,24 @@ pub(super) fn reports(
     after.count_ready(seen.cluster.spec.replicas as usize + 1);
     after.last_failover.clone_from(&plan.last_failover);
     after.last_switchover.clone_from(&plan.last_switchover);
+    finish(&mut after, before, seen);
     after
+}
+
+/// What holds for every report: it fits the schema, and a refusal stays as long as the spec makes no sense.
+pub(super) fn finish(
+    after: &mut ReplicatedClusterStatus,
+    before: &ReplicatedClusterStatus,
+    seen: &Seen,
+) {
+    let refused = before.conditions.iter().find(|c| c.reason == INVALID);
+    if let Some(refused) = refused
+        && validate(&seen.cluster).is_err()
+    {
+        after.conditions.retain(|c| c.type_ != refused.type_);
+        after.conditions.push(refused.clone());
+    }
+    after.keep_within_bounds();
 }
 
 /// Conditions with the time since when they are so.
@@ -116,14 +214,15 @@ pub(super) fn refusal(seen: &Seen, findings: &[Invalid]) -> Option<Condition> {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join("\n");
-    let refused = Condition {
+    let mut refused = Condition {
         type_: "Ready".to_owned(),
         status: ConditionStatus::False,
-        reason: "InvalidSpec".to_owned(),
+        reason: INVALID.to_owned(),
         message,
         observed_generation: seen.cluster.metadata.generation.unwrap_or(0),
         last_transition_time: Millis::now().rfc3339(),
     };
+    refused.keep_within_bounds();
     let known = seen
         .observed
         .past
@@ -149,4 +248,127 @@ pub(super) fn quiet(status: &ReplicatedClusterStatus) -> ReplicatedClusterStatus
         instance.lag_bytes = None;
     }
     quiet
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::decide::Event;
+
+    fn object(annotations: Value, status: Value) -> ReplicatedCluster {
+        serde_json::from_value(json!({
+            "apiVersion": "understudy.dev/v1alpha1", "kind": "ReplicatedCluster",
+            "metadata": {"name": "orders", "annotations": annotations},
+            "spec": {"storage": {"size": "1Gi"}}, "status": status,
+        }))
+        .expect("reads")
+    }
+
+    fn record(version: u64) -> Value {
+        json!({"recordVersion": version, "term": 1, "phase": "Running", "inSync": []})
+    }
+
+    fn refused(text: &str) -> Outcome {
+        Outcome {
+            request: RequestKind::SwitchoverTo,
+            text: text.to_owned(),
+            event: Event {
+                reason: "SwitchoverRefused",
+                warning: true,
+                message: "none can now".to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn reports_of_an_older_record_are_not_written() {
+        let mut now = object(json!({}), record(3));
+        let reports = ReplicatedClusterStatus {
+            current_primary: Some("orders-1-0".to_owned()),
+            ..ReplicatedClusterStatus::default()
+        };
+        assert_eq!(
+            merge(&mut now, Some(2), None, reports.clone()),
+            Err(Overtaken)
+        );
+        assert_eq!(merge(&mut now, None, None, reports.clone()), Err(Overtaken));
+        assert_eq!(merge(&mut now, Some(3), None, reports), Ok(()));
+        let status = now.status.expect("a status");
+        assert_eq!(status.current_primary.as_deref(), Some("orders-1-0"));
+        assert_eq!(status.record().map(|r| r.record_version), Some(3));
+    }
+
+    /// The same word again is another request, once the first one's annotation is gone.
+    #[test]
+    fn a_request_that_was_refused_can_be_made_again() {
+        let asked = json!({SWITCHOVER_TO: "any"});
+        let mut object = object(asked, record(1));
+        note_handled(&mut object, &[refused("any")]).expect("first");
+        let open = open_requests(&object);
+        assert_eq!(open.len(), 1);
+        assert_eq!(open[0].reason.as_deref(), Some("SwitchoverRefused"));
+        // Another operator, or this one after a restart: it was answered, and only has to go.
+        assert_eq!(note_handled(&mut object, &[refused("any")]), Err(Overtaken));
+        // The annotation is taken off, and asked for again before the status says so.
+        assert!(mark_done(&mut object, &open) && !mark_done(&mut object, &open));
+        assert!(open_requests(&object).is_empty() && !has_withdrawn(&object));
+        note_handled(&mut object, &[refused("any")]).expect("asked anew");
+        let status = object.status.as_ref().expect("a status");
+        assert_eq!(status.handled_requests.len(), 1, "one of each kind");
+        assert_eq!(open_requests(&object).len(), 1);
+    }
+
+    #[test]
+    fn an_operator_that_died_in_between_leaves_nothing_that_hides_the_next_request() {
+        let mut object = object(json!({SWITCHOVER_TO: "any"}), record(1));
+        note_handled(&mut object, &[refused("any")]).expect("answered");
+        // It took the annotation off and died.
+        object.metadata.annotations = None;
+        assert!(has_withdrawn(&object));
+        note_handled(&mut object, &[]).expect("noted");
+        let status = object.status.as_ref().expect("a status");
+        assert!(status.handled_requests[0].done && !has_withdrawn(&object));
+        assert_eq!(
+            status.handled_requests[0].message.as_deref(),
+            Some("none can now")
+        );
+    }
+
+    #[test]
+    fn what_others_have_answered_meanwhile_stays_noted() {
+        let mut object = object(json!({SWITCHOVER_TO: "any"}), record(1));
+        note_handled(&mut object, &[refused("any")]).expect("answered");
+        merge(
+            &mut object,
+            Some(1),
+            None,
+            ReplicatedClusterStatus::default(),
+        )
+        .expect("the same record");
+        assert_eq!(open_requests(&object).len(), 1);
+    }
+
+    #[test]
+    fn a_refusal_stays_as_long_as_the_spec_makes_no_sense() {
+        let condition = json!({"type": "Ready", "status": "False", "reason": "InvalidSpec", "message": "m",
+                               "observedGeneration": 1, "lastTransitionTime": "t"});
+        let mut cluster = object(json!({}), json!({"conditions": [condition]}));
+        cluster.spec.parameters = BTreeMap::from([("port".to_owned(), "1".to_owned())]);
+        let before = cluster.status.clone().expect("a status");
+        let mut seen = Seen {
+            cluster,
+            observed: crate::decide::Observed::default(),
+        };
+        let mut plan = Plan::default();
+        plan.conditions.push(Condition {
+            reason: "AllReady".to_owned(),
+            ..before.conditions[0].clone()
+        });
+        assert_eq!(reports(&before, &plan, &seen).conditions, before.conditions);
+        seen.cluster.spec.parameters.clear();
+        let healed = reports(&before, &plan, &seen).conditions;
+        assert_eq!(healed[0].reason, "AllReady");
+    }
 }

@@ -1,6 +1,7 @@
 //! Events: a plan's own, and what the reports newly say.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -13,20 +14,37 @@ pub trait Tell {
     fn tell(&self, reason: &str, warning: bool, message: &str);
 }
 
-/// What was told before: the same trouble is told once.
+/// A trouble that lasts is told again after this time.
+const AGAIN: Duration = Duration::from_secs(600);
+/// Troubles of one thing that are told within that time: steps are tried many times a second, and their errors may
+/// take turns, or count.
+const MOST_TROUBLES: usize = 8;
+
+/// What was told before: the same trouble is told once in a while.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// The crashes of each instance's engine, and the life of the supervisor that counted them.
     crashes: Mutex<HashMap<String, (Option<u32>, u32)>>,
-    troubles: Mutex<HashMap<String, String>>,
+    /// By what they are of: the troubles, and when each was told.
+    troubles: Mutex<HashMap<String, Vec<(String, Instant)>>>,
 }
 
 impl Told {
     pub fn trouble(&self, to: &impl Tell, reason: &str, of: &str, why: &str) {
-        let old = self.troubles.lock().insert(of.to_owned(), why.to_owned());
-        if old.as_deref() != Some(why) {
+        if self.is_news(of, why, Instant::now()) {
             to.tell(reason, true, &format!("{of}: {why}"));
         }
+    }
+
+    fn is_news(&self, of: &str, why: &str, now: Instant) -> bool {
+        let mut all = self.troubles.lock();
+        let told = all.entry(of.to_owned()).or_default();
+        told.retain(|(_, at)| now.saturating_duration_since(*at) < AGAIN);
+        let is_news = told.len() < MOST_TROUBLES && told.iter().all(|(known, _)| known != why);
+        if is_news {
+            told.push((why.to_owned(), now));
+        }
+        is_news
     }
 
     /// An engine that a supervisor restarts in place is worth an event, though nothing has to be decided.
@@ -71,7 +89,9 @@ pub(super) fn tell_changes(
             let message = format!("{} is ready as {role}", instance.name);
             to.tell("InstanceReady", false, &message);
         } else if was_ready && !instance.ready && !waits_for_primary(phase, after, instance) {
-            let message = format!("{} is not ready ({role})", instance.name);
+            let why = instance.message.as_ref();
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            let message = format!("{} is not ready ({role}){why}", instance.name);
             to.tell("InstanceNotReady", true, &message);
         }
     }
@@ -100,4 +120,28 @@ fn waits_for_primary(
     let primary = |i: &InstanceReport| i.ready && i.role == InstanceRole::Primary;
     matches!(instance.role, InstanceRole::Standby | InstanceRole::Sealed)
         && (phase != Some(Phase::Running) || !status.instances.iter().any(primary))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_told_once_in_a_while_and_turns_are_no_news() {
+        let told = Told::default();
+        let now = Instant::now();
+        assert!(told.is_news("orders-1", "a", now) && told.is_news("orders-1", "b", now));
+        assert!(!told.is_news("orders-1", "a", now) && !told.is_news("orders-1", "b", now));
+        assert!(told.is_news("orders-2", "a", now));
+        assert!(told.is_news("orders-1", "a", now + AGAIN));
+    }
+
+    #[test]
+    fn troubles_that_count_are_not_told_for_ever() {
+        let told = Told::default();
+        let now = Instant::now();
+        let told =
+            (0..100).filter(|number| told.is_news("orders-1", &format!("try {number}"), now));
+        assert_eq!(told.count(), MOST_TROUBLES);
+    }
 }

@@ -72,6 +72,9 @@ pub struct EngineStatus {
     pub flush_lsn: Option<Lsn>,
     #[serde(default)]
     pub replay_lsn: Option<Lsn>,
+    /// Replay has stood there for a minute although a whole record waits: `/readyz` says no for the same reason.
+    #[serde(default)]
+    pub replay_stuck: bool,
     #[serde(default)]
     pub released_lsn: Option<Lsn>,
     #[serde(default)]

@@ -52,6 +52,10 @@ pub struct SupervisorStatus {
     /// When this process began, milliseconds: in a container each has the same id.
     #[serde(default)]
     pub began_at: Millis,
+    /// Rises with each status that this process (`began_at`) makes: answers and streams arrive in any order, and whoever
+    /// puts them together keeps the newest. 0 from a supervisor that does not count yet.
+    #[serde(default)]
+    pub serial: u64,
     /// On Kubernetes: the pod that this process is in.
     #[serde(default)]
     pub pod_uid: Option<String>,
@@ -61,16 +65,25 @@ pub struct SupervisorStatus {
     /// Some of these settings need a restart of the engine that it has not had.
     #[serde(default)]
     pub pending_restart: bool,
+    /// Settings of a newer generation that the engine does not take, and why: those before it are in effect.
+    #[serde(default)]
+    pub refused_settings: Option<String>,
     /// It was told to end, serves as primary, and waits a while for somebody to take the role over.
     #[serde(default)]
     pub leaving: bool,
 }
 
 impl SupervisorStatus {
+    /// Whether the same process made `other` later than this.
+    pub fn is_older_than(&self, other: &SupervisorStatus) -> bool {
+        self.began_at == other.began_at && self.serial < other.serial
+    }
+
     /// Without what moves by itself: two equal values need no new look.
     #[must_use]
     pub fn without_positions(&self) -> SupervisorStatus {
         let mut quiet = self.clone();
+        quiet.serial = 0;
         quiet.down_ms = 0;
         quiet.engine_silent_ms = 0;
         quiet.engine = self.engine.as_ref().map(EngineStatus::without_positions);

@@ -137,7 +137,7 @@ fn annotations(page: &mut String) {
         (
             FORCE_PROMOTE,
             "`NAME@TERM`",
-            "Accepts the loss that a blocked failover would mean; the condition names instance and term. Refused for any other term.",
+            "Accepts the loss that a blocked failover would mean, or the end of a primary that acknowledged alone; the condition names instance and term. Refused for any other term.",
         ),
         (
             REPLACE_INSTANCE,

@@ -1,5 +1,6 @@
 //! The API: the `ReplicatedCluster` resource, its record, its reports, and the YAML that installs it.
 
+mod bounds;
 mod definition;
 mod fields;
 mod kubernetes;
@@ -12,6 +13,7 @@ mod rules;
 mod spec;
 mod yaml;
 
+pub use bounds::cut;
 pub use definition::definition;
 pub use fields::fields_markdown;
 pub use kubernetes::{LEAST_KUBERNETES, TooOld, check_kubernetes};

@@ -129,14 +129,27 @@ pub struct LastRoleChange {
     pub forced: bool,
 }
 
-/// A request that was acted on. It stands here until its annotation is gone, because object and status can't be written
-/// in one.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+/// A request that was answered, and how. Object and status can't be written in one, so it stands here before its
+/// annotation goes.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HandledRequest {
     #[schemars(length(max = 256))]
     pub annotation: String,
     #[schemars(length(max = 1024))]
     pub text: String,
+    /// The reason of the event that answered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub at: Option<String>,
+    /// Its annotation is gone; the same text asks anew.
+    #[serde(default)]
+    pub done: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -195,7 +208,7 @@ pub struct ReplicatedClusterStatus {
     pub last_failover: Option<LastRoleChange>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_switchover: Option<LastRoleChange>,
-    /// Requests that were acted on and whose annotation is still there.
+    /// The last request of each kind that was answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub handled_requests: Vec<HandledRequest>,

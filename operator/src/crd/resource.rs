@@ -109,8 +109,8 @@ pub struct ReplicatedClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<BootstrapSpec>,
 
-    /// Where instances may run, as in a pod. Left out together with `topologySpreadConstraints`, instances are
-    /// spread over nodes and zones as far as there are any.
+    /// Where instances may run, as in a pod. Unless its rules about pods, or `topologySpreadConstraints`, say otherwise,
+    /// instances are spread over nodes and zones as far as there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StorageSpec {
-    /// Its size, as Kubernetes writes quantities: `10Gi`. It can grow, never shrink. A tenth of it is kept for log
-    /// that standbys may still need.
+    /// Its size, as Kubernetes writes quantities: `10Gi`. It can grow, never shrink: new instances get the larger volume,
+    /// those that exist keep theirs until they are replaced. A tenth of it is kept for log that standbys may still need.
     #[schemars(length(max = 32))]
     pub size: String,
 

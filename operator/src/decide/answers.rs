@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::{Instance, Observed};
 use crate::api::{EngineStatus, Fork};
-use crate::crd::{Durability, InSyncSet, Member, Record};
+use crate::crd::{Durability, InSyncSet, Member, Record, TimelineFork};
 use crate::ids::{InstanceId, Lsn, Term};
 
 /// What a sealed instance holds. It can't change while the promise stands.
@@ -174,4 +174,85 @@ pub(super) fn is_prefix(
 pub(super) fn can_follow(record: &Record, answer: &Answer, primary: &EngineStatus) -> bool {
     let flush = primary.flush_lsn.unwrap_or_default();
     is_prefix(record, answer, primary.timeline, flush, primary.fork)
+}
+
+/// How timelines descend from each other, as far as the record and the primary know.
+pub(super) struct Lines {
+    forks: Vec<TimelineFork>,
+}
+
+impl Lines {
+    pub fn new(record: &Record, primary: &EngineStatus) -> Lines {
+        let mut lines = Lines {
+            forks: record.forks.clone(),
+        };
+        lines.add(primary.timeline, primary.fork);
+        lines
+    }
+
+    fn add(&mut self, timeline: Term, fork: Option<Fork>) {
+        if let Some(Fork {
+            timeline: parent,
+            lsn,
+        }) = fork
+        {
+            self.forks.push(TimelineFork {
+                timeline,
+                parent,
+                lsn,
+            });
+        }
+    }
+
+    fn fork_of(&self, timeline: Term) -> Option<&TimelineFork> {
+        // A parent is always older, so that every line ends.
+        self.forks
+            .iter()
+            .find(|fork| fork.timeline == timeline && fork.parent < timeline)
+    }
+
+    /// A timeline and its ancestors, the newest first, each with the end of what is shared with it.
+    fn of(&self, timeline: Term) -> Vec<(Term, Lsn)> {
+        let (mut at, mut until) = (timeline, Lsn::new(u64::MAX));
+        let mut line = vec![(at, until)];
+        while let Some(fork) = self.fork_of(at) {
+            (at, until) = (fork.parent, until.min(fork.lsn));
+            line.push((at, until));
+        }
+        line
+    }
+
+    /// Whether `timeline` is, or descends from, `ancestor`.
+    pub fn contains(&self, timeline: Term, ancestor: Term) -> bool {
+        self.of(timeline).iter().any(|(at, _)| *at == ancestor)
+    }
+
+    /// The log that a copy whose log ends at `flush` on `timeline` has and the timeline `term` never had; none if nobody
+    /// knows where the two parted.
+    fn bytes_beyond(&self, timeline: Term, flush: Lsn, term: Term) -> Option<u64> {
+        if self.contains(timeline, term) {
+            return Some(0); // It has followed.
+        }
+        let other = self.of(term);
+        let (own, shared) = self.of(timeline).into_iter().find_map(|(at, until)| {
+            let (_, shared) = other.iter().find(|(of, _)| *of == at)?;
+            Some((until, *shared))
+        })?;
+        Some(flush.bytes_since(own.min(shared)))
+    }
+
+    /// What the copy that has answered lost when `term` began without it.
+    pub fn lost(mut self, answer: &Answer, term: Term) -> Option<u64> {
+        self.add(answer.timeline, answer.fork);
+        self.bytes_beyond(answer.timeline, answer.flush, term)
+    }
+
+    /// The same of a copy that has become the primary of `now` since: its log ended where that began.
+    pub fn lost_by_primary(&self, now: Term, term: Term) -> Option<u64> {
+        if self.contains(now, term) {
+            return Some(0);
+        }
+        let fork = self.fork_of(now)?;
+        self.bytes_beyond(fork.parent, fork.lsn, term)
+    }
 }

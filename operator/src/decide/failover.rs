@@ -300,6 +300,13 @@ fn choose(
     next.phase = Phase::Promoting;
     next.candidate = Some(best.member.clone());
     next.in_sync.push(set);
+    // What was asked by force was not needed in the end.
+    if let Some(change) = &mut next.change
+        && change.kind == ChangeKind::Failover
+        && change.target.take().is_some()
+    {
+        change.forced = false;
+    }
     know_fork(&mut next, best);
     plan.event(
         "CandidateChosen",
@@ -323,7 +330,39 @@ fn know_fork(record: &mut Record, answer: &Answer) {
     }
 }
 
-/// An administrator's word that the loss is accepted: `NAME@TERM`, for this very term.
+/// An administrator's word that the loss is accepted: `NAME@TERM`, for this very term. What it names, unless it was
+/// refused.
+pub(super) fn force_asked<'a>(
+    cluster: &'a ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    plan: &mut Plan,
+) -> Option<(&'a str, &'a str)> {
+    let text = cluster.requests.force_promote.as_deref()?;
+    let wanted = text.rsplit_once('@');
+    let Some((name, term)) = wanted.and_then(|(n, t)| Some((n, t.parse::<u32>().ok()?))) else {
+        let message = format!("\"{text}\" is not of the form NAME@TERM");
+        refuse_force(plan, text, message);
+        return None;
+    };
+    if term != record.term.number() {
+        let message = format!(
+            "{text}: the term is {} now; look at the condition again",
+            record.term
+        );
+        refuse_force(plan, text, message);
+        return None;
+    }
+    if !observed.instances.contains_key(name) {
+        let message = format!("{text}: there is no instance {name}");
+        refuse_force(plan, text, message);
+        return None;
+    }
+    Some((text, name))
+}
+
+/// Does what was asked by force once the named instance has answered: in this term, or when the term before was
+/// still the primary's, which then is in the record. That one ends where enough have answered after all.
 fn forced(
     cluster: &ValidatedCluster,
     observed: &Observed,
@@ -332,33 +371,15 @@ fn forced(
     answers: &[Answer],
     plan: &mut Plan,
 ) -> bool {
-    let Some(text) = &cluster.requests.force_promote else {
+    let asked = force_asked(cluster, observed, record, plan);
+    let kept = change
+        .target
+        .as_deref()
+        .filter(|_| change.forced && !answers::enough(record, answers));
+    let Some(name) = asked.map(|(_, name)| name).or(kept) else {
         return false;
     };
-    let wanted = text.rsplit_once('@');
-    let Some((name, term)) = wanted.and_then(|(n, t)| Some((n, t.parse::<u32>().ok()?))) else {
-        refuse(
-            plan,
-            text,
-            format!("\"{text}\" is not of the form NAME@TERM"),
-        );
-        return false;
-    };
-    if term != record.term.number() {
-        refuse(
-            plan,
-            text,
-            format!(
-                "{text}: the term is {} now; look at the condition again",
-                record.term
-            ),
-        );
-        return false;
-    }
     let Some(chosen) = answers.iter().find(|a| a.member.name == name) else {
-        if !observed.instances.contains_key(name) {
-            refuse(plan, text, format!("{text}: there is no instance {name}"));
-        }
         return false; // It may still answer; the request stands.
     };
     let mut next = record.clone();
@@ -367,26 +388,31 @@ fn forced(
     next.in_sync = vec![in_sync::of_candidate(cluster, record, chosen, answers)];
     next.change = Some(RoleChange {
         forced: true,
+        target: None,
         ..change.clone()
     });
     know_fork(&mut next, chosen);
-    plan.outcomes.push(Outcome {
-        request: RequestKind::ForcePromote,
-        text: text.clone(),
-        event: super::Event {
-            reason: "ForcePromoted",
-            warning: true,
-            message: format!(
-                "term {}: {name} is promoted by force; commits may be lost",
-                record.term
-            ),
-        },
-    });
+    let message = format!(
+        "term {}: {name} is promoted by force; commits may be lost",
+        record.term
+    );
+    match asked {
+        Some((text, _)) => plan.outcomes.push(Outcome {
+            request: RequestKind::ForcePromote,
+            text: text.to_owned(),
+            event: super::Event {
+                reason: "ForcePromoted",
+                warning: true,
+                message,
+            },
+        }),
+        None => plan.warn("ForcePromoted", message),
+    }
     plan.swap(Some(record), next);
     true
 }
 
-fn refuse(plan: &mut Plan, text: &str, message: String) {
+pub(super) fn refuse_force(plan: &mut Plan, text: &str, message: String) {
     plan.outcomes.push(Outcome {
         request: RequestKind::ForcePromote,
         text: text.to_owned(),

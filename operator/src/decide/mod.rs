@@ -36,6 +36,8 @@ pub const FIRST_WORD_MS: u64 = 1_000;
 pub const LATE_ANSWER_MS: u64 = 500;
 /// How long a blocked failover waits before the old primary's process is started again for its answer.
 pub const OLD_PRIMARY_START_MS: u64 = 2_000;
+/// A pod that Kubernetes could not run for so long, and says why, needs somebody to see to it.
+pub const TROUBLE_MS: u64 = 10_000;
 /// A standby that is so near may join the in-sync set, bytes.
 pub const CAUGHT_UP_BYTES: u64 = 8 << 20;
 
@@ -61,6 +63,7 @@ pub fn decide(cluster: &ValidatedCluster, observed: &Observed, now: Millis) -> P
             Phase::Promoting => failover::promote(cluster, observed, record, now, &mut plan),
         },
     }
+    planned::mend(observed, &mut plan);
     report::fill(cluster, observed, &mut plan);
     plan
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Routes;
+use super::{Routes, TROUBLE_MS};
 use crate::api::{EngineStatus, SupervisorStatus};
 use crate::crd::{Condition, LastRoleChange, Record};
 use crate::ids::{InstanceId, Term};
@@ -42,6 +42,16 @@ pub struct Upkeep {
     pub going: bool,
     /// Why its pod does not run, in Kubernetes' words.
     pub trouble: Option<String>,
+    /// For how long there has been some, counted only while the operator itself ran.
+    pub trouble_ms: u64,
+}
+
+impl Upkeep {
+    /// What keeps the pod from running and did not go by itself.
+    pub fn lasting_trouble(&self) -> Option<&str> {
+        let lasts = self.trouble_ms >= TROUBLE_MS;
+        self.trouble.as_deref().filter(|_| lasts)
+    }
 }
 
 impl Instance {
@@ -52,6 +62,10 @@ impl Instance {
     }
     pub fn is_silent(&self) -> bool {
         self.silent_ms >= self.lost_after_ms
+    }
+    /// Kubernetes can't run its pod as it is made now, and nobody is heard there.
+    pub fn cannot_run(&self) -> bool {
+        self.heard().is_none() && self.upkeep.lasting_trouble().is_some()
     }
     /// For how long nothing new has come from it or from its engine.
     pub fn silence_ms(&self) -> u64 {

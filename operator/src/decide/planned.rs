@@ -2,7 +2,8 @@
 //! goes, instances given what their manifest says by now, an instance given up.
 //!
 //! One thing at a time, and none while anything else is under way. Standbys are renewed one after the other, each when
-//! the one before has caught up; the primary's role then moves to one of them, and the former primary comes last.
+//! the one before has caught up; the primary's role then moves to one of them, and the former primary comes last. Only an
+//! instance that can't run as it is made waits for nothing: a cluster that is down may be down for that very reason.
 
 use super::{Instance, Observed, Outcome, Plan, Renewal, RequestKind, Step, failover, standbys};
 use crate::api::EngineStatus;
@@ -194,6 +195,32 @@ fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
         instance: (*name).clone(),
         how: how.clone(),
     });
+}
+
+/// Whatever the plan is about: an instance whose pod Kubernetes can't run, and whose manifest has changed since it was made,
+/// is made anew. Nothing is interrupted by that, and nothing else would bring it back.
+pub(super) fn mend(observed: &Observed, plan: &mut Plan) {
+    let goes = |step: &Step| matches!(step, Step::Remove { .. } | Step::Replace { .. });
+    for (name, instance) in &observed.instances {
+        let renew = Step::Renew {
+            instance: name.clone(),
+            how: Renewal::Pod,
+        };
+        let its = |step: &&Step| step.instance() == Some(name.as_str());
+        if plan.steps.iter().filter(its).any(goes) {
+            plan.steps.retain(|step| *step != renew);
+            continue;
+        }
+        let is_asked = plan.steps.contains(&renew);
+        if !is_asked && instance.upkeep.outdated && instance.cannot_run() {
+            plan.steps.push(renew);
+        } else if !is_asked {
+            continue;
+        }
+        // Steps of one instance wait for each other: starting it as it was would come first each time.
+        let starts = |step: &Step| matches!(step, Step::Start { instance } if instance == name);
+        plan.steps.retain(|step| !starts(step));
+    }
 }
 
 fn needs(instance: &Instance, record: &Record) -> Option<Renewal> {

@@ -1,6 +1,6 @@
 //! The beginning of a record: the first instance of a new cluster, or volumes whose record is gone.
 
-use super::{Life, Observed, Plan, Seed, Step, in_sync};
+use super::{Instance, Life, Observed, Plan, Renewal, Seed, Step, in_sync};
 use crate::api::EngineRole;
 use crate::crd::{ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange};
 use crate::ids::{Millis, Term};
@@ -153,10 +153,6 @@ pub(super) fn create(
         });
         return;
     };
-    if instance.life == Life::Ended {
-        plan.step(Step::Start { instance: name });
-        return;
-    }
     let ready = instance
         .heard()
         .zip(instance.engine())
@@ -165,14 +161,7 @@ pub(super) fn create(
             same && engine.role == EngineRole::Primary && engine.timeline == record.term
         });
     let Some((status, engine)) = ready else {
-        let why = instance.heard().and_then(|s| s.message.clone());
-        plan.obstacle(
-            "Creating",
-            match why {
-                Some(why) => format!("{name} does not start: {why}"),
-                None => format!("{name} is being initialised"),
-            },
-        );
+        bring_up(&name, instance, plan);
         return;
     };
     let Some(id) = status.instance_id.clone() else {
@@ -189,4 +178,34 @@ pub(super) fn create(
     );
     next.primary = Some(member);
     plan.swap(Some(record), next);
+}
+
+/// The first instance is not there yet. Nothing is lost by making it anew: what the first manifest had wrong is
+/// corrected by the next one.
+fn bring_up(name: &str, instance: &Instance, plan: &mut Plan) {
+    if instance.upkeep.outdated {
+        plan.step(Step::Renew {
+            instance: name.to_owned(),
+            how: Renewal::Pod,
+        });
+        let message = format!("{name} is made anew, as the manifest is now");
+        plan.obstacle("Creating", message);
+        return;
+    }
+    if instance.life == Life::Ended {
+        plan.step(Step::Start {
+            instance: name.to_owned(),
+        });
+    }
+    let said = instance.heard().and_then(|status| status.message.as_ref());
+    let trouble = instance.upkeep.trouble.as_ref();
+    match (said, trouble) {
+        (Some(why), _) => plan.obstacle("Creating", format!("{name} does not start: {why}")),
+        (None, Some(why)) if instance.cannot_run() => {
+            let remedy = "correct the manifest, or provide what it asks for";
+            plan.obstacle("PodNotRunning", format!("{name}: {why}; {remedy}"));
+        }
+        (None, Some(why)) => plan.obstacle("Creating", format!("{name} waits: {why}")),
+        (None, None) => plan.obstacle("Creating", format!("{name} is being initialised")),
+    }
 }

@@ -20,7 +20,39 @@ pub(super) fn fill(cluster: &ValidatedCluster, observed: &Observed, plan: &mut P
         .map(|(name, instance)| report(name, instance, record, primary))
         .collect();
     carry_changes(observed, record, primary, plan);
+    let mut heard = observed.instances.values().filter_map(Instance::heard);
+    let refused = heard.find_map(|status| status.refused_settings.clone());
+    if let Some((_, message)) = &mut plan.obstacle {
+        tell_troubles(message, observed);
+    }
     plan.conditions = conditions(cluster, record, primary, plan);
+    tell_refused(&mut plan.conditions, refused);
+}
+
+/// Whatever is in the way: a pod that does not run may be why, and Kubernetes knows what keeps it.
+fn tell_troubles(message: &mut String, observed: &Observed) {
+    for (name, instance) in &observed.instances {
+        let trouble = instance.upkeep.trouble.as_deref();
+        if let Some(trouble) = trouble.filter(|_| instance.heard().is_none())
+            && !message.contains(trouble)
+        {
+            message.push_str("; ");
+            message.push_str(name);
+            message.push_str(": ");
+            message.push_str(trouble);
+        }
+    }
+}
+
+/// Everybody serves, by the settings that were there before.
+fn tell_refused(conditions: &mut [Condition], refused: Option<String>) {
+    let mut all = conditions.iter_mut();
+    let degraded = all.find(|c| c.type_ == "Degraded" && c.status == ConditionStatus::False);
+    if let (Some(degraded), Some(refused)) = (degraded, refused) {
+        degraded.status = ConditionStatus::True;
+        "ParametersRefused".clone_into(&mut degraded.reason);
+        degraded.message = refused;
+    }
 }
 
 fn carry_changes(
@@ -122,6 +154,7 @@ fn ready(
         (InstanceRole::Primary, Some(engine)) => is_primary && engine.writable,
         (InstanceRole::Standby, Some(engine)) => {
             engine.consistent
+                && !engine.replay_stuck
                 && stream.is_some_and(|(id, primary)| primary.stream_of(id, term).is_some())
         }
         _ => false,
@@ -214,6 +247,7 @@ const BLOCKED: &[&str] = &[
     "VolumeMissing",
     "ForeignData",
     "RecordDamaged",
+    "PodNotRunning",
 ];
 
 fn protected(

@@ -84,7 +84,6 @@ pub(super) fn tend(
     now: Millis,
     plan: &mut Plan,
 ) {
-    refuse_force(cluster, record, plan);
     let Some(primary) = &record.primary else {
         plan.obstacle(
             "RecordDamaged",
@@ -92,16 +91,30 @@ pub(super) fn tend(
         );
         return;
     };
+    let health = health(cluster.failover, observed, record, primary);
+    let held_out = matches!(health, Health::Lost(_)) && !may_fail_over(observed, record, primary);
+    if !held_out {
+        refuse_force(cluster, record, plan);
+    }
     if let Some(term) = newer_promise(observed, record) {
         let cause = format!("an instance has promised term {term}, which the record does not know");
         start_failover(observed, record, primary, cause, now, plan);
         return;
     }
-    match health(cluster.failover, observed, record, primary) {
-        Health::Lost(cause) if may_fail_over(observed, record, primary) => {
-            start_failover(observed, record, primary, cause, now, plan);
+    match health {
+        Health::Lost(cause) if held_out => {
+            match failover::force_asked(cluster, observed, record, plan) {
+                Some(asked) if asked.1 != primary.name => {
+                    force_failover(observed, record, primary, asked, cause, now, plan);
+                }
+                Some((text, _)) => {
+                    let why = format!("{text}: that is the primary itself; bring it back");
+                    failover::refuse_force(plan, text, why);
+                }
+                None => hold_out(observed, record, primary, &cause, plan),
+            }
         }
-        Health::Lost(cause) => hold_out(observed, record, primary, &cause, plan),
+        Health::Lost(cause) => start_failover(observed, record, primary, cause, now, plan),
         Health::Grace(why) => {
             plan.obstacle("PrimaryRestarting", format!("{} {why}", primary.name));
             keep_set(observed, record, primary, plan);
@@ -303,10 +316,56 @@ fn hold_out(observed: &Observed, record: &Record, primary: &Member, cause: &str,
             });
         }
     }
+    let remedy = forcible(observed, primary).map_or_else(String::new, |name| {
+        let term = record.term;
+        format!("; or, accepting that commits are lost, force-promote {name}@{term}")
+    });
     plan.obstacle(
         "PrimaryLost",
-        format!("{cause}; no standby holds what it acknowledged, so it has to come back itself"),
+        format!(
+            "{cause}; no standby holds what it acknowledged, so it has to come back itself{remedy}"
+        ),
     );
+}
+
+/// A copy that could become primary by force.
+fn forcible<'a>(observed: &'a Observed, primary: &Member) -> Option<&'a str> {
+    observed
+        .instances
+        .iter()
+        .find(|(name, i)| **name != primary.name && i.engine().is_some_and(|e| e.consistent))
+        .map(|(name, _)| name.as_str())
+}
+
+/// The primary may never come back, and an administrator has named the copy to go on with: the term is raised, which
+/// seals everybody, and the record says what was asked.
+fn force_failover(
+    observed: &Observed,
+    record: &Record,
+    primary: &Member,
+    (text, name): (&str, &str),
+    cause: String,
+    now: Millis,
+    plan: &mut Plan,
+) {
+    start_failover(observed, record, primary, cause, now, plan);
+    if let Some(change) = plan
+        .swap
+        .as_mut()
+        .and_then(|swap| swap.record.change.as_mut())
+    {
+        change.target = Some(name.to_owned());
+        change.forced = true;
+    }
+    plan.outcomes.push(Outcome {
+        request: RequestKind::ForcePromote,
+        text: text.to_owned(),
+        event: super::Event {
+            reason: "ForcePromoteAccepted",
+            warning: true,
+            message: format!("{text}: {name} is promoted as soon as it has answered"),
+        },
+    });
 }
 
 fn start_failover(
@@ -395,35 +454,25 @@ pub(super) fn lost_bytes(
     report: &LastRoleChange,
 ) -> Option<u64> {
     let id = report.old_id.as_ref()?;
+    let lines = answers::Lines::new(record, engine);
     if record.is_primary(id) {
-        return Some(0);
+        return lines.lost_by_primary(record.term, report.term);
     }
     let (name, instance) = observed.by_id(id)?;
     if engine.stream_of(id, record.term).is_some() {
-        return Some(0);
+        return lines.contains(record.term, report.term).then_some(0);
     }
     let answer = answers::answer(name, instance, record.term, record.system_id.as_deref())?;
-    let fork = engine.fork?;
-    if answers::can_follow(record, &answer, engine) {
-        Some(0)
-    } else {
-        (report.term == record.term).then(|| answer.flush.bytes_since(fork.lsn))
-    }
+    lines.lost(&answer, report.term)
 }
 
+/// Nothing is forced where nothing stands in the way.
 fn refuse_force(cluster: &ValidatedCluster, record: &Record, plan: &mut Plan) {
     if let Some(text) = &cluster.requests.force_promote {
-        plan.outcomes.push(Outcome {
-            request: RequestKind::ForcePromote,
-            text: text.clone(),
-            event: super::Event {
-                reason: "ForcePromoteRefused",
-                warning: true,
-                message: format!(
-                    "{text}: no failover is blocked, term {} has its primary; use a switchover",
-                    record.term
-                ),
-            },
-        });
+        let message = format!(
+            "{text}: no failover is blocked, term {} has its primary; use a switchover",
+            record.term
+        );
+        failover::refuse_force(plan, text, message);
     }
 }

@@ -2,9 +2,10 @@
 //! Services lead.
 
 use super::answers::{self, Answer, answer};
-use super::{CAUGHT_UP_BYTES, Instance, Life, Observed, Plan, Routes, Seed, Step};
+use super::{CAUGHT_UP_BYTES, Instance, Life, Observed, Plan, Routes, Seed, Step, running};
 use crate::api::{EngineRole, EngineStatus, SupervisorState};
 use crate::crd::{Member, Record, RoleChange};
+use crate::ids::InstanceId;
 use crate::names;
 use crate::validate::{FailoverTimes, ValidatedCluster};
 
@@ -25,7 +26,7 @@ pub(super) fn lead_to(
             && instance.follows(record.term)
             && instance
                 .engine()
-                .is_some_and(|e| e.consistent && e.role == EngineRole::Standby)
+                .is_some_and(|e| e.consistent && !e.replay_stuck && e.role == EngineRole::Standby)
     };
     let streams = |instance: &Instance| {
         let id = instance.id();
@@ -217,6 +218,9 @@ fn tend(
                 follow(name, instance, record, plan);
             }
             Some(answer) if answers::is_spare(observed, record, id) => {
+                if is_still_counted(observed, record, id, primary) {
+                    return;
+                }
                 if let Some(change) = uncounted(record, &answer, primary) {
                     // First the record, then the copy: an operator that dies in between must not forget it.
                     let mut next = record.clone();
@@ -247,9 +251,27 @@ fn uncounted(record: &Record, answer: &Answer, primary: &EngineStatus) -> Option
     if change.lost_bytes.is_some() || old.id != answer.member.id {
         return None;
     }
+    let lost = answers::Lines::new(record, primary).lost(answer, record.term)?;
     Some(RoleChange {
-        lost_bytes: Some(answer.flush.bytes_since(primary.fork?.lsn)),
+        lost_bytes: Some(lost),
         ..change.clone()
+    })
+}
+
+/// This plan's report says what was lost with this copy, and the reports that are written do not yet: the copy goes when
+/// they do.
+fn is_still_counted(
+    observed: &Observed,
+    record: &Record,
+    id: &InstanceId,
+    primary: &EngineStatus,
+) -> bool {
+    let past = &observed.past;
+    let mut reports = past.last_failover.iter().chain(&past.last_switchover);
+    reports.any(|report| {
+        report.lost_bytes.is_none()
+            && report.old_id.as_ref() == Some(id)
+            && running::lost_bytes(observed, record, primary, report).is_some()
     })
 }
 

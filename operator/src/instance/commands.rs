@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::read_config;
 use super::setup::{self, Origin};
-use super::supervisor::{Demotion, Supervisor};
+use super::supervisor::{Demotion, Supervisor, is_port_taken};
 use crate::api::{
     DemoteRequest, EngineRole, EngineSet, FollowRequest, PromoteRequest, Refusal, ReseedRequest,
     RestartRequest, SealRequest, SetRequest, SupervisorState,
@@ -17,6 +17,8 @@ use crate::ids::{InstanceId, Term};
 
 /// How long the engine may take to obey before it is ended instead.
 const OBEY_LIMIT: Duration = Duration::from_millis(1500);
+/// No demotion takes longer, whatever was asked for.
+const DEMOTION_LIMIT: Duration = Duration::from_secs(3600);
 /// What the engine gets for the fast stop of a restart before it is ended.
 const RESTART_LIMIT: Duration = Duration::from_secs(30);
 
@@ -57,6 +59,11 @@ fn refuse(why: impl Into<String>) -> Done {
 
 impl Supervisor {
     pub(super) async fn obey(&mut self, command: Command) {
+        // Whoever asked did not wait: this process was busy, or stood still, and what was asked for may be long over.
+        if command.reply.is_closed() {
+            tracing::info!("a call that nobody waits for any more is not obeyed");
+            return;
+        }
         let done = match command.call {
             Call::Seal(request) => self.seal(request.term).await,
             Call::Demote(request) => self.demote(&request).await,
@@ -67,6 +74,11 @@ impl Supervisor {
             Call::Restart(request) => self.restart(&request),
             Call::Reload => self.reload(),
         };
+        if let Err(No::Failed(error)) = &done
+            && self.engine.is_none()
+        {
+            self.take_failure(error);
+        }
         self.publish();
         let answer = done.map_err(|no| Refusal {
             error: match no {
@@ -80,6 +92,15 @@ impl Supervisor {
         }
         // The caller may have gone; what was done stays done.
         let _ = command.reply.send(answer);
+    }
+
+    /// Whoever waits for the record's word goes on waiting: it is told again.
+    fn take_failure(&mut self, error: &io::Error) {
+        if self.state == SupervisorState::Waiting && !is_port_taken(error) {
+            self.message = Some(error.to_string());
+        } else {
+            self.stumble(error);
+        }
     }
 
     fn not_below(&self, term: Term) -> Done {
@@ -167,7 +188,8 @@ impl Supervisor {
         if let Some(engine) = &self.engine {
             engine.interrupt();
         }
-        let deadline = Instant::now() + Duration::from_millis(request.within_ms);
+        let within = Duration::from_millis(request.within_ms).min(DEMOTION_LIMIT);
+        let deadline = Instant::now() + within;
         self.demotion = Some(Demotion {
             term: request.term,
             deadline,
@@ -295,16 +317,15 @@ impl Supervisor {
             promise.set = None;
         })?;
         if data {
-            if let Some(engine) = &self.engine
-                && is_elsewhere
-            {
-                self.write_files()?;
-                engine.reload();
+            // Also where it is not told any more: what it was told in an earlier term no longer holds.
+            if self.engine.is_some() && self.write_files()? {
+                self.reload_engine();
             }
             return self.tell_or_restart().await;
         }
-        if self.seeding.is_some() && !is_elsewhere && !is_new {
-            return Ok(()); // What it is at work on is just that.
+        let is_under_way = self.seeding.is_at_work() || self.restart_at.is_some();
+        if is_under_way && !is_elsewhere && !is_new {
+            return Ok(()); // What it is at work on, or tries again soon, is just that.
         }
         self.abort_seed();
         Ok(self.begin()?)
@@ -335,6 +356,8 @@ impl Supervisor {
         if self.promise.is_for_primary() {
             return refuse("it was made a primary");
         }
+        // What was seen last may be from before a standstill of this process.
+        self.ask_engine().await;
         let streams = self
             .status
             .as_ref()
@@ -363,9 +386,7 @@ impl Supervisor {
         if self.has_data()? {
             self.write_files()?;
         }
-        if let Some(engine) = &self.engine {
-            engine.reload();
-        }
+        self.reload_engine();
         Ok(())
     }
 }

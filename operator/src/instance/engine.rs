@@ -4,13 +4,13 @@
 //! asks the kernel to kill it when its parent ends and then becomes the engine by `exec`: the request survives that.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::process::CommandExt;
+use std::io::{self, Read as _};
+use std::os::unix::process::{CommandExt, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
@@ -96,11 +96,6 @@ impl Engine {
         })
     }
 
-    /// The last line of its log that says why it ended.
-    pub fn last_words(&self) -> Option<String> {
-        self.said.last_words()
-    }
-
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -109,9 +104,23 @@ impl Engine {
         self.child.wait().await
     }
 
-    /// SIGKILL, and waits until it has ended.
-    pub async fn kill(mut self) -> io::Result<()> {
-        self.child.kill().await
+    /// SIGKILL, and waits until it has ended, for so long.
+    ///
+    /// # Errors
+    /// When it has not ended by then: it hangs in the kernel, on a volume that does not complete its writes.
+    pub async fn kill(&mut self, limit: Duration) -> io::Result<()> {
+        // One that has ended already can't be killed, and its end is seen below.
+        let _ = self.child.start_kill();
+        match tokio::time::timeout(limit, self.child.wait()).await {
+            Ok(ended) => ended.map(|_| ()),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!(
+                    "the engine (process {}) was killed and has not ended yet; its volume does not complete writes",
+                    self.pid
+                ),
+            )),
+        }
     }
 
     /// Fast shutdown.
@@ -174,23 +183,85 @@ pub fn guard(parent: u32, program: &Path, arguments: &[String]) -> io::Error {
     std::process::Command::new(program).args(arguments).exec()
 }
 
+/// Why an engine has ended, for people: what it said itself, or else how the system saw it end.
+pub fn last_words(engine: Option<&Engine>, status: ExitStatus) -> String {
+    let said = engine.and_then(|engine| engine.said.last_words());
+    match status.signal() {
+        // Whatever it had said before was about a session, unless it was the cause.
+        Some(signal) => said
+            .filter(|said| said.contains("PANIC:"))
+            .unwrap_or_else(|| killed(signal)),
+        None => said.unwrap_or_else(|| format!("it ended without a word ({status})")),
+    }
+}
+
+fn killed(signal: i32) -> String {
+    let mut text = format!("it was ended by signal {signal}");
+    if signal == Signal::KILL.as_raw() {
+        text.push_str(
+            "; where nobody sent it the kernel did, for want of memory: look at the memory limit",
+        );
+    }
+    text
+}
+
 /// How much of the end of a log is looked at.
 const LOG_END: usize = 8192;
 /// What a log's reader gets to come to its end, once the engine has ended.
 const READER_LIMIT: Duration = Duration::from_millis(50);
+const READER_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the engine has said of late.
 #[derive(Debug)]
 enum Said {
-    File(PathBuf),
+    /// On from where it stood when the engine began: what others said before is not its reason.
+    File {
+        log: PathBuf,
+        from: u64,
+    },
     Passed(Arc<Passed>),
 }
 
-/// The end of a log that is passed on.
+/// The end of a log that is passed on, as a program has written it: also where its file takes nothing any more.
 #[derive(Debug, Default)]
-struct Passed {
+pub(super) struct Passed {
     end: Mutex<Vec<u8>>,
     is_over: AtomicBool,
+}
+
+impl Passed {
+    /// With what the program is to write to; all of it goes `into`, as far as that takes it.
+    ///
+    /// # Errors
+    /// When there is no pipe or no thread to be had.
+    pub fn begin(
+        name: &str,
+        into: impl io::Write + Send + 'static,
+    ) -> io::Result<(Arc<Passed>, io::PipeWriter)> {
+        let (reader, writer) = io::pipe()?;
+        let passed = Arc::new(Passed::default());
+        let kept = Arc::clone(&passed);
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || pass_on(reader, into, &kept))?;
+        Ok((passed, writer))
+    }
+
+    fn keep(&self, more: &[u8]) {
+        let mut end = self.end.lock();
+        end.extend_from_slice(more);
+        let surplus = end.len().saturating_sub(LOG_END);
+        end.drain(..surplus);
+    }
+
+    /// Once nobody writes any more, or after so long.
+    pub async fn end(&self, limit: Duration) -> Vec<u8> {
+        let begin = Instant::now();
+        while !self.is_over.load(Ordering::Acquire) && begin.elapsed() < limit {
+            tokio::time::sleep(READER_PAUSE).await;
+        }
+        self.end.lock().clone()
+    }
 }
 
 impl Said {
@@ -201,15 +272,11 @@ impl Said {
                 let path = volume.log("engine");
                 let log = OpenOptions::new().create(true).append(true).open(&path)?;
                 let again = log.try_clone()?;
-                Ok((Said::File(path), log.into(), again.into()))
+                let from = log.metadata()?.len();
+                Ok((Said::File { log: path, from }, log.into(), again.into()))
             }
             LogTo::Standard => {
-                let (reader, writer) = io::pipe()?;
-                let passed = Arc::new(Passed::default());
-                let kept = Arc::clone(&passed);
-                std::thread::Builder::new()
-                    .name("engine-log".to_owned())
-                    .spawn(move || pass_on(reader, &kept))?;
+                let (passed, writer) = Passed::begin("engine-log", io::stderr())?;
                 let again = writer.try_clone()?;
                 Ok((Said::Passed(passed), writer.into(), again.into()))
             }
@@ -218,13 +285,12 @@ impl Said {
 
     fn last_words(&self) -> Option<String> {
         let text = match self {
-            Said::File(path) => end_of(path)?,
+            Said::File { log, from } => end_of(log, *from)?,
             Said::Passed(passed) => {
                 let mut left = READER_LIMIT;
-                let step = Duration::from_millis(5);
                 while !passed.is_over.load(Ordering::Acquire) && !left.is_zero() {
-                    std::thread::sleep(step);
-                    left = left.saturating_sub(step);
+                    std::thread::sleep(READER_PAUSE);
+                    left = left.saturating_sub(READER_PAUSE);
                 }
                 passed.end.lock().clone()
             }
@@ -234,8 +300,8 @@ impl Said {
     }
 }
 
-/// From the engine to this process's own log, until nobody writes any more.
-fn pass_on(mut from: io::PipeReader, kept: &Passed) {
+/// From a program to its log, until nobody writes any more.
+fn pass_on(mut from: io::PipeReader, mut into: impl io::Write, kept: &Passed) {
     let mut buffer = [0_u8; 4096];
     loop {
         let read = match from.read(&mut buffer) {
@@ -244,24 +310,21 @@ fn pass_on(mut from: io::PipeReader, kept: &Passed) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => break,
         };
-        // A log that nobody takes must not stop the engine: it is read all the same.
-        let _ = io::stderr().write_all(&buffer[..read]);
-        let mut end = kept.end.lock();
-        end.extend_from_slice(&buffer[..read]);
-        let surplus = end.len().saturating_sub(LOG_END);
-        end.drain(..surplus);
+        kept.keep(&buffer[..read]);
+        // A log that nobody takes must not stop the program: it is read all the same.
+        let _ = into.write_all(&buffer[..read]);
     }
     kept.is_over.store(true, Ordering::Release);
 }
 
-fn end_of(log: &Path) -> Option<Vec<u8>> {
+fn end_of(log: &Path, from: u64) -> Option<Vec<u8>> {
     use std::io::{Seek as _, SeekFrom};
     let mut file = std::fs::File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LOG_END as u64)))
-        .ok()?;
+    let end = length.saturating_sub(LOG_END as u64).max(from);
+    file.seek(SeekFrom::Start(end)).ok()?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).ok()?;
+    file.take(LOG_END as u64).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
 
@@ -277,6 +340,8 @@ fn telling(log: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -290,5 +355,50 @@ mod tests {
         let general = "1 FATAL:  configuration file \"/d/postgresql.conf\" contains errors";
         assert_eq!(telling(&format!("{wrong}\n{general}\n")), Some(wrong));
         assert_eq!(telling("1 LOG:  database system is shut down"), None);
+    }
+
+    #[test]
+    fn an_engine_s_reason_is_its_own() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let volume = Volume::new(dir.path());
+        let log = volume.log("engine");
+        std::fs::write(&log, "1 PANIC:  of an earlier life\n").expect("written");
+        let (said, ..) = Said::begin(&volume, LogTo::File).expect("begun");
+        assert_eq!(said.last_words(), None);
+        let mut more = OpenOptions::new().append(true).open(&log).expect("opened");
+        writeln!(more, "2 FATAL:  could not bind").expect("written");
+        assert_eq!(
+            said.last_words().as_deref(),
+            Some("2 FATAL:  could not bind")
+        );
+    }
+
+    #[test]
+    fn who_left_no_word_is_described() {
+        let ended = |raw: i32| last_words(None, ExitStatus::from_raw(raw));
+        assert!(ended(9).contains("signal 9") && ended(9).contains("memory"));
+        assert_eq!(ended(15), "it was ended by signal 15");
+        assert!(
+            ended(1 << 8).contains("exit status: 1"),
+            "{}",
+            ended(1 << 8)
+        );
+    }
+
+    #[tokio::test]
+    async fn whoever_was_killed_is_waited_for() {
+        let child = Command::new("sleep").arg("600").spawn().expect("started");
+        let mut engine = Engine {
+            pid: child.id().expect("it runs"),
+            child,
+            socket: PathBuf::new(),
+            said: Said::Passed(Arc::default()),
+        };
+        engine.kill(Duration::from_secs(20)).await.expect("ended");
+        assert_eq!(engine.child.id(), None);
+        engine
+            .kill(Duration::from_secs(20))
+            .await
+            .expect("as it was");
     }
 }

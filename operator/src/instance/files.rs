@@ -1,7 +1,8 @@
 //! The configuration that the supervisor writes into the data directory.
 //!
 //! `understudy.conf` is included as the last line of `postgresql.conf`, so it wins there; `postgresql.auto.conf`,
-//! which would win over it, loses every setting that the operator owns. All of it is rewritten at each start.
+//! which would win over it, loses every setting that the operator owns. All of it is looked at before each start, and
+//! what is as it should be is not written: a start on a volume that is full needs no room for it.
 
 use std::fmt::Write as _;
 use std::io;
@@ -21,20 +22,29 @@ pub struct Content<'a> {
     pub promise: &'a Promise,
     /// How the primary is reached, as libpq writes it.
     pub conninfo: &'a str,
-    /// The volume is so full that new transactions only read.
+    /// The volume is so full that no transaction begins to write: the engine's own guard, which no session's settings undo.
     pub only_reads: bool,
 }
 
-/// Writes everything; the next start or reload of the engine reads it.
-pub fn write(volume: &Volume, content: &Content<'_>) -> io::Result<()> {
+/// Makes them as they should be, and says whether anything had to be written; the next start or reload of the engine
+/// reads it.
+pub fn write(volume: &Volume, content: &Content<'_>) -> io::Result<bool> {
     let data = volume.data();
-    durable::replace(
-        &data.join("understudy.conf"),
-        settings(volume, content).as_bytes(),
-    )?;
-    include_last(&data.join("postgresql.conf"))?;
-    drop_owned(&data.join("postgresql.auto.conf"))?;
-    durable::replace(&data.join("pg_hba.conf"), content.setup.hba.as_bytes())
+    let is_new = [
+        put(&data.join("understudy.conf"), &settings(volume, content))?,
+        include_last(&data.join("postgresql.conf"))?,
+        drop_owned(&data.join("postgresql.auto.conf"))?,
+        put(&data.join("pg_hba.conf"), &content.setup.hba)?,
+    ];
+    Ok(is_new.contains(&true))
+}
+
+fn put(path: &Path, text: &str) -> io::Result<bool> {
+    let is_new = durable::read(path)?.as_deref() != Some(text.as_bytes());
+    if is_new {
+        durable::replace(path, text.as_bytes())?;
+    }
+    Ok(is_new)
 }
 
 fn settings(volume: &Volume, content: &Content<'_>) -> String {
@@ -47,10 +57,10 @@ fn settings(volume: &Volume, content: &Content<'_>) -> String {
         line(&mut text, name, value);
     }
     let port = setup.port.to_string();
-    let keep = format!(
-        "{}MB",
-        (setup.storage_bytes / 10 / (1 << 20)).clamp(64, 16_384)
-    );
+    let there = rustix::fs::statvfs(volume.dir()).map_or(u64::MAX, |found| {
+        found.f_blocks.saturating_mul(found.f_frsize)
+    });
+    let keep = kept_log(setup.storage_bytes, there);
     let path = |p: &Path| p.to_string_lossy().into_owned();
     for (name, value) in [
         ("port", port.as_str()),
@@ -77,24 +87,36 @@ fn settings(volume: &Volume, content: &Content<'_>) -> String {
         }
     }
     if content.only_reads {
-        line(&mut text, "default_transaction_read_only", "on");
+        line(&mut text, "understudy.disk_full", "on");
     }
     text
 }
 
 fn line(text: &mut String, name: &str, value: &str) {
-    let quoted = value.replace('\\', "\\\\").replace('\'', "''");
+    // One value is one line, whatever it holds.
+    let quoted = value
+        .replace('\\', "\\\\")
+        .replace('\'', "''")
+        .replace('\n', "\\n")
+        .replace('\r', "\\r");
     writeln!(text, "{name} = '{quoted}'").expect("writing to a string can't fail");
 }
 
-fn include_last(path: &Path) -> io::Result<()> {
+fn include_last(path: &Path) -> io::Result<bool> {
     let text = read_text(path)?;
     let mut kept: Vec<&str> = text.lines().filter(|l| l.trim() != INCLUDE).collect();
     kept.push(INCLUDE);
-    replace_if_changed(path, &text, kept.join("\n") + "\n")
+    put_over(path, &text, &(kept.join("\n") + "\n"))
 }
 
-fn drop_owned(path: &Path) -> io::Result<()> {
+/// What log a primary keeps for its standbys: a tenth of the volume. One that was made before the manifest asked for a
+/// larger one has its size still.
+fn kept_log(asked_bytes: u64, there_bytes: u64) -> String {
+    let megabytes = asked_bytes.min(there_bytes) / 10 / (1 << 20);
+    format!("{}MB", megabytes.clamp(64, 16_384))
+}
+
+fn drop_owned(path: &Path) -> io::Result<bool> {
     let text = read_text(path)?;
     let owned = |line: &&str| {
         let name = line
@@ -104,7 +126,7 @@ fn drop_owned(path: &Path) -> io::Result<()> {
         validate::owned(name).is_none()
     };
     let kept: String = text.lines().filter(owned).flat_map(|l| [l, "\n"]).collect();
-    replace_if_changed(path, &text, kept)
+    put_over(path, &text, &kept)
 }
 
 fn read_text(path: &Path) -> io::Result<String> {
@@ -112,12 +134,13 @@ fn read_text(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn replace_if_changed(path: &Path, old: &str, new: String) -> io::Result<()> {
+/// A file that is missing is as good as an empty one.
+fn put_over(path: &Path, old: &str, new: &str) -> io::Result<bool> {
     if old == new {
-        Ok(())
-    } else {
-        durable::replace(path, new.as_bytes())
+        return Ok(false);
     }
+    durable::replace(path, new.as_bytes())?;
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -153,9 +176,72 @@ mod tests {
     }
 
     #[test]
+    fn no_more_log_is_kept_than_the_volume_has_room_for() {
+        let gib = |n: u64| n << 30;
+        assert_eq!(kept_log(gib(10), gib(500)), "1024MB");
+        assert_eq!(kept_log(gib(100), gib(10)), "1024MB");
+        assert_eq!(kept_log(gib(1000), gib(1000)), "16384MB");
+        assert_eq!(kept_log(256 << 20, u64::MAX), "64MB");
+    }
+
+    #[test]
     fn values_are_quoted() {
         let mut text = String::new();
         line(&mut text, "log_line_prefix", "it's \\m");
         assert_eq!(text, "log_line_prefix = 'it''s \\\\m'\n");
+        // Nothing gets a line of its own.
+        let mut text = String::new();
+        line(&mut text, "application_name", "a\nport = 1\r#");
+        assert_eq!(text, "application_name = 'a\\nport = 1\\r#'\n");
+    }
+
+    #[test]
+    fn only_what_is_new_is_written_and_what_is_gone_goes() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let volume = Volume::new(dir.path());
+        std::fs::create_dir(volume.data()).expect("created");
+        let promise = Promise {
+            cluster_id: "c".to_owned(),
+            instance_id: crate::ids::InstanceId::new("i"),
+            system_id: None,
+            promised_term: crate::ids::Term::FIRST,
+            sealed: false,
+            set: None,
+        };
+        let config = super::super::InstanceConfig {
+            cluster: "orders".to_owned(),
+            cluster_id: "c".to_owned(),
+            name: "orders-1".to_owned(),
+            control_port: 1,
+            port: 2,
+            http_port: 3,
+            service_port: 4,
+            token_file: dir.path().join("token"),
+            engine: dir.path().join("understudy"),
+            seed: crate::decide::Seed::Initdb,
+            term: crate::ids::Term::FIRST,
+            storage_bytes: 1 << 30,
+            parameters: [("work_mem".to_owned(), "8MB".to_owned())].into(),
+        };
+        let mut setup = super::super::setup::local(config, dir.path());
+        let written_with = |setup: &Setup, only_reads: bool| {
+            let content = Content {
+                setup,
+                promise: &promise,
+                conninfo: "host=here",
+                only_reads,
+            };
+            write(&volume, &content).expect("written")
+        };
+        let written = |setup: &Setup| written_with(setup, false);
+        let text = || std::fs::read_to_string(volume.data().join("understudy.conf"));
+        assert!(written(&setup) && text().expect("read").contains("work_mem = '8MB'"));
+        assert!(!written(&setup), "it is as it was");
+        setup.parameters.clear();
+        assert!(written(&setup) && !text().expect("read").contains("work_mem"));
+        // A session may set whatever it likes by default: this is the engine's own guard.
+        let guard = "understudy.disk_full = 'on'";
+        assert!(written_with(&setup, true) && text().expect("read").contains(guard));
+        assert!(written(&setup) && !text().expect("read").contains("disk_full"));
     }
 }

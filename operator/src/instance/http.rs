@@ -22,6 +22,8 @@ use crate::api::{Refusal, SupervisorStatus};
 use crate::transport::{self, ResponseBody};
 
 pub const HEARTBEAT: Duration = Duration::from_millis(250);
+/// What a caller gets to send the body of its call.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Answers whoever was let in.
 #[derive(Clone)]
@@ -74,12 +76,16 @@ impl Desk {
             }
             (&Method::GET, "/watch") => watch_stream(self.status),
             (&Method::POST, path) => {
-                let call = match parse(path, request).await {
-                    Ok(Some(call)) => call,
-                    Ok(None) => return not_found(),
-                    Err(wrong) => return transport::text(StatusCode::BAD_REQUEST, &wrong),
-                };
-                self.pass_on(call).await
+                let parsed = tokio::time::timeout(BODY_LIMIT, parse(path, request));
+                match parsed.await {
+                    Ok(Ok(Some(call))) => self.pass_on(call).await,
+                    Ok(Ok(None)) => not_found(),
+                    Ok(Err(wrong)) => transport::text(StatusCode::BAD_REQUEST, &wrong),
+                    Err(_) => {
+                        let text = "the body did not come in time\n";
+                        transport::text(StatusCode::REQUEST_TIMEOUT, text)
+                    }
+                }
             }
             _ => not_found(),
         }

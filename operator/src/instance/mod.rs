@@ -13,6 +13,7 @@ pub(crate) mod http;
 mod pod;
 mod run;
 mod seed;
+mod seeding;
 mod setup;
 mod supervisor;
 mod volume;

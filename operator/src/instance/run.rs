@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::http::{self, Desk};
@@ -14,7 +14,8 @@ use super::{Volume, pod, read_config, setup};
 use crate::durable::FileLock;
 use crate::faults;
 
-/// Runs until SIGTERM, then shuts the engine down.
+/// Runs until SIGTERM or SIGINT, then shuts the engine down. The volume's lock is let go by the end of the process, not
+/// by this function's: what works in the background may still touch the volume until then.
 ///
 /// # Errors
 /// When the volume can't be used: its configuration, its promise or its files can't be read or written.
@@ -27,7 +28,7 @@ pub async fn run(dir: &Path) -> io::Result<()> {
 
 async fn run_locally(dir: &Path) -> io::Result<()> {
     let volume = Volume::new(dir);
-    let _lock = lock(&volume).await?;
+    std::mem::forget(lock(&volume).await?);
     let config = read_config(&volume.config())?;
     faults::name_process(&config.name);
     let token = std::fs::read_to_string(&config.token_file)?
@@ -42,15 +43,36 @@ async fn run_locally(dir: &Path) -> io::Result<()> {
         status: supervisor.subscribe(),
     };
     tokio::spawn(http::serve(listener, desk, token.into()));
-    let mut terminate = signal(SignalKind::terminate())?;
-    // The terminal of whoever started the cluster may close.
-    let _hangup = signal(SignalKind::hangup())?;
+    let mut end = End::listen()?;
     tracing::info!(instance = %name, "the supervisor runs");
     supervisor
-        .run(receiver, async move {
-            terminate.recv().await;
-        })
+        .run(receiver, async move { end.asked().await })
         .await
+}
+
+/// Signals that ask this process to end. Process 1 has no other answer to them than what it makes itself.
+pub(super) struct End {
+    terminate: Signal,
+    interrupt: Signal,
+    /// The terminal of whoever started the cluster may close: that is none of it.
+    _hangup: Signal,
+}
+
+impl End {
+    pub fn listen() -> io::Result<End> {
+        Ok(End {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            _hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// The volume's lock; a second supervisor on the same volume waits, and says so.

@@ -11,18 +11,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 use super::commands::Command;
-use super::engine::Engine;
+use super::engine::{Engine, last_words};
 use super::pod::{Duty, News};
-use super::seed::{SeedError, seed};
+use super::seed::Outcome;
+use super::seeding::Seeding;
 use super::setup::Setup;
 use super::{Volume, files};
-use crate::api::{
-    EngineRole, EngineStatus, Promise, SeedingReport, SupervisorState, SupervisorStatus, Upstream,
-};
-use crate::decide::Seed;
+use crate::api::{EngineRole, EngineStatus, Promise, SupervisorState, SupervisorStatus, Upstream};
 use crate::durable;
 use crate::ids::{InstanceId, Millis, Term};
 
@@ -30,12 +27,20 @@ use crate::ids::{InstanceId, Millis, Term};
 const CRASH_WINDOW: Duration = Duration::from_secs(300);
 /// How long a former primary waits for the record before it starts in its own term, if its set allows that.
 const RECORD_WAIT: Duration = Duration::from_secs(5);
+/// A sealed engine that ends sooner than this after its start, again and again, is restarted less and less often.
+const SHORT_LIFE: Duration = Duration::from_secs(30);
+/// How often it is seen to that there is room for the next promise.
+const BALLAST_PAUSE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 const POLL_CHANGING: Duration = Duration::from_millis(10);
 /// What is expected at any moment and does not come is asked for less often.
 const CHANGING_LIMIT: Duration = Duration::from_secs(10);
 /// How long the engine may take to answer a question.
 const STATUS_LIMIT: Duration = Duration::from_millis(1000);
+/// What an engine that was killed gets to end. One that has not then hangs in the kernel.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
+/// For the engine's fast stop with its last checkpoint, when the supervisor ends.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// A status, and when it was made: whoever passes it on adds the time since.
 #[derive(Clone, Debug)]
@@ -59,21 +64,26 @@ pub struct Supervisor {
     pub(super) demotion: Option<Demotion>,
     /// The engine was told to end, only to be started again.
     pub(super) restart_by: Option<Instant>,
-    crashes: VecDeque<Instant>,
+    /// The engine has not answered yet, and has to read its settings again when it has.
+    reload_due: bool,
+    pub(super) crashes: VecDeque<Instant>,
     down_since: Option<Instant>,
     answered_at: Instant,
-    restart_at: Option<Instant>,
+    pub(super) restart_at: Option<Instant>,
+    /// How often in a row it could not go on.
+    stumbles: u32,
     ticked_at: Instant,
     started_at: Instant,
     began_at: Millis,
     asked_to_end: bool,
-    /// How often in a row a sealed engine has ended soon after its start.
+    /// A port that was chosen for the engine is another program's: it can only come up in a process that is given others.
+    port_taken: Option<io::Error>,
+    ballast_at: Instant,
+    /// How often in a row a sealed engine has lived for a short time only.
     quick_ends: u32,
     waiting_since: Instant,
     changing_since: Option<Instant>,
-    pub(super) seeding: Option<JoinHandle<Result<Seed, SeedError>>>,
-    seed_attempts: u32,
-    seed_error: Option<String>,
+    pub(super) seeding: Seeding,
     out: watch::Sender<Published>,
 }
 
@@ -95,7 +105,7 @@ enum Event {
     Command(Command),
     News(News),
     Exited(io::Result<ExitStatus>),
-    Seeded(Result<Seed, SeedError>),
+    Seeded(Outcome),
     Tick,
     Stop,
 }
@@ -147,20 +157,22 @@ impl Supervisor {
             message: None,
             demotion: None,
             restart_by: None,
+            reload_due: false,
             crashes: VecDeque::new(),
             down_since: None,
             answered_at: now,
             restart_at: None,
+            stumbles: 0,
             ticked_at: now,
             started_at: now,
             began_at,
             asked_to_end: false,
+            port_taken: None,
+            ballast_at: now,
             quick_ends: 0,
             waiting_since: now,
             changing_since: None,
-            seeding: None,
-            seed_attempts: 0,
-            seed_error: None,
+            seeding: Seeding::default(),
             out,
         };
         supervisor.publish();
@@ -171,26 +183,36 @@ impl Supervisor {
         self.out.subscribe()
     }
 
-    /// Until `stop` resolves; then the engine has been shut down.
+    /// Until `stop` resolves; then the engine has been shut down. What can't be done in between is tried again, and
+    /// the status says what it is: the end of this process would look like the loss of the instance.
+    ///
+    /// # Errors
+    /// When a port that was chosen for the engine is taken; or its engine, told to end, does not.
     pub async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
         stop: impl Future<Output = ()>,
     ) -> io::Result<()> {
         tokio::pin!(stop);
-        self.clean_aside();
-        self.begin()?;
+        self.clean_up();
+        if let Err(error) = self.begin() {
+            self.stumble(&error);
+        }
         loop {
             self.publish();
-            if self.is_replaced() || (self.asked_to_end && self.may_end()) {
-                return self.stop(&mut commands).await;
+            let is_over = self.is_replaced() || (self.asked_to_end && self.may_end());
+            if is_over || self.port_taken.is_some() {
+                let why = self.port_taken.take();
+                self.stop(&mut commands).await?;
+                return why.map_or(Ok(()), Err);
             }
+            let mut done = Ok(());
             match self.next_event(&mut commands, stop.as_mut()).await {
                 Event::Command(command) => self.obey(command).await,
-                Event::Exited(status) => self.engine_exited(status)?,
-                Event::Seeded(result) => self.seeded(result)?,
+                Event::Exited(status) => done = self.engine_exited(status),
+                Event::Seeded(outcome) => done = self.seeded(outcome),
                 Event::Tick => {
-                    self.tick().await?;
+                    done = self.tick().await;
                     self.ticked_at = Instant::now();
                 }
                 Event::News(news) => self.heed(news),
@@ -199,6 +221,31 @@ impl Supervisor {
                     self.take_leave();
                 }
             }
+            if let Err(error) = done {
+                self.stumble(&error);
+            }
+        }
+    }
+
+    /// Something could not be done: the volume is full, no process is to be had. Whoever has no engine now begins
+    /// again, less and less often, and counts as down.
+    pub(super) fn stumble(&mut self, error: &io::Error) {
+        if is_port_taken(error) {
+            self.port_taken = Some(io::Error::new(error.kind(), error.to_string()));
+            return;
+        }
+        tracing::error!(%error, times = self.stumbles, "the supervisor could not go on; it tries again");
+        self.message = Some(error.to_string());
+        let pause = Duration::from_millis(200 << self.stumbles.min(6));
+        self.stumbles = self.stumbles.saturating_add(1);
+        if self.engine.is_some() || self.seeding.is_at_work() {
+            return;
+        }
+        let now = Instant::now();
+        self.restart_at = Some(now + pause);
+        if self.state != SupervisorState::Seeding {
+            self.state = SupervisorState::Restarting;
+            self.down_since.get_or_insert(now);
         }
     }
 
@@ -214,12 +261,7 @@ impl Supervisor {
                 None => std::future::pending().await,
             }
         };
-        let seeded = async {
-            match &mut self.seeding {
-                Some(task) => task.await,
-                None => std::future::pending().await,
-            }
-        };
+        let seeded = self.seeding.ended();
         let heard = async {
             match &mut self.duty {
                 Some(duty) => duty.hear().await,
@@ -232,9 +274,7 @@ impl Supervisor {
             status = exited => Event::Exited(status),
             Some(command) = commands.recv() => Event::Command(command),
             news = heard => Event::News(news),
-            result = seeded => Event::Seeded(result.unwrap_or_else(|e| {
-                Err(SeedError::Failed { program: "seed", why: e.to_string() })
-            })),
+            outcome = seeded => Event::Seeded(outcome),
             // From the last one on: calls that come more often must not put it off for ever.
             () = tokio::time::sleep_until((self.ticked_at + poll).into()) => Event::Tick,
         }
@@ -278,15 +318,16 @@ impl Supervisor {
         if self.promise.sealed {
             self.volume.make_standby()?;
         }
-        let alone = self
-            .promise
-            .set
-            .as_ref()
-            .is_some_and(|set| set.required == 0);
-        if !self.volume.is_standby()
-            && self.promise.set.is_some()
-            && (alone || self.is_first_start())
-        {
+        let is_first_start = self.crashes.is_empty();
+        self.start_or_wait(is_first_start)
+    }
+
+    /// A primary's data starts when the record says so: always where it acknowledges alone, `at_first` where members
+    /// have to confirm.
+    fn start_or_wait(&mut self, at_first: bool) -> io::Result<()> {
+        let set = self.promise.set.as_ref();
+        let waits = set.is_some_and(|set| set.required == 0 || at_first);
+        if waits && !self.volume.is_standby() {
             self.state = SupervisorState::Waiting;
             self.waiting_since = Instant::now();
             return Ok(());
@@ -294,13 +335,10 @@ impl Supervisor {
         self.start_engine()
     }
 
-    fn is_first_start(&self) -> bool {
-        self.crashes.is_empty()
-    }
-
     pub(super) fn start_engine(&mut self) -> io::Result<()> {
         self.write_files()?;
         self.status = None;
+        self.reload_due = false;
         self.started_at = Instant::now();
         self.answered_at = self.started_at;
         self.engine = Some(Engine::start(&self.volume, &self.setup)?);
@@ -315,7 +353,18 @@ impl Supervisor {
         Ok(())
     }
 
-    pub(super) fn write_files(&self) -> io::Result<()> {
+    /// Has the engine read its settings again. One that has not answered yet does so when it has: it might still know
+    /// no better than to die of the signal.
+    pub(super) fn reload_engine(&mut self) {
+        match &self.engine {
+            Some(engine) if self.status.is_some() => engine.reload(),
+            Some(_) => self.reload_due = true,
+            None => {}
+        }
+    }
+
+    /// Says whether that changed anything.
+    pub(super) fn write_files(&self) -> io::Result<bool> {
         let content = files::Content {
             setup: &self.setup,
             promise: &self.promise,
@@ -325,7 +374,7 @@ impl Supervisor {
         files::write(&self.volume, &content)
     }
 
-    fn conninfo(&self) -> String {
+    pub(super) fn conninfo(&self) -> String {
         let told = self.upstream.as_ref();
         let told = told.filter(|told| told.term == self.promise.promised_term);
         self.setup.conninfo(told.map(|told| &told.upstream))
@@ -353,83 +402,19 @@ impl Supervisor {
         Ok(true)
     }
 
-    fn begin_seed(&mut self) {
-        if self.promise.sealed {
-            self.message =
-                Some("sealed before it had data; waits to be told whom to follow".to_owned());
-            return;
-        }
-        self.message = None;
-        self.seed_attempts += 1;
-        let work = seed(
-            self.volume.clone(),
-            self.setup.clone(),
-            self.promise.clone(),
-            self.conninfo(),
-        );
-        self.seeding = Some(tokio::spawn(work));
-    }
-
-    pub(super) fn abort_seed(&mut self) {
-        if let Some(task) = self.seeding.take() {
-            task.abort();
-        }
-    }
-
-    fn seeded(&mut self, result: Result<Seed, SeedError>) -> io::Result<()> {
-        self.seeding = None;
-        let how = match result {
-            Ok(how) => how,
-            Err(error) => {
-                self.seed_failed(&error);
-                return Ok(());
-            }
-        };
-        self.volume.adopt_seed(&self.promise.instance_id)?;
-        if how == Seed::Backup {
-            // Whatever the copied directory says.
-            self.volume.make_standby()?;
-        }
-        self.know_system_id()?;
-        self.seed_error = None;
-        self.seed_attempts = 0;
-        self.start_engine()
-    }
-
-    fn seed_failed(&mut self, error: &SeedError) {
-        tracing::warn!(%error, attempts = self.seed_attempts, "seeding failed");
-        self.seed_error = Some(error.to_string());
-        let wait = Duration::from_millis(250 * u64::from(self.seed_attempts.min(40)));
-        self.restart_at = Some(Instant::now() + wait);
-        if error.is_for_space() {
-            self.make_room();
-        }
-    }
-
-    /// Old copies go where the new one needs their place: a copy is only given up when it is spare.
-    fn make_room(&self) {
-        tracing::warn!("the volume has no room for another copy; the old ones go first");
-        let volume = self.volume.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = volume.drop_aside() {
-                tracing::warn!(%error, "an old copy could not be removed");
-            }
-        });
-    }
-
     fn engine_exited(&mut self, status: io::Result<ExitStatus>) -> io::Result<()> {
         let engine = self.engine.take();
-        let last_words = || engine.as_ref().and_then(Engine::last_words);
         self.status = None;
-        let status = status?;
         let is_restart = self.restart_by.take().is_some();
+        let status = status?;
+        let said = || last_words(engine.as_ref(), status);
         if let Some(demotion) = self.demotion.take() {
             return self.finish_demotion(demotion.term);
         }
         let now = Instant::now();
         let deposed = status.code() == Some(3);
         if is_restart && !deposed && !self.promise.sealed {
-            return self.start_engine();
+            return self.start_or_wait(false);
         }
         if deposed || self.promise.sealed {
             tracing::info!(%status, "the engine has ended; it starts again in recovery");
@@ -438,14 +423,16 @@ impl Supervisor {
             if pause.is_zero() {
                 return self.start_engine();
             }
-            self.message = last_words();
+            let why = said();
+            tracing::warn!(%why, "the engine does not stay up");
+            self.message = Some(why);
             self.restart_at = Some(now + pause);
             return Ok(());
         }
         self.down_since.get_or_insert(now);
         self.crashes.push_back(now);
         self.forget_old_crashes(now);
-        self.message = last_words();
+        self.message = Some(said());
         tracing::error!(%status, crashes = self.crashes.len(), "the engine has ended unasked");
         let wait = match self.crashes.len() {
             0 | 1 => Duration::ZERO,
@@ -461,7 +448,7 @@ impl Supervisor {
 
     /// An engine that can't start in recovery is tried again less and less often.
     fn pause_of_sealed(&mut self, now: Instant) -> Duration {
-        let quick = now.duration_since(self.started_at) < Duration::from_secs(1);
+        let quick = now.duration_since(self.started_at) < SHORT_LIFE;
         self.quick_ends = if quick { self.quick_ends + 1 } else { 0 };
         match self.quick_ends {
             0 | 1 => Duration::ZERO,
@@ -481,6 +468,7 @@ impl Supervisor {
 
     async fn tick(&mut self) -> io::Result<()> {
         let now = Instant::now();
+        self.keep_ballast(now);
         self.forget_old_crashes(now);
         if let Some(demotion) = self.demotion
             && now >= demotion.deadline
@@ -491,14 +479,11 @@ impl Supervisor {
         }
         if self.restart_by.is_some_and(|by| now >= by) {
             self.end_engine().await?;
-            self.start_engine()?;
+            return self.start_or_wait(false);
         }
         if self.restart_at.is_some_and(|at| now >= at) {
             self.restart_at = None;
-            if self.state == SupervisorState::Seeding {
-                self.begin_seed();
-                return Ok(());
-            } else if self.engine.is_none() {
+            if self.engine.is_none() && !self.seeding.is_at_work() {
                 return self.begin();
             }
         }
@@ -520,7 +505,7 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn ask_engine(&mut self) {
+    pub(super) async fn ask_engine(&mut self) {
         let Some(engine) = &self.engine else { return };
         match engine.control().status(STATUS_LIMIT).await {
             Ok(status) => self.heard(status),
@@ -545,17 +530,36 @@ impl Supervisor {
             self.down_since = None;
             self.state = SupervisorState::Running;
             self.message = None;
+            self.stumbles = 0;
         }
         self.status = Some(status);
+        if std::mem::take(&mut self.reload_due) {
+            self.reload_engine();
+        }
     }
 
+    /// By the engine's own judgement: only it can tell a whole record from the beginning of one.
+    fn stuck_replay(&self) -> Option<String> {
+        let status = self.status.as_ref().filter(|s| s.replay_stuck)?;
+        let at = status.replay_lsn.unwrap_or_default();
+        Some(format!(
+            "replay stands still at {at} although there is more to replay; end the query that holds it up, or look into \
+             the engine's log"
+        ))
+    }
+
+    /// SIGKILL, and the end is seen.
+    ///
+    /// # Errors
+    /// When it has not ended soon: then it still is this supervisor's engine, and whoever asked must not count on it.
     pub(super) async fn end_engine(&mut self) -> io::Result<()> {
         self.status = None;
-        self.restart_by = None;
-        match self.engine.take() {
-            Some(engine) => engine.kill().await,
-            None => Ok(()),
+        if let Some(engine) = &mut self.engine {
+            engine.kill(KILL_LIMIT).await?;
         }
+        self.engine = None;
+        self.restart_by = None;
+        Ok(())
     }
 
     /// Changes the promise. What could not be made durable was not promised, and nobody is told of it.
@@ -571,8 +575,21 @@ impl Supervisor {
         Ok(is_new)
     }
 
+    /// Room for the next promise, which may have to be made when the volume is full.
+    fn keep_ballast(&mut self, now: Instant) {
+        if now < self.ballast_at {
+            return;
+        }
+        self.ballast_at = now + BALLAST_PAUSE;
+        // On a volume that hangs this loop must not.
+        let may_write = self.duty.as_ref().is_none_or(|duty| duty.takes_writes());
+        if may_write && let Err(error) = self.volume.keep_ballast() {
+            tracing::debug!(%error, "no room is kept for the next promise");
+        }
+    }
+
     /// A crash after a seed was adopted may have come before this was noted.
-    fn know_system_id(&mut self) -> io::Result<()> {
+    pub(super) fn know_system_id(&mut self) -> io::Result<()> {
         if self.promise.system_id.is_some() {
             return Ok(());
         }
@@ -583,7 +600,8 @@ impl Supervisor {
 
     pub(super) fn finish_demotion(&mut self, term: Term) -> io::Result<()> {
         self.keep_promise(|promise| {
-            promise.promised_term = term;
+            // The order may be an old one by now.
+            promise.promised_term = promise.promised_term.max(term);
             promise.sealed = true;
         })?;
         self.volume.make_standby()?;
@@ -598,39 +616,6 @@ impl Supervisor {
         self.message = None;
     }
 
-    /// A new copy begins: what was held is set aside.
-    pub(super) async fn seed_anew(&mut self) -> io::Result<()> {
-        self.end_engine().await?;
-        self.settle();
-        self.seed_attempts = 0;
-        self.crashes.clear();
-        self.abort_seed();
-        self.begin()?;
-        self.clean_aside();
-        self.spare_room();
-        Ok(())
-    }
-
-    /// Removing a copy takes long; the heartbeat must not wait for it.
-    fn clean_aside(&self) {
-        let volume = self.volume.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = volume.clean_aside() {
-                tracing::warn!(%error, "an old copy could not be removed");
-            }
-        });
-    }
-
-    /// As far as can be told before: the new copy will be about as large as the last one.
-    fn spare_room(&self) {
-        let Some(duty) = &self.duty else { return };
-        match self.volume.newest_aside_bytes() {
-            Ok(Some(bytes)) if !duty.has_room_for(bytes) => self.make_room(),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the size of the old copy is not known"),
-        }
-    }
-
     pub(super) fn publish(&mut self) {
         let now = Instant::now();
         let milliseconds = |since: Instant| {
@@ -643,12 +628,10 @@ impl Supervisor {
         } else {
             0
         };
-        let said = self.message.iter().cloned().chain(duty.complaints);
+        let said = self.message.iter().cloned().chain(self.stuck_replay());
+        let said = said.chain(duty.complaints);
         let message = said.reduce(|all, more| format!("{all}; {more}"));
-        let seeding = (self.state == SupervisorState::Seeding).then(|| SeedingReport {
-            attempts: self.seed_attempts,
-            error: self.seed_error.clone(),
-        });
+        let serial = self.out.borrow().status.serial + 1;
         let status = SupervisorStatus {
             cluster_id: self.setup.cluster_id.clone(),
             name: self.setup.name.clone(),
@@ -667,13 +650,15 @@ impl Supervisor {
                 .down_since
                 .map_or(0, |since| milliseconds(since).max(1)),
             engine_silent_ms: silent,
-            seeding,
+            seeding: self.seeding_report(),
             engine: self.status.clone(),
             message,
             began_at: self.began_at,
+            serial,
             pod_uid: duty.pod_uid,
             generation: duty.generation,
             pending_restart: duty.pending_restart,
+            refused_settings: duty.refused_settings,
             leaving: duty.is_leaving,
         };
         self.out.send_replace(Published { status, at: now });
@@ -685,15 +670,20 @@ impl Supervisor {
         self.abort_seed();
         self.state = SupervisorState::Stopping;
         self.publish();
-        let Some(mut engine) = self.engine.take() else {
+        let Some(engine) = &mut self.engine else {
             return Ok(());
         };
         engine.interrupt();
-        match tokio::time::timeout(Duration::from_secs(30), engine.exited()).await {
+        match tokio::time::timeout(STOP_LIMIT, engine.exited()).await {
             Ok(_) => Ok(()),
-            Err(_) => engine.kill().await,
+            Err(_) => self.end_engine().await,
         }
     }
+}
+
+/// Nothing else here binds a port.
+pub(super) fn is_port_taken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
 }
 
 /// For the status of a supervisor that begins now.
@@ -726,9 +716,11 @@ pub fn empty_status() -> SupervisorStatus {
         engine: None,
         message: None,
         began_at: Millis::default(),
+        serial: 0,
         pod_uid: None,
         generation: 0,
         pending_restart: false,
+        refused_settings: None,
         leaving: false,
     }
 }
@@ -743,12 +735,13 @@ mod tests {
             cluster_id: "c".to_owned(),
             name: "orders-1".to_owned(),
             control_port: 1,
-            port: 2,
-            http_port: 3,
+            // Whichever is free.
+            port: 0,
+            http_port: 0,
             service_port: 4,
             token_file: dir.join("token"),
             engine: dir.join("understudy"),
-            seed: Seed::Initdb,
+            seed: crate::decide::Seed::Initdb,
             term: Term::FIRST,
             storage_bytes: 1 << 30,
             parameters: std::collections::BTreeMap::new(),
@@ -773,6 +766,204 @@ mod tests {
         supervisor.keep_promise(seal).expect("written");
         let kept = supervisor.volume.load_promise().expect("read");
         assert!(supervisor.promise.sealed && kept == Some(supervisor.promise));
+    }
+
+    /// A volume that holds a copy, as far as this process looks.
+    fn hold_data(supervisor: &Supervisor) {
+        let seed = supervisor.volume.seed();
+        std::fs::create_dir_all(seed.join("global")).expect("created");
+        std::fs::write(seed.join("global/pg_control"), 7_u64.to_le_bytes()).expect("written");
+        let id = &supervisor.promise.instance_id;
+        supervisor.volume.adopt_seed(id).expect("adopted");
+    }
+
+    /// As it is for a full volume: the process stays and says why, and counts as down.
+    #[test]
+    fn what_can_not_be_done_is_told_and_tried_again() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        hold_data(&supervisor);
+        let obstacle = supervisor.volume.data().join("understudy.conf.tmp");
+        std::fs::create_dir(&obstacle).expect("created");
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            let error = supervisor.begin().expect_err("it can't be written");
+            let now = Instant::now();
+            supervisor.stumble(&error);
+            let again_at = supervisor.restart_at.expect("it tries again");
+            pauses.push(again_at.duration_since(now));
+        }
+        assert!(pauses[8] > pauses[0] && pauses[8] < Duration::from_secs(20));
+        supervisor.publish();
+        let status = supervisor.subscribe().borrow().status.clone();
+        assert_eq!(status.state, SupervisorState::Restarting);
+        assert!(status.down_ms > 0);
+        let said = status.message.expect("said");
+        assert!(said.contains("understudy.conf"), "{said}");
+    }
+
+    fn set(required: u32) -> crate::api::EngineSet {
+        crate::api::EngineSet {
+            term: Term::FIRST,
+            counter: 1,
+            members: vec![InstanceId::random()],
+            required,
+        }
+    }
+
+    #[test]
+    fn who_acknowledges_alone_waits_for_the_record_at_every_start() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        hold_data(&supervisor);
+        for (required, at_first) in [(0, true), (0, false), (1, true)] {
+            supervisor.promise.set = Some(set(required));
+            supervisor.state = SupervisorState::Restarting;
+            supervisor.start_or_wait(at_first).expect("waits");
+            assert_eq!(supervisor.state, SupervisorState::Waiting);
+            assert!(supervisor.engine.is_none());
+        }
+    }
+
+    /// Whoever starts this process again gives it others; in this one the engine never comes up.
+    #[tokio::test]
+    async fn a_port_that_was_taken_ends_the_supervisor_whatever_starts_the_engine() {
+        use super::super::commands::{Call, Command};
+        for is_told in [false, true] {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            let mut supervisor = supervisor(dir.path());
+            hold_data(&supervisor);
+            let other = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("bound");
+            let port = other.local_addr().expect("bound").port();
+            supervisor.setup.chosen_ports.push(port);
+            // One that acknowledges alone starts when it is told its set.
+            supervisor.promise.set = is_told.then(|| set(0));
+            let set = supervisor.promise.set.clone();
+            let (term, id) = (Term::FIRST, supervisor.promise.instance_id.clone());
+            let (commands, orders) = mpsc::channel(1);
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            if let Some(set) = set {
+                let call = Call::Set(crate::api::SetRequest { term, id, set });
+                let command = Command { call, reply };
+                commands.send(command).await.expect("there is room");
+            }
+            let ran = supervisor.run(orders, std::future::pending());
+            let ended = tokio::time::timeout(Duration::from_secs(60), ran).await;
+            let error = ended.expect("it ends").expect_err("it can't go on");
+            assert!(is_port_taken(&error), "{error}");
+            assert!(error.to_string().contains(&port.to_string()), "{error}");
+            if is_told {
+                let refusal = answer.await.expect("answered").expect_err("not obeyed");
+                assert!(refusal.error.contains("took"), "{}", refusal.error);
+            }
+        }
+    }
+
+    /// What was to begin after an earlier failure must not begin beside what has begun since.
+    #[tokio::test]
+    async fn one_seed_is_at_work_at_a_time() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        supervisor.state = SupervisorState::Seeding;
+        supervisor.restart_at = Some(Instant::now());
+        supervisor.begin_seed();
+        assert!(supervisor.restart_at.is_none());
+        supervisor.restart_at = Some(Instant::now());
+        supervisor.tick().await.expect("nothing to do");
+        supervisor.begin_seed();
+        assert_eq!(supervisor.seeding.report().attempts, 1);
+        supervisor.abort_seed();
+        supervisor.begin_seed();
+        assert_eq!(supervisor.seeding.report().attempts, 2);
+        // There is no engine that could make it.
+        let outcome = supervisor.seeding.ended().await;
+        assert!(outcome.is_err());
+        supervisor.seeded(outcome).expect("noted");
+        assert!(supervisor.restart_at.is_some() && !supervisor.seeding.is_at_work());
+        assert!(supervisor.seeding.report().error.is_some());
+    }
+
+    /// What it was told before is no reason to try again sooner: each attempt costs the primary a copy.
+    #[tokio::test]
+    async fn a_seed_that_rests_is_not_hurried_by_being_told_the_same() {
+        use super::super::commands::{Call, Command};
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        supervisor.state = SupervisorState::Seeding;
+        supervisor.restart_at = Some(Instant::now() + Duration::from_secs(600));
+        let id = supervisor.promise.instance_id.clone();
+        for (term, attempts) in [(Term::FIRST, 0), (Term::FIRST.next(), 1)] {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            let (id, upstream) = (id.clone(), None);
+            let call = Call::Follow(crate::api::FollowRequest { term, id, upstream });
+            supervisor.obey(Command { call, reply }).await;
+            answer.await.expect("answered").expect("obeyed");
+            assert_eq!(supervisor.seeding.report().attempts, attempts);
+        }
+    }
+
+    /// Before it has answered once it may not know the signal yet, and would die of it.
+    #[tokio::test]
+    async fn an_engine_that_has_not_answered_is_told_to_reload_later() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        let engine = Engine::start(&supervisor.volume, &supervisor.setup);
+        supervisor.engine = Some(engine.expect("started"));
+        supervisor.reload_engine();
+        assert!(supervisor.reload_due);
+        let status = serde_json::json!({"system_id": "7", "role": "standby", "timeline": 1});
+        supervisor.heard(serde_json::from_value(status).expect("reads"));
+        assert!(!supervisor.reload_due);
+    }
+
+    #[test]
+    fn replay_that_does_not_move_is_told() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        let hear = |supervisor: &mut Supervisor, is_stuck: bool| {
+            // Behind what is flushed it is in both cases: the end of that may be no whole record.
+            let status = serde_json::json!({
+                "system_id": "7", "role": "standby", "timeline": 1, "consistent": true,
+                "flush_lsn": "0/30", "replay_lsn": "0/10", "replay_stuck": is_stuck,
+            });
+            supervisor.heard(serde_json::from_value(status).expect("reads"));
+        };
+        assert_eq!(supervisor.stuck_replay(), None);
+        hear(&mut supervisor, false);
+        assert_eq!(supervisor.stuck_replay(), None);
+        hear(&mut supervisor, true);
+        let said = supervisor.stuck_replay().expect("it stands");
+        assert!(said.contains("0/10"), "{said}");
+        supervisor.publish();
+        let told = supervisor.subscribe().borrow().status.message.clone();
+        assert!(told.is_some_and(|told| told.contains(&said)));
+        hear(&mut supervisor, false);
+        assert_eq!(supervisor.stuck_replay(), None, "it moves");
+    }
+
+    #[tokio::test]
+    async fn calls_that_are_over_are_not_obeyed() {
+        use super::super::commands::{Call, Command};
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        let seal = |term: u32| {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            let term = Term::new(term);
+            let call = Call::Seal(crate::api::SealRequest { term });
+            (Command { call, reply }, answer)
+        };
+        // Whoever called has gone, perhaps long ago.
+        let (command, answer) = seal(9);
+        drop(answer);
+        supervisor.obey(command).await;
+        assert!(!supervisor.promise.sealed);
+        for (term, is_obeyed) in [(9, true), (8, false), (9, true)] {
+            let (command, answer) = seal(term);
+            supervisor.obey(command).await;
+            let answer = answer.await.expect("answered");
+            assert_eq!(answer.is_ok(), is_obeyed, "term {term}");
+            assert_eq!(supervisor.promise.promised_term, Term::new(9));
+        }
     }
 
     /// The crash came between the seed's adoption and the note of what database it is.

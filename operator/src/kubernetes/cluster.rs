@@ -5,15 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Event, ObjectReference, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Client, Resource as _, ResourceExt as _};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::stores::{ClusterKey, Stores};
-use super::upkeep::upkeep;
+use super::upkeep::{complaint, stuck, upkeep};
 use crate::api::Upstream;
 use crate::crd::ReplicatedCluster;
 use crate::decide::{Routes, Upkeep};
@@ -43,6 +45,41 @@ pub struct Cluster {
     newest: Mutex<Option<ReplicatedCluster>>,
     calls: Mutex<Option<(String, Arc<ClientConfig>)>>,
     lives: Mutex<Lives>,
+    sight: Mutex<Sight>,
+}
+
+/// What the last look saw, and so what the steps that were decided on are about: these very objects, and no later ones
+/// of their names. A process that is frozen between a look and a step may wake up long after.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sight {
+    /// Of the cluster object.
+    pub generation: i64,
+    /// 0 while there is no record.
+    pub record_version: u64,
+    instances: BTreeMap<String, Held>,
+}
+
+/// The uids of what an instance has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Held {
+    pub set: Option<String>,
+    pub pod: Option<String>,
+    pub claim: Option<String>,
+}
+
+impl Sight {
+    /// Nothing, if the instance was not there.
+    pub fn of(&self, instance: &str) -> Held {
+        self.instances.get(instance).cloned().unwrap_or_default()
+    }
+
+    /// Whether the object still says what was decided on.
+    pub fn is_of(&self, object: &ReplicatedCluster) -> bool {
+        let record_version = object.status.as_ref().map_or(0, |s| s.record_version);
+        let generation = object.metadata.generation.unwrap_or_default();
+        (generation, record_version) == (self.generation, self.record_version)
+            && object.metadata.deletion_timestamp.is_none()
+    }
 }
 
 /// Numbers for the lives of supervisors, so that what was seen of one is never taken for another's.
@@ -63,7 +100,41 @@ impl Cluster {
             newest: Mutex::default(),
             calls: Mutex::default(),
             lives: Mutex::default(),
+            sight: Mutex::default(),
         }
+    }
+
+    /// At the begin of each look, of the object that it is about.
+    pub fn look(&self, object: &ReplicatedCluster) {
+        let mut instances: BTreeMap<String, Held> = BTreeMap::new();
+        for set in self.stateful_sets() {
+            let held = instances.entry(set.name_any()).or_default();
+            held.set.clone_from(&set.metadata.uid);
+        }
+        for pod in self.stores.pods.of_cluster(&self.key) {
+            if let Some(instance) = names::instance_of_pod(&pod.name_any()) {
+                let held = instances.entry(instance.to_owned()).or_default();
+                held.pod.clone_from(&pod.metadata.uid);
+            }
+        }
+        for claim in self.stores.claims.of_cluster(&self.key) {
+            let name = claim.name_any();
+            let instance = claim.labels().get(INSTANCE);
+            if let Some(instance) = instance.filter(|instance| names::claim(instance) == name) {
+                let held = instances.entry(instance.clone()).or_default();
+                held.claim.clone_from(&claim.metadata.uid);
+            }
+        }
+        *self.sight.lock() = Sight {
+            generation: object.metadata.generation.unwrap_or_default(),
+            record_version: object.status.as_ref().map_or(0, |s| s.record_version),
+            instances,
+        };
+    }
+
+    /// What the last look saw.
+    pub fn sight(&self) -> Sight {
+        self.sight.lock().clone()
     }
 
     /// The newest state of the object that this process knows; none if it is gone, or another one has its name.
@@ -143,20 +214,35 @@ impl Cluster {
             })
     }
 
+    fn stateful_set(&self, instance: &str) -> Option<Arc<StatefulSet>> {
+        let mut sets = self.stateful_sets().into_iter();
+        sets.find(|set| set.name_any() == instance)
+    }
+
+    /// The uid of what keeps the instance from having a pod that runs, or has only just begun to bring it.
+    pub fn stuck(&self, instance: &str) -> Option<String> {
+        let (set, pod) = (self.stateful_set(instance), self.pod(instance));
+        stuck(set.as_deref(), pod.as_deref())
+    }
+
+    /// What Kubernetes complains of where this object is concerned, as its events have it.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn complaint(&self, uid: &str) -> Result<Option<String>, kube::Error> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.key.namespace);
+        let its = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+        Ok(complaint(&events.list(&its).await?.items))
+    }
+
     pub fn upkeep(&self, fingerprint: &str, instance: &str) -> Upkeep {
-        let sets = self.stateful_sets();
-        let set = sets.iter().find(|set| set.name_any() == instance);
+        let set = self.stateful_set(instance);
         let pod = self.pod(instance);
         let node = pod
             .as_ref()
             .and_then(|pod| pod.spec.as_ref()?.node_name.clone())
             .and_then(|node| self.stores.nodes.get(&ObjectRef::new(&node)));
-        upkeep(
-            fingerprint,
-            set.map(AsRef::as_ref),
-            pod.as_deref(),
-            node.as_deref(),
-        )
+        upkeep(fingerprint, set.as_deref(), pod.as_deref(), node.as_deref())
     }
 
     pub fn pods(&self) -> BTreeMap<String, PodSeen> {
@@ -250,18 +336,26 @@ impl Cluster {
         self.lives.lock().pods.get(&number).cloned()
     }
 
+    /// What the write Service leads by: the operator's own slices. Each family of addresses has one of its own, so there
+    /// are two for the moment in which the one takes over from the other.
+    pub fn write_slices(&self) -> Vec<Arc<EndpointSlice>> {
+        let name = names::primary_service(&self.key.name);
+        let all = self.stores.slices.of_cluster(&self.key).into_iter();
+        all.filter(|slice| {
+            let service = slice.labels().get("kubernetes.io/service-name");
+            is_owned(&slice.metadata, &self.uid) && service == Some(&name)
+        })
+        .collect()
+    }
+
     /// Where the Services lead now, as the API server has it.
     pub fn routes(&self) -> Option<Routes> {
-        let name = names::primary_service(&self.key.name);
-        let slice = self
-            .stores
-            .slices
-            .of_cluster(&self.key)
-            .into_iter()
-            .find(|slice| {
-                let service = slice.labels().get("kubernetes.io/service-name");
-                is_owned(&slice.metadata, &self.uid) && service == Some(&name)
-            })?;
+        let slices = self.write_slices();
+        let filled = slices.iter().filter(|slice| !slice.endpoints.is_empty());
+        if filled.clone().count() > 1 {
+            return None; // It has to be led anew, whereto ever.
+        }
+        let slice = filled.chain(&slices).next()?;
         let endpoint = slice.endpoints.first();
         let primary = endpoint
             .and_then(|endpoint| endpoint.target_ref.as_ref()?.name.clone())

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::{Client, ResourceExt as _};
+use kube::{Client, Config, ResourceExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -29,6 +29,13 @@ use crate::reconcile::reconcile;
 
 /// Between two questions to an API server that does not answer.
 const VERSION_PAUSE: Duration = Duration::from_secs(1);
+/// How long the API server may take to take a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long it may say nothing while a call waits for its answer: a connection that died silently would hold up a
+/// cluster's task for as long as the system tries to send.
+const CALL_SILENCE: Duration = Duration::from_secs(10);
+/// The same for watches, which are silent while nothing happens. Each is opened anew more often than that.
+const WATCH_SILENCE: Duration = Duration::from_secs(90);
 
 #[derive(Clone, Debug)]
 pub struct ControllerOptions {
@@ -50,9 +57,11 @@ pub struct ControllerOptions {
 /// When there is no way to an API server, or it is too old. One that does not answer is asked again.
 pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
     faults::name_process("operator");
-    let client = Client::try_default()
+    let config = Config::infer()
         .await
         .context("no way to the API server: neither a service account's token nor a kubeconfig")?;
+    let client = client_of(config.clone(), CALL_SILENCE)?;
+    let watching = client_of(config, WATCH_SILENCE)?;
     let health = Arc::new(Health::default());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -65,7 +74,7 @@ pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
         me,
     );
     let served = serve(options.http_address, Arc::clone(&health));
-    let work = work(&client, &options, &health, &mut leadership);
+    let work = work(&client, &watching, &options, &health, &mut leadership);
     tokio::select! {
         result = served => result.context(format!("listen on {}", options.http_address))?,
         Err(error) = work => return Err(error),
@@ -77,12 +86,22 @@ pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn client_of(mut config: Config, silence: Duration) -> anyhow::Result<Client> {
+    config.connect_timeout = Some(CONNECT_LIMIT);
+    config.write_timeout = Some(CALL_SILENCE);
+    config.read_timeout = Some(silence);
+    // From the request on, not since the connection was used last.
+    config.reset_reader_on_write = true;
+    Client::try_from(config).context("the way to the API server can't be used")
+}
+
 /// Waits for the lease, acts, and waits again when it is lost.
 ///
 /// # Errors
 /// When the API server is too old.
 async fn work(
     client: &Client,
+    watching: &Client,
     options: &ControllerOptions,
     health: &Arc<Health>,
     leadership: &mut Leadership,
@@ -90,7 +109,7 @@ async fn work(
     let version = answered_version(client).await;
     check_kubernetes(&version.major, &version.minor)?;
     // Watched by those that wait as well: who takes over knows everything already.
-    let stores = Arc::new(Stores::watch(client, &options.namespaces));
+    let stores = Arc::new(Stores::watch(watching, &options.namespaces));
     stores.listed().await;
     health.ready.store(true, Ordering::Relaxed);
     loop {

@@ -1,25 +1,40 @@
 //! Events on the cluster object, by `events.k8s.io`: what `kubectl describe rcl` shows.
 //!
-//! They are written one after the other by a task of their own, so that nobody waits for them. `kube`'s recorder would
-//! fold two events of one reason into the first one's text.
+//! They are written one after the other by a task of their own, so that nobody waits for them, and while the API is away
+//! they wait. The same words again within some minutes are a series of one event. `kube`'s recorder would fold two events
+//! of one reason into the first one's text.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::act::Tell;
+use crate::crd::cut;
 use crate::render::MANAGER;
 
 /// Events that wait while the API is away; what comes on top of them is only logged.
 const WAITING: usize = 256;
-const TRIES: u32 = 8;
+/// Bytes; the API server takes 1,024.
 const NOTE_LIMIT: usize = 1_000;
+/// Characters that the API server takes.
+const INSTANCE_LIMIT: usize = 128;
+/// An event that could not be written for so long is in the log only.
+const KEPT: Duration = Duration::from_secs(1_800);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The same words after so long are an event of their own.
+const SERIES: Duration = Duration::from_secs(360);
+/// How often a series is written at most.
+const SERIES_PAUSE: Duration = Duration::from_secs(10);
+/// Events of one reason that are written within [`SERIES`]; more of them are a flood, and are in the log only.
+const MOST_OF_A_REASON: u32 = 60;
 
 #[derive(Clone, Debug)]
 pub struct EventWriter {
@@ -30,6 +45,7 @@ pub struct EventWriter {
 #[derive(Debug)]
 struct Line {
     at: Timestamp,
+    told_at: Instant,
     reason: String,
     warning: bool,
     note: String,
@@ -56,6 +72,7 @@ impl Tell for EventWriter {
         }
         let line = Line {
             at: Timestamp::now(),
+            told_at: Instant::now(),
             reason: reason.to_owned(),
             warning,
             note: shortened(message),
@@ -83,30 +100,154 @@ async fn write(
     me: String,
     mut lines: mpsc::Receiver<Line>,
 ) {
-    let mut number = 0_u32;
+    let names = Names::new(regarding.name.as_deref().unwrap_or_default());
+    let mut told = Told::default();
     while let Some(line) = lines.recv().await {
-        number = number.wrapping_add(1);
-        let event = event(&regarding, &me, &line, number);
-        for attempt in 0..TRIES {
-            match api.create(&PostParams::default(), &event).await {
-                Ok(_) => break,
-                // It was written, and the answer got lost.
-                Err(kube::Error::Api(status)) if status.code == 409 => break,
-                Err(error) => {
-                    tracing::debug!(%error, reason = %line.reason, "an event could not be written");
-                    tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
+        match told.how(&line, Instant::now()) {
+            How::Anew => {
+                let name = names.of(line.at, told.number);
+                if create(&api, &event(&regarding, &me, &line, &name), line.told_at).await {
+                    told.created(&line, name, Instant::now());
                 }
+            }
+            How::Again { name, count } => {
+                let series =
+                    json!({"series": {"count": count, "lastObservedTime": MicroTime(line.at)}});
+                let parameters = PatchParams::default();
+                let patched = api.patch(&name, &parameters, &Patch::Merge(&series)).await;
+                if let Err(error) = patched {
+                    tracing::debug!(%error, reason = %line.reason, "a series could not be written");
+                    told.forget(&line);
+                }
+            }
+            How::NotAtAll => {}
+        }
+    }
+}
+
+/// Tries until the event is there, is refused, or is old. True if it is there.
+async fn create(api: &Api<Event>, event: &Event, told_at: Instant) -> bool {
+    let reason = event.reason.as_deref().unwrap_or_default();
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match api.create(&PostParams::default(), event).await {
+            Ok(_) => return true,
+            // It was written, and the answer got lost: nobody else makes this name.
+            Err(kube::Error::Api(status)) if status.code == 409 => return true,
+            Err(error) if is_refusal(&error) || told_at.elapsed() >= KEPT => {
+                tracing::warn!(%error, reason, "an event could not be written; it is in the log only");
+                return false;
+            }
+            Err(error) => {
+                tracing::debug!(%error, reason, "an event could not be written yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
 }
 
-fn event(regarding: &ObjectReference, me: &str, line: &Line, number: u32) -> Event {
-    let cluster = regarding.name.as_deref().unwrap_or_default();
-    let unique = line.at.as_microsecond();
+/// The same would be said to every further attempt: the namespace is going, the right is missing.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status)
+        if (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 429))
+}
+
+/// Names that no other writer gives, whatever its clock says.
+struct Names {
+    cluster: String,
+    writer: u32,
+}
+
+impl Names {
+    fn new(cluster: &str) -> Names {
+        Names {
+            cluster: cluster.to_owned(),
+            writer: rand::random(),
+        }
+    }
+
+    fn of(&self, at: Timestamp, number: u32) -> String {
+        let (cluster, writer) = (&self.cluster, self.writer);
+        let at = at.as_microsecond();
+        format!("{cluster}.{at:x}.{writer:08x}{number:x}")
+    }
+}
+
+/// What has become an event lately.
+#[derive(Debug, Default)]
+struct Told {
+    /// By reason and note.
+    known: HashMap<(String, String), Known>,
+    /// By reason: since when, and how many.
+    reasons: HashMap<String, (Instant, u32)>,
+    number: u32,
+}
+
+#[derive(Debug)]
+struct Known {
+    name: String,
+    count: i32,
+    heard_at: Instant,
+    written_at: Instant,
+}
+
+#[derive(PartialEq, Eq, Debug)]
+enum How {
+    Anew,
+    Again { name: String, count: i32 },
+    NotAtAll,
+}
+
+impl Told {
+    fn how(&mut self, line: &Line, now: Instant) -> How {
+        let since = |at: Instant| now.saturating_duration_since(at);
+        self.known.retain(|_, known| since(known.heard_at) < SERIES);
+        if let Some(known) = self.known.get_mut(&key(line)) {
+            known.count = known.count.saturating_add(1);
+            known.heard_at = now;
+            if since(known.written_at) < SERIES_PAUSE {
+                return How::NotAtAll;
+            }
+            known.written_at = now;
+            let (name, count) = (known.name.clone(), known.count);
+            return How::Again { name, count };
+        }
+        let begun = self.reasons.entry(line.reason.clone()).or_insert((now, 0));
+        if since(begun.0) >= SERIES {
+            *begun = (now, 0);
+        }
+        begun.1 = begun.1.saturating_add(1);
+        if begun.1 > MOST_OF_A_REASON {
+            return How::NotAtAll;
+        }
+        self.number = self.number.wrapping_add(1);
+        How::Anew
+    }
+
+    fn created(&mut self, line: &Line, name: String, now: Instant) {
+        let known = Known {
+            name,
+            count: 1,
+            heard_at: now,
+            written_at: now,
+        };
+        self.known.insert(key(line), known);
+    }
+
+    fn forget(&mut self, line: &Line) {
+        self.known.remove(&key(line));
+    }
+}
+
+fn key(line: &Line) -> (String, String) {
+    (line.reason.clone(), line.note.clone())
+}
+
+fn event(regarding: &ObjectReference, me: &str, line: &Line, name: &str) -> Event {
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{cluster}.{unique:x}.{number:x}")),
+            name: Some(name.to_owned()),
             namespace: regarding.namespace.clone(),
             ..ObjectMeta::default()
         },
@@ -117,7 +258,7 @@ fn event(regarding: &ObjectReference, me: &str, line: &Line, number: u32) -> Eve
         type_: Some(if line.warning { "Warning" } else { "Normal" }.to_owned()),
         regarding: Some(regarding.clone()),
         reporting_controller: Some(format!("understudy.dev/{MANAGER}")),
-        reporting_instance: Some(me.to_owned()),
+        reporting_instance: Some(cut(me, INSTANCE_LIMIT)),
         ..Event::default()
     }
 }
@@ -132,5 +273,66 @@ mod tests {
         let short = shortened(&long);
         assert!(short.len() <= NOTE_LIMIT + 3 && short.ends_with('…'));
         assert_eq!(shortened("short"), "short");
+    }
+
+    fn line(reason: &str, note: &str) -> Line {
+        Line {
+            at: Timestamp::UNIX_EPOCH,
+            told_at: Instant::now(),
+            reason: reason.to_owned(),
+            warning: false,
+            note: note.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_same_words_are_one_series_that_is_written_now_and_then() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        let said = line("StepFailed", "orders-1: no");
+        assert_eq!(told.how(&said, now), How::Anew);
+        told.created(&said, "a".to_owned(), now);
+        assert_eq!(told.how(&said, now), How::NotAtAll);
+        let again = How::Again {
+            name: "a".to_owned(),
+            count: 3,
+        };
+        assert_eq!(told.how(&said, now + SERIES_PAUSE), again);
+        let other = line("StepFailed", "orders-2: no");
+        assert_eq!(told.how(&other, now), How::Anew, "in other words");
+        let late = now + SERIES_PAUSE + SERIES;
+        assert_eq!(told.how(&said, late), How::Anew, "after long");
+        // A series whose event has gone begins anew.
+        told.created(&said, "b".to_owned(), late);
+        told.forget(&said);
+        assert_eq!(told.how(&said, late), How::Anew);
+    }
+
+    #[test]
+    fn words_that_count_are_no_flood() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        let mut anew = 0;
+        for number in 0..1_000 {
+            let said = line("StepFailed", &format!("try {number}"));
+            anew += u32::from(told.how(&said, now) == How::Anew);
+        }
+        assert_eq!(anew, MOST_OF_A_REASON);
+        let other = line("FailoverStarted", "orders-1 has ended");
+        assert_eq!(told.how(&other, now), How::Anew, "of another reason");
+        let said = line("StepFailed", "try again");
+        assert_eq!(told.how(&said, now + SERIES), How::Anew);
+    }
+
+    #[test]
+    fn two_writers_give_different_names_at_the_same_moment() {
+        let (one, other) = (
+            Names::new("orders"),
+            Names {
+                writer: 7,
+                ..Names::new("orders")
+            },
+        );
+        let at = Timestamp::UNIX_EPOCH;
+        assert_ne!(one.of(at, 1), one.of(at, 2));
+        assert!(other.of(at, 1).starts_with("orders.0.00000007"));
     }
 }

@@ -56,10 +56,16 @@ impl Leadership {
     /// Renews, and returns when this process leads no longer.
     pub async fn hold(&mut self) {
         let mut held_at = Instant::now();
-        while held_at.elapsed() < GIVE_UP {
-            tokio::time::sleep(RENEW).await;
+        loop {
+            let left = GIVE_UP.saturating_sub(held_at.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(RENEW.min(left)).await;
+            // An answer that does not come must not keep it beyond its time.
+            let limit = CALL.min(GIVE_UP.saturating_sub(held_at.elapsed()));
             let asked_at = Instant::now();
-            match tokio::time::timeout(CALL, self.try_hold()).await {
+            match tokio::time::timeout(limit, self.try_hold()).await {
                 Ok(Ok(true)) => held_at = asked_at,
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::warn!(%error, "the lease could not be renewed"),

@@ -10,8 +10,10 @@ mod server;
 mod stores;
 mod upkeep;
 
-pub use apply::{Applied, apply, brief, remove};
-pub use cluster::{Cluster, RECORD_VERSION, RETIRED};
+pub use apply::{
+    Applied, Version, apply, as_applied, brief, is_as_wanted, is_conflict, remove, remove_one,
+};
+pub use cluster::{Cluster, Held, RECORD_VERSION, RETIRED, Sight};
 pub use controller::{ControllerOptions, run};
 pub use events::EventWriter;
 pub use server::Health;

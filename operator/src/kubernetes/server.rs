@@ -1,6 +1,6 @@
 //! The operator's own HTTP: whether it lives, whether it is ready, its metrics.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct Health {
 /// # Errors
 /// When the address can't be listened on.
 pub async fn serve(address: SocketAddr, health: Arc<Health>) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = listen(address).await?;
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -46,6 +46,16 @@ pub async fn serve(address: SocketAddr, health: Arc<Health>) -> std::io::Result<
             };
             std::future::ready(answer)
         }));
+    }
+}
+
+/// On every address of both kinds, where that is asked for; on a node without IPv6, on those of the other.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
     }
 }
 

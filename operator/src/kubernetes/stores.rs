@@ -28,6 +28,9 @@ use crate::crd::ReplicatedCluster;
 use crate::observe::Watches;
 use crate::render::CLUSTER;
 
+/// Watches are opened anew that often: one that has died silently is noticed then, and goes on where it was.
+const WATCH_SECONDS: u32 = 60;
+
 /// A cluster's namespace and name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClusterKey {
@@ -216,7 +219,7 @@ impl Watcher<'_> {
     fn clusters(&mut self) -> Kept<ReplicatedCluster> {
         let callers = Arc::clone(self.callers);
         self.start(
-            watcher::Config::default(),
+            watcher::Config::default().timeout(WATCH_SECONDS),
             move |object: &ReplicatedCluster| {
                 callers.any.notify_one();
                 if let Some(namespace) = object.namespace() {
@@ -239,14 +242,12 @@ impl Watcher<'_> {
         K::DynamicType: Default + Eq + Hash + Clone + Debug + Send + Sync,
     {
         let callers = Arc::clone(self.callers);
-        self.start(
-            watcher::Config::default().labels(CLUSTER),
-            move |object: &K| {
-                if let Some(key) = key_of(object) {
-                    callers.call(&key);
-                }
-            },
-        )
+        let config = watcher::Config::default().labels(CLUSTER);
+        self.start(config.timeout(WATCH_SECONDS), move |object: &K| {
+            if let Some(key) = key_of(object) {
+                callers.call(&key);
+            }
+        })
     }
 
     /// Whoever may not look at nodes can't see that one is being drained; evictions tell, a little later.
@@ -254,7 +255,8 @@ impl Watcher<'_> {
         let callers = Arc::clone(self.callers);
         let api = Api::all(self.client.clone());
         let cordoned: Mutex<HashMap<String, bool>> = Mutex::default();
-        self.follow(api, watcher::Config::default(), move |node: &Node| {
+        let config = watcher::Config::default().timeout(WATCH_SECONDS);
+        self.follow(api, config, move |node: &Node| {
             let now = is_cordoned(node);
             // Kubelets write their nodes' status all the time.
             if cordoned.lock().insert(node.name_any(), now) != Some(now) {

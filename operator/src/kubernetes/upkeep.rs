@@ -2,7 +2,7 @@
 //! not run.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Node, Pod};
 use kube::ResourceExt as _;
 
 use super::is_cordoned;
@@ -26,7 +26,49 @@ pub fn upkeep(
         renewing: !outdated && set.is_some_and(|set| is_rolling(set, pod)),
         going: deleted || node.is_some_and(is_cordoned),
         trouble: pod.and_then(trouble),
+        // Whoever looks again and again counts it.
+        trouble_ms: 0,
     }
+}
+
+/// The uid of what Kubernetes does not get on with, or has only just begun with: a StatefulSet without its pod, a pod whose
+/// container has not begun. Of these nothing but events tells.
+pub fn stuck(set: Option<&StatefulSet>, pod: Option<&Pod>) -> Option<String> {
+    let metadata = match (set, pod) {
+        (Some(set), None) => &set.metadata,
+        (_, Some(pod)) if !has_begun(pod) => &pod.metadata,
+        _ => return None,
+    };
+    let uid = metadata.uid.clone();
+    uid.filter(|_| metadata.deletion_timestamp.is_none())
+}
+
+/// The container runs, has run, or says itself why it does not.
+fn has_begun(pod: &Pod) -> bool {
+    container_of(pod).is_some_and(|container| {
+        let state = container.state.as_ref();
+        let ran = state.is_some_and(|s| s.running.is_some() || s.terminated.is_some());
+        ran || waits(container).is_some()
+    })
+}
+
+/// The newest word of these events, if it is a complaint. One that something better has followed is none.
+pub fn complaint(events: &[Event]) -> Option<String> {
+    let newest = events.iter().max_by_key(|event| {
+        let again = event
+            .series
+            .as_ref()
+            .and_then(|s| s.last_observed_time.as_ref());
+        let last = event.last_timestamp.as_ref().map(|time| time.0);
+        let at = again.map(|time| time.0).max(last);
+        let begun = event.event_time.as_ref().map(|time| time.0);
+        (at.max(begun), is_warning(event))
+    })?;
+    is_warning(newest).then(|| said(newest.reason.as_deref(), newest.message.as_deref()))
+}
+
+fn is_warning(event: &Event) -> bool {
+    event.type_.as_deref() == Some("Warning")
 }
 
 /// The StatefulSet's controller has not got to the pod yet.
@@ -49,12 +91,12 @@ fn trouble(pod: &Pod) -> Option<String> {
         .flatten()
         .find(|c| c.type_ == "PodScheduled" && c.status == "False")
         .map(|c| said(c.reason.as_deref(), c.message.as_deref()));
-    let container = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .find(|container| container.name == CONTAINER);
-    unscheduled.or_else(|| container.and_then(waits))
+    unscheduled.or_else(|| container_of(pod).and_then(waits))
+}
+
+fn container_of(pod: &Pod) -> Option<&ContainerStatus> {
+    let all = pod.status.as_ref()?.container_statuses.as_ref()?;
+    all.iter().find(|container| container.name == CONTAINER)
 }
 
 fn waits(container: &ContainerStatus) -> Option<String> {
@@ -139,5 +181,71 @@ mod tests {
         pod.metadata.deletion_timestamp =
             serde_json::from_value(json!("2026-01-01T00:00:00Z")).ok();
         assert!(upkeep("f", None, Some(&pod), None).going);
+    }
+
+    #[test]
+    fn what_does_not_get_on_is_asked_about_and_what_speaks_for_itself_is_not() {
+        let mut set = set("1", 2);
+        set.metadata.uid = Some("s".to_owned());
+        let with = |status: Value| {
+            let mut pod = pod("1", status);
+            pod.metadata.uid = Some("p".to_owned());
+            pod
+        };
+        let in_state = |state: Value| {
+            let container = json!({"name": CONTAINER, "image": "", "imageID": "", "ready": false,
+                                   "restartCount": 0, "state": state});
+            with(json!({"containerStatuses": [container]}))
+        };
+        assert_eq!(
+            stuck(Some(&set), None),
+            Some("s".to_owned()),
+            "no pod is made"
+        );
+        let waiting = |reason: &str| in_state(json!({"waiting": {"reason": reason}}));
+        let mounts = waiting("ContainerCreating");
+        assert_eq!(stuck(Some(&set), Some(&mounts)), Some("p".to_owned()));
+        assert_eq!(stuck(None, Some(&with(json!({})))), Some("p".to_owned()));
+        assert_eq!(stuck(Some(&set), Some(&waiting("ImagePullBackOff"))), None);
+        let runs = in_state(json!({"running": {}}));
+        assert_eq!(stuck(Some(&set), Some(&runs)), None);
+        set.metadata.deletion_timestamp =
+            serde_json::from_value(json!("2026-01-01T00:00:00Z")).ok();
+        assert_eq!(stuck(Some(&set), None), None);
+        assert_eq!(stuck(None, None), None);
+    }
+
+    #[test]
+    fn the_last_word_of_the_events_counts() {
+        let event = |type_: &str, note: &str, at: &str| -> Event {
+            serde_json::from_value(json!({"metadata": {}, "involvedObject": {}, "type": type_, "reason": "FailedCreate",
+                                          "message": note, "lastTimestamp": at}))
+            .expect("an event")
+        };
+        let claim = event("Normal", "the claim is made", "2026-01-01T00:00:01Z");
+        let quota = event("Warning", "exceeded quota", "2026-01-01T00:00:01Z");
+        let class = event("Warning", "no PriorityClass", "2026-01-01T00:00:09Z");
+        let made = event("Normal", "it is made", "2026-01-01T00:00:30Z");
+        let told = |events: &[&Event]| {
+            complaint(
+                &events
+                    .iter()
+                    .map(|event| (*event).clone())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(told(&[]), None);
+        let words = told(&[&quota, &claim]);
+        assert_eq!(words.as_deref(), Some("FailedCreate: exceeded quota"));
+        let words = told(&[&class, &quota, &claim]);
+        assert_eq!(words.as_deref(), Some("FailedCreate: no PriorityClass"));
+        assert_eq!(told(&[&class, &made]), None);
+        let mut again = quota.clone();
+        again.series = serde_json::from_value(
+            json!({"count": 3, "lastObservedTime": "2026-01-01T00:01:00.000000Z"}),
+        )
+        .ok();
+        let words = told(&[&made, &again]);
+        assert_eq!(words.as_deref(), Some("FailedCreate: exceeded quota"));
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::streams::StreamClock;
+use super::troubles::Troubles;
 use super::watches::{Known, RECONNECT, STREAM_LIMIT, StallWatch, read_stream};
 use crate::crd::{HandledRequest, ReplicatedCluster};
 use crate::decide::{Life, Observed, Past};
@@ -28,6 +29,7 @@ pub struct KubernetesObserver {
     listening: BTreeMap<String, Listening>,
     stalls: StallWatch,
     streams: StreamClock,
+    troubles: Troubles,
 }
 
 /// A task that listens to the supervisor in one pod.
@@ -48,6 +50,7 @@ impl KubernetesObserver {
             listening: BTreeMap::new(),
             stalls: StallWatch::new(),
             streams: StreamClock::default(),
+            troubles: Troubles::default(),
         }
     }
 
@@ -115,8 +118,10 @@ impl Observe for KubernetesObserver {
         if let Some(stalled) = self.stalls.look() {
             self.cluster.watches.forgive(stalled);
             self.streams.forgive(stalled);
+            self.troubles.forgive(stalled);
         }
         let mut cluster = self.cluster.object().ok_or(Gone)?;
+        self.cluster.look(&cluster);
         self.follow_pods();
         let status = cluster.status.clone().unwrap_or_default();
         forget_handled(&mut cluster, &status.handled_requests);
@@ -129,6 +134,12 @@ impl Observe for KubernetesObserver {
             for (name, instance) in &mut instances {
                 instance.upkeep = self.cluster.upkeep(&fingerprint, name);
             }
+        }
+        self.troubles
+            .forget_others(|name| instances.contains_key(name));
+        for (name, instance) in &mut instances {
+            self.troubles
+                .look(&self.cluster, name, &mut instance.upkeep);
         }
         let unstreamed_ms = self.streams.count(record.as_ref(), &instances);
         let observed = Observed {
@@ -218,8 +229,9 @@ fn forget_handled(cluster: &mut ReplicatedCluster, handled: &[HandledRequest]) {
     let Some(annotations) = cluster.metadata.annotations.as_mut() else {
         return;
     };
-    for request in handled {
-        if annotations.get(&request.annotation) == Some(&request.text) {
+    for request in handled.iter().filter(|request| !request.done) {
+        let text = annotations.get(&request.annotation);
+        if text.is_some_and(|text| request.is_of(text)) {
             annotations.remove(&request.annotation);
         }
     }

@@ -33,6 +33,14 @@ impl Watches {
         }
     }
 
+    /// As `heard`, for the answer of a call.
+    pub fn told(self: &Arc<Watches>, volume: &Volume, name: &str, status: SupervisorStatus) {
+        let pid = status.supervisor_pid;
+        if self.answered(name, pid, status) {
+            self.watch_process(volume, name, pid);
+        }
+    }
+
     /// Reports the end of this very process at once.
     fn watch_process(self: &Arc<Watches>, volume: &Volume, name: &str, pid: u32) {
         let (watches, name) = (Arc::clone(self), name.to_owned());

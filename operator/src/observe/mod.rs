@@ -3,6 +3,7 @@
 mod kubernetes;
 mod local;
 mod streams;
+mod troubles;
 mod watches;
 
 pub use kubernetes::{Gone, KubernetesObserver};

@@ -1,7 +1,8 @@
 //! What is known of each instance: kept by the tasks that listen to supervisors, read by whoever observes.
 //!
 //! Times count only while this process itself runs, so an operator that was frozen does not take everyone else for
-//! frozen.
+//! frozen. A supervisor's stream says which life of it there is; the answers of calls only add to a life that is known,
+//! and of two statuses of one life the one that was made later stays, in whatever order they are read.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -75,8 +76,19 @@ impl Watches {
         self.wake();
     }
 
+    /// The answer of a call: nothing is learned from one that is of another life than is known, or that was read late.
+    /// True as with [`Watches::said`].
+    pub fn answered(&self, name: &str, pid: u32, status: SupervisorStatus) -> bool {
+        let is_of_it = |known: &Known| {
+            let unheard = known.pid.is_none() && known.status.is_none();
+            known.life == Life::Alive && (unheard || known.pid == Some(pid))
+        };
+        let is_known = self.known.lock().get(name).is_some_and(is_of_it);
+        is_known && self.said(name, pid, status)
+    }
+
     /// A status came from this life of the instance's supervisor. True if it is another life than was known before.
-    pub fn said(&self, name: &str, pid: u32, status: SupervisorStatus) -> bool {
+    pub(super) fn said(&self, name: &str, pid: u32, status: SupervisorStatus) -> bool {
         let mut known = self.known.lock();
         let Some(instance) = known.get_mut(name) else {
             return false;
@@ -85,6 +97,10 @@ impl Watches {
             return false; // Its last words, read late.
         }
         let another = instance.pid != Some(pid);
+        let newest = instance.status.as_ref().filter(|_| !another);
+        if newest.is_some_and(|newest| status.is_older_than(newest)) {
+            return false;
+        }
         let before = instance
             .status
             .as_ref()
@@ -224,4 +240,76 @@ pub(super) async fn read_stream(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Millis;
+
+    fn status(serial: u64, port: u16) -> SupervisorStatus {
+        serde_json::from_value(serde_json::json!({
+            "cluster_id": "c", "name": "orders-1", "promised_term": 1, "sealed": false, "state": "running",
+            "supervisor_pid": 1, "crashes": 0, "down_ms": 0, "engine_silent_ms": 0, "began_at": 7,
+            "serial": serial, "port": port,
+        }))
+        .expect("a status")
+    }
+
+    fn watches() -> Watches {
+        let watches = Watches::default();
+        watches.know("orders-1", || Known::unheard(Life::Alive, None));
+        watches
+    }
+
+    fn port(watches: &Watches) -> Option<u16> {
+        watches.status_of("orders-1").map(|status| status.port)
+    }
+
+    #[test]
+    fn what_is_read_late_takes_nothing_newer_back() {
+        let watches = watches();
+        assert!(watches.said("orders-1", 4, status(8, 80)));
+        watches.answered("orders-1", 4, status(7, 70));
+        assert!(!watches.said("orders-1", 4, status(6, 60)));
+        assert_eq!(port(&watches), Some(80));
+        watches.answered("orders-1", 4, status(9, 90));
+        assert_eq!(port(&watches), Some(90));
+    }
+
+    #[test]
+    fn the_next_life_counts_anew() {
+        let watches = watches();
+        watches.said("orders-1", 4, status(8, 80));
+        assert!(watches.said("orders-1", 5, status(1, 10)));
+        assert_eq!(port(&watches), Some(10));
+        // The same number for another process: a process id can come again.
+        let reborn = SupervisorStatus {
+            began_at: Millis::new(9),
+            ..status(0, 11)
+        };
+        watches.said("orders-1", 5, reborn);
+        assert_eq!(port(&watches), Some(11));
+    }
+
+    #[test]
+    fn only_a_stream_says_that_there_is_another_life() {
+        let watches = watches();
+        watches.answered("orders-1", 4, status(1, 10));
+        assert_eq!(port(&watches), Some(10), "nobody was heard before");
+        watches.said("orders-1", 5, status(1, 20));
+        watches.answered("orders-1", 4, status(99, 30));
+        assert_eq!(port(&watches), Some(20));
+        watches.gone("orders-1");
+        watches.answered("orders-1", 5, status(2, 40));
+        assert_eq!(port(&watches), None);
+    }
+
+    #[test]
+    fn a_supervisor_that_does_not_count_is_heard_all_the_same() {
+        let watches = watches();
+        watches.said("orders-1", 4, status(0, 10));
+        watches.said("orders-1", 4, status(0, 20));
+        assert_eq!(port(&watches), Some(20));
+    }
 }

@@ -1,10 +1,12 @@
 //! What is made up for a cluster: passwords, an authority, certificates. The one file of this room that is not pure.
 //!
 //! What is there already is kept: [`Credentials::complete`] reads the cluster's Secrets and makes only what is missing.
-//! A certificate of an authority that is gone is worth nothing, so a new authority makes all certificates anew. They
-//! hold ten years; changing them before that is not built yet.
+//! A certificate that the authority does not vouch for is worth nothing: it is made anew, and a new authority makes all
+//! of them anew. They hold ten years. The authority is always one that was made here for this cluster: in place of another
+//! one nothing is made at all, because each part would trust another one for a while.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use rand::Rng as _;
@@ -13,8 +15,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, UnixTime};
 
-use super::object::is_owned;
+use super::object::{ForeignObject, Found, Kind, is_owned};
 use super::secrets::{CA_FILE, CA_KEY_FILE, CERTIFICATE_FILE, KEY_FILE, PASSWORD};
 use crate::ids::Millis;
 use crate::names;
@@ -33,14 +37,14 @@ const YEARS: i16 = 10;
 pub type Secrets = BTreeMap<String, Secret>;
 
 /// A certificate and its key, PEM.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Certified {
     pub certificate: String,
     pub key: String,
 }
 
-/// Everything that a cluster's Secrets hold.
-#[derive(Clone, PartialEq, Eq)]
+/// Everything that a cluster's Secrets hold; by default nothing, for what shows none of it.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Credentials {
     pub app_password: String,
     pub superuser_password: String,
@@ -69,6 +73,13 @@ pub enum CredentialsError {
     NoSecret { path: &'static str, name: String },
     #[error("{path}: the Secret {name} has no usable {key}; put the password there, as text of one line", key = PASSWORD)]
     NoPassword { path: &'static str, name: String },
+    #[error("{0}: the operator makes each cluster's authority itself")]
+    ForeignAuthority(ForeignObject),
+    #[error(
+        "the Secret {name} does not hold the authority that the operator made for this cluster, and another one can't \
+         be given; put back what was there, or delete it: then authority and certificates are made anew"
+    )]
+    OtherAuthority { name: String },
     #[error("could not make the certificate of {what}: {source}")]
     Certificate {
         what: &'static str,
@@ -81,7 +92,8 @@ impl Credentials {
     /// What the Secrets have, and what they lack made anew.
     ///
     /// # Errors
-    /// When a Secret that the manifest names is not there or has no password; when a key can't be made.
+    /// When a Secret that the manifest names is not there or has no password; when the authority is another one than the
+    /// cluster's own; when a key can't be made.
     pub fn complete(
         cluster: &ValidatedCluster,
         uid: &str,
@@ -111,15 +123,20 @@ impl Credentials {
                 key: text(secret, key)?,
             })
         };
+        let authority = secrets.get(&names::ca_secret(name));
+        let found = authority.map(|secret| Found::new(Kind::Secret, &secret.metadata));
+        if let Some(foreign) = found.and_then(|found| ForeignObject::of(&found, name, uid)) {
+            return Err(CredentialsError::ForeignAuthority(foreign));
+        }
         let old = certified(names::ca_secret(name), CA_FILE, CA_KEY_FILE);
         let maker = Maker::open(cluster, old, now)?;
-        let leaf = |secret: String| {
+        let leaf = |secret: String, purpose: Purpose| {
             let kept = certified(secret, CERTIFICATE_FILE, KEY_FILE);
-            kept.filter(|_| maker.is_old)
+            kept.filter(|kept| maker.is_old && maker.vouches_for(kept, purpose))
         };
-        let server = leaf(names::server_secret(name));
-        let client = leaf(names::client_secret(name));
-        let operator = leaf(names::operator_secret(name));
+        let server = leaf(names::server_secret(name), Purpose::Server);
+        let client = leaf(names::client_secret(name), Purpose::Client);
+        let operator = leaf(names::operator_secret(name), Purpose::Client);
         Ok(Credentials {
             app_password,
             superuser_password,
@@ -174,8 +191,18 @@ fn random_password() -> String {
     letters.take(PASSWORD_LENGTH).map(char::from).collect()
 }
 
+/// What a certificate is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Server,
+    Client,
+}
+
 /// Makes certificates under one authority.
 struct Maker {
+    /// Where the authority is kept.
+    secret: String,
+    now: Millis,
     authority: Certified,
     issuer: Issuer<'static, KeyPair>,
     /// The authority was there before.
@@ -226,11 +253,13 @@ impl Maker {
         };
         let validity = Validity::beginning(now);
         let parameters = authority_parameters(cluster, validity);
-        // A key that can't be read is as good as none.
-        let kept = old.and_then(|old| Some((KeyPair::from_pem(&old.key).ok()?, old)));
-        let is_old = kept.is_some();
-        let (key, authority) = match kept {
-            Some(kept) => kept,
+        let secret = names::ca_secret(&cluster.name);
+        let is_old = old.is_some();
+        let (key, authority) = match old {
+            Some(old) => match KeyPair::from_pem(&old.key) {
+                Ok(key) => (key, old),
+                Err(_) => return Err(CredentialsError::OtherAuthority { name: secret }),
+            },
             None => {
                 let key = KeyPair::generate().map_err(failed)?;
                 let certificate = parameters.self_signed(&key).map_err(failed)?.pem();
@@ -242,6 +271,8 @@ impl Maker {
             }
         };
         Ok(Maker {
+            secret,
+            now,
             authority,
             // The issuer's name follows from the cluster's, and its key id from the key: nothing has to be parsed.
             issuer: Issuer::new(parameters, key),
@@ -250,12 +281,38 @@ impl Maker {
         })
     }
 
+    /// Whether TLS takes the certificate under the authority, now and for this purpose.
+    fn vouches_for(&self, certified: &Certified, purpose: Purpose) -> bool {
+        let usage = match purpose {
+            Purpose::Server => webpki::KeyUsage::server_auth(),
+            Purpose::Client => webpki::KeyUsage::client_auth(),
+        };
+        let authorities = CertificateDer::pem_slice_iter(self.authority.certificate.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap_or_default();
+        let mut anchors = Vec::new();
+        for authority in &authorities {
+            anchors.extend(webpki::anchor_from_trusted_cert(authority).ok());
+        }
+        let Ok(certificate) = CertificateDer::from_pem_slice(certified.certificate.as_bytes())
+        else {
+            return false;
+        };
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(self.now.raw()));
+        webpki::EndEntityCert::try_from(&certificate).is_ok_and(|certificate| {
+            let algorithms = webpki::ALL_VERIFICATION_ALGS;
+            certificate
+                .verify_for_usage(algorithms, &anchors, &[], now, usage, None, None)
+                .is_ok()
+        })
+    }
+
     fn server(&self, cluster: &ValidatedCluster) -> Result<Certified, CredentialsError> {
         let what = "the instances' servers";
         let parameters = CertificateParams::new(server_names(cluster))
             .map_err(|source| CredentialsError::Certificate { what, source })?;
         let name = names::primary_service(&cluster.name);
-        self.sign(what, parameters, &name, ExtendedKeyUsagePurpose::ServerAuth)
+        self.sign(what, parameters, &name, Purpose::Server)
     }
 
     fn client(&self, what: &'static str, name: &str) -> Result<Certified, CredentialsError> {
@@ -268,7 +325,7 @@ impl Maker {
                 .collect::<Vec<_>>(),
         )
         .map_err(|source| CredentialsError::Certificate { what, source })?;
-        self.sign(what, parameters, name, ExtendedKeyUsagePurpose::ClientAuth)
+        self.sign(what, parameters, name, Purpose::Client)
     }
 
     fn sign(
@@ -276,20 +333,29 @@ impl Maker {
         what: &'static str,
         mut parameters: CertificateParams,
         name: &str,
-        usage: ExtendedKeyUsagePurpose,
+        purpose: Purpose,
     ) -> Result<Certified, CredentialsError> {
         let failed = |source| CredentialsError::Certificate { what, source };
         parameters.distinguished_name = common_name(name);
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = vec![usage];
+        parameters.extended_key_usages = vec![match purpose {
+            Purpose::Server => ExtendedKeyUsagePurpose::ServerAuth,
+            Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        }];
         parameters.use_authority_key_identifier_extension = true;
         self.validity.set(&mut parameters);
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = parameters.signed_by(&key, &self.issuer).map_err(failed)?;
-        Ok(Certified {
+        let made = Certified {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
-        })
+        };
+        // The issuer's name is taken for what it was when the authority was made.
+        if self.is_old && !self.vouches_for(&made, purpose) {
+            let name = self.secret.clone();
+            return Err(CredentialsError::OtherAuthority { name });
+        }
+        Ok(made)
     }
 }
 

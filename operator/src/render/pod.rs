@@ -10,10 +10,11 @@
 //! the cluster object, so that neither a role nor a setting is in the template: a change of those restarts nothing.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
-    HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec,
-    Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection,
-    SecurityContext, TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+    Affinity, Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
+    HTTPGetAction, KeyToPath, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity,
+    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource,
+    ResourceRequirements, SeccompProfile, SecretProjection, SecurityContext,
+    TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -22,7 +23,7 @@ use super::Input;
 use super::labels;
 use super::secrets::{CA_FILE, CERTIFICATE_FILE, KEY_FILE, PASSWORD};
 use crate::names;
-use crate::validate::ValidatedCluster;
+use crate::validate::{PodSettings, ValidatedCluster};
 
 pub const CONTAINER: &str = "database";
 const PROGRAM: &str = "/usr/local/bin/understudy-operator";
@@ -44,6 +45,10 @@ const USER: i64 = 10_001;
 /// What a shutdown may take once the primary's role was handed over: the engine's own fast stop with its last
 /// checkpoint.
 const STOP_SECONDS: i64 = 50;
+
+/// What instances are spread over: every node has the first label, and not every cluster the second.
+const HOST: &str = "kubernetes.io/hostname";
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 pub(super) fn template(input: &Input<'_>, instance: &str) -> PodTemplateSpec {
     let settings = &input.cluster.pod;
@@ -89,7 +94,7 @@ fn spec(input: &Input<'_>) -> PodSpec {
         containers: vec![container(input)],
         volumes: Some(volumes(cluster)),
         image_pull_secrets: filled(settings.image_pull_secrets.clone()),
-        affinity: settings.affinity.clone(),
+        affinity: affinity(cluster),
         topology_spread_constraints: Some(spread(cluster)).filter(|all| !all.is_empty()),
         tolerations: filled(settings.tolerations.clone()),
         node_selector: Some(settings.node_selector.clone()).filter(|all| !all.is_empty()),
@@ -108,27 +113,54 @@ fn grace_seconds(cluster: &ValidatedCluster) -> i64 {
     STOP_SECONDS + i64::try_from(switchover).unwrap_or(STOP_SECONDS)
 }
 
-/// Over nodes and zones where there are any: preferred, so that a small cluster still starts.
+/// The user has said nothing of how instances stand to each other.
+fn spreads_by_default(settings: &PodSettings) -> bool {
+    let is_silent =
+        |given: &Affinity| given.pod_affinity.is_none() && given.pod_anti_affinity.is_none();
+    settings.topology_spread_constraints.is_empty()
+        && settings.affinity.as_ref().is_none_or(is_silent)
+}
+
+/// Apart in nodes and zones where there are any: preferred, so that a small cluster still starts. A constraint for zones
+/// beside the one for nodes would undo both where nodes have no zone: the scheduler passes over every node that lacks
+/// the label of one of them.
+fn affinity(cluster: &ValidatedCluster) -> Option<Affinity> {
+    let settings = &cluster.pod;
+    if !spreads_by_default(settings) {
+        return settings.affinity.clone();
+    }
+    let apart = |key: &str| WeightedPodAffinityTerm {
+        weight: 100,
+        pod_affinity_term: PodAffinityTerm {
+            label_selector: Some(labels::cluster_selector(cluster)),
+            topology_key: key.to_owned(),
+            ..PodAffinityTerm::default()
+        },
+    };
+    Some(Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![
+                apart(HOST),
+                apart(ZONE),
+            ]),
+            required_during_scheduling_ignored_during_execution: None,
+        }),
+        ..settings.affinity.clone().unwrap_or_default()
+    })
+}
+
+/// Evenly over nodes, unless the user says otherwise.
 fn spread(cluster: &ValidatedCluster) -> Vec<TopologySpreadConstraint> {
     let settings = &cluster.pod;
-    let given = &settings.topology_spread_constraints;
-    if given.is_empty() && settings.affinity.is_some() {
-        return Vec::new();
+    let mut all = settings.topology_spread_constraints.clone();
+    if spreads_by_default(settings) {
+        all.push(TopologySpreadConstraint {
+            max_skew: 1,
+            topology_key: HOST.to_owned(),
+            when_unsatisfiable: "ScheduleAnyway".to_owned(),
+            ..TopologySpreadConstraint::default()
+        });
     }
-    let default = |key: &str| TopologySpreadConstraint {
-        max_skew: 1,
-        topology_key: key.to_owned(),
-        when_unsatisfiable: "ScheduleAnyway".to_owned(),
-        ..TopologySpreadConstraint::default()
-    };
-    let mut all = if given.is_empty() {
-        vec![
-            default("kubernetes.io/hostname"),
-            default("topology.kubernetes.io/zone"),
-        ]
-    } else {
-        given.clone()
-    };
     for constraint in &mut all {
         // Kubernetes would count no pod at all.
         constraint

@@ -363,6 +363,51 @@ fn a_changed_pod_is_written_with_the_claim_as_it_was() {
     assert!(fourth.contains("storage: 20Gi"), "{fourth}");
 }
 
+/// Two constraints, for nodes and for zones, would both be passed over where nodes have no zone.
+#[test]
+fn instances_are_spread_unless_the_manifest_says_how_they_stand_to_each_other() {
+    let pod = |spec: &str| {
+        let world = World::new(spec);
+        let set = created(&world.render().workloads["orders-1"]).clone();
+        let template = set.spec.expect("a spec").template;
+        template.spec.expect("a pod")
+    };
+    let keys = |pod: &k8s_openapi::api::core::v1::PodSpec| {
+        let constraints = pod.topology_spread_constraints.iter().flatten();
+        let constraints: Vec<String> = constraints.map(|c| c.topology_key.clone()).collect();
+        let apart = pod.affinity.clone().unwrap_or_default().pod_anti_affinity;
+        let preferred = apart
+            .unwrap_or_default()
+            .preferred_during_scheduling_ignored_during_execution;
+        let terms = preferred.into_iter().flatten().map(|term| {
+            let selector = term.pod_affinity_term.label_selector.expect("it selects");
+            assert_eq!(
+                selector.match_labels,
+                Some(labels::labels([(CLUSTER, "orders")]))
+            );
+            term.pod_affinity_term.topology_key
+        });
+        (constraints, terms.collect::<Vec<String>>())
+    };
+    let (host, zone) = ("kubernetes.io/hostname", "topology.kubernetes.io/zone");
+    let usual = (
+        vec![host.to_owned()],
+        vec![host.to_owned(), zone.to_owned()],
+    );
+    assert_eq!(keys(&pod("")), usual);
+    // Which nodes may be used says nothing of how they are shared.
+    let nodes = "{nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}";
+    let on_nodes = pod(&format!("  affinity: {nodes}\n"));
+    assert_eq!(keys(&on_nodes), usual);
+    assert!(on_nodes.affinity.expect("kept").node_affinity.is_some());
+    let together = "{podAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}";
+    let none = (Vec::new(), Vec::new());
+    assert_eq!(keys(&pod(&format!("  affinity: {together}\n"))), none);
+    let given = "[{maxSkew: 1, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]";
+    let by_rack = keys(&pod(&format!("  topologySpreadConstraints: {given}\n")));
+    assert_eq!(by_rack, (vec!["rack".to_owned()], Vec::new()));
+}
+
 #[test]
 fn another_s_objects_are_named_and_left_alone() {
     let mut world = World::new("");
@@ -463,13 +508,7 @@ fn certificates_are_kept_while_their_authority_is() {
     let made = complete(&world, &Secrets::new());
     assert_eq!(made.app_password.len(), 32);
     assert_ne!(made.app_password, made.superuser_password);
-    world.credentials = made.clone();
-    let mut secrets = Secrets::new();
-    for object in world.render().objects {
-        if let Object::Secret(secret) = object {
-            secrets.insert(secret.metadata.name.clone().unwrap_or_default(), secret);
-        }
-    }
+    let secrets = stored(&mut world, made.clone());
     assert!(complete(&world, &secrets) == made, "nothing is made anew");
     let mut without = secrets.clone();
     without.remove("orders-server");
@@ -485,6 +524,70 @@ fn certificates_are_kept_while_their_authority_is() {
     let app = foreign.get_mut("orders-app").expect("there");
     app.metadata.owner_references = None;
     assert!(complete(&world, &foreign).app_password != made.app_password);
+}
+
+/// What a cluster's Secrets hold, as they are stored.
+fn stored(world: &mut World, made: Credentials) -> Secrets {
+    world.credentials = made;
+    let objects = world.render().objects.into_iter();
+    let secrets = objects.filter_map(|object| match object {
+        Object::Secret(secret) => Some((secret.metadata.name.clone()?, secret)),
+        _ => None,
+    });
+    secrets.collect()
+}
+
+#[test]
+fn no_authority_but_the_cluster_s_own_is_used() {
+    let mut world = World::new("");
+    let now = Millis::new(1_800_000_000_000);
+    let complete = |cluster: &ValidatedCluster, secrets: &Secrets| {
+        Credentials::complete(cluster, UID, secrets, now).map_err(|error| error.to_string())
+    };
+    let cluster = world.cluster.clone();
+    let made = complete(&cluster, &Secrets::new()).expect("made");
+    let secrets = stored(&mut world, made.clone());
+    let with = |authority: &Certified| {
+        let mut secrets = secrets.clone();
+        let secret = secrets.get_mut("orders-ca").expect("there");
+        let bytes = |text: &str| k8s_openapi::ByteString(text.as_bytes().to_vec());
+        let data = secret.data.get_or_insert_default();
+        data.insert("ca.crt".to_owned(), bytes(&authority.certificate));
+        data.insert("ca.key".to_owned(), bytes(&authority.key));
+        secrets
+    };
+    // An earlier one of this cluster's comes back: what the later one has signed is no longer taken.
+    let earlier = complete(&cluster, &Secrets::new()).expect("made").authority;
+    let again = complete(&cluster, &with(&earlier)).expect("made");
+    assert!(again.authority == earlier && again.server != made.server);
+    assert!(again.client != made.client && again.operator != made.operator);
+    let kept = stored(&mut world, again.clone());
+    assert!(complete(&cluster, &kept) == Ok(again));
+    // Another name, a certificate and a key that do not belong together, no key at all.
+    let mut other = cluster.clone();
+    other.name = "sales".to_owned();
+    let other = complete(&other, &Secrets::new()).expect("made").authority;
+    let mut mixed = made.authority.clone();
+    mixed.key.clone_from(&earlier.key);
+    let mut unread = made.authority.clone();
+    unread.key = "a key".to_owned();
+    for authority in [&other, &mixed, &unread] {
+        let mut secrets = with(authority);
+        // There is one to be made.
+        secrets.remove("orders-server");
+        let refused = complete(&cluster, &secrets).expect_err("refused");
+        let starts = "the Secret orders-ca does not hold the authority";
+        assert!(refused.starts_with(starts), "{refused}");
+    }
+    // One that somebody has put there before: nothing is made, or it would be made again and again.
+    let mut foreign = with(&other);
+    let secret = foreign.get_mut("orders-ca").expect("there");
+    secret.metadata.owner_references = None;
+    assert_eq!(
+        complete(&cluster, &foreign).expect_err("refused"),
+        "Secret orders-ca belongs to somebody else; delete or rename it, or give the cluster another name: \
+         the operator makes each cluster's authority itself"
+    );
 }
 
 #[test]

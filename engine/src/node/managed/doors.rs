@@ -4,6 +4,7 @@
 //! Health is judged by a beat that the sessions' threads give: if they do not turn, the server is not healthy.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use crate::instance::Instance;
 use crate::node::managed::Managed;
 use crate::node::managed::position::LogEnd;
 use crate::node::managed::report::{Milestones, Reporter};
+use crate::node::managed::standstill::Standstill;
 use crate::node::managed::told::ToldKeeper;
 use crate::recovery::Phase;
 use crate::server::http::{self, StatusSource};
@@ -26,6 +28,8 @@ use crate::txn::TxnManager;
 
 /// How often what was told is made durable.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often replay is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// After a full disk, say.
 const RETRY_SPARES: Duration = Duration::from_secs(60);
 /// A promotion or a restart beside healthy standbys takes less.
@@ -37,7 +41,7 @@ const STUCK: Duration = Duration::from_secs(20);
 pub struct Doors {
     runtime: tokio::runtime::Runtime,
     told: Arc<ToldKeeper>,
-    control_socket: Option<std::path::PathBuf>,
+    control_socket: Option<PathBuf>,
 }
 
 pub struct DoorParts {
@@ -69,6 +73,7 @@ impl Doors {
         runtime.spawn(keep_told(Arc::clone(&parts.told)));
         if parts.instance.receiver.is_some() {
             runtime.spawn(keep_ready(Arc::clone(&parts.instance)));
+            runtime.spawn(watch_replay(Arc::clone(&source)));
         }
         let beat = Arc::clone(&source.beat);
         parts.sessions.spawn(async move {
@@ -80,7 +85,7 @@ impl Doors {
         Ok(Doors {
             runtime,
             told: parts.told,
-            control_socket: current.control_socket.clone(),
+            control_socket: control_socket(&current),
         })
     }
 
@@ -96,6 +101,12 @@ impl Doors {
     }
 }
 
+/// A relative path begins in the data directory.
+fn control_socket(current: &ServerSettings) -> Option<PathBuf> {
+    let path = current.control_socket.as_ref()?;
+    Some(current.data_directory.join(path))
+}
+
 fn spawn_listeners(
     runtime: &tokio::runtime::Runtime,
     current: &ServerSettings,
@@ -106,8 +117,7 @@ fn spawn_listeners(
             .with_context(|| format!("could not listen on http_listen {address}"))?;
         runtime.spawn(http::serve(listener, Arc::clone(source)));
     }
-    if let Some(path) = &current.control_socket {
-        let path = current.data_directory.join(path);
+    if let Some(path) = control_socket(current) {
         let listener = http::bind_control(&path).with_context(|| {
             format!("could not listen on control socket \"{}\"", path.display())
         })?;
@@ -185,6 +195,19 @@ async fn keep_ready(instance: Arc<Instance>) {
     }
 }
 
+/// Until recovery ends.
+async fn watch_replay(source: Arc<Source>) {
+    while source.reporter.instance.state.in_recovery() {
+        let source = Arc::clone(&source);
+        // A volume that hangs holds up this look alone.
+        let look = tokio::task::spawn_blocking(move || source.reporter.look_at_replay());
+        if let Err(error) = look.await {
+            tracing::warn!(%error, "the look at replay failed");
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
 /// What the doors answer.
 struct Source {
     reporter: Reporter,
@@ -205,6 +228,7 @@ impl Source {
                 managed: parts.managed.clone(),
                 milestones: Arc::default(),
                 log_end,
+                standstill: Standstill::default(),
             },
             managed: parts.managed.clone(),
             beat: Arc::new(Mutex::new(Instant::now())),
@@ -247,8 +271,15 @@ impl StatusSource for Source {
         match instance.state.phase() {
             Phase::Starting => Err("the database system is starting up".to_owned()),
             Phase::Replaying => Err("recovery has not reached a consistent state".to_owned()),
-            Phase::Consistent | Phase::Writing if instance.txns.snapshots_open() => Ok(()),
-            Phase::Consistent => Err("what may be shown is older than what is here".to_owned()),
+            Phase::Consistent if !instance.txns.snapshots_open() => {
+                Err("what may be shown is older than what is here".to_owned())
+            }
+            Phase::Consistent => self.reporter.stuck_at().map_or(Ok(()), |at| {
+                Err(format!(
+                    "replay stands still at {at} although there is more to replay"
+                ))
+            }),
+            Phase::Writing if instance.txns.snapshots_open() => Ok(()),
             Phase::Writing => {
                 let end = instance.state.end_of_recovery();
                 Err(format!(

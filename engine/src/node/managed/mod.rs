@@ -7,12 +7,13 @@
 //! promised term never goes down. A crash leaves nothing here: the promise is the supervisor's file.
 //!
 //! Reading order: `promise`, this file, `trigger`, `told` (what a standby may show), `position` (how far the log
-//! reaches), `report` (status and metrics), `doors` (where all of it is answered).
+//! reaches), `standstill` (replay that does not go on), `report` (status and metrics), `doors` (where all of it is answered).
 
 pub mod doors;
 mod position;
 mod promise;
 mod report;
+mod standstill;
 pub mod told;
 pub mod trigger;
 

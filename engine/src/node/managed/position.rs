@@ -24,8 +24,8 @@ pub struct End {
 pub struct LogEnd {
     wal: Arc<Wal>,
     state: Arc<RecoveryState>,
-    /// Whole records end here, by an earlier look.
-    seen: Mutex<Lsn>,
+    /// Whole records end here, by an earlier look at the log of this timeline.
+    seen: Mutex<Option<(TimelineId, Lsn)>>,
 }
 
 impl LogEnd {
@@ -33,7 +33,7 @@ impl LogEnd {
         LogEnd {
             wal,
             state,
-            seen: Mutex::new(Lsn::INVALID),
+            seen: Mutex::new(None),
         }
     }
 
@@ -41,19 +41,38 @@ impl LogEnd {
     pub fn at_rest(&self) -> Option<End> {
         let history = self.wal.history()?;
         let mut seen = self.seen.lock();
-        let from = self.state.replay_lsn().max(*seen);
+        let replayed = self.state.replay_lsn();
+        let from = match *seen {
+            Some((of, end)) if of == history.timeline() => replayed.max(end),
+            // Of what was seen of another timeline nothing need be in this one.
+            _ => replayed,
+        };
+        let mut reader = self.reader(history.clone(), from);
+        while reader.next().is_ok() {}
+        let end = reader.position();
+        *seen = Some((history.timeline(), end));
+        Some(owned(&history, end))
+    }
+
+    /// Whether a whole record begins at `at`, where replay is.
+    pub fn has_next(&self, at: Lsn) -> bool {
+        let Some(history) = self.wal.history() else {
+            return false;
+        };
+        self.reader(history, at).next().is_ok()
+    }
+
+    fn reader(&self, history: History, from: Lsn) -> WalReader<FileSource> {
         let source = FileSource::new(Arc::clone(self.wal.segments()), history.clone());
         let mut reader = WalReader::new(source, self.wal.segment_size(), from)
             .with_system_id(self.wal.system_id());
-        reader.set_history(history.clone());
-        while reader.next().is_ok() {}
-        *seen = reader.position();
-        Some(owned(&history, *seen))
+        reader.set_history(history);
+        reader
     }
 
     /// While the log still grows: what is flushed, whole or not, and the owner of what is replayed.
     pub fn growing(&self) -> Option<End> {
-        *self.seen.lock() = Lsn::INVALID;
+        *self.seen.lock() = None;
         let history = self.wal.history()?;
         let replayed = self.state.replay_lsn();
         Some(End {
@@ -92,6 +111,43 @@ pub fn fork_of(history: &History, timeline: TimelineId) -> Option<(TimelineId, L
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Xid;
+    use crate::txn::testing::World;
+    use crate::wal::{Record, RmgrId};
+
+    #[test]
+    fn only_a_whole_record_is_something_to_replay() {
+        let world = World::new();
+        let wal = &world.store.wal;
+        let log_end = LogEnd::new(Arc::clone(wal), Arc::default());
+        let put = |bytes: usize| {
+            let main = vec![7_u8; bytes];
+            let inserted = wal.insert(&Record {
+                rmgr: RmgrId::CLUSTER,
+                info: 0x10,
+                xid: Xid::INVALID,
+                main: &main,
+                blocks: &[],
+            });
+            wal.flush_blocking(inserted.end);
+            inserted.end
+        };
+        let first = put(10);
+        assert!(!log_end.has_next(first));
+        let second = put(30_000);
+        assert!(log_end.has_next(first));
+        assert!(!log_end.has_next(second));
+        // As it is where the stream has ended inside it.
+        let path = wal
+            .segments()
+            .path(TimelineId::FIRST, second.segment(wal.segment_size()));
+        let path = world.dir.path().join(path);
+        let file = std::fs::File::options().write(true).open(path);
+        let cut = second.raw() % u64::from(wal.segment_size()) - 100;
+        let file = file.expect("the segment is there");
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0; 100], cut).expect("written");
+        assert!(!log_end.has_next(first));
+    }
 
     #[test]
     fn the_last_record_before_a_fork_is_the_parents() {

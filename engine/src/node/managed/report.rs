@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use crate::ids::{Lsn, Term};
 use crate::instance::Instance;
 use crate::node::managed::Managed;
 use crate::node::managed::position::{self, End, LogEnd};
+use crate::node::managed::standstill::Standstill;
 use crate::recovery::Phase;
 use crate::replication::receiver::State as ReceiverState;
 use crate::replication::standbys::StandbyRow;
@@ -46,6 +47,7 @@ pub struct Reporter {
     pub managed: Option<Arc<Managed>>,
     pub milestones: Arc<Milestones>,
     pub log_end: LogEnd,
+    pub standstill: Standstill,
 }
 
 /// One look at what moves.
@@ -58,6 +60,22 @@ struct Look {
 }
 
 impl Reporter {
+    /// Reads one record at most. To be called every second or so while a log is replayed.
+    pub fn look_at_replay(&self) {
+        let at = self.instance.state.replay_lsn();
+        let has_more = self.log_end.has_next(at);
+        self.standstill.note(at, has_more, Instant::now());
+    }
+
+    /// Where a standby's replay stands still although it has more to replay.
+    pub fn stuck_at(&self) -> Option<Lsn> {
+        let state = &self.instance.state;
+        let at = state.replay_lsn();
+        let stuck =
+            state.phase() == Phase::Consistent && self.standstill.is_stuck(at, Instant::now());
+        stuck.then_some(at)
+    }
+
     fn look(&self) -> Look {
         let instance = &self.instance;
         let phase = instance.state.phase();
@@ -121,6 +139,7 @@ impl Reporter {
             "write_lsn": valid(look.write),
             "flush_lsn": look.end.and_then(|end| valid(end.lsn)),
             "replay_lsn": valid(instance.state.replay_lsn()),
+            "replay_stuck": self.stuck_at().is_some(),
             "released_lsn": valid(release.released_lsn()),
             "end_of_recovery_lsn": valid(instance.state.end_of_recovery()),
             "promised_term": managed.map(|m| m.promised_term().raw()),

@@ -13,7 +13,7 @@ use super::script::{self, Script};
 use crate::ids::{Fork, Oid, PAGE_SIZE, RelFile, Xid};
 use crate::io::durable;
 use crate::io::sim::{Fault, Operation};
-use crate::storage::StorageError;
+use crate::storage::{ClusterState, ControlFile, StorageError};
 use crate::table::files;
 
 /// After a failed sync the system may have forgotten what it could not write, and a second one would succeed.
@@ -91,6 +91,34 @@ fn a_full_disk_is_an_error_and_later_work_goes_on() {
     script::check(&engine, &script.ledger.lock().clone(), "after a full disk");
     engine.stop();
     assert_eq!(bad_pages(&disk), Vec::<String>::new());
+}
+
+/// Only a checkpoint frees log, and the last one saves the next start from replay: neither may need room.
+#[test]
+fn a_checkpoint_and_a_shutdown_need_no_room() {
+    let disk = initialised();
+    let engine = Engine::start(&disk).expect("starts");
+    let mut client = engine.session();
+    let mut script = Script::new(9);
+    script.begin(&mut client);
+    for _ in 0..10 {
+        script.step(&mut client);
+    }
+    client.close();
+    let wal = &engine.core.store.wal;
+    wal.ensure_space().expect("the next segment is there");
+    disk.set_capacity(Some(disk.used()));
+    let before = engine.core.store.control.get().checkpoint;
+    engine.checkpoint().expect("it needs no room");
+    let made = engine.core.store.control.get().checkpoint;
+    assert!(made > before, "{made} is no newer than {before}");
+    engine.stop();
+    let control = ControlFile::open(Arc::new(disk.crash())).expect("readable");
+    assert_eq!(control.get().state, ClusterState::ShutDown);
+    disk.set_capacity(None);
+    let engine = Engine::start(&disk).expect("starts");
+    script::check(&engine, &script.ledger.lock().clone(), "on a full disk");
+    engine.stop();
 }
 
 /// The record of a cut lies below the redo point, and the cut itself comes late: the checkpoint must wait for it,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ids::SegmentNumber;
+use crate::io::sim::{Fault, Operation};
 
 /// An archive in memory.
 #[derive(Default)]
@@ -184,6 +185,24 @@ async fn a_backup_from_start_to_stop_makes_a_copy_that_recovers() {
 }
 
 #[tokio::test]
+async fn the_log_of_a_backup_stays_while_somebody_sends_it() {
+    let disk = initialise();
+    let (node, _) = Node::start(&disk, 64).expect("starts");
+    let backups = backups(&node);
+    let started = backups.start("a label", true).await.expect("begun");
+    let from = started.label.start;
+    let sending = backups.hold_log(from);
+    let also_sending = backups.hold_log(from);
+    backups.stop(&started, false).await.expect("ended");
+    assert_eq!(backups.keep_from(), Some(from));
+    drop(also_sending);
+    assert_eq!(backups.keep_from(), Some(from));
+    drop(sending);
+    assert_eq!(backups.keep_from(), None);
+    node.abandon();
+}
+
+#[tokio::test]
 async fn an_exclusive_backup_survives_a_crash_of_its_server_and_guards_its_copy() {
     let disk = initialise();
     let (node, _) = Node::start(&disk, 64).expect("starts");
@@ -226,6 +245,48 @@ async fn an_exclusive_backup_survives_a_crash_of_its_server_and_guards_its_copy(
         matches!(error, RecoveryError::PageBeyondEnd { .. }),
         "{error}"
     );
+}
+
+/// A label that stayed would have the next crash replay from a log that nobody keeps.
+#[tokio::test]
+async fn a_label_that_fails_is_taken_back_and_one_that_can_not_go_is_kept() {
+    let disk = initialise();
+    let (node, _) = Node::start(&disk, 64).expect("starts");
+    let backups = backups(&node);
+    let fault = |operation, path: &str| {
+        disk.inject(Fault {
+            operation,
+            path_contains: path.to_owned(),
+            after: 0,
+            error: io::ErrorKind::Other,
+            stays: false,
+        });
+    };
+    let started = backups.start("by hand", true).await.expect("begun");
+    // So that nobody else syncs a directory now.
+    let wal = &node.store.wal;
+    wal.ensure_space().expect("the next segment is there");
+    fault(Operation::SyncDir, "");
+    let refused = backups.put_label(started);
+    assert!(
+        matches!(refused, Err(BackupError::Io { .. })),
+        "{refused:?}"
+    );
+    let label = Path::new("backup_label");
+    assert!(!disk.exists(label).expect("asked"));
+    assert_eq!(backups.keep_from(), None);
+    let start = backups.start_exclusive("again", true).await.expect("begun");
+    fault(Operation::Remove, "backup_label");
+    let refused = backups.stop_exclusive(false).await;
+    assert!(
+        matches!(refused, Err(BackupError::Io { .. })),
+        "{refused:?}"
+    );
+    assert!(disk.exists(label).expect("asked"));
+    assert_eq!(backups.keep_from(), Some(start));
+    backups.stop_exclusive(false).await.expect("ended");
+    assert!(!disk.exists(label).expect("asked"));
+    node.abandon();
 }
 
 /// `newer` with its log cut at `end`, as a careless copy has it.

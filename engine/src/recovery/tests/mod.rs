@@ -53,6 +53,8 @@ struct Rooms {
     replayed: AtomicU64,
     ended: AtomicBool,
     writing: AtomicBool,
+    /// What happens once while a checkpoint makes everything durable.
+    at_flush: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Participant for Rooms {
@@ -66,6 +68,10 @@ impl Participant for Rooms {
         Oid::new(self.next_oid.load(Ordering::SeqCst))
     }
     fn flush(&self, _redo: Lsn) -> io::Result<()> {
+        let meanwhile = self.at_flush.lock().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
         Ok(())
     }
     fn begin_recovery(&self, checkpoint: &CheckPoint) {

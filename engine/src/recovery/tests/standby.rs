@@ -308,6 +308,80 @@ fn restartpoints_move_the_place_where_a_standby_begins_again() {
     primary.abandon();
 }
 
+/// Pages that a copy of a standby has by halves are healed by the primary's images alone.
+#[tokio::test]
+async fn a_standby_takes_no_backup_of_what_was_logged_without_images() {
+    let disk = initialise();
+    let (primary, _) = Node::start(&disk, 64).expect("starts");
+    let copy = copy_for_standby(&disk);
+    let standby = start_standby(&copy, &primary.store);
+    let backups = Backups::new(
+        standby.node.store.clone(),
+        standby.node.state.clone(),
+        standby.node.checkpointer.clone(),
+    );
+    let follow = |value| {
+        let end = primary.set(1, value);
+        primary.flush(end);
+        standby.wait_replayed(end);
+    };
+    follow(1);
+    let started = backups.start("with images", true).await.expect("begun");
+    primary.store.wal.set_full_page_writes(false);
+    follow(2);
+    let ended = backups.stop(&started, false).await;
+    assert!(matches!(ended, Err(BackupError::NoImagesDuring)));
+    let refused = backups.start("without", true).await;
+    assert!(matches!(refused, Err(BackupError::NoImagesSince)));
+    // On again, but what the standby begins from was logged without.
+    primary.store.wal.set_full_page_writes(true);
+    follow(3);
+    let refused = backups.start("too early", true).await;
+    assert!(matches!(refused, Err(BackupError::NoImagesSince)));
+    let done = primary.checkpointer.checkpoint(CheckpointKind::Immediate);
+    let done = done.await.expect("a checkpoint").expect("made");
+    standby.wait_replayed(done.end);
+    let started = backups.start("again", true).await.expect("begun");
+    follow(4);
+    backups.stop(&started, false).await.expect("ended");
+    standby.stop().checkpointer.end_thread();
+    primary.abandon();
+}
+
+/// What a copy of a standby is replayed from is the redo point: what was switched on behind it heals nothing before.
+#[test]
+fn a_checkpoint_says_of_images_what_was_so_at_its_redo_point() {
+    let disk = initialise();
+    let (node, _) = Node::start(&disk, 64).expect("starts");
+    for (at_redo, later) in [(false, true), (true, false)] {
+        node.store.wal.set_full_page_writes(at_redo);
+        let wal = Arc::clone(&node.store.wal);
+        *node.rooms.at_flush.lock() = Some(Box::new(move || wal.set_full_page_writes(later)));
+        let done = node.checkpoint().expect("made");
+        assert_eq!(done.checkpoint.full_page_writes, at_redo);
+        assert_eq!(node.store.wal.full_page_writes(), later);
+    }
+    node.abandon();
+}
+
+/// Without images from the first record on: a start says so as well.
+#[test]
+fn a_start_without_images_says_so_in_the_log() {
+    let disk = initialise();
+    let node = Node::new(&disk, 64);
+    node.store.wal.set_full_page_writes(false);
+    let outcome = startup(&node.store, &node.rooms, &node.state, Wishes::default()).run();
+    outcome.expect("starts");
+    let copy = copy_for_standby(&disk);
+    let standby = start_standby(&copy, &node.store);
+    let end = node.set(1, 1);
+    node.flush(end);
+    standby.wait_replayed(end);
+    assert!(standby.node.state.images_off().is_valid());
+    standby.stop().checkpointer.end_thread();
+    node.abandon();
+}
+
 /// A restart that stopped before what a page in its file has seen would show something that never was.
 #[test]
 fn a_standby_writes_no_page_that_its_minimum_recovery_point_does_not_cover() {

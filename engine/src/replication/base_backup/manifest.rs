@@ -99,6 +99,14 @@ fn hex(bytes: &[u8]) -> String {
         })
 }
 
+/// A stretch of log on one timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRange {
+    pub timeline: TimelineId,
+    pub start: Lsn,
+    pub end: Lsn,
+}
+
 pub struct Manifest {
     algorithm: ChecksumAlgorithm,
     text: String,
@@ -145,13 +153,22 @@ impl Manifest {
         self.text.push_str(" }");
     }
 
-    /// The whole text, its own checksum in the last line.
-    pub fn finish(mut self, timeline: TimelineId, start: Lsn, end: Lsn) -> String {
-        let _ = write!(
-            self.text,
-            "\n],\n\"WAL-Ranges\": [\n{{ \"Timeline\": {timeline}, \"Start-LSN\": \"{start}\", \
-             \"End-LSN\": \"{end}\" }}\n],\n"
-        );
+    /// The whole text, its own checksum in the last line. `log`: what the backup needs, newest timeline first.
+    pub fn finish(mut self, log: &[LogRange]) -> String {
+        self.text.push_str("\n],\n\"WAL-Ranges\": [\n");
+        for (i, range) in log.iter().enumerate() {
+            let LogRange {
+                timeline,
+                start,
+                end,
+            } = range;
+            let before = if i == 0 { "" } else { ",\n" };
+            let _ = write!(
+                self.text,
+                "{before}{{ \"Timeline\": {timeline}, \"Start-LSN\": \"{start}\", \"End-LSN\": \"{end}\" }}"
+            );
+        }
+        self.text.push_str("\n],\n");
         let sum = hex(&Sha256::digest(self.text.as_bytes()));
         let _ = writeln!(self.text, "\"Manifest-Checksum\": \"{sum}\"}}");
         self.text
@@ -169,12 +186,19 @@ mod tests {
         sum.update(b"1234");
         sum.update(b"56789");
         manifest.add_file("a \"b\"", 9, jiff::Timestamp::UNIX_EPOCH, sum);
-        let text = manifest.finish(TimelineId::FIRST, Lsn::new(0x28), Lsn::new(0x100));
+        let range = |timeline, start, end| LogRange {
+            timeline: TimelineId::new(timeline),
+            start: Lsn::new(start),
+            end: Lsn::new(end),
+        };
+        let text = manifest.finish(&[range(2, 0x80, 0x100), range(1, 0x28, 0x80)]);
         let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         // The check value of CRC-32C is E3069283.
         assert_eq!(json["Files"][0]["Checksum"], "839206e3");
         assert_eq!(json["Files"][0]["Last-Modified"], "1970-01-01 00:00:00 GMT");
         assert_eq!(json["WAL-Ranges"][0]["End-LSN"], "0/100");
+        assert_eq!(json["WAL-Ranges"][1]["Timeline"], 1);
+        assert_eq!(json["WAL-Ranges"][1]["Start-LSN"], "0/28");
         let (body, last) = text.split_at(text.rfind("\"Manifest-Checksum\"").expect("there"));
         assert!(last.contains(&hex(&Sha256::digest(body.as_bytes()))));
     }

@@ -11,15 +11,18 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use tokio::time::Instant;
 
-use crate::ids::{BLOCKS_PER_FILE, BlockNumber, Lsn, PAGE_SIZE, TimelineId};
+use crate::ids::{BLOCKS_PER_FILE, BlockNumber, Lsn, PAGE_SIZE, SegmentNumber, TimelineId};
 use crate::io::{Access, Disk, DiskRef};
 use crate::replication::base_backup::files::{self, Entry};
-use crate::replication::base_backup::manifest::{ChecksumAlgorithm, FileChecksum, Manifest};
+use crate::replication::base_backup::manifest::{
+    ChecksumAlgorithm, FileChecksum, LogRange, Manifest,
+};
 use crate::replication::base_backup::options::{BackupOptions, ManifestChoice};
 use crate::replication::reply::{self, CommandError, Link, ServeError};
 use crate::storage::page;
 use crate::types::oids;
-use crate::wal::Wal;
+use crate::wal::timeline::History;
+use crate::wal::{Wal, WalError};
 
 const TAR_BLOCK: usize = 512;
 /// Bytes read and sent at a time.
@@ -42,6 +45,8 @@ pub trait BackupSource: Send + Sync {
     ) -> impl Future<Output = Result<Stopped, CommandError>> + Send;
     /// The backup is given up.
     fn abandon(&self, started: &Started);
+    /// Keeps the log from the beginning on until what is returned is dropped, whether the backup has ended or not.
+    fn hold_log(&self, started: &Started) -> impl Send;
 }
 
 #[derive(Debug, Clone)]
@@ -84,6 +89,8 @@ pub async fn send<L: Link, S: BackupSource>(
         source,
         started: Some(started.clone()),
     };
+    // It goes last: a checkpoint that comes before it has gone must leave it there.
+    let _log = options.wal.then(|| source.hold_log(&started));
     let entries = files::to_copy(&**source.disk()).map_err(read_error(Path::new("")))?;
     header(link, source, &started, options, &entries).await?;
     let algorithm = match options.manifest {
@@ -104,13 +111,18 @@ pub async fn send<L: Link, S: BackupSource>(
     archive.file(Path::new(files::CONTROL_FILE)).await?;
     let stopped = source.stop(&started, options.wait).await?;
     running.started = None;
+    let history = source.wal().history();
+    let history = history.unwrap_or_else(|| History::root(stopped.timeline));
+    let log = ranges(&history, &started, &stopped)?;
     if options.wal {
-        archive.log(source.wal(), &started, &stopped).await?;
+        archive
+            .log(source.wal(), &history, &started, &stopped)
+            .await?;
     }
     archive.end().await?;
     let damaged = archive.damaged_pages;
     if let Some(manifest) = archive.manifest.take() {
-        let text = manifest.finish(started.timeline, started.start, stopped.end);
+        let text = manifest.finish(&log);
         archive.send_manifest(&text).await?;
     }
     let out = link.out();
@@ -122,6 +134,73 @@ pub async fn send<L: Link, S: BackupSource>(
     }
     reply::complete(out, "BASE_BACKUP");
     Ok(())
+}
+
+/// The log that replay of the backup needs, newest timeline first. A standby may have followed its upstream to another
+/// timeline meanwhile; where that is no continuation of the one that the backup began on, what was copied does not belong
+/// together.
+fn ranges(
+    history: &History,
+    started: &Started,
+    stopped: &Stopped,
+) -> Result<Vec<LogRange>, CommandError> {
+    let ancestors = history.ancestors().iter().rev().map(|a| a.timeline);
+    let newest_first = std::iter::once(history.timeline()).chain(ancestors);
+    let mut ranges = Vec::new();
+    let mut end = stopped.end;
+    for timeline in newest_first.skip_while(|t| *t != stopped.timeline) {
+        let is_first = timeline == started.timeline;
+        let start = if is_first {
+            started.start
+        } else {
+            history.begin_of(timeline).unwrap_or(Lsn::INVALID)
+        };
+        if start > end {
+            break;
+        }
+        // Of a timeline that has only just begun nothing is needed yet.
+        if is_first || start < end {
+            ranges.push(LogRange {
+                timeline,
+                start,
+                end,
+            });
+        }
+        if is_first {
+            return Ok(ranges);
+        }
+        end = start;
+    }
+    let message = format!(
+        "the backup began at {} on timeline {}, which does not lead to {} on timeline {}, where it ended",
+        started.start, started.timeline, stopped.end, stopped.timeline
+    );
+    Err(CommandError::new("55000", message).hint(
+        "This means that the backup being taken is corrupt and should not be used. Try taking another online backup.",
+    ))
+}
+
+/// Reads the beginning of a segment under the name of the newest timeline that has it, up to that of the backup's end:
+/// the copy knows no newer one.
+fn read_first(
+    wal: &Wal,
+    history: &History,
+    segment: SegmentNumber,
+    upto: TimelineId,
+    chunk: &mut [u8],
+) -> Result<(TimelineId, usize), WalError> {
+    let size = wal.segment_size();
+    let mut missing = None;
+    for timeline in history.candidates(segment, size).filter(|t| *t <= upto) {
+        match wal.segments().read(timeline, segment.start(size), chunk) {
+            Err(WalError::SegmentRemoved(name)) => {
+                missing.get_or_insert(name);
+            }
+            other => return other.map(|n| (timeline, n)),
+        }
+    }
+    let name = missing.unwrap_or_else(|| segment.file_name(upto, size));
+    Err(WalError::SegmentRemoved(name))
 }
 
 fn position(out: &mut BytesMut, lsn: Lsn, timeline: TimelineId) {
@@ -329,6 +408,7 @@ impl<'a, L: Link> Archive<'a, L> {
             self.chunk = chunk;
             sent?;
             at += want as u64;
+            let_others_speak().await;
         }
         self.padding(size).await?;
         if let (Some(manifest), Some(name)) = (&mut self.manifest, path.to_str()) {
@@ -376,6 +456,7 @@ impl<'a, L: Link> Archive<'a, L> {
     async fn log(
         &mut self,
         wal: &Wal,
+        history: &History,
         started: &Started,
         stopped: &Stopped,
     ) -> Result<(), ServeError> {
@@ -385,32 +466,69 @@ impl<'a, L: Link> Archive<'a, L> {
             stopped.end.previous_byte_segment(size),
         );
         while segment <= last {
-            let name = segment.file_name(stopped.timeline, size);
-            self.tar_header(&Path::new("pg_wal").join(name), u64::from(size), false)
+            self.segment(wal, history, segment, stopped.timeline)
                 .await?;
-            let mut at = segment.start(size);
-            let end = segment.next().start(size);
-            while at < end {
-                let mut chunk = std::mem::take(&mut self.chunk);
-                let read = wal.segments().read(stopped.timeline, at, &mut chunk);
-                let n = read.map_err(|error| CommandError::new("58P01", error.to_string()))?;
-                let sent = self.data(&chunk[..n]).await;
-                self.chunk = chunk;
-                sent?;
-                at = at.advance(n as u64);
-            }
             segment = segment.next();
         }
         if stopped.timeline != TimelineId::FIRST {
-            let path = Path::new("pg_wal").join(stopped.timeline.history_file_name());
-            self.file_outside_manifest(&path).await?;
+            self.history(history, stopped.timeline).await?;
         }
         Ok(())
     }
 
-    async fn file_outside_manifest(&mut self, path: &Path) -> Result<(), ServeError> {
+    async fn segment(
+        &mut self,
+        wal: &Wal,
+        history: &History,
+        segment: SegmentNumber,
+        upto: TimelineId,
+    ) -> Result<(), ServeError> {
+        let size = wal.segment_size();
+        let mut at = segment.start(size);
+        let end = segment.next().start(size);
+        let mut found = None;
+        while at < end {
+            let mut chunk = std::mem::take(&mut self.chunk);
+            let read = match found {
+                None => read_first(wal, history, segment, upto, &mut chunk),
+                Some(t) => wal.segments().read(t, at, &mut chunk).map(|n| (t, n)),
+            };
+            let (timeline, n) = read.map_err(|e| CommandError::new("58P01", e.to_string()))?;
+            let name = segment.file_name(timeline, size);
+            if n == 0 {
+                let message = format!("WAL file \"{name}\" is shorter than it should be");
+                return Err(CommandError::new("XX001", message).into());
+            }
+            if found.is_none() {
+                found = Some(timeline);
+                self.tar_header(&Path::new("pg_wal").join(name), u64::from(size), false)
+                    .await?;
+            }
+            let sent = self.data(&chunk[..n]).await;
+            self.chunk = chunk;
+            sent?;
+            at = at.advance(n as u64);
+            let_others_speak().await;
+        }
+        Ok(())
+    }
+
+    /// The timeline's history file, without which the copy cannot tell what it has.
+    async fn history(&mut self, history: &History, timeline: TimelineId) -> Result<(), ServeError> {
+        let name = timeline.history_file_name();
+        let path = Path::new("pg_wal").join(&name);
+        let exists = self.disk.exists(&path).map_err(read_error(&path))?;
+        // The log is no part of the manifest's list of files.
         let kept = self.manifest.take();
-        let done = self.file(path).await;
+        let done = if exists {
+            self.file(&path).await
+        } else if history.timeline() == timeline {
+            let text = history.to_text();
+            self.bytes(&format!("pg_wal/{name}"), text.as_bytes()).await
+        } else {
+            let message = format!("could not open file \"pg_wal/{name}\"");
+            Err(CommandError::new("58P01", message).into())
+        };
         self.manifest = kept;
         done
     }
@@ -430,6 +548,12 @@ impl<'a, L: Link> Archive<'a, L> {
         }
         Ok(self.link.flush().await?)
     }
+}
+
+/// A client that takes everything at once never makes a backup wait, and who races it (a shutdown, a cancel) is heard
+/// only while it waits.
+async fn let_others_speak() {
+    tokio::task::yield_now().await;
 }
 
 /// The number of the block that begins at `offset` of the file, counted over the fork's 1 GiB files.
@@ -475,6 +599,53 @@ impl Throttle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_of_a_backup_may_cross_timelines_but_not_leave_them() {
+        let (one, two, four) = (TimelineId::FIRST, TimelineId::new(2), TimelineId::new(4));
+        let at = Lsn::new;
+        let history =
+            History::root(one)
+                .fork(two, at(0x300), "promoted")
+                .fork(four, at(0x500), "promoted");
+        type Found = Result<Vec<(TimelineId, u64, u64)>, &'static str>;
+        let of = |from: (TimelineId, u64), to: (TimelineId, u64)| -> Found {
+            let started = Started {
+                start: at(from.1),
+                timeline: from.0,
+                label_file: String::new(),
+            };
+            let stopped = Stopped {
+                end: at(to.1),
+                timeline: to.0,
+            };
+            let found = ranges(&history, &started, &stopped).map_err(|e| e.state)?;
+            let shown = found
+                .iter()
+                .map(|r| (r.timeline, r.start.raw(), r.end.raw()));
+            Ok(shown.collect::<Vec<_>>())
+        };
+        assert_eq!(
+            of((four, 0x600), (four, 0x700)),
+            Ok(vec![(four, 0x600, 0x700)])
+        );
+        assert_eq!(
+            of((one, 0x200), (two, 0x400)),
+            Ok(vec![(two, 0x300, 0x400), (one, 0x200, 0x300)])
+        );
+        assert_eq!(
+            of((one, 0x200), (one, 0x250)),
+            Ok(vec![(one, 0x200, 0x250)])
+        );
+        // It began where its timeline had been left, on a stranger, or ended on one.
+        for (from, to) in [
+            ((one, 0x380), (two, 0x400)),
+            ((TimelineId::new(3), 0x300), (four, 0x600)),
+            ((one, 0x200), (TimelineId::new(3), 0x400)),
+        ] {
+            assert_eq!(of(from, to), Err("55000"));
+        }
+    }
 
     #[test]
     fn blocks_are_counted_over_the_files_of_a_fork() {

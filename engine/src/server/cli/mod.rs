@@ -38,7 +38,7 @@ pub trait Programs {
     fn amcheck(&self, request: &CheckRequest) -> Result<Report, String>;
     /// Reads a cluster's log and counts its records by kind.
     fn walstats(&self, request: &WalStatsRequest) -> Result<Vec<KindCount>, String>;
-    /// Runs a server until it is told to stop; gives the exit code of ARCHITECTURE.md.
+    /// Runs a server until it is told to stop; gives the exit code of ARCHITECTURE.md, or ends the process with it itself.
     fn serve(&self, start: ServerStart) -> u8;
 }
 

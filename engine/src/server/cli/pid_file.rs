@@ -2,7 +2,8 @@
 //!
 //! The lock is an `flock` on `PG_VERSION`, which nobody removes: it goes with the process, however that ends. The pid
 //! file is for people and tools and has PostgreSQL's eight lines; a stale one is no obstacle, and a running server is
-//! not endangered where somebody removes it.
+//! not endangered where somebody removes it. A server that ends removes its file first: whoever starts the next one
+//! then waits for the lock, that is, until no thread of the old one can write any more.
 //!
 //! ```text
 //! 1 process id            5 first socket directory
@@ -13,8 +14,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
@@ -46,7 +49,12 @@ impl State {
     }
 }
 
-/// The lock on a data directory, held as long as the file is open; `None`: a server has it.
+/// From the removal of a server's pid file to the end of its process.
+const GONE_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The lock on a data directory, held as long as the file is open; `None`: a server has it. One that has removed its pid
+/// file is waited for.
 pub fn lock(data_directory: &Path) -> Result<Option<File>, Complaint> {
     let version = data_directory.join("PG_VERSION");
     let lock = OpenOptions::new().read(true).write(true).open(&version);
@@ -57,8 +65,14 @@ pub fn lock(data_directory: &Path) -> Result<Option<File>, Complaint> {
             os_message(&e)
         ))
     })?;
-    let taken = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-    Ok(taken.then_some(lock))
+    let until = Instant::now() + GONE_WITHIN;
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if read(data_directory).is_some() || Instant::now() >= until {
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(Some(lock))
 }
 
 /// The lock and the file; both go when this is dropped.
@@ -87,12 +101,11 @@ impl PidFile {
             }),
             ..Complaint::new(format!("lock file \"{FILE_NAME}\" already exists"))
         };
-        let found = read(data_directory);
         let Some(lock) = lock(data_directory)? else {
-            return Err(held(found.map(|f| f.pid)));
+            return Err(held(read(data_directory).map(|f| f.pid)));
         };
         // Somebody else's PostgreSQL does not take our lock, but it writes the file.
-        if let Some(f) = found
+        if let Some(f) = read(data_directory)
             && f.pid != own_pid()
             && process::is_alive(f.pid)
             && f.data_directory == data_directory
@@ -137,6 +150,13 @@ impl PidFile {
     pub fn set_state(&self, state: State) {
         state.line().clone_into(&mut self.lines.lock()[7]);
         self.rewrite();
+    }
+
+    /// The end of a server: the file goes now, the lock with the process.
+    pub fn leave(self) {
+        let left = ManuallyDrop::new(self);
+        // A file that stays is stale and no obstacle.
+        let _ = std::fs::remove_file(&left.path);
     }
 
     /// The file serves those who wait for the server; a failure to write it is logged by nobody waiting.
@@ -240,6 +260,14 @@ mod tests {
         drop(first);
         assert!(read(d.path()).is_none());
         PidFile::take(d.path(), 5433).expect("free again");
+    }
+
+    #[test]
+    fn a_server_that_leaves_keeps_others_out_to_the_end_of_its_process() {
+        let d = directory();
+        PidFile::take(d.path(), 1).expect("free").leave();
+        assert!(read(d.path()).is_none(), "whoever waits for that goes on");
+        PidFile::take(d.path(), 1).expect_err("this process is still there");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast;
 use crate::sql::rights::Needed;
 use crate::types::acl::Privileges;
-use crate::types::datum::SqlType;
+use crate::types::datum::{Datum, SqlType};
 use crate::types::function::FunctionCx;
 use crate::types::oids;
 
@@ -38,6 +38,8 @@ pub enum Context {
     Limit,
     Offset,
     Values,
+    /// The one row of INSERT ... VALUES, which is a select list.
+    InsertRow,
     UpdateSet,
     ConflictSet,
     Returning,
@@ -62,7 +64,7 @@ impl Context {
             Context::DistinctOn => "DISTINCT ON",
             Context::Limit => "LIMIT",
             Context::Offset => "OFFSET",
-            Context::Values => "VALUES",
+            Context::Values | Context::InsertRow => "VALUES",
             Context::UpdateSet | Context::ConflictSet => "UPDATE",
             Context::Returning => "RETURNING",
             Context::Default => "DEFAULT expressions",
@@ -75,6 +77,16 @@ impl Context {
         matches!(
             self,
             Context::Select | Context::Having | Context::OrderBy | Context::DistinctOn
+        )
+    }
+    pub fn allows_sets(self) -> bool {
+        matches!(
+            self,
+            Context::Select
+                | Context::InsertRow
+                | Context::GroupBy
+                | Context::OrderBy
+                | Context::DistinctOn
         )
     }
     /// The contexts whose name is singular in the messages about subqueries.
@@ -117,8 +129,10 @@ pub struct Scope {
     pub in_aggregate: bool,
     /// Columns used outside aggregates, with their places: for the grouping error.
     pub seen: Vec<(ColumnRef, u32)>,
-    /// Set-returning functions of the select list became ranges; they go behind FROM.
+    /// Functions whose fields the select list asks for became ranges; they go behind FROM.
     pub set_ranges: Vec<FromItem>,
+    /// The select list calls set-returning functions.
+    pub calls_sets: bool,
     pub has_outer_join: bool,
     /// WITH queries that this level defines.
     pub ctes: Vec<CteEntry>,
@@ -140,6 +154,15 @@ pub struct Parameters {
     pub open: bool,
 }
 
+/// A literal that was read as a date or time. What its text means depends on when it is read, and under which settings.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    /// Where the literal stands.
+    pub at: u32,
+    pub value: Datum,
+    pub ty: Oid,
+}
+
 pub struct Binder<'a> {
     pub catalog: &'a dyn CatalogView,
     pub functions: &'a FunctionCx,
@@ -150,6 +173,10 @@ pub struct Binder<'a> {
     pub context: Context,
     /// Inside CASE or COALESCE: a set-returning function there has its own error.
     pub conditional: Option<&'static str>,
+    /// Where the last set-returning function stands that FROM calls.
+    pub set_in_from: Option<u32>,
+    /// Kept of an expression that is going to be stored.
+    pub moments: Option<Vec<Moment>>,
 }
 
 impl<'a> Binder<'a> {
@@ -170,6 +197,8 @@ impl<'a> Binder<'a> {
             scopes: vec![Scope::default()],
             context: Context::Select,
             conditional: None,
+            set_in_from: None,
+            moments: None,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, FunctionCall};
 use crate::sql::front::location;
 use crate::types::datum::SqlType;
-use crate::types::function::{Aggregate, CastContext, Function, Implementation};
+use crate::types::function::{Aggregate, CastContext, Function, Volatility};
 use crate::types::{aggregates, functions, oids, registry};
 
 type Result<T> = std::result::Result<T, SqlError>;
@@ -58,11 +58,20 @@ const PARAMETER_NAMES: &[(&str, &[&str])] = &[
     ),
 ];
 
-pub fn returns_set(function: &Function) -> bool {
-    matches!(
-        function.implementation,
-        Implementation::Set(_) | Implementation::TypedSet(_) | Implementation::HostSet
+/// A set-returning function is called in it.
+fn calls_set(expr: &Expr) -> bool {
+    walk::any(
+        expr,
+        &|e| matches!(e, Expr::Call { function, .. } if function.returns_set()),
     )
+}
+
+fn beside_spread_set(at: u32) -> SqlError {
+    SqlError::unsupported(
+        "fields of a set-returning function's rows beside another set are not supported",
+    )
+    .hint("Call the functions in FROM.")
+    .at(at)
 }
 
 impl Binder<'_> {
@@ -318,8 +327,8 @@ impl Binder<'_> {
             .actual(function.returns)
             .ok_or_else(|| undetermined(at))?;
         let ty = SqlType::plain(ty);
-        if returns_set(function) {
-            return self.set_call(call, function, bound, ty, at);
+        if function.returns_set() {
+            return self.set_call(function, bound, ty, at);
         }
         Ok(Expr::Call {
             function,
@@ -349,15 +358,38 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// A set-returning function in the select list becomes a range of its own.
+    /// A set-returning function: the planner makes rows of it.
     fn set_call(
         &mut self,
-        call: &FunctionCall,
         function: &'static Function,
         args: Vec<Expr>,
         ty: SqlType,
         at: u32,
     ) -> Result<Expr> {
+        if self.context == Context::FunctionInFrom && self.conditional.is_none() {
+            if args.iter().any(calls_set) {
+                return Err(self.not_at_top(at));
+            }
+            self.set_in_from = Some(at);
+            return Ok(Expr::Call { function, args, ty });
+        }
+        self.check_set_place(at)?;
+        if self.spreads_set() {
+            return Err(beside_spread_set(at));
+        }
+        if ty.oid == oids::RECORD {
+            return Err(SqlError::unsupported(
+                "a set-returning function of rows in a select list is not supported",
+            )
+            .hint("Call it in FROM.")
+            .at(at));
+        }
+        self.scope().calls_sets = true;
+        Ok(Expr::Call { function, args, ty })
+    }
+
+    /// Whether a set-returning function may be called here, outside FROM.
+    fn check_set_place(&self, at: u32) -> Result<()> {
         let refuse = |what: &str| {
             SqlError::new(
                 state::FEATURE_NOT_SUPPORTED,
@@ -365,9 +397,6 @@ impl Binder<'_> {
             )
             .at(at)
         };
-        if self.context == Context::FunctionInFrom {
-            return Ok(Expr::Call { function, args, ty });
-        }
         if let Some(what) = self.conditional {
             return Err(refuse(what).hint(
                 "You might be able to move the set-returning function into a LATERAL FROM item.",
@@ -381,39 +410,69 @@ impl Binder<'_> {
             .hint("You might be able to move the set-returning function into a LATERAL FROM item.")
             .at(at));
         }
-        if self.context != Context::Select {
+        if !self.context.allows_sets() {
             return Err(refuse(self.context.name()));
         }
-        if !self.scope_ref().set_ranges.is_empty() || args.iter().any(has_columns) {
-            return Err(SqlError::unsupported(
-                "more than one set-returning function, or one of columns, in a select list is not supported",
-            )
-            .hint("Call it in FROM.")
-            .at(at));
+        Ok(())
+    }
+
+    /// 0A000 for a set inside of the expression that FROM calls.
+    pub(super) fn check_sets_at_top(&self, expr: &Expr, at: u32) -> Result<()> {
+        let inside = match expr {
+            Expr::Call { args, .. } => args.as_slice(),
+            other => std::slice::from_ref(other),
+        };
+        match inside.iter().any(calls_set) {
+            true => Err(self.not_at_top(at)),
+            false => Ok(()),
         }
-        if ty.oid == oids::RECORD {
-            return Err(SqlError::unsupported(
-                "a set-returning function of rows in a select list is not supported",
-            )
-            .hint("Call it in FROM.")
-            .at(at));
+    }
+
+    /// A set inside of an expression in FROM; without a better place it stands at `at`.
+    fn not_at_top(&self, at: u32) -> SqlError {
+        SqlError::new(
+            state::FEATURE_NOT_SUPPORTED,
+            "set-returning functions must appear at top level of FROM",
+        )
+        .at(self.set_in_from.unwrap_or(at))
+    }
+
+    /// A range made of the select list gives a set: another set would be joined with it, and not stand beside it.
+    fn spreads_set(&self) -> bool {
+        let scope = self.scope_ref();
+        scope.set_ranges.iter().any(|item| match item {
+            FromItem::Range(range) => matches!(
+                &scope.ranges[*range].source,
+                RangeSource::Function { function, .. } if function.returns_set()
+            ),
+            FromItem::Join(_) => false,
+        })
+    }
+
+    /// The range that an earlier field of the same call was made into: their rows are the same rows.
+    fn range_of_call(&self, function: &Function, args: &[Expr]) -> Option<usize> {
+        let repeatable = function.volatility != Volatility::Volatile
+            && !args.iter().any(super::expr::is_volatile);
+        if !repeatable {
+            return None;
         }
-        let name = call.name.name.name.clone();
-        let range = self.add_range(Range {
-            alias: name.clone(),
-            source: RangeSource::Function {
-                function,
-                args,
-                with_ordinality: false,
-            },
-            columns: vec![RangeColumn { name, ty }],
-        });
-        self.scope().set_ranges.push(FromItem::Range(range));
-        Ok(Expr::Column(ColumnRef {
-            range,
-            column: 0,
-            ty,
-        }))
+        let scope = self.scope_ref();
+        let same_as = |range: usize| match &scope.ranges[range].source {
+            RangeSource::Function {
+                function: other,
+                args: others,
+                ..
+            } => {
+                other.oid == function.oid
+                    && others.len() == args.len()
+                    && others.iter().zip(args).all(|(a, b)| walk::same(a, b))
+            }
+            _ => false,
+        };
+        scope.set_ranges.iter().find_map(|item| match item {
+            FromItem::Range(range) if same_as(*range) => Some(*range),
+            _ => None,
+        })
     }
 
     /// `(f(...)).field` for a function with OUT columns, called once in FROM.
@@ -433,6 +492,9 @@ impl Binder<'_> {
         let Expr::Call { function, args, .. } = bound else {
             return Ok(None);
         };
+        if function.returns_set() {
+            self.check_set_place(at)?;
+        }
         if args.iter().any(has_columns) {
             return Err(SqlError::unsupported(
                 "fields of a function's row are not supported where its arguments are columns",
@@ -447,6 +509,13 @@ impl Binder<'_> {
             )
             .at(at));
         };
+        let ty = SqlType::plain(function.out[column].1);
+        if let Some(range) = self.range_of_call(function, &args) {
+            return Ok(Some(Expr::Column(ColumnRef { range, column, ty })));
+        }
+        if function.returns_set() && (self.scope_ref().calls_sets || self.spreads_set()) {
+            return Err(beside_spread_set(at));
+        }
         let columns: Vec<RangeColumn> = function
             .out
             .iter()
@@ -455,7 +524,6 @@ impl Binder<'_> {
                 ty: SqlType::plain(*ty),
             })
             .collect();
-        let ty = columns[column].ty;
         let range = self.add_range(Range {
             alias: function.name.to_owned(),
             source: RangeSource::Function {

@@ -1,9 +1,10 @@
 //! Making one type of another: literals, implicit, assignment and explicit casts, length coercion.
 //! `parse_coerce.c`. Manual, 10.4.
 
-use super::binder::Binder;
+use super::binder::{Binder, Moment};
 use super::resolve::{self, Pathway};
 use super::types::type_text;
+use super::walk;
 use crate::ids::Oid;
 use crate::sql::bound::Expr;
 use crate::sql::error::{SqlError, state};
@@ -38,6 +39,14 @@ fn cast_call(function: &'static Function, arg: Expr, ty: SqlType, explicit: bool
         args,
         ty: SqlType::plain(ty.oid),
     }
+}
+
+/// A date or time, or an array of them.
+fn is_moment(ty: Oid) -> bool {
+    matches!(
+        crate::types::registry::element_of(ty).unwrap_or(ty),
+        oids::DATE | oids::TIME | oids::TIMETZ | oids::TIMESTAMP | oids::TIMESTAMPTZ
+    )
 }
 
 impl Binder<'_> {
@@ -134,6 +143,15 @@ impl Binder<'_> {
         }
         let value =
             codec::parse_text(ty, text, self.functions).map_err(|e| SqlError::from(e).at(at))?;
+        if let Some(moments) = &mut self.moments
+            && is_moment(ty.oid)
+        {
+            moments.push(Moment {
+                at,
+                value: value.clone(),
+                ty: ty.oid,
+            });
+        }
         Ok(Expr::Const(value, ty))
     }
 
@@ -251,6 +269,11 @@ impl Binder<'_> {
             CastContext::Assignment,
             at,
         )? {
+            Some(e) if walk::any(&e, &is_set_call) => Err(SqlError::new(
+                state::DATATYPE_MISMATCH,
+                format!("argument of {what} must not return a set"),
+            )
+            .at(at)),
             Some(e) => Ok(e),
             None => Err(SqlError::new(
                 state::DATATYPE_MISMATCH,
@@ -361,6 +384,10 @@ impl Binder<'_> {
         }
         Ok(expr)
     }
+}
+
+fn is_set_call(expr: &Expr) -> bool {
+    matches!(expr, Expr::Call { function, .. } if function.returns_set())
 }
 
 /// `select_common_typmod`: the modifier that all have, if they have the type as well.

@@ -256,6 +256,10 @@ impl Binder<'_> {
                 .at(location(&row[0])));
             }
         }
+        let context = match rows.len() {
+            1 => Context::InsertRow,
+            _ => Context::Values,
+        };
         let mut bound: Vec<Vec<Option<(Expr, u32)>>> = Vec::with_capacity(rows.len());
         for row in rows {
             let mut out = Vec::with_capacity(width);
@@ -263,7 +267,7 @@ impl Binder<'_> {
                 out.push(if matches!(e.kind, ExprKind::Default) {
                     None
                 } else {
-                    Some(self.within(Context::Values, |b| b.operand(e))?)
+                    Some(self.within(context, |b| b.operand(e))?)
                 });
             }
             bound.push(out);

@@ -224,9 +224,17 @@ impl Binder<'_> {
         at: u32,
     ) -> Result<Expr> {
         self.conditional("CASE", |b| {
-            let operand = match operand {
-                Some(e) => Some(b.case_operand(e, arms.len())?),
+            let mut operand = match operand {
+                Some(e) => Some(b.case_operand(e)?),
                 None => None,
+            };
+            // Several conditions read it: it might not be the same for each, or be run again.
+            let once = match &mut operand {
+                Some((operand, _)) if arms.len() > 1 && is_computed_once(operand) => {
+                    let ty = operand.ty();
+                    Some(Box::new(std::mem::replace(operand, Expr::CaseTest(ty))))
+                }
+                _ => None,
             };
             let mut conditions = Vec::with_capacity(arms.len());
             let mut results = Vec::with_capacity(arms.len() + 1);
@@ -259,6 +267,7 @@ impl Binder<'_> {
                 out.push((condition, b.to_common(result, ty, "CASE/WHEN", at)?));
             }
             Ok(Expr::Case {
+                operand: once,
                 arms: out,
                 otherwise: otherwise.map(|_| Box::new(last)),
                 ty: SqlType { oid: ty, modifier },
@@ -266,17 +275,9 @@ impl Binder<'_> {
         })
     }
 
-    fn case_operand(&mut self, e: &ast::Expr, arms: usize) -> Result<(Expr, u32)> {
+    fn case_operand(&mut self, e: &ast::Expr) -> Result<(Expr, u32)> {
         let (operand, at) = self.operand(e)?;
-        let operand = self.settle(operand, at)?;
-        if arms > 1 && is_volatile(&operand) {
-            return Err(SqlError::unsupported(
-                "CASE with a volatile operand and several WHEN clauses is not supported",
-            )
-            .hint("Compute the operand in a subquery in FROM.")
-            .at(at));
-        }
-        Ok((operand, at))
+        Ok((self.settle(operand, at)?, at))
     }
 
     fn bind_min_max(&mut self, greatest: bool, args: &[ast::Expr], at: u32) -> Result<Expr> {
@@ -584,6 +585,11 @@ fn first_column(e: &ast::Expr) -> Option<u32> {
         ExprKind::Cast { arg, .. } => first_column(arg),
         _ => None,
     }
+}
+
+/// Two copies of it would be two calls that may differ, or two runs of a query.
+fn is_computed_once(expr: &Expr) -> bool {
+    is_volatile(expr) || walk::any(expr, &|e| matches!(e, Expr::Subquery(_)))
 }
 
 pub fn is_volatile(expr: &Expr) -> bool {

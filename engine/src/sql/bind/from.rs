@@ -213,6 +213,7 @@ impl Binder<'_> {
         let bound = self
             .within(Context::FunctionInFrom, |b| b.bind(call))
             .map_err(unreachable_here)?;
+        self.check_sets_at_top(&bound, at)?;
         let Expr::Call { function, args, ty } = bound else {
             return self.from_value(bound, name, alias, with_ordinality, at);
         };
@@ -527,7 +528,7 @@ impl Binder<'_> {
                 Some("HAVING clause")
             } else if !self.scope_ref().aggregates.is_empty() {
                 Some("aggregate functions")
-            } else if !self.scope_ref().set_ranges.is_empty() {
+            } else if self.scope_ref().calls_sets || !self.scope_ref().set_ranges.is_empty() {
                 Some("set-returning functions in the target list")
             } else {
                 None

@@ -20,6 +20,7 @@ mod resolve;
 mod row_query;
 mod targets;
 mod types;
+mod values;
 mod walk;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ use crate::types::function::FunctionCx;
 
 use binder::{Binder, Context};
 
+pub use binder::Moment;
 pub use from::lock_name;
 pub use names::{qualified_names, system_column};
 pub use types::{is_serial, type_text};
@@ -102,6 +104,12 @@ pub fn describe(bound: &Bound) -> (&[SqlType], &[OutputColumn]) {
     (&bound.parameters, columns)
 }
 
+/// An expression as it is being defined, and what its literals of dates and times mean now.
+pub struct Defined {
+    pub expr: Expr,
+    pub moments: Vec<Moment>,
+}
+
 /// Binds one expression over `relation`'s columns (range 0), or over nothing.
 fn bind_alone(
     expr: &ast::Expr,
@@ -110,14 +118,19 @@ fn bind_alone(
     functions: &FunctionCx,
     context: Context,
     finish: impl FnOnce(&mut Binder<'_>, Expr, u32) -> Result<Expr, SqlError>,
-) -> Result<Expr, SqlError> {
+) -> Result<Defined, SqlError> {
     let mut b = Binder::new(catalog, functions, None);
+    b.moments = Some(Vec::new());
     if let Some(relation) = relation {
         b.row_of(relation);
     }
-    b.within(context, |b| {
+    let expr = b.within(context, |b| {
         let bound = b.bind(expr)?;
         finish(b, bound, crate::sql::front::location(expr))
+    })?;
+    Ok(Defined {
+        expr,
+        moments: b.moments.take().unwrap_or_default(),
     })
 }
 
@@ -129,7 +142,10 @@ pub fn check_expression(
     functions: &FunctionCx,
 ) -> Result<Expr, SqlError> {
     let parsed = crate::sql::front::parse_expression(text).map_err(SqlError::nowhere)?;
-    check_condition(&parsed, relation, catalog, functions).map_err(SqlError::nowhere)
+    match check_condition(&parsed, relation, catalog, functions) {
+        Ok(defined) => Ok(defined.expr),
+        Err(error) => Err(error.nowhere()),
+    }
 }
 
 /// A CHECK as it is being defined.
@@ -138,7 +154,7 @@ pub fn check_condition(
     relation: &Relation,
     catalog: &dyn CatalogView,
     functions: &FunctionCx,
-) -> Result<Expr, SqlError> {
+) -> Result<Defined, SqlError> {
     bind_alone(
         expr,
         Some(relation),
@@ -177,7 +193,7 @@ pub fn new_default(
     ty: SqlType,
     catalog: &dyn CatalogView,
     functions: &FunctionCx,
-) -> Result<Expr, SqlError> {
+) -> Result<Defined, SqlError> {
     bind_alone(
         expr,
         None,
@@ -217,6 +233,7 @@ pub fn row_condition(
         Context::CopyWhere,
         |b, e, at| b.boolean(e, "WHERE", at),
     )
+    .map(|defined| defined.expr)
     .map_err(|e| e.located(cx.source))
 }
 

@@ -8,23 +8,22 @@ use super::types::type_text;
 use crate::ids::Oid;
 use crate::sql::bound::{
     Body, ColumnRef, Distinct, Expr, FromItem, OutputColumn, Query, Range, RangeColumn,
-    RangeSource, Select, SetOp, SetOperation, SortItem, Target, Values,
+    RangeSource, Select, SetOp, SetOperation, SortItem, Target,
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, DistinctClause, ExprKind, GroupItem, Literal, QueryBody};
 use crate::sql::front::location;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::CastContext;
-use crate::types::oids;
 
 type Result<T> = std::result::Result<T, SqlError>;
 
 /// What a bound body brings besides itself.
-struct Bound {
-    body: Body,
-    order_by: Vec<SortItem>,
-    output: Vec<OutputColumn>,
-    locking: Vec<crate::sql::bound::RowLocking>,
+pub(super) struct Bound {
+    pub body: Body,
+    pub order_by: Vec<SortItem>,
+    pub output: Vec<OutputColumn>,
+    pub locking: Vec<crate::sql::bound::RowLocking>,
 }
 
 impl Binder<'_> {
@@ -158,7 +157,12 @@ impl Binder<'_> {
         Ok(bound)
     }
 
-    fn select(&mut self, query: &ast::Query, select: &ast::Select, settle: bool) -> Result<Bound> {
+    pub(super) fn select(
+        &mut self,
+        query: &ast::Query,
+        select: &ast::Select,
+        settle: bool,
+    ) -> Result<Bound> {
         if let Some(into) = &select.into {
             return Err(
                 SqlError::new(state::SYNTAX_ERROR, "SELECT ... INTO is not allowed here")
@@ -331,83 +335,8 @@ impl Binder<'_> {
         }
     }
 
-    fn values_query(
-        &mut self,
-        query: &ast::Query,
-        rows: &[Vec<ast::Expr>],
-        settle: bool,
-    ) -> Result<Bound> {
-        if let Some(lock) = query.locking.first() {
-            return Err(SqlError::unsupported(format!(
-                "{} cannot be applied to VALUES",
-                super::from::lock_name(lock.mode)
-            )));
-        }
-        let values = self.values_rows(rows, settle)?;
-        let output: Vec<OutputColumn> = values
-            .types
-            .iter()
-            .enumerate()
-            .map(|(i, ty)| OutputColumn {
-                name: format!("column{}", i + 1),
-                ty: *ty,
-                table: Oid::INVALID,
-                attribute: 0,
-            })
-            .collect();
-        let order_by = self.output_order(&output, &query.order_by, None)?;
-        Ok(Bound {
-            body: Body::Values(values),
-            order_by,
-            output,
-            locking: Vec::new(),
-        })
-    }
-
-    fn values_rows(&mut self, rows: &[Vec<ast::Expr>], settle: bool) -> Result<Values> {
-        let width = rows[0].len();
-        let mut columns: Vec<Vec<(Expr, u32)>> = vec![Vec::with_capacity(rows.len()); width];
-        for row in rows {
-            if row.len() != width {
-                return Err(SqlError::new(
-                    state::SYNTAX_ERROR,
-                    "VALUES lists must all be the same length",
-                )
-                .at(location(&row[0])));
-            }
-            for (column, e) in columns.iter_mut().zip(row) {
-                if matches!(e.kind, ExprKind::Default) {
-                    return Err(SqlError::new(
-                        state::SYNTAX_ERROR,
-                        "DEFAULT is not allowed in this context",
-                    )
-                    .at(e.at));
-                }
-                column.push(self.within(Context::Values, |b| b.operand(e))?);
-            }
-        }
-        let mut out: Vec<Vec<Expr>> = vec![Vec::with_capacity(width); rows.len()];
-        let mut types = Vec::with_capacity(width);
-        for column in columns {
-            let all_unknown = column.iter().all(|(e, _)| e.ty().oid == oids::UNKNOWN);
-            if !settle && all_unknown && column.len() == 1 {
-                types.push(SqlType::plain(oids::UNKNOWN));
-                for (row, (e, _)) in out.iter_mut().zip(column) {
-                    row.push(e);
-                }
-                continue;
-            }
-            let (items, ty) = self.unify(column, "VALUES")?;
-            types.push(ty);
-            for (row, e) in out.iter_mut().zip(items) {
-                row.push(e);
-            }
-        }
-        Ok(Values { rows: out, types })
-    }
-
     /// ORDER BY of a query that has only its output to order by.
-    fn output_order(
+    pub(super) fn output_order(
         &mut self,
         output: &[OutputColumn],
         items: &[ast::OrderItem],

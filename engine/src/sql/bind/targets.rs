@@ -360,27 +360,42 @@ pub fn column_name(e: &ast::Expr, bound: Option<&Expr>) -> String {
     figure(e, bound).map_or_else(|| "?column?".to_owned(), |(name, _)| name)
 }
 
+/// What a cast or a subscript was put around.
+fn unwrapped(bound: &Expr) -> &Expr {
+    match bound {
+        Expr::CastViaText { arg, .. } | Expr::Coerce { arg, .. } | Expr::Relabel { arg, .. } => {
+            unwrapped(arg)
+        }
+        Expr::Call { args, .. } => args.first().map_or(bound, unwrapped),
+        _ => bound,
+    }
+}
+
 /// The name and whether it is a good one.
 fn figure(e: &ast::Expr, bound: Option<&Expr>) -> Option<(String, bool)> {
     let good = |name: &str| Some((name.to_owned(), true));
     match &e.kind {
         ExprKind::Column(parts) => good(&parts.last()?.name),
         ExprKind::Field { field, .. } => good(&field.name),
-        ExprKind::Subscript { arg, .. } | ExprKind::Collate { arg, .. } => figure(arg, None),
+        ExprKind::Subscript { arg, .. } | ExprKind::Collate { arg, .. } => figure(arg, bound),
         ExprKind::Call(call) => good(&call.name.name.name),
         ExprKind::NullIf(..) => good("nullif"),
-        ExprKind::Cast { arg, ty } => match figure(arg, None) {
+        ExprKind::Cast { arg, ty } => match figure(arg, bound) {
             Some((name, true)) => Some((name, true)),
             _ => Some((ty.name.name.name.clone(), false)),
         },
         ExprKind::Exists(_) => good("exists"),
         ExprKind::ArraySubquery(_) | ExprKind::Array(_) => good("array"),
-        ExprKind::Subquery(_) => match bound {
-            Some(Expr::Subquery(s)) => good(&s.query.output.first()?.name),
+        ExprKind::Subquery(_) => match unwrapped(bound?) {
+            Expr::Subquery(s) => good(&s.query.output.first()?.name),
             _ => None,
         },
         ExprKind::Case { otherwise, .. } => {
-            match otherwise.as_deref().and_then(|e| figure(e, None)) {
+            let bound = match bound.map(unwrapped) {
+                Some(Expr::Case { otherwise, .. }) => otherwise.as_deref(),
+                _ => None,
+            };
+            match otherwise.as_deref().and_then(|e| figure(e, bound)) {
                 Some((name, true)) => Some((name, true)),
                 _ => Some(("case".to_owned(), false)),
             }

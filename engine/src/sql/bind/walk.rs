@@ -24,8 +24,14 @@ pub fn parts<'e>(expr: &'e Expr, f: &mut dyn FnMut(&'e Expr)) {
             f(right);
         }
         Expr::Case {
-            arms, otherwise, ..
+            operand,
+            arms,
+            otherwise,
+            ..
         } => {
+            if let Some(e) = operand {
+                f(e);
+            }
             for (when, then) in arms {
                 f(when);
                 f(then);
@@ -76,8 +82,14 @@ pub fn parts_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
             f(right);
         }
         Expr::Case {
-            arms, otherwise, ..
+            operand,
+            arms,
+            otherwise,
+            ..
         } => {
+            if let Some(e) = operand {
+                f(e);
+            }
             for (when, then) in arms {
                 f(when);
                 f(then);
@@ -170,14 +182,22 @@ fn same_head(a: &Expr, b: &Expr) -> bool {
         ) => equal.oid == equal2.oid && negated == negated2,
         (
             Expr::Case {
-                arms, otherwise, ..
+                operand,
+                arms,
+                otherwise,
+                ..
             },
             Expr::Case {
+                operand: operand2,
                 arms: arms2,
                 otherwise: otherwise2,
                 ..
             },
-        ) => arms.len() == arms2.len() && otherwise.is_some() == otherwise2.is_some(),
+        ) => {
+            operand.is_some() == operand2.is_some()
+                && arms.len() == arms2.len()
+                && otherwise.is_some() == otherwise2.is_some()
+        }
         (Expr::MinMax { greatest: x, .. }, Expr::MinMax { greatest: y, .. }) => x == y,
         (
             Expr::AnyOf { function, all, .. },

@@ -9,14 +9,13 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
     ColumnConstraintKind, ColumnDefinition, Expr, SequenceOption, SourceText,
 };
-use crate::types::datetime::{DateOutput, DateStyle, FieldOrder};
 use crate::types::datum::SqlType;
 use crate::types::function::FunctionCx;
 use crate::types::{codec, oids, registry};
 
 use super::Result;
 use super::cx::DdlCx;
-use super::stored::stored;
+use super::stored::{stored, unambiguous};
 
 /// Most columns of a table (`MaxHeapAttributeNumber`).
 pub const MAX_COLUMNS: usize = 1600;
@@ -183,11 +182,11 @@ impl DdlCx<'_> {
             return Ok((None, Vec::new()));
         }
         let view = self.view();
-        let bound = bind::new_default(expr, column, ty, &view, self.functions)?;
-        if let Some(text) = moment_text(&bound, self.functions) {
+        let defined = bind::new_default(expr, column, ty, &view, self.functions)?;
+        if let Some(text) = moment_text(&defined.expr, self.functions) {
             return Ok((Some(text), Vec::new()));
         }
-        let stored = stored(self.source, text, expr, &bound, &view)?;
+        let stored = stored(self.source, text, expr, &defined, &view, self.functions)?;
         Ok((Some(stored.text), stored.relations))
     }
 
@@ -251,13 +250,7 @@ fn moment_text(bound: &Bound, functions: &FunctionCx) -> Option<String> {
     if !is_moment || value.is_null() {
         return None;
     }
-    let mut plain = functions.clone();
-    plain.time_zone = jiff::tz::TimeZone::UTC;
-    plain.date_style = DateStyle {
-        output: DateOutput::Iso,
-        order: FieldOrder::Mdy,
-    };
-    let text = codec::to_text(ty.oid, value, &plain);
+    let text = codec::to_text(ty.oid, value, &unambiguous(functions));
     let name = registry::format_type(SqlType::plain(ty.oid));
     Some(format!("'{text}'::{name}"))
 }

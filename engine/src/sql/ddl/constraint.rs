@@ -138,9 +138,10 @@ impl DdlCx<'_> {
     ) -> Result<(Check, Bound)> {
         let (text, bound) = {
             let view = self.view();
-            let bound = bind::check_condition(new.expr, table, &view, self.functions)?;
-            let stored = stored(self.source, new.text, new.expr, &bound, &view)?;
-            (stored.text, bound)
+            let defined = bind::check_condition(new.expr, table, &view, self.functions)?;
+            let functions = self.functions;
+            let stored = stored(self.source, new.text, new.expr, &defined, &view, functions)?;
+            (stored.text, defined.expr)
         };
         let used = used_columns(&bound);
         let name = match &new.name {

@@ -1,19 +1,23 @@
 //! CREATE INDEX, and the indexes of keys.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::catalog::bootstrap::insert_index;
 use crate::catalog::relation::{Index, IndexKey, Relation, RelationKind};
 use crate::catalog::rows::ClassRow;
-use crate::ids::{BlockNumber, RelFile, Tid};
+use crate::ids::{BlockNumber, RelFile, Tid, Xid};
 use crate::index::{btree, key};
 use crate::sql::bind;
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{CreateIndex, IndexElement, IndexElementKey};
+use crate::sql::maintenance::blocking;
 use crate::table::heap;
 use crate::table::row::RowDecoder;
-use crate::txn::LockMode;
+use crate::txn::{Interrupts, LockMode};
 use crate::types::codec;
 use crate::types::compare;
 use crate::types::datum::{Datum, SqlType};
@@ -25,8 +29,12 @@ use super::names::no_relation;
 
 /// Most columns of an index (`INDEX_MAX_KEYS`).
 const MAX_KEYS: usize = 32;
-/// Rows between two looks at the session's interrupts.
+/// Blocks of the table between two looks at the session's interrupts.
 const BLOCKS_BETWEEN_CHECKS: u32 = 64;
+/// Entries between two looks, where each costs a comparison or a copy.
+const ENTRIES_BETWEEN_CHECKS: usize = 4096;
+/// Entries that are sorted in one go, which no interrupt ends: tens of milliseconds.
+const RUN: usize = 1 << 17;
 
 pub async fn create(s: &CreateIndex, cx: &mut DdlCx<'_>) -> Result<()> {
     // CONCURRENTLY too: writers wait until the index is there, which is all that its absence would spare them.
@@ -289,17 +297,28 @@ async fn make(cx: &mut DdlCx<'_>, table: &Relation, index: Index) -> Result<()> 
     let catalog = cx.catalog;
     insert_index(&catalog.cx(&system, cx.database), cx.txn, table, &index).await?;
     cx.insert_key_constraint(table, &index).await?;
-    if table.indexes.is_empty() {
-        let (tid, mut row) =
-            cx.find_one::<ClassRow>(by::CLASS_OID, &oid_key(table.oid), "relation")?;
-        if !row.relhasindex {
-            row.relhasindex = true;
-            cx.update(tid, &row).await?;
-        }
-    }
+    note_index(cx, table).await?;
     cx.changed(table.oid);
     cx.changed(index.oid);
     Ok(())
+}
+
+/// `pg_class` says from now on that the table has indexes. Not as a change of this transaction's: several may make an index
+/// of one table at a time, and who of them rolls back takes nothing from the others. It stays true until a vacuum finds none.
+async fn note_index(cx: &mut DdlCx<'_>, table: &Relation) -> Result<()> {
+    let (system, catalog) = (cx.system(), cx.catalog);
+    let access = catalog.cx(&system, cx.database);
+    loop {
+        let (tid, row) = cx.find_one::<ClassRow>(by::CLASS_OID, &oid_key(table.oid), "relation")?;
+        if row.relhasindex {
+            return Ok(());
+        }
+        let yes = Datum::Bool(true);
+        let noted = access.overwrite::<ClassRow>(cx.txn, tid, "relhasindex", &yes);
+        if noted.await? {
+            return Ok(());
+        }
+    }
 }
 
 /// Keys beside one another in one buffer: a sort of a million rows makes no million allocations.
@@ -311,7 +330,7 @@ struct Entries {
     older: bool,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     start: usize,
     length: u32,
@@ -324,18 +343,66 @@ impl Entries {
     fn key(&self, e: &Entry) -> &[u8] {
         &self.bytes[e.start..e.start + e.length as usize]
     }
+
+    /// By key and tid: runs of `run` entries each, which are merged then.
+    fn sort(&mut self, run: usize, interrupts: &Interrupts) -> Result<()> {
+        let bytes = &self.bytes;
+        let order = |e: &Entry| (&bytes[e.start..e.start + e.length as usize], e.tid);
+        for part in self.entries.chunks_mut(run) {
+            interrupts.check()?;
+            part.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
+        }
+        let all = &self.entries;
+        if all.len() <= run {
+            return Ok(());
+        }
+        let begins = (0..all.len()).step_by(run);
+        let mut rest: Vec<Range<usize>> = begins.map(|at| at..(at + run).min(all.len())).collect();
+        let heads = rest.iter().enumerate();
+        let mut heads: BinaryHeap<_> = heads
+            .map(|(run, rest)| Reverse((order(&all[rest.start]), run)))
+            .collect();
+        let mut merged = Vec::with_capacity(all.len());
+        while let Some(mut head) = heads.peek_mut() {
+            if merged.len().is_multiple_of(ENTRIES_BETWEEN_CHECKS) {
+                interrupts.check()?;
+            }
+            let Reverse((_, run)) = *head;
+            let rest = &mut rest[run];
+            merged.push(all[rest.start]);
+            rest.start += 1;
+            if rest.start >= rest.end {
+                PeekMut::pop(head);
+            } else {
+                *head = Reverse((order(&all[rest.start]), run));
+            }
+        }
+        self.entries = merged;
+        Ok(())
+    }
 }
 
 /// Makes the index's file and fills it from the table's rows. True: rows that older snapshots see may be missing.
+/// An interrupt ends it within some ten thousand rows; the file goes with the transaction.
 pub fn build(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<bool> {
     cx.create_file(index.file)?;
-    let entries = collect(cx, table, index)?;
-    check_unique(cx, table, index, &entries)?;
     let xid = cx.xid()?;
-    let sorted = entries
-        .entries
-        .iter()
-        .map(|e| Ok::<_, SqlError>((entries.key(e).to_vec(), e.tid)));
+    // The statement's own changes count.
+    cx.step()?;
+    blocking(|| fill(cx, table, index, xid))
+}
+
+fn fill(cx: &DdlCx<'_>, table: &Relation, index: &Index, xid: Xid) -> Result<bool> {
+    let interrupts = cx.txn.interrupts();
+    let mut entries = collect(cx, table, index)?;
+    entries.sort(RUN, interrupts)?;
+    check_unique(cx, table, index, &entries)?;
+    let sorted = entries.entries.iter().enumerate().map(|(done, e)| {
+        if done.is_multiple_of(ENTRIES_BETWEEN_CHECKS) {
+            interrupts.check()?;
+        }
+        Ok::<_, SqlError>((entries.key(e).to_vec(), e.tid))
+    });
     btree::build(&cx.catalog.store, index, xid, sorted)?;
     Ok(entries.older)
 }
@@ -348,9 +415,8 @@ pub fn build_empty(cx: &mut DdlCx<'_>, index: &Index) -> Result<()> {
     Ok(())
 }
 
-fn collect(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<Entries> {
-    // The statement's own changes count.
-    cx.step()?;
+/// The table's entries, in no order.
+fn collect(cx: &DdlCx<'_>, table: &Relation, index: &Index) -> Result<Entries> {
     let snapshot = cx.snapshot();
     let table_cx = cx.catalog.table_cx();
     let wanted: Vec<usize> = index.keys.iter().map(|k| k.column).collect();
@@ -388,12 +454,6 @@ fn collect(cx: &mut DdlCx<'_>, table: &Relation, index: &Index) -> Result<Entrie
             },
         )?;
     }
-    let bytes = &out.bytes;
-    let of = |e: &Entry| &bytes[e.start..e.start + e.length as usize];
-    out.entries.sort_unstable_by(|a, b| match of(a).cmp(of(b)) {
-        Ordering::Equal => a.tid.cmp(&b.tid),
-        other => other,
-    });
     Ok(out)
 }
 
@@ -401,8 +461,12 @@ fn check_unique(cx: &DdlCx<'_>, table: &Relation, index: &Index, entries: &Entri
     if !index.unique {
         return Ok(());
     }
+    let interrupts = cx.txn.interrupts();
     let mut last: Option<&Entry> = None;
-    for e in entries.entries.iter().filter(|e| e.live) {
+    for (done, e) in entries.entries.iter().filter(|e| e.live).enumerate() {
+        if done.is_multiple_of(ENTRIES_BETWEEN_CHECKS) {
+            interrupts.check()?;
+        }
         let counts = !e.has_null || index.nulls_not_distinct;
         if let (true, Some(before)) = (counts, last)
             && entries.key(before) == entries.key(e)
@@ -467,4 +531,59 @@ pub fn on_table(cx: &DdlCx<'_>, index: &Relation) -> Result<(Arc<Relation>, Arc<
         .cloned()
         .ok_or_else(|| SqlError::internal("an index that its table does not know"))?;
     Ok((table, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{OffsetNumber, ProcessId};
+    use crate::txn::Interrupt;
+
+    fn some_entries(count: u32) -> Entries {
+        let mut entries = Entries::default();
+        for n in 0..count {
+            // Keys of several lengths, many of them equal, in no order.
+            let value = n.wrapping_mul(2_654_435_761) >> 24;
+            let bytes = value.to_be_bytes();
+            let key = &bytes[1 + (value % 3) as usize..];
+            entries.entries.push(Entry {
+                start: entries.bytes.len(),
+                length: u32::try_from(key.len()).expect("short"),
+                tid: Tid::new(
+                    BlockNumber::new(count - n),
+                    OffsetNumber::new(1).expect("not zero"),
+                ),
+                live: true,
+                has_null: false,
+            });
+            entries.bytes.extend_from_slice(key);
+        }
+        entries
+    }
+
+    #[test]
+    fn runs_are_merged_into_the_order_of_one_sort() {
+        let interrupts = Interrupts::new(ProcessId::new(7).expect("not zero"));
+        for count in [0, 1, 7, 8, 500] {
+            let mut whole = some_entries(count);
+            whole.sort(usize::MAX, &interrupts).expect("sorted");
+            for pair in whole.entries.windows(2) {
+                let [a, b] = [pair[0], pair[1]];
+                assert!((whole.key(&a), a.tid) < (whole.key(&b), b.tid));
+            }
+            for run in [1, 7, 64] {
+                let mut merged = some_entries(count);
+                merged.sort(run, &interrupts).expect("sorted");
+                assert_eq!(merged.entries, whole.entries, "{count} in runs of {run}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_interrupt_ends_the_sort() {
+        let interrupts = Interrupts::new(ProcessId::new(7).expect("not zero"));
+        interrupts.raise(Interrupt::Cancel);
+        let ended = some_entries(10).sort(4, &interrupts);
+        assert_eq!(ended.map_err(|e| e.state), Err("57014"));
+    }
 }

@@ -93,6 +93,12 @@ fn check(name: &str, value: Option<&str>, cx: &DdlCx<'_>) -> Result<()> {
         ))
         .hint("Use SET ROLE or SET SESSION AUTHORIZATION after connecting."));
     }
+    if name == "understudy.write_on_full_disk" && value.is_some() {
+        return Err(SqlError::unsupported(format!(
+            "parameter \"{name}\" cannot be kept for a role or a database"
+        ))
+        .hint("Set it in the session that removes data."));
+    }
     let Some(facts) = cx.facts else { return Ok(()) };
     let superuser = cx.user.superuser;
     if registry().find(name).is_none() && name.contains('.') && !superuser {

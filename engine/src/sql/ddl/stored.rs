@@ -1,15 +1,19 @@
-//! Expressions as the catalog keeps them: SQL text, in which sequences stand by oid.
+//! Expressions as the catalog keeps them: SQL text, in which sequences stand by oid and moments as they were understood.
 //!
 //! `nextval('orders_id_seq')` is stored as `nextval('16401'::regclass)`: the literal was resolved when it was
-//! written, as in PostgreSQL, and a rename of the sequence or another search path does not change it.
+//! written, as in PostgreSQL, and a rename of the sequence or another search path does not change it. So it is with the
+//! text of dates and times: `'now'`, or a date under another `DateStyle` or `TimeZone`, would mean something else later.
 
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
+use crate::sql::bind::Defined;
 use crate::sql::bound::Expr as Bound;
 use crate::sql::error::SqlError;
 use crate::sql::front::ast::{Expr, ExprKind, Literal, SourceText};
+use crate::types::datetime::{DateOutput, DateStyle, FieldOrder};
 use crate::types::datum::Datum;
-use crate::types::oids;
+use crate::types::function::FunctionCx;
+use crate::types::{codec, oids};
 
 /// The text to store, and the relations that it names.
 pub struct Stored {
@@ -24,28 +28,52 @@ pub fn stored(
     source: &str,
     piece: SourceText,
     expr: &Expr,
-    bound: &Bound,
+    defined: &Defined,
     catalog: &dyn CatalogView,
+    functions: &FunctionCx,
 ) -> Result<Stored, SqlError> {
     let mut relations = Vec::new();
-    collect(bound, &mut relations);
+    collect(&defined.expr, &mut relations);
     let mut names = Vec::new();
     literals(expr, &mut names);
+    let mut resolved = Vec::with_capacity(names.len() + defined.moments.len());
+    for (at, name) in names {
+        if let Some(oid) = oid_of(&name, catalog)? {
+            resolved.push((at, format!("'{}'::regclass", oid.raw())));
+        }
+    }
+    let plain = unambiguous(functions);
+    for moment in &defined.moments {
+        let text = codec::to_text(moment.ty, &moment.value, &plain);
+        resolved.push((moment.at, format!("'{}'", text.replace('\'', "''"))));
+    }
+    // From the end, so that offsets before a replacement stay right. An operand may have been read twice (BETWEEN).
+    resolved.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    resolved.dedup_by_key(|(at, _)| *at);
     let start = piece.start as usize;
     let mut text = source[start..piece.end as usize].to_owned();
-    // From the end, so that offsets before a replacement stay right.
-    names.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    for (at, name) in names {
-        let Some(oid) = oid_of(&name, catalog)? else {
+    for (at, literal) in resolved {
+        let Some(from) = (at as usize).checked_sub(start) else {
             continue;
         };
-        let from = at as usize - start;
-        let Some(length) = crate::sql::front::literal_length(&text[from..]) else {
-            continue;
-        };
-        text.replace_range(from..from + length, &format!("'{}'::regclass", oid.raw()));
+        let length = text.get(from..).and_then(crate::sql::front::literal_length);
+        if let Some(length) = length {
+            text.replace_range(from..from + length, &literal);
+        }
     }
     Ok(Stored { text, relations })
+}
+
+/// Settings under which the text of a moment is read alike under all settings.
+pub fn unambiguous(functions: &FunctionCx) -> FunctionCx {
+    FunctionCx {
+        time_zone: jiff::tz::TimeZone::UTC,
+        date_style: DateStyle {
+            output: DateOutput::Iso,
+            order: FieldOrder::Mdy,
+        },
+        ..functions.clone()
+    }
 }
 
 fn oid_of(name: &str, catalog: &dyn CatalogView) -> Result<Option<Oid>, SqlError> {

@@ -32,6 +32,8 @@ pub struct EvalCx {
     pub params: Vec<Datum>,
     pub function: Arc<FunctionCx>,
     pub memory: Memory,
+    /// Operands of the CASE expressions that are being computed, the innermost last.
+    pub tested: Vec<Datum>,
     pub(crate) interrupts: Arc<Interrupts>,
     pub(crate) plan: Option<Arc<Plan>>,
     pub(crate) init: Vec<InitState>,
@@ -92,6 +94,7 @@ impl EvalCx {
             params,
             function,
             memory: Memory::new(limits),
+            tested: Vec::new(),
             interrupts,
             plan,
             init: (0..count).map(|_| InitState::Waiting).collect(),
@@ -124,6 +127,7 @@ impl EvalCx {
             "results of subqueries belong to one run"
         );
         self.params.clear();
+        self.tested.clear();
         self.function = Arc::clone(idle);
         self.memory = Memory::new(self.memory.limits());
         self.access.xid = None;

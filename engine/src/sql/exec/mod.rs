@@ -25,6 +25,7 @@ pub mod modify;
 mod nest_loop;
 mod newest;
 mod node;
+mod project_set;
 mod row_store;
 mod scan;
 mod set_op;

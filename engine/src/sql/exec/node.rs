@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::{
-    aggregate, distinct, hash_join, limit, lock_rows, materialize, modify, nest_loop, scan, set_op,
-    simple, sort,
+    aggregate, distinct, hash_join, limit, lock_rows, materialize, modify, nest_loop, project_set,
+    scan, set_op, simple, sort,
 };
 use crate::sql::plan::tree::{NodeKind, PlanNode};
 use crate::types::datum::Datum;
@@ -44,6 +44,10 @@ fn build_bare(plan: &Arc<PlanNode>, cx: &EvalCx) -> BoxNode {
         NodeKind::Project { child, .. } => {
             let child = build(child, cx);
             Box::new(simple::ProjectNode::new(spec, child))
+        }
+        NodeKind::ProjectSet { child, .. } => {
+            let child = build(child, cx);
+            Box::new(project_set::ProjectSetNode::new(spec, child))
         }
         NodeKind::Filter { child, .. } => {
             let child = build(child, cx);

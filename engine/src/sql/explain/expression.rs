@@ -8,7 +8,7 @@ use crate::sql::bound::Expr;
 use crate::sql::exec::eval::{FRAME, INIT_PLAN};
 use crate::sql::plan::tree::SlotInfo;
 use crate::types::datum::{Datum, SqlType};
-use crate::types::function::{CastMethod, FunctionCx, Operator};
+use crate::types::function::{FunctionCx, Operator};
 use crate::types::registry::format_type;
 use crate::types::{aggregates, casts, codec, oids, operators};
 
@@ -41,21 +41,6 @@ fn operator_of(function: Oid) -> Option<&'static Operator> {
         .get_or_init(|| operators::all().iter().map(|o| (o.function, o)).collect())
         .get(&function)
         .copied()
-}
-
-pub fn is_cast(function: Oid) -> bool {
-    static KNOWN: OnceLock<HashMap<Oid, ()>> = OnceLock::new();
-    KNOWN
-        .get_or_init(|| {
-            casts::all()
-                .iter()
-                .filter_map(|c| match c.method {
-                    CastMethod::Function(f) => Some((f, ())),
-                    _ => None,
-                })
-                .collect()
-        })
-        .contains_key(&function)
 }
 
 impl Words<'_> {
@@ -137,10 +122,21 @@ impl Words<'_> {
                 format!("({a} IS {not}DISTINCT FROM {b})")
             }
             Expr::Case {
-                arms, otherwise, ..
+                operand,
+                arms,
+                otherwise,
+                ..
             } => {
                 let mut shown = String::from("CASE");
+                if let Some(operand) = operand {
+                    shown += &format!(" {}", self.show(operand));
+                }
                 for (when, then) in arms {
+                    // Of a comparison with the operand the other side alone is written.
+                    let when = match (operand, when) {
+                        (Some(_), Expr::Call { args, .. }) if args.len() == 2 => &args[1],
+                        _ => when,
+                    };
                     shown += &format!(" WHEN {} THEN {}", self.show(when), self.show(then));
                 }
                 match otherwise {
@@ -231,7 +227,7 @@ impl Words<'_> {
                 }
                 _ => format!("({} {})", op.name, self.show(arg)),
             },
-            (_, [arg, ..]) if is_cast(oid) => self.cast(arg, ty),
+            (_, [arg, ..]) if casts::is_cast(oid) => self.cast(arg, ty),
             _ => format!("{name}({})", self.list(args)),
         }
     }

@@ -13,7 +13,7 @@ mod print;
 #[cfg(test)]
 mod tests;
 
-pub use expression::{Style, Words, is_cast};
+pub use expression::{Style, Words};
 pub use options::{ExplainFormat, ExplainOptions};
 
 use std::time::Duration;

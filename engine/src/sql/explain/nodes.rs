@@ -227,6 +227,9 @@ impl Describer<'_> {
                 self.over(item, &sort.child)
             }
             NodeKind::Limit(limit) => self.over(Item::new("Limit", "Limit", cost), &limit.child),
+            NodeKind::ProjectSet { child, .. } => {
+                self.over(Item::new("ProjectSet", "ProjectSet", cost), child)
+            }
             NodeKind::Aggregate(a) => self.aggregate(a, node),
             NodeKind::Unique { child, .. } => self.over(Item::new("Unique", "Unique", cost), child),
             NodeKind::HashDistinct { child, keys } => {

@@ -68,7 +68,7 @@ fn without_cast(expr: Expr) -> Expr {
         }
         Expr::Call {
             function, mut args, ..
-        } if crate::sql::explain::is_cast(function.oid) && !args.is_empty() => {
+        } if crate::types::casts::is_cast(function.oid) && !args.is_empty() => {
             without_cast(args.swap_remove(0))
         }
         other => other,

@@ -3,7 +3,8 @@
 //! A table is vacuumed when statements have left more dead rows than `autovacuum_vacuum_threshold` and
 //! `autovacuum_vacuum_scale_factor` of its rows, or when it has twice as many pages as after its last vacuum (which
 //! finds what rolled back transactions left, and the catalog's own tables). Statistics are refreshed by the same rule
-//! with the settings for analysis. It never waits for a table's lock, and its commits wait for nothing.
+//! with the settings for analysis. It waits for no table's lock, only tries again for a while to cut off an empty tail, and
+//! its commits wait for nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;

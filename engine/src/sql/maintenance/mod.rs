@@ -14,4 +14,4 @@ pub use analyze::{Analyzed, analyze_table};
 pub use auto::Autovacuum;
 pub use statement::{Request, run, run_in};
 pub use vacuum::{How, Vacuumed, vacuum_table};
-pub use work::{Work, key_of};
+pub use work::{Work, blocking, key_of};

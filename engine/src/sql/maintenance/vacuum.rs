@@ -1,6 +1,7 @@
 //! Vacuum of one table, in a transaction of its own.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::work::{Opened, Work, blocking, key_of};
 use crate::catalog::relation::Relation;
@@ -22,6 +23,10 @@ const FREEZE_MIN_AGE: u64 = 50_000_000;
 /// `REL_TRUNCATE_MINIMUM` and `REL_TRUNCATE_FRACTION`.
 const WORTH_CUTTING: u32 = 1000;
 const WORTH_CUTTING_SHARE: u32 = 16;
+/// How long that lock is tried for, and the pause between two tries. PostgreSQL's `VACUUM_TRUNCATE_LOCK_TIMEOUT` and
+/// `VACUUM_TRUNCATE_LOCK_WAIT_INTERVAL`.
+const CUT_LOCK_LIMIT: Duration = Duration::from_secs(5);
+const CUT_LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The options of VACUUM.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +123,8 @@ async fn clean(
     }
 }
 
-/// Gives empty pages at the end back, if nobody is using the table at this moment. Returns how many are left.
+/// Gives empty pages at the end back, if there soon is a moment at which nobody is using the table, and as many as can be
+/// had before somebody wants to. Returns how many are left.
 async fn cut_tail(
     work: &Work<'_>,
     txn: &mut Transaction,
@@ -130,23 +136,60 @@ async fn cut_tail(
     if relation.schema == PG_CATALOG {
         return Ok(pages);
     }
-    let empty = pages - heap_vacuum::used_pages(cx, relation.file)?;
+    let mut interrupted = || work.interrupts.is_pending();
+    let used = blocking(|| heap_vacuum::used_pages(cx, relation.file, &mut interrupted))?;
+    work.interrupts.check()?;
+    // It may have grown since.
+    let empty = pages.saturating_sub(used);
     if empty < WORTH_CUTTING && empty < (pages / WORTH_CUTTING_SHARE).max(1) {
         return Ok(pages);
     }
+    if !lock_for_cut(work, txn, relation.oid).await? {
+        return Ok(pages);
+    }
+    let locks = work.instance.txns.locks();
+    let holder: &Transaction = txn;
+    let mut wanted = || work.interrupts.is_pending() || locks.is_waited_for(holder, relation.oid);
+    let left = blocking(|| heap_vacuum::truncate_tail(cx, relation.file, &mut wanted));
+    // At once: the end of this transaction may have to wait for standbys.
+    locks.unlock_relation(txn, relation.oid, LockMode::AccessExclusive);
+    let left = left?;
+    // Here, where it ends a statement, and not in the commit's wait, where the outcome would be unknown.
+    work.interrupts.check()?;
+    Ok(left)
+}
+
+/// The exclusive lock, by trying again: in its queue everybody who comes later would have to wait behind it. False: it
+/// could not be had in time, or somebody waits for the table himself.
+async fn lock_for_cut(
+    work: &Work<'_>,
+    txn: &mut Transaction,
+    table: Oid,
+) -> Result<bool, SqlError> {
     let locks = work.instance.txns.locks();
     let mode = LockMode::AccessExclusive;
-    match locks
-        .lock_relation(txn, relation.oid, mode, LockWait::NoWait)
-        .await
-    {
-        Ok(()) => Ok(heap_vacuum::truncate_tail(cx, relation.file)?),
-        Err(LockError::NotAvailable(_)) => Ok(pages),
-        Err(other) => Err(other.into()),
+    let until = Instant::now() + CUT_LOCK_LIMIT;
+    loop {
+        match locks
+            .lock_relation(txn, table, mode, LockWait::NoWait)
+            .await
+        {
+            Ok(()) => return Ok(true),
+            Err(LockError::NotAvailable(_)) => {}
+            Err(other) => return Err(other.into()),
+        }
+        if Instant::now() >= until || locks.is_waited_for(txn, table) {
+            return Ok(false);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(CUT_LOCK_PAUSE) => {}
+            interrupt = work.interrupts.wait() => return Err(interrupt.into()),
+        }
     }
 }
 
-/// Writes down how large the table is, for the planner.
+/// Writes down how large the table is, for the planner, and that it has no index where the last one was dropped or the
+/// first one not committed. The caller's lock keeps out whoever makes one.
 pub async fn note_size(
     work: &Work<'_>,
     txn: &mut Transaction,
@@ -165,9 +208,11 @@ pub async fn note_size(
         return Ok(());
     };
     let (relpages, reltuples) = (i32::try_from(pages).unwrap_or(i32::MAX), rows as f32);
-    if row.relpages == relpages && row.reltuples == reltuples {
+    let has_index = row.relhasindex && !relation.indexes.is_empty();
+    if row.relpages == relpages && row.reltuples == reltuples && row.relhasindex == has_index {
         return Ok(());
     }
+    row.relhasindex = has_index;
     row.relpages = relpages;
     row.reltuples = reltuples;
     cx.update(txn, tid, &row).await?;

@@ -51,7 +51,9 @@ impl Work<'_> {
             database: self.database,
         };
         let interrupts = Arc::clone(self.interrupts);
-        self.instance.txns.begin(options, interrupts)
+        let mut txn = self.instance.txns.begin(options, interrupts);
+        txn.makes_room();
+        txn
     }
 
     pub async fn commit(&self, txn: Transaction) -> Result<(), SqlError> {

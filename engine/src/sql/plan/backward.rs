@@ -36,6 +36,7 @@ fn goes_backward(node: &PlanNode) -> bool {
         NodeKind::Limit(limit) => goes_backward(&limit.child),
         NodeKind::Append { children } => children.iter().all(|c| goes_backward(c)),
         NodeKind::Result { .. }
+        | NodeKind::ProjectSet { .. }
         | NodeKind::NestLoop(_)
         | NodeKind::HashJoin(_)
         | NodeKind::Aggregate(_)

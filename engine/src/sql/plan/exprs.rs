@@ -77,6 +77,7 @@ pub fn children<'e>(expr: &'e Expr, f: &mut dyn FnMut(&'e Expr)) {
         | Expr::Column(_)
         | Expr::Group(..)
         | Expr::Aggregate(..)
+        | Expr::CaseTest(_)
         | Expr::SetToDefault(_)
         | Expr::SystemColumn { .. } => {}
         Expr::Call { args, .. } | Expr::MinMax { args, .. } => args.iter().for_each(f),
@@ -94,8 +95,14 @@ pub fn children<'e>(expr: &'e Expr, f: &mut dyn FnMut(&'e Expr)) {
             f(right);
         }
         Expr::Case {
-            arms, otherwise, ..
+            operand,
+            arms,
+            otherwise,
+            ..
         } => {
+            if let Some(operand) = operand {
+                f(operand);
+            }
             for (when, then) in arms {
                 f(when);
                 f(then);
@@ -133,6 +140,7 @@ pub fn children_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
         | Expr::Column(_)
         | Expr::Group(..)
         | Expr::Aggregate(..)
+        | Expr::CaseTest(_)
         | Expr::SetToDefault(_)
         | Expr::SystemColumn { .. } => {}
         Expr::Call { args, .. } | Expr::MinMax { args, .. } => args.iter_mut().for_each(f),
@@ -150,8 +158,14 @@ pub fn children_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
             f(right);
         }
         Expr::Case {
-            arms, otherwise, ..
+            operand,
+            arms,
+            otherwise,
+            ..
         } => {
+            if let Some(operand) = operand {
+                f(operand);
+            }
             for (when, then) in arms {
                 f(when);
                 f(then);

@@ -12,7 +12,7 @@ use crate::sql::bound::Expr;
 use crate::sql::exec::eval::Slot;
 use crate::sql::exec::eval::{Comparison, slot_of};
 use crate::sql::plan::access;
-use crate::sql::plan::exprs::{SlotSet, rejects_nulls, same, slots_of};
+use crate::sql::plan::exprs::{SlotSet, is_volatile, rejects_nulls, same, slots_of};
 use crate::sql::plan::joins::{self, Candidate};
 use crate::sql::plan::path::{OrderKey, Path, PathKind};
 use crate::sql::plan::planner::RangeScope;
@@ -282,6 +282,10 @@ fn add_implied(conditions: &mut Vec<Expr>) {
         let Some((slot, Comparison::Equal, value)) = comparison(known) else {
             continue;
         };
+        // It would be another value for the other column.
+        if is_volatile(value) {
+            continue;
+        }
         let Expr::Call { function, ty, .. } = known else {
             continue;
         };

@@ -19,6 +19,7 @@ mod point;
 mod query;
 mod ranges;
 mod select;
+mod sets;
 mod settings;
 mod settle;
 mod statistics;

@@ -10,7 +10,7 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::exec::cx::EvalCx;
 use crate::sql::exec::eval::{INIT_PLAN, Slot, slot_expr};
 use crate::sql::plan::exprs::{children, children_mut};
-use crate::sql::plan::fold::fold;
+use crate::sql::plan::fold::{Folding, fold};
 use crate::sql::plan::query;
 use crate::sql::plan::settings::PlanCx;
 use crate::sql::plan::settle::Settler;
@@ -24,7 +24,7 @@ pub struct Shared<'a> {
     pub catalog: &'a dyn CatalogView,
     pub cx: &'a PlanCx<'a>,
     pub init: Vec<InitPlan>,
-    pub folding: EvalCx,
+    pub folding: Folding,
     pub settler: Settler,
     depth: usize,
 }
@@ -38,7 +38,11 @@ impl<'a> Shared<'a> {
             catalog,
             cx,
             init: Vec::new(),
-            folding: EvalCx::bare(Arc::clone(cx.function)),
+            folding: Folding {
+                cx: EvalCx::bare(Arc::clone(cx.function)),
+                would_compute: false,
+                largest_taken: i32::MAX,
+            },
             settler: Settler::default(),
             depth: 0,
         }
@@ -179,11 +183,11 @@ impl<'a> Planner<'_, 'a> {
         slot
     }
 
-    /// The expression over slots, subqueries planned, constants computed.
+    /// The expression over slots, constants computed, subqueries planned that are left then.
     pub fn lower(&mut self, expr: &Expr, scope: &Scope) -> Result<Expr, SqlError> {
         let mut made = expr.clone();
-        self.lower_in_place(&mut made, scope)?;
         fold(&mut made, &mut self.shared.folding)?;
+        self.lower_in_place(&mut made, scope)?;
         Ok(made)
     }
 

@@ -25,7 +25,7 @@ pub struct Ranges {
 }
 
 /// Rows that are guessed of a function or a table that the code fills.
-const COMPUTED_ROWS: f64 = 1000.0;
+pub const COMPUTED_ROWS: f64 = 1000.0;
 
 /// Pages of a table that was never counted and whose file nobody asked for: as PostgreSQL guesses.
 const UNKNOWN_PAGES: f64 = 10.0;

@@ -15,6 +15,7 @@ use crate::sql::plan::path::{OrderKey, Path};
 use crate::sql::plan::planner::{Needed, Planner, Scope, collect_needed};
 use crate::sql::plan::query::{self, Limits, Planned};
 use crate::sql::plan::ranges::{Ranges, split_constant};
+use crate::sql::plan::sets::{project, returns_sets};
 use crate::sql::plan::tree::{
     AggregateNode, AggregateOrder, AggregateSpec, Cost, Grouping, KeySlot, LockTarget, NodeKind,
     PlanNode, SortKey,
@@ -337,7 +338,7 @@ fn group(
     }
     let mut source = planner.plan_source(ranges, list, &wish)?;
     if !computed.is_empty() {
-        source.node = project(source.node, computed);
+        source.node = project(planner, source.node, computed);
     }
     if min_max {
         source = first_not_null(planner, source, &wish);
@@ -577,31 +578,20 @@ fn is_in_order(source: &Source, wanted: &[OrderKey]) -> bool {
         .all(|k| own.next() == Some(k))
 }
 
-fn project(child: PlanNode, items: Vec<(Slot, Scalar)>) -> PlanNode {
-    if items.is_empty() {
-        return child;
-    }
-    let cost = child.cost;
-    node(
-        NodeKind::Project {
-            child: Arc::new(child),
-            items,
-        },
-        cost,
-    )
+/// The select list's values: where each goes, and what is computed before sorting and what behind it.
+struct Values {
+    slots: Vec<Slot>,
+    early: Vec<(Slot, Scalar)>,
+    late: Vec<(Slot, Scalar)>,
+    /// Sets are among the late ones: a sort does not know then how many of its rows a limit asks for.
+    late_sets: bool,
 }
 
-/// Targets, DISTINCT, ORDER BY, row locks, LIMIT.
-fn finish(
-    planner: &mut Planner<'_, '_>,
-    level: &Level<'_>,
-    source: Source,
-    locks: Option<RowLocks>,
-) -> Result<Planned, SqlError> {
+fn values(planner: &mut Planner<'_, '_>, level: &Level<'_>) -> Result<Values, SqlError> {
     let (select, query) = (level.select, level.query);
     let visible = query.output.len();
     let mut slots = Vec::new();
-    let (mut early, mut late) = (Vec::new(), Vec::new());
+    let mut items = Vec::new();
     for (number, target) in select.targets.iter().enumerate() {
         let lowered = planner.lower(&target.expr, &level.scope)?;
         let wanted = level.dest.filter(|_| number < visible).map(|d| d[number]);
@@ -614,14 +604,48 @@ fn finish(
             (None, None) => planner.computed_slot(&lowered),
         };
         slots.push(slot);
+        let sets = returns_sets(&lowered);
         let is_early = match &select.distinct {
             Distinct::No => query.order_by.is_empty(),
             Distinct::All => true,
-            Distinct::On(keys) => keys.contains(&number),
+            Distinct::On(keys) => keys.contains(&number) || (sets && query.order_by.is_empty()),
         } || query.order_by.iter().any(|o| o.target == number);
-        let place = if is_early { &mut early } else { &mut late };
-        place.push((slot, Scalar::new(lowered)));
+        items.push((slot, Scalar::new(lowered), is_early, sets));
     }
+    // A row's set stays together where nothing sorts by one of its values (`make_sort_input_target`).
+    let all_sets_early = items.iter().any(|(_, _, early, sets)| *early && *sets);
+    let mut made = Values {
+        slots,
+        early: Vec::new(),
+        late: Vec::new(),
+        late_sets: false,
+    };
+    for (slot, value, is_early, sets) in items {
+        if is_early || (sets && all_sets_early) {
+            made.early.push((slot, value));
+        } else {
+            made.late_sets |= sets;
+            made.late.push((slot, value));
+        }
+    }
+    Ok(made)
+}
+
+/// Targets, DISTINCT, ORDER BY, row locks, LIMIT.
+fn finish(
+    planner: &mut Planner<'_, '_>,
+    level: &Level<'_>,
+    source: Source,
+    locks: Option<RowLocks>,
+) -> Result<Planned, SqlError> {
+    let (select, query) = (level.select, level.query);
+    let visible = query.output.len();
+    let Values {
+        slots,
+        early,
+        late,
+        late_sets,
+    } = values(planner, level)?;
     let Source {
         node: made,
         order,
@@ -635,7 +659,7 @@ fn finish(
         None => Vec::new(),
     };
     let mut source = Source {
-        node: project(made, early),
+        node: project(planner, made, early),
         order,
         fixed,
     };
@@ -647,7 +671,7 @@ fn finish(
         }
     }
     let keys = sort_keys(planner, query, &slots)?;
-    source = ordered(planner, level, source, &keys, &slots)?;
+    source = ordered(planner, level, source, &keys, &slots, late_sets)?;
     if let Some(locks) = locks {
         let cost = source.node.cost;
         let child = Arc::new(source.node);
@@ -660,7 +684,7 @@ fn finish(
         };
         source.node = node(kind, cost);
     }
-    source.node = project(source.node, late);
+    source.node = project(planner, source.node, late);
     let limits = Limits {
         limit: level.limits.limit.clone(),
         offset: level.limits.offset.clone(),
@@ -704,6 +728,7 @@ fn ordered(
     mut source: Source,
     keys: &[SortKey],
     slots: &[Slot],
+    late_sets: bool,
 ) -> Result<Source, SqlError> {
     let on = match &level.select.distinct {
         Distinct::On(targets) => Some(targets.iter().map(|t| slots[*t]).collect::<Vec<_>>()),
@@ -721,8 +746,8 @@ fn ordered(
     let wanted = query::order_of(&keys);
     if !is_in_order(&source, &wanted) {
         let top = match on {
-            None => query::top_rows(planner, level.query, &level.limits)?,
-            Some(_) => None,
+            None if !late_sets => query::top_rows(planner, level.query, &level.limits)?,
+            _ => None,
         };
         source.node = query::sort(planner, source.node, keys, top);
         source.order = wanted;

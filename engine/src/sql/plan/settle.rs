@@ -68,6 +68,12 @@ impl Settler {
                 items.iter_mut().for_each(|(_, v)| scalar(v, &mut needed));
                 self.settle(unique(child), &needed);
             }
+            NodeKind::ProjectSet { child, calls } => {
+                for arg in calls.iter_mut().flat_map(|call| &mut call.args) {
+                    scalar(arg, &mut needed);
+                }
+                self.settle(unique(child), &needed);
+            }
             NodeKind::Filter { child, test, .. } => {
                 test.compile();
                 collect_slots(test.source(), &mut needed);
@@ -267,6 +273,7 @@ pub fn produced(node: &PlanNode) -> SlotSet {
             .collect(),
         NodeKind::ValuesScan { slots, .. } => slots.iter().copied().collect(),
         NodeKind::Project { items, .. } => items.iter().map(|(slot, _)| *slot).collect(),
+        NodeKind::ProjectSet { calls, .. } => calls.iter().map(|call| call.slot).collect(),
         NodeKind::Aggregate(a) => {
             // Of its input only the keys survive.
             return a

@@ -41,6 +41,8 @@ pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result
         relations: bound.relations.clone(),
         generation: bound.generation,
         uncacheable: bound.uncacheable,
+        computes_parameters: shared.folding.would_compute,
+        largest_taken: shared.folding.largest_taken,
         writes: locks,
         main: level,
         nodes: shared.settler.nodes,

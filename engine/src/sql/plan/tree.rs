@@ -50,6 +50,10 @@ pub struct Plan {
     /// The catalog generation that it was made in: replan if that has changed.
     pub generation: u64,
     pub uncacheable: bool,
+    /// Something of it reads nothing but parameters and may fail: constants in their place might fail sooner.
+    pub computes_parameters: bool,
+    /// Whole numbers in the place of its parameters, up to this one and of either sign, fit where it puts them.
+    pub largest_taken: i32,
     /// It changes or locks rows: refused in a read-only transaction and on a standby.
     pub writes: bool,
     pub(crate) main: Level,
@@ -170,6 +174,11 @@ pub enum NodeKind {
     Project {
         child: Arc<PlanNode>,
         items: Vec<(Slot, Scalar)>,
+    },
+    /// For each row of the child the rows of set-returning calls, side by side; NULL where one has ended before another.
+    ProjectSet {
+        child: Arc<PlanNode>,
+        calls: Vec<SetCall>,
     },
     Filter {
         child: Arc<PlanNode>,
@@ -335,6 +344,17 @@ pub struct FunctionScan {
     pub slots: Vec<Option<Slot>>,
     pub ordinality: Option<Slot>,
     pub filter: Option<Test>,
+}
+
+/// A set-returning call in a select list.
+#[derive(Debug)]
+pub struct SetCall {
+    pub function: &'static Function,
+    pub args: Vec<Scalar>,
+    /// The types that the call was resolved to.
+    pub arg_types: Vec<Oid>,
+    pub result: Oid,
+    pub slot: Slot,
 }
 
 /// How a join treats rows without a partner.
@@ -565,6 +585,7 @@ impl PlanNode {
             | NodeKind::FunctionScan(_)
             | NodeKind::ValuesScan { .. } => Vec::new(),
             NodeKind::Project { child, .. }
+            | NodeKind::ProjectSet { child, .. }
             | NodeKind::Filter { child, .. }
             | NodeKind::Materialize { child, .. }
             | NodeKind::Unique { child, .. }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::block::Block;
 use super::lifecycle::{Session, functions_of, now};
 use super::logging;
 use super::output::{Format, Formats, Output};
@@ -11,12 +12,14 @@ use super::services::Services;
 use super::transaction::in_failed_block;
 use super::utility::{Outcome, ends_failed_block, no_statement};
 use crate::ids::Oid;
+use crate::sql::bound::OutputColumn;
 use crate::sql::error::{Severity, SqlError, state};
 use crate::sql::front;
 use crate::sql::plan::Command;
 use crate::types::codec;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::FunctionCx;
+use crate::types::oids;
 
 /// Bind's fields, read in place.
 pub struct BindRequest<'a> {
@@ -37,6 +40,36 @@ impl<S: Services> Session<S> {
         done
     }
 
+    /// A message has come. What was meant for earlier statements is forgotten with the first one after a Sync; later on
+    /// whoever cancels means what the client has under way, and hits the next of its messages.
+    fn joins_pipeline(&mut self) {
+        let interrupts = &self.facts.backend.interrupts;
+        if !self.pipelined && interrupts.is_pending() {
+            interrupts.forget_statement();
+        }
+        self.pipelined = true;
+    }
+
+    /// The clock starts unless it runs already (manual, `statement_timeout`), and what has come from outside counts.
+    fn starts_message(&mut self) -> Result<(), SqlError> {
+        let settings = self.settings();
+        self.start_clock(&settings);
+        Ok(self.facts.backend.interrupts.check()?)
+    }
+
+    fn statement_named(&self, name: &str) -> Result<Arc<Prepared>, SqlError> {
+        self.prepared.get(name).cloned().ok_or_else(|| {
+            if name.is_empty() {
+                SqlError::new(
+                    state::INVALID_STATEMENT_NAME,
+                    "unnamed prepared statement does not exist",
+                )
+            } else {
+                no_statement(name)
+            }
+        })
+    }
+
     pub async fn parse<O: Output>(
         &mut self,
         name: &str,
@@ -45,6 +78,7 @@ impl<S: Services> Session<S> {
         out: &mut O,
     ) -> Result<(), SqlError> {
         let started = now();
+        self.joins_pipeline();
         self.begins(text, started);
         for notice in front::notices(text) {
             self.notice(out, &notice);
@@ -67,15 +101,10 @@ impl<S: Services> Session<S> {
         text: &str,
         types: Vec<Oid>,
     ) -> Result<(), SqlError> {
+        self.starts_message()?;
         let settings = self.settings();
-        self.start_clock(&settings);
         if name.is_empty() {
             self.prepared.remove("");
-        } else if self.prepared.contains_key(name) {
-            return Err(SqlError::new(
-                state::DUPLICATE_PREPARED_STATEMENT,
-                format!("prepared statement \"{name}\" already exists"),
-            ));
         }
         let mut statements = front::parse(text)?;
         if statements.len() > 1 {
@@ -102,18 +131,24 @@ impl<S: Services> Session<S> {
                 ));
             }
         }
+        let planned = parsed.as_ref().is_some_and(|p| is_planned(&p.statement));
+        if !planned && parsed.is_some() {
+            check_known(&types)?;
+        }
         let prepared = Prepared::new(name, Arc::from(text), parsed, types);
-        if prepared
-            .parsed
-            .as_ref()
-            .is_some_and(|p| is_planned(&p.statement))
-        {
+        if planned {
             self.ensure_transaction()?;
             let function = self.function_cx(&settings, now());
             let found = self.find_plan(&prepared, &settings, &function)?;
             prepared
                 .columns
                 .get_or_init(|| Arc::clone(&found.plan.output));
+        }
+        if self.prepared.contains_key(name) {
+            return Err(SqlError::new(
+                state::DUPLICATE_PREPARED_STATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
+            ));
         }
         self.prepared.insert(name.into(), Arc::new(prepared));
         Ok(())
@@ -125,6 +160,7 @@ impl<S: Services> Session<S> {
         _out: &mut O,
     ) -> Result<(), SqlError> {
         let started = now();
+        self.joins_pipeline();
         let text = self.text_of_statement(b.statement);
         let message = logging::Message {
             act: "bind",
@@ -190,18 +226,10 @@ impl<S: Services> Session<S> {
     }
 
     async fn bind_inner(&mut self, b: BindRequest<'_>) -> Result<(), SqlError> {
+        self.starts_message()?;
         let settings = self.settings();
-        self.start_clock(&settings);
-        let statement = self.prepared.get(b.statement).cloned().ok_or_else(|| {
-            if b.statement.is_empty() {
-                SqlError::new(
-                    state::INVALID_STATEMENT_NAME,
-                    "unnamed prepared statement does not exist",
-                )
-            } else {
-                no_statement(b.statement)
-            }
-        })?;
+        let statement = self.statement_named(b.statement)?;
+        b.parameter_formats.check_parameters(b.parameters.len())?;
         if b.portal.is_empty() {
             self.portals.remove("");
         } else if self.portals.contains_key(b.portal) {
@@ -227,14 +255,16 @@ impl<S: Services> Session<S> {
             let parameters = read_parameters(&b, &cached.plan.parameters, &function)?;
             (parameters, Arc::clone(&cached.plan.output), cached.types)
         } else {
-            check_count(&b, 0)?;
+            check_count(&b, statement.declared.len())?;
             let columns = match &statement.parsed {
                 Some(p) => self.utility_columns(&p.statement)?,
                 None => Arc::default(),
             };
             (Vec::new(), columns, Arc::default())
         };
-        b.result_formats.check(columns.len())?;
+        if gives_rows(&statement, &columns) {
+            b.result_formats.check(columns.len())?;
+        }
         let portal = Portal {
             statement,
             parameters,
@@ -254,6 +284,7 @@ impl<S: Services> Session<S> {
         name: &str,
         out: &mut O,
     ) -> Result<(), SqlError> {
+        self.joins_pipeline();
         let text = self.text_of_statement(name);
         let done = self.describe_statement_inner(name, out);
         self.failing(done, &text)
@@ -264,20 +295,20 @@ impl<S: Services> Session<S> {
         name: &str,
         out: &mut O,
     ) -> Result<(), SqlError> {
-        let statement = self
-            .prepared
-            .get(name)
-            .cloned()
-            .ok_or_else(|| no_statement(name))?;
+        self.starts_message()?;
+        let statement = self.statement_named(name)?;
         let Some(parsed) = &statement.parsed else {
-            out.parameter_description(&[]);
+            out.parameter_description(&statement.declared);
             out.no_data();
             return Ok(());
         };
         if !is_planned(&parsed.statement) {
             let columns = self.utility_columns(&parsed.statement)?;
-            out.parameter_description(&[]);
-            self.describe_columns(&columns, &Formats::default(), out);
+            if self.block.is_failed() && !columns.is_empty() {
+                return Err(in_failed_block());
+            }
+            out.parameter_description(&statement.declared);
+            describe_columns(&statement, &columns, &Formats::default(), out);
             return Ok(());
         }
         self.ensure_transaction()?;
@@ -286,21 +317,8 @@ impl<S: Services> Session<S> {
         let cached = self.find_plan(&statement, &settings, &function)?;
         let types: Vec<Oid> = cached.plan.parameters.iter().map(|p| p.oid).collect();
         out.parameter_description(&types);
-        self.describe_columns(&cached.plan.output, &Formats::default(), out);
+        describe_columns(&statement, &cached.plan.output, &Formats::default(), out);
         Ok(())
-    }
-
-    fn describe_columns<O: Output>(
-        &self,
-        columns: &[crate::sql::bound::OutputColumn],
-        formats: &Formats,
-        out: &mut O,
-    ) {
-        if columns.is_empty() {
-            out.no_data();
-        } else {
-            out.row_description(columns, formats);
-        }
     }
 
     pub async fn describe_portal<O: Output>(
@@ -308,14 +326,24 @@ impl<S: Services> Session<S> {
         name: &str,
         out: &mut O,
     ) -> Result<(), SqlError> {
-        let done = match self.portals.get(name) {
-            Some(p) => {
-                self.describe_columns(&Arc::clone(&p.columns), &p.formats.clone(), out);
-                Ok(())
-            }
-            None => Err(no_portal(name)),
-        };
+        self.joins_pipeline();
+        let done = self.describe_portal_inner(name, out);
         self.failing(done, "")
+    }
+
+    fn describe_portal_inner<O: Output>(
+        &mut self,
+        name: &str,
+        out: &mut O,
+    ) -> Result<(), SqlError> {
+        self.starts_message()?;
+        let failed = self.block.is_failed();
+        let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
+        if failed && gives_rows(&portal.statement, &portal.columns) {
+            return Err(in_failed_block());
+        }
+        describe_columns(&portal.statement, &portal.columns, &portal.formats, out);
+        Ok(())
     }
 
     pub async fn execute<O: Output>(
@@ -324,6 +352,7 @@ impl<S: Services> Session<S> {
         max_rows: u32,
         out: &mut O,
     ) -> Result<(), SqlError> {
+        self.joins_pipeline();
         let Some(mut portal) = self.portals.remove(name) else {
             return self.failing(Err(no_portal(name)), "");
         };
@@ -331,7 +360,6 @@ impl<S: Services> Session<S> {
         let started = now();
         self.begins(&statement.text, started);
         let settings = self.settings();
-        self.start_clock(&settings);
         let message = logging::Message {
             act: match portal.state {
                 PortalState::New => "execute",
@@ -348,9 +376,13 @@ impl<S: Services> Session<S> {
             &settings,
         );
         let limit = (max_rows > 0).then_some(u64::from(max_rows));
-        let done = self.execute_inner(&mut portal, limit, out).await;
+        let done = self.execute_inner(name, &mut portal, limit, out).await;
         self.keep_numbers().await;
         if done.is_ok() {
+            // Each Execute that comes to its end is a statement of its own to the clock.
+            if !portal.is_suspended() {
+                self.stop_clock();
+            }
             self.log_duration(started, &statement.text, &message, logged, Some(&portal));
         }
         // COMMIT and ROLLBACK take all portals with them, this one included.
@@ -366,10 +398,12 @@ impl<S: Services> Session<S> {
 
     async fn execute_inner<O: Output>(
         &mut self,
+        name: &str,
         portal: &mut Portal,
         limit: Option<u64>,
         out: &mut O,
     ) -> Result<(), SqlError> {
+        self.starts_message()?;
         let statement = Arc::clone(&portal.statement);
         let Some(parsed) = &statement.parsed else {
             out.empty_query();
@@ -383,7 +417,7 @@ impl<S: Services> Session<S> {
             return self.execute_cursor(portal, limit, out).await;
         }
         if is_planned(&parsed.statement) {
-            return self.execute_planned(portal, limit, out).await;
+            return self.execute_planned(name, portal, limit, out).await;
         }
         let rows = match std::mem::replace(&mut portal.state, PortalState::Done) {
             PortalState::New => {
@@ -400,8 +434,12 @@ impl<S: Services> Session<S> {
                 }
             }
             PortalState::Rows(rows) => rows,
+            PortalState::Done if !portal.columns.is_empty() => {
+                out.command_complete(tag_of_no_rows(parsed));
+                return Ok(());
+            }
             PortalState::Done | PortalState::Failed | PortalState::Suspended(..) => {
-                return Err(portal_done());
+                return Err(portal_done(name));
             }
         };
         self.execute_rows(portal, rows, limit, parsed.tag, out)
@@ -450,6 +488,7 @@ impl<S: Services> Session<S> {
 
     async fn execute_planned<O: Output>(
         &mut self,
+        name: &str,
         portal: &mut Portal,
         limit: Option<u64>,
         out: &mut O,
@@ -478,11 +517,11 @@ impl<S: Services> Session<S> {
                     (execution, ready.function)
                 }
                 PortalState::Suspended(execution, function) => (execution, function),
-                PortalState::Failed => return Err(portal_done()),
+                PortalState::Failed => return Err(portal_done(name)),
                 PortalState::Done | PortalState::Rows(_) => {
                     // A finished query gives no more rows; a finished change cannot run again.
-                    if portal.columns.is_empty() {
-                        return Err(portal_done());
+                    if !gives_rows(&portal.statement, &portal.columns) {
+                        return Err(portal_done(name));
                     }
                     out.command_complete(&command_of(&portal.statement).tag(0));
                     return Ok(());
@@ -521,8 +560,15 @@ impl<S: Services> Session<S> {
 
     /// The end of a pipeline: an implicit transaction is committed.
     pub async fn sync(&mut self) -> Result<(), SqlError> {
+        self.stop_clock();
+        if matches!(self.block, Block::Implicit(_)) {
+            // The standbys that the commit may wait for get as long as they do after a simple query.
+            let settings = self.settings();
+            self.start_clock(&settings);
+        }
         let done = self.end_implicit().await;
         self.stop_clock();
+        self.pipelined = false;
         let done = self.failing(done, "");
         self.keep_numbers().await;
         done
@@ -551,10 +597,50 @@ fn command_of(statement: &Prepared) -> Command {
     }
 }
 
-fn portal_done() -> SqlError {
+/// Whether rows go to the client: those of a query, be they of no columns, and those of RETURNING, SHOW and the like.
+fn gives_rows(statement: &Prepared, columns: &[OutputColumn]) -> bool {
+    let parsed = statement.parsed.as_ref().map(|p| &p.statement);
+    matches!(parsed, Some(front::Statement::Query(_))) || !columns.is_empty()
+}
+
+fn describe_columns<O: Output>(
+    statement: &Prepared,
+    columns: &[OutputColumn],
+    formats: &Formats,
+    out: &mut O,
+) {
+    if gives_rows(statement, columns) {
+        out.row_description(columns, formats);
+    } else {
+        out.no_data();
+    }
+}
+
+/// The tag of a statement without a plan that has given all its rows before.
+fn tag_of_no_rows(parsed: &front::Parsed) -> &str {
+    match parsed.statement {
+        front::Statement::Fetch(_) => "FETCH 0",
+        front::Statement::Execute(_) => "SELECT 0",
+        _ => parsed.tag,
+    }
+}
+
+/// 42P18 for declared types of parameters of which nothing can tell more.
+fn check_known(types: &[Oid]) -> Result<(), SqlError> {
+    let unknown = |ty: &Oid| *ty == Oid::INVALID || *ty == oids::UNKNOWN;
+    match types.iter().position(unknown) {
+        None => Ok(()),
+        Some(i) => Err(SqlError::new(
+            state::INDETERMINATE_DATATYPE,
+            format!("could not determine data type of parameter ${}", i + 1),
+        )),
+    }
+}
+
+fn portal_done(name: &str) -> SqlError {
     SqlError::new(
         state::OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "portal cannot be run anymore",
+        format!("portal \"{name}\" cannot be run"),
     )
 }
 
@@ -577,7 +663,6 @@ fn read_parameters(
     types: &[SqlType],
     cx: &FunctionCx,
 ) -> Result<Vec<Datum>, SqlError> {
-    b.parameter_formats.check_parameters(b.parameters.len())?;
     check_count(b, types.len())?;
     let mut out = Vec::with_capacity(types.len());
     for (i, (value, ty)) in b.parameters.iter().zip(types).enumerate() {

@@ -49,8 +49,11 @@ pub struct Session<S: Services> {
     pub(super) activity_size: usize,
     /// Roles that this session has been, to come back to after a rollback.
     pub(super) known_roles: Vec<SessionRole>,
-    /// A statement's clock runs (extended protocol: from the first message to Sync).
+    /// A statement's clock runs (extended protocol: from its first message to the end of its Execute, or to Sync).
     pub(super) timed: bool,
+    /// Messages of the extended protocol have come since the last Sync: what comes from outside is meant for the next of
+    /// them.
+    pub(super) pipelined: bool,
 }
 
 /// Microseconds since 2000-01-01 UTC.
@@ -139,6 +142,7 @@ impl<S: Services> Session<S> {
             activity_size,
             known_roles: vec![me],
             timed: false,
+            pipelined: false,
         };
         session.apply_settings();
         Ok(session)
@@ -164,6 +168,7 @@ impl<S: Services> Session<S> {
         let interrupts = &self.facts.backend.interrupts;
         interrupts.set_lock_timeout(s.lock_timeout.unwrap_or(Duration::ZERO));
         interrupts.set_deadlock_timeout(s.deadlock_timeout);
+        interrupts.set_needs_room(!(s.write_on_full_disk && self.is_superuser()));
         let mut activity = self.facts.backend.activity.lock();
         if activity.application_name != s.application_name {
             activity.application_name = Arc::clone(&s.application_name);
@@ -248,8 +253,13 @@ impl<S: Services> Session<S> {
     pub(super) fn start_clock(&mut self, settings: &SessionSettings) {
         if !self.timed {
             self.timed = true;
+            let interrupts = &self.facts.backend.interrupts;
+            if interrupts.is_pending() {
+                // The last one may have rung just as it was stopped.
+                interrupts.forget(Interrupt::StatementTimeout);
+            }
             if let Some(limit) = settings.statement_timeout {
-                self.facts.backend.interrupts.arm(Timeout::Statement, limit);
+                interrupts.arm(Timeout::Statement, limit);
             }
         }
     }

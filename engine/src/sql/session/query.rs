@@ -22,7 +22,7 @@ use crate::sql::front::Statement;
 use crate::sql::maintenance::key_of;
 use crate::sql::plan::{self, Command, Plan, PlanCx};
 use crate::sql::rights;
-use crate::txn::{Isolation, LockWait, Seen, Snapshot, TxnManager};
+use crate::txn::{Isolation, LockWait, Seen, Snapshot, Transaction, TxnManager};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -105,14 +105,18 @@ impl<S: Services> Session<S> {
         if txns.snapshots_open() {
             return Ok(());
         }
-        // For this session alone: the others still see nothing that could be lost.
-        if self.is_superuser() && self.settings().read_unconfirmed {
+        if self.reads_unconfirmed() {
             return Ok(());
         }
         tokio::select! {
             () = txns.wait_for_first_snapshot() => Ok(()),
             interrupt = self.facts.backend.interrupts.wait() => Err(interrupt.into()),
         }
+    }
+
+    /// For this session alone: the others still see nothing that could be lost.
+    fn reads_unconfirmed(&self) -> bool {
+        self.is_superuser() && self.settings().read_unconfirmed
     }
 
     /// The statement's plan for the catalog as it is now; from the cache where that is still good. Takes no lock.
@@ -253,18 +257,24 @@ impl<S: Services> Session<S> {
     /// The snapshot of the next statement.
     pub(super) fn snapshot(&mut self) -> Result<Arc<Snapshot>, SqlError> {
         let services = Arc::clone(&self.services);
+        let txns = services.txns();
+        let unconfirmed = !txns.snapshots_open() && self.reads_unconfirmed();
         let Some(r) = self.block.running() else {
             return Err(in_failed_block());
         };
         r.queried = true;
+        let take = |txn: &Transaction| match unconfirmed {
+            true => txns.unconfirmed_snapshot(txn),
+            false => txns.snapshot(txn),
+        };
         if r.isolation() == Isolation::ReadCommitted {
-            return Ok(Arc::new(services.txns().snapshot(&r.txn)));
+            return Ok(Arc::new(take(&r.txn)));
         }
         let command = r.txn.command_id();
         let snapshot = match &r.snapshot {
             Some(s) if s.command_id() == command => Arc::clone(s),
             Some(s) => Arc::new(s.at_command(command)),
-            None => Arc::new(services.txns().snapshot(&r.txn)),
+            None => Arc::new(take(&r.txn)),
         };
         r.snapshot = Some(Arc::clone(&snapshot));
         Ok(snapshot)

@@ -527,6 +527,16 @@ impl Portal {
     pub(super) fn is_behind(&self) -> bool {
         self.place().behind
     }
+    /// It has more to give, or does not know yet that it has not.
+    pub(super) fn is_suspended(&self) -> bool {
+        match &self.cursor {
+            Some(cursor) => !cursor.place.behind,
+            None => matches!(
+                self.state,
+                PortalState::Suspended(..) | PortalState::Rows(_)
+            ),
+        }
+    }
     /// It outlives the transaction that made it.
     pub(super) fn is_held(&self) -> bool {
         self.cursor.as_ref().is_some_and(|c| c.held)

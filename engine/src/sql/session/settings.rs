@@ -10,7 +10,6 @@ use super::transaction::in_failed_block;
 use crate::catalog::rights::{Holder, READ_ALL_SETTINGS};
 use crate::catalog::view::CatalogError;
 use crate::config::auto_conf::{self, Change};
-use crate::config::checks::{self, CheckCx};
 use crate::config::error::SettingError;
 use crate::config::registry::registry;
 use crate::config::{Asker, Context, Value};
@@ -313,52 +312,41 @@ impl<S: Services> Session<S> {
             };
             return Err(SqlError::new(state::INSUFFICIENT_PRIVILEGE, message));
         }
-        let joined;
+        let value;
         let change = match statement {
-            AlterSystem::Set { name, values } => {
-                let d = registry().find(name);
-                if d.is_none() && !name.contains('.') {
-                    return Err(refused(SettingError::unrecognized(name)));
+            AlterSystem::Set {
+                name: given,
+                values,
+            } => {
+                let d = auto_conf::named(given).map_err(refused)?;
+                let name = d.map_or(given.as_str(), |d| d.name);
+                if name == "synchronous_standby_names"
+                    && self.services.settings().current().promise_file.is_some()
+                {
+                    return Err(SqlError::unsupported(
+                        "synchronous_standby_names cannot be set in a managed instance",
+                    )
+                    .hint("The operator's in-sync set decides."));
                 }
-                if let Some(d) = d {
-                    if d.context == Context::Internal
-                        || matches!(
-                            d.name,
-                            "data_directory" | "config_file" | "hba_file" | "ident_file"
-                        )
-                    {
-                        return Err(SqlError::new(
-                            state::CANT_CHANGE_RUNTIME_PARAM,
-                            format!("parameter \"{}\" cannot be changed", d.name),
-                        ));
-                    }
-                    if d.name == "synchronous_standby_names"
-                        && self.services.settings().current().promise_file.is_some()
-                    {
-                        return Err(SqlError::unsupported(
-                            "synchronous_standby_names cannot be set in a managed instance",
-                        )
-                        .hint("The operator's in-sync set decides."));
-                    }
-                }
-                let name = d.map_or(name.as_str(), |d| d.name);
                 if values.is_empty() {
                     Change::Reset { name }
                 } else {
-                    joined = join_values(name, values)?;
-                    if let Some(d) = d {
-                        checks::parse(d, &joined, &CheckCx::default()).map_err(refused)?;
-                    }
-                    Change::Set {
-                        name,
-                        value: &joined,
-                    }
+                    let joined = join_values(name, values)?;
+                    value = auto_conf::checked(d, given, &joined).map_err(refused)?;
+                    let value = &value;
+                    Change::Set { name, value }
                 }
             }
-            AlterSystem::Reset(name) => Change::Reset { name },
+            AlterSystem::Reset(given) => {
+                let d = auto_conf::named(given).map_err(refused)?;
+                let name = d.map_or(given.as_str(), |d| d.name);
+                Change::Reset { name }
+            }
             AlterSystem::ResetAll => Change::ResetAll,
         };
-        let store = Arc::clone(self.services.store());
+        let services = Arc::clone(&self.services);
+        let _one = services.settings().changing_auto_conf();
+        let store = services.store();
         let path = Path::new(auto_conf::FILE_NAME);
         let old = match durable::read(&*store.disk, path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -511,6 +499,8 @@ impl<S: Services> Session<S> {
             current: current.unwrap_or_else(|| session.clone()),
             session,
         }));
+        // Some of them count for superusers only.
+        self.apply_settings();
     }
 }
 

@@ -22,6 +22,9 @@ impl<S: Services> Session<S> {
     /// Runs a query string. Errors of its statements are reported here; `Err` ends the connection.
     pub async fn simple<O: Output>(&mut self, text: &str, out: &mut O) -> Result<(), SqlError> {
         let started = now();
+        // A pipeline that no Sync has ended is over.
+        self.stop_clock();
+        self.pipelined = false;
         self.begins(text, started);
         // A simple query takes the unnamed statement and portal with it.
         self.prepared.remove("");
@@ -50,7 +53,7 @@ impl<S: Services> Session<S> {
     /// What every statement's beginning means for views and interrupts.
     pub(super) fn begins(&mut self, text: &str, started: i64) {
         let interrupts = &self.facts.backend.interrupts;
-        if interrupts.is_pending() {
+        if !self.pipelined && interrupts.is_pending() {
             interrupts.forget_statement();
         }
         self.facts.backend.begins(text, started, self.activity_size);
@@ -129,9 +132,16 @@ impl<S: Services> Session<S> {
         self.ensure_transaction()?;
         self.wait_until_readable().await?;
         let function = self.function_cx(settings, now());
-        // An error here is told with the text as it stands, which is also where its position counts.
-        if self.find_plan(&prepared, settings, &function).is_err() {
-            self.shapes.refuse(&shape);
+        // An error here is told with the text as it stands, which is also where its position counts. So it is with one
+        // that the numbers themselves bring about: `1 / 0` fails even if no row comes to it.
+        let plan = match self.find_plan(&prepared, settings, &function) {
+            Ok(found) if !found.plan.computes_parameters => found.plan,
+            _ => {
+                self.shapes.refuse(&shape);
+                return Ok(false);
+            }
+        };
+        if shape.numbers.iter().any(|n| *n > plan.largest_taken) {
             return Ok(false);
         }
         drop(function);

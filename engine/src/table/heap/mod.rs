@@ -7,6 +7,7 @@
 mod for_index;
 mod insert;
 mod lock;
+mod overwrite;
 mod read;
 mod scan;
 mod target;
@@ -24,6 +25,7 @@ pub use for_index::{IndexableRow, Pointee, blocks, for_index, visit_chain};
 pub(in crate::table) use insert::insert_tuple;
 pub use insert::{BulkInsert, insert};
 pub use lock::lock_row;
+pub use overwrite::overwrite;
 pub use read::{Liveness, fetch, fetch_version, liveness};
 pub use scan::{HeapScan, scan, scan_blocks};
 pub(in crate::table) use target::room;

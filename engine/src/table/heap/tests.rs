@@ -625,8 +625,64 @@ fn an_undone_insert_is_dead_at_once() {
     table.vacuum();
     let overflow = table.rel.overflow.expect("has one");
     for file in [table.rel.file, overflow] {
-        assert_eq!(truncate_tail(table.world.cx(), file).expect("cut"), 0);
+        let cut = truncate_tail(table.world.cx(), file, &mut || false);
+        assert_eq!(cut.expect("cut"), 0);
     }
+}
+
+/// Whoever waits for the table is not kept waiting: what was not looked at stays.
+#[test]
+fn a_tail_is_cut_as_far_as_it_was_looked_at() {
+    let mut table = Table::new(256);
+    let mut txn = table.world.begin();
+    let tids: Vec<Tid> = (0..600)
+        .map(|key| table.insert(&mut txn, &(key, 0, Some("w".repeat(900)))))
+        .collect();
+    table.commit(txn);
+    let mut txn = table.world.begin();
+    for tid in tids {
+        table.delete(&mut txn, tid);
+    }
+    table.commit(txn);
+    table.vacuum();
+    let (cx, file) = (table.world.cx(), table.rel.file);
+    let all = u32::try_from(pages(&table.world, file).len()).expect("few");
+    assert!(all > 64, "{all} pages");
+    let stop_after = |most: u32| {
+        let mut looks = 0;
+        truncate_tail(cx, file, &mut || {
+            looks += 1;
+            looks > most
+        })
+        .expect("cut")
+    };
+    assert_eq!(stop_after(0), all);
+    let some = stop_after(1);
+    assert!(0 < some && some < all, "{some} of {all} pages");
+    assert_eq!(stop_after(u32::MAX), 0);
+    compare_with_redo(&table);
+}
+
+/// After a recovery, before the standbys that count have its end: the record would tell others that they have.
+#[test]
+fn behind_a_shut_gate_nothing_is_removed() {
+    let mut table = Table::new(64);
+    let mut txn = table.world.begin();
+    let tid = table.insert(&mut txn, &(1, 0, None));
+    table.insert(&mut txn, &(2, 0, None));
+    table.commit(txn);
+    let mut txn = table.world.begin();
+    table.delete(&mut txn, tid);
+    table.commit(txn);
+    let end = table.world.store.wal.insert_lsn();
+    table
+        .world
+        .txns
+        .release()
+        .gate_until_visible(end.advance(1 << 20));
+    assert_eq!(table.vacuum().removed_rows, 0);
+    table.world.txns.open_snapshots_anyway();
+    assert_eq!(table.vacuum().removed_rows, 1);
 }
 
 #[test]
@@ -690,11 +746,8 @@ fn an_unchanged_large_value_is_handed_on_and_freed_with_the_last_row() {
     table.commit(txn);
     table.vacuum();
     for file in [table.rel.file, overflow] {
-        assert_eq!(
-            truncate_tail(table.world.cx(), file).expect("cut"),
-            0,
-            "{file}"
-        );
+        let cut = truncate_tail(table.world.cx(), file, &mut || false);
+        assert_eq!(cut.expect("cut"), 0, "{file}");
     }
     compare_with_redo(&table);
 }

@@ -61,14 +61,32 @@ pub(in crate::table) fn encode_row(
         }
         let class = Class::of(column.ty.oid);
         if !put_value(class, value, out) {
-            return Err(TableError::WrongValue {
-                value: variant(value),
-                column: i + 1,
-                ty: column.ty.oid,
-            });
+            return Err(wrong_value(rel, i, value));
         }
     }
     Ok(())
+}
+
+/// Appends the bytes of a column's value as they stand in a row version; the column's type is of fixed width.
+pub(in crate::table) fn encode_fixed(
+    rel: &Relation,
+    column: usize,
+    value: &Datum,
+    out: &mut Vec<u8>,
+) -> Result<(), TableError> {
+    let class = Class::of(rel.columns[column].ty.oid);
+    if class.width().is_none() || !value::put(class, value, out) {
+        return Err(wrong_value(rel, column, value));
+    }
+    Ok(())
+}
+
+fn wrong_value(rel: &Relation, column: usize, value: &Datum) -> TableError {
+    TableError::WrongValue {
+        value: variant(value),
+        column: column + 1,
+        ty: rel.columns[column].ty.oid,
+    }
 }
 
 fn put_value(class: Class, value: &Datum, out: &mut Vec<u8>) -> bool {

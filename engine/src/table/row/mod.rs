@@ -21,5 +21,5 @@ mod tests;
 
 pub use decode::RowDecoder;
 pub(in crate::table) use decode::{Attributes, Stored};
-pub(in crate::table) use encode::{MAX_TUPLE, Pointer, encode_row, move_out};
+pub(in crate::table) use encode::{MAX_TUPLE, Pointer, encode_fixed, encode_row, move_out};
 pub use value::{Class, decode_tagged, encode_tagged};

@@ -11,16 +11,15 @@ use tokio::time::{Instant, sleep_until};
 use crate::ids::{Oid, ProcessId, RelFile, Tid, Xid};
 use crate::txn::interrupt::{Interrupt, Interrupts};
 use crate::txn::locks::fast_path::StrongCounts;
+use crate::txn::locks::logged::LoggedLocks;
 use crate::txn::locks::rows::RowLockers;
 use crate::txn::locks::table::{Acquired, LockTable, Waiter};
 use crate::txn::locks::{LockError, LockMode, LockTag, LockWait, RowLockMode, deadlock};
 use crate::txn::manager::{Shared, TxnConfig, TxnManager};
 use crate::txn::own::OwnXids;
 use crate::txn::participant::{Participant, WaitFor};
-use crate::txn::record;
 use crate::txn::transaction::Transaction;
 use crate::wal::xlog_records::now_us;
-use crate::wal::{Record, RmgrId};
 
 /// A row of `pg_locks`.
 #[derive(Debug, Clone)]
@@ -39,6 +38,7 @@ pub struct LockManager {
     pub(crate) table: LockTable,
     pub(crate) rows: RowLockers,
     pub(crate) strong: StrongCounts,
+    pub(crate) logged: LoggedLocks,
 }
 
 /// Relations of `pg_global`, which are the same object in every database.
@@ -67,6 +67,7 @@ impl LockManager {
             table: LockTable::new(config.max_locks),
             rows: RowLockers::new(config.max_row_lockers),
             strong: StrongCounts::new(),
+            logged: LoggedLocks::default(),
         }
     }
 
@@ -120,13 +121,8 @@ impl LockManager {
         txn.locks.add(tag, mode);
         if let Some((xid, database, relation)) = logged {
             txn.logged_locks = true;
-            shared.store.wal.insert(&Record {
-                rmgr: RmgrId::STANDBY,
-                info: record::STANDBY_LOCK,
-                xid,
-                main: &record::encode_standby_lock(xid, database, relation),
-                blocks: &[],
-            });
+            let wal = &shared.store.wal;
+            self.logged.take(wal, xid, database, relation);
         }
         Ok(())
     }
@@ -134,9 +130,27 @@ impl LockManager {
     /// Gives one lock back before the end of the transaction (catalogs, tuple queues).
     pub fn unlock(&self, txn: &mut Transaction, tag: LockTag, mode: LockMode) {
         if txn.locks.remove(tag, mode) {
+            if let LockTag::Relation { database, relation } = tag
+                && mode == LockMode::AccessExclusive
+            {
+                // Before it is free: the next one that logs it is listed.
+                self.logged.give_back(&txn.own, database, relation);
+            }
             let owner = txn.participant.clone();
             self.release_one(tag, mode, &owner);
         }
+    }
+
+    /// The same for a relation.
+    pub fn unlock_relation(&self, txn: &mut Transaction, relation: Oid, mode: LockMode) {
+        let tag = relation_tag(txn.options.database, relation);
+        self.unlock(txn, tag, mode);
+    }
+
+    /// Whether somebody waits for a lock on the relation.
+    pub fn is_waited_for(&self, txn: &Transaction, relation: Oid) -> bool {
+        let tag = relation_tag(txn.options.database, relation);
+        self.table.has_waiters(tag)
     }
 
     pub(crate) fn release_one(&self, tag: LockTag, mode: LockMode, owner: &Arc<Participant>) {
@@ -416,7 +430,14 @@ impl Drop for Queued<'_> {
 }
 
 /// Shows to others what the session waits for, as long as it does.
-struct Shown<'a>(&'a Participant);
+pub(crate) struct Shown<'a>(&'a Participant);
+
+impl<'a> Shown<'a> {
+    pub(crate) fn new(who: &'a Participant, wait: WaitFor) -> Shown<'a> {
+        *who.waiting.lock() = Some(wait);
+        Shown(who)
+    }
+}
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
@@ -433,12 +454,10 @@ async fn wait_until(
     notify: &Notify,
     ready: impl Fn() -> bool + Send,
 ) -> Result<(), LockError> {
-    *me.waiting.lock() = Some(wait_for);
-    let _shown = Shown(me);
+    let _shown = Shown::new(me, wait_for);
     let now = Instant::now();
-    let look_at = now + interrupts.deadlock_timeout();
+    let mut look_at = Some(now + interrupts.deadlock_timeout());
     let give_up_at = interrupts.lock_timeout().map(|t| now + t);
-    let mut looked = false;
     loop {
         // Before the question: a change between it and the wait is not missed.
         let notified = notify.notified();
@@ -450,8 +469,10 @@ async fn wait_until(
             () = notified => {}
             interrupt = interrupts.wait() => return Err(interrupt.into()),
             () = at(give_up_at) => return Err(Interrupt::LockTimeout.into()),
-            () = sleep_until(look_at), if !looked => {
-                looked = true;
+            () = at(look_at) => {
+                // On a standby the last wait of a cycle may be replay's, which does not look: it never gives way.
+                let again = shared.in_recovery();
+                look_at = again.then(|| Instant::now() + interrupts.deadlock_timeout());
                 if let Some(detail) = deadlock::find(shared, me) {
                     return Err(LockError::Deadlock { detail });
                 }

@@ -5,6 +5,10 @@
 //! inside it, so of two who look at once only one is sent away. Edges are holders of conflicting locks, those who
 //! wait ahead for conflicting ones, and the session that runs a transaction.
 //!
+//! On a standby replay waits and holds like a session, but it does not look, and is nobody's victim: so the others look
+//! again and again. What it holds only until the primary's word comes is no edge, unless that word is long in coming: where
+//! the primary is gone, a promotion waits for replay.
+//!
 //! Who only waits ahead holds nothing yet: if letting somebody pass in a queue leaves no cycle, the queue is changed
 //! and nobody fails, as in PostgreSQL (`src/backend/storage/lmgr/README`, "soft edges").
 
@@ -18,6 +22,10 @@ use crate::txn::locks::table::Standing;
 use crate::txn::locks::{LockMode, LockTag};
 use crate::txn::manager::Shared;
 use crate::txn::participant::{Participant, WaitFor};
+use crate::wal::xlog_records::now_us;
+
+/// For how many microseconds of a wait the primary's word is expected.
+const WORD_LIMIT_US: i64 = 30_000_000;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -131,6 +139,12 @@ fn reordered(mut queue: Standing, tag: LockTag, passes: &[Pass]) -> Standing {
     queue
 }
 
+/// Whether `who` waits, perhaps through others, for something that `whom` has.
+pub(crate) fn waits_for(shared: &Shared, who: &Arc<Participant>, whom: &Arc<Participant>) -> bool {
+    let (mut visited, mut path) = (HashSet::new(), Vec::new());
+    search(shared, who, whom, &[], &mut visited, &mut path)
+}
+
 /// Who has to give something back before `waiter` can go on.
 pub(crate) fn blockers(
     shared: &Shared,
@@ -183,6 +197,9 @@ fn search(
     };
     for edge in edges(shared, at, wait, passes) {
         let blocker = edge.blocker.clone();
+        if shared.replay.only_keeps(&blocker, wait.tag) && now_us() - wait.since < WORD_LIMIT_US {
+            continue;
+        }
         path.push(edge);
         if Arc::ptr_eq(&blocker, target) {
             return true;

@@ -1,22 +1,29 @@
 //! Locks and snapshots that replay on a standby has to get past.
 //!
 //! Replay is one thread, not a task: it polls, because conflicts are rare and last long. Past the deadline
-//! (`max_standby_streaming_delay`) whoever stands in the way is told to give up, again and again until he does.
+//! (`max_standby_streaming_delay`) whoever stands in the way is told to give up, again and again until he does. Whoever
+//! stands in the way and waits himself for a lock that replay holds would stand there for ever, however long the
+//! deadline: one who holds a lock finds that out himself ([`deadlock`]), one who holds a snapshot is told.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ids::{Lsn, Xid};
 use crate::txn::interrupt::{Conflict, Interrupt, Interrupts};
+use crate::txn::locks::acquire::Shown;
 use crate::txn::locks::table::Acquired;
 use crate::txn::locks::{LockError, LockMode, LockTag, deadlock};
 use crate::txn::manager::{Shared, TxnManager};
 use crate::txn::participant::{OldestSnapshot, Participant, WaitFor};
 use crate::txn::redo::HeldLock;
+use crate::wal::xlog_records::now_us;
 
 const POLL: Duration = Duration::from_millis(2);
 /// How often somebody in the way is told.
 const NUDGE: Duration = Duration::from_millis(50);
+
+/// How often replay, while it waits for snapshots, looks who of their holders waits for replay.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How replay stopped waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +34,9 @@ pub enum Patience {
 }
 
 impl TxnManager {
-    /// Takes the locks of a replayed record; they are held until the transactions' ends are
-    /// replayed, and of those that commit until queries see them. What is replayed has been published: who is in the way
-    /// may wait for it. `startup` is the identity of the replaying thread. `deadline`: `None` waits for ever.
+    /// Takes the locks of a replayed record, but for those that it holds already: a checkpoint lists them again. They
+    /// are held until the transactions' ends are replayed, and of those that commit until queries see them. What is
+    /// replayed has been published: who is in the way may wait for it. `startup` is the identity of the replaying thread. `deadline`: `None` waits for ever.
     pub fn replay_locks(
         &self,
         startup: &Arc<Interrupts>,
@@ -39,6 +46,9 @@ impl TxnManager {
     ) -> Patience {
         let owner = self.participant_of(startup);
         for (xid, tag) in locks {
+            if self.shared().replay.holds(*xid, *tag) {
+                continue;
+            }
             if self.take_for_replay(&owner, *tag, deadline, stop) == Patience::Stopped {
                 return Patience::Stopped;
             }
@@ -73,19 +83,21 @@ impl TxnManager {
                 }
             }
         };
+        let wait = WaitFor {
+            tag,
+            mode,
+            since: now_us(),
+        };
+        let shown = Shown::new(owner, wait);
         let patience = poll(deadline, stop, |nudge| {
             if nudge {
-                let wait = WaitFor {
-                    tag,
-                    mode,
-                    since: 0,
-                };
                 for holder in deadlock::blockers(shared, owner, wait) {
                     raise(&holder, Conflict::Lock);
                 }
             }
             waiter.is_granted()
         });
+        drop(shown);
         if patience == Patience::Stopped {
             if locks.table.leave(tag, &waiter) {
                 locks.table.release(tag, mode, owner);
@@ -113,12 +125,22 @@ impl TxnManager {
         shared.replay.tell_at_least(newest_removed);
         self.replayed(newest_removed);
         let mut published = false;
+        let replaying = shared.replay.holder();
+        let mut look_at = Instant::now() + LOOK;
         poll(deadline, stop, |nudge| {
             let mut clear = true;
+            let look = Instant::now() >= look_at;
+            if look {
+                look_at = Instant::now() + LOOK;
+            }
+            let waits_for_us = |p: &Arc<Participant>| {
+                let us = replaying.as_ref().filter(|_| look);
+                us.is_some_and(|us| deadlock::waits_for(shared, p, us))
+            };
             shared.participants.each(|p| match p.oldest_snapshot() {
                 OldestSnapshot::At(lsn) if lsn < newest_removed => {
                     clear = false;
-                    if nudge {
+                    if nudge || waits_for_us(p) {
                         raise(p, Conflict::Snapshot);
                     }
                 }
@@ -225,6 +247,17 @@ impl Shared {
     pub(crate) fn release_unfinished_replay_locks(&self) {
         let gone = std::mem::take(&mut *self.replay.locks.lock());
         self.give_back(gone.into_values().flatten());
+    }
+
+    /// Of transactions that have ended by what is known of them otherwise.
+    pub(crate) fn release_replay_locks_below(&self, oldest: Xid) {
+        let gone: Vec<HeldLock> = {
+            let mut held = self.replay.locks.lock();
+            let ended: Vec<Xid> = held.keys().copied().filter(|xid| *xid < oldest).collect();
+            let locks = ended.iter().filter_map(|xid| held.remove(xid));
+            locks.flatten().collect()
+        };
+        self.give_back(gone);
     }
 
     pub(crate) fn release_all_replay_locks(&self) {

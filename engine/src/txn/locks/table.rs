@@ -284,6 +284,12 @@ impl LockTable {
         (holders.collect(), waiters.collect())
     }
 
+    /// Whether somebody waits for the lock.
+    pub(crate) fn has_waiters(&self, tag: LockTag) -> bool {
+        let shard = self.shard(&tag).lock();
+        shard.get(&tag).is_some_and(|e| !e.waiters.is_empty())
+    }
+
     /// Moves a waiter ahead of another, if both still wait, and grants what that makes possible.
     pub(crate) fn let_pass(&self, pass: &Pass) {
         let mut shard = self.shard(&pass.tag).lock();

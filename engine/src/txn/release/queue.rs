@@ -2,8 +2,11 @@
 //!
 //! Invariants:
 //! - Commits enter in LSN order: entering is part of the critical section that reserves the record's position.
-//! - `published` is the highest released commit; its lowest bit (LSNs are multiples of 8) says that commits at or
-//!   below it still wait, because one that asked for less overtook them. Only then does a snapshot take the lock.
+//! - `published` is the highest released commit; its lowest bits (LSNs of commits are multiples of 8) say that commits at or
+//!   below it still wait, because one that asked for less overtook them, and that it is behind a gate. Only then does a
+//!   snapshot take the lock.
+//! - After a recovery, until the required standbys have its end, snapshots show what was shown before it and no more,
+//!   whenever their taker looked at the gate: it may be shut between his look and his snapshot.
 //! - The highest released commit and [`Release::low`] never go back.
 //! - What a commit waits for is judged by the policy of the moment, not of when it began to wait.
 //!
@@ -26,6 +29,10 @@ use crate::txn::release::policy::{
 use crate::txn::release::standstill::Standstills;
 
 const EXCLUDES: u64 = 1;
+/// There is a [`Queue::confirmed`].
+const UNCONFIRMED: u64 = 2;
+/// The bits that no commit's LSN has.
+const FLAGS: u64 = 0b111;
 
 struct Waiting {
     lsn: Lsn,
@@ -50,6 +57,10 @@ struct Queue {
     /// In recovery: what standbys of this standby are told instead, which is what it was told itself.
     passed_on: Option<(Lsn, bool)>,
     gate: Gate,
+    /// Behind a gate: what was shown before the recovery that shut it, and snapshots show until it opens.
+    confirmed: Option<Lsn>,
+    /// Where that recovery began. Snapshots below it could not tell older commits apart.
+    begun: Lsn,
     /// The policy changed: any commit may be free to go.
     look_at_all: bool,
 }
@@ -113,6 +124,8 @@ impl Release {
                 safe: Lsn::INVALID,
                 passed_on: None,
                 gate: Gate::Visible(Lsn::MAX),
+                confirmed: None,
+                begun: Lsn::INVALID,
                 look_at_all: false,
             }),
             published: AtomicU64::new(0),
@@ -226,7 +239,7 @@ impl Release {
 
     /// The highest released commit (on a standby: what queries see).
     pub fn released_lsn(&self) -> Lsn {
-        Lsn::new(self.published.load(Ordering::SeqCst) & !EXCLUDES)
+        Lsn::new(self.published.load(Ordering::SeqCst) & !FLAGS)
     }
 
     pub fn released_watch(&self) -> watch::Receiver<Lsn> {
@@ -254,26 +267,32 @@ impl Release {
         }
     }
 
-    /// The snapshot of this moment: one load unless a commit was overtaken.
+    /// The snapshot of this moment: one load unless a commit was overtaken or the gate is shut.
     pub(crate) fn snapshot(&self) -> (Lsn, Option<Arc<[Lsn]>>) {
         let word = self.published.load(Ordering::SeqCst);
-        if word & EXCLUDES == 0 {
+        if word & FLAGS == 0 {
             return (Lsn::new(word), None);
         }
         let mut queue = self.queue.lock();
-        let highest = queue.highest;
-        if queue.excluded.is_none() {
-            let below = queue.waiting.iter().take_while(|w| w.lsn <= highest);
-            queue.excluded = Some(below.map(|w| w.lsn).collect());
+        match queue.confirmed {
+            Some(lsn) => (lsn, None),
+            None => queue.newest(),
         }
-        let excluded = queue.excluded.clone().filter(|list| !list.is_empty());
-        (highest, excluded)
+    }
+
+    /// The same with what a gate keeps from others: for catalog reads, and for whoever asked to see it.
+    pub(crate) fn newest(&self) -> (Lsn, Option<Arc<[Lsn]>>) {
+        let word = self.published.load(Ordering::SeqCst);
+        if word & EXCLUDES == 0 {
+            return (Lsn::new(word & !FLAGS), None);
+        }
+        self.queue.lock().newest()
     }
 
     /// Whether the commit with this LSN is released: for writers.
     pub(crate) fn is_released(&self, lsn: Lsn) -> bool {
         let word = self.published.load(Ordering::SeqCst);
-        if lsn.raw() > word & !EXCLUDES {
+        if lsn.raw() > word & !FLAGS {
             return false;
         }
         word & EXCLUDES == 0 || {
@@ -285,9 +304,10 @@ impl Release {
     /// Every snapshot taken from now on sees the commits at or below this.
     pub(crate) fn low(&self) -> Lsn {
         let queue = self.queue.lock();
+        let shown = queue.confirmed.unwrap_or(queue.highest);
         match queue.waiting.front() {
-            Some(first) => queue.highest.min(Lsn::new(first.lsn.raw() - 1)),
-            None => queue.highest,
+            Some(first) => shown.min(Lsn::new(first.lsn.raw() - 1)),
+            None => shown,
         }
     }
 
@@ -311,13 +331,28 @@ impl Release {
 
     /// A standby's (or recovery's) snapshots wait until queries see this position.
     pub(crate) fn gate_until_visible(&self, lsn: Lsn) {
-        self.change(|queue| queue.gate = Gate::Visible(lsn));
+        self.change(|queue| {
+            queue.gate = Gate::Visible(lsn);
+            queue.begun = lsn;
+        });
+    }
+
+    /// On a standby: snapshots wait until queries see this position as well.
+    pub(crate) fn gate_also_until_visible(&self, lsn: Lsn) {
+        self.change(|queue| {
+            queue.gate = match queue.gate {
+                Gate::Open => Gate::Visible(lsn),
+                Gate::Visible(before) => Gate::Visible(before.max(lsn)),
+                durable @ Gate::Durable(_) => durable,
+            };
+        });
     }
 
     /// Recovery or standby ends here: everything up to `end` is what sessions will see, as soon as the
     /// required standbys have it.
     pub(crate) fn become_primary(&self, end: Lsn, flushed: Lsn) {
         self.change(|queue| {
+            queue.confirmed = Some(queue.highest.max(queue.begun));
             queue.highest = queue.highest.max(end);
             queue.before_policy = queue.before_policy.max(end);
             queue.positions.flush = queue.positions.flush.max(flushed);
@@ -375,9 +410,9 @@ impl Release {
             change(&mut queue);
             queue.limits = queue.positions.limits(&queue.policy);
             queue.settle(&mut wake);
-            self.publish(&mut queue);
             // Under the queue's lock, so that a gate that is shut at this moment is not opened by who saw it open.
             let open = queue.gate_is_met();
+            self.publish(&mut queue);
             if self.open.swap(open, Ordering::SeqCst) != open && open {
                 self.opened.notify_waiters();
             }
@@ -396,12 +431,30 @@ impl Release {
             .front()
             .is_some_and(|first| first.lsn <= queue.highest);
         queue.excluded = None;
-        let word = queue.highest.raw() | if overtaken { EXCLUDES } else { 0 };
+        // What a standby is told to show may end right before a commit: those below are the same.
+        let mut word = queue.highest.raw() & !FLAGS;
+        if overtaken {
+            word |= EXCLUDES;
+        }
+        if queue.confirmed.is_some() {
+            word |= UNCONFIRMED;
+        }
         self.published.store(word, Ordering::SeqCst);
     }
 }
 
 impl Queue {
+    /// Everything that is released, and the commits among it that are not.
+    fn newest(&mut self) -> (Lsn, Option<Arc<[Lsn]>>) {
+        let highest = self.highest;
+        if self.excluded.is_none() {
+            let below = self.waiting.iter().take_while(|w| w.lsn <= highest);
+            self.excluded = Some(below.map(|w| w.lsn).collect());
+        }
+        let excluded = self.excluded.clone().filter(|list| !list.is_empty());
+        (highest, excluded)
+    }
+
     fn settle(&mut self, wake: &mut Wake) {
         // What asks for nothing never waits, but for the time of a closed policy.
         let all = std::mem::take(&mut self.look_at_all);
@@ -442,6 +495,7 @@ impl Queue {
         };
         if met {
             self.gate = Gate::Open;
+            self.confirmed = None;
         }
         met
     }

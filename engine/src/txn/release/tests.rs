@@ -327,6 +327,44 @@ async fn after_recovery_snapshots_wait_for_the_required_standbys() {
     assert!(release.is_open(), "once open, open");
 }
 
+/// A session that found the gate open may take its snapshot when a promotion has shut it.
+#[test]
+fn behind_a_shut_gate_a_snapshot_shows_what_was_shown_before() {
+    let release = Release::new();
+    let (begun, told, end) = (Lsn::new(800), Lsn::new(1600), Lsn::new(4096));
+    release.gate_until_visible(begun);
+    assert!(!release.is_open());
+    // A word that ends right before a commit is the word of the one before it.
+    release.show(Lsn::new(told.raw() + 7));
+    assert!(release.is_open());
+    assert_eq!(release.snapshot(), (told, None));
+    let names = SyncNames::parse("s").expect("valid").expect("not empty");
+    release.set_policy(ReleasePolicy::Names(names));
+    release.become_primary(end, end);
+    assert!(!release.is_open());
+    let shown = release.snapshot().0;
+    assert!((told..=told.advance(7)).contains(&shown), "{shown}");
+    // The catalog is as new as the files that it names; whoever changes rows knows how they were changed.
+    assert_eq!(release.newest(), (end, None));
+    assert!(release.is_released(end));
+    assert_eq!(
+        release.low(),
+        shown,
+        "somebody may still take such a snapshot"
+    );
+    release.advance_standbys(&vec![StandbyPosition {
+        application_name: "s".to_owned(),
+        instance: None,
+        term: Term::new(1),
+        write: end,
+        flush: end,
+        apply: Lsn::INVALID,
+    }]);
+    assert!(release.is_open());
+    assert_eq!(release.snapshot(), (end, None));
+    assert_eq!(release.low(), end);
+}
+
 /// Flushes look at the gate all the time; one that found it open must not open it after it was shut.
 #[test]
 fn a_gate_that_was_shut_stays_shut_whoever_looks() {

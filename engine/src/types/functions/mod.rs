@@ -24,6 +24,7 @@ pub(crate) mod regexp;
 pub(crate) mod series;
 pub(crate) mod strings;
 mod table;
+mod template_scanner;
 pub(crate) mod text;
 pub(crate) mod time_template;
 pub(crate) mod to_char;

@@ -295,12 +295,16 @@ fn similar(pattern: &str, escape: Option<&str>) -> Result<String, TypeError> {
         }
     };
     let mut out = String::from("^(?:");
-    let (mut in_bracket, mut quotes) = (false, 0);
-    let mut chars = pattern.chars().peekable();
+    let mut quotes = 0;
+    // How deep in brackets (`[[:alpha:]_]` is two), and how far from the beginning of one: 1 right behind it, 2 behind a
+    // caret there, where a closing bracket is a plain character.
+    let (mut brackets, mut from_start) = (0_usize, 0);
+    let mut chars = pattern.chars();
     while let Some(c) = chars.next() {
         if Some(c) == escape {
+            from_start = 3;
             match chars.next() {
-                Some('"') if !in_bracket => {
+                Some('"') if brackets == 0 => {
                     // The two markers of SUBSTRING ... SIMILAR: what is between them is wanted.
                     out.push_str(match quotes {
                         0 => "){1,1}?(",
@@ -322,27 +326,23 @@ fn similar(pattern: &str, escape: Option<&str>) -> Result<String, TypeError> {
             }
             continue;
         }
-        if in_bracket {
+        if brackets > 0 {
             if c == '\\' {
                 out.push('\\');
             }
             out.push(c);
-            in_bracket = c != ']';
+            match c {
+                ']' if from_start > 2 => brackets -= 1,
+                '[' => brackets += 1,
+                _ => {}
+            }
+            from_start = if c == '^' { from_start + 1 } else { 3 };
             continue;
         }
         match c {
             '[' => {
                 out.push(c);
-                in_bracket = true;
-                // A bracket may begin with ^ and ].
-                if chars.peek() == Some(&'^') {
-                    out.push('^');
-                    chars.next();
-                }
-                if chars.peek() == Some(&']') {
-                    out.push(']');
-                    chars.next();
-                }
+                (brackets, from_start) = (1, 1);
             }
             '%' => out.push_str(".*"),
             '_' => out.push('.'),
@@ -430,4 +430,28 @@ rows! {
 
 fn as_rows(items: Result<Vec<Datum>, TypeError>) -> Result<Rows, TypeError> {
     Ok(Box::new(items?.into_iter().map(Ok)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_of_similar_to_hold_plain_characters() {
+        let regular = |pattern: &str| similar(pattern, None).expect("a pattern");
+        assert_eq!(regular("[[:alpha:]%_]_%"), "^(?:[[:alpha:]%_]..*)$");
+        assert_eq!(regular("[]%]%"), "^(?:[]%].*)$");
+        assert_eq!(regular("[^]%]%"), "^(?:[^]%].*)$");
+        assert_eq!(regular("[a^]%"), "^(?:[a^].*)$");
+    }
+
+    #[test]
+    fn several_digits_behind_a_backslash_are_a_character_without_so_many_groups() {
+        let matches = |text: &str, pattern: &str| test(text, pattern, false);
+        assert!(matches("a\nb", r"a\12b").expect("an octal number"));
+        assert!(matches("a\u{1f}8", r"a\0378").expect("three digits at most"));
+        for refused in [r"(a)\1", r"(a)\2", r"\1", r"\81", r"[\1]"] {
+            assert!(matches("aa", refused).is_err(), "{refused}");
+        }
+    }
 }

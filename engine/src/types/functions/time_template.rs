@@ -21,32 +21,54 @@ pub(super) enum Ordinal {
     Lower,
 }
 
+/// What a character between the fields is to whoever reads by the template.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Between {
+    Space,
+    Separator,
+    /// A letter, a digit, or anything in quotes.
+    Plain,
+}
+
 #[derive(Debug)]
 pub(super) enum Part {
     Field {
         word: &'static str,
+        /// The word as it is written, for errors.
+        name: &'static str,
         fill: bool,
         translate: bool,
         ordinal: Ordinal,
     },
-    Text(char),
+    Text(char, Between),
 }
 
-fn word_at(text: &str) -> Option<(&'static str, usize)> {
+/// `isspace` in the C locale.
+pub(super) fn is_space(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\x0b'
+}
+
+/// What is printed, and is neither letter nor digit.
+pub(super) fn is_separator(c: char) -> bool {
+    c.is_ascii_graphic() && !c.is_ascii_alphanumeric()
+}
+
+/// The word that `text` begins with, and as it is written.
+fn word_at(text: &str) -> Option<(&'static str, &'static str)> {
     let upper = WORDS
         .iter()
         .find(|w| text.starts_with(**w))
-        .map(|w| (*w, w.len()));
+        .map(|w| (*w, *w));
     let lower = LOWER.iter().find(|w| text.starts_with(**w)).map(|w| {
         let same = WORDS
             .iter()
             .find(|u| u.eq_ignore_ascii_case(w))
             .expect("every word has its upper form");
-        (*same, w.len())
+        (*same, *w)
     });
     // `day` before `d`: the longer one.
     match (upper, lower) {
-        (Some(a), Some(b)) => Some(if a.1 >= b.1 { a } else { b }),
+        (Some(a), Some(b)) => Some(if a.1.len() >= b.1.len() { a } else { b }),
         (a, b) => a.or(b),
     }
 }
@@ -72,8 +94,8 @@ pub(super) fn parts(template: &str) -> Vec<Part> {
                 break;
             }
         }
-        if let Some((word, length)) = word_at(after) {
-            rest = &after[length..];
+        if let Some((word, name)) = word_at(after) {
+            rest = &after[name.len()..];
             let mut ordinal = Ordinal::None;
             if let Some(r) = rest.strip_prefix("TH") {
                 (ordinal, rest) = (Ordinal::Upper, r);
@@ -85,6 +107,7 @@ pub(super) fn parts(template: &str) -> Vec<Part> {
             }
             out.push(Part::Field {
                 word,
+                name,
                 fill,
                 translate,
                 ordinal,
@@ -103,7 +126,7 @@ pub(super) fn parts(template: &str) -> Vec<Part> {
                 if let Some(next) = plain {
                     rest = &rest[next.len_utf8()..];
                 }
-                out.push(Part::Text(plain.unwrap_or(c)));
+                out.push(Part::Text(plain.unwrap_or(c), Between::Plain));
             }
             continue;
         }
@@ -112,7 +135,14 @@ pub(super) fn parts(template: &str) -> Vec<Part> {
         }
         if let Some(c) = rest.chars().next() {
             rest = &rest[c.len_utf8()..];
-            out.push(Part::Text(c));
+            let between = if is_separator(c) {
+                Between::Separator
+            } else if is_space(c) {
+                Between::Space
+            } else {
+                Between::Plain
+            };
+            out.push(Part::Text(c, between));
         }
     }
     out

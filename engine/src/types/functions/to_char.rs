@@ -133,12 +133,13 @@ fn render(s: &Shown, template: &str) -> Result<String, TypeError> {
     let mut out = String::new();
     for part in parts(template) {
         match part {
-            Part::Text(c) => out.push(c),
+            Part::Text(c, _) => out.push(c),
             Part::Field {
                 word,
                 fill,
                 translate,
                 ordinal,
+                ..
             } => {
                 let start = out.len();
                 if field(s, word, fill, translate, &mut out)? && ordinal != Ordinal::None {

@@ -416,24 +416,43 @@ impl Parser<'_> {
             'M' if !in_bracket => Escape::Assert(Assert::WordEnd),
             'y' if !in_bracket => Escape::Assert(Assert::WordEdge),
             'Y' if !in_bracket => Escape::Assert(Assert::NotWordEdge),
-            '0' => {
-                let digits = self
-                    .rest
-                    .bytes()
-                    .take(2)
-                    .take_while(|b| (b'0'..=b'7').contains(b))
-                    .count();
-                let value = u32::from_str_radix(&self.rest[..digits], 8).unwrap_or(0);
-                self.rest = &self.rest[digits..];
-                Escape::Char(char::from_u32(value).expect("at most two octal digits"))
-            }
-            '1'..='9' if !in_bracket => return self.back_reference(c),
+            '0' => Escape::Char(self.octal(c)?),
+            '1'..='9' => return self.back_reference(c, in_bracket),
             _ => return Err(bad_pattern("invalid escape \\ sequence")),
         })
     }
 
-    fn back_reference(&mut self, first: char) -> Result<Escape, TypeError> {
-        let number = first as usize - '0' as usize;
+    /// At most three octal digits, of which `first` is one, and at most a byte.
+    fn octal(&mut self, first: char) -> Result<char, TypeError> {
+        let Some(mut value) = first.to_digit(8) else {
+            return Err(bad_pattern("invalid escape \\ sequence"));
+        };
+        for _ in 0..2 {
+            let next = self.peek().and_then(|c| c.to_digit(8));
+            let Some(wider) = next.map(|d| value * 8 + d).filter(|v| *v <= 0xff) else {
+                break;
+            };
+            self.take();
+            value = wider;
+        }
+        Ok(char::from_u32(value).expect("at most a byte"))
+    }
+
+    /// One digit is a back reference; several are one if there are so many groups, and else a character's number.
+    fn back_reference(&mut self, first: char, in_bracket: bool) -> Result<Escape, TypeError> {
+        let more = self.rest.bytes().take_while(u8::is_ascii_digit);
+        let number = more.fold(first as usize - '0' as usize, |number, digit| {
+            number
+                .saturating_mul(10)
+                .saturating_add(usize::from(digit - b'0'))
+        });
+        let several = self.rest.starts_with(|c: char| c.is_ascii_digit());
+        if several && number > self.groups {
+            return Ok(Escape::Char(self.octal(first)?));
+        }
+        if in_bracket {
+            return Err(bad_pattern("invalid escape \\ sequence"));
+        }
         if number > self.groups {
             return Err(bad_pattern("invalid backreference number"));
         }

@@ -99,9 +99,11 @@ impl Node {
             engine: (state == SupervisorState::Running).then(|| self.engine(mutant)),
             message: None,
             began_at: Millis::default(),
+            serial: 0,
             pod_uid: None,
             generation: 0,
             pending_restart: false,
+            refused_settings: None,
             leaving: false,
         }
     }
@@ -131,6 +133,7 @@ impl Node {
             write_lsn: end,
             flush_lsn: end,
             replay_lsn: end,
+            replay_stuck: false,
             released_lsn: None,
             end_of_recovery_lsn: None,
             promised_term: Some(self.promised),

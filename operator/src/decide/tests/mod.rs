@@ -1,5 +1,8 @@
 //! What is decided in the situations that people ask about, one by one.
 
+mod broken;
+mod forced;
+mod lost;
 mod planned;
 
 use std::collections::BTreeMap;
@@ -64,6 +67,7 @@ fn engine(number: u32, role: EngineRole, flush: u64) -> EngineStatus {
         write_lsn: None,
         flush_lsn: Some(Lsn::new(flush)),
         replay_lsn: Some(Lsn::new(flush)),
+        replay_stuck: false,
         released_lsn: None,
         end_of_recovery_lsn: None,
         promised_term: Some(T3),
@@ -99,9 +103,11 @@ fn instance(number: u32, engine: EngineStatus) -> Instance {
         engine: Some(engine),
         message: None,
         began_at: Millis::default(),
+        serial: 0,
         pod_uid: None,
         generation: 0,
         pending_restart: false,
+        refused_settings: None,
         leaving: false,
     };
     Instance {
@@ -225,6 +231,20 @@ fn a_whole_cluster_needs_nothing_but_its_routes() {
         matches!(plan.steps.as_slice(), [Step::Route(routes)] if routes.standbys == ["m-2", "m-3"])
     );
     assert!(plan.instances.iter().all(|i| i.ready));
+}
+
+/// As its own `/readyz` has it: it shows what is older and older. It still has the log, so it stays in the set.
+#[test]
+fn a_standby_whose_replay_is_stuck_is_read_from_no_more() {
+    let mut observed = running(2);
+    let engine = status(&mut observed, 2).engine.as_mut();
+    engine.expect("it runs").replay_stuck = true;
+    let plan = decide(&cluster(2, Durability::Quorum), &observed, NOW);
+    assert!(plan.swap.is_none());
+    assert!(matches!(plan.steps.as_slice(), [Step::Route(routes)] if routes.standbys == ["m-3"]));
+    let ready = plan.instances.iter().filter(|i| i.ready);
+    let ready: Vec<&str> = ready.map(|i| i.name.as_str()).collect();
+    assert_eq!(ready, ["m-1", "m-3"]);
 }
 
 #[test]

@@ -145,3 +145,16 @@ fn a_paused_cluster_is_reported_and_left_alone() {
     assert!(plan.steps.is_empty() && plan.swap.is_none());
     assert_eq!((reason(&plan), plan.instances.len()), ("Paused", 3));
 }
+
+#[test]
+fn parameters_that_the_engine_does_not_take_are_a_condition_and_nothing_is_restarted() {
+    let mut observed = running(2);
+    let told = "the engine does not take spec.parameters of generation 2";
+    status(&mut observed, 2).refused_settings = Some(told.to_owned());
+    let plan = plan_of(2, &observed);
+    let degraded = plan.conditions.iter().find(|c| c.type_ == "Degraded");
+    let degraded = degraded.expect("it is always there");
+    assert_eq!(degraded.reason, "ParametersRefused");
+    assert_eq!(degraded.message, told);
+    assert!(renewed(&plan).is_empty());
+}

@@ -2,7 +2,8 @@
 //!
 //! On a thread of its own, so that a volume that hangs, or a loop that does, keeps nobody from being answered. A
 //! connection that does not end its handshake is dropped after a while, and earlier if too many others come: the oldest
-//! goes first, so that whoever does shake hands gets in.
+//! goes first, so that whoever does shake hands gets in. Who is not the operator keeps its place among them, and does
+//! not stay: only `/livez` is for it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,6 +27,8 @@ use crate::transport::{self, ResponseBody};
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 const HANDSHAKES_AT_ONCE: usize = 128;
+/// How long somebody who is not the operator may stay.
+const STRANGER_LIMIT: Duration = Duration::from_secs(10);
 /// The supervisor's loop goes round several times a second; where it has not for so long, it hangs for good.
 const LIVE_LIMIT: Duration = Duration::from_secs(30);
 const CERTIFICATE_PAUSE: Duration = Duration::from_secs(1);
@@ -103,7 +106,7 @@ async fn serve(listener: std::net::TcpListener, folder: PathBuf, door: Door) {
     }
 }
 
-/// Begins the handshake. When it is over, so is its place among those under way.
+/// Begins the handshake. When it turns out to be the operator's, its place among those under way is free again.
 fn admit(
     stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -125,9 +128,15 @@ fn admit(
             return;
         };
         let is_operator = tls::is_operator(stream.get_ref().1.peer_certificates());
-        tokio::spawn(transport::serve(stream, move |request| {
+        let served = transport::serve(stream, move |request| {
             door.clone().answer(is_operator, request)
-        }));
+        });
+        if is_operator {
+            tokio::spawn(served);
+        } else {
+            // Nothing depends on how far it came.
+            let _ = tokio::time::timeout(STRANGER_LIMIT, served).await;
+        }
     });
     shaking.push_back(task.abort_handle());
 }

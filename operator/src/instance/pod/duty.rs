@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::checked::{Checking, Refused};
 use super::health::Health;
 use super::kept::{self, Valid};
 use super::mounted::Mounted;
@@ -14,11 +15,15 @@ use super::orphans::Orphans;
 use super::roles::{Occasion, Roles, connect};
 use super::{News, Place};
 use crate::api::EngineRole;
+use crate::crd::ReplicatedCluster;
+use crate::instance::setup::Setup;
 use crate::instance::supervisor::Supervisor;
 use crate::validate::ValidatedCluster;
 
 /// Between two attempts to write files that could not be written.
 const AGAIN: Duration = Duration::from_secs(1);
+/// What the engine gets to say which settings need a restart: it may wait for standbys before it answers anything.
+const LEARN_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Duty {
     place: Place,
@@ -29,8 +34,14 @@ pub struct Duty {
     roles: Roles,
     restarts: NeedsRestart,
     cluster: ValidatedCluster,
+    /// A newer spec, whose parameters the engine's program looks at.
+    checking: Option<Checking>,
+    /// What it has not taken.
+    refused: Option<Refused>,
     /// What keeps it from going by the newest spec.
     object_problem: Option<String>,
+    /// The newest valid object, until the volume has it.
+    unkept: Option<Unkept>,
     /// Why nothing is heard of it, and when that was said.
     away: Option<(String, Instant)>,
     only_reads: bool,
@@ -41,6 +52,13 @@ pub struct Duty {
     /// It was told to end, and stays for so long at most.
     leaves_at: Option<Instant>,
     generation: i64,
+}
+
+/// What is kept only counts while the API is away: it is gone by all the same, and tried again.
+struct Unkept {
+    object: Box<ReplicatedCluster>,
+    again_at: Instant,
+    error: Option<String>,
 }
 
 /// A watch that fails says so again and again, at least twice in this time. When it works again it says nothing until
@@ -55,6 +73,7 @@ pub struct Report {
     pub pending_restart: bool,
     pub is_leaving: bool,
     pub stalled: Duration,
+    pub refused_settings: Option<String>,
     pub complaints: Vec<String>,
 }
 
@@ -96,11 +115,18 @@ impl NeedsRestart {
         }
         if self.names.is_none() && self.asking.is_none() {
             let folder = place.run.clone();
-            self.asking = Some(tokio::spawn(async move {
+            let answer = async move {
                 let client = connect(&folder, port, "postgres").await?;
                 let query = "SELECT name FROM pg_settings WHERE context = 'postmaster'";
                 let rows = client.query(query, &[]).await.map_err(|e| e.to_string())?;
-                Ok(rows.iter().map(|row| row.get(0)).collect())
+                let names: Result<BTreeSet<String>, _> =
+                    rows.iter().map(|row| row.try_get::<_, String>(0)).collect();
+                names.map_err(|e| e.to_string())
+            };
+            self.asking = Some(tokio::spawn(async move {
+                tokio::time::timeout(LEARN_LIMIT, answer)
+                    .await
+                    .map_err(|_| format!("no answer within {} s", LEARN_LIMIT.as_secs()))?
             }));
         }
     }
@@ -111,6 +137,10 @@ impl Duty {
         let passwords = ["superuser", "replication", "app"].map(|of| place.password_file(of));
         let mut files = Mounted::tls(&place.tls);
         files.extend(passwords);
+        // Known before the engine starts: on a volume that is full already not even the first transaction writes.
+        let only_reads = health
+            .space()
+            .is_some_and(|space| space.allows_only_reads(false));
         Duty {
             news,
             health,
@@ -119,9 +149,12 @@ impl Duty {
             roles: Roles::default(),
             restarts: NeedsRestart::default(),
             cluster: valid.cluster.clone(),
+            checking: None,
+            refused: None,
             object_problem: None,
+            unkept: None,
             away: None,
-            only_reads: false,
+            only_reads,
             unwritten: None,
             is_replaced: false,
             leaves_at: None,
@@ -148,6 +181,11 @@ impl Duty {
 
     pub fn saw_flush(&self) {
         self.health.saw_flush();
+    }
+
+    /// Whether the volume completes writes, as far as is known.
+    pub fn takes_writes(&self) -> bool {
+        self.health.stalled().is_zero()
     }
 
     pub fn has_room_for(&self, bytes: u64) -> bool {
@@ -197,21 +235,119 @@ impl Supervisor {
         let setup = duty
             .place
             .setup(&valid.cluster, &valid.uid, self.setup.term);
-        let kept = kept::keep(&self.volume, &object);
-        match setup.and_then(|setup| kept.map(|()| setup)) {
-            Ok(setup) => {
-                if !setup.writes_the_same(&self.setup) {
-                    tracing::info!(generation = setup.generation, "the settings have changed");
-                    duty.unwritten = Some(Instant::now());
-                }
-                duty.cluster = valid.cluster;
-                self.setup = setup;
-            }
+        duty.unkept = Some(Unkept {
+            object,
+            again_at: Instant::now(),
+            error: None,
+        });
+        match setup {
+            Ok(setup) => self.consider(setup, valid.cluster),
             Err(error) => {
-                duty.object_problem = Some(format!("the new spec could not be kept: {error}"));
+                duty.object_problem = Some(format!("the new spec can't be gone by: {error}"));
             }
         }
+        self.keep_object();
         self.write_what_changed();
+    }
+
+    /// Makes the newest object what a start goes by while the API is away.
+    fn keep_object(&mut self) {
+        let Some(duty) = &mut self.duty else { return };
+        // On a volume that hangs this loop must not.
+        if !duty.takes_writes() {
+            return;
+        }
+        let Some(unkept) = &mut duty.unkept else {
+            return;
+        };
+        if Instant::now() < unkept.again_at {
+            return;
+        }
+        match kept::keep(&self.volume, &unkept.object) {
+            Ok(()) => duty.unkept = None,
+            Err(error) => {
+                tracing::warn!(%error, "the cluster object could not be kept");
+                unkept.error = Some(error.to_string());
+                unkept.again_at = Instant::now() + AGAIN;
+            }
+        }
+    }
+
+    /// Parameters that the engine has not seen yet are looked at first, whether it runs or not: in place of one that has
+    /// crashed another must come up. All others are gone by at once.
+    fn consider(&mut self, setup: Setup, cluster: ValidatedCluster) {
+        let are_new = setup.parameters != self.setup.parameters;
+        let Some(duty) = &mut self.duty else { return };
+        if let Some(checking) = &mut duty.checking
+            && are_new
+            && checking.setup.parameters == setup.parameters
+        {
+            checking.setup = setup;
+            checking.cluster = cluster;
+            return;
+        }
+        if let Some(old) = duty.checking.take() {
+            old.task.abort();
+        }
+        if !are_new {
+            duty.refused = None;
+            return self.go_by(setup, cluster);
+        }
+        let refused = duty.refused.as_ref();
+        if refused.is_some_and(|refused| refused.parameters == setup.parameters) {
+            return self.go_by_the_rest_of(setup, cluster);
+        }
+        let checking = Checking::begin(setup, cluster, self.volume.dir());
+        duty.checking = Some(checking);
+    }
+
+    fn go_by(&mut self, setup: Setup, cluster: ValidatedCluster) {
+        let Some(duty) = &mut self.duty else { return };
+        if !setup.writes_the_same(&self.setup) {
+            tracing::info!(generation = setup.generation, "the settings have changed");
+            duty.unwritten = Some(Instant::now());
+        }
+        duty.cluster = cluster;
+        self.setup = setup;
+    }
+
+    /// The parameters stay as they are, and so does the generation that the status names.
+    fn go_by_the_rest_of(&mut self, setup: Setup, cluster: ValidatedCluster) {
+        let kept = Setup {
+            parameters: self.setup.parameters.clone(),
+            generation: self.setup.generation,
+            ..setup
+        };
+        self.go_by(kept, cluster);
+    }
+
+    /// The engine's program has looked at the parameters.
+    async fn take_checked(&mut self) {
+        let Some(duty) = &mut self.duty else { return };
+        let Some(checked) = duty.checking.take_if(|of| of.task.is_finished()) else {
+            return;
+        };
+        let Checking {
+            setup,
+            cluster,
+            task,
+        } = checked;
+        let refused = task.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "looking at the parameters failed");
+            None
+        });
+        duty.refused = refused.map(|why| Refused {
+            parameters: setup.parameters.clone(),
+            generation: setup.generation,
+            why,
+        });
+        match &duty.refused {
+            Some(refused) => {
+                tracing::warn!(why = %refused.why, "parameters are not taken");
+                self.go_by_the_rest_of(setup, cluster);
+            }
+            None => self.go_by(setup, cluster),
+        }
     }
 
     /// Every so often, between everything else.
@@ -224,11 +360,9 @@ impl Supervisor {
             .as_ref()
             .map(crate::instance::engine::Engine::pid);
         duty.orphans.reap(pid);
-        if duty.secrets.has_changed()
-            && let Some(engine) = &self.engine
-        {
+        if duty.secrets.has_changed() && self.engine.is_some() {
             tracing::info!("certificates or passwords have changed");
-            engine.reload();
+            self.reload_engine();
         }
         if let Some(space) = duty.health.space() {
             let only_reads = space.allows_only_reads(duty.only_reads);
@@ -252,6 +386,8 @@ impl Supervisor {
             .see_to(&duty.place, self.setup.port, occasion)
             .await;
         self.duty = Some(duty);
+        self.take_checked().await;
+        self.keep_object();
         self.write_what_changed();
         self.note_generation();
     }
@@ -273,15 +409,21 @@ impl Supervisor {
 
     /// Has the engine go by the settings as they are now.
     fn write_what_changed(&mut self) {
-        let is_due = |duty: &Duty| duty.unwritten.is_some_and(|at| Instant::now() >= at);
+        // A volume that hangs or refuses writes has them later: this loop must not wait for it.
+        let is_due = |duty: &Duty| {
+            duty.takes_writes() && duty.unwritten.is_some_and(|at| Instant::now() >= at)
+        };
         if !self.duty.as_deref().is_some_and(is_due) {
             return;
         }
-        let written = match (&self.engine, self.volume.holds(&self.promise.instance_id)) {
+        let written = match self.volume.holds(&self.promise.instance_id) {
+            Ok(true) if self.engine.is_some() => {
+                // What was written before may not have been read.
+                self.write_files().map(|_| self.reload_engine())
+            }
             // The next start writes them.
-            (None, _) | (_, Ok(false)) => Ok(()),
-            (Some(engine), Ok(true)) => self.write_files().map(|()| engine.reload()),
-            (_, Err(error)) => Err(error),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
         };
         if let Err(error) = &written {
             tracing::warn!(%error, "the settings could not be written");
@@ -308,16 +450,22 @@ impl Supervisor {
         };
         let space = duty.health.space();
         let stalled = duty.health.stalled();
-        let stuck = (!stalled.is_zero()).then(|| {
-            format!(
-                "the volume has not completed a write for {} ms",
-                stalled.as_millis()
-            )
+        // Without the time, which is in the status and moves: this text is a condition's.
+        let stuck = (!stalled.is_zero()).then(|| match duty.health.failure() {
+            Some(error) => format!("the volume refuses writes: {error}"),
+            None => "the volume does not complete writes".to_owned(),
+        });
+        let unkept = duty.unkept.as_ref().and_then(|of| of.error.as_ref());
+        let unkept = unkept.map(|error| {
+            format!("a start without the Kubernetes API would go by an older spec: {error}")
         });
         let away = duty.away.as_ref();
         let away = away.filter(|(_, at)| at.elapsed() < STILL_AWAY);
+        let refused_settings = duty.refused.as_ref().map(Refused::complaint);
         let complaints = [
             duty.object_problem.clone(),
+            unkept,
+            refused_settings.clone(),
             away.map(|(said, _)| said.clone()),
             stuck,
             space.and_then(|space| space.complaint(duty.only_reads)),
@@ -330,6 +478,7 @@ impl Supervisor {
             pending_restart: self.engine.is_some() && pending == Some(true),
             is_leaving: duty.leaves_at.is_some() && self.promise.is_for_primary(),
             stalled,
+            refused_settings,
             complaints: complaints.into_iter().flatten().collect(),
         }
     }
@@ -430,16 +579,30 @@ mod tests {
         supervisor
     }
 
+    /// Until parameters that were heard of have been looked at.
+    async fn see_to(supervisor: &mut Supervisor) {
+        let begin = Instant::now();
+        loop {
+            supervisor.see_to_duty().await;
+            let duty = supervisor.duty.as_ref().expect("a pod");
+            if duty.checking.is_none() {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     #[tokio::test]
     async fn a_spec_that_makes_no_sense_keeps_the_last_one_that_does() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut supervisor = supervisor(dir.path());
         supervisor.heed(object("u", 2, &serde_json::json!({"work_mem": "8MB"})));
-        supervisor.see_to_duty().await;
+        see_to(&mut supervisor).await;
         let report = supervisor.duty_report();
         assert_eq!((report.generation, report.complaints), (2, Vec::new()));
         supervisor.heed(object("u", 3, &serde_json::json!({"port": "1"})));
-        supervisor.see_to_duty().await;
+        see_to(&mut supervisor).await;
         let report = supervisor.duty_report();
         assert_eq!(report.generation, 2);
         let said = report.complaints.join("; ");
@@ -454,13 +617,62 @@ mod tests {
         let said = supervisor.duty_report().complaints.join("; ");
         assert!(said.contains("nobody answers; going on"), "{said}");
         supervisor.heed(object("u", 4, &serde_json::json!({"work_mem": "9MB"})));
-        supervisor.see_to_duty().await;
+        see_to(&mut supervisor).await;
         let report = supervisor.duty_report();
         assert_eq!((report.generation, report.complaints), (4, Vec::new()));
         assert!(!supervisor.is_replaced());
         supervisor.heed(object("another", 1, &serde_json::json!({})));
         assert!(supervisor.is_replaced());
         assert_eq!(supervisor.setup.cluster_id, "u");
+    }
+
+    /// It is heard of with every change of the object's status too, and most of all while the engine is down.
+    #[tokio::test]
+    async fn what_was_refused_stays_refused_while_there_is_no_engine() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        let wrong = serde_json::json!({"work_mem": "lots"});
+        supervisor.duty.as_mut().expect("a pod").refused = Some(Refused {
+            parameters: BTreeMap::from([("work_mem".to_owned(), "lots".to_owned())]),
+            generation: 2,
+            why: "invalid value".to_owned(),
+        });
+        supervisor.heed(object("u", 2, &wrong));
+        see_to(&mut supervisor).await;
+        assert!(supervisor.setup.parameters.is_empty());
+        let report = supervisor.duty_report();
+        assert!(report.generation < 2 && report.refused_settings.is_some());
+        supervisor.heed(object("u", 3, &serde_json::json!({"work_mem": "8MB"})));
+        see_to(&mut supervisor).await;
+        assert_eq!(supervisor.setup.parameters["work_mem"], "8MB");
+        let report = supervisor.duty_report();
+        assert_eq!((report.generation, report.refused_settings), (3, None));
+    }
+
+    /// A volume that takes nothing now is no reason not to go by what the user has changed; it may take it later.
+    #[tokio::test]
+    async fn a_spec_that_can_t_be_kept_is_gone_by_and_kept_later() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        let obstacle = dir.path().join("cluster.json.tmp");
+        std::fs::create_dir(&obstacle).expect("made");
+        supervisor.heed(object("u", 2, &serde_json::json!({"work_mem": "8MB"})));
+        see_to(&mut supervisor).await;
+        assert_eq!(supervisor.setup.parameters["work_mem"], "8MB");
+        let said = supervisor.duty_report().complaints.join("; ");
+        assert!(
+            said.contains("older spec") && said.contains("cluster.json"),
+            "{said}"
+        );
+        std::fs::remove_dir(&obstacle).expect("removed");
+        let begin = Instant::now();
+        while !supervisor.duty_report().complaints.is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(60));
+            see_to(&mut supervisor).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let kept = kept::load(&supervisor.volume).expect("read").expect("kept");
+        assert_eq!(kept.cluster.generation, 2);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A thread of its own writes one block of a probe file and waits until it is durable, once a second, but only while
 //! the engine's own log does not move: under load the log's flushes say the same. A volume that hangs holds up this
-//! thread alone.
+//! thread alone. One that is broken counts as one that hangs; one that is full does not: what is there is safe, and a
+//! standby's would be as full.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustix::io::Errno;
 
 const PAUSE: Duration = Duration::from_secs(1);
 /// A probe that takes less is no matter.
@@ -68,8 +70,8 @@ impl Space {
         if only_reads {
             let free = self.available >> 20;
             return Some(format!(
-                "{full} ({free} MiB are free) and transactions may only read; enlarge it, or SET \
-                 default_transaction_read_only = off in a session that removes data"
+                "{full} ({free} MiB are free) and transactions may only read; enlarge it, or remove data in a \
+                 superuser's session after SET understudy.write_on_full_disk = on"
             ));
         }
         (percent >= FULL_PERCENT).then_some(full)
@@ -85,8 +87,10 @@ pub struct Health {
 #[derive(Debug)]
 struct Shared {
     probe: PathBuf,
-    /// Since when the probe that is under way has been waiting.
+    /// Since when no probe has been completed: the one that is under way waits, or those before it have failed.
     waiting: Mutex<Option<Instant>>,
+    /// Why the last one has failed.
+    failure: Mutex<Option<String>>,
     space: Mutex<Option<Space>>,
     /// The engine's log has moved since the last look.
     is_busy: AtomicBool,
@@ -98,6 +102,7 @@ impl Health {
             shared: Arc::new(Shared {
                 probe,
                 waiting: Mutex::new(None),
+                failure: Mutex::new(None),
                 space: Mutex::new(None),
                 is_busy: AtomicBool::new(false),
             }),
@@ -106,6 +111,7 @@ impl Health {
 
     /// From now on, for the life of the process.
     pub fn start(&self) -> io::Result<()> {
+        self.shared.measure();
         let shared = Arc::clone(&self.shared);
         std::thread::Builder::new()
             .name("volume-probe".to_owned())
@@ -134,6 +140,11 @@ impl Health {
         }
     }
 
+    /// Why the last write has failed, if it has.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.failure.lock().clone()
+    }
+
     pub fn space(&self) -> Option<Space> {
         *self.shared.space.lock()
     }
@@ -141,14 +152,42 @@ impl Health {
 
 impl Shared {
     fn look(&self) {
-        if !self.is_busy.swap(false, Ordering::Relaxed) {
-            *self.waiting.lock() = Some(Instant::now());
-            let written = self.write();
-            *self.waiting.lock() = None;
-            if let Err(error) = written {
-                tracing::warn!(%error, "the volume's probe could not be written");
-            }
+        if self.is_busy.swap(false, Ordering::Relaxed) {
+            self.note(None);
+        } else {
+            self.waiting.lock().get_or_insert_with(Instant::now);
+            self.judge(self.write());
         }
+        self.measure();
+    }
+
+    fn judge(&self, written: io::Result<()>) {
+        match written {
+            Err(error) if is_of_the_volume(&error) => self.note(Some(error.to_string())),
+            Err(error) => {
+                tracing::warn!(%error, "the volume's probe could not be written");
+                self.note(None);
+            }
+            Ok(()) => self.note(None),
+        }
+    }
+
+    fn note(&self, failure: Option<String>) {
+        let mut known = self.failure.lock();
+        match &failure {
+            Some(error) if *known != failure => {
+                tracing::error!(%error, "the volume refuses writes")
+            }
+            None if known.is_some() => tracing::info!("the volume completes writes again"),
+            _ => {}
+        }
+        if failure.is_none() {
+            *self.waiting.lock() = None;
+        }
+        *known = failure;
+    }
+
+    fn measure(&self) {
         if let Some(folder) = self.probe.parent()
             && let Ok(space) = Space::of(folder)
         {
@@ -165,6 +204,23 @@ impl Shared {
         file.write_all_at(&[0; 512], 0)?;
         file.sync_data()
     }
+}
+
+/// Whether it says that the volume, or the way to it, is broken.
+fn is_of_the_volume(error: &io::Error) -> bool {
+    let broken = [
+        Errno::IO,
+        Errno::ROFS,
+        Errno::NXIO,
+        Errno::NODEV,
+        Errno::STALE,
+        Errno::SHUTDOWN,
+        Errno::UCLEAN,
+    ];
+    let code = error.raw_os_error();
+    broken
+        .iter()
+        .any(|errno| code == Some(errno.raw_os_error()))
 }
 
 #[cfg(test)]
@@ -190,7 +246,9 @@ mod tests {
         assert!(!space(128).allows_only_reads(true));
         let said = space(63).complaint(true).expect("said");
         assert!(
-            said.contains("full to 99%") && said.contains("63 MiB"),
+            ["full to 99%", "63 MiB", "understudy.write_on_full_disk"]
+                .iter()
+                .all(|part| said.contains(part)),
             "{said}"
         );
         // A twentieth of a small one.
@@ -222,6 +280,32 @@ mod tests {
         drop(reader);
         assert_eq!(health.stalled(), Duration::ZERO);
         assert!(health.space().is_some_and(|space| space.total > 0));
+    }
+
+    /// From the first failure on, until one is completed.
+    #[test]
+    fn a_broken_volume_is_one_that_completes_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let health = Health::new(dir.path().join("probe"));
+        let failed = |errno: Errno| Err(io::Error::from_raw_os_error(errno.raw_os_error()));
+        for (errno, is_broken) in [
+            (Errno::IO, true),
+            (Errno::ROFS, true),
+            (Errno::NOSPC, false),
+            (Errno::DQUOT, false),
+            (Errno::MFILE, false),
+        ] {
+            let begin = Instant::now();
+            *health.shared.waiting.lock() = Some(begin);
+            health.shared.judge(failed(errno));
+            let since = *health.shared.waiting.lock();
+            assert_eq!(since, is_broken.then_some(begin), "{errno}");
+            assert_eq!(health.failure().is_some(), is_broken, "{errno}");
+        }
+        health.shared.judge(failed(Errno::IO));
+        health.shared.look();
+        assert_eq!((health.stalled(), health.failure()), (Duration::ZERO, None));
+        assert!(health.space().is_some());
     }
 
     #[test]

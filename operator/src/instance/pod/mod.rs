@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod calls;
+mod checked;
 mod duty;
 mod health;
 mod kept;

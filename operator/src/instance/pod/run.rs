@@ -8,7 +8,6 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::health::Health;
@@ -22,6 +21,7 @@ use crate::faults;
 use crate::ids::{Millis, Term};
 use crate::instance::Volume;
 use crate::instance::http::Desk;
+use crate::instance::run::End;
 use crate::instance::supervisor::{Published, Supervisor, empty_status};
 
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -37,8 +37,7 @@ const ASK_LIMIT: Duration = Duration::from_secs(1);
 pub async fn run(dir: &Path, place: Place) -> io::Result<()> {
     faults::name_process(&place.instance);
     let volume = Volume::new(dir);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let _hangup = signal(SignalKind::hangup())?;
+    let mut end = End::listen()?;
     let health = Health::new(volume.probe());
     let (commands, orders) = mpsc::channel(16);
     let mut waiting = Waiting::new(&place);
@@ -49,15 +48,16 @@ pub async fn run(dir: &Path, place: Place) -> io::Result<()> {
     let listener = TcpListener::bind(place.control_address())?;
     calls::start(listener, place.tls.clone(), desk, health.clone())?;
     let begun = async {
-        let lock = lock(&volume, &mut waiting).await?;
+        // For the life of the process: what works in the background may touch the volume until its end.
+        std::mem::forget(lock(&volume, &mut waiting).await?);
         health.start()?;
         let mut news = follow(&place.namespace, &place.cluster);
         let first = first(&volume, &mut news, &mut waiting).await?;
-        Ok::<_, io::Error>((lock, news, first))
+        Ok::<_, io::Error>((news, first))
     };
-    let (lock, news, (valid, term)) = tokio::select! {
+    let (news, (valid, term)) = tokio::select! {
         begun = begun => begun?,
-        _ = terminate.recv() => return Ok(()),
+        () = end.asked() => return Ok(()),
     };
     let setup = place.setup(&valid.cluster, &valid.uid, term)?;
     let name = setup.name.clone();
@@ -65,13 +65,9 @@ pub async fn run(dir: &Path, place: Place) -> io::Result<()> {
     let mut supervisor = Supervisor::open(volume, setup, waiting.out)?;
     supervisor.duty = Some(Box::new(duty));
     tracing::info!(instance = %name, "the supervisor runs");
-    let ended = supervisor
-        .run(orders, async move {
-            terminate.recv().await;
-        })
-        .await;
-    drop(lock);
-    ended
+    supervisor
+        .run(orders, async move { end.asked().await })
+        .await
 }
 
 /// The status of a supervisor that has no volume or no settings yet.
@@ -104,6 +100,7 @@ impl Waiting {
             tracing::warn!(why, "the supervisor waits");
             self.status.message = Some(why.to_owned());
         }
+        self.status.serial += 1;
         self.out.send_replace(Published {
             status: self.status.clone(),
             at: Instant::now(),
@@ -165,7 +162,10 @@ async fn first(
 /// Keeps the object that the volume belongs to from now on, and gives the term of its record.
 fn keep(volume: &Volume, object: &ReplicatedCluster) -> io::Result<Term> {
     adopt(volume, object)?;
-    kept::keep(volume, object)?;
+    if let Err(error) = kept::keep(volume, object) {
+        // On a volume that is full it is no reason not to start: what is kept only counts while the API is away.
+        tracing::warn!(%error, "the cluster object could not be kept");
+    }
     Ok(object
         .status
         .as_ref()

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::watch_object;
-use kube::{Api, Client};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::{Api, Client, Config};
 use tokio::sync::mpsc;
 
 use crate::crd::{Phase, ReplicatedCluster};
@@ -16,6 +16,13 @@ use crate::names;
 
 /// How long one read may take.
 const READ_LIMIT: Duration = Duration::from_secs(10);
+/// How long the API server may take to take a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// A watch is opened anew so often.
+const WATCH_SECONDS: u32 = 60;
+/// How long nothing may come while an answer is due, and in a watch, which is silent while nothing happens: a connection
+/// that died without a word would never be heard of again.
+const SILENCE: Duration = Duration::from_secs(90);
 /// Between two attempts to get a client at all.
 const CLIENT_PAUSE: Duration = Duration::from_secs(2);
 
@@ -34,7 +41,7 @@ pub fn follow(namespace: &str, cluster: &str) -> mpsc::Receiver<News> {
     let (namespace, cluster) = (namespace.to_owned(), cluster.to_owned());
     tokio::spawn(async move {
         loop {
-            let news = match Client::try_default().await {
+            let news = match client().await {
                 Ok(client) => {
                     let api = Api::namespaced(client, &namespace);
                     if pass_on(api, &cluster, &sender).await.is_err() {
@@ -53,17 +60,42 @@ pub fn follow(namespace: &str, cluster: &str) -> mpsc::Receiver<News> {
     receiver
 }
 
+/// Whatever it is used for ends: nothing here waits for an API server that went away without a word.
+async fn client() -> Result<Client, String> {
+    let mut config = Config::infer().await.map_err(|e| e.to_string())?;
+    config.connect_timeout = Some(CONNECT_LIMIT);
+    config.write_timeout = Some(READ_LIMIT);
+    config.read_timeout = Some(SILENCE);
+    // From the request on, not since the connection was used last.
+    config.reset_reader_on_write = true;
+    Client::try_from(config).map_err(|e| e.to_string())
+}
+
 async fn pass_on(
     api: Api<ReplicatedCluster>,
     cluster: &str,
     sender: &mpsc::Sender<News>,
 ) -> Result<(), mpsc::error::SendError<News>> {
-    let stream = watch_object(api, cluster).default_backoff();
+    let config = watcher::Config::default()
+        .fields(&format!("metadata.name={cluster}"))
+        .timeout(WATCH_SECONDS);
+    let stream = watch(api, config).default_backoff();
     futures::pin_mut!(stream);
+    // In the list that a watch begins with.
+    let mut is_listed = false;
     while let Some(event) = stream.next().await {
         let news = match event {
-            Ok(Some(object)) => News::Cluster(Box::new(object)),
-            Ok(None) => News::Gone,
+            Ok(Event::Init) => {
+                is_listed = false;
+                continue;
+            }
+            Ok(Event::InitApply(object)) => {
+                is_listed = true;
+                News::Cluster(Box::new(object))
+            }
+            Ok(Event::Apply(object)) => News::Cluster(Box::new(object)),
+            Ok(Event::InitDone) if is_listed => continue,
+            Ok(Event::InitDone | Event::Delete(_)) => News::Gone,
             Err(error) => News::Away(format!(
                 "the Kubernetes API does not give out the cluster object: {error}"
             )),
@@ -90,8 +122,7 @@ impl Judge {
             return Ok(Seed::Backup);
         }
         let read = async {
-            let client = Client::try_default().await.map_err(|e| e.to_string())?;
-            let api: Api<ReplicatedCluster> = Api::namespaced(client, &self.namespace);
+            let api: Api<ReplicatedCluster> = Api::namespaced(client().await?, &self.namespace);
             api.get(&self.cluster).await.map_err(|e| e.to_string())
         };
         let object = tokio::time::timeout(READ_LIMIT, read)

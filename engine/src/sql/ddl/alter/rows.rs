@@ -6,6 +6,7 @@ use crate::ids::Oid;
 use crate::sql::ddl::Result;
 use crate::sql::ddl::cx::{DdlCx, by, oid_key};
 use crate::sql::error::{SqlError, state};
+use crate::sql::maintenance::blocking;
 use crate::table::heap;
 use crate::table::row::RowDecoder;
 use crate::types::datum::Datum;
@@ -60,21 +61,24 @@ pub(super) fn each_row(
     cx.step()?;
     let snapshot = cx.snapshot();
     let table_cx = cx.catalog.table_cx();
+    let interrupts = cx.txn.interrupts();
     let decoder = RowDecoder::all(table);
     let mut values = vec![Datum::Null; table.columns.len()];
     let mut scan = heap::scan(table_cx, table, &snapshot)?;
     let mut count = 0u32;
-    while let Some(version) = scan.next(table_cx, &snapshot)? {
-        decoder.decode(table_cx, version, &mut values)?;
-        if !test(&values)? {
-            return Ok(false);
+    blocking(|| {
+        while let Some(version) = scan.next(table_cx, &snapshot)? {
+            decoder.decode(table_cx, version, &mut values)?;
+            if !test(&values)? {
+                return Ok(false);
+            }
+            count = count.wrapping_add(1);
+            if count.is_multiple_of(1024) {
+                interrupts.check()?;
+            }
         }
-        count = count.wrapping_add(1);
-        if count.is_multiple_of(1024) {
-            cx.txn.interrupts().check()?;
-        }
-    }
-    Ok(true)
+        Ok(true)
+    })
 }
 
 pub(super) fn find_column(table: &Relation, name: &str) -> Result<usize> {

@@ -30,6 +30,20 @@ pub fn case(arms: &[(Expr, Expr)], otherwise: Option<&Expr>) -> EvalFn {
     })
 }
 
+/// CASE with an operand that is computed once; conditions find it in [`EvalCx::tested`].
+///
+/// [`EvalCx::tested`]: crate::sql::exec::cx::EvalCx::tested
+pub fn with_operand(operand: &Expr, case: EvalFn) -> EvalFn {
+    let operand = compile(operand);
+    Box::new(move |frame, cx| {
+        let value = operand(frame, cx)?;
+        cx.tested.push(value);
+        let result = case(frame, cx);
+        cx.tested.pop();
+        result
+    })
+}
+
 pub fn coalesce(args: &[Expr]) -> EvalFn {
     let args: Vec<EvalFn> = args.iter().map(compile).collect();
     Box::new(move |frame, cx| {

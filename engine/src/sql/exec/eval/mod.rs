@@ -195,8 +195,18 @@ pub fn compile(expr: &Expr) -> EvalFn {
             })
         }
         Expr::Case {
-            arms, otherwise, ..
-        } => branch::case(arms, otherwise.as_deref()),
+            operand,
+            arms,
+            otherwise,
+            ..
+        } => {
+            let case = branch::case(arms, otherwise.as_deref());
+            match operand {
+                Some(operand) => branch::with_operand(operand, case),
+                None => case,
+            }
+        }
+        Expr::CaseTest(_) => Box::new(|_, cx| Ok(cx.tested.last().cloned().unwrap_or(Datum::Null))),
         Expr::Coalesce(args, _) => branch::coalesce(args),
         Expr::NullIf { equal, left, right } => branch::null_if(equal, left, right),
         Expr::MinMax { args, greatest, ty } => branch::min_max(args, *greatest, *ty),

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::ids::Oid;
 use crate::sql::error::SqlError;
 use crate::sql::exec::access::VirtualRows;
 use crate::sql::exec::cx::{EvalCx, Step};
-use crate::sql::exec::eval::Test;
+use crate::sql::exec::eval::{Scalar, Test};
 use crate::sql::exec::node::Node;
 use crate::sql::plan::tree::{FunctionScan, NodeKind, PlanNode};
 use crate::types::datum::Datum;
-use crate::types::function::{CallTypes, Implementation, Rows};
+use crate::types::function::{CallTypes, Function, Implementation, Rows};
 
 pub struct ValuesScanNode {
     spec: Arc<PlanNode>,
@@ -130,26 +131,28 @@ impl FunctionScanNode {
 }
 
 /// A set-returning function gives its rows, any other one its single value.
-fn call(spec: &FunctionScan, frame: &[Datum], cx: &mut EvalCx) -> Result<Rows, SqlError> {
-    let mut args = Vec::with_capacity(spec.args.len());
-    for arg in &spec.args {
-        args.push(arg.eval(frame, cx)?);
+pub(in crate::sql::exec) fn call(
+    function: &'static Function,
+    args: &[Scalar],
+    (arg_types, result): (&[Oid], Oid),
+    frame: &[Datum],
+    cx: &mut EvalCx,
+) -> Result<Rows, SqlError> {
+    let mut values = Vec::with_capacity(args.len());
+    for arg in args {
+        values.push(arg.eval(frame, cx)?);
     }
-    let function = spec.function;
-    let is_set = matches!(
-        function.implementation,
-        Implementation::Set(_) | Implementation::TypedSet(_) | Implementation::HostSet
-    );
+    let args = values;
     if function.strict && args.iter().any(Datum::is_null) {
-        return Ok(if is_set {
+        return Ok(if function.returns_set() {
             Box::new(std::iter::empty())
         } else {
             Box::new(std::iter::once(Ok(Datum::Null)))
         });
     }
     let types = CallTypes {
-        args: &spec.arg_types,
-        result: spec.result,
+        args: arg_types,
+        result,
     };
     let one = |value: Datum| -> Rows { Box::new(std::iter::once(Ok(value))) };
     Ok(match function.implementation {
@@ -168,7 +171,8 @@ impl Node for FunctionScanNode {
             unreachable!("built from a function scan")
         };
         if self.rows.is_none() {
-            self.rows = Some(call(spec, frame, cx)?);
+            let types = (spec.arg_types.as_slice(), spec.result);
+            self.rows = Some(call(spec.function, &spec.args, types, frame, cx)?);
         }
         let rows = self.rows.as_mut().expect("just set");
         loop {

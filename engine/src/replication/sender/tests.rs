@@ -1,0 +1,197 @@
+//! One stream to a standby by script, over a log that is a file and no more.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+
+use super::{StartReplication, Upstream, stream};
+use crate::ids::{Lsn, ProcessId, TimelineId};
+use crate::replication::reply::Link;
+use crate::replication::slots::Slots;
+use crate::replication::standbys::{Peer, Registration, Standbys};
+use crate::txn::testing::{SEGMENT, START, World};
+use crate::wal::Wal;
+use crate::wal::timeline::History;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A standby that passes on what it has received.
+struct Server {
+    world: World,
+    slots: Arc<Slots>,
+    safe: watch::Sender<(Lsn, bool)>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Server {
+    /// One segment of the first timeline is there, of which so many bytes count.
+    fn with_received(bytes: u64) -> Server {
+        let world = World::recovering(16);
+        let name = START.segment(SEGMENT).file_name(TimelineId::FIRST, SEGMENT);
+        let path = world.dir.path().join("pg_wal").join(name);
+        std::fs::write(path, vec![7u8; SEGMENT as usize]).expect("written");
+        let wal = &world.store.wal;
+        wal.set_recovery_history(History::root(TimelineId::FIRST));
+        wal.recovery_advance(TimelineId::FIRST, START.advance(bytes));
+        Server {
+            world,
+            slots: Slots::new(1),
+            safe: watch::Sender::new((Lsn::INVALID, false)),
+            stopping: watch::Sender::new(false),
+        }
+    }
+
+    fn registration(&self) -> Registration {
+        let peer = Peer {
+            process: ProcessId::MIN,
+            user_oid: 10,
+            user: "postgres".to_owned(),
+            application_name: "by script".to_owned(),
+            address: None,
+            started_at: 0,
+            instance: None,
+            term: None,
+        };
+        let standbys = Standbys::new(1, Arc::clone(&self.world.txns));
+        standbys.register(peer).expect("a free slot")
+    }
+}
+
+impl Upstream for Server {
+    fn wal(&self) -> &Arc<Wal> {
+        &self.world.store.wal
+    }
+    fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+    fn sender_timeout(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn safe_watch(&self) -> watch::Receiver<(Lsn, bool)> {
+        self.safe.subscribe()
+    }
+    fn shutting_down(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+    fn feedback(&self, _: u64, _: Option<Lsn>) {}
+}
+
+/// Takes everything at once, and says what the test has it say.
+struct Standby {
+    out: BytesMut,
+    heard: Arc<Mutex<Vec<u8>>>,
+    says: mpsc::UnboundedReceiver<(u8, Bytes)>,
+}
+
+impl Link for Standby {
+    fn out(&mut self) -> &mut BytesMut {
+        &mut self.out
+    }
+    async fn flush(&mut self) -> io::Result<()> {
+        self.heard.lock().extend_from_slice(&self.out.split());
+        Ok(())
+    }
+    async fn receive(&mut self) -> io::Result<Option<(u8, Bytes)>> {
+        Ok(self.says.recv().await)
+    }
+}
+
+type Heard = Arc<Mutex<Vec<u8>>>;
+
+fn standby() -> (Standby, Heard, mpsc::UnboundedSender<(u8, Bytes)>) {
+    let (say, says) = mpsc::unbounded_channel();
+    let heard = Heard::default();
+    let standby = Standby {
+        out: BytesMut::new(),
+        heard: Arc::clone(&heard),
+        says,
+    };
+    (standby, heard, say)
+}
+
+fn from_the_start() -> StartReplication {
+    StartReplication {
+        slot: None,
+        start: START,
+        timeline: Some(TimelineId::FIRST),
+        own_messages: false,
+    }
+}
+
+fn copy_done() -> (u8, Bytes) {
+    (b'c', Bytes::new())
+}
+
+#[tokio::test]
+async fn a_stream_with_much_to_send_gives_way_after_each_piece() {
+    let server = Server::with_received(u64::from(SEGMENT));
+    let registration = server.registration();
+    let (mut link, heard, say) = standby();
+    let streaming = stream(&mut link, &server, &registration, 1, from_the_start());
+    let beside_it = async {
+        let mut turns = 0;
+        while heard.lock().len() < SEGMENT as usize {
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+        say.send(copy_done()).expect("it listens");
+        turns
+    };
+    let both = async { tokio::join!(streaming, beside_it) };
+    let (done, turns) = tokio::time::timeout(LIMIT, both).await.expect("in time");
+    done.expect("the standby ended it");
+    assert!(turns >= 4, "{turns} turns while the segment was sent");
+}
+
+/// Half a record was passed on, and then the server was promoted, or followed one that was.
+#[tokio::test]
+async fn a_stream_ends_where_its_timeline_does_though_more_was_sent() {
+    let server = Server::with_received(8000);
+    let registration = server.registration();
+    let (mut link, heard, say) = standby();
+    let streaming = stream(&mut link, &server, &registration, 1, from_the_start());
+    let beside_it = async {
+        let pause = || tokio::time::sleep(Duration::from_millis(5));
+        while heard.lock().len() < 8000 {
+            pause().await;
+        }
+        let root = History::root(TimelineId::FIRST);
+        let history = root.fork(TimelineId::new(2), START.advance(5000), "promoted");
+        server.world.store.wal.set_recovery_history(history);
+        assert_eq!(server.world.store.wal.flush_lsn(), START.advance(5000));
+        while !heard.lock().ends_with(b"c\0\0\0\x04") {
+            pause().await;
+        }
+        say.send(copy_done()).expect("it listens");
+    };
+    let both = async { tokio::join!(streaming, beside_it) };
+    let (done, ()) = tokio::time::timeout(LIMIT, both).await.expect("in time");
+    done.expect("a good end");
+    // What follows the stream goes out together with what follows the command.
+    heard.lock().extend_from_slice(&link.out);
+    let heard = heard.lock();
+    let text = String::from_utf8_lossy(&heard);
+    let fork = START.advance(5000).to_string();
+    assert!(text.contains(&fork), "where the next timeline begins");
+}
+
+#[tokio::test]
+async fn a_timeline_that_is_followed_no_more_is_a_stranger() {
+    let server = Server::with_received(8000);
+    let registration = server.registration();
+    let root = History::root(TimelineId::FIRST);
+    let third = root.fork(TimelineId::new(3), START.advance(4000), "elsewhere");
+    server.world.store.wal.set_recovery_history(third);
+    let (mut link, _heard, _say) = standby();
+    let request = StartReplication {
+        timeline: Some(TimelineId::new(2)),
+        ..from_the_start()
+    };
+    let refused = stream(&mut link, &server, &registration, 1, request).await;
+    let why = refused.expect_err("nobody knows it").to_string();
+    assert!(why.contains("is not in this server's history"), "{why}");
+}

@@ -1,0 +1,97 @@
+//! An administrator accepts that commits are lost.
+
+use super::*;
+
+/// The primary acknowledged alone and its volume is gone: its pod is there and holds nothing. The standby is back.
+fn primary_emptied() -> Observed {
+    let mut observed = running(1);
+    let record = record(&mut observed);
+    record.in_sync = vec![set(1, &[], 0)];
+    let primary = status(&mut observed, 1);
+    primary.instance_id = None;
+    primary.engine = None;
+    let gone = observed.instances.get_mut("m-1").expect("it exists");
+    gone.life = Life::Ended;
+    observed
+}
+
+fn asking(text: &str) -> ValidatedCluster {
+    let mut cluster = cluster(1, Durability::Quorum);
+    cluster.requests.force_promote = Some(text.to_owned());
+    cluster
+}
+
+#[test]
+fn whose_primary_never_comes_back_is_told_of_the_way_on() {
+    let observed = primary_emptied();
+    let plan = decide(&cluster(1, Durability::Quorum), &observed, NOW);
+    assert!(plan.swap.is_none());
+    let (reason, message) = plan.obstacle.expect("it says so");
+    assert_eq!(reason, "PrimaryLost");
+    assert!(message.contains("force-promote m-2@3"), "{message}");
+}
+
+#[test]
+fn a_standby_is_promoted_by_force_where_nothing_else_is_left() {
+    let mut observed = primary_emptied();
+    let plan = decide(&asking("m-2@3"), &observed, NOW);
+    let raised = plan.swap.expect("the term is raised").record;
+    assert_eq!(
+        (raised.term, raised.phase),
+        (Term::new(4), Phase::FailingOver)
+    );
+    assert_eq!(plan.outcomes.len(), 1, "the request is answered with it");
+    // The request is gone; the record knows.
+    observed.record = Some(raised);
+    let quiet = cluster(1, Durability::Quorum);
+    let plan = decide(&quiet, &observed, NOW);
+    assert!(candidate(&plan).is_none(), "not before it has answered");
+    answered(&mut observed, 2, T3, 400);
+    let plan = decide(&quiet, &observed, NOW);
+    assert_eq!(candidate(&plan).as_deref(), Some("m-2"));
+    let chosen = plan.swap.expect("a candidate").record;
+    assert!(chosen.change.is_some_and(|c| c.forced));
+}
+
+#[test]
+fn nobody_is_promoted_by_force_who_was_not_named_for_this_term() {
+    for wrong in ["m-2@2", "m-2@4", "m-9@3", "m-1@3", "m-2", "@3"] {
+        let plan = decide(&asking(wrong), &primary_emptied(), NOW);
+        assert!(plan.swap.is_none(), "{wrong}");
+        let refused = plan.outcomes.iter().map(|o| o.event.reason);
+        assert_eq!(
+            refused.collect::<Vec<_>>(),
+            ["ForcePromoteRefused"],
+            "{wrong}"
+        );
+    }
+    // Nor where the primary serves.
+    let plan = decide(&asking("m-2@3"), &running(1), NOW);
+    assert!(plan.swap.is_none());
+    assert_eq!(plan.outcomes[0].event.reason, "ForcePromoteRefused");
+}
+
+#[test]
+fn force_is_not_needed_when_the_primary_comes_back_with_all_it_had() {
+    let mut observed = primary_emptied();
+    let plan = decide(&asking("m-2@3"), &observed, NOW);
+    observed.record = Some(plan.swap.expect("the term is raised").record);
+    observed.instances.insert(
+        "m-1".to_owned(),
+        instance(1, engine(1, EngineRole::Standby, 500)),
+    );
+    answered(&mut observed, 1, T3, 500);
+    answered(&mut observed, 2, T3, 400);
+    let plan = decide(&cluster(1, Durability::Quorum), &observed, NOW);
+    assert_eq!(
+        candidate(&plan).as_deref(),
+        Some("m-1"),
+        "it has everything"
+    );
+    let chosen = plan.swap.expect("a candidate").record;
+    assert!(
+        chosen
+            .change
+            .is_some_and(|c| !c.forced && c.target.is_none())
+    );
+}

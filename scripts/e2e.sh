@@ -1,0 +1,218 @@
+#!/usr/bin/env bash
+# The end-to-end tests on a real Kubernetes of three nodes on this machine, as root: e2e.sh [short|long]; short if it is
+# not said. Builds the image, brings the cluster up, installs the chart, runs one test after the other, and takes
+# everything down, however it ends.
+#   FAULT=node-cut-off   of the faults only this one (the names are in tests/e2e/src/faults.rs)
+#   ROUNDS=5             so many rounds of whatever has rounds
+#   TESTS="faults safety::two_failovers"   only these files of tests/e2e/tests, or those of their tests that are named so
+#   RESULTS=FILE         where a line for each measurement is appended      EVIDENCE=FOLDER  where logs of failures go
+#   KEEP=1               leaves the cluster up; the next run takes it as it is
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What tells most, in about 20 minutes. The others are in the long form.
+short=(
+    first_minutes
+    rights::an_instances_token_reads_its_own_cluster_and_nothing_else
+    faults_in_turn
+    faults::a_standby_takes_over_when_the_disk_completes_no_write
+    scaling::standbys_come_and_go_under_load_without_a_failed_write
+    scaling::a_primary_that_dies_at_any_step_of_a_change_of_the_set_loses_nothing
+    safety::a_blocked_failover_goes_on_when_the_old_primary_returns
+    safety::a_status_that_is_wiped_is_rebuilt_from_the_volumes
+    operators::an_operator_that_dies_at_any_step_of_a_failover_is_followed_by_one_that_finishes_it
+    updates::each_node_is_drained_in_turn_under_load
+)
+long=(first_minutes rights requests scaling faults safety operators updates packaging)
+
+form=${1:-short}
+case $form in
+# Nothing takes longer than the limit, or it hangs; seconds.
+short) tests=("${short[@]}") limit=1200 ;;
+long) tests=("${long[@]}") limit=21600 ;;
+*)
+    echo "usage: $0 [short|long]" >&2
+    exit 2
+    ;;
+esac
+[ -z "${TESTS:-}${ROUNDS:-}" ] || [ "$limit" -gt 7200 ] || limit=7200
+# A fault that is asked for is in one file.
+[ -z "${FAULT:-}" ] || tests=(faults)
+[ -z "${TESTS:-}" ] || read -ra tests <<<"$TESTS"
+[ "$(id -u)" = 0 ] || {
+    echo "e2e: nodes are namespaces, which are root's to make: run this as root" >&2
+    exit 1
+}
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/understudy
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+export UNDERSTUDY_BIN_DIR=$CARGO_TARGET_DIR/release
+dir=$cache/e2e/cluster
+archive=$cache/e2e/understudy.tar
+next=$cache/e2e/understudy-next.tar
+cluster=$UNDERSTUDY_BIN_DIR/cluster
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+export UNDERSTUDY_E2E_FORM=$form
+export UNDERSTUDY_E2E_CLUSTER=$dir
+export UNDERSTUDY_E2E_IMAGE=understudy.local/understudy:$version
+export UNDERSTUDY_E2E_NEXT_IMAGE=understudy.local/understudy:$version-next
+export UNDERSTUDY_E2E_MORTAL_OPERATOR=$CARGO_TARGET_DIR/debug/understudy-operator
+export UNDERSTUDY_E2E_RESULTS=${RESULTS:-$cache/e2e/results.jsonl}
+export UNDERSTUDY_E2E_EVIDENCE=${EVIDENCE:-$cache/e2e/evidence}
+# A test runs in its package's folder.
+[[ $UNDERSTUDY_E2E_RESULTS = /* ]] || UNDERSTUDY_E2E_RESULTS=$PWD/$UNDERSTUDY_E2E_RESULTS
+[[ $UNDERSTUDY_E2E_EVIDENCE = /* ]] || UNDERSTUDY_E2E_EVIDENCE=$PWD/$UNDERSTUDY_E2E_EVIDENCE
+UNDERSTUDY_E2E_COMMIT=$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
+export UNDERSTUDY_E2E_COMMIT
+
+mkdir -p "$cache/e2e"
+other=$(cat "$cache/e2e/pid" 2>/dev/null || true)
+if [ -n "$other" ] && grep -qs e2e.sh "/proc/$other/cmdline"; then
+    echo "e2e: another run (process $other) has the machine's cluster; wait for its end" >&2
+    exit 1
+fi
+echo $$ >"$cache/e2e/pid"
+
+say() { echo "== $(date +%H:%M:%S) $*"; }
+
+child=
+guard=
+stage=building
+# In a session of its own, all of which can be ended; a signal interrupts the wait for it.
+run() {
+    local code=0
+    setsid "$@" &
+    child=$!
+    wait "$child" || code=$?
+    child=
+    return "$code"
+}
+
+# What tells why something failed that keeps nothing itself, as a test does.
+keep() {
+    local to
+    to=$UNDERSTUDY_E2E_EVIDENCE/$1-$(date +%s)
+    mkdir -p "$to"
+    # Of a cluster that never came up there is what its programs said.
+    timeout --kill-after=5 300 "$cluster" logs --dir "$dir" --to "$to" >"$to/logs.txt" 2>&1 ||
+        cp -a "$dir/logs" "$to/programs" 2>/dev/null || true
+    echo "e2e: logs and objects are kept in $to" >&2
+}
+
+finish() {
+    local code=$?
+    trap - EXIT
+    trap '' INT TERM HUP
+    [ -z "$child" ] || kill -KILL -- "-$child" 2>/dev/null || true
+    if [ "$code" != 0 ] && [ "$stage" = setting-up ]; then
+        keep "$stage"
+    fi
+    if [ "$stage" != building ]; then
+        if [ -n "${KEEP:-}" ]; then
+            say "the cluster is left up; \`$cluster down --dir $dir\` ends it"
+        elif ! "$cluster" down --dir "$dir"; then
+            echo "e2e: the cluster is not down; \`$cluster down --dir $dir\` tries again" >&2
+            [ "$code" != 0 ] || code=1
+        fi
+    fi
+    rm -rf "$archive" "$next" "$dir.pod-logs" "$cache/e2e/pid"
+    if [ -n "$guard" ]; then
+        kill "$guard" 2>/dev/null || true
+        wait "$guard" 2>/dev/null || true
+    fi
+    exit "$code"
+}
+# A signal ends this by way of EXIT.
+trap 'exit 130' INT TERM HUP
+trap finish EXIT
+
+say "building: the cluster's command, the tests, an operator that can be told to die"
+run cargo build --release -p understudy-cluster -p understudy-e2e --bins
+run cargo build -p operator --bins
+run cargo test -p understudy-e2e --no-run
+
+say "the image, and the same by another name"
+IMAGE=$UNDERSTUDY_E2E_IMAGE run scripts/image.sh "$archive"
+rm -f "$next"
+run buildah push --quiet "$UNDERSTUDY_E2E_IMAGE" "oci-archive:$next:$UNDERSTUDY_E2E_NEXT_IMAGE"
+
+say "the cluster"
+stage=setting-up
+if [ -z "${KEEP:-}" ]; then
+    # SIGKILL runs no trap: this goes on then and takes the cluster down, with whatever tests have started.
+    setsid bash -c '
+        while read -r _ state _ < <(grep -s ^State: "/proc/$1/status") && [ "$state" != Z ]; do sleep 1; done
+        "$2" down --dir "$3"
+        rm -rf "$3.pod-logs" "${@:4}"
+    ' guard $$ "$cluster" "$dir" "$archive" "$next" "$cache/e2e/pid" &
+    guard=$!
+fi
+begin=$SECONDS
+run "$cluster" up --dir "$dir" --nodes 3 --volumes 10
+run "$cluster" load --dir "$dir" "$archive"
+run "$cluster" load --dir "$dir" "$next"
+say "the cluster took $((SECONDS - begin)) s"
+
+say "the chart"
+programs=$("$cluster" build --dir "$dir")
+helm=$(scripts/helm.sh "$cache")
+kubernetes=(env "KUBECONFIG=$dir/kubeconfig" "KUBECACHEDIR=$dir/helm/kube-cache" "HELM_CACHE_HOME=$dir/helm/cache"
+    "HELM_CONFIG_HOME=$dir/helm/config" "HELM_DATA_HOME=$dir/helm/data" NO_PROXY='*' no_proxy='*')
+kubectl=("${kubernetes[@]}" "$programs/kubectl" --namespace understudy-system)
+"${kubectl[@]}" apply -f - <<'END'
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: understudy-system
+  labels: {pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted}
+END
+operator=deployment/understudy-operator
+before=$("${kubectl[@]}" get "$operator" --ignore-not-found -o name)
+run "${kubernetes[@]}" "$helm" upgrade --install understudy charts/understudy --namespace understudy-system \
+    --set "image.repository=${UNDERSTUDY_E2E_IMAGE%:*}" --set "image.tag=${UNDERSTUDY_E2E_IMAGE##*:}" --wait --timeout 180s
+if [ -n "$before" ]; then
+    # Of a cluster that was there before: its operator is another build of the same name.
+    "${kubectl[@]}" rollout restart "$operator"
+    run "${kubectl[@]}" rollout status "$operator" --timeout=180s
+fi
+
+stage=testing
+failed=()
+all=$SECONDS
+for name in "${tests[@]}"; do
+    file=${name%%::*}
+    filter=()
+    [ "$file" = "$name" ] || filter=("${name#*::}")
+    arguments=(-p understudy-e2e --test "$file" -- --ignored "${filter[@]}")
+    say "$name"
+    begin=$SECONDS
+    # A name that no test has would run nothing, and pass.
+    found=$(cargo test "${arguments[@]}" --list | grep -c ': test$' || true)
+    if [ "$found" = 0 ]; then
+        echo "e2e: there is no test $name" >&2
+        failed+=("$name")
+        continue
+    fi
+    code=0
+    run timeout --kill-after=20 "$limit" \
+        cargo test "${arguments[@]}" --test-threads=1 --nocapture || code=$?
+    case $code in
+    0) ;;
+    124 | 137)
+        echo "e2e: $name has not ended within $limit s" >&2
+        keep "hanging-${name//:/-}"
+        ;;
+    esac
+    [ "$code" = 0 ] || failed+=("$name")
+    say "$name took $((SECONDS - begin)) s"
+done
+say "the tests took $((SECONDS - all)) s"
+
+[ ! -e "$UNDERSTUDY_E2E_RESULTS" ] ||
+    "$UNDERSTUDY_BIN_DIR/e2e-results" "$UNDERSTUDY_E2E_RESULTS" "$UNDERSTUDY_E2E_COMMIT" || true
+echo "measurements: $UNDERSTUDY_E2E_RESULTS"
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "e2e: failed: ${failed[*]}; logs and objects are in $UNDERSTUDY_E2E_EVIDENCE" >&2
+    exit 1
+fi
+say "everything passed"

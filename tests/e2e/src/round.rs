@@ -1,0 +1,465 @@
+//! A fault from its beginning to full strength again: what the clients saw, what the operator says of it, and whether
+//! the two agree.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use understudy_tests::local::now_ms;
+
+use crate::controller;
+use crate::database::{Database, Instance, spec};
+use crate::faults::{Fault, Made, Victim, provide_disks};
+use crate::ledger::{Ledger, first_above, longest_pause};
+use crate::results::Line;
+use crate::settings::{LIMIT, Settings};
+use crate::space::Space;
+use crate::writers::{Who, Writers, judge};
+
+/// How long an old primary gets to do harm, before and after it is woken.
+const HARM: Duration = Duration::from_secs(3);
+/// What the operator says and what a client saw may differ by so much, in most comparisons; milliseconds.
+const AGREEMENT_MS: f64 = 300.0;
+
+/// After so many that failed there is something wrong with all.
+const MOST_FAILED: usize = 3;
+
+/// A test's database under a fault, over all its rounds.
+struct Scene<'a> {
+    fault: Fault,
+    space: &'a Space,
+    database: &'a Database<'a>,
+    ledger: Arc<Ledger>,
+}
+
+/// Every round of a fault, each variant that is asked for, on a database of its own.
+///
+/// # Panics
+/// If a promise is broken, or something does not come.
+#[track_caller]
+pub fn run(fault: Fault) {
+    let settings = Settings::from_env();
+    if let Some(name) = settings.fault() {
+        let is_one = Fault::ALL.iter().any(|fault| fault.name() == name);
+        let names = Fault::ALL.map(Fault::name).join(", ");
+        assert!(is_one, "FAULT is {name}, which is none of {names}");
+    }
+    if !settings.wants(fault.name()) {
+        println!("{} is not asked for", fault.name());
+        return;
+    }
+    let space = Space::enter(&format!("fault-{}", fault.name()));
+    if fault == Fault::DiskFrozen {
+        provide_disks(&space);
+    }
+    let database = Database::create(&space, "orders", &fault.spec());
+    let ledger = noted_ledger(&space);
+    let mut agreement = Agreement::default();
+    all_rounds(&space, &database, &ledger, fault, &mut agreement);
+    agreement.judge();
+}
+
+/// One fault after the other on one database, which is the quicker way. After one that fails the rest have a new one.
+///
+/// # Panics
+/// If a promise is broken, or something does not come; names the faults at which that was.
+#[track_caller]
+pub fn run_in_turn(faults: &[Fault]) {
+    let mut failed = Vec::new();
+    let mut rest = faults;
+    while !rest.is_empty() && failed.len() < MOST_FAILED {
+        let done = Cell::new(0);
+        let ended = catch_unwind(AssertUnwindSafe(|| turn(rest, &done)));
+        if ended.is_ok() {
+            rest = &[];
+            break;
+        }
+        // Beyond the last one is the judgement over all.
+        let at = done.get();
+        failed.push(rest.get(at).map_or("what the operator says", |f| f.name()));
+        rest = rest.get(at + 1..).unwrap_or_default();
+    }
+    assert!(
+        failed.is_empty(),
+        "failed: {}; not tried any more: {rest:?}",
+        failed.join(", ")
+    );
+}
+
+fn turn(faults: &[Fault], done: &Cell<usize>) {
+    let space = Space::share("faults-in-turn");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    let mut agreement = Agreement::default();
+    for fault in faults {
+        all_rounds(&space, &database, &ledger, *fault, &mut agreement);
+        done.set(done.get() + 1);
+    }
+    agreement.judge();
+}
+
+fn all_rounds(
+    space: &Space,
+    database: &Database<'_>,
+    ledger: &Arc<Ledger>,
+    fault: Fault,
+    agreement: &mut Agreement,
+) {
+    let scene = Scene {
+        fault,
+        space,
+        database,
+        ledger: Arc::clone(ledger),
+    };
+    for place in places(fault, &space.settings) {
+        for round in 1..=space.settings.rounds(1, 5) {
+            scene.round(*place, round, agreement);
+        }
+    }
+}
+
+/// Whether the operator's leader has to be on the primary's node. Where that is no matter nobody is moved first.
+fn places(fault: Fault, settings: &Settings) -> &'static [Option<bool>] {
+    match fault {
+        _ if settings.is_long => &[Some(false), Some(true)],
+        Fault::NodeCutOff => &[Some(false), Some(true)],
+        Fault::NodeDead => &[Some(false)],
+        _ => &[None],
+    }
+}
+
+/// A ledger that is written down if the test fails.
+pub fn noted_ledger(space: &Space) -> Arc<Ledger> {
+    let ledger = Arc::new(Ledger::default());
+    let noted = Arc::clone(&ledger);
+    space.note("ledger.txt", move || noted.shown());
+    ledger
+}
+
+/// Sees to it that the primary is, or is not, on the node of the operator that leads.
+///
+/// # Panics
+/// If no instance is where it would have to be.
+#[track_caller]
+pub fn place(database: &Database<'_>, leader_there: bool) {
+    for _ in 0..5 {
+        let leader = controller::leader(&database.space.cluster);
+        let leader = leader.unwrap_or_else(|error| panic!("{error:#}"));
+        let all = database.instances();
+        let primary = database.primary();
+        let fits = |name: &str| {
+            let mut found = all.iter().filter(|i| i.name == name);
+            found.any(|i| (i.node == leader.node) == leader_there)
+        };
+        if fits(&primary) {
+            return;
+        }
+        let other = all.iter().find(|i| i.name != primary && fits(&i.name));
+        let other = other.unwrap_or_else(|| {
+            panic!(
+                "no instance fits: the leader is on {}, {all:?}",
+                leader.node
+            )
+        });
+        database.switch_to(&other.name);
+    }
+    panic!("the operator's leader moves all the time");
+}
+
+/// One instance on each node again: what took the place of one that was given up may have gone where another is, and
+/// the loss of that node would be the loss of two.
+///
+/// # Panics
+/// If they do not spread.
+#[track_caller]
+pub fn spread_out(database: &Database<'_>) {
+    for _ in 0..3 {
+        let (all, primary) = (database.instances(), database.primary());
+        let is_beside = |one: &Instance| {
+            let mut others = all.iter().filter(|other| other.name != one.name);
+            others.any(|other| other.node == one.node)
+        };
+        let surplus = all.iter().find(|i| i.name != primary && is_beside(i));
+        let Some(surplus) = surplus else { return };
+        let asked_ms = now_ms();
+        database.ask_for("replace-instance", &surplus.name);
+        database.wait_event("ReplaceCompleted", asked_ms);
+        database.full_strength();
+    }
+    panic!("instances stay together: {:?}", database.instances());
+}
+
+/// The metric of failovers: how many, and how long they took together.
+fn failovers(scene: &Scene<'_>) -> Option<(f64, f64)> {
+    let labels = [
+        ("namespace", scene.space.name.as_str()),
+        ("cluster", scene.database.name.as_str()),
+        ("kind", "failover"),
+    ];
+    let of = |what: &str| {
+        let name = format!("understudy_role_change_seconds_{what}");
+        controller::metric(&scene.space.cluster, &name, &labels).ok()
+    };
+    Some((of("count")?, of("sum")?))
+}
+
+impl Scene<'_> {
+    fn round(&self, leader_there: Option<bool>, round: u32, agreement: &mut Agreement) {
+        let (database, fault) = (self.database, self.fault);
+        database.full_strength();
+        if fault == Fault::EngineKilled && round > 1 {
+            // A second crash of one engine within five minutes is a reason to fail over.
+            let standby = database.standbys().into_iter().next();
+            database.switch_to(&standby.expect("a standby"));
+        }
+        if let Some(leader_there) = leader_there {
+            place(database, leader_there);
+        }
+        let before = database.full_strength();
+        let metrics_before = failovers(self);
+        let victim = Victim::of(database, &database.primary());
+        let lost = victim.clone();
+        let writers = Writers::start(database, &self.ledger, Who::Everybody);
+        let term = before["term"].as_u64().expect("a term");
+        println!(
+            "{}: {} on {} is primary in term {term} {}",
+            fault.name(),
+            lost.instance,
+            lost.node,
+            variant(leader_there)
+        );
+        let fault_ms = now_ms();
+        let mut made = Made::make(fault, self.space, victim);
+        // As it is told first: what follows may be told over it.
+        let said = if fault.fails_over() {
+            await_failover(database, term)["lastFailover"].clone()
+        } else {
+            Value::Null
+        };
+        writers.wait_for(20);
+        std::thread::sleep(HARM);
+        if fault == Fault::NodeDead {
+            self.replace(&lost);
+        }
+        made.mend();
+        std::thread::sleep(HARM);
+        let after = database.full_strength();
+        let whole_ms = now_ms();
+        writers.wait_for(20);
+        writers.finish();
+        judge(database, &self.ledger);
+        let terms = after["term"].as_u64().unwrap_or_default() - term;
+        let times = Times {
+            term,
+            terms,
+            fault_ms,
+            whole_ms,
+        };
+        self.report(leader_there, round, &times, &said);
+        if fault.fails_over() {
+            self.compare(&times, &said, metrics_before, leader_there, agreement);
+        } else {
+            self.assert_restarted(fault_ms);
+        }
+        if fault == Fault::NodeDead {
+            spread_out(database);
+        }
+    }
+
+    /// The administrator gives up the instance of a node that does not come back: a copy on another node takes its
+    /// place.
+    fn replace(&self, lost: &Victim) {
+        let cluster = &self.space.cluster;
+        let seen = cluster.wait_ready(lost.node, false, LIMIT);
+        seen.unwrap_or_else(|error| panic!("{error:#}"));
+        let asked_ms = now_ms();
+        self.database.ask_for("replace-instance", &lost.instance);
+        self.database.wait_event("ReplaceCompleted", asked_ms);
+        self.database.full_strength();
+        let now = self.database.instance(&lost.instance);
+        assert_ne!(now.node, lost.node, "on the dead node again");
+        let took = now_ms() - asked_ms;
+        println!(
+            "{} was replaced on {} in {took} ms",
+            lost.instance, now.node
+        );
+    }
+
+    fn report(&self, leader_there: Option<bool>, round: u32, times: &Times, said: &Value) {
+        let rows = self.ledger.rows();
+        let since = |at_ms: u64| at_ms.saturating_sub(times.fault_ms) as f64 / 1000.0;
+        let settings = &self.space.settings;
+        let mut line = Line::new(settings, self.fault.name(), variant(leader_there), round);
+        let pod = first_above(&rows, times.term, |way| !way.is_service());
+        let service = first_above(&rows, times.term, |way| way.is_service());
+        let pause = longest_pause(&rows, (times.fault_ms, times.whole_ms), |way| {
+            way.is_service()
+        });
+        for (name, at) in [
+            ("1 detected", said["detectedAt"].as_u64()),
+            ("2 promoted", said["promotedAt"].as_u64()),
+            ("3 writable", said["writableAt"].as_u64()),
+            ("4 first write by pod", pod),
+            ("5 first write by Service", service),
+        ] {
+            if let Some(at) = at.filter(|at| self.fault.fails_over() && *at >= times.fault_ms) {
+                line = line.seconds(name, since(at));
+            }
+        }
+        let pause = pause as f64 / 1000.0;
+        line = line.seconds("6 longest pause of writes", pause);
+        line = line.seconds("7 full strength", since(times.whole_ms));
+        let terms = usize::try_from(times.terms).unwrap_or(usize::MAX);
+        line = line.count("terms", terms);
+        let acknowledged = self.ledger.count(times.fault_ms, |_| true);
+        line = line.count("acknowledged after the fault", acknowledged);
+        line = line.count("missing", 0).count("in an older term", 0);
+        let goal = self.fault.goal_seconds(leader_there == Some(true));
+        line = line.count("goal missed", usize::from(pause >= goal));
+        self.space.keep(&line);
+        if pause >= goal {
+            println!("GOAL MISSED: writes paused for {pause:.3} s, the goal is {goal} s");
+        }
+    }
+
+    /// What the operator says beside what the clients saw.
+    fn compare(
+        &self,
+        times: &Times,
+        said: &Value,
+        metrics_before: Option<(f64, f64)>,
+        leader_there: Option<bool>,
+        agreement: &mut Agreement,
+    ) {
+        let at = |key: &str| said[key].as_u64().map(|at| at as f64);
+        let rows = self.ledger.rows();
+        let first = first_above(&rows, times.term, |_| true).map(|at| at as f64);
+        agreement.add("lastFailover.writableAt", at("writableAt"), first);
+        let events = self.database.events(times.fault_ms).unwrap_or_default();
+        let told = |reason: &str| {
+            let found = events.iter().find(|e| e.reason == reason);
+            found.map(|event| event.at_ms as f64)
+        };
+        agreement.add(
+            "event FailoverStarted",
+            told("FailoverStarted"),
+            at("detectedAt"),
+        );
+        agreement.add("event FailoverCompleted", told("FailoverCompleted"), first);
+        // An operator that died took its numbers with it.
+        let one_failover = leader_there != Some(true) && times.terms == 1;
+        if one_failover && let (Some(before), Some(now)) = (metrics_before, failovers(self)) {
+            let seconds = said["seconds"].as_f64().map(|s| s * 1000.0);
+            let is_one = now.0 - before.0 == 1.0;
+            let counted = is_one.then_some((now.1 - before.1) * 1000.0);
+            agreement.add("metric role_change_seconds", counted, seconds);
+        }
+        let reasons: Vec<&str> = events.iter().map(|e| e.reason.as_str()).collect();
+        for needed in ["FailoverStarted", "FailoverCompleted"] {
+            assert!(
+                reasons.contains(&needed),
+                "no event {needed}, only {reasons:?}"
+            );
+        }
+    }
+
+    /// In place, or, where that took longer than a failover waits for it, by a failover.
+    fn assert_restarted(&self, fault_ms: u64) {
+        let events = self.database.events(fault_ms).unwrap_or_default();
+        let has = |reason: &str| events.iter().any(|event| event.reason == reason);
+        assert!(
+            has("RestartedInPlace") || has("FailoverCompleted"),
+            "nobody tells of the crash: {events:#?}"
+        );
+        let how = if has("FailoverCompleted") {
+            "a failover came first"
+        } else {
+            "it was restarted in place"
+        };
+        println!("{}: {how}", self.fault.name());
+    }
+}
+
+fn variant(leader_there: Option<bool>) -> &'static str {
+    match leader_there {
+        Some(true) => "with the operator's leader",
+        Some(false) => "without the operator's leader",
+        None => "",
+    }
+}
+
+/// Moments of a round, milliseconds since 1970, and the term before it.
+struct Times {
+    term: u64,
+    /// So many were added to it.
+    terms: u64,
+    fault_ms: u64,
+    whole_ms: u64,
+}
+
+/// Waits until a failover in a term above `term` is reported.
+///
+/// # Panics
+/// If none is.
+#[track_caller]
+pub fn await_failover(database: &Database<'_>, term: u64) -> Value {
+    database.wait("the failover is reported", LIMIT, |status| {
+        status["phase"] == "Running"
+            && status["term"].as_u64() > Some(term)
+            && status["lastFailover"]["term"].as_u64() > Some(term)
+    })
+}
+
+/// How far apart two words on the same thing are, over all rounds.
+#[derive(Default)]
+struct Agreement {
+    differences_ms: BTreeMap<&'static str, Vec<Option<f64>>>,
+}
+
+impl Agreement {
+    /// What was not said at all agrees with nothing.
+    fn add(&mut self, what: &'static str, one: Option<f64>, other: Option<f64>) {
+        let difference = one.zip(other).map(|(one, other)| (one - other).abs());
+        self.differences_ms
+            .entry(what)
+            .or_default()
+            .push(difference);
+    }
+
+    /// Most of them have to agree: a busy machine may keep a thread from its clock now and then.
+    fn judge(&self) {
+        let all = self.differences_ms.values().flatten();
+        let close = |d: &&Option<f64>| d.is_some_and(|d| d <= AGREEMENT_MS);
+        let (count, agreed) = (all.clone().count(), all.filter(close).count());
+        for (what, differences) in &self.differences_ms {
+            println!("{what}: apart by {differences:?} ms");
+        }
+        println!("{agreed} of {count} comparisons agree within {AGREEMENT_MS} ms");
+        assert!(
+            count == 0 || agreed * 2 > count,
+            "the operator's figures are not the clients': {:#?}",
+            self.differences_ms
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_comparisons_have_to_agree() {
+        let mut agreement = Agreement::default();
+        agreement.judge();
+        agreement.add("a", Some(1_000.0), Some(1_250.0));
+        agreement.add("a", Some(1_000.0), Some(2_000.0));
+        agreement.add("b", Some(3.0), Some(2.0));
+        agreement.judge();
+        agreement.add("b", None, Some(2.0));
+        let judged = std::panic::catch_unwind(|| agreement.judge());
+        assert!(judged.is_err(), "half of them is not most");
+    }
+}

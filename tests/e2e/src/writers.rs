@@ -1,0 +1,305 @@
+//! Clients that write all the time, and keep what they are told in the ledger.
+//!
+//! The write Service has two: one that keeps its session until it breaks, and one that opens a session for each row.
+//! Both are on the machine, whose way to Services goes through a kube-proxy of its own. Each instance has one on its own
+//! node, by the pod's address: a thread in the node's network, so that what cuts the node off does not cut it off from
+//! its instance. What these are told is the instance's own word.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use understudy_cluster::layout::Layout;
+use understudy_tests::local::now_ms;
+
+use crate::database::{Database, POSTGRES_PORT};
+use crate::ledger::{Acknowledged, Ledger, Way, missing, overtaken};
+use crate::session::{Access, CONNECT_LIMIT, Session};
+
+pub const TABLE: &str = "ledger";
+/// How long anything may take until rows are acknowledged again.
+const LIMIT: Duration = Duration::from_secs(180);
+/// Between two attempts to open a session.
+const RETRY: Duration = Duration::from_millis(5);
+/// A standby's answer to a write.
+const READ_ONLY: &str = "25006";
+
+/// How one client behaves.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    /// Between two rows.
+    pace: Duration,
+    /// Whoever talks to an instance itself has time: a frozen one answers when it is woken.
+    answer_limit: Duration,
+    keeps_session: bool,
+}
+
+fn manner(way: &Way) -> Manner {
+    let (pace_ms, limit_s, keeps_session) = match way {
+        Way::Service => (5, 2, true),
+        Way::Fresh => (40, 1, false),
+        Way::Own(_) => (20, 30, true),
+    };
+    Manner {
+        pace: Duration::from_millis(pace_ms),
+        answer_limit: Duration::from_secs(limit_s),
+        keeps_session,
+    }
+}
+
+/// Who writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Who {
+    /// The Service's clients and one for each instance.
+    Everybody,
+    /// The Service's clients only.
+    ServiceOnly,
+}
+
+/// All clients of a database, from [`Writers::start`] to [`Writers::finish`].
+pub struct Writers {
+    stop: Arc<AtomicBool>,
+    ledger: Arc<Ledger>,
+    threads: Vec<JoinHandle<()>>,
+    /// When they began, milliseconds since 1970.
+    pub began_ms: u64,
+}
+
+/// Puts this thread, and every socket that it opens from now on, into a network namespace.
+fn enter_network(namespace: &Path) -> Result<()> {
+    let failed = || format!("enter the network {}", namespace.display());
+    let file = File::open(namespace).with_context(failed)?;
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).with_context(failed)
+}
+
+impl Writers {
+    /// Starts them, and waits until the Service's rows are acknowledged.
+    ///
+    /// # Panics
+    /// If there is no database to write to.
+    #[track_caller]
+    pub fn start(database: &Database<'_>, ledger: &Arc<Ledger>, who: Who) -> Writers {
+        if ledger.is_new() {
+            // Another test's, of the database that it has left.
+            database.rows(&format!("DROP TABLE IF EXISTS {TABLE}"));
+        }
+        database.rows(&format!(
+            "CREATE TABLE IF NOT EXISTS {TABLE} (id bigint PRIMARY KEY)"
+        ));
+        let access = database.access();
+        let service = database.service("primary");
+        let mut writers = Writers {
+            stop: Arc::default(),
+            ledger: Arc::clone(ledger),
+            threads: Vec::new(),
+            began_ms: now_ms(),
+        };
+        for way in [Way::Service, Way::Fresh] {
+            writers.begin(&access, service, way, None);
+        }
+        if who == Who::Everybody {
+            let layout = Layout::new(database.space.cluster.dir()).expect("an absolute path");
+            for instance in database.instances() {
+                let network = layout.network_namespace(&instance.node.name());
+                let to = SocketAddr::new(instance.address, POSTGRES_PORT);
+                let way = Way::Own(instance.name.into());
+                writers.begin(&access, to, way, Some(network));
+            }
+        }
+        writers.wait_for(20);
+        writers
+    }
+
+    fn begin(&mut self, access: &Access, to: SocketAddr, way: Way, network: Option<PathBuf>) {
+        let client = Client {
+            access: access.clone(),
+            to,
+            manner: manner(&way),
+            way,
+            ledger: Arc::clone(&self.ledger),
+            stop: Arc::clone(&self.stop),
+            open: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("{:?}", client.way))
+            .spawn(move || {
+                if let Some(network) = network
+                    && let Err(error) = enter_network(&network)
+                {
+                    client.ledger.fail(&client.way, format!("{error:#}"));
+                    return;
+                }
+                client.write();
+            });
+        self.threads.push(thread.expect("a thread"));
+    }
+
+    /// Waits until so many more rows were acknowledged through the Service.
+    ///
+    /// # Panics
+    /// If nothing is acknowledged for long.
+    #[track_caller]
+    pub fn wait_for(&self, more: usize) {
+        let begin = Instant::now();
+        let since = now_ms();
+        while self.ledger.count(since, Way::is_service) < more {
+            assert!(
+                begin.elapsed() < LIMIT,
+                "nothing is acknowledged through the Service for {} s; of late:\n{:#?}",
+                LIMIT.as_secs(),
+                self.ledger.failures(since)
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends them; those that wait for a silent server are waited for.
+    ///
+    /// # Panics
+    /// If one of them has panicked.
+    pub fn finish(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().expect("a client does not panic");
+        }
+    }
+}
+
+/// Writers that were not finished belong to a test that failed.
+impl Drop for Writers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Both promises, over everything that was ever acknowledged by this database. Gives the number of rows.
+///
+/// # Panics
+/// If one of them was broken.
+#[track_caller]
+pub fn judge(database: &Database<'_>, ledger: &Ledger) -> usize {
+    let rows = ledger.rows();
+    let there = database.ids(TABLE);
+    let missing = missing(&rows, &there);
+    let late = overtaken(&rows);
+    println!(
+        "{}: {} rows acknowledged, {} missing, {} in an older term after a newer one's first",
+        database.name,
+        rows.len(),
+        missing.len(),
+        late.len()
+    );
+    let shown = |rows: &[&Acknowledged]| format!("{:#?}", &rows[..rows.len().min(20)]);
+    assert!(
+        missing.is_empty(),
+        "{} acknowledged rows are missing, the first: {}\n{}",
+        missing.len(),
+        shown(&missing),
+        database.history.shown()
+    );
+    assert!(
+        late.is_empty(),
+        "{} rows were acknowledged in an older term after a newer one's first: {}\n{}",
+        late.len(),
+        shown(&late),
+        database.history.shown()
+    );
+    rows.len()
+}
+
+/// One client.
+struct Client {
+    access: Access,
+    to: SocketAddr,
+    way: Way,
+    manner: Manner,
+    ledger: Arc<Ledger>,
+    stop: Arc<AtomicBool>,
+    open: Option<Session>,
+}
+
+/// What became of a row.
+enum Outcome {
+    Acknowledged(u32),
+    /// A standby, which may be promoted under this very session.
+    Standby,
+    Broken(String),
+}
+
+impl Client {
+    fn write(mut self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            if let Err(error) = self.connect() {
+                self.ledger.fail(&self.way, format!("connect: {error}"));
+                std::thread::sleep(RETRY);
+                continue;
+            }
+            let (id, sent_ms) = (self.ledger.next_id(), now_ms());
+            match self.insert(id) {
+                Outcome::Acknowledged(term) => self.ledger.acknowledge(Acknowledged {
+                    id,
+                    term,
+                    sent_ms,
+                    at_ms: now_ms(),
+                    way: self.way.clone(),
+                }),
+                Outcome::Standby => {
+                    // The Service leads to a primary: this session is an old one's.
+                    if self.way.is_service() {
+                        self.ledger.fail(&self.way, "a standby answers".to_owned());
+                        self.open = None;
+                    }
+                }
+                Outcome::Broken(why) => {
+                    self.ledger.fail(&self.way, why);
+                    self.open = None;
+                }
+            }
+            if !self.manner.keeps_session {
+                self.open = None;
+            }
+            std::thread::sleep(self.manner.pace);
+        }
+    }
+
+    fn connect(&mut self) -> io::Result<()> {
+        if self.open.is_none() {
+            let session = Session::open(&self.access, self.to, CONNECT_LIMIT)?;
+            session.set_limit(self.manner.answer_limit)?;
+            self.open = Some(session);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, id: i64) -> Outcome {
+        let Some(session) = &mut self.open else {
+            return Outcome::Broken("no session".to_owned());
+        };
+        let sql = format!(
+            "INSERT INTO {TABLE} VALUES ({id}) RETURNING substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+        );
+        match session.query(&sql) {
+            Err(error) => Outcome::Broken(error.to_string()),
+            Ok(answer) => match answer.error {
+                Some(failure) if failure.state == READ_ONLY => Outcome::Standby,
+                Some(failure) => Outcome::Broken(failure.to_string()),
+                None => {
+                    let row = answer.rows.first().and_then(|row| row.first()?.as_deref());
+                    let term = row.and_then(|name| u32::from_str_radix(name, 16).ok());
+                    term.map_or_else(
+                        || Outcome::Broken(format!("no timeline: {:?}", answer.rows)),
+                        Outcome::Acknowledged,
+                    )
+                }
+            },
+        }
+    }
+}

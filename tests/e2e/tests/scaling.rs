@@ -1,0 +1,202 @@
+//! `kubectl scale` under load: rows are kept, no write fails, the primary stays where it is; and the primary is killed
+//! at each step of each change of the in-sync set.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use understudy_e2e::database::{Database, is_whole, spec};
+use understudy_e2e::history::sets;
+use understudy_e2e::ledger::{Ledger, Way, longest_pause};
+use understudy_e2e::results::Line;
+use understudy_e2e::round::noted_ledger;
+use understudy_e2e::settings::LIMIT;
+use understudy_e2e::space::Space;
+use understudy_e2e::writers::{Who, Writers, judge};
+use understudy_tests::local::now_ms;
+
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn standbys_come_and_go_under_load_without_a_failed_write() {
+    let space = Space::share("scaling");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+    let (primary, term) = (database.primary(), database.term());
+    for (round, replicas) in (1..).zip([4, 1, 2]) {
+        let (begin, begin_ms) = (Instant::now(), now_ms());
+        database.scale(replicas);
+        let object = format!("scaled to {replicas}");
+        database.wait(&object, LIMIT, |status| {
+            status["replicas"].as_u64() == Some(u64::from(replicas))
+        });
+        database.full_strength();
+        let took = begin.elapsed();
+        writers.wait_for(50);
+        let failed: Vec<_> = ledger
+            .failures(begin_ms)
+            .into_iter()
+            .filter(|failed| failed.way == Way::Service)
+            .collect();
+        assert!(failed.is_empty(), "writes failed: {failed:#?}");
+        assert_eq!(database.primary(), primary, "the primary has moved");
+        assert_eq!(database.term(), term, "the role has moved");
+        let pause = longest_pause(&ledger.rows(), (begin_ms, now_ms()), Way::is_service);
+        let variant = format!("to {replicas}");
+        let line = Line::new(&space.settings, "scaling", &variant, round)
+            .seconds("scaled", took.as_secs_f64())
+            .seconds("longest pause of writes", pause as f64 / 1000.0);
+        space.keep(&line);
+    }
+    writers.finish();
+    judge(&database, &ledger);
+    removed_volumes_are_kept(&space);
+}
+
+/// A claim outlives its instance, marked.
+fn removed_volumes_are_kept(space: &Space) {
+    let claims = space.get(&["pvc", "-l", "understudy.dev/cluster=orders"]);
+    let items = claims["items"].as_array().expect("a list");
+    // Tests that share the database may have had some more.
+    assert!(items.len() >= 5, "claims of five instances: {claims:#}");
+}
+
+/// A step of a change of the in-sync set, by what the status shows of it.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    /// The manifest has changed, and nothing else yet.
+    Asked,
+    /// One instance more, or one less, is there than was before.
+    Counted,
+    /// An instance is being seeded.
+    Seeding,
+    /// Two sets are listed: the newer one is not alone yet.
+    TwoSets,
+    /// The newest set has another size, and it is the only one.
+    NewSet,
+}
+
+const GROWING: [At; 5] = [At::Asked, At::Counted, At::Seeding, At::TwoSets, At::NewSet];
+const SHRINKING: [At; 3] = [At::Asked, At::TwoSets, At::NewSet];
+
+impl At {
+    fn is_reached(self, before: &Value, now: &Value) -> bool {
+        let instances = |status: &Value| status["instances"].as_array().map_or(0, Vec::len);
+        let members = |status: &Value| {
+            let newest = sets(status).last();
+            newest.and_then(|set| set["members"].as_array().map(Vec::len))
+        };
+        match self {
+            At::Asked => true,
+            At::Counted => instances(now) != instances(before),
+            At::Seeding => {
+                let mut all = now["instances"].as_array().into_iter().flatten();
+                all.any(|i| i["role"] == "Seeding")
+            }
+            At::TwoSets => sets(now).count() > 1,
+            At::NewSet => sets(now).count() == 1 && members(now) != members(before),
+        }
+    }
+}
+
+/// Kills the primary's container when the change has come so far, or, where the step is over too quickly to be seen,
+/// when the change is complete.
+fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At) {
+    let before = database.full_strength();
+    let victim = database.container(&database.primary());
+    let writers = Writers::start(database, ledger, Who::Everybody);
+    let asked_ms = now_ms();
+    database.scale(replicas);
+    let begin = Instant::now();
+    let is_over = |object: &Value| {
+        object["spec"]["replicas"].as_u64() == Some(u64::from(replicas)) && is_whole(object)
+    };
+    let seen = loop {
+        let states = database.history.since(asked_ms);
+        if let Some(state) = states
+            .iter()
+            .find(|state| at.is_reached(&before, &state.object["status"]))
+        {
+            break Some(now_ms().saturating_sub(state.at_ms));
+        }
+        if is_over(&database.object()) || begin.elapsed() > LIMIT {
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    victim.kill().expect("the primary ran");
+    match seen {
+        Some(ms) => println!("to {replicas}, {at:?}: killed {ms} ms after it was seen"),
+        None => println!("to {replicas}, {at:?}: was not seen; killed at the end"),
+    }
+    let killed_ms = now_ms();
+    writers.wait_for(50);
+    database.wait("scaled", LIMIT, |status| {
+        status["replicas"].as_u64() == Some(u64::from(replicas))
+    });
+    // What was reported before the death must not be taken for the state after it.
+    std::thread::sleep(Duration::from_secs(3));
+    database.full_strength();
+    let whole_ms = now_ms();
+    writers.finish();
+    let rows = judge(database, ledger);
+    let space = database.space;
+    let variant = format!("to {replicas}, killed at {at:?}");
+    let pause = longest_pause(&ledger.rows(), (killed_ms, whole_ms), Way::is_service);
+    let line = Line::new(&space.settings, "scaling-with-a-death", &variant, 1)
+        .seconds("longest pause of writes", pause as f64 / 1000.0)
+        .seconds("full strength", (whole_ms - killed_ms) as f64 / 1000.0)
+        .count("acknowledged", rows)
+        .count("missing", 0);
+    space.keep(&line);
+}
+
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_primary_that_dies_at_any_step_of_a_change_of_the_set_loses_nothing() {
+    let space = Space::share("scaling-with-deaths");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    if !space.settings.is_long {
+        // One death on the way up and one on the way down.
+        kill_at(&database, &ledger, 3, At::TwoSets);
+        kill_at(&database, &ledger, 2, At::TwoSets);
+        return;
+    }
+    for _ in 0..space.settings.rounds(1, 2) {
+        for step in 0..GROWING.len().max(SHRINKING.len()) {
+            let (up, down) = (
+                GROWING[step % GROWING.len()],
+                SHRINKING[step % SHRINKING.len()],
+            );
+            // From 2 standbys to 3, to 1, and back, so that each set changes from and to an even and an odd size.
+            kill_at(&database, &ledger, 3, up);
+            kill_at(&database, &ledger, 2, down);
+            kill_at(&database, &ledger, 1, down);
+            kill_at(&database, &ledger, 2, up);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn the_last_standby_goes_and_one_comes_back() {
+    let space = Space::enter("scaling-to-none");
+    let database = Database::create(&space, "orders", &spec(1));
+    let ledger = noted_ledger(&space);
+    let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+    let primary = database.primary();
+    for replicas in [0, 1] {
+        database.scale(replicas);
+        database.wait("scaled", LIMIT, |status| {
+            status["replicas"].as_u64() == Some(u64::from(replicas))
+        });
+        database.full_strength();
+        writers.wait_for(50);
+        assert_eq!(database.primary(), primary, "the primary has moved");
+        let protected = understudy_e2e::database::is_true(&database.status(), "Protected");
+        assert_eq!(protected, replicas == 1);
+    }
+    writers.finish();
+    judge(&database, &ledger);
+}

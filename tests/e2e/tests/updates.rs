@@ -1,0 +1,255 @@
+//! Changes on purpose, under load: nodes drained one after the other, parameters, resources and images rolled out. Writes
+//! pause for a moment at each switchover, and nothing is lost.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use understudy_cluster::Node;
+use understudy_e2e::database::{Database, settled, spec};
+use understudy_e2e::ledger::{Ledger, Way, longest_pause};
+use understudy_e2e::results::Line;
+use understudy_e2e::round::{noted_ledger, place};
+use understudy_e2e::settings::LIMIT;
+use understudy_e2e::space::Space;
+use understudy_e2e::writers::{Who, Writers, judge};
+use understudy_tests::local::now_ms;
+
+/// Between two questions that cost the machine something while a pause is measured.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What a switchover may cost writes, as it is aimed at; seconds.
+const GOAL: f64 = 1.0;
+
+#[track_caller]
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < LIMIT, "{what}: has not come");
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// The end of a change: both promises, and how long writes paused for it.
+fn settle(
+    database: &Database<'_>,
+    ledger: &Ledger,
+    writers: Writers,
+    (variant, round): (&str, u32),
+    begin_ms: u64,
+) {
+    database.full_strength();
+    writers.wait_for(20);
+    let end_ms = now_ms();
+    writers.finish();
+    let rows = judge(database, ledger);
+    let pause = longest_pause(&ledger.rows(), (begin_ms, end_ms), Way::is_service) as f64 / 1000.0;
+    let space = database.space;
+    let line = Line::new(&space.settings, &space.test, variant, round)
+        .seconds("took", (end_ms - begin_ms) as f64 / 1000.0)
+        .seconds("longest pause of writes", pause)
+        .count("acknowledged", rows)
+        .count("missing", 0)
+        .count("goal missed", usize::from(pause >= GOAL));
+    space.keep(&line);
+    if pause >= GOAL {
+        println!("GOAL MISSED: writes paused for {pause:.3} s, the goal is {GOAL} s");
+    }
+}
+
+fn drain(space: &Space, node: Node) {
+    let name = node.name();
+    let begin = Instant::now();
+    let arguments = ["drain", name.as_str(), "--ignore-daemonsets"];
+    let more = ["--delete-emptydir-data", "--timeout=180s"];
+    let said = space.cluster.kubectl(&[&arguments[..], &more].concat());
+    said.unwrap_or_else(|error| panic!("the drain of {node} does not end: {error:#}"));
+    println!(
+        "{node} was drained in {:.1} s",
+        begin.elapsed().as_secs_f64()
+    );
+}
+
+fn uncordon(space: &Space, node: Node) {
+    let said = space.cluster.kubectl(&["uncordon", &node.name()]);
+    said.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn each_node_is_drained_in_turn_under_load() {
+    let space = Space::share("drains");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    let nodes = space.cluster.nodes().to_vec();
+    for (round, node) in (1..).zip(nodes) {
+        let had_primary = database.instance(&database.primary()).node == node;
+        let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+        let begin_ms = now_ms();
+        drain(&space, node);
+        writers.wait_for(20);
+        uncordon(&space, node);
+        // The pod on this node is there again before anybody calls this full strength.
+        std::thread::sleep(Duration::from_secs(3));
+        let variant = if had_primary {
+            "with the primary"
+        } else {
+            "with a standby"
+        };
+        settle(&database, &ledger, writers, (variant, round), begin_ms);
+        assert_ne!(
+            had_primary.then(|| database.instance(&database.primary()).node),
+            Some(node),
+            "the role was not handed over"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn the_node_of_the_primary_and_of_the_operators_leader_is_drained() {
+    let space = Space::share("drain-of-both");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    for round in 1..=space.settings.rounds(1, 3) {
+        place(&database, true);
+        database.full_strength();
+        let node = database.instance(&database.primary()).node;
+        let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+        let begin_ms = now_ms();
+        drain(&space, node);
+        writers.wait_for(20);
+        uncordon(&space, node);
+        std::thread::sleep(Duration::from_secs(3));
+        settle(&database, &ledger, writers, ("", round), begin_ms);
+        assert_ne!(database.instance(&database.primary()).node, node);
+    }
+}
+
+/// The unique ids of the pods, by their names.
+fn uids(space: &Space) -> BTreeMap<String, String> {
+    let list = space.get(&["pods", "-l", "understudy.dev/cluster=orders"]);
+    let items = list["items"].as_array().expect("a list");
+    let text = |pod: &Value, key: &str| pod["metadata"][key].as_str().unwrap_or("").to_owned();
+    items
+        .iter()
+        .map(|pod| (text(pod, "name"), text(pod, "uid")))
+        .collect()
+}
+
+/// What every instance says of a setting; an instance that does not answer says nothing.
+fn shown(database: &Database<'_>, setting: &str) -> Vec<String> {
+    let names = database.try_instances().unwrap_or_default();
+    names
+        .iter()
+        .map(|instance| {
+            let said = database.sql_in(&instance.name, &format!("SHOW {setting}"));
+            said.unwrap_or_default().trim().to_owned()
+        })
+        .collect()
+}
+
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_setting_that_needs_no_restart_is_reloaded() {
+    let space = Space::share("reload");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    let (term, pods) = (database.term(), uids(&space));
+    let engines: Vec<i32> = database
+        .instances()
+        .iter()
+        .map(|instance| database.engine(&instance.name))
+        .collect();
+    let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+    let begin_ms = now_ms();
+    database.patch_spec(&json!({"parameters": {"log_min_duration_statement": "4321"}}));
+    eventually("every instance has read it", || {
+        let said = shown(&database, "log_min_duration_statement");
+        said.len() == 3 && said.iter().all(|value| value == "4321ms")
+    });
+    settle(&database, &ledger, writers, ("", 1), begin_ms);
+    let after: Vec<i32> = database
+        .instances()
+        .iter()
+        .map(|instance| database.engine(&instance.name))
+        .collect();
+    assert_eq!(engines, after, "an engine was restarted");
+    assert_eq!((database.term(), uids(&space)), (term, pods));
+}
+
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_setting_that_needs_a_restart_is_rolled_out_standbys_first() {
+    let space = Space::share("restart");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    let current = database.value("SHOW max_connections");
+    let values = ["150", "160", "170", "180"];
+    let values = values.into_iter().filter(|value| *value != current);
+    for (round, value) in (1..=space.settings.rounds(1, 3)).zip(values) {
+        let (primary, pods) = (database.primary(), uids(&space));
+        let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+        let begin_ms = now_ms();
+        database.patch_spec(&json!({"parameters": {"max_connections": value}}));
+        eventually("every instance has it", || {
+            let said = shown(&database, "max_connections");
+            said.len() == 3 && said.iter().all(|shown| shown == value)
+        });
+        settle(&database, &ledger, writers, ("", round), begin_ms);
+        assert_ne!(database.primary(), primary, "the former primary came last");
+        assert_eq!(uids(&space), pods, "in place: no pod was made anew");
+    }
+}
+
+/// Everything of the StatefulSets is new, one pod after the other.
+fn rolled(space: &Space, database: &Database<'_>, before: &BTreeMap<String, String>) {
+    eventually("every pod is a new one", || {
+        let now = uids(space);
+        now.len() == before.len() && now.iter().all(|(name, uid)| before.get(name) != Some(uid))
+    });
+    settled(database).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn resources_are_rolled_out_standbys_first() {
+    let space = Space::share("resources");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    let (primary, before) = (database.primary(), uids(&space));
+    let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+    let begin_ms = now_ms();
+    database.patch_spec(&json!({"resources": {"requests": {"cpu": "20m", "memory": "64Mi"}}}));
+    rolled(&space, &database, &before);
+    settle(&database, &ledger, writers, ("", 1), begin_ms);
+    assert_ne!(database.primary(), primary, "the former primary came last");
+}
+
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn an_image_is_rolled_out_and_back_under_load() {
+    let space = Space::share("image");
+    let Some(next) = space.settings.next_image.clone() else {
+        println!("skipped: UNDERSTUDY_E2E_NEXT_IMAGE names no second image");
+        return;
+    };
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    let first = space.settings.image.clone();
+    for (round, image) in (1..).zip([next, first]) {
+        let before = uids(&space);
+        let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+        let begin_ms = now_ms();
+        database.patch_spec(&json!({"image": image}));
+        rolled(&space, &database, &before);
+        let list = space.get(&["pods", "-l", "understudy.dev/cluster=orders"]);
+        let items = list["items"].as_array().expect("a list");
+        assert!(
+            items
+                .iter()
+                .all(|pod| pod["spec"]["containers"][0]["image"] == image.as_str()),
+            "not all pods run {image}"
+        );
+        settle(&database, &ledger, writers, (&image, round), begin_ms);
+    }
+}
