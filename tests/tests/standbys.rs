@@ -40,12 +40,21 @@ fn a_standby_shows_new_rows_and_refuses_writes() {
         assert_eq!(standby.psql("SELECT max(a) FROM t").trim(), n.to_string());
     }
     let mut client = standby.client();
-    for sql in [
-        "INSERT INTO t VALUES (100, 'no')",
-        "CREATE TABLE u (a int)",
-        "UPDATE t SET b = 'no'",
+    for (sql, what) in [
+        (
+            "INSERT INTO t VALUES (100, 'no')",
+            "INSERT in a read-only transaction",
+        ),
+        (
+            "CREATE TABLE u (a int)",
+            "CREATE TABLE in a read-only transaction",
+        ),
+        ("UPDATE t SET b = 'no'", "UPDATE in a read-only transaction"),
+        ("VACUUM t", "VACUUM during recovery"),
     ] {
-        assert_eq!(client.error(sql).state, "25006", "{sql}");
+        let error = client.error(sql);
+        assert_eq!(error.state, "25006", "{sql}");
+        assert_eq!(error.message, format!("cannot execute {what}"), "{sql}");
     }
     let log = standby.log();
     assert!(

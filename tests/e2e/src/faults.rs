@@ -67,6 +67,12 @@ impl Fault {
         self != Fault::EngineKilled
     }
 
+    /// Whether the primary may hear of its end: the kubelet sends SIGTERM even so, and the role is handed over within the
+    /// two seconds that it waits.
+    pub fn may_hand_over(self) -> bool {
+        self == Fault::PodForceDeleted
+    }
+
     pub fn is_node_loss(self) -> bool {
         matches!(self, Fault::NodeCutOff | Fault::NodeDead)
     }

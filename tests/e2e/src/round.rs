@@ -20,6 +20,9 @@ use crate::space::Space;
 use crate::writers::{Who, Writers, judge};
 
 /// How long an old primary gets to do harm, before and after it is woken.
+/// What changes of roles are called in events, and behind `last` in the status.
+const FAILOVER: &str = "Failover";
+const SWITCHOVER: &str = "Switchover";
 const HARM: Duration = Duration::from_secs(3);
 /// What the operator says and what a client saw may differ by so much, in most comparisons; milliseconds.
 const AGREEMENT_MS: f64 = 300.0;
@@ -192,12 +195,13 @@ pub fn spread_out(database: &Database<'_>) {
     panic!("instances stay together: {:?}", database.instances());
 }
 
-/// The metric of failovers: how many, and how long they took together.
-fn failovers(scene: &Scene<'_>) -> Option<(f64, f64)> {
+/// The metric of failovers or of switchovers: how many, and how long they took together.
+fn role_changes(scene: &Scene<'_>, change: &str) -> Option<(f64, f64)> {
+    let kind = change.to_lowercase();
     let labels = [
         ("namespace", scene.space.name.as_str()),
         ("cluster", scene.database.name.as_str()),
-        ("kind", "failover"),
+        ("kind", kind.as_str()),
     ];
     let of = |what: &str| {
         let name = format!("understudy_role_change_seconds_{what}");
@@ -219,7 +223,8 @@ impl Scene<'_> {
             place(database, leader_there);
         }
         let before = database.full_strength();
-        let metrics_before = failovers(self);
+        let metrics_before = |change: &str| role_changes(self, change);
+        let metrics_before = [metrics_before(FAILOVER), metrics_before(SWITCHOVER)];
         let victim = Victim::of(database, &database.primary());
         let lost = victim.clone();
         let writers = Writers::start(database, &self.ledger, Who::Everybody);
@@ -234,10 +239,13 @@ impl Scene<'_> {
         let fault_ms = now_ms();
         let mut made = Made::make(fault, self.space, victim);
         // As it is told first: what follows may be told over it.
-        let said = if fault.fails_over() {
-            await_failover(database, term)["lastFailover"].clone()
+        let (change, said) = if fault.may_hand_over() {
+            await_role_change(database, term)
+        } else if fault.fails_over() {
+            let status = await_failover(database, term);
+            (FAILOVER, status["lastFailover"].clone())
         } else {
-            Value::Null
+            (FAILOVER, Value::Null)
         };
         writers.wait_for(20);
         std::thread::sleep(HARM);
@@ -260,7 +268,8 @@ impl Scene<'_> {
         };
         self.report(leader_there, round, &times, &said);
         if fault.fails_over() {
-            self.compare(&times, &said, metrics_before, leader_there, agreement);
+            let before = metrics_before[usize::from(change == SWITCHOVER)];
+            self.compare((&times, change), &said, before, leader_there, agreement);
         } else {
             self.assert_restarted(fault_ms);
         }
@@ -328,7 +337,7 @@ impl Scene<'_> {
     /// What the operator says beside what the clients saw.
     fn compare(
         &self,
-        times: &Times,
+        (times, change): (&Times, &str),
         said: &Value,
         metrics_before: Option<(f64, f64)>,
         leader_there: Option<bool>,
@@ -337,30 +346,29 @@ impl Scene<'_> {
         let at = |key: &str| said[key].as_u64().map(|at| at as f64);
         let rows = self.ledger.rows();
         let first = first_above(&rows, times.term, |_| true).map(|at| at as f64);
-        agreement.add("lastFailover.writableAt", at("writableAt"), first);
+        agreement.add("status.writableAt", at("writableAt"), first);
         let events = self.database.events(times.fault_ms).unwrap_or_default();
         let told = |reason: &str| {
             let found = events.iter().find(|e| e.reason == reason);
             found.map(|event| event.at_ms as f64)
         };
-        agreement.add(
-            "event FailoverStarted",
-            told("FailoverStarted"),
-            at("detectedAt"),
-        );
-        agreement.add("event FailoverCompleted", told("FailoverCompleted"), first);
+        let needed = ["Started", "Completed"].map(|what| format!("{change}{what}"));
+        agreement.add("event Started", told(&needed[0]), at("detectedAt"));
+        agreement.add("event Completed", told(&needed[1]), first);
         // An operator that died took its numbers with it.
         let one_failover = leader_there != Some(true) && times.terms == 1;
-        if one_failover && let (Some(before), Some(now)) = (metrics_before, failovers(self)) {
+        if one_failover
+            && let (Some(before), Some(now)) = (metrics_before, role_changes(self, change))
+        {
             let seconds = said["seconds"].as_f64().map(|s| s * 1000.0);
             let is_one = now.0 - before.0 == 1.0;
             let counted = is_one.then_some((now.1 - before.1) * 1000.0);
             agreement.add("metric role_change_seconds", counted, seconds);
         }
         let reasons: Vec<&str> = events.iter().map(|e| e.reason.as_str()).collect();
-        for needed in ["FailoverStarted", "FailoverCompleted"] {
+        for needed in &needed {
             assert!(
-                reasons.contains(&needed),
+                reasons.contains(&needed.as_str()),
                 "no event {needed}, only {reasons:?}"
             );
         }
@@ -411,6 +419,23 @@ pub fn await_failover(database: &Database<'_>, term: u64) -> Value {
             && status["term"].as_u64() > Some(term)
             && status["lastFailover"]["term"].as_u64() > Some(term)
     })
+}
+
+/// The same for a role that was taken over or handed over, whichever it was, and what is said of it.
+#[track_caller]
+fn await_role_change(database: &Database<'_>, term: u64) -> (&'static str, Value) {
+    let newer = |status: &Value| {
+        [FAILOVER, SWITCHOVER].into_iter().find_map(|change| {
+            let said = &status[format!("last{change}")];
+            (said["term"].as_u64() > Some(term)).then(|| (change, said.clone()))
+        })
+    };
+    let status = database.wait("the change of roles is reported", LIMIT, |status| {
+        status["phase"] == "Running"
+            && status["term"].as_u64() > Some(term)
+            && newer(status).is_some()
+    });
+    newer(&status).expect("it was there")
 }
 
 /// How far apart two words on the same thing are, over all rounds.

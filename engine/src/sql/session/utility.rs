@@ -194,10 +194,14 @@ impl<S: Services> Session<S> {
         out: &mut O,
     ) -> Result<String, SqlError> {
         if writes(statement) && self.services.txns().in_recovery() {
-            return Err(SqlError::new(
-                state::READ_ONLY_SQL_TRANSACTION,
-                format!("cannot execute {} during recovery", parsed.tag),
-            ));
+            // A transaction that only reads may have maintenance done (`ClassifyUtilityCommandAsReadOnly`), a standby may not.
+            return Err(match statement {
+                Statement::Vacuum(_) | Statement::Reindex(_) => SqlError::new(
+                    state::READ_ONLY_SQL_TRANSACTION,
+                    format!("cannot execute {} during recovery", parsed.tag),
+                ),
+                _ => read_only_error(parsed.tag),
+            });
         }
         // ANALYZE stands in a block like any statement, but by itself does one table after the other.
         // An index is built in an ordinary transaction, CONCURRENTLY or not.
