@@ -15,6 +15,7 @@ use crate::ids::{Oid, ProcessId};
 use crate::io::real::RealDisk;
 use crate::io::{DiskRef, EntryKind};
 use crate::node::core::{Core, CoreConfig, KeepsNothing};
+use crate::node::managed::told::AtStart;
 use crate::recovery::CheckpointSettings;
 use crate::server::cli::{CheckRequest, Report, pid_file};
 use crate::storage::{ClusterState, ControlFile};
@@ -56,7 +57,7 @@ fn open(disk: DiskRef) -> anyhow::Result<Core> {
         txn: TxnConfig::default(),
         checkpoints: Arc::new(|| NO_CHECKPOINTS),
         retention: Arc::new(KeepsNothing),
-        told: None,
+        told: AtStart::default(),
     };
     let core = Core::open(disk, control, config)?;
     core.participant.begin_recovery(&data.checkpoint_copy);

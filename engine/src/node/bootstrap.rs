@@ -13,6 +13,7 @@ use crate::ids::{ProcessId, SegmentNumber, SystemId};
 use crate::io::DiskRef;
 use crate::io::real::RealDisk;
 use crate::node::core::{Core, CoreConfig, KeepsNothing};
+use crate::node::managed::told::AtStart;
 use crate::recovery::{self, CheckpointSettings};
 use crate::server::cli::NewCluster;
 use crate::storage::ControlFile;
@@ -50,7 +51,7 @@ pub(super) fn bootstrap_on(disk: DiskRef, wal: WalConfig, new: &NewCluster) -> a
         txn: TxnConfig::default(),
         checkpoints: Arc::new(|| CHECKPOINTS),
         retention: Arc::new(KeepsNothing),
-        told: None,
+        told: AtStart::default(),
     };
     let core = Core::open(disk, control, config)?;
     core.txns

@@ -6,6 +6,7 @@ use crate::catalog::Catalog;
 use crate::catalog::oids::OidAllocator;
 use crate::ids::Oid;
 use crate::io::DiskRef;
+use crate::node::managed::told::{AtStart, ToldKeeper};
 use crate::node::orphans::Orphans;
 use crate::node::participant::NodeParticipant;
 use crate::recovery::{
@@ -23,7 +24,7 @@ pub struct CoreConfig {
     pub checkpoints: Arc<dyn Fn() -> CheckpointSettings + Send + Sync>,
     pub retention: Arc<dyn Retention>,
     /// What a standby was told may be shown.
-    pub told: Option<crate::ids::Lsn>,
+    pub told: AtStart,
 }
 
 pub struct Core {
@@ -33,6 +34,7 @@ pub struct Core {
     pub oids: Arc<OidAllocator>,
     pub orphans: Arc<Orphans>,
     pub state: Arc<RecoveryState>,
+    pub told: Arc<ToldKeeper>,
     pub participant: Arc<dyn Participant>,
     pub checkpointer: Arc<Checkpointer>,
 }
@@ -51,12 +53,15 @@ impl Core {
         let txns = Arc::new(TxnManager::new(Arc::clone(&store), config.txn));
         let oids = Arc::new(OidAllocator::new(Oid::FIRST_NORMAL));
         let orphans = Arc::<Orphans>::default();
+        let disk = Arc::clone(&store.disk);
+        let told = Arc::new(ToldKeeper::new(disk, Arc::clone(&txns), config.told));
         let participant: Arc<dyn Participant> = Arc::new(NodeParticipant {
             txns: Arc::clone(&txns),
             oids: Arc::clone(&oids),
             orphans: Arc::clone(&orphans),
             disk: Arc::clone(&store.disk),
-            told: config.told,
+            shown_at_start: config.told.limit,
+            told: Arc::clone(&told),
         });
         let state = Arc::new(RecoveryState::default());
         let checkpointer = Checkpointer::start(
@@ -80,6 +85,7 @@ impl Core {
             oids,
             orphans,
             state,
+            told,
             participant,
             checkpointer,
         })

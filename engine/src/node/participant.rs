@@ -6,10 +6,12 @@ use std::sync::Arc;
 use crate::catalog::oids::OidAllocator;
 use crate::ids::{Lsn, Oid, RelFile, Xid};
 use crate::io::DiskRef;
+use crate::node::managed::told::ToldKeeper;
 use crate::node::orphans::Orphans;
 use crate::recovery::{Participant, RecoveryError};
 use crate::txn::TxnManager;
 use crate::txn::redo::RecoveryStart;
+use crate::wal::timeline::History;
 use crate::wal::xlog_records::CheckPoint;
 
 pub struct NodeParticipant {
@@ -17,8 +19,9 @@ pub struct NodeParticipant {
     pub oids: Arc<OidAllocator>,
     pub orphans: Arc<Orphans>,
     pub disk: DiskRef,
-    /// What this standby durably knows may be shown; read when recovery begins.
-    pub told: Option<Lsn>,
+    /// What may be shown when recovery begins, before anything is known of timelines.
+    pub shown_at_start: Option<Lsn>,
+    pub told: Arc<ToldKeeper>,
 }
 
 impl Participant for NodeParticipant {
@@ -60,8 +63,12 @@ impl Participant for NodeParticipant {
             oldest_active_xid: checkpoint.oldest_active_xid,
             redo: checkpoint.redo,
         };
-        self.txns.begin_recovery(start, self.told);
+        self.txns.begin_recovery(start, self.shown_at_start);
         self.oids.start_from(checkpoint.next_oid);
+    }
+
+    fn follows(&self, history: &History) {
+        self.told.follows(history);
     }
 
     fn saw_xid(&self, xid_low: u32) {

@@ -26,7 +26,7 @@ use crate::node::conversion;
 use crate::node::core::{Core, CoreConfig};
 use crate::node::host::NodeHost;
 use crate::node::managed::doors::{DoorParts, Doors};
-use crate::node::managed::told::{self, Told, ToldKeeper};
+use crate::node::managed::told;
 use crate::node::managed::{self, Managed, StartError};
 use crate::node::services::NodeServices;
 use crate::node::shutdown;
@@ -124,7 +124,6 @@ pub(super) struct Node {
     pub backends: Arc<Backends>,
     pub host: Arc<NodeHost>,
     pub managed: Option<Arc<Managed>>,
-    pub told: Arc<ToldKeeper>,
     pub autovacuum: Arc<Mutex<Autovacuum>>,
     /// True: the last record is written, walsenders end.
     pub tell_senders: watch::Sender<bool>,
@@ -157,7 +156,7 @@ fn run(
         instance: Arc::clone(&node.instance),
         backends: Arc::clone(&node.backends),
         managed: node.managed.clone(),
-        told: Arc::clone(&node.told),
+        told: Arc::clone(&node.core.told),
         sessions: runtime.handle().clone(),
     })?;
     let listening = runtime.spawn(Arc::clone(&server).serve(listeners));
@@ -227,17 +226,11 @@ impl Node {
             streams: Mutex::default(),
         });
         let retention = Arc::clone(&keep) as Arc<dyn Retention>;
-        let kept = told::read(&disk)?;
-        let core = open_core(&settings, disk, control, retention, kept)?;
+        let core = open_core(&settings, disk, control, retention)?;
         let known = core.store.control.get();
         let as_primary = settings.recovery_request().mode == RecoveryMode::None;
         let managed = Managed::start(&settings, &known, as_primary, &core.txns)?;
-        let told = Arc::new(ToldKeeper::new(
-            Arc::clone(&core.store.disk),
-            Arc::clone(&core.txns),
-            kept,
-        ));
-        let receiver = standby::start_receiver(&settings, &core, managed.as_ref(), &told)?;
+        let receiver = standby::start_receiver(&settings, &core, managed.as_ref())?;
         let instance = instance(&settings, &core, slots, receiver);
         *keep.backups.lock() = Some(Arc::clone(&instance.backups));
         let for_archiver = Arc::clone(&settings);
@@ -272,7 +265,6 @@ impl Node {
             backends,
             host,
             managed,
-            told,
             autovacuum: Arc::new(Mutex::new(autovacuum)),
             tell_senders,
         })
@@ -417,11 +409,11 @@ fn open_core(
     disk: DiskRef,
     control: ControlFile,
     retention: Arc<dyn Retention>,
-    kept: Option<Told>,
 ) -> anyhow::Result<Core> {
     let current = settings.current();
     let known = control.get();
     let for_checkpoints = Arc::clone(settings);
+    let told = told::at_start(settings, &disk)?;
     let core = Core::open(
         disk,
         control,
@@ -431,7 +423,7 @@ fn open_core(
             txn: TxnConfig::default(),
             checkpoints: Arc::new(move || conversion::checkpoints(&for_checkpoints.current())),
             retention,
-            told: told::at_start(settings, kept),
+            told,
         },
     )?;
     core.txns

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::config::Settings;
 use crate::config::recovery_conf::RecoveryMode;
 use crate::config::server::ArchiveMode;
-use crate::ids::{Lsn, ProcessId, SystemId, Term};
+use crate::ids::{Lsn, ProcessId, SystemId, Term, TimelineId};
 use crate::node::conversion;
 use crate::node::core::Core;
 use crate::node::managed::Managed;
@@ -58,8 +58,8 @@ impl Standby for NodeStandby {
     fn stream_ended(&self) {
         self.state.wake();
     }
-    fn released(&self, released: Lsn, synchronous: bool) {
-        self.told.told(released, synchronous);
+    fn released(&self, timeline: TimelineId, released: Lsn, synchronous: bool) {
+        self.told.told(timeline, released, synchronous);
     }
 }
 
@@ -68,7 +68,6 @@ pub fn start_receiver(
     settings: &Arc<Settings>,
     core: &Core,
     managed: Option<&Arc<Managed>>,
-    told: &Arc<ToldKeeper>,
 ) -> anyhow::Result<Option<Arc<Receiver>>> {
     if settings.recovery_request().mode != RecoveryMode::Standby {
         return Ok(None);
@@ -79,7 +78,7 @@ pub fn start_receiver(
         state: Arc::clone(&core.state),
         txns: Arc::clone(&core.txns),
         managed: managed.cloned(),
-        told: Arc::clone(told),
+        told: Arc::clone(&core.told),
     });
     let archives_too = settings.current().archive_mode == ArchiveMode::Always;
     let received = recovery_link::received_wal(&core.store.wal, &core.state, archives_too);

@@ -135,6 +135,8 @@ pub(super) fn promote(
         &history,
         config.settings.archiving,
     )?;
+    // A candidate's walsenders serve the new timeline as soon as its log is open, and pass on what it was told till it writes.
+    config.participant.follows(&history);
     open_log(config, history, end.end, end.last_record, None)?;
     let record_end = write_end_of_recovery(config, new, if has_record { new } else { old })?;
     finish_request(config)?;

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::ids::{Lsn, Oid, RelFile, Xid};
+use crate::wal::timeline::History;
 use crate::wal::xlog_records::{CheckPoint, ParameterChange};
 
 use super::error::RecoveryError;
@@ -36,6 +37,10 @@ pub trait Participant: Send + Sync + 'static {
     }
     /// Recovery begins: the counters to start from.
     fn begin_recovery(&self, checkpoint: &CheckPoint);
+    /// The timelines that are followed from here on: before the first record, wherever a newer one is followed, and where
+    /// a promotion begins one. Nothing behind the place where they leave those before has been replayed, and nobody is served
+    /// by the new ones yet.
+    fn follows(&self, _history: &History) {}
     /// Replay met a record of this xid (low half, not 0).
     fn saw_xid(&self, xid_low: u32);
     /// Replay met a checkpoint record; `shutdown` ones say that no transaction is running.

@@ -95,6 +95,7 @@ impl Applier {
     /// Replay begins here.
     pub fn start_at(&mut self, redo: Lsn) {
         let owner = self.history.owner(redo);
+        self.participant.follows(&self.history);
         self.store.wal.set_recovery_history(self.history.clone());
         self.state.set_recovering();
         self.state.set_replayed(redo, owner);
@@ -329,6 +330,8 @@ impl Follower {
 
     pub fn follow(&mut self, history: History) {
         self.reader.set_history(history.clone());
+        // Before walsenders serve the new timeline: they would pass on what was told of the old one.
+        self.applier.participant.follows(&history);
         self.applier.store.wal.set_recovery_history(history.clone());
         self.applier.history = history;
         self.applier.timeline.1 = Lsn::INVALID;

@@ -76,8 +76,8 @@ pub trait Standby: Send + Sync + 'static {
     fn oldest_snapshot(&self) -> Option<Lsn>;
     /// A stream has ended by itself; recovery may want another one at once.
     fn stream_ended(&self);
-    /// The primary says that every commit at or below `released` is on the required standbys.
-    fn released(&self, released: Lsn, synchronous: bool);
+    /// The upstream says, on a stream of `timeline`, that every commit at or below `released` is on the required standbys.
+    fn released(&self, timeline: TimelineId, released: Lsn, synchronous: bool);
 }
 
 #[derive(Debug, Clone)]
@@ -540,7 +540,7 @@ impl Worker {
                 released,
                 synchronous,
             } => {
-                self.standby.released(released, synchronous);
+                self.standby.released(timeline, released, synchronous);
             }
             FromPrimary::Probe { number } => session.probed = Some(number),
         }

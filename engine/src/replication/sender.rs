@@ -210,7 +210,11 @@ impl<L: Link> Sender<'_, L> {
             flush.borrow_and_update();
             if self.own_messages && safe.has_changed().unwrap_or(false) {
                 // Goes out with the bytes, if there are any: the standby wakes once for both.
-                let (released, synchronous) = *safe.borrow_and_update();
+                let (all, synchronous) = *safe.borrow_and_update();
+                // Behind the timeline's end it speaks of another one's commits. Asked after it was read: a promotion, of this
+                // server or of the one that it follows, changes the history first.
+                let end = end_of(self.upstream.wal(), self.timeline)?;
+                let released = end.map_or(all, |end| end.min(all));
                 let message = FromPrimary::Released {
                     released,
                     synchronous,

@@ -246,7 +246,7 @@ impl TxnManager {
     pub fn told(&self, lsn: Option<Lsn>) {
         let replay = &self.shared().replay;
         match lsn {
-            // Told positions never go back, but the first one replaces "any".
+            // Told positions never go back (but with the timeline, `told_at_most`); the first one replaces "any".
             Some(lsn) => {
                 let first = replay.told.compare_exchange(
                     ANY,
@@ -260,6 +260,18 @@ impl TxnManager {
             }
             None => replay.told.store(ANY, Ordering::SeqCst),
         }
+        self.shared().release.pass_on(replay.told());
+        self.shared().show_replayed();
+    }
+
+    /// Another timeline is followed, whose log is the same up to `lsn`, which is not below what is replayed: what was told
+    /// counts no further. "Any" stays, which is no position.
+    pub fn told_at_most(&self, lsn: Lsn) {
+        let replay = &self.shared().replay;
+        let lower = |told: u64| (told != ANY).then_some(told.min(lsn.raw()));
+        let _ = replay
+            .told
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, lower);
         self.shared().release.pass_on(replay.told());
         self.shared().show_replayed();
     }

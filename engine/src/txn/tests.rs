@@ -585,6 +585,38 @@ fn a_standby_tells_its_own_standbys_what_it_was_told() {
 }
 
 #[test]
+fn what_was_told_counts_no_further_than_the_timeline_it_was_told_of() {
+    let standby = World::recovering(16);
+    let (txns, fork) = (&standby.txns, START.advance(400));
+    txns.told_at_most(fork);
+    txns.replayed(START.advance(240));
+    assert_eq!(*txns.release().safe_watch().borrow(), (Lsn::INVALID, false));
+    txns.told(Some(START.advance(800)));
+    txns.told_at_most(fork);
+    assert_eq!(*txns.release().safe_watch().borrow(), (fork, true));
+    txns.replayed(START.advance(640));
+    assert_eq!(txns.release().released_lsn(), fork);
+    txns.told(Some(START.advance(480)));
+    assert_eq!(txns.release().released_lsn(), START.advance(480));
+}
+
+/// A candidate that lagged, and was promoted all the same.
+#[test]
+fn a_new_primary_does_not_take_lost_commits_for_its_own() {
+    let standby = World::recovering(16);
+    let (txns, end) = (&standby.txns, START.advance(480));
+    txns.release().set_policy(wait_for("s"));
+    txns.replayed(START.advance(400));
+    txns.told(Some(START.advance(800)));
+    txns.release().become_primary(end, end);
+    assert_eq!(*txns.release().safe_watch().borrow(), (end, true));
+    txns.release()
+        .advance_standbys(&standby_at(START.advance(560)));
+    let own = txns.release().safe_watch();
+    assert!(own.borrow().0 < START.advance(800), "{own:?}");
+}
+
+#[test]
 fn pg_waldump_prints_our_endings_in_words() {
     let program = "/usr/lib/postgresql/15/bin/pg_waldump";
     if !Path::new(program).exists() {

@@ -15,6 +15,7 @@ use crate::io::sim::SimDisk;
 use crate::io::{Access, Disk, DiskRef, EntryKind};
 use crate::node::bootstrap::bootstrap_on;
 use crate::node::core::{Core, CoreConfig, KeepsNothing};
+use crate::node::managed::told::AtStart;
 use crate::node::services::NodeServices;
 use crate::node::standby::redo;
 use crate::recovery::{
@@ -122,7 +123,7 @@ impl Engine {
             txn: TxnConfig::default(),
             checkpoints: Arc::new(no_checkpoints),
             retention: Arc::new(KeepsNothing),
-            told: None,
+            told: AtStart::default(),
         };
         let core = Core::open(shared, control, config)?;
         core.txns.release().set_policy(ReleasePolicy::Local);

@@ -51,6 +51,8 @@ fn set_counter(_info: u8, _block: u8, page: &mut PageBuf, data: &[u8]) -> Result
 struct Rooms {
     next_oid: AtomicU32,
     replayed: AtomicU64,
+    /// The newest timeline of each history, in the order in which they were followed.
+    followed: Mutex<Vec<TimelineId>>,
     ended: AtomicBool,
     writing: AtomicBool,
     /// What happens once while a checkpoint makes everything durable.
@@ -78,6 +80,9 @@ impl Participant for Rooms {
         self.next_oid
             .store(checkpoint.next_oid.raw(), Ordering::SeqCst);
     }
+    fn follows(&self, history: &History) {
+        self.followed.lock().push(history.timeline());
+    }
     fn saw_xid(&self, _xid_low: u32) {}
     fn saw_checkpoint(&self, _checkpoint: &CheckPoint, _shutdown: bool) {}
     fn saw_end_of_recovery(&self, _at: Lsn) {}
@@ -85,6 +90,8 @@ impl Participant for Rooms {
         self.next_oid.fetch_max(next.raw(), Ordering::SeqCst);
     }
     fn replayed(&self, replayed: Lsn) {
+        let knows = !self.followed.lock().is_empty();
+        assert!(knows, "replayed before it was said what is followed");
         self.replayed.store(replayed.raw(), Ordering::SeqCst);
     }
     fn end_recovery(&self, end: Lsn) -> io::Result<()> {

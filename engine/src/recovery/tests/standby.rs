@@ -266,6 +266,10 @@ fn a_standby_whose_own_promotion_came_to_nothing_follows_another() {
         TimelineId::new(3),
         "its own timeline is forgotten"
     );
+    for (node, first) in [(&standby.node, 2), (&promoted, 1)] {
+        let told = [TimelineId::new(first), TimelineId::new(3)];
+        assert_eq!(*node.rooms.followed.lock(), told);
+    }
     standby.stop().abandon();
     promoted.abandon();
 }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{StartReplication, Upstream, stream};
 use crate::ids::{Lsn, ProcessId, TimelineId};
+use crate::replication::messages::FromPrimary;
 use crate::replication::reply::Link;
 use crate::replication::slots::Slots;
 use crate::replication::standbys::{Peer, Registration, Standbys};
@@ -194,4 +195,39 @@ async fn a_timeline_that_is_followed_no_more_is_a_stranger() {
     let refused = stream(&mut link, &server, &registration, 1, request).await;
     let why = refused.expect_err("nobody knows it").to_string();
     assert!(why.contains("is not in this server's history"), "{why}");
+}
+
+/// Behind its end another timeline has other commits: what is released of those says nothing of this one's.
+#[tokio::test]
+async fn what_is_released_is_told_up_to_the_end_of_the_timeline() {
+    let server = Server::with_received(8000);
+    let fork = START.advance(5000);
+    let root = History::root(TimelineId::FIRST);
+    let history = root.fork(TimelineId::new(2), fork, "promoted");
+    server.world.store.wal.set_recovery_history(history);
+    server.safe.send_replace((START.advance(7000), true));
+    let registration = server.registration();
+    let (mut link, heard, say) = standby();
+    let request = StartReplication {
+        own_messages: true,
+        ..from_the_start()
+    };
+    let streaming = stream(&mut link, &server, &registration, 1, request);
+    let beside_it = async {
+        while !heard.lock().ends_with(b"c\0\0\0\x04") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        say.send(copy_done()).expect("it listens");
+    };
+    let both = async { tokio::join!(streaming, beside_it) };
+    let (done, ()) = tokio::time::timeout(LIMIT, both).await.expect("in time");
+    done.expect("a good end");
+    let mut told = BytesMut::new();
+    let released = FromPrimary::Released {
+        released: fork,
+        synchronous: true,
+    };
+    released.encode(&mut told);
+    let heard = heard.lock();
+    assert!(heard.windows(told.len()).any(|said| *said == *told));
 }

@@ -357,7 +357,8 @@ impl Release {
             queue.before_policy = queue.before_policy.max(end);
             queue.positions.flush = queue.positions.flush.max(flushed);
             if let Some((told, _)) = queue.passed_on.take() {
-                queue.safe = queue.safe.max(told);
+                // What it was told of behind its end is lost: other commits will be there, which wait.
+                queue.safe = queue.safe.max(told.min(end));
             }
             queue.gate = Gate::Durable(end);
         });
