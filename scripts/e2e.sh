@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The end-to-end tests on a real Kubernetes of three nodes on this machine, as root: e2e.sh [short|long]; short if it is
-# not said. Builds the image, brings the cluster up, installs the chart, runs one test after the other, and takes
-# everything down, however it ends.
+# The end-to-end tests on a real Kubernetes of three nodes on this machine, as root: e2e.sh [short|long|check]; short if it
+# is not said. Builds the image, brings the cluster up, installs the chart, runs one test after the other, and takes
+# everything down, however it ends. check only says whether this machine permits what a cluster needs.
 #   FAULT=node-cut-off   of the faults only this one (the names are in tests/e2e/src/faults.rs)
 #   ROUNDS=5             so many rounds of whatever has rounds
 #   TESTS="faults safety::two_failovers"   only these files of tests/e2e/tests, or those of their tests that are named so
@@ -10,28 +10,62 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What tells most, in about 20 minutes. The others are in the long form.
+# What tells most, within 20 minutes. The others are in the long form.
 short=(
     first_minutes
-    rights::an_instances_token_reads_its_own_cluster_and_nothing_else
+    rights
     faults_in_turn
     faults::a_standby_takes_over_when_the_disk_completes_no_write
     scaling::standbys_come_and_go_under_load_without_a_failed_write
     scaling::a_primary_that_dies_at_any_step_of_a_change_of_the_set_loses_nothing
     safety::a_blocked_failover_goes_on_when_the_old_primary_returns
+    safety::standbys_that_are_both_behind_take_over_without_a_loss
+    safety::two_failovers_in_a_row_lose_nothing
+    safety::the_frozen_processes_of_a_force_deleted_pod_do_no_harm_when_they_wake
     safety::a_status_that_is_wiped_is_rebuilt_from_the_volumes
+    operators::a_promotion_by_hand_is_refused
     operators::an_operator_that_dies_at_any_step_of_a_failover_is_followed_by_one_that_finishes_it
     updates::each_node_is_drained_in_turn_under_load
+    updates::a_setting_that_needs_a_restart_is_rolled_out_standbys_first
+    requests::an_image_that_is_nowhere_is_told_of_and_the_cluster_begins_when_it_is_corrected
 )
 long=(first_minutes rights requests scaling faults safety operators updates packaging)
+# Besides, unless something is chosen: tests of tests/tests that `make test-behaviour` leaves out, because they need what is
+# there by now (Kubernetes' programs, helm, the image).
+besides=(kubernetes_api kubernetes_pods chart image)
+
+# What keeps this machine from having a cluster, one line each; what tests/cluster needs and no package brings.
+obstacles() {
+    local controller
+    [ "$(id -u)" = 0 ] || echo "nodes are namespaces, which are root's to make: run this as root"
+    unshare --net --mount --propagation private true 2>/dev/null ||
+        echo "network and mount namespaces are not permitted"
+    [ -e /dev/loop-control ] || echo "there are no loop devices, on which the disks are that a test freezes"
+    for controller in cpu cpuacct cpuset memory devices pids freezer; do
+        awk -v wanted="$controller" '
+            $3 == "cgroup" { n = split($2, parts, "/"); m = split(parts[n], names, ",") }
+            $3 == "cgroup" { for (i = 1; i <= m; i++) if (names[i] == wanted) found = 1 }
+            END { exit !found }' /proc/self/mounts ||
+            echo "the control group hierarchy \"$controller\" (version 1) is not mounted"
+    done
+}
 
 form=${1:-short}
 case $form in
+check)
+    found=$(obstacles)
+    [ -z "$found" ] || {
+        echo "e2e: this machine can't have the Kubernetes that the end-to-end tests run on:" >&2
+        sed 's/^/  /' <<<"$found" >&2
+        exit 1
+    }
+    exit 0
+    ;;
 # Nothing takes longer than the limit, or it hangs; seconds.
 short) tests=("${short[@]}") limit=1200 ;;
 long) tests=("${long[@]}") limit=21600 ;;
 *)
-    echo "usage: $0 [short|long]" >&2
+    echo "usage: $0 [short|long|check]" >&2
     exit 2
     ;;
 esac
@@ -39,10 +73,7 @@ esac
 # A fault that is asked for is in one file.
 [ -z "${FAULT:-}" ] || tests=(faults)
 [ -z "${TESTS:-}" ] || read -ra tests <<<"$TESTS"
-[ "$(id -u)" = 0 ] || {
-    echo "e2e: nodes are namespaces, which are root's to make: run this as root" >&2
-    exit 1
-}
+scripts/e2e.sh check
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/understudy
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
@@ -54,8 +85,9 @@ cluster=$UNDERSTUDY_BIN_DIR/cluster
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 export UNDERSTUDY_E2E_FORM=$form
 export UNDERSTUDY_E2E_CLUSTER=$dir
-export UNDERSTUDY_E2E_IMAGE=understudy.local/understudy:$version
-export UNDERSTUDY_E2E_NEXT_IMAGE=understudy.local/understudy:$version-next
+# Names of their own: what `make image` has made stays.
+export UNDERSTUDY_E2E_IMAGE=understudy.local/understudy:$version-e2e
+export UNDERSTUDY_E2E_NEXT_IMAGE=understudy.local/understudy:$version-e2e-next
 export UNDERSTUDY_E2E_MORTAL_OPERATOR=$CARGO_TARGET_DIR/debug/understudy-operator
 export UNDERSTUDY_E2E_RESULTS=${RESULTS:-$cache/e2e/results.jsonl}
 export UNDERSTUDY_E2E_EVIDENCE=${EVIDENCE:-$cache/e2e/evidence}
@@ -116,6 +148,7 @@ finish() {
         fi
     fi
     rm -rf "$archive" "$next" "$dir.pod-logs" "$cache/e2e/pid"
+    buildah rmi --force "$UNDERSTUDY_E2E_IMAGE" >/dev/null 2>&1 || true
     if [ -n "$guard" ]; then
         kill "$guard" 2>/dev/null || true
         wait "$guard" 2>/dev/null || true
@@ -126,10 +159,11 @@ finish() {
 trap 'exit 130' INT TERM HUP
 trap finish EXIT
 
-say "building: the cluster's command, the tests, an operator that can be told to die"
+say "building: the cluster's command, the tests, programs that can be told to die"
 run cargo build --release -p understudy-cluster -p understudy-e2e --bins
-run cargo build -p operator --bins
+run cargo build --workspace --bins
 run cargo test -p understudy-e2e --no-run
+[ -n "${TESTS:-}${FAULT:-}" ] || run cargo test --workspace --no-run "${besides[@]/#/--test=}"
 
 say "the image, and the same by another name"
 IMAGE=$UNDERSTUDY_E2E_IMAGE run scripts/image.sh "$archive"
@@ -206,7 +240,21 @@ for name in "${tests[@]}"; do
     [ "$code" = 0 ] || failed+=("$name")
     say "$name took $((SECONDS - begin)) s"
 done
+if [ -z "${TESTS:-}${FAULT:-}" ]; then
+    say "${besides[*]}"
+    begin=$SECONDS
+    UNDERSTUDY_BIN_DIR=$CARGO_TARGET_DIR/debug UNDERSTUDY_HELM=$helm UNDERSTUDY_IMAGE_ARCHIVE=$archive \
+        run timeout --kill-after=20 "$limit" cargo test --workspace --no-fail-fast "${besides[@]/#/--test=}" -- \
+        --ignored --test-threads=1 || failed+=("one of ${besides[*]}")
+    say "${besides[*]} took $((SECONDS - begin)) s"
+fi
 say "the tests took $((SECONDS - all)) s"
+if [ "$form" = long ] && [ -z "${TESTS:-}${FAULT:-}" ]; then
+    say "the Dockerfile's own build"
+    own=$UNDERSTUDY_E2E_IMAGE-dockerfile
+    run scripts/dockerfile-build.sh "$own" || failed+=(dockerfile-build)
+    buildah rmi --force "$own" >/dev/null 2>&1 || true
+fi
 
 [ ! -e "$UNDERSTUDY_E2E_RESULTS" ] ||
     "$UNDERSTUDY_BIN_DIR/e2e-results" "$UNDERSTUDY_E2E_RESULTS" "$UNDERSTUDY_E2E_COMMIT" || true

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the Kubernetes test cluster (tests/cluster) needs of Debian and this machine lacks: containerd, etcd and
 # network programs for the nodes; buildah and skopeo to build the image that is tested. Kubernetes itself is built from
-# source by `cluster up`.
+# source by `cluster up`. Usage: setup-cluster.sh [dockerfile]; with dockerfile also what scripts/dockerfile-build.sh needs.
 set -euo pipefail
 
 missing=()
@@ -26,6 +26,7 @@ need openssl openssl
 need mkfs.ext4 e2fsprogs
 need buildah buildah
 need skopeo skopeo
+[ "${1:-}" != dockerfile ] || need debootstrap debootstrap
 if [ ${#missing[@]} -gt 0 ]; then
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo)

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # Built before anything is measured.
 set -e
 cargo build --workspace --bins --profile soak
-cargo test --workspace --lib --profile soak --no-run
+cargo test --workspace --lib --bin ledger --profile soak --no-run
 cargo test --workspace --test '*' --no-run
 set +e
 
@@ -31,7 +31,7 @@ begin() {
 }
 
 failed=()
-begin units 10 cargo test --workspace --lib --profile soak --no-fail-fast
+begin units 10 cargo test --workspace --lib --bin ledger --profile soak --no-fail-fast
 begin fuzz 19 ./scripts/fuzz.sh
 cargo test --workspace --test '*' --no-fail-fast -- --test-threads=1 || failed+=(behaviour)
 for name in units fuzz; do

@@ -6,7 +6,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 case ${1:-} in
-units) kind=(--lib) threads=() ;;
+# A program of the tests has some of its own.
+units) kind=(--lib --bin ledger) threads=() ;;
 # They start servers of their own: no more of them at once than there are cores for.
 behaviour) kind=(--test '*') threads=(--test-threads=2) ;;
 *)
@@ -26,7 +27,7 @@ failures=$(awk '
     /^ +Running .*\(.*\/deps\/[^\/]*\)$/ { file = $NF; sub(/.*\//, "", file); sub(/-[0-9a-f]+\)$/, "", file) }
     /^test [^ ]+ \.\.\. FAILED$/ { print file, $2 }
 ' "$log")
-programs=$(grep -cE '^    `.*--(lib|test [^` ]+)`$' "$log")
+programs=$(grep -cE '^    `.*--(lib|(test|bin) [^` ]+)`$' "$log")
 # One that ended without saying which test it was, or was never built, can't be tried again.
 if [ -z "$failures" ] || [ "$programs" != "$(cut -d' ' -f1 <<<"$failures" | sort -u | wc -l)" ]; then
     echo "$1: failed" >&2

@@ -108,7 +108,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let ended = runtime.block_on(instance::run(&dir.canonicalize()?));
+            let ended = runtime.block_on(instance::run(&dir));
             // What is removed or waits in the background must not hold up the end.
             runtime.shutdown_background();
             Ok(ended?)

@@ -1,6 +1,7 @@
-//! The loop: observe, validate, decide, act. The same for local processes and, next, for Kubernetes.
+//! The loop: observe, validate, decide, act. The same for local processes and for Kubernetes.
 //!
 //! It keeps nothing that matters: killed between any two steps and started again, it goes on from the record.
+//! An API that refuses or does not hear is written to less and less often; looking, deciding and the steps go on meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,10 @@ use crate::validate::{Invalid, ValidatedCluster, asked, validate};
 
 /// How long the loop sleeps when nothing is reported: the resolution of every time-out.
 const TICK: Duration = Duration::from_millis(100);
+/// After the first failure; twice as long after each further one.
 const RETRY: Duration = Duration::from_millis(100);
+/// So long at most: an API that is back is written to within that time.
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// Before the next look when somebody else was faster: what that was may not be seen here yet.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 
@@ -60,19 +64,44 @@ pub trait Act {
     ) -> impl Future<Output = Result<(), Self::Error>>;
 }
 
+/// How often something failed in a row, and when it is tried again.
+#[derive(Debug, Default)]
+struct Backoff {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Backoff {
+    fn waits(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// One more failure. True if it is worth a line in the log: the first, second, fourth, eighth ... are.
+    fn failed(&mut self, now: Instant) -> bool {
+        let pause = RETRY.saturating_mul(1_u32 << self.failures.min(8));
+        self.until = Some(now + pause.min(LONGEST_RETRY));
+        self.failures = self.failures.saturating_add(1);
+        self.failures.is_power_of_two()
+    }
+}
+
 /// Runs until the future is dropped.
 pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
     let mut valid: Option<ValidatedCluster> = None;
+    let (mut looks, mut writes) = (Backoff::default(), Backoff::default());
     loop {
         let began = Instant::now();
         let seen = match observer.observe().await {
             Ok(seen) => seen,
             Err(error) => {
-                tracing::error!(%error, "could not observe; trying again");
+                if looks.failed(began) {
+                    tracing::error!(%error, "could not observe; trying again");
+                }
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
         };
+        looks = Backoff::default();
         match validate(&seen.cluster) {
             Ok(cluster) => valid = Some(cluster),
             Err(findings) => {
@@ -80,20 +109,24 @@ pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
                 if let Some(cluster) = &mut valid {
                     cluster.requests = asked(&seen.cluster);
                 }
-                if let Err(error) = actor.refuse(&seen, &findings).await {
-                    tracing::error!(%error, "could not write the status");
+                if !writes.waits(began)
+                    && let Err(error) = actor.refuse(&seen, &findings).await
+                    && writes.failed(Instant::now())
+                {
+                    tracing::error!(%error, "could not write the status; trying again");
                 }
             }
         }
+        let is_held_back = writes.waits(Instant::now());
         // With a spec that makes no sense the last one that did goes on: a failover must not wait for a typo.
         let written = match &valid {
-            Some(cluster) => {
-                actor.configure(cluster);
-                round(cluster, &seen, &actor).await
-            }
+            Some(cluster) => round(cluster, &seen, &actor, is_held_back).await,
             None => Ok(Written::Settled),
         };
         actor.measured(began.elapsed(), written.is_ok());
+        if written.is_ok() && !is_held_back {
+            writes = Backoff::default();
+        }
         match written {
             Ok(Written::Moved) => continue,
             Ok(Written::Conflict) => {
@@ -101,7 +134,12 @@ pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
                 continue;
             }
             Ok(Written::Settled) => {}
-            Err(error) => tracing::error!(%error, "could not write the record; trying again"),
+            Err(error) => {
+                if writes.failed(Instant::now()) {
+                    let times = writes.failures;
+                    tracing::error!(%error, times, "could not write the record; trying again");
+                }
+            }
         }
         let _ = tokio::time::timeout(TICK, observer.changed()).await;
     }
@@ -111,10 +149,184 @@ async fn round<A: Act>(
     cluster: &ValidatedCluster,
     seen: &Seen,
     actor: &A,
+    is_held_back: bool,
 ) -> Result<Written, A::Error> {
+    // Paused, nothing is changed: the objects of the manifest neither.
+    if !cluster.paused {
+        actor.configure(cluster);
+    }
     let plan = decide::decide(cluster, &seen.observed, Millis::now());
     for step in &plan.steps {
         actor.take(step);
     }
+    if is_held_back {
+        return Ok(Written::Settled);
+    }
     actor.write(seen, &plan).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[derive(Clone, Copy, Debug, Default)]
+    struct Done {
+        looks: u32,
+        configured: u32,
+        writes: u32,
+        refusals: u32,
+    }
+
+    /// Sees the first manifest once, and then the second.
+    struct Sees {
+        first: ReplicatedCluster,
+        then: ReplicatedCluster,
+        done: Arc<Mutex<Done>>,
+    }
+
+    impl Observe for Sees {
+        type Error = Infallible;
+
+        async fn observe(&mut self) -> Result<Seen, Infallible> {
+            let mut done = self.done.lock();
+            done.looks += 1;
+            let now = if done.looks == 1 {
+                &self.first
+            } else {
+                &self.then
+            };
+            Ok(Seen {
+                cluster: now.clone(),
+                observed: Observed::default(),
+            })
+        }
+
+        async fn changed(&self) {
+            std::future::pending().await
+        }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the API is away")]
+    struct Away;
+
+    struct Counts {
+        is_away: bool,
+        done: Arc<Mutex<Done>>,
+    }
+
+    impl Counts {
+        fn answer<T>(&self, answer: T) -> Result<T, Away> {
+            if self.is_away { Err(Away) } else { Ok(answer) }
+        }
+    }
+
+    impl Act for Counts {
+        type Error = Away;
+
+        fn take(&self, _step: &Step) {}
+
+        fn configure(&self, _cluster: &ValidatedCluster) {
+            self.done.lock().configured += 1;
+        }
+
+        async fn write(&self, _seen: &Seen, _plan: &Plan) -> Result<Written, Away> {
+            self.done.lock().writes += 1;
+            self.answer(Written::Settled)
+        }
+
+        async fn refuse(&self, _seen: &Seen, _findings: &[Invalid]) -> Result<(), Away> {
+            self.done.lock().refusals += 1;
+            self.answer(())
+        }
+    }
+
+    fn manifest(spec: &str) -> ReplicatedCluster {
+        let text = format!(
+            "apiVersion: understudy.dev/v1alpha1\nkind: ReplicatedCluster\nmetadata: {{name: orders}}\n\
+             spec: {{storage: {{size: 1Gi}}, {spec}}}\n"
+        );
+        serde_norway::from_str(&text).expect("a manifest of this test parses")
+    }
+
+    /// Runs until that is so.
+    async fn run_until(
+        [first, then]: [&str; 2],
+        is_away: bool,
+        is_so: impl Fn(Done) -> bool,
+    ) -> Done {
+        let done = Arc::new(Mutex::new(Done::default()));
+        let observer = Sees {
+            first: manifest(first),
+            then: manifest(then),
+            done: Arc::clone(&done),
+        };
+        let actor = Counts {
+            is_away,
+            done: Arc::clone(&done),
+        };
+        let enough = async {
+            loop {
+                let now = *done.lock();
+                if is_so(now) {
+                    return now;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let run = async {
+            tokio::select! {
+                () = reconcile(observer, actor) => unreachable!("it runs for ever"),
+                now = enough => now,
+            }
+        };
+        let ended = tokio::time::timeout(LIMIT, run).await;
+        ended.expect("it becomes so")
+    }
+
+    #[tokio::test]
+    async fn a_paused_cluster_s_objects_are_left_alone() {
+        let usual = run_until([""; 2], false, |done| done.writes > 2).await;
+        assert!(usual.configured > 0);
+        let paused = run_until(["paused: true"; 2], false, |done| done.writes > 2).await;
+        assert_eq!(paused.configured, 0);
+    }
+
+    #[tokio::test]
+    async fn a_typo_is_refused_and_the_last_spec_that_made_sense_goes_on() {
+        let typo = "parameters: {port: '1'}";
+        let goes_on = |done: Done| done.refusals > 1 && done.writes >= done.refusals;
+        run_until(["", typo], false, goes_on).await;
+        let none_before = run_until([typo; 2], false, |done| done.refusals > 1).await;
+        assert_eq!(none_before.writes, 0);
+    }
+
+    /// Silences are counted and instances are called while the API is away.
+    #[tokio::test]
+    async fn an_api_that_is_away_is_written_to_less_often_than_it_is_looked() {
+        run_until([""; 2], true, |done| done.looks > done.writes + 3).await;
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_second() {
+        let (mut backoff, mut now) = (Backoff::default(), Instant::now());
+        assert!(!backoff.waits(now));
+        let (mut pauses, mut lines) = (Vec::new(), 0);
+        for _ in 0..9 {
+            lines += u32::from(backoff.failed(now));
+            let until = backoff.until.expect("it waits");
+            assert!(backoff.waits(now) && !backoff.waits(until));
+            pauses.push(until.duration_since(now).as_millis());
+            now = until;
+        }
+        assert_eq!(pauses[..5], [100, 200, 400, 800, 1_000]);
+        assert_eq!((pauses[8], lines), (1_000, 4));
+    }
 }

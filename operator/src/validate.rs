@@ -11,11 +11,13 @@ mod pod;
 mod quantity;
 mod requests;
 mod settings;
+mod unknown;
 
 pub use bootstrap::Bootstrap;
 pub use change::validate_change;
 pub use pod::PodSettings;
 pub use requests::{ForcePromote, Requests, SwitchoverTarget};
+pub use unknown::unknown_fields;
 
 use std::collections::BTreeMap;
 

@@ -87,22 +87,29 @@ pub fn lag(effort: &Effort, report: &mut Report) {
     ];
     let mut number = 0;
     for (row, until, wanted) in loads {
-        let delays = rounds(effort.rounds, |kind| {
+        let run = Run {
+            clients: 16,
+            mode: Mode::Prepared,
+            scale: effort.scale,
+            until,
+        };
+        let mut delay = |kind: Kind| {
             let (primary, standby) = (pair.of(kind), &standbys[kind as usize]);
-            let run = Run {
-                clients: 16,
-                mode: Mode::Prepared,
-                scale: effort.scale,
-                until,
-            };
             let mut command = load::pgbench_command(primary, load::TPCB, run);
             let load = std::thread::spawn(move || run_ok(&mut command));
             std::thread::sleep(Duration::from_millis(500));
             let delay = visible_after(primary, standby, &mut number, effort.round / 2);
             load.join().expect("pgbench ran");
             delay
-        });
-        report.compare(row, "ms", Better::Lower, &delays, wanted);
+        };
+        let delays = rounds(effort.rounds, &mut delay);
+        if report.compare(row.as_str(), "ms", Better::Lower, &delays, wanted) {
+            let standby = &standbys[Kind::Understudy as usize];
+            let profile = profile::of(standby, || {
+                delay(Kind::Understudy);
+            });
+            report.profile(row, profile);
+        }
     }
 }
 

@@ -56,8 +56,12 @@ pgbench -i -q -s "$scale" -I dtGvp
 
 dsn="host=127.0.0.1 port=$port user=postgres dbname=bench connect_timeout=2"
 say "TPC-B beside a writer that records every acknowledged row, $load_seconds s"
-pgbench -n -c 8 -j 2 -P 2 -T "$((load_seconds / 2))" -b tpcb-like >"$work/before" 2>&1 &
-pids+=($!)
+# Its progress is shown; that its sessions break off, when the primary is killed, is not.
+: >"$work/before"
+pgbench -n -c 8 -j 2 -P 1 -T "$((load_seconds / 2))" -b tpcb-like >>"$work/before" 2>&1 &
+load=$!
+pids+=("$load")
+tail --pid="$load" -n +1 -f "$work/before" | grep --line-buffered '^progress' &
 "$bin/ledger" write --dsn "$dsn" --file "$work/ledger" --stop-file "$work/stop" >"$work/writer" 2>&1 &
 writer=$!
 pids+=("$writer")
@@ -69,10 +73,15 @@ engine=$(status "status.instances.name=$old.enginePid")
 term=$(status status.term)
 [ -n "$victim" ] && [ -n "$engine" ] || die "the primary's processes are not known"
 say "SIGKILL to the primary $old (supervisor $victim, engine $engine), in the middle of the load"
+killed=$(date +%s%3N)
 kill -KILL "$victim" "$engine"
 
+seen=
 for _ in $(seq 300); do
     new_term=$(status status.term)
+    phase="$(status status.phase), term $new_term"
+    if [ "$phase" != "$seen" ]; then printf '%s\n' "$phase"; fi
+    seen=$phase
     if [ "$new_term" -gt "$term" ] && [ "$(status status.lastFailover.term)" = "$new_term" ]; then break; fi
     sleep 0.1
 done
@@ -81,7 +90,8 @@ new=$(status status.currentPrimary)
 printf '%s took over in term %s\n' "$new" "$(status status.term)"
 
 say "TPC-B goes on, on the new primary"
-pgbench -n -c 8 -j 2 -T "$((load_seconds / 2))" -b tpcb-like | grep -E '^(tps|number of failed)' || die "pgbench failed on $new"
+pgbench -n -c 8 -j 2 -P 2 -T "$((load_seconds / 2))" -b tpcb-like 2>&1 | tee "$work/after" |
+    grep --line-buffered -E '^(progress|tps|number of failed)' || die "pgbench failed on $new: $(tail -n 5 "$work/after")"
 touch "$work/stop"
 wait "$writer" || die "the writer failed: $(cat "$work/writer")"
 
@@ -90,10 +100,20 @@ say "the proof"
 pause=$(sed -n 's/^longest_pause_ms=//p' "$work/check")
 missing=$(sed -n 's/^missing=//p' "$work/check")
 acknowledged=$(sed -n 's/^acknowledged=//p' "$work/check")
+# The end of the longest pause behind the kill: what the old primary had said already may have come after it.
+first_write=$(awk -v killed="$killed" '
+    $2 >= killed { if (last && $2 - last > most) { most = $2 - last; at = $2 } }
+    { last = $2 }
+    END { if (at) print at - killed; else print "?" }
+' "$work/ledger")
 
 say "waiting until three instances are healthy again"
+seen=
 for _ in $(seq 600); do
-    if [ "$(status status.readyInstances)" = 3 ]; then break; fi
+    ready=$(status status.readyInstances)
+    if [ "$ready" != "$seen" ]; then printf '%s of 3 instances are ready\n' "$ready"; fi
+    seen=$ready
+    if [ "$ready" = 3 ]; then break; fi
     sleep 0.1
 done
 [ "$(status status.readyInstances)" = 3 ] || die "not healthy again after 60 s; see: $operator local status --dir $dir"
@@ -107,7 +127,8 @@ cat <<SUMMARY
 
   primary killed:             $old
   new primary:                $new
-  longest pause of a client:  $pause ms (the operator's own figure: $(status status.lastFailover.seconds) s)
+  kill to the first write:    $first_write ms (from its detection, by the operator's own figure: $(status status.lastFailover.seconds) s)
+  longest pause of a client:  $pause ms
   rows acknowledged:          $acknowledged
   acknowledged and missing:   $missing
 

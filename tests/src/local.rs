@@ -1,7 +1,9 @@
 //! A cluster of local processes under the real operator, and a writer that keeps a ledger of what was acknowledged.
 
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 use crate::programs::{free_port, ours};
@@ -65,6 +67,35 @@ impl Cluster {
         std::fs::create_dir(&die_at).expect("created");
         cluster.die_at = Some(die_at);
         cluster
+    }
+
+    /// `local up` in the foreground, as in a terminal, with this manifest; the cluster is ready.
+    pub fn in_a_terminal(manifest: &str, instances: u64) -> (Cluster, Terminal) {
+        let cluster = Cluster::down(true, "quorum");
+        let file = cluster.dir.with_extension("yaml");
+        std::fs::write(&file, manifest).expect("written");
+        let shown = cluster.dir.with_extension("terminal");
+        let output = File::create(&shown).expect("created");
+        let mut command = Command::new(ours("understudy-operator"));
+        command.args(["local", "up", "-f"]).arg(file);
+        command.args(["--port", &cluster.port.to_string(), "--dir"]);
+        let child = command
+            .arg(&cluster.dir)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a second handle"))
+            .stderr(output)
+            .spawn()
+            .expect("the operator runs");
+        let terminal = Terminal { child, shown };
+        let begin = Instant::now();
+        while !cluster.dir.join("cluster.json").exists() {
+            let limit = Duration::from_secs(60);
+            assert!(begin.elapsed() < limit, "no cluster: {}", terminal.text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        cluster.wait_ready(instances);
+        (cluster, terminal)
     }
 
     /// The process (an instance's supervisor, or `operator`) dies after so many more points: one before, in and after
@@ -295,6 +326,33 @@ impl Drop for Cluster {
     }
 }
 
+/// A job of a terminal, and what it has shown.
+pub struct Terminal {
+    child: Child,
+    shown: PathBuf,
+}
+
+impl Terminal {
+    pub fn text(&self) -> String {
+        std::fs::read_to_string(&self.shown).unwrap_or_default()
+    }
+
+    /// Ctrl-C, which goes to every process of the job; waits for its end, which must be a good one.
+    pub fn interrupt(mut self) -> String {
+        kill_process_group(Pid::from_child(&self.child), Signal::INT).expect("our child");
+        let status = self.child.wait().expect("our child");
+        assert!(status.success(), "{status}: {}", self.text());
+        self.text()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Three ports in a row that were free a moment ago.
 fn three_ports() -> u16 {
     loop {
@@ -315,6 +373,51 @@ pub fn is_true(status: &Value, condition: &str) -> bool {
     conditions.any(|c| c["type"] == condition && c["status"] == "True")
 }
 
+/// Everything that `local status -o json` promises of a cluster that is whole; of a failover, once there was one.
+pub fn has_every_field(status: &Value) -> bool {
+    let has = |of: &Value, keys: &[&str]| keys.iter().all(|key| !of[*key].is_null());
+    let conditions = ["Ready", "Progressing", "Degraded", "Protected"];
+    let told = |type_: &str| {
+        let mut all = status["conditions"].as_array().into_iter().flatten();
+        all.any(|c| c["type"] == type_ && has(c, &["status", "reason", "message"]))
+    };
+    let of_all = [
+        "name",
+        "role",
+        "ready",
+        "inSync",
+        "timeline",
+        "supervisorPid",
+        "enginePid",
+        "port",
+        "flushLsn",
+    ];
+    let whole = |instance: &Value| {
+        let leads = instance["name"] == status["currentPrimary"];
+        has(instance, &of_all) && (leads || has(instance, &["replayLsn", "lagBytes"]))
+    };
+    let failover = &status["lastFailover"];
+    let times = ["detectedAt", "promotedAt", "writableAt", "seconds"];
+    let known = failover.get("lostBytes").is_some()
+        && has(failover, &["cause", "old", "new", "term"])
+        && has(failover, &times);
+    conditions.into_iter().all(told)
+        && has(status, &["currentPrimary", "term", "timeline", "inSync"])
+        && instances(status).all(whole)
+        && (failover.is_null() || known)
+}
+
+/// Whether the process has ended, whoever has still to ask how.
+pub fn is_gone(pid: &Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_err() || stat.is_ok_and(|text| state_in(&text).is_some_and(|s| "ZX".contains(s)))
+}
+
+/// The letter of a process's state in its `/proc/PID/stat`.
+fn state_in(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 pub fn signal(pids: &[Pid], signal: Signal) {
     for pid in pids {
         match kill_process(*pid, signal) {
@@ -333,8 +436,7 @@ pub fn freeze(pids: &[Pid]) {
         let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
         let stopped = || {
             let text = std::fs::read_to_string(&path).expect("the process is there");
-            text.rsplit_once(") ")
-                .is_some_and(|(_, rest)| rest.starts_with('T'))
+            state_in(&text) == Some('T')
         };
         while !stopped() {
             std::thread::sleep(Duration::from_millis(1));

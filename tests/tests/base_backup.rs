@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use understudy_tests::programs::{postgres, run, run_ok};
+use understudy_tests::raw::{Raw, query, startup};
 use understudy_tests::server::{Server, Stop};
 use understudy_tests::soak::{rounds, seeded};
 use understudy_tests::standby::eventually;
@@ -230,6 +231,46 @@ fn temporary_slots_end_with_their_connection() {
     });
     let ordinary = psql(&["SELECT 1"]);
     assert!(!ordinary.status.success());
+}
+
+/// A slot that nobody advances must not fill the disk where the administrator has set a limit.
+#[test]
+fn a_slot_that_holds_too_much_log_is_given_up() {
+    let mut server = Server::initdb();
+    server.configure("wal_keep_size = 0\nmin_wal_size = 32MB\nmax_slot_wal_keep_size = 48MB");
+    server.configure("log_replication_commands = on");
+    server.start();
+    server.psql("CREATE TABLE t (a int)");
+    let mut holder = Raw::connect(server.port).expect("it listens");
+    let parameters = [("user", "postgres"), ("replication", "true")];
+    holder.send(&startup(&parameters)).expect("sent");
+    holder.until_ready(1, Duration::from_secs(20));
+    let make = "CREATE_REPLICATION_SLOT held TEMPORARY PHYSICAL RESERVE_WAL";
+    holder.send(&query(make)).expect("sent");
+    holder.until_ready(1, Duration::from_secs(20));
+    let segment = |server: &Server| {
+        server.psql("INSERT INTO t VALUES (1)");
+        server.psql("SELECT pg_switch_wal()");
+        server.psql("CHECKPOINT");
+    };
+    let slots = "SELECT wal_status FROM pg_replication_slots";
+    segment(&server);
+    assert_eq!(server.psql(slots).trim(), "reserved", "it may hold that");
+    for _ in 0..5 {
+        segment(&server);
+    }
+    eventually("the slot is gone with its session", || {
+        server.psql(slots).trim().is_empty()
+    });
+    let log = server.log();
+    for line in [
+        "received replication command: CREATE_REPLICATION_SLOT held",
+        "to release replication slot \"held\"",
+        "invalidating slot \"held\" because its restart_lsn 0/",
+        "terminating connection due to administrator command",
+    ] {
+        assert!(log.contains(line), "{line} in {log}");
+    }
 }
 
 /// `pg_basebackup` streaming its log in a slot of its own, slowly.

@@ -185,6 +185,10 @@ fn a_start_with_damaged_files_is_refused_and_names_them() {
     );
 
     let d = original.copy();
+    fs::write(d.path("postgresql.auto.conf"), "work_mem = = 1\n").expect("written");
+    d.refused("postgresql.auto.conf", &["postgresql.auto.conf", "line"]);
+
+    let d = original.copy();
     fs::remove_file(d.path("pg_hba.conf")).expect("there");
     d.refused("no pg_hba.conf", &["pg_hba.conf"]);
 
@@ -300,6 +304,50 @@ fn damaged_pages_are_errors_of_their_table_only() {
     assert_eq!(client.value("SELECT count(*) FROM other"), "1");
     let findings = client.rows("SELECT finding FROM understudy_check('t')");
     assert!(!findings.is_empty());
+}
+
+#[test]
+fn a_missing_index_is_an_error_that_names_it() {
+    let original = Original::new(Stop::Fast);
+    let mut d = original.copy();
+    fs::remove_file(d.path(&original.index)).expect("there");
+    d.server.start();
+    let mut client = d.server.client();
+    let error = client.error("SELECT v FROM t WHERE id = 77");
+    assert_eq!(error.state, "58P01", "{error:?}");
+    assert!(error.message.contains(&original.index), "{error:?}");
+    assert_eq!(client.value("SELECT count(*) FROM other"), "1");
+}
+
+/// What is only a hint, or was left by somebody who has gone, may hold anything.
+#[test]
+fn damaged_hints_and_leftovers_are_in_nobodys_way() {
+    let original = Original::new(Stop::Fast);
+    let mut d = original.copy();
+    d.server.start();
+    d.server.psql("VACUUM t");
+    assert!(d.server.stop(Stop::Fast).success());
+    let map = format!("{}_fsm", original.table);
+    let length = fs::metadata(d.path(&map)).expect("vacuum wrote it").len();
+    let length = usize::try_from(length).expect("small");
+    for (round, byte) in [0x00, 0x55, 0xff].into_iter().enumerate() {
+        fs::write(d.path(&map), vec![byte; length]).expect("ours");
+        fs::write(d.path("postmaster.pid"), "nobody\n").expect("ours");
+        d.server.start();
+        let from = 10_000 * (round + 1);
+        let upto = from + 499;
+        d.server.psql(&format!(
+            "INSERT INTO t SELECT g, 'more' FROM generate_series({from}, {upto}) g"
+        ));
+        let findings = d.server.psql("SELECT count(*) FROM understudy_check()");
+        assert_eq!(findings.trim(), "0", "{byte:#x}");
+        d.server.psql("VACUUM t");
+        assert!(d.server.stop(Stop::Fast).success());
+    }
+    d.server.start();
+    let rows = d.server.psql("SELECT count(*), sum(length(v)) FROM t");
+    // The last update left 2,000 of 111 characters.
+    assert_eq!(rows.trim(), "3500|228000");
 }
 
 #[test]

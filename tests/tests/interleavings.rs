@@ -1,13 +1,13 @@
 //! Interleavings of sessions: rows, tags, SQLSTATEs and who waits when, as PostgreSQL 15 has them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use understudy_tests::interleave;
 use understudy_tests::reference::Reference;
 use understudy_tests::server::Server;
 
-/// `tests/interleavings/PREFIX*.spec`, all of them; the differences of all files are shown together.
-fn agree(prefix: &str) {
+/// `tests/interleavings/PREFIX*.spec`, all of them.
+fn specs(prefix: &str) -> Vec<PathBuf> {
     let folder = Path::new("interleavings");
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .expect("the folder is there")
@@ -21,6 +21,12 @@ fn agree(prefix: &str) {
         })
         .collect();
     files.sort();
+    files
+}
+
+/// The differences of all files are shown together.
+fn agree(prefix: &str) {
+    let files = specs(prefix);
     assert!(!files.is_empty(), "no spec begins with {prefix}");
     let ours = Server::started();
     let reference = Reference::started();
@@ -39,6 +45,23 @@ fn agree(prefix: &str) {
         differences.len(),
         differences.join("\n")
     );
+}
+
+/// What begins with none of these would never run.
+const PREFIXES: [&str; 10] = [
+    "advisory", "anomaly", "block", "deadlock", "grants", "recheck", "row", "table", "time",
+    "unique",
+];
+
+#[test]
+fn every_spec_belongs_to_a_test() {
+    let known: usize = PREFIXES.iter().map(|prefix| specs(prefix).len()).sum();
+    assert_eq!(known, specs("").len(), "a file's name begins otherwise");
+}
+
+#[test]
+fn advisory_locks_are_shared_and_given_back() {
+    agree("advisory");
 }
 
 #[test]

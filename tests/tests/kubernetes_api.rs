@@ -11,7 +11,7 @@ use operator::kubernetes::as_applied;
 use operator::render::{
     Credentials, Existing, Found, Input, PodSeen, Rendered, Secrets, Workload, WriteRouting, render,
 };
-use operator::validate::{Invalid, ValidatedCluster, validate, validate_change};
+use operator::validate::{Invalid, ValidatedCluster, unknown_fields, validate, validate_change};
 use understudy_tests::api_server::ApiServer;
 use understudy_tests::manifests::{Case, Verdict, cases};
 
@@ -39,7 +39,9 @@ fn findings(case: &Case) -> Vec<Invalid> {
         Ok(manifest) => manifest,
         Err(error) => return vec![unread(error)],
     };
-    let mut all = validate(&manifest).err().unwrap_or_default();
+    let fields: serde_json::Value = serde_norway::from_str(&case.manifest).expect("YAML");
+    let mut all = unknown_fields(&fields);
+    all.extend(validate(&manifest).err().unwrap_or_default());
     if let Some(stored) = &case.stored {
         all.extend(validate_change(&valid(stored).0, &manifest));
     }

@@ -393,7 +393,10 @@ fn pods_go_by_the_cluster_object_and_the_operator_s_calls() {
     goes_by_the_spec_as_it_changes(&world, &first, &second);
     says_why_it_does_not_start_until_that_is_mended(&world, &mut second);
     passwords_follow_the_secrets(&world, &first);
-    refuses_a_volume_of_another_cluster(&world);
+    let mut third = Pod::new(&world, 3);
+    refuses_a_volume_of_another_cluster(&world, &mut third);
+    tells_what_its_volume_refuses_until_it_heals(&world, &mut third);
+    drop(third);
     goes_on_without_the_api(&mut world, &mut second);
     hands_over_before_it_ends(&world, &mut first, &second);
 }
@@ -646,8 +649,8 @@ fn passwords_follow_the_secrets(world: &World, primary: &Pod) {
     }
 }
 
-fn refuses_a_volume_of_another_cluster(world: &World) {
-    let mut pod = Pod::new(world, 3);
+/// It stays and says so: a process that ends would be started again less and less often, and nobody told why.
+fn refuses_a_volume_of_another_cluster(world: &World, pod: &mut Pod) {
     let promise = json!({
         "cluster_id": "00000000-0000-0000-0000-000000000000", "instance_id": "i",
         "system_id": "7", "promised_term": 3, "sealed": false, "set": null,
@@ -655,14 +658,31 @@ fn refuses_a_volume_of_another_cluster(world: &World) {
     let file = pod.volume().join("promise.json");
     std::fs::write(&file, promise.to_string()).expect("written");
     pod.start();
-    assert!(!pod.wait_for_end().success());
-    let words = pod.words();
-    assert!(
-        words.contains("the volume belongs to the cluster 00000000-"),
-        "{words}"
-    );
+    let told = pod.until(world, "refusing another cluster's volume", |s| {
+        let said = s.message.as_deref().unwrap_or_default();
+        said.contains("the volume belongs to the cluster 00000000-")
+    });
+    assert_eq!((told.instance_id, told.engine), (None, None));
     let kept: Value = serde_json::from_slice(&std::fs::read(&file).expect("read")).expect("JSON");
     assert_eq!(kept, promise);
+    pod.terminate();
+    assert!(pod.wait_for_end().success(), "{}", pod.words());
+    std::fs::remove_file(&file).expect("removed");
+}
+
+fn tells_what_its_volume_refuses_until_it_heals(world: &World, pod: &mut Pod) {
+    let lock = pod.volume().join("lock");
+    std::fs::remove_file(&lock).expect("it was held before");
+    std::fs::create_dir(&lock).expect("an obstacle");
+    pod.start();
+    let pid = pod.pid();
+    pod.until(world, "saying what its volume refuses", |s| {
+        let said = s.message.as_deref().unwrap_or_default();
+        said.contains("data-orders-3-0") && said.contains("volume/lock")
+    });
+    std::fs::remove_dir(&lock).expect("removed");
+    let healed = pod.until(world, "going on", |s| s.instance_id.is_some());
+    assert_eq!(healed.supervisor_pid, pid, "it is the same process");
 }
 
 fn goes_on_without_the_api(world: &mut World, standby: &mut Pod) {

@@ -40,10 +40,10 @@ fn impossible_manifests_are_refused_with_the_fields_path() {
             "parameters: {PORT: '1'}",
             "spec.parameters.PORT",
         ),
-        ("replicas: 2", "replica: 2", "replica"),
+        ("replicas: 2", "replica: 2", "spec.replica: unknown field"),
         ("name: orders", "name: Orders_1", "metadata.name"),
-        ("v1alpha1", "v2", "apiVersion"),
-        ("kind: ReplicatedCluster", "kind: Pod", "kind"),
+        ("v1alpha1", "v2", "apiVersion: \"understudy.dev/v2\""),
+        ("kind: ReplicatedCluster", "kind: Pod", "kind: \"Pod\""),
         ("spec: {", "spec: [", "not YAML"),
     ] {
         let message = up(&base.replace(old, new), &[]);

@@ -198,6 +198,132 @@ fn statements_of_the_extended_protocol() {
     same(&["log_line_prefix=", "log_min_duration_statement=0"], talk);
 }
 
+/// Values of parameters may be secrets.
+#[test]
+fn parameters_are_cut_or_left_out() {
+    let talk = |port: u16| {
+        let mut raw = Raw::session(port).expect("it runs");
+        let bytes = [
+            parse("", "SELECT $1::text, $2::text", &[]),
+            bind("", "", 0, &[Some("it's é".as_bytes()), None]),
+            execute("", 0),
+            sync(),
+        ]
+        .concat();
+        raw.send(&bytes).expect("sent");
+        raw.until_ready(1, Duration::from_secs(20));
+    };
+    for most in ["0", "4"] {
+        let most = format!("log_parameter_max_length={most}");
+        same(&["log_line_prefix=", "log_statement=all", &most], talk);
+    }
+    // In the middle of a character.
+    let most = "log_parameter_max_length=6";
+    let durations = "log_min_duration_statement=0";
+    same(&["log_line_prefix=", durations, most], talk);
+}
+
+/// What a session asks of the log outranks the server's settings.
+#[test]
+fn sessions_have_settings_of_their_own() {
+    same(&["log_line_prefix=<%u> "], |port| {
+        statements(
+            port,
+            &[
+                "SET log_min_messages = fatal",
+                "SELECT not_logged",
+                "RESET log_min_messages",
+                "SELECT logged",
+                "SET log_error_verbosity = terse",
+                "SELECT nope(1)",
+                "SET log_min_messages = notice",
+                "DROP TABLE IF EXISTS none",
+                "RESET ALL",
+                "DROP TABLE IF EXISTS none",
+                "SELECT nope(1)",
+            ],
+        );
+        let mut raw = Raw::connect(port).expect("it listens");
+        let parameters = [
+            ("user", "postgres"),
+            ("database", "postgres"),
+            ("options", "-c log_disconnections=on"),
+        ];
+        raw.send(&startup(&parameters)).expect("sent");
+        raw.until_ready(1, Duration::from_secs(20));
+        raw.send(b"X\x00\x00\x00\x04").expect("sent");
+        raw.rest(Duration::from_secs(20));
+    });
+}
+
+/// Without what is each run's own, and without CONTEXT, which only errors have here.
+fn of_waits(lines: &[String]) -> Vec<String> {
+    let mut out = Vec::new();
+    for line in lines.iter().filter(|l| !l.starts_with("CONTEXT:")) {
+        let mut plain = String::new();
+        for c in line.replace("PORT", "0").chars() {
+            match c {
+                c if !c.is_ascii_digit() => plain.push(c),
+                _ if plain.ends_with('#') => {}
+                _ => plain.push('#'),
+            }
+        }
+        out.push(plain);
+    }
+    out
+}
+
+#[test]
+fn long_waits_for_locks() {
+    let twins = Twins::initdb();
+    let [theirs, own] = BOTH.map(|who| {
+        let arguments = [
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "log_line_prefix=",
+            "-c",
+            "log_lock_waits=on",
+            "-c",
+            "deadlock_timeout=100ms",
+        ];
+        let running = twins.launch(who, &arguments);
+        let logs = |from: usize, what: &str| {
+            let until = Instant::now() + Duration::from_secs(30);
+            while !twins.logged(who)[from..].iter().any(|l| l.contains(what)) {
+                assert!(Instant::now() < until, "{who:?}: {:?}", twins.logged(who));
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        logs(0, "ready to accept connections");
+        let begin = twins.logged(who).len();
+        let mut holder = client(twins.port(who));
+        let made = holder.query("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+        made.expect("an answer");
+        for (held, asked) in [
+            ("UPDATE t SET a = 2", "UPDATE t SET a = 3"),
+            ("SELECT count(*) FROM t", "TRUNCATE t"),
+        ] {
+            holder.query("BEGIN").expect("an answer");
+            holder.query(held).expect("an answer");
+            let from = twins.logged(who).len();
+            let mut waiter = client(twins.port(who));
+            waiter.send(asked).expect("sent");
+            logs(from, "still waiting");
+            holder.query("COMMIT").expect("an answer");
+            waiter.answers().expect("an answer");
+            logs(from, "acquired");
+        }
+        // The last line of the last report.
+        logs(begin, "STATEMENT:  TRUNCATE t");
+        let lines = of_waits(&twins.logged(who)[begin..]);
+        drop(running);
+        lines
+    });
+    assert!(!theirs.is_empty(), "PostgreSQL logs nothing");
+    assert_eq!(own, theirs);
+}
+
 #[test]
 fn connections_come_and_go() {
     let settings = [
@@ -242,6 +368,35 @@ fn a_lost_client_is_noticed() {
         raw.finish_sending();
         raw.rest(Duration::from_secs(10));
     });
+}
+
+#[test]
+fn prefixes_know_the_transaction() {
+    let both = logged(&["log_line_prefix=%x|"], |port| {
+        statements(
+            port,
+            &[
+                "CREATE TABLE t (a int)",
+                "SELECT 1/0",
+                "BEGIN",
+                "INSERT INTO t VALUES (1)",
+                "SELECT 1/0",
+                "ROLLBACK",
+                "SELECT 1/0",
+            ],
+        );
+    });
+    // Which number it is is each server's own.
+    let [theirs, own] = both.map(|lines| {
+        let marked = lines.iter().map(|line| match line.split_once('|') {
+            Some(("0", rest)) => format!("none|{rest}"),
+            Some((_, rest)) => format!("some|{rest}"),
+            None => line.clone(),
+        });
+        marked.collect::<Vec<_>>()
+    });
+    assert!(theirs.iter().any(|l| l.starts_with("some|")), "{theirs:?}");
+    assert_eq!(own, theirs);
 }
 
 #[test]

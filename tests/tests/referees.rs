@@ -1,8 +1,10 @@
 //! PostgreSQL's own programs over our files. (Base backups and received log: `base_backup`.)
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use understudy_tests::programs::{as_postgres, ours, postgres, run, run_ok};
+use understudy_tests::programs::{as_postgres, free_port, ours, postgres, run, run_ok};
 use understudy_tests::reference::Reference;
 use understudy_tests::server::{Server, Stop};
 use understudy_tests::soak::rounds;
@@ -101,35 +103,93 @@ fn field<'a>(control: &'a str, name: &str) -> &'a str {
         .trim()
 }
 
+fn control_data(data: &Path) -> String {
+    run_ok(Command::new(postgres("pg_controldata")).arg(data))
+}
+
+/// What PostgreSQL's own control file says of a cluster with the same settings.
+fn as_postgresql_has_it(running: &str) {
+    let reference = Reference::started();
+    let theirs = control_data(&reference.data());
+    for name in [
+        "pg_control version number",
+        "Latest checkpoint's TimeLineID",
+        "Latest checkpoint's PrevTimeLineID",
+        "Latest checkpoint's full_page_writes",
+        "Latest checkpoint's NextMultiXactId",
+        "Latest checkpoint's NextMultiOffset",
+        "Latest checkpoint's oldestMultiXid",
+        "Latest checkpoint's oldestMulti's DB",
+        "Latest checkpoint's oldestCommitTsXid",
+        "Latest checkpoint's newestCommitTsXid",
+        "Fake LSN counter for unlogged rels",
+        "Minimum recovery ending location",
+        "Min recovery ending loc's timeline",
+        "Backup start location",
+        "Backup end location",
+        "End-of-backup record required",
+        "wal_level setting",
+        "wal_log_hints setting",
+        "max_connections setting",
+        "max_worker_processes setting",
+        "max_wal_senders setting",
+        "max_prepared_xacts setting",
+        "max_locks_per_xact setting",
+        "track_commit_timestamp setting",
+        "Maximum data alignment",
+        "Database block size",
+        "Blocks per segment of large relation",
+        "WAL block size",
+        "Bytes per WAL segment",
+        "Maximum length of identifiers",
+        "Maximum columns in an index",
+        "Maximum size of a TOAST chunk",
+        "Size of a large-object chunk",
+        "Date/time type storage",
+        "Float8 argument passing",
+        "Data page checksum version",
+    ] {
+        assert_eq!(field(running, name), field(&theirs, name), "{name}");
+    }
+    let catalog = "Catalog version number";
+    assert_ne!(field(running, catalog), field(&theirs, catalog));
+    let other = "Database system identifier";
+    assert_ne!(field(running, other), field(&theirs, other));
+}
+
+/// The fields that are of this cluster only.
+fn of_its_own(running: &str) {
+    let number = |name: &str| -> u64 {
+        let value = field(running, name);
+        let last = value.rsplit(':').next().expect("one part at least");
+        last.parse()
+            .unwrap_or_else(|e| panic!("{name} {value}: {e}"))
+    };
+    assert!(number("Latest checkpoint's NextXID") >= 3);
+    assert!(number("Latest checkpoint's NextOID") >= 16384);
+    let oldest = number("Latest checkpoint's oldestXID");
+    assert!((3..=number("Latest checkpoint's NextXID")).contains(&oldest));
+    assert!(number("Latest checkpoint's oldestXID's DB") > 0);
+    assert!(number("Latest checkpoint's oldestActiveXID") <= number("Latest checkpoint's NextXID"));
+    for name in ["pg_control last modified", "Time of latest checkpoint"] {
+        let time = field(running, name);
+        assert!(!time.is_empty() && !time.contains("1970"), "{name}: {time}");
+    }
+    let nonce = field(running, "Mock authentication nonce");
+    let is_hexadecimal = nonce.len() == 64 && nonce.chars().all(|c| c.is_ascii_hexdigit());
+    assert!(is_hexadecimal && nonce.chars().any(|c| c != '0'), "{nonce}");
+}
+
 #[test]
 fn controldata_says_what_is_true() {
     let mut server = Server::started();
-    let read =
-        |server: &Server| run_ok(Command::new(postgres("pg_controldata")).arg(server.data()));
+    let read = |server: &Server| control_data(server.data());
     let running = read(&server);
     assert_eq!(field(&running, "Database cluster state"), "in production");
-    for (name, value) in [
-        ("pg_control version number", "1300"),
-        ("Latest checkpoint's TimeLineID", "1"),
-        ("Latest checkpoint's PrevTimeLineID", "1"),
-        ("Latest checkpoint's full_page_writes", "on"),
-        ("wal_level setting", "replica"),
-        ("max_connections setting", "100"),
-        ("max_wal_senders setting", "10"),
-        ("Maximum data alignment", "8"),
-        ("Database block size", "8192"),
-        ("Blocks per segment of large relation", "131072"),
-        ("WAL block size", "8192"),
-        ("Bytes per WAL segment", "16777216"),
-        ("Maximum length of identifiers", "64"),
-        ("Maximum columns in an index", "32"),
-        ("Data page checksum version", "1"),
-        ("Minimum recovery ending location", "0/0"),
-        ("Backup start location", "0/0"),
-        ("End-of-backup record required", "no"),
-    ] {
-        assert_eq!(field(&running, name), value, "{name}");
-    }
+    assert_eq!(field(&running, "max_connections setting"), "100");
+    assert_eq!(field(&running, "Data page checksum version"), "1");
+    as_postgresql_has_it(&running);
+    of_its_own(&running);
     let system: u64 = field(&running, "Database system identifier")
         .parse()
         .expect("a number");
@@ -176,17 +236,28 @@ fn neither_server_starts_over_the_others_directory() {
     run_ok(Command::new("chmod").arg("0755").arg(readable.path()));
     let copy = readable.path().join("data");
     run_ok(Command::new("cp").arg("-a").arg(server.data()).arg(&copy));
+    // Not for a setting that it does not know.
+    let no_settings = |data: &Path| {
+        for name in ["postgresql.conf", "postgresql.auto.conf"] {
+            fs::write(data.join(name), "").expect("ours");
+        }
+    };
+    no_settings(&copy);
     if rustix::process::geteuid().is_root() {
         run_ok(Command::new("chown").args(["-R", "postgres"]).arg(&copy));
     }
     let refused = run(as_postgres(&postgres("postgres")).arg("-D").arg(&copy));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success(), "{said}");
-    assert!(
-        said.contains("database files are incompatible with server")
-            || said.contains("unrecognized configuration parameter"),
-        "{said}"
-    );
+    let refusal = |said: &str| {
+        let words = [
+            "FATAL:  ",
+            "database files are incompatible with server",
+            "CATALOG_VERSION_NO",
+        ];
+        words.iter().all(|words| said.contains(words))
+    };
+    assert!(refusal(&said), "{said}");
 
     let reference = Reference::started();
     let stop = |mode: &str| {
@@ -197,10 +268,22 @@ fn neither_server_starts_over_the_others_directory() {
         );
     };
     stop("fast");
+    // A copy belongs to who makes it.
+    let theirs = readable.path().join("theirs");
+    run_ok(
+        Command::new("cp")
+            .arg("-R")
+            .arg(reference.data())
+            .arg(&theirs),
+    );
+    no_settings(&theirs);
     let refused = run(Command::new(ours("understudy"))
         .args(["postgres", "-D"])
-        .arg(reference.data()));
+        .arg(&theirs)
+        .args(["-c", &format!("port={}", free_port())])
+        .arg("-c")
+        .arg(format!("unix_socket_directories={}", theirs.display())));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("FATAL:  "), "{said}");
+    assert!(refusal(&said), "{said}");
 }

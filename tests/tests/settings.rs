@@ -4,6 +4,9 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use understudy_tests::raw::{Raw, startup};
+use understudy_tests::server::{Server, Stop};
+use understudy_tests::standby::eventually;
 use understudy_tests::twins::{BOTH, Running, Twins, Who};
 
 const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\n";
@@ -364,6 +367,49 @@ fn hba_lines_that_do_not() {
     }
     c.compare("not UTF-8", b"", b"local \xff\xfe all trust\n", &[]);
     c.finish();
+}
+
+/// For whoever attaches a debugger: the connection waits, before and after it is known who it is.
+#[test]
+fn connections_wait_for_a_debugger() {
+    let mut server = Server::initdb();
+    server.configure("pre_auth_delay = 1");
+    server.start();
+    let came = Instant::now();
+    server.client();
+    let took = came.elapsed();
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+    server.configure("pre_auth_delay = 0\npost_auth_delay = 1");
+    server.stop(Stop::Fast);
+    server.start();
+    for replication in ["false", "true"] {
+        let came = Instant::now();
+        let mut raw = Raw::connect(server.port).expect("it listens");
+        let parameters = [
+            ("user", "postgres"),
+            ("database", "postgres"),
+            ("replication", replication),
+        ];
+        raw.send(&startup(&parameters)).expect("sent");
+        raw.until_ready(1, Duration::from_secs(20));
+        let took = came.elapsed();
+        assert!(took >= Duration::from_secs(1), "{replication}: {took:?}");
+    }
+    // A stop need not wait for it.
+    server.configure("post_auth_delay = 2000\nlog_connections = on");
+    server.stop(Stop::Fast);
+    server.launch();
+    let ready = "database system is ready to accept connections";
+    eventually("it is ready for the third time", || {
+        server.log().matches(ready).count() == 3
+    });
+    let mut late = Raw::connect(server.port).expect("it listens");
+    let parameters = [("user", "postgres"), ("database", "postgres")];
+    late.send(&startup(&parameters)).expect("sent");
+    eventually("it is authenticated", || {
+        server.log().contains("connection authorized: ")
+    });
+    assert!(server.stop(Stop::Fast).success(), "{}", server.log());
 }
 
 /// Lines that a reload adds to the log.

@@ -61,6 +61,8 @@ pub struct Sourced {
 pub struct Values {
     known: Vec<Sourced>,
     custom: Vec<(Arc<str>, Arc<str>)>,
+    /// The files have other values, which only another start takes.
+    pending: Vec<SettingId>,
 }
 
 impl Values {
@@ -76,7 +78,17 @@ impl Values {
         Values {
             known,
             custom: Vec::new(),
+            pending: Vec::new(),
         }
+    }
+
+    pub(super) fn note_pending(&mut self, id: SettingId) {
+        self.pending.push(id);
+    }
+
+    /// `pg_settings.pending_restart`
+    pub fn is_pending(&self, id: SettingId) -> bool {
+        self.pending.contains(&id)
     }
 
     pub fn get(&self, id: SettingId) -> &Sourced {

@@ -103,6 +103,24 @@ impl Level {
     }
 }
 
+/// How much of an error is logged (manual, 20.8.2 `log_error_verbosity`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    Terse,
+    Default,
+    Verbose,
+}
+
+impl Verbosity {
+    pub fn of_name(name: &str) -> Verbosity {
+        match name {
+            "terse" => Verbosity::Terse,
+            "verbose" => Verbosity::Verbose,
+            _ => Verbosity::Default,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStatement {
     None,
@@ -169,8 +187,14 @@ pub struct SessionSettings {
     pub log_min_duration_statement: Option<Duration>,
     pub log_duration: bool,
     pub log_statement: LogStatement,
+    pub log_min_messages: Level,
     pub log_min_error_statement: Level,
+    pub log_error_verbosity: Verbosity,
+    pub log_disconnections: bool,
+    /// Bytes of each parameter's value; `None`: whole values, 0: none at all.
+    pub log_parameter_max_length: Option<usize>,
     pub log_lock_waits: bool,
+    pub track_activities: bool,
     pub read_unconfirmed: bool,
     pub write_on_full_disk: bool,
 }
@@ -309,6 +333,14 @@ impl SessionStore {
             }
         }
         &self.server.values.get(id).value
+    }
+
+    /// `post_auth_delay`: only the beginning of a session asks for it.
+    pub fn post_auth_delay(&self) -> Duration {
+        match self.value(registry().id("post_auth_delay")) {
+            Value::Integer(seconds) => Duration::from_secs(u64::try_from(*seconds).unwrap_or(0)),
+            _ => Duration::ZERO,
+        }
     }
 
     /// A custom setting (`prefix.name`), if anybody has set it.
@@ -615,6 +647,11 @@ fn may_change(d: &Definition, asker: Asker) -> Result<(), SettingError> {
 }
 
 impl SessionSettings {
+    /// Bytes of one hash table: `work_mem` times `hash_mem_multiplier` (which is at least 1).
+    pub fn hash_mem(&self) -> usize {
+        (self.work_mem as f64 * self.hash_mem_multiplier) as usize
+    }
+
     fn of(value: &dyn Fn(SettingId) -> Value) -> SessionSettings {
         let r = registry();
         let flag = |name: &'static str| matches!(value(r.id(name)), Value::Bool(true));
@@ -692,8 +729,16 @@ impl SessionSettings {
                 "all" => LogStatement::All,
                 _ => LogStatement::None,
             },
+            log_min_messages: Level::of_name(&text("log_min_messages")),
             log_min_error_statement: Level::of_name(&text("log_min_error_statement")),
+            log_error_verbosity: Verbosity::of_name(&text("log_error_verbosity")),
+            log_disconnections: flag("log_disconnections"),
+            log_parameter_max_length: match number("log_parameter_max_length") {
+                n if n < 0.0 => None,
+                n => Some(n as usize),
+            },
             log_lock_waits: flag("log_lock_waits"),
+            track_activities: flag("track_activities"),
             read_unconfirmed: flag("understudy.read_unconfirmed"),
             write_on_full_disk: flag("understudy.write_on_full_disk"),
         }

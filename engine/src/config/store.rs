@@ -496,6 +496,9 @@ fn compare(before: &Values, values: &mut Values, entries: &[Entry], report: &mut
                 )
             }));
             values.set(d.id, old.value, old.source);
+            if d.context == Context::Postmaster {
+                values.note_pending(d.id);
+            }
         } else if d.context != Context::Internal {
             let name = d.name;
             if is_removed || new.source == Source::Default {

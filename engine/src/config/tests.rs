@@ -355,6 +355,10 @@ fn a_reload_takes_what_it_may() {
         ["parameter \"checkpoint_timeout\" removed from configuration file, reset to default"]
     );
     assert_eq!(r.changes, ["parameter \"work_mem\" changed to \"2MB\""]);
+    let waits = |s: &Settings, name| s.current().values.is_pending(registry().id(name));
+    assert!(waits(&s, "port") && !waits(&s, "work_mem"));
+    s.compute("data_checksums", Value::Bool(false));
+    assert!(waits(&s, "port"), "a computed value changes nothing of it");
     assert_eq!(
         r.summary,
         Some(format!(
@@ -602,6 +606,15 @@ const ME: Asker = Asker::Session { superuser: false };
 
 fn shown(s: &SessionStore, name: &str) -> String {
     s.show(name, true).expect("known").1
+}
+
+#[test]
+fn a_hash_table_may_have_more_than_a_sort() {
+    let mut s = session();
+    s.set("work_mem", "1MB", false, ME).expect("may");
+    assert_eq!(s.settings().hash_mem(), 2 << 20);
+    s.set("hash_mem_multiplier", "3.5", false, ME).expect("may");
+    assert_eq!(s.settings().hash_mem(), 7 << 19);
 }
 
 #[test]

@@ -96,7 +96,8 @@ impl Core {
 pub struct KeepsNothing;
 
 impl Retention for KeepsNothing {
-    fn keep_from(&self) -> Option<crate::ids::Lsn> {
+    fn keep_from(&self, _: crate::ids::Lsn) -> Option<crate::ids::Lsn> {
         None
     }
+    fn goes_below(&self, _: crate::ids::Lsn) {}
 }

@@ -159,14 +159,20 @@ impl Host for NodeHost {
             .enter_database(&database, &new.backend.interrupts)
             .await?;
         let stored = self.stored_settings(new.role.oid, database.oid)?;
-        Session::open(
+        let interrupts = Arc::clone(&new.backend.interrupts);
+        let session = Session::open(
             services,
             new.backend,
             &new.role,
             &database,
             &new.settings,
             &stored,
-        )
+        )?;
+        let delay = session.post_auth_delay();
+        if !delay.is_zero() {
+            interrupts.sleep(delay).await?;
+        }
+        Ok(session)
     }
 
     async fn replicate(

@@ -5,6 +5,7 @@
 //! order in which everything ends.
 
 use std::mem::ManuallyDrop;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -49,7 +50,7 @@ use crate::sql::session::Backends;
 use crate::storage::ControlFile;
 use crate::table::sequence::Sequences;
 use crate::tls::server::ServerTls;
-use crate::txn::TxnConfig;
+use crate::txn::{Interrupt, TxnConfig};
 
 pub(super) const SHUT_DOWN: u8 = 0;
 pub(super) const REFUSED: u8 = 1;
@@ -88,6 +89,8 @@ pub fn serve(start: ServerStart) -> u8 {
 
 /// What checkpoints must keep the log for.
 pub(super) struct Keep {
+    settings: Arc<Settings>,
+    backends: Arc<Backends>,
     slots: Arc<Slots>,
     backups: Mutex<Option<Arc<Backups>>>,
     /// Set by a shutdown: its checkpoint must leave what standbys are still to get.
@@ -101,16 +104,38 @@ impl Keep {
 }
 
 impl Retention for Keep {
-    fn keep_from(&self) -> Option<Lsn> {
+    fn keep_from(&self, end: Lsn) -> Option<Lsn> {
+        let most = self.settings.current().max_slot_wal_keep_size;
+        let slots = self.slots.oldest().map(|oldest| match most {
+            Some(bytes) => oldest.max(Lsn::new(end.raw().saturating_sub(bytes))),
+            None => oldest,
+        });
         let backups = self.backups.lock().as_ref().and_then(|b| b.keep_from());
         let streams = self.streams.lock().as_ref().and_then(|standbys| {
             let rows = standbys.rows().into_iter();
             rows.filter(shutdown::streams).map(|row| row.sent).min()
         });
-        [self.slots.oldest(), backups, streams]
-            .into_iter()
-            .flatten()
-            .min()
+        [slots, backups, streams].into_iter().flatten().min()
+    }
+
+    /// `max_slot_wal_keep_size`: a slot that asks for more loses its log, and its session ends, as PostgreSQL's do.
+    fn goes_below(&self, from: Lsn) {
+        if self.settings.current().max_slot_wal_keep_size.is_none() {
+            // What is asked for is kept; a slot that is being made may not have asked yet.
+            return;
+        }
+        for lost in self.slots.lose_below(from) {
+            let (name, owner, at) = (lost.name, lost.owner, lost.restart);
+            log::log(&format!(
+                "terminating process {owner} to release replication slot \"{name}\""
+            ));
+            log::log(&format!(
+                "invalidating slot \"{name}\" because its restart_lsn {at} exceeds max_slot_wal_keep_size"
+            ));
+            if let Some(backend) = self.backends.get(owner) {
+                backend.interrupts.raise(Interrupt::Terminate);
+            }
+        }
     }
 }
 
@@ -220,7 +245,10 @@ impl Node {
         let current = settings.current();
         check_wal_sizes(&current, control.get().wal_segment_size)?;
         let slots = Slots::new(current.max_replication_slots);
+        let backends = Backends::new();
         let keep = Arc::new(Keep {
+            settings: Arc::clone(&settings),
+            backends: Arc::clone(&backends),
             slots: Arc::clone(&slots),
             backups: Mutex::default(),
             streams: Mutex::default(),
@@ -240,7 +268,6 @@ impl Node {
             current.data_directory.clone(),
             Arc::new(move || conversion::archiver(&for_archiver.current())),
         )?;
-        let backends = Backends::new();
         let autovacuum = Autovacuum::start(Arc::clone(&instance), backends.new_pid())?;
         let (tell_senders, shutting_down) = watch::channel(false);
         let host = Arc::new(NodeHost {
@@ -388,6 +415,11 @@ fn compute_settings(settings: &Settings, control: &ControlFile) {
     let size = i32::try_from(control.wal_segment_size).unwrap_or(i32::MAX);
     settings.compute("wal_segment_size", Value::Integer(size));
     settings.compute("data_checksums", Value::Bool(control.checksums));
+    let directory = settings.current().data_directory.clone();
+    if let Ok(known) = std::fs::metadata(directory) {
+        let mode = i32::try_from(known.permissions().mode() & 0o777).unwrap_or(0);
+        settings.compute("data_directory_mode", Value::Integer(mode));
+    }
 }
 
 /// The segments' size stands in the control file, so this is known only now.

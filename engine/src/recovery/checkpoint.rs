@@ -242,8 +242,9 @@ impl Shared {
         settings: &CheckpointSettings,
     ) -> Result<crate::wal::Recycled, RecoveryError> {
         let size = self.store.wal.segment_size();
-        let asked = self.retention.keep_from();
+        let asked = self.retention.keep_from(end);
         let keep = retention::keep_from(redo, end, settings.wal_keep_bytes, asked, size);
+        self.retention.goes_below(keep.start(size));
         let last_redo = Lsn::new(self.last_redo.swap(redo.raw(), Ordering::SeqCst));
         let mut distance = self.distance.lock();
         if last_redo.is_valid() {

@@ -4,8 +4,11 @@ use crate::ids::{Lsn, SegmentNumber};
 
 /// Asked at each checkpoint; implemented over slots and running exclusive backups.
 pub trait Retention: Send + Sync + 'static {
-    /// WAL from here on must stay, whatever checkpoints say.
-    fn keep_from(&self) -> Option<Lsn>;
+    /// WAL from here on must stay, whatever checkpoints say. `end`: how far the log goes.
+    fn keep_from(&self, end: Lsn) -> Option<Lsn>;
+
+    /// Asked next: everything below `from` is about to go. Whoever still wanted it was asking for too much.
+    fn goes_below(&self, from: Lsn);
 }
 
 /// The first segment to keep: the redo point's, `wal_keep_size` behind the end, and what others ask for.

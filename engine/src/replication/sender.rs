@@ -49,6 +49,8 @@ pub struct StartReplication {
     pub timeline: Option<TimelineId>,
     /// The client is our own receiver and wants the messages of our own.
     pub own_messages: bool,
+    /// `wal_sender_timeout` as the client asked for it; zero: none. `None`: the server's, as it is at each moment.
+    pub timeout: Option<Duration>,
 }
 
 /// Where a requested timeline ends here; `None` for the one that is being written.
@@ -133,6 +135,7 @@ pub async fn stream<L: Link>(
         caught_up: false,
         peer_done: false,
         own_messages: request.own_messages,
+        own_timeout: request.timeout,
         standstill: Standstill::new(Instant::now()),
         doubted: None,
     };
@@ -160,6 +163,7 @@ struct Sender<'a, L: Link> {
     caught_up: bool,
     peer_done: bool,
     own_messages: bool,
+    own_timeout: Option<Duration>,
     standstill: Standstill,
     /// The last report that came in doubt.
     doubted: Option<FromStandby>,
@@ -326,8 +330,14 @@ impl<L: Link> Sender<'_, L> {
         Ok(self.sent < limit)
     }
 
+    /// Zero: none.
+    fn timeout(&self) -> Duration {
+        self.own_timeout
+            .unwrap_or_else(|| self.upstream.sender_timeout())
+    }
+
     async fn flush_within_timeout(&mut self) -> Result<(), ServeError> {
-        let limit = self.upstream.sender_timeout();
+        let limit = self.timeout();
         if limit.is_zero() {
             return Ok(self.link.flush().await?);
         }
@@ -421,7 +431,7 @@ impl<L: Link> Sender<'_, L> {
     }
 
     fn next_check(&self) -> Instant {
-        let limit = self.upstream.sender_timeout();
+        let limit = self.timeout();
         if limit.is_zero() {
             return Instant::now() + Duration::from_secs(3600);
         }
@@ -429,7 +439,7 @@ impl<L: Link> Sender<'_, L> {
     }
 
     async fn check_silence(&mut self) -> Result<(), ServeError> {
-        let limit = self.upstream.sender_timeout();
+        let limit = self.timeout();
         if limit.is_zero() {
             return Ok(());
         }

@@ -19,6 +19,8 @@ pub struct Slot {
     /// The log is kept from here on; invalid until something was reserved.
     pub restart: Lsn,
     pub active: bool,
+    /// It asked for more of the log than `max_slot_wal_keep_size` allows, and keeps nothing any more.
+    pub lost: bool,
 }
 
 #[derive(Default)]
@@ -61,6 +63,7 @@ impl Slots {
             owner,
             restart,
             active: false,
+            lost: false,
         };
         slots.insert(name.to_owned(), slot);
         Ok(())
@@ -105,9 +108,26 @@ impl Slots {
 
     /// The consumer has everything below `flushed`.
     pub fn advance(&self, name: &str, flushed: Lsn) {
-        if let Some(slot) = self.slots.lock().get_mut(name) {
+        if let Some(slot) = self.slots.lock().get_mut(name)
+            && !slot.lost
+        {
             slot.restart = slot.restart.max(flushed);
         }
+    }
+
+    /// What lies below `from` goes. Slots that still wanted some of it keep nothing from here on; as they were.
+    pub fn lose_below(&self, from: Lsn) -> Vec<Slot> {
+        let mut slots = self.slots.lock();
+        let late = slots
+            .values_mut()
+            .filter(|s| s.restart.is_valid() && s.restart < from);
+        late.map(|slot| {
+            let before = slot.clone();
+            slot.restart = Lsn::INVALID;
+            slot.lost = true;
+            before
+        })
+        .collect()
     }
 
     /// The log from here on must be kept; `None` if no slot asks for any.
@@ -190,6 +210,25 @@ mod tests {
         assert_eq!(slots.oldest(), Some(Lsn::new(900)));
         slots.drop_of(me);
         assert_eq!(slots.oldest(), None);
+    }
+
+    #[test]
+    fn a_slot_that_asks_for_what_goes_is_lost() {
+        let me = ProcessId::MIN;
+        let slots = Slots::new(3);
+        slots.create("late", me, Some(Lsn::new(500))).expect("free");
+        slots.create("new", me, Some(Lsn::new(700))).expect("free");
+        slots.create("none", me, None).expect("free");
+        assert!(slots.lose_below(Lsn::new(500)).is_empty());
+        let lost = slots.lose_below(Lsn::new(600));
+        assert_eq!(lost.len(), 1);
+        assert_eq!(
+            (lost[0].name.as_str(), lost[0].restart),
+            ("late", Lsn::new(500))
+        );
+        slots.advance("late", Lsn::new(650));
+        assert_eq!(slots.oldest(), Some(Lsn::new(700)));
+        assert!(slots.lose_below(Lsn::new(600)).is_empty(), "only once");
     }
 
     #[test]

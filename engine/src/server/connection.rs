@@ -405,12 +405,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Gives memory back before a wait that may be long.
+    /// Gives memory back before a wait that may be long. What the next read has to have anyhow stays.
     pub fn shrink(&mut self) {
         if self.output.is_empty() && self.output.capacity() > KEEP {
             self.output = BytesMut::new();
         }
-        if self.input.is_empty() {
+        // The capacity does not count what lies before the view; whether there is more than one step, this tells.
+        if self.input.is_empty() && self.input.try_reclaim(READ_STEP + 1) {
             self.input = BytesMut::new();
         }
     }
@@ -425,6 +426,65 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    async fn pair() -> (TcpStream, Connection) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let client = TcpStream::connect(address).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("a client");
+        let connection = Connection::tcp(stream, KeepAlive::default()).expect("let in");
+        (client, connection)
+    }
+
+    /// A message of a simple query with a text of so many bytes.
+    fn query(bytes: usize) -> Vec<u8> {
+        let length = u32::try_from(bytes + 5).expect("short");
+        let mut message = vec![b'Q'];
+        message.extend_from_slice(&length.to_be_bytes());
+        message.resize(message.len() + bytes, b' ');
+        message.push(0);
+        message
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_keeps_one_step_of_input_and_no_more() {
+        use tokio::io::AsyncWriteExt as _;
+        let (mut client, mut c) = pair().await;
+        let mut place = None;
+        for round in 0..3 {
+            for message in [query(10), query(2000)] {
+                client.write_all(&message).await.expect("sent");
+                let frame = c.frame(None).await.expect("whole");
+                let frame = frame.expect("not the end");
+                assert_eq!(frame.body.len(), message.len() - 5);
+            }
+            c.shrink();
+            c.input.reserve(READ_STEP);
+            let at = c.input.as_ptr() as usize;
+            assert_eq!(
+                *place.get_or_insert(at),
+                at,
+                "round {round} reads elsewhere"
+            );
+        }
+        // A long message must not leave its room with a session that is idle, however much of it was read.
+        for rest in [0, 10] {
+            let sent = [query(1 << 20), query(rest)].concat();
+            let sending = tokio::spawn(async move {
+                client.write_all(&sent).await.expect("sent");
+                client
+            });
+            for _ in 0..2 {
+                let frame = c.frame(None).await.expect("whole");
+                assert!(frame.is_some());
+            }
+            client = sending.await.expect("no panic");
+            c.shrink();
+            assert!(!c.input.try_reclaim(READ_STEP + 1), "more than one step");
+        }
+    }
 
     /// Linux takes at most 32767 seconds and 127 probes.
     #[tokio::test]

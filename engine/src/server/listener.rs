@@ -425,6 +425,9 @@ impl<H: Host> Server<H> {
             return c.flush_at_last().await;
         };
         let settings = self.host.settings().current();
+        if let Some(delay) = settings.values.time_limit("pre_auth_delay") {
+            tokio::time::sleep(delay).await;
+        }
         let verbose = settings.values.bool("log_connections");
         if verbose {
             log::log(&match c.remote {
@@ -540,13 +543,17 @@ impl<H: Host> Server<H> {
         }
         session.close().await;
         c.close();
-        if self
-            .host
-            .settings()
-            .current()
-            .values
-            .bool("log_disconnections")
-        {
+        // What a superuser asked for when he connected outranks the server's setting.
+        let wanted = match who.log_settings() {
+            Some(own) => own.disconnections,
+            None => self
+                .host
+                .settings()
+                .current()
+                .values
+                .bool("log_disconnections"),
+        };
+        if wanted {
             disconnected(place, who, &c);
         }
     }

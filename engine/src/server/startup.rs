@@ -427,6 +427,7 @@ fn admit<H: Host>(
         started: auth::now_micros(),
         interrupts: Interrupts::new(pid),
         activity: Mutex::new(Activity::default()),
+        log: Mutex::new(None),
     };
     let limits = Limits {
         connections: settings.max_connections,

@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
@@ -17,9 +18,10 @@ use super::log;
 use super::output::protocol_error;
 use super::protocol::backend;
 use super::protocol::frontend::Message;
-use crate::config::SessionStore;
-use crate::config::Settings;
+use crate::config::registry::registry;
+use crate::config::server::Source;
 use crate::config::session::Asker;
+use crate::config::{SessionStore, Settings, Value};
 use crate::ids::{SystemId, Term, TimelineId};
 use crate::replication::base_backup::{self, BackupOptions, BackupSource};
 use crate::replication::receiver::{Progress, State};
@@ -109,6 +111,11 @@ pub async fn serve<R: ReplicationSource>(
             .set(name, value, false, asker)
             .map_err(settings_error)
             .map_err(fatal)?;
+    }
+    let delay = settings.post_auth_delay();
+    if !delay.is_zero() {
+        let slept = new.backend.interrupts.sleep(delay).await;
+        slept.map_err(SqlError::from).map_err(fatal)?;
     }
     check_term(source.primary_term(), &peer)?;
     let follower = Follower::new(source.receiving(), &peer);
@@ -292,13 +299,16 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
     }
 
     async fn command(&mut self, text: &str, c: &mut Connection) -> Result<(), ServeError> {
-        if self
-            .source
-            .settings()
-            .current()
-            .values
-            .bool("log_replication_commands")
-        {
+        let logged = match self.asked_for("log_replication_commands") {
+            Some(own) => *own == Value::Bool(true),
+            None => self
+                .source
+                .settings()
+                .current()
+                .values
+                .bool("log_replication_commands"),
+        };
+        if logged {
             log::log(&format!("received replication command: {text}"));
         }
         let parsed = commands::parse(text).map_err(|e| {
@@ -342,11 +352,16 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
                 timeline,
             } => {
                 let own_messages = self.own_messages;
+                let timeout = match self.asked_for("wal_sender_timeout") {
+                    Some(Value::Integer(ms)) => u64::try_from(*ms).ok().map(Duration::from_millis),
+                    _ => None,
+                };
                 let request = StartReplication {
                     slot,
                     start,
                     timeline,
                     own_messages,
+                    timeout,
                 };
                 let id = u64::from(self.new.backend.pid.get());
                 let upstream = self.source.upstream();
@@ -375,6 +390,12 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
                 "logical replication is not implemented",
             )),
         }
+    }
+
+    /// What the client itself asked for when it connected. Everything else is as the server has it now.
+    fn asked_for(&self, name: &'static str) -> Option<&Value> {
+        let id = registry().id(name);
+        (self.settings.source(id) == Source::Client).then(|| self.settings.value(id))
     }
 
     fn identify(&self, out: &mut BytesMut) {

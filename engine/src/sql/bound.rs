@@ -38,8 +38,8 @@ pub enum BoundStatement {
     Delete(Box<Delete>),
 }
 
-/// What a client sees of a result column (`RowDescription`).
-#[derive(Debug, Clone, PartialEq)]
+/// What a client sees of a result column (`RowDescription`). `Eq`, so that a list of them is not compared with itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputColumn {
     pub name: String,
     pub ty: SqlType,

@@ -112,7 +112,8 @@ impl Shared {
     }
 
     /// Read-only, or rolled back before it wrote: no record, no wait.
-    fn end_without_xid(&self, txn: &mut Transaction) {
+    pub(crate) fn end_without_xid(&self, txn: &mut Transaction) {
+        assert!(txn.own.top().is_none(), "it may have written");
         txn.ended = true;
         let files = std::mem::take(&mut txn.abort_drops);
         debug_assert!(files.is_empty(), "files are made under an xid");
@@ -166,7 +167,8 @@ impl Shared {
     /// Takes the transaction out of everything in which others find it.
     fn leave(&self, txn: &mut Transaction) {
         let participant = txn.participant.clone();
-        if let Some(top) = txn.own.top() {
+        let top = txn.own.top();
+        if let Some(top) = top {
             let subs = txn.own.subs();
             for xid in subs.iter().chain([&top]) {
                 self.running.remove(*xid);
@@ -177,7 +179,10 @@ impl Shared {
         participant.set_running(None);
         txn.absorb_all_locks();
         txn.locks.release_from(0, &self.locks, &participant);
-        participant.ended.notify_waiters();
+        // Who waits for a transaction's end waits for an xid of it.
+        if top.is_some() {
+            participant.ended.notify_waiters();
+        }
         participant.give_own(txn.own.clone());
     }
 

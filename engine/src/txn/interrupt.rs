@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::ids::ProcessId;
+use crate::ids::{ProcessId, Xid};
 use crate::txn::participant::Participant;
 use crate::txn::timer;
 
@@ -151,6 +151,7 @@ pub struct Interrupts {
     lock_timeout_ms: AtomicU64,
     /// Milliseconds (`deadlock_timeout`).
     deadlock_timeout_ms: AtomicU64,
+    log_lock_waits: AtomicBool,
     /// On a disk that is nearly full its transactions do not begin to write.
     needs_room: AtomicBool,
     /// What the transaction manager keeps for the session; made by the first `begin`.
@@ -167,6 +168,7 @@ impl Interrupts {
             clocks: Default::default(),
             lock_timeout_ms: AtomicU64::new(0),
             deadlock_timeout_ms: AtomicU64::new(1000),
+            log_lock_waits: AtomicBool::new(false),
             needs_room: AtomicBool::new(false),
             participant: OnceLock::new(),
         })
@@ -174,6 +176,11 @@ impl Interrupts {
 
     pub fn pid(&self) -> ProcessId {
         self.pid
+    }
+
+    /// The xid of the session's running transaction, once it has one.
+    pub fn running_xid(&self) -> Option<Xid> {
+        self.participant.get()?.running()?.xid
     }
 
     /// Right before each write to the client: whether what it is to be told has to be confirmed first
@@ -221,6 +228,22 @@ impl Interrupts {
         }
     }
 
+    /// Lets so much time pass, unless something comes that ends the session; what is meant for a statement has none
+    /// to end, and is forgotten.
+    pub async fn sleep(&self, time: Duration) -> Result<(), Interrupt> {
+        let end = tokio::time::Instant::now() + time;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return Ok(()),
+                interrupt = self.wait() => {
+                    if interrupt.ends_session() {
+                        return Err(interrupt);
+                    }
+                }
+            }
+        }
+    }
+
     pub fn raise(&self, interrupt: Interrupt) {
         self.pending.fetch_or(interrupt.bit(), Ordering::AcqRel);
         // Several tasks may wait for one session's interrupts (statement and socket watcher): all look again,
@@ -240,7 +263,10 @@ impl Interrupts {
 
     /// Forgets one pending interrupt: an idle time-out that lost the race against the next statement.
     pub fn forget(&self, interrupt: Interrupt) {
-        self.pending.fetch_and(!interrupt.bit(), Ordering::AcqRel);
+        // Nearly always there is none.
+        if self.pending.load(Ordering::Acquire) & interrupt.bit() != 0 {
+            self.pending.fetch_and(!interrupt.bit(), Ordering::AcqRel);
+        }
     }
 
     /// Raises the time-out's interrupt after `after` unless it is disarmed or armed again before.
@@ -271,6 +297,14 @@ impl Interrupts {
     }
     pub fn deadlock_timeout(&self) -> Duration {
         Duration::from_millis(self.deadlock_timeout_ms.load(Ordering::Relaxed))
+    }
+
+    /// The session's `log_lock_waits`.
+    pub fn set_log_lock_waits(&self, on: bool) {
+        self.log_lock_waits.store(on, Ordering::Relaxed);
+    }
+    pub(crate) fn logs_lock_waits(&self) -> bool {
+        self.log_lock_waits.load(Ordering::Relaxed)
     }
 
     /// A client's session, but for one that is to remove data (`understudy.write_on_full_disk`). Who is no session needs none.
@@ -346,6 +380,17 @@ mod tests {
 
         i.arm(Timeout::Statement, Duration::from_millis(20));
         assert_eq!(i.wait().await, Interrupt::StatementTimeout);
+    }
+
+    #[tokio::test]
+    async fn a_sleep_is_ended_by_what_ends_the_session_only() {
+        let i = session();
+        i.raise(Interrupt::Cancel);
+        assert_eq!(i.sleep(Duration::from_millis(20)).await, Ok(()));
+        assert_eq!(i.check(), Ok(()), "there was no statement to cancel");
+        i.raise(Interrupt::Terminate);
+        let ended = i.sleep(Duration::from_secs(3600)).await;
+        assert_eq!(ended, Err(Interrupt::Terminate));
     }
 
     #[test]

@@ -118,8 +118,18 @@ impl TxnManager {
     }
 
     pub fn begin(&self, options: TxnOptions, interrupts: Arc<Interrupts>) -> Transaction {
+        self.begin_at(options, interrupts, now_us())
+    }
+
+    /// The same for whoever has looked at the clock: `started_at` is what `now()` gives, in microseconds since 2000-01-01
+    /// UTC.
+    pub fn begin_at(
+        &self,
+        options: TxnOptions,
+        interrupts: Arc<Interrupts>,
+        started_at: i64,
+    ) -> Transaction {
         let participant = self.participant_of(&interrupts);
-        let started_at = now_us();
         participant.set_running(Some(Running {
             started_at,
             xid: None,
@@ -223,6 +233,11 @@ impl TxnManager {
 
     pub fn abort(&self, mut txn: Transaction) {
         self.shared.abort(&mut txn);
+    }
+
+    /// As [`Self::commit`] for a transaction that has no xid: nothing is written and nobody waited for.
+    pub fn end_reading(&self, txn: &mut Transaction) {
+        self.shared.end_without_xid(txn);
     }
 
     pub fn savepoint(&self, txn: &mut Transaction, name: &str) {

@@ -26,8 +26,11 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// Called by whoever arms it, or after him: a clock that he finds off nobody else sets.
     pub(crate) fn disarm(&self) {
-        self.deadline.store(OFF, Ordering::SeqCst);
+        if self.deadline.load(Ordering::SeqCst) != OFF {
+            self.deadline.store(OFF, Ordering::SeqCst);
+        }
     }
 }
 

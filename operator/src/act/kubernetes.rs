@@ -13,12 +13,13 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::objects::{Look, ObjectsError, Wanted, with_problem};
+use super::objects::{Look, ObjectsError, Wanted, verdict, with_problem};
+use super::problems::{Problems, Verdict};
 use super::reports::{
     Overtaken, annotation_of, dated, finish, has_withdrawn, mark_done, merge, note_handled,
     open_requests, put_refusal, quiet, refusal, reports,
 };
-use super::steps::{CALL_LIMIT, Call, Steps, call_of, reseeding};
+use super::steps::{CALL_LIMIT, Call, Steps, call_of, name, reseeding};
 use super::telling::{Tell, Told, tell_changes};
 use crate::api::SupervisorStatus;
 use crate::crd::{HandledRequest, ReplicatedCluster, ReplicatedClusterStatus};
@@ -41,8 +42,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 const COMPARE: Duration = Duration::from_secs(1);
 /// Attempts at a write of reports that others' writes come before.
 const WRITE_TRIES: u32 = 4;
-/// Characters: a condition's message has room for a few more.
-const LONGEST_PROBLEM: usize = 1_000;
+/// What is attempted whenever everything is compared.
+const OBJECTS: &str = "objects";
 
 #[derive(Debug, thiserror::Error)]
 enum StepError {
@@ -67,6 +68,24 @@ impl StepError {
             StepError::Other(_) => true,
         }
     }
+
+    /// How the API server has answered, where that is what failed and is worth telling.
+    fn verdict(&self) -> Option<Verdict> {
+        match self {
+            StepError::Kube(error) => verdict(error),
+            StepError::Objects(error) => error.verdict(),
+            StepError::Call(_) | StepError::Other(_) => None,
+        }
+    }
+
+    /// Whether it is the API server that did not do it: whoever was only slower than somebody else asks again at once.
+    fn is_the_api_s(&self) -> bool {
+        match self {
+            StepError::Kube(error) => !is_conflict(error),
+            StepError::Objects(error) => !error.is_passing(),
+            StepError::Call(_) | StepError::Other(_) => false,
+        }
+    }
 }
 
 pub struct KubernetesActor {
@@ -83,8 +102,8 @@ struct Inner {
     steps: Steps,
     told: Told,
     spec: Mutex<Option<ValidatedCluster>>,
-    /// Why the objects are not as they should be, as of the last attempt.
-    problem: Mutex<Option<String>>,
+    /// Why things are not as they should be, as of the last attempts.
+    problems: Problems,
     /// When everything was last compared; none while that is being done.
     compared: Mutex<Compared>,
     /// Held by who brings objects: two at once would each make up passwords and an authority.
@@ -114,7 +133,7 @@ impl KubernetesActor {
                 steps: Steps::default(),
                 told: Told::default(),
                 spec: Mutex::default(),
-                problem: Mutex::default(),
+                problems: Problems::default(),
                 compared: Mutex::default(),
                 bringing: tokio::sync::Mutex::default(),
             }),
@@ -142,6 +161,7 @@ impl Act for KubernetesActor {
             faults::point();
             let result = inner.perform(&step, &sight).await;
             faults::point();
+            inner.note_step(&step, &result);
             inner.steps.end(&key, result.is_ok());
             if let Err(error) = &result {
                 tracing::info!(cluster = %inner.cluster.key, ?step, %error, "a step failed and will be tried again");
@@ -258,7 +278,7 @@ impl Inner {
         seen: &Seen,
     ) -> ReplicatedClusterStatus {
         let mut after = reports(before, plan, seen);
-        let problem = self.problem.lock().clone();
+        let problem = self.problems.told(Instant::now());
         let conditions = with_problem(&plan.conditions, problem.as_deref());
         after.conditions = dated(&conditions, &before.conditions);
         finish(&mut after, before, seen);
@@ -457,9 +477,7 @@ impl Inner {
 
     async fn call(&self, instance: &str, call: Call) -> Result<(), StepError> {
         let nowhere = || StepError::Other(format!("{instance} has no pod that could be called"));
-        let pod = self.cluster.pod(instance).ok_or_else(nowhere)?;
-        let peer = self.cluster.peer(instance, &pod).ok_or_else(nowhere)?;
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let (uid, peer) = self.cluster.reach(instance).ok_or_else(nowhere)?;
         let status: SupervisorStatus = transport::call(
             Address::Tls(&peer),
             call.path,
@@ -678,13 +696,19 @@ impl Inner {
         let _one_at_a_time = self.bringing.lock().await;
         let (image, sight) = (&self.default_image, sight.clone());
         let wanted = Wanted::of(&self.cluster, spec, image, more, sight).await;
+        let now = Instant::now();
         let wanted = wanted.inspect_err(|error| {
-            if error.is_lasting() {
-                self.note_problem(Some(error.to_string()));
+            if let Some(verdict) = error.verdict() {
+                self.problems
+                    .failed(OBJECTS, error.to_string(), verdict, now);
             }
         })?;
         let brought = wanted.bring().await;
-        self.note_problem(brought.problem());
+        match brought.problem() {
+            Some((why, verdict)) => self.problems.failed(OBJECTS, why, verdict, now),
+            None if brought.failed.is_empty() => self.problems.succeeded(OBJECTS),
+            None => {}
+        }
         for foreign in brought.foreign {
             let of = foreign.key.to_string();
             self.told
@@ -696,12 +720,23 @@ impl Inner {
         }
     }
 
-    /// What the conditions say of the objects from now on.
-    fn note_problem(&self, problem: Option<String>) {
-        let problem = problem.map(|text| text.chars().take(LONGEST_PROBLEM).collect::<String>());
-        let before = std::mem::replace(&mut *self.problem.lock(), problem.clone());
-        if before != problem {
-            self.cluster.watches.wake();
+    /// What the API server does not do for a step is asked for less and less often, and told. Who brings objects tells of
+    /// them itself.
+    fn note_step(&self, step: &Step, result: &Result<(), StepError>) {
+        let (name, now) = (name(step), Instant::now());
+        let error = result.as_ref().err();
+        let well = error.is_none_or(|error| !error.is_the_api_s());
+        self.steps.api_did(&name, well, now);
+        let brings = matches!(step, Step::Create { .. } | Step::Start { .. });
+        match error {
+            None => self.problems.succeeded(&name),
+            Some(error) => {
+                if let Some(verdict) = error.verdict().filter(|_| !brings) {
+                    let of = step.instance().unwrap_or("the Services");
+                    let why = format!("{of}: {error}");
+                    self.problems.failed(&name, why, verdict, now);
+                }
+            }
         }
     }
 

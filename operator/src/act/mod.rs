@@ -3,6 +3,7 @@
 mod kubernetes;
 mod local;
 mod objects;
+mod problems;
 mod reports;
 mod steps;
 mod telling;

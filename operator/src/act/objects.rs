@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use super::problems::Verdict;
 use crate::crd::{Condition, ConditionStatus, ReplicatedCluster};
 use crate::decide::Routes;
 use crate::ids::Millis;
@@ -45,19 +46,31 @@ pub(super) enum ObjectsError {
     Overtaken,
 }
 
+/// How the API server has answered; none if it was not heard, or somebody else was faster.
+pub(super) fn verdict(error: &kube::Error) -> Option<Verdict> {
+    let kube::Error::Api(status) = error else {
+        return None;
+    };
+    match status.code {
+        409 => None,
+        404 | 429 => Some(Verdict::Failed),
+        400..=499 => Some(Verdict::Refused),
+        _ => Some(Verdict::Failed),
+    }
+}
+
 impl ObjectsError {
-    /// It will be the same at the next attempt, unless somebody does something about it.
-    pub fn is_lasting(&self) -> bool {
+    /// How it came, where it is worth telling.
+    pub fn verdict(&self) -> Option<Verdict> {
         match self {
-            ObjectsError::Kube(error) | ObjectsError::Object(_, error) => {
-                let kube::Error::Api(status) = error else {
-                    return false;
-                };
-                matches!(status.code, 400..=499) && !matches!(status.code, 404 | 409 | 429)
-            }
-            ObjectsError::Credentials(_) | ObjectsError::Foreign(_) => true,
-            ObjectsError::Overtaken => false,
+            ObjectsError::Kube(error) | ObjectsError::Object(_, error) => verdict(error),
+            ObjectsError::Credentials(_) | ObjectsError::Foreign(_) => Some(Verdict::Refused),
+            ObjectsError::Overtaken => None,
         }
+    }
+
+    fn is_lasting(&self) -> bool {
+        self.verdict() == Some(Verdict::Refused)
     }
 
     /// Another operator, or Kubernetes, has written first: nobody has to be told.
@@ -80,13 +93,16 @@ pub(super) struct Brought {
 }
 
 impl Brought {
-    /// What somebody has to see to, if there is anything.
-    pub fn problem(&self) -> Option<String> {
+    /// What somebody has to see to, or will have to if it lasts.
+    pub fn problem(&self) -> Option<(String, Verdict)> {
         let foreign = self.foreign.iter().map(ToString::to_string);
-        let failed = self.failed.iter().filter(|error| error.is_lasting());
-        let failed = failed.map(ToString::to_string);
-        let all: Vec<String> = foreign.chain(failed).collect();
-        (!all.is_empty()).then(|| all.join("; "))
+        let refused = self.failed.iter().filter(|error| error.is_lasting());
+        let all: Vec<String> = foreign.chain(refused.map(ToString::to_string)).collect();
+        if !all.is_empty() {
+            return Some((all.join("; "), Verdict::Refused));
+        }
+        let failed = self.failed.iter().find(|error| error.verdict().is_some())?;
+        Some((failed.to_string(), Verdict::Failed))
     }
 }
 
@@ -563,6 +579,38 @@ mod tests {
             observed_generation: 1,
             last_transition_time: String::new(),
         }
+    }
+
+    #[test]
+    fn a_refusal_stays_one_and_a_busy_server_may_do_it_next_time() {
+        let answer = |code: u16| {
+            let status = kube::core::Status::failure("no", "Because").with_code(code);
+            kube::Error::Api(status.boxed())
+        };
+        for (code, said) in [
+            (403, Some(Verdict::Refused)),
+            (422, Some(Verdict::Refused)),
+            (404, Some(Verdict::Failed)),
+            (429, Some(Verdict::Failed)),
+            (500, Some(Verdict::Failed)),
+            (409, None),
+        ] {
+            assert_eq!(verdict(&answer(code)), said, "{code}");
+        }
+        assert_eq!(verdict(&kube::Error::LinesCodecMaxLineLengthExceeded), None);
+        let problem = |codes: &[u16]| {
+            let failed = codes.iter().map(|code| ObjectsError::Kube(answer(*code)));
+            let brought = Brought {
+                created: Vec::new(),
+                foreign: Vec::new(),
+                failed: failed.collect(),
+            };
+            brought.problem()
+        };
+        let of = |verdict: Verdict| Some(("no".to_owned(), verdict));
+        assert_eq!(problem(&[500, 403]), of(Verdict::Refused));
+        assert_eq!(problem(&[409, 500]), of(Verdict::Failed));
+        assert_eq!(problem(&[409]), None);
     }
 
     #[test]

@@ -351,6 +351,31 @@ mod tests {
     }
 
     #[test]
+    fn the_scale_sub_resource_counts_and_selects_standbys_only() {
+        let status = json!({"recordVersion": 1, "term": 1, "phase": "Running", "inSync": [],
+                            "primary": {"name": "orders-2", "id": "b"}});
+        let cluster = object(json!({}), status);
+        let before = cluster.status.clone().expect("a status");
+        let seen = Seen {
+            cluster,
+            observed: crate::decide::Observed::default(),
+        };
+        let mut plan = Plan::default();
+        let report = |name: &str| -> crate::crd::InstanceReport {
+            let report = json!({"name": name, "role": "Standby", "ready": true, "inSync": true});
+            serde_json::from_value(report).expect("a report")
+        };
+        plan.instances
+            .extend(["orders-1", "orders-2", "orders-3"].map(report));
+        let after = reports(&before, &plan, &seen);
+        assert_eq!(after.current_primary.as_deref(), Some("orders-2"));
+        assert_eq!(after.instances_ready.as_deref(), Some("3/3"));
+        assert_eq!(after.replicas, 2);
+        let selector = "understudy.dev/cluster=orders,understudy.dev/role=standby";
+        assert_eq!(after.selector.as_deref(), Some(selector));
+    }
+
+    #[test]
     fn a_refusal_stays_as_long_as_the_spec_makes_no_sense() {
         let condition = json!({"type": "Ready", "status": "False", "reason": "InvalidSpec", "message": "m",
                                "observedGeneration": 1, "lastTransitionTime": "t"});

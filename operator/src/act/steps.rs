@@ -18,6 +18,8 @@ use crate::decide::{Renewal, Step};
 /// How long a supervisor may take to answer.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(4);
 const RETRY: Duration = Duration::from_millis(30);
+/// So long at most is waited before the API server is asked for the same again.
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Steps {
@@ -28,18 +30,33 @@ pub(super) struct Steps {
 struct Taken {
     in_flight: HashSet<String>,
     not_before: HashMap<String, Instant>,
+    /// By [`name`]: how often in a row the API server has not done it, and until when it is not asked.
+    failed: HashMap<String, (u32, Instant)>,
 }
 
 impl Steps {
     /// The step's key, if it may begin now.
     pub fn begin(&self, step: &Step) -> Option<String> {
-        let key = key(step);
+        let (key, now) = (key(step), Instant::now());
         let mut taken = self.taken.lock();
-        let waits = taken
-            .not_before
-            .get(&key)
-            .is_some_and(|at| Instant::now() < *at);
+        let failed = taken.failed.get(&name(step));
+        let waits = failed.is_some_and(|(_, until)| now < *until)
+            || taken.not_before.get(&key).is_some_and(|at| now < *at);
         (!waits && taken.in_flight.insert(key.clone())).then_some(key)
+    }
+
+    /// Whether the API server did what the step of this name asks of it. What it does not is asked less and less often;
+    /// other steps of the same instance do not wait for that.
+    pub fn api_did(&self, name: &str, well: bool, now: Instant) {
+        let mut taken = self.taken.lock();
+        if well {
+            taken.failed.remove(name);
+            return;
+        }
+        let (times, until) = taken.failed.entry(name.to_owned()).or_insert((0, now));
+        let pause = RETRY.saturating_mul(1_u32 << (*times).min(8));
+        *until = now + pause.min(LONGEST_RETRY);
+        *times = times.saturating_add(1);
     }
 
     pub fn end(&self, key: &str, well: bool) {
@@ -62,6 +79,13 @@ fn key(step: &Step) -> String {
         (_, Some(name)) => format!("instance {name}"),
         (_, None) => "services".to_owned(),
     }
+}
+
+/// What a step is, and whom it is about: the same for whatever is tried again.
+pub(super) fn name(step: &Step) -> String {
+    let text = format!("{step:?}");
+    let kind = text.split([' ', '(']).next().unwrap_or_default();
+    format!("{kind} {}", step.instance().unwrap_or("the Services"))
 }
 
 /// A call to a supervisor: the path and its JSON body.
@@ -148,4 +172,45 @@ fn call<T: Serialize>(path: &'static str, request: &T) -> Call {
 /// What is told when a copy is given up.
 pub(super) fn reseeding(instance: &str, why: &str) -> String {
     format!("{instance} gives up its copy (kept aside for 24 hours) and is seeded anew: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::Routes;
+
+    #[test]
+    fn what_the_api_server_does_not_do_is_asked_less_often_and_holds_nothing_else_up() {
+        let instance = "orders-2".to_owned();
+        let renew = Step::Renew {
+            instance: instance.clone(),
+            how: Renewal::Pod,
+        };
+        let (steps, remove) = (Steps::default(), Step::Remove { instance });
+        let later = Instant::now() + Duration::from_secs(3_600);
+        steps.api_did(&name(&renew), false, later);
+        assert_eq!(steps.begin(&renew), None);
+        let key = steps.begin(&remove).expect("another step");
+        steps.end(&key, true);
+        steps.api_did(&name(&renew), true, later);
+        assert!(steps.begin(&renew).is_some());
+        let route = name(&Step::Route(Routes::default()));
+        assert_eq!(
+            (name(&renew), route),
+            ("Renew orders-2".to_owned(), "Route the Services".to_owned())
+        );
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_second() {
+        let (steps, now) = (Steps::default(), Instant::now());
+        let pauses: Vec<u128> = (0..8)
+            .map(|_| {
+                steps.api_did("Renew orders-2", false, now);
+                let (_, until) = steps.taken.lock().failed["Renew orders-2"];
+                until.duration_since(now).as_millis()
+            })
+            .collect();
+        assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1_000, 1_000]);
+    }
 }

@@ -44,7 +44,7 @@ pub struct SupervisorStatus {
     pub crashes: u32,
     /// Since the engine ended unasked, until it answers again.
     pub down_ms: u64,
-    /// Since a running engine last answered.
+    /// Since a running engine last answered, or its supervisor's loop went round.
     pub engine_silent_ms: u64,
     pub seeding: Option<SeedingReport>,
     pub engine: Option<EngineStatus>,
@@ -68,6 +68,9 @@ pub struct SupervisorStatus {
     /// Settings of a newer generation that the engine does not take, and why: those before it are in effect.
     #[serde(default)]
     pub refused_settings: Option<String>,
+    /// Its volume is so full that transactions may only read: how full, and what to do.
+    #[serde(default)]
+    pub volume_full: Option<String>,
     /// It was told to end, serves as primary, and waits a while for somebody to take the role over.
     #[serde(default)]
     pub leaving: bool,

@@ -60,7 +60,7 @@ use super::{
         json_path = ".metadata.creationTimestamp"
     )
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ReplicatedClusterSpec {
     /// The number of standbys beside the primary. `kubectl scale` changes it.
     #[serde(default = "default_replicas")]

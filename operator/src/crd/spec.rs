@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// The volume of each instance. It is kept when the instance or the cluster is deleted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct StorageSpec {
     /// Its size, as Kubernetes writes quantities: `10Gi`. It can grow, never shrink: new instances get the larger volume,
     /// those that exist keep theirs until they are replaced. A tenth of it is kept for log that standbys may still need.
@@ -43,7 +43,7 @@ impl ImagePullPolicy {
 
 /// Kubernetes' type has `claims` besides, which need a part of the pod that is not the user's to give.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// What the scheduler sets aside for an instance: `cpu`, `memory`, ...
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -58,7 +58,7 @@ pub struct Resources {
 
 /// What a new database begins with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct BootstrapSpec {
     /// The database that is made for the application; the Secret `NAME-app` leads to it.
     #[serde(default = "default_application")]
@@ -138,7 +138,7 @@ impl ServiceType {
 
 /// What the Services `NAME-primary`, `NAME-standby` and `NAME-any` look like.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ServiceTemplate {
     /// How they are reached: inside of Kubernetes only, or from outside as well.
     #[serde(default, rename = "type")]
@@ -152,7 +152,7 @@ pub struct ServiceTemplate {
 
 /// Labels and annotations of the instances' pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct PodMetadata {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
@@ -166,7 +166,7 @@ pub struct PodMetadata {
 /// Times of failure detection and of changes of role. No promise rests on them: they trade a quick takeover against
 /// a needless one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct FailoverSpec {
     /// A primary whose supervisor or engine has been silent for so long counts as lost.
     #[serde(default = "lost_after")]

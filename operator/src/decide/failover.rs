@@ -6,8 +6,8 @@
 use super::answers::{self, Answer, Preference};
 use super::running::health;
 use super::{
-    FIRST_WORD_MS, Instance, LATE_ANSWER_MS, Life, OLD_PRIMARY_START_MS, Observed, Outcome, Plan,
-    RequestKind, Routes, Step, in_sync, standbys,
+    CLOSE_SERVICE_MS, FIRST_WORD_MS, FORCED_HANDOVER_MS, Instance, LATE_ANSWER_MS, Life,
+    OLD_PRIMARY_START_MS, Observed, Outcome, Plan, RequestKind, Routes, Step, in_sync, standbys,
 };
 use crate::api::EngineSet;
 use crate::crd::{ChangeKind, Durability, Member, Phase, Record, RoleChange, TimelineFork};
@@ -72,7 +72,6 @@ pub(super) fn gather(
         );
         return;
     }
-    close_write_service(observed, record, plan);
     let answers = answers::all(observed, record);
     let blocked = !answers::enough(record, &answers);
     seal_all(
@@ -85,32 +84,31 @@ pub(super) fn gather(
     if forced(cluster, observed, record, &change, &answers, plan) {
         return;
     }
-    if blocked {
-        tell_blocked(observed, record, &answers, plan);
-    } else if wait_for_more(
-        cluster.failover,
-        observed,
-        record,
-        &answers,
-        elapsed,
-        in_time,
-        &change,
-    ) {
-        plan.obstacle(
-            "FailingOver",
-            "waiting for the answers of instances that are alive",
-        );
+    let times = cluster.failover;
+    let lasts = if blocked {
+        tell_blocked(observed, record, &answers, plan)
+    } else if wait_for_more(times, observed, record, &answers, elapsed, in_time, &change) {
+        let why = "waiting for the answers of instances that are alive";
+        plan.obstacle("FailingOver", why);
+        false
     } else {
-        let target = change.target.as_deref().filter(|_| in_time);
-        let preference = match change.kind {
-            ChangeKind::Switchover if target.is_some() => Preference::Name(target),
-            // A switchover that did not work out: the old primary reopens if it is as good as any.
-            ChangeKind::Switchover => {
-                Preference::Name(change.old.as_ref().map(|o| o.name.as_str()))
-            }
-            _ => Preference::AnyBut(change.old.as_ref()),
-        };
-        choose(cluster, record, &answers, preference, plan);
+        let preference = preference(&change, in_time);
+        return choose(cluster, record, &answers, preference, plan);
+    };
+    // Not before: the next change of where the Service leads, to the new primary, would come into force a second later.
+    if lasts || (!in_time && elapsed >= CLOSE_SERVICE_MS) {
+        close_write_service(observed, record, plan);
+    }
+}
+
+/// Who is to win among equals.
+fn preference(change: &RoleChange, in_time: bool) -> Preference<'_> {
+    let target = change.target.as_deref().filter(|_| in_time);
+    match change.kind {
+        ChangeKind::Switchover if target.is_some() => Preference::Name(target),
+        // A switchover that did not work out: the old primary reopens if it is as good as any.
+        ChangeKind::Switchover => Preference::Name(change.old.as_ref().map(|o| o.name.as_str())),
+        _ => Preference::AnyBut(change.old.as_ref()),
     }
 }
 
@@ -130,14 +128,20 @@ fn demote_first(
     if status.promised_term >= record.term && status.sealed {
         return false;
     }
+    let longest = if instance.upkeep.forced {
+        FORCED_HANDOVER_MS
+    } else {
+        u64::MAX
+    };
     plan.step(Step::Demote {
         instance: name.to_owned(),
         term: record.term,
-        within_ms: times.switchover_within_ms / 2,
+        within_ms: longest.min(times.switchover_within_ms / 2),
     });
     true
 }
 
+/// Leads clients nowhere while nobody can take over: they are refused at once, and don't wait for a silent address.
 fn close_write_service(observed: &Observed, record: &Record, plan: &mut Plan) {
     let standbys = observed
         .routes
@@ -205,7 +209,8 @@ fn is_sealed(instance: &Instance, record: &Record) -> bool {
     })
 }
 
-fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: &mut Plan) {
+/// Says who is missing. True if that will not end by itself.
+fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: &mut Plan) -> bool {
     let missing = answers::missing(record, answers);
     let expected: Vec<&Member> = missing
         .iter()
@@ -222,7 +227,7 @@ fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: 
             "FailingOver",
             format!("term {}: waiting for the answer of {asked}", record.term),
         );
-        return;
+        return false;
     }
     let silent: Vec<&Member> = missing.iter().filter(|m| !expected.contains(m)).collect();
     let best = answers::best(answers, Preference::AnyBut(None)).map_or("NAME", |a| &a.member.name);
@@ -235,6 +240,7 @@ fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: 
             term = record.term
         ),
     );
+    true
 }
 
 /// Alive, with the very copy that is asked for: its answer is only a matter of time. So it may be for one that an

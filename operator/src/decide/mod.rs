@@ -36,6 +36,11 @@ pub const FIRST_WORD_MS: u64 = 1_000;
 pub const LATE_ANSWER_MS: u64 = 500;
 /// How long a blocked failover waits before the old primary's process is started again for its answer.
 pub const OLD_PRIMARY_START_MS: u64 = 2_000;
+/// A failover that takes longer than this leads the write Service nowhere in the meantime. Every change of that costs time:
+/// kube-proxy lets a second pass between two.
+pub const CLOSE_SERVICE_MS: u64 = 1_000;
+/// What a primary gets to close writes whose pod was deleted by force: its kubelet kills it after two seconds.
+pub const FORCED_HANDOVER_MS: u64 = 1_000;
 /// A pod that Kubernetes could not run for so long, and says why, needs somebody to see to it.
 pub const TROUBLE_MS: u64 = 10_000;
 /// A standby that is so near may join the in-sync set, bytes.

@@ -40,6 +40,8 @@ pub struct Upkeep {
     pub renewing: bool,
     /// Its node is being drained, or its pod was deleted: it will have to go.
     pub going: bool,
+    /// It is heard and its pod's object is gone: the pod was deleted by force, and what is in it is killed soon after.
+    pub forced: bool,
     /// Why its pod does not run, in Kubernetes' words.
     pub trouble: Option<String>,
     /// For how long there has been some, counted only while the operator itself ran.

@@ -37,7 +37,8 @@ impl Serving<'_> {
 
     /// The in-sync standbys that could take over without a wait, the nearest first; not those that have to go as well.
     fn targets(&self) -> Vec<String> {
-        let stays = |name: &String| self.instance(name).is_some_and(|i| !has_to_go(i));
+        let goes = |i: &Instance| has_to_go(i) || i.upkeep.forced;
+        let stays = |name: &String| self.instance(name).is_some_and(|i| !goes(i));
         let mut all = standbys::switchover_targets(self.observed, self.record, self.engine);
         all.retain(stays);
         all
@@ -64,6 +65,7 @@ impl Serving<'_> {
     }
 }
 
+/// One that was deleted by force says so itself when it is told to end: if it stands still it hands nothing over.
 fn has_to_go(instance: &Instance) -> bool {
     instance.upkeep.going || instance.status.as_ref().is_some_and(|s| s.leaving)
 }

@@ -182,6 +182,7 @@ fn instance(number: u32) -> BoxedStrategy<Instance> {
                             generation: 0,
                             pending_restart: false,
                             refused_settings: None,
+                            volume_full: None,
                             leaving: false,
                         }),
                     }
@@ -277,13 +278,119 @@ fn meets_every_acknowledging_group(set: &InSyncSet, answered: &BTreeSet<Instance
     silent < set.required as usize
 }
 
+/// What the instance, or the Services, would be after this step, as `instance/commands.rs` obeys it; false where it
+/// would be refused, or can't be shown here.
+fn obey(observed: &mut Observed, step: &Step) -> bool {
+    if let Step::Route(routes) = step {
+        observed.routes = Some(routes.clone());
+        return true;
+    }
+    let Some(name) = step.instance() else {
+        return false;
+    };
+    let Some(instance) = observed.instances.get_mut(name) else {
+        return false;
+    };
+    let is_heard = instance.heard().is_some();
+    let Some(status) = instance.status.as_mut().filter(|_| is_heard) else {
+        return false;
+    };
+    match step {
+        Step::Seal { term, .. } => obey_seal(status, *term),
+        Step::Follow { term, id, .. } => obey_follow(status, *term, id),
+        Step::Set { term, id, set, .. } => obey_set(status, *term, id, set),
+        Step::Promote {
+            term,
+            candidate,
+            set,
+            ..
+        } => obey_promotion(status, *term, candidate, set),
+        _ => false,
+    }
+}
+
+/// Supervisor and engine promise the term.
+fn promise(status: &mut SupervisorStatus, term: Term, sealed: bool) {
+    (status.promised_term, status.sealed) = (term, sealed);
+    if let Some(engine) = &mut status.engine {
+        (engine.promised_term, engine.sealed) = (Some(term), sealed);
+    }
+}
+
+fn is_standby(status: &SupervisorStatus) -> bool {
+    let engine = status.engine.as_ref();
+    engine.is_none_or(|e| e.role == EngineRole::Standby)
+}
+
+fn obey_seal(status: &mut SupervisorStatus, term: Term) -> bool {
+    let own = status.set.as_ref().is_some_and(|s| s.term == term);
+    let leads = own && status.promised_term == term && !status.sealed;
+    if term < status.promised_term || leads {
+        return false;
+    }
+    promise(status, term, true);
+    if let Some(engine) = &mut status.engine {
+        engine.role = EngineRole::Standby;
+        engine.in_recovery = true;
+        engine.writable = false;
+        engine.primary_term = None;
+    }
+    true
+}
+
+fn obey_follow(status: &mut SupervisorStatus, term: Term, id: &InstanceId) -> bool {
+    let fits = status.instance_id.as_ref() == Some(id) && status.promised_term <= term;
+    if !fits || !is_standby(status) {
+        return false;
+    }
+    promise(status, term, false);
+    status.set = None;
+    true
+}
+
+fn obey_set(status: &mut SupervisorStatus, term: Term, id: &InstanceId, set: &EngineSet) -> bool {
+    let ours = status.instance_id.as_ref() == Some(id) && set.term == term;
+    let newer = status.set.as_ref().map(EngineSet::version) <= Some(set.version());
+    let promised = status.promised_term == term && !status.sealed;
+    if !ours || !newer || !promised || is_standby(status) {
+        return false;
+    }
+    status.set = Some(set.clone());
+    if let Some(engine) = &mut status.engine {
+        engine.set = Some(set.clone());
+    }
+    true
+}
+
+fn obey_promotion(
+    status: &mut SupervisorStatus,
+    term: Term,
+    candidate: &InstanceId,
+    set: &EngineSet,
+) -> bool {
+    let fits = status.instance_id.as_ref() == Some(candidate) && status.promised_term == term;
+    if !fits || status.engine.is_none() {
+        return false;
+    }
+    promise(status, term, false);
+    status.set = Some(set.clone());
+    if let Some(engine) = &mut status.engine {
+        engine.role = EngineRole::Primary;
+        engine.in_recovery = false;
+        engine.timeline = term;
+        engine.primary_term = Some(term);
+        engine.set = Some(set.clone());
+    }
+    true
+}
+
 /// The properties are about something: the generated observations lead to choices, and to refusals to choose.
 #[test]
 fn the_generated_observations_lead_to_choices() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let (mut chosen, mut blocked, mut given_up) = (0, 0, 0);
+    let (mut chosen, mut blocked, mut given_up, mut obeyed, mut dropped) = (0, 0, 0, 0, 0);
     for _ in 0..2_000 {
         let tree = (cluster(), observed())
             .new_tree(&mut runner)
@@ -298,11 +405,20 @@ fn the_generated_observations_lead_to_choices() {
         chosen += u32::from(failing && swapped == Some(Phase::Promoting));
         blocked += u32::from(failing && swapped.is_none());
         given_up += u32::from(plan.steps.iter().any(|s| matches!(s, Step::Reseed { .. })));
+        let mut after = observed.clone();
+        for step in &plan.steps {
+            let seen = !matches!(step, Step::Route(_)) && obey(&mut after, step);
+            obeyed += u32::from(seen);
+        }
+        let sets = |record: Option<&Record>| record.map_or(0, |r| r.in_sync.len());
+        let swap = plan.swap.as_ref().map(|s| &s.record);
+        dropped += u32::from(swap.is_some() && sets(swap) < sets(observed.record.as_ref()));
     }
     assert!(
-        chosen > 50 && blocked > 50 && given_up > 0,
-        "{chosen} {blocked} {given_up}"
+        chosen > 50 && blocked > 50 && given_up > 0 && obeyed > 50,
+        "{chosen} {blocked} {given_up} {obeyed}"
     );
+    eprintln!("{obeyed} steps obeyed, {dropped} times older sets were dropped");
 }
 
 proptest! {
@@ -408,6 +524,15 @@ proptest! {
                 let added = swap.record.in_sync.len() - kept;
                 prop_assert!(added == 0 || kept == old.in_sync.len());
                 prop_assert!(added <= 1);
+                // They go when their primary counts by the newest alone, and its members have what they are owed.
+                if kept < old.in_sync.len() {
+                    let primary = old.primary.as_ref().and_then(|p| observed.by_id(&p.id));
+                    let engine = primary.and_then(|(_, i)| i.engine()).expect("it was heard");
+                    prop_assert!(engine.is_primary_of(old.term) && engine.set_caught_up);
+                    let newest = old.newest_set().map(InSyncSet::version);
+                    prop_assert_eq!(engine.set.as_ref().map(EngineSet::version), newest);
+                    prop_assert_eq!(swap.record.newest_set(), old.newest_set());
+                }
             }
         }
     }
@@ -420,6 +545,20 @@ proptest! {
         prop_assert_eq!(&first, &decide(&cluster, &observed, Millis::new(now)));
         let distinct: BTreeSet<String> = first.steps.iter().map(|s| format!("{s:?}")).collect();
         prop_assert_eq!(distinct.len(), first.steps.len(), "a step is in the plan twice");
+    }
+
+    #[test]
+    fn what_was_obeyed_is_not_asked_again(
+        cluster in cluster(), observed in observed(), now in 1_u64..90_000,
+    ) {
+        let first = decide(&cluster, &observed, Millis::new(now));
+        let mut after = observed.clone();
+        let obeyed: Vec<&Step> = first.steps.iter().filter(|step| obey(&mut after, step)).collect();
+        // The record has not moved yet: its swap is lost, or late.
+        let second = decide(&cluster, &after, Millis::new(now));
+        for step in obeyed {
+            prop_assert!(!second.steps.contains(step), "again: {:?}", step);
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub(super) fn fill(cluster: &ValidatedCluster, observed: &Observed, plan: &mut P
     }
     plan.conditions = conditions(cluster, record, primary, plan);
     tell_refused(&mut plan.conditions, refused);
+    tell_full(&mut plan.conditions, observed);
 }
 
 /// Whatever is in the way: a pod that does not run may be why, and Kubernetes knows what keeps it.
@@ -52,6 +53,27 @@ fn tell_refused(conditions: &mut [Condition], refused: Option<String>) {
         degraded.status = ConditionStatus::True;
         "ParametersRefused".clone_into(&mut degraded.reason);
         degraded.message = refused;
+    }
+}
+
+/// Everybody serves what there is, and writes are refused: a full volume is no failover, and nobody else would tell.
+fn tell_full(conditions: &mut [Condition], observed: &Observed) {
+    let full = observed.instances.iter().filter_map(|(name, instance)| {
+        let said = instance.heard()?.volume_full.as_ref()?;
+        Some(format!("{name}: {said}"))
+    });
+    let Some(full) = full.reduce(|all, more| format!("{all}; {more}")) else {
+        return;
+    };
+    let Some(degraded) = conditions.iter_mut().find(|c| c.type_ == "Degraded") else {
+        return;
+    };
+    if degraded.status == ConditionStatus::False {
+        degraded.status = ConditionStatus::True;
+        "VolumeFull".clone_into(&mut degraded.reason);
+        degraded.message = full;
+    } else if !degraded.message.contains(&full) {
+        degraded.message = format!("{}; {full}", degraded.message);
     }
 }
 

@@ -42,7 +42,8 @@ pub(super) fn health(
     };
     match &status.instance_id {
         Some(id) if *id != member.id => return lost("holds another copy now"),
-        None => return Health::Grace("is not heard yet"),
+        // Whoever served has ended: this is another process, and it may never get at the volume.
+        None => return lost("does not say which copy it holds"),
         Some(_) => {}
     }
     if status.state == SupervisorState::Stopping {

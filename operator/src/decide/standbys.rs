@@ -4,7 +4,7 @@
 use super::answers::{self, Answer, answer};
 use super::{CAUGHT_UP_BYTES, Instance, Life, Observed, Plan, Routes, Seed, Step, running};
 use crate::api::{EngineRole, EngineStatus, SupervisorState};
-use crate::crd::{Member, Record, RoleChange};
+use crate::crd::{InSyncSet, Member, Record, RoleChange};
 use crate::ids::InstanceId;
 use crate::names;
 use crate::validate::{FailoverTimes, ValidatedCluster};
@@ -123,7 +123,10 @@ pub(super) fn tend_all(
         }
         if leaving.contains(name) {
             let counted = instance.id().is_some_and(|id| record.counts_on(id));
-            let unknown = instance.life == Life::Alive && instance.status.is_none();
+            // Of one that is not heard only the name is known.
+            let counted = counted || record.in_sync.iter().any(|set| names_it(set, name));
+            let may_speak = instance.life == Life::Alive && !instance.cannot_run();
+            let unknown = may_speak && instance.status.is_none();
             if !counted && !unknown {
                 plan.step(Step::Remove {
                     instance: name.clone(),
@@ -137,6 +140,11 @@ pub(super) fn tend_all(
     if cluster.requests.replace_instance.is_none() {
         create_missing(cluster, observed, record, plan);
     }
+}
+
+fn names_it(set: &InSyncSet, name: &str) -> bool {
+    let mut all = set.members.iter().chain(&set.owner);
+    all.any(|member| member.name == name)
 }
 
 fn create_missing(

@@ -139,8 +139,8 @@ fn current(published: &Published) -> SupervisorStatus {
     if status.down_ms > 0 {
         status.down_ms += age;
     }
-    if status.engine_pid.is_some() && age >= 400 {
-        // The loop itself hangs: so does whatever it would have seen of the engine.
+    if age >= 400 {
+        // The loop itself hangs: so does whatever it would have seen of the engine, or started in its place.
         status.engine_silent_ms += age;
     }
     status
@@ -208,6 +208,28 @@ mod sync_stream {
         type Item = T;
         fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
             self.inner.get_mut().as_mut().poll_next(cx)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::supervisor::empty_status;
+
+    /// One that hangs before it has an engine would be taken for one that is about to have it, for ever.
+    #[test]
+    fn a_loop_that_hangs_is_silent_whether_there_is_an_engine_or_not() {
+        let at = Instant::now().checked_sub(Duration::from_secs(5));
+        let at = at.expect("the machine has been up for a while");
+        for engine_pid in [None, Some(7)] {
+            let status = SupervisorStatus {
+                engine_pid,
+                ..empty_status()
+            };
+            let said = current(&Published { status, at });
+            assert!(said.engine_silent_ms >= 5_000, "{engine_pid:?}");
+            assert_eq!(said.down_ms, 0, "it has not crashed");
         }
     }
 }

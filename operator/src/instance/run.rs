@@ -18,11 +18,13 @@ use crate::faults;
 /// by this function's: what works in the background may still touch the volume until then.
 ///
 /// # Errors
-/// When the volume can't be used: its configuration, its promise or its files can't be read or written.
+/// When a port can't be had; in local mode also when the volume can't be used: its configuration, its promise or its
+/// files can't be read or written.
 pub async fn run(dir: &Path) -> io::Result<()> {
     match pod::Place::from_environment()? {
-        Some(place) => pod::run(dir, place).await,
-        None => run_locally(dir).await,
+        // Where a volume can't be looked at, that is told.
+        Some(place) => pod::run(&std::path::absolute(dir)?, place).await,
+        None => run_locally(&dir.canonicalize()?).await,
     }
 }
 

@@ -112,11 +112,23 @@ enum Event {
 
 impl Supervisor {
     /// Reads the volume, or makes its promise if this is the first start on it. From now on `out` has its status.
+    ///
+    /// # Errors
+    /// Those of [`Supervisor::promise_on`].
     pub fn open(
         volume: Volume,
         setup: Setup,
         out: watch::Sender<Published>,
     ) -> io::Result<Supervisor> {
+        let promise = Supervisor::promise_on(&volume, &setup)?;
+        Ok(Supervisor::under(volume, setup, promise, out))
+    }
+
+    /// The volume's promise, made if this is the first start on it.
+    ///
+    /// # Errors
+    /// When it can't be read or written, or is another cluster's.
+    pub fn promise_on(volume: &Volume, setup: &Setup) -> io::Result<Promise> {
         let promise = match volume.load_promise()? {
             Some(promise) => promise,
             None => {
@@ -138,6 +150,16 @@ impl Supervisor {
                 promise.cluster_id, setup.cluster_id
             )));
         }
+        Ok(promise)
+    }
+
+    /// As [`Supervisor::open`], where the volume has given its promise already.
+    pub fn under(
+        volume: Volume,
+        setup: Setup,
+        promise: Promise,
+        out: watch::Sender<Published>,
+    ) -> Supervisor {
         let told_again = "remove it; the operator tells it again";
         let upstream = durable::read_json(&volume.upstream(), told_again).unwrap_or_else(|error| {
             tracing::warn!(%error, "where the primary is will have to be told again");
@@ -176,7 +198,7 @@ impl Supervisor {
             out,
         };
         supervisor.publish();
-        Ok(supervisor)
+        supervisor
     }
 
     pub fn subscribe(&self) -> watch::Receiver<Published> {
@@ -659,6 +681,7 @@ impl Supervisor {
             generation: duty.generation,
             pending_restart: duty.pending_restart,
             refused_settings: duty.refused_settings,
+            volume_full: duty.volume_full,
             leaving: duty.is_leaving,
         };
         self.out.send_replace(Published { status, at: now });
@@ -721,6 +744,7 @@ pub fn empty_status() -> SupervisorStatus {
         generation: 0,
         pending_restart: false,
         refused_settings: None,
+        volume_full: None,
         leaving: false,
     }
 }

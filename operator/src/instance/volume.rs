@@ -104,7 +104,7 @@ impl Volume {
         );
         let path = self.promise_file();
         let promise = durable::read_json(&path, &remedy)?;
-        if promise.is_none() && (self.data_id().exists() || self.data().exists()) {
+        if promise.is_none() && (is_there(&self.data_id())? || is_there(&self.data())?) {
             let text = format!("{} is missing; {remedy}", path.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, text));
         }
@@ -152,9 +152,12 @@ impl Volume {
     }
 
     /// Whether `data` is complete and is the copy `id`.
+    ///
+    /// # Errors
+    /// When that can't be looked at: a volume that refuses reads may hold it all the same.
     pub fn holds(&self, id: &InstanceId) -> io::Result<bool> {
         let owner = durable::read(&self.data_id())?;
-        Ok(self.data().is_dir() && owner.as_deref() == Some(id.as_str().as_bytes()))
+        Ok(is_there(&self.data())? && owner.as_deref() == Some(id.as_str().as_bytes()))
     }
     /// A complete seed becomes the data of the copy `id`.
     pub fn adopt_seed(&self, id: &InstanceId) -> io::Result<()> {
@@ -163,7 +166,7 @@ impl Volume {
     }
     /// Moves whatever `data` is out of the way.
     pub fn set_data_aside(&self) -> io::Result<()> {
-        if !self.data().exists() {
+        if !is_there(&self.data())? {
             return Ok(());
         }
         // A copy's id only ever changes when the copy is given up.
@@ -173,7 +176,7 @@ impl Volume {
     }
     /// A seed that nobody works at any more is removed with the next [`Volume::clean_aside`].
     pub fn set_seed_aside(&self) -> io::Result<()> {
-        if !self.seed().exists() {
+        if !is_there(&self.seed())? {
             return Ok(());
         }
         self.move_aside(&self.seed(), HALF)
@@ -256,6 +259,12 @@ impl Volume {
     }
 }
 
+/// What can't be looked at is not taken for missing.
+fn is_there(path: &Path) -> io::Result<bool> {
+    path.try_exists()
+        .map_err(|e| io::Error::new(e.kind(), format!("look at {}: {e}", path.display())))
+}
+
 /// A folder that was set aside, and when.
 struct Aside {
     at: Millis,
@@ -323,6 +332,22 @@ mod tests {
             said.contains("promise.json is missing") && said.contains("restore"),
             "{said}"
         );
+    }
+
+    /// A name that leads to itself stands for what the volume refuses to look at.
+    #[test]
+    fn what_can_not_be_looked_at_is_not_missing() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let volume = Volume::new(dir.path());
+        std::os::unix::fs::symlink("data", volume.data()).expect("made");
+        let refused = |said: io::Error| assert!(said.to_string().contains("data"), "{said}");
+        refused(volume.load_promise().expect_err("it may hold a copy"));
+        let id = InstanceId::new("i");
+        std::fs::write(volume.data_id(), id.as_str()).expect("written");
+        refused(volume.holds(&id).expect_err("nobody knows"));
+        refused(volume.set_data_aside().expect_err("nobody knows"));
+        std::fs::remove_file(volume.data()).expect("removed");
+        assert!(!volume.holds(&id).expect("read"));
     }
 
     fn promise(term: u32) -> Promise {

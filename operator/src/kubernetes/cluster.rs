@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::speakers::{Speaker, Speakers};
 use super::stores::{ClusterKey, Stores};
 use super::upkeep::{complaint, stuck, upkeep};
 use crate::api::Upstream;
@@ -41,6 +42,8 @@ pub struct Cluster {
     pub uid: String,
     pub stores: Arc<Stores>,
     pub watches: Arc<Watches>,
+    /// Whose status stream is open.
+    pub speakers: Speakers,
     /// What this process wrote last: the watch brings it a little later.
     newest: Mutex<Option<ReplicatedCluster>>,
     calls: Mutex<Option<(String, Arc<ClientConfig>)>>,
@@ -97,6 +100,7 @@ impl Cluster {
             uid,
             stores,
             watches: Arc::default(),
+            speakers: Speakers::default(),
             newest: Mutex::default(),
             calls: Mutex::default(),
             lives: Mutex::default(),
@@ -214,6 +218,12 @@ impl Cluster {
             })
     }
 
+    /// Whether the instance's pod is the one with this uid.
+    pub fn has_pod(&self, instance: &str, uid: &str) -> bool {
+        let pod = self.pod(instance);
+        pod.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(uid))
+    }
+
     fn stateful_set(&self, instance: &str) -> Option<Arc<StatefulSet>> {
         let mut sets = self.stateful_sets().into_iter();
         sets.find(|set| set.name_any() == instance)
@@ -242,7 +252,10 @@ impl Cluster {
             .as_ref()
             .and_then(|pod| pod.spec.as_ref()?.node_name.clone())
             .and_then(|node| self.stores.nodes.get(&ObjectRef::new(&node)));
-        upkeep(fingerprint, set.as_deref(), pod.as_deref(), node.as_deref())
+        Upkeep {
+            forced: self.left_over(instance).is_some(),
+            ..upkeep(fingerprint, set.as_deref(), pod.as_deref(), node.as_deref())
+        }
     }
 
     pub fn pods(&self) -> BTreeMap<String, PodSeen> {
@@ -267,6 +280,30 @@ impl Cluster {
             name: ServerName::try_from(self.pod_host(instance)).ok()?,
             config: self.client_config()?,
         })
+    }
+
+    /// The supervisor that is heard although its pod's object is gone.
+    fn left_over(&self, instance: &str) -> Option<Speaker> {
+        let speaker = self.speakers.of(instance)?;
+        let is_there = self.has_pod(instance, &speaker.pod_uid);
+        Some(speaker).filter(|_| !is_there)
+    }
+
+    /// Where the instance's supervisor is called, and the uid of the pod that it is in.
+    pub fn reach(&self, instance: &str) -> Option<(String, Peer)> {
+        if let Some(speaker) = self.left_over(instance) {
+            return Some((speaker.pod_uid, speaker.peer));
+        }
+        let pod = self.pod(instance)?;
+        let peer = self.peer(instance, &pod)?;
+        Some((pod.metadata.uid.clone().unwrap_or_default(), peer))
+    }
+
+    fn address_of(&self, instance: &str) -> Option<IpAddr> {
+        match self.left_over(instance) {
+            Some(speaker) => Some(speaker.peer.address.ip()),
+            None => address(&self.pod(instance)?),
+        }
     }
 
     /// The pod of a primary, as its standbys are told it.
@@ -362,7 +399,7 @@ impl Cluster {
             .and_then(|pod| names::instance_of_pod(&pod).map(str::to_owned))
             // An address that the pod no longer has leads nowhere.
             .filter(|instance| {
-                let now = self.pod(instance).and_then(|pod| address(&pod));
+                let now = self.address_of(instance);
                 let told = endpoint.and_then(|endpoint| endpoint.addresses.first());
                 now.is_some_and(|now| told == Some(&now.to_string()))
             });

@@ -29,6 +29,8 @@ use crate::reconcile::reconcile;
 
 /// Between two questions to an API server that does not answer.
 const VERSION_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked whether every cluster's task still runs.
+const FOLLOW: Duration = Duration::from_secs(1);
 /// How long the API server may take to take a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long it may say nothing while a call waits for its answer: a connection that died silently would hold up a
@@ -179,7 +181,8 @@ impl Tasks {
     async fn keep(mut self) {
         loop {
             self.follow();
-            self.stores.clusters_changed().await;
+            // Now and then without a change: a task that has ended by a fault is begun anew.
+            let _ = tokio::time::timeout(FOLLOW, self.stores.clusters_changed()).await;
         }
     }
 
@@ -206,11 +209,12 @@ impl Tasks {
             self.stop(&key);
         }
         for (key, uid) in wanted {
-            if self
-                .running
-                .get(&key)
-                .is_none_or(|running| running.task.is_finished())
-            {
+            let running = self.running.get(&key);
+            let has_ended = running.is_some_and(|running| running.task.is_finished());
+            if has_ended {
+                tracing::error!(cluster = %key, "its task has ended by a fault and is begun anew");
+            }
+            if has_ended || running.is_none() {
                 self.start(key, uid);
             }
         }
@@ -250,8 +254,9 @@ impl Tasks {
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        for running in self.running.values() {
+        for (key, running) in &self.running {
             running.task.abort();
+            self.health.metrics.let_go(key);
         }
     }
 }

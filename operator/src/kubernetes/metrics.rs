@@ -2,9 +2,11 @@
 //!
 //! What moves with every commit is in the engines' own metrics; here is what the operator alone knows.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -36,6 +38,9 @@ struct OfChange {
     kind: &'static str,
 }
 
+const FAILOVER: &str = "failover";
+const SWITCHOVER: &str = "switchover";
+
 type Histograms<S> = Family<S, Histogram, fn() -> Histogram>;
 
 #[derive(Debug)]
@@ -51,6 +56,8 @@ pub struct Metrics {
     ready: Family<OfCluster, Gauge<i64, AtomicI64>>,
     primary: Family<OfInstance, Gauge<i64, AtomicI64>>,
     lag: Family<OfInstance, Gauge<i64, AtomicI64>>,
+    /// The instances that the two before show.
+    shown: Mutex<BTreeMap<ClusterKey, BTreeSet<String>>>,
 }
 
 fn short() -> Histogram {
@@ -78,6 +85,7 @@ impl Default for Metrics {
             ready: Family::default(),
             primary: Family::default(),
             lag: Family::default(),
+            shown: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -157,16 +165,16 @@ impl Metrics {
                 .get_or_create(&of)
                 .set(i64::try_from(lag).unwrap_or(i64::MAX));
         }
-        for gone in &before.instances {
-            if after.instances.iter().all(|i| i.name != gone.name) {
-                self.primary.remove(&of_instance(key, &gone.name));
-                self.lag.remove(&of_instance(key, &gone.name));
-            }
+        let names = after.instances.iter().map(|i| i.name.clone());
+        let names: BTreeSet<String> = names.collect();
+        let before_that = self.shown.lock().insert(key.clone(), names.clone());
+        for gone in before_that.unwrap_or_default().difference(&names) {
+            self.hide(key, gone);
         }
-        self.changed(key, "failover", &before.last_failover, &after.last_failover);
+        self.changed(key, FAILOVER, &before.last_failover, &after.last_failover);
         self.changed(
             key,
-            "switchover",
+            SWITCHOVER,
             &before.last_switchover,
             &after.last_switchover,
         );
@@ -181,13 +189,8 @@ impl Metrics {
     ) {
         let Some(change) = after else { return };
         let old = before.as_ref().filter(|old| old.term == change.term);
-        let ClusterKey { namespace, name } = key.clone();
         if old.is_none() {
-            let of = OfChange {
-                namespace,
-                cluster: name,
-                kind,
-            };
+            let of = of_change(key, kind);
             self.changes.get_or_create(&of).observe(change.seconds);
         }
         // It is known later than the rest: when the old primary has been seen.
@@ -197,11 +200,34 @@ impl Metrics {
         }
     }
 
-    pub fn forget(&self, key: &ClusterKey) {
+    fn hide(&self, key: &ClusterKey, instance: &str) {
+        let of = of_instance(key, instance);
+        self.primary.remove(&of);
+        self.lag.remove(&of);
+    }
+
+    /// Another operator leads from now on: what the cluster is like is his to say. What was counted here stays.
+    pub fn let_go(&self, key: &ClusterKey) {
         let of = of_cluster(key);
         self.term.remove(&of);
         self.in_sync.remove(&of);
         self.ready.remove(&of);
+        let shown = self.shown.lock().remove(key);
+        for instance in shown.unwrap_or_default() {
+            self.hide(key, &instance);
+        }
+    }
+
+    /// The cluster is gone.
+    pub fn forget(&self, key: &ClusterKey) {
+        self.let_go(key);
+        let of = of_cluster(key);
+        self.reconcile.remove(&of);
+        self.errors.remove(&of);
+        self.lost.remove(&of);
+        for kind in [FAILOVER, SWITCHOVER] {
+            self.changes.remove(&of_change(key, kind));
+        }
     }
 
     pub fn text(&self) -> String {
@@ -226,18 +252,72 @@ fn of_instance(key: &ClusterKey, instance: &str) -> OfInstance {
     }
 }
 
+fn of_change(key: &ClusterKey, kind: &'static str) -> OfChange {
+    OfChange {
+        namespace: key.namespace.clone(),
+        cluster: key.name.clone(),
+        kind,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ids::{Millis, Term};
 
+    fn orders() -> ClusterKey {
+        ClusterKey {
+            namespace: "shop".to_owned(),
+            name: "orders".to_owned(),
+        }
+    }
+
+    /// Two operators that both show a primary would contradict each other.
+    #[test]
+    fn who_leads_no_longer_shows_no_cluster_and_one_that_is_gone_leaves_nothing() {
+        let status = |instances: serde_json::Value| -> ReplicatedClusterStatus {
+            let change = serde_json::json!({"cause": "x", "new": "orders-2", "term": 2, "detectedAt": 1,
+                "promotedAt": 2, "writableAt": 3, "seconds": 0.4, "lostBytes": 7});
+            serde_json::from_value(
+                serde_json::json!({"instances": instances, "lastFailover": change}),
+            )
+            .expect("a status")
+        };
+        let instance = |name: &str, role: &str| serde_json::json!({"name": name, "role": role, "ready": true, "inSync": true});
+        let (key, metrics) = (orders(), Metrics::default());
+        let none = ReplicatedClusterStatus::default();
+        let both = [
+            instance("orders-1", "Primary"),
+            instance("orders-2", "Standby"),
+        ];
+        metrics.reported(&key, &none, &status(both.to_vec().into()));
+        let one = vec![instance("orders-1", "Primary")];
+        metrics.reported(&key, &none, &status(one.into()));
+        metrics.reconciled(&key, Duration::from_millis(1), false);
+        let text = metrics.text();
+        let shows = |text: &str, instance: &str| text.contains(&format!("instance=\"{instance}\""));
+        assert!(
+            shows(&text, "orders-1") && !shows(&text, "orders-2"),
+            "{text}"
+        );
+
+        metrics.let_go(&key);
+        let text = metrics.text();
+        assert!(
+            !shows(&text, "orders-1") && !text.contains("cluster_term{"),
+            "{text}"
+        );
+        assert!(text.contains("reconcile_errors_total{"), "{text}");
+
+        metrics.forget(&key);
+        let text = metrics.text();
+        assert!(!text.contains("cluster=\"orders\""), "{text}");
+    }
+
     #[test]
     fn a_failover_is_counted_once_and_its_loss_when_it_is_known() {
         let metrics = Metrics::default();
-        let key = ClusterKey {
-            namespace: "shop".to_owned(),
-            name: "orders".to_owned(),
-        };
+        let key = orders();
         let before = ReplicatedClusterStatus::default();
         let mut after = before.clone();
         let change = LastRoleChange {

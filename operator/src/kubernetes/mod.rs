@@ -7,6 +7,7 @@ mod events;
 mod leader;
 mod metrics;
 mod server;
+mod speakers;
 mod stores;
 mod upkeep;
 

@@ -25,6 +25,8 @@ pub fn upkeep(
         outdated,
         renewing: !outdated && set.is_some_and(|set| is_rolling(set, pod)),
         going: deleted || node.is_some_and(is_cordoned),
+        // Whoever knows who is heard says it.
+        forced: false,
         trouble: pod.and_then(trouble),
         // Whoever looks again and again counts it.
         trouble_ms: 0,

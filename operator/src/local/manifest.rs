@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use crate::crd::{FailoverSpec, ReplicatedCluster, ReplicatedClusterSpec};
-use crate::validate::{Invalid, ValidatedCluster, validate};
+use crate::validate::{Invalid, ValidatedCluster, unknown_fields, validate};
 
 /// The manifest in `file` (`-` is standard input).
 ///
@@ -120,6 +120,11 @@ fn parse(text: &str) -> anyhow::Result<ReplicatedCluster> {
             bail!("{part}: must be a mapping of fields");
         }
     }
+    let fields: serde_json::Value = serde_norway::from_str(text)?;
+    let unknown = unknown_fields(&fields);
+    if !unknown.is_empty() {
+        bail!("it is refused:\n{}", lines(&unknown));
+    }
     let mut cluster: ReplicatedCluster = serde_norway::from_str(text)?;
     // What decides is never taken from a file.
     cluster.status = None;
@@ -152,6 +157,16 @@ mod tests {
         );
         let defaults = spec("failover: {}, durability: strict, parameters: {work_mem: 1MB}");
         assert_eq!(not_applied(&defaults), [""; 0]);
+    }
+
+    #[test]
+    fn a_typo_is_told_with_its_path() {
+        let text = "apiVersion: understudy.dev/v1alpha1\nkind: ReplicatedCluster\nmetadata: {name: a}\n\
+                    spec: {storage: {size: 1Gi}, failover: {lostAfter: 3}}\n";
+        let refused = parse(text).expect_err("refused").to_string();
+        let told = "spec.failover.lostAfter: unknown field; ";
+        assert!(refused.contains(told), "{refused}");
+        parse(&text.replace("lostAfter: 3", "")).expect("taken");
     }
 
     #[test]

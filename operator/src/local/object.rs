@@ -91,3 +91,72 @@ impl ObjectStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(dir: &std::path::Path) -> ObjectStore {
+        let store = ObjectStore::new(&ClusterFolder::new(dir));
+        let object = serde_json::json!({
+            "apiVersion": "understudy.dev/v1alpha1", "kind": "ReplicatedCluster",
+            "metadata": {"name": "orders", "generation": 0}, "spec": {"storage": {"size": "1Gi"}},
+        });
+        let object = serde_json::from_value(object).expect("an object");
+        store.update(|_| Ok(object)).expect("written");
+        store
+    }
+
+    fn generation(object: &ReplicatedCluster) -> i64 {
+        object.metadata.generation.expect("it has one")
+    }
+
+    #[test]
+    fn every_change_is_made_on_the_newest_state_whoever_else_changes_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = store(dir.path());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let store = store.clone();
+                scope.spawn(move || {
+                    for _ in 0..5 {
+                        let changed = store.update(|current| {
+                            let mut object = current.ok_or(ObjectError::Missing)?;
+                            object.metadata.generation = Some(generation(&object) + 1);
+                            Ok(object)
+                        });
+                        changed.expect("written");
+                    }
+                });
+            }
+        });
+        let object = store.read().expect("read").expect("it is there");
+        assert_eq!(generation(&object), 20);
+        assert_eq!(object.metadata.resource_version.as_deref(), Some("21"));
+    }
+
+    #[test]
+    fn who_expected_something_else_and_who_changes_nothing_writes_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = store(dir.path());
+        let before = std::fs::read(dir.path().join("cluster.json")).expect("read");
+        let refused = store.update(|_| Err(ObjectError::Conflict));
+        assert!(matches!(refused, Err(ObjectError::Conflict)));
+        let same = store.update(|current| current.ok_or(ObjectError::Missing));
+        assert_eq!(generation(&same.expect("as it was")), 0);
+        let after = std::fs::read(dir.path().join("cluster.json")).expect("read");
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn a_damaged_file_is_told_and_left_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = store(dir.path());
+        let file = dir.path().join("cluster.json");
+        std::fs::write(&file, "{\"half\":").expect("written");
+        let told = store.update(|_| unreachable!("nobody decides on what can't be read"));
+        let told = told.expect_err("it is damaged").to_string();
+        assert!(told.contains("cluster.json is damaged"), "{told}");
+        assert_eq!(std::fs::read(&file).expect("read"), b"{\"half\":");
+    }
+}

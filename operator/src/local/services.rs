@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
@@ -80,6 +81,7 @@ pub async fn serve_forever(folder: &ClusterFolder, port: u16) -> io::Result<()> 
             "the Services of this folder are running already",
         ));
     };
+    allow_open_files();
     let file = folder.file("services.json");
     let config: ServiceConfig = durable::read(&file)?
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -95,7 +97,15 @@ pub async fn serve_forever(folder: &ClusterFolder, port: u16) -> io::Result<()> 
     std::fs::write(folder.file("services.pid"), std::process::id().to_string())?;
     let sender = Arc::new(sender);
     loop {
-        let (stream, _) = control.accept().await?;
+        let stream = match control.accept().await {
+            Ok((stream, _)) => stream,
+            // For want of descriptors, say: nobody's connection is cut for that.
+            Err(error) => {
+                tracing::warn!(%error, "a call could not be taken");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
         let (sender, file) = (Arc::clone(&sender), file.clone());
         tokio::spawn(async move {
             transport::serve(stream, |request| {
@@ -103,6 +113,15 @@ pub async fn serve_forever(folder: &ClusterFolder, port: u16) -> io::Result<()> 
             })
             .await;
         });
+    }
+}
+
+/// Every connection takes two descriptors of this one process, and thousands may come.
+fn allow_open_files() {
+    let mut limits = getrlimit(Resource::Nofile);
+    limits.current = limits.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limits) {
+        tracing::warn!(%error, "could not raise the limit of open files");
     }
 }
 
@@ -161,7 +180,12 @@ async fn forward(
     let first = turn.fetch_add(1, Ordering::Relaxed);
     for step in 0..targets.len() {
         let port = targets[(first + step) % targets.len()];
-        let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else {
+        // One that is frozen, and whose queue is full, takes nobody for minutes: its role may have gone by then.
+        let connected = tokio::select! {
+            connected = TcpStream::connect(("127.0.0.1", port)) => connected,
+            () = loses_role(&mut routes, role, port) => return,
+        };
+        let Ok(mut server) = connected else {
             continue;
         };
         if client
@@ -171,18 +195,21 @@ async fn forward(
         {
             return;
         }
-        let moved = async {
-            while routes.changed().await.is_ok() {
-                if !routes.borrow_and_update().targets(role).contains(&port) {
-                    return;
-                }
-            }
-        };
         tokio::select! {
             _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, 16 << 10, 16 << 10) => {}
-            () = moved => {}
+            () = loses_role(&mut routes, role, port) => {}
         }
         return;
+    }
+}
+
+/// Until what listens at `port` has this role no longer.
+async fn loses_role(routes: &mut watch::Receiver<ServiceConfig>, role: Role, port: u16) {
+    loop {
+        let leads_there = routes.borrow_and_update().targets(role).contains(&port);
+        if !leads_there || routes.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -190,9 +217,8 @@ async fn forward(
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_role_leads_only_to_instances_that_have_it() {
-        let config = ServiceConfig {
+    fn config() -> ServiceConfig {
+        ServiceConfig {
             routes: Routes {
                 record_version: 3,
                 primary: Some("a".to_owned()),
@@ -203,7 +229,30 @@ mod tests {
                 ("b".to_owned(), 2),
                 ("c".to_owned(), 3),
             ]),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_frozen_target_is_sent_away_when_its_role_goes() {
+        let (sender, mut receiver) = watch::channel(config());
+        let waits = tokio::spawn(async move { loses_role(&mut receiver, Role::Primary, 1).await });
+        // Another standby is none of it.
+        sender.send_modify(|c| c.routes.standbys.clear());
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished());
+        sender.send_modify(|c| c.routes.primary = Some("b".to_owned()));
+        let limit = Duration::from_secs(60);
+        let ended = tokio::time::timeout(limit, waits).await;
+        ended.expect("it is told").expect("no panic");
+        // What was never so is over at once.
+        let mut receiver = sender.subscribe();
+        let over = tokio::time::timeout(limit, loses_role(&mut receiver, Role::Primary, 1));
+        over.await.expect("it is told");
+    }
+
+    #[test]
+    fn a_role_leads_only_to_instances_that_have_it() {
+        let config = config();
         assert_eq!(config.targets(Role::Primary), [1]);
         assert_eq!(config.targets(Role::Standby), [2]);
         assert_eq!(config.targets(Role::Any), [1, 2]);

@@ -2,17 +2,20 @@
 //!
 //! A supervisor is alive while it is heard. Its connection ends with its process, at once, whoever killed it; a pod
 //! whose control port refuses has none. A pod that says nothing at all is neither: its silence is counted.
+//! Kubernetes' word for the end is not taken: the object of a pod that is deleted by force is gone before its processes are.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Pod;
 use tokio::task::JoinHandle;
 
 use super::streams::StreamClock;
 use super::troubles::Troubles;
 use super::watches::{Known, RECONNECT, STREAM_LIMIT, StallWatch, read_stream};
+use crate::api::SupervisorStatus;
 use crate::crd::{HandledRequest, ReplicatedCluster};
 use crate::decide::{Life, Observed, Past};
 use crate::kubernetes::Cluster;
@@ -23,6 +26,11 @@ use crate::validate::validate;
 
 /// Between two attempts to reach a pod that does not answer.
 const UNREACHED: Duration = Duration::from_millis(200);
+/// A supervisor whose pod's object is gone is taken to live as long as it is heard so often; it speaks four times a second.
+const STILL_SPEAKS: Duration = Duration::from_secs(1);
+/// And for so long at most once its successor can be listened to. A kubelet kills after two seconds what was deleted by
+/// force.
+const OUTLIVES: Duration = Duration::from_secs(5);
 
 pub struct KubernetesObserver {
     cluster: Arc<Cluster>,
@@ -36,6 +44,8 @@ pub struct KubernetesObserver {
 struct Listening {
     pod_uid: String,
     task: JoinHandle<()>,
+    /// Since when the pod's object is gone.
+    gone_at: Option<Instant>,
 }
 
 /// The object is gone, or another has its name: there is nothing to observe any more.
@@ -78,19 +88,14 @@ impl KubernetesObserver {
             self.cluster
                 .watches
                 .know(&name, || Known::unheard(first, None));
+            if self.goes_on_listening(&name, pod.as_deref()) {
+                continue;
+            }
             let Some(pod) = pod else {
-                self.stop_listening(&name);
                 self.cluster.watches.gone(&name);
                 continue;
             };
             let uid = pod.metadata.uid.clone().unwrap_or_default();
-            if self
-                .listening
-                .get(&name)
-                .is_some_and(|task| task.pod_uid == uid && !task.task.is_finished())
-            {
-                continue;
-            }
             let Some(peer) = self.cluster.peer(&name, &pod) else {
                 continue; // No address yet.
             };
@@ -99,14 +104,40 @@ impl KubernetesObserver {
             let listening = Listening {
                 pod_uid: uid,
                 task: tokio::spawn(task),
+                gone_at: None,
             };
             self.listening.insert(name, listening);
         }
     }
 
+    /// Whether it is the pod that is listened to already; or, where that pod's object is gone, whether the supervisor in it
+    /// lives on: what was deleted by force is killed a little later, and can hand its role over before that. One that is
+    /// heard no more has ended.
+    fn goes_on_listening(&mut self, name: &str, pod: Option<&Pod>) -> bool {
+        let cluster = &self.cluster;
+        let Some(listening) = self.listening.get_mut(name) else {
+            return false;
+        };
+        let uid = pod.and_then(|pod| pod.metadata.uid.as_deref());
+        if uid == Some(listening.pod_uid.as_str()) {
+            return !listening.task.is_finished();
+        }
+        let gone_at = *listening.gone_at.get_or_insert_with(Instant::now);
+        let speaks = cluster.speakers.of(name).is_some()
+            && cluster.watches.was_heard_within(name, STILL_SPEAKS);
+        let has_successor = pod.is_some_and(|pod| cluster.peer(name, pod).is_some());
+        if speaks && (!has_successor || gone_at.elapsed() < OUTLIVES) {
+            return true;
+        }
+        self.stop_listening(name);
+        self.cluster.watches.gone(name);
+        false
+    }
+
     fn stop_listening(&mut self, name: &str) {
         if let Some(listening) = self.listening.remove(name) {
             listening.task.abort();
+            self.cluster.watches.waits_for(name, None);
         }
     }
 }
@@ -132,7 +163,10 @@ impl Observe for KubernetesObserver {
         if let Ok(spec) = validate(&cluster) {
             let fingerprint = fingerprint(&spec);
             for (name, instance) in &mut instances {
+                let said = instance.upkeep.trouble.take();
                 instance.upkeep = self.cluster.upkeep(&fingerprint, name);
+                // What it says itself is nearer to the cause than what Kubernetes sees of it.
+                instance.upkeep.trouble = said.or(instance.upkeep.trouble.take());
             }
         }
         self.troubles
@@ -184,24 +218,32 @@ async fn listen(cluster: Arc<Cluster>, name: String, pod_uid: String, first: Pee
             tokio::time::sleep(UNREACHED).await;
             continue;
         };
-        let mut heard = false;
-        if let Err(error) = hear(&cluster, &name, &pod_uid, &now, &mut heard).await {
+        let (mut heard, mut life) = (false, None);
+        let ended = hear(&cluster, &name, &pod_uid, &now, &mut heard, &mut life).await;
+        cluster.watches.waits_for(&name, None);
+        if let Err(error) = ended {
             tracing::debug!(instance = %name, %error, "the status stream ended");
             if refuses(error.as_ref()) {
                 cluster.watches.gone(&name);
             }
+        }
+        // Nothing begins again in a pod whose object is gone.
+        if life.is_some() && !cluster.has_pod(&name, &pod_uid) {
+            cluster.watches.ended(&name, life);
         }
         // One that spoke until now has ended, or is back in a moment: which of these is worth knowing at once.
         tokio::time::sleep(if heard { RECONNECT } else { UNREACHED }).await;
     }
 }
 
+/// Until the stream ends. `life` is the number of the supervisor's life that was heard.
 async fn hear(
     cluster: &Cluster,
     name: &str,
     pod_uid: &str,
     peer: &Peer,
     heard: &mut bool,
+    life: &mut Option<u32>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let connect = async {
         let stream = transport::connect_tls(peer).await?;
@@ -211,17 +253,34 @@ async fn hear(
     if !response.status().is_success() {
         return Err(format!("/watch was answered with {}", response.status()).into());
     }
-    read_stream(response, |status| {
+    let mut speaking = None;
+    let ended = read_stream(response, |status| {
+        if status.name == name && waits_in(&status, pod_uid) {
+            cluster.watches.waits_for(name, status.message);
+            *heard = true;
+            return true;
+        }
         let here = status.pod_uid.as_deref().is_none_or(|uid| uid == pod_uid);
         let meant = status.name == name && status.cluster_id == cluster.uid && here;
         if meant {
-            let life = cluster.life(pod_uid, status.began_at);
-            cluster.watches.said(name, life, status);
-            *heard = true;
+            let number = cluster.life(pod_uid, status.began_at);
+            if speaking.is_none() {
+                speaking = Some(cluster.speakers.begin(name, pod_uid, peer));
+            }
+            cluster.watches.said(name, number, status);
+            (*heard, *life) = (true, Some(number));
         }
         meant
     })
-    .await
+    .await;
+    drop(speaking);
+    ended
+}
+
+/// Whether a supervisor in this pod has no volume yet, and so knows of no cluster: whose it is its pod says.
+fn waits_in(status: &SupervisorStatus, pod_uid: &str) -> bool {
+    let knows_nothing = status.instance_id.is_none() && status.cluster_id.is_empty();
+    knows_nothing && status.pod_uid.as_deref() == Some(pod_uid)
 }
 
 /// A request that was acted on stays on the object for a moment: it is none any more.

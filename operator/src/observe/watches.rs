@@ -37,6 +37,8 @@ pub(super) struct Known {
     pub pid: Option<u32>,
     pub heard_at: Instant,
     pub status: Option<SupervisorStatus>,
+    /// What a supervisor that has no volume yet waits for. It can answer for no copy, so it counts as silent.
+    pub waits_for: Option<String>,
 }
 
 impl Known {
@@ -46,6 +48,7 @@ impl Known {
             pid,
             heard_at: Instant::now(),
             status: None,
+            waits_for: None,
         }
     }
 }
@@ -111,12 +114,25 @@ impl Watches {
             pid: Some(pid),
             heard_at: Instant::now(),
             status: Some(status),
+            waits_for: None,
         };
         drop(known);
         if news {
             self.wake();
         }
         another
+    }
+
+    /// What the supervisor there waits for before it can have a status; none where it has one, or has ended.
+    pub(super) fn waits_for(&self, name: &str, what: Option<String>) {
+        let mut known = self.known.lock();
+        if let Some(instance) = known.get_mut(name)
+            && instance.waits_for != what
+        {
+            instance.waits_for = what;
+            drop(known);
+            self.wake();
+        }
     }
 
     pub(super) fn ended(&self, name: &str, pid: Option<u32>) {
@@ -167,6 +183,15 @@ impl Watches {
             .is_some_and(|i| i.pid.is_some() && i.life == Life::Alive)
     }
 
+    /// Whether a status has come from the supervisor there within that time.
+    pub(super) fn was_heard_within(&self, name: &str, time: Duration) -> bool {
+        let known = self.known.lock();
+        known.get(name).is_some_and(|instance| {
+            let is_there = instance.life == Life::Alive && instance.status.is_some();
+            is_there && instance.heard_at.elapsed() < time
+        })
+    }
+
     pub fn status_of(&self, name: &str) -> Option<SupervisorStatus> {
         self.known.lock().get(name).and_then(|i| i.status.clone())
     }
@@ -180,7 +205,10 @@ impl Watches {
             silent_ms: millis(known.heard_at.elapsed()),
             status: known.status.clone(),
             lost_after_ms,
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep {
+                trouble: known.waits_for.clone(),
+                ..Upkeep::default()
+            },
         };
         known
             .iter()
@@ -303,6 +331,37 @@ mod tests {
         watches.gone("orders-1");
         watches.answered("orders-1", 5, status(2, 40));
         assert_eq!(port(&watches), None);
+    }
+
+    /// What it says is told; it is as silent as one that says nothing.
+    #[test]
+    fn who_waits_for_its_volume_is_not_heard_and_its_words_are() {
+        let watches = watches();
+        let seen = || watches.instances(0).remove("orders-1").expect("known");
+        let why = Some("the volume can't be used".to_owned());
+        watches.waits_for("orders-1", why.clone());
+        let instance = seen();
+        assert_eq!((instance.upkeep.trouble, instance.status), (why, None));
+        assert_eq!(seen().heard(), None);
+        watches.said("orders-1", 4, status(1, 10));
+        assert_eq!(seen().upkeep.trouble, None, "it has its volume");
+        watches.waits_for("orders-1", Some("something".to_owned()));
+        watches.waits_for("orders-1", None);
+        assert_eq!(seen().upkeep.trouble, None, "it has ended");
+    }
+
+    #[test]
+    fn a_word_is_fresh_for_a_while_and_no_longer_than_its_speaker() {
+        let (watches, long) = (watches(), Duration::from_secs(3_600));
+        assert!(!watches.was_heard_within("orders-1", long), "no word yet");
+        watches.said("orders-1", 4, status(1, 10));
+        assert!(watches.was_heard_within("orders-1", long));
+        assert!(!watches.was_heard_within("orders-1", Duration::ZERO));
+        watches.ended("orders-1", Some(3));
+        assert!(watches.was_heard_within("orders-1", long), "another life");
+        watches.ended("orders-1", Some(4));
+        assert!(!watches.was_heard_within("orders-1", long));
+        assert!(!watches.was_heard_within("orders-2", long));
     }
 
     #[test]

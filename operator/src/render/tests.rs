@@ -363,6 +363,22 @@ fn a_changed_pod_is_written_with_the_claim_as_it_was() {
     assert!(fourth.contains("storage: 20Gi"), "{fourth}");
 }
 
+#[test]
+fn a_claim_is_of_the_class_that_was_asked_for() {
+    let class = |given: Option<&str>| {
+        let mut world = World::new("");
+        world.cluster.storage_class = given.map(str::to_owned);
+        let set = created(&world.render().workloads["orders-1"]).clone();
+        let claims = set.spec.expect("a spec").volume_claim_templates;
+        let claim = claims.expect("claims")[0].spec.clone().expect("a spec");
+        claim.storage_class_name
+    };
+    // None is the default one, and "" none at all.
+    for given in [None, Some(""), Some("fast")] {
+        assert_eq!(class(given).as_deref(), given);
+    }
+}
+
 /// Two constraints, for nodes and for zones, would both be passed over where nodes have no zone.
 #[test]
 fn instances_are_spread_unless_the_manifest_says_how_they_stand_to_each_other() {

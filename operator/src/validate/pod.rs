@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use k8s_openapi::api::core::v1::{
     Affinity, EnvVar, LocalObjectReference, Toleration, TopologySpreadConstraint,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Serialize;
 
 use super::Invalid;
@@ -167,7 +168,9 @@ fn check_resources(resources: &Resources, wrong: &mut Vec<Invalid>) {
                     "a key does not name a resource",
                     "use cpu, memory and the like",
                 ));
-            } else if quantity.0.len() > LONGEST_QUANTITY || billionths(&quantity.0).is_none() {
+            } else if quantity.0.len() > LONGEST_QUANTITY
+                || !patterns::QUANTITY.matches(&quantity.0)
+            {
                 wrong.push(Invalid::new(
                     path,
                     format!("\"{}\" is not a quantity", quantity.0),
@@ -176,10 +179,11 @@ fn check_resources(resources: &Resources, wrong: &mut Vec<Invalid>) {
             }
         }
     }
-    for (key, request) in &resources.requests {
-        let limit = resources.limits.get(key);
-        let above = billionths(&request.0)
-            .zip(limit.and_then(|limit| billionths(&limit.0)))
+    // Of others the API server's own judgement of the pod tells: its rules here are for these two.
+    for key in ["cpu", "memory"] {
+        let of = |all: &BTreeMap<String, Quantity>| billionths(&all.get(key)?.0);
+        let above = of(&resources.requests)
+            .zip(of(&resources.limits))
             .is_some_and(|(request, limit)| request > limit);
         if above {
             wrong.push(Invalid::new(

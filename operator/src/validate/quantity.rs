@@ -1,11 +1,13 @@
 //! Kubernetes' quantities: numbers with a unit.
 
-/// The bytes of a volume's size; fractions are rounded down. None if it is not a size.
+/// The bytes of a volume's size; fractions are rounded down, and what is beyond every machine is the most there is, as
+/// Kubernetes has it. None if it is not a size.
 pub(super) fn bytes(text: &str) -> Option<u64> {
     if !crate::crd::patterns::SIZE.matches(text) {
         return None;
     }
-    u64::try_from(billionths(text)? / BILLION).ok()
+    let whole = billionths(text).map_or(u128::MAX, |all| all / BILLION);
+    Some(u64::try_from(whole).unwrap_or(u64::MAX))
 }
 
 const BILLION: u128 = 1_000_000_000;
@@ -71,7 +73,8 @@ mod tests {
             ("1Xi", None),
             ("1.Gi", None),
             ("1m", None),
-            ("99999999999P", None),
+            ("99999999999P", Some(u64::MAX)),
+            ("99999999999999999999999999999Pi", Some(u64::MAX)),
         ] {
             assert_eq!(bytes(text), size, "{text}");
         }

@@ -207,8 +207,16 @@ impl Cluster {
     /// # Errors
     /// If there is no such disk.
     pub fn freeze_disk(&self, name: &str) -> Result<()> {
+        // Written down first: taking down thaws it, however this ends.
         self.set_frozen(name, true)?;
-        self.fsfreeze(name, "--freeze")
+        let frozen = self.fsfreeze(name, "--freeze");
+        // One that was frozen already is busy.
+        if let Err(error) = &frozen
+            && !format!("{error:#}").contains("busy")
+        {
+            self.set_frozen(name, false)?;
+        }
+        frozen
     }
 
     /// # Errors

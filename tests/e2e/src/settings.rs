@@ -102,6 +102,10 @@ mod tests {
             let has = test.is_empty() || text.contains(&format!("\nfn {test}() {{"));
             assert!(has, "{entry}: there is no such test");
         }
+        for entry in list(&script, "besides") {
+            let path = package.join(format!("../tests/{entry}.rs"));
+            assert!(path.is_file(), "{}: there is no such test", path.display());
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ const QUESTIONS: [(&str, &[&str]); 5] = [
 const PAGES: [&str; 2] = ["/status", "/metrics"];
 
 /// On the namespaces of tests, so that one that was left is found.
-const LABEL: &str = "understudy.dev/e2e";
+pub const LABEL: &str = "understudy.dev/e2e";
 /// The namespace of the tests that share one.
 const SHARED: &str = "shared";
 
@@ -297,6 +297,8 @@ impl Drop for Space {
     fn drop(&mut self) {
         let failed = std::thread::panicking();
         if failed {
+            // One that the test has stopped answers no question.
+            let _ = self.cluster.continue_api_server();
             match self.keep_evidence() {
                 Ok(folder) => eprintln!("logs and objects are kept in {}", folder.display()),
                 Err(error) => eprintln!("not all logs could be kept: {error:#}"),

@@ -5,10 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use understudy_cluster::image::TOOLBOX;
 use understudy_e2e::calls::{self, Answer, Caller};
-use understudy_e2e::database::{CONTROL_PORT, Database, HTTP_PORT, spec};
+use understudy_e2e::database::{CONTROL_PORT, Database, HTTP_PORT, Instance, spec};
+use understudy_e2e::heal::remove_namespace;
 use understudy_e2e::session::secret_text;
-use understudy_e2e::space::Space;
+use understudy_e2e::space::{self, Space};
+
+/// The namespace of somebody who has nothing to do with the database.
+const NEIGHBOURS: &str = "neighbours";
 
 /// A kubeconfig that holds an instance's token and nothing else.
 fn kubeconfig_of_instance(space: &Space) -> PathBuf {
@@ -83,7 +88,8 @@ fn an_instances_token_reads_its_own_cluster_and_nothing_else() {
             "--subresource=status",
         ],
         &["create", "token", "orders-instances"],
-        &["auth", "whoami", "--as=system:admin"],
+        // As somebody else: that is a right of its own.
+        &["get", "rcl", "orders", "--as=system:admin"],
     ] {
         let error = as_instance(config, &space, refused).expect_err(&refused.join(" "));
         let text = format!("{error:#}");
@@ -104,6 +110,47 @@ fn refusal(answer: anyhow::Result<Answer>) -> String {
         }
         Err(error) => format!("{error:#}"),
     }
+}
+
+/// Another namespace's pod, which reaches the engine as every pod of the cluster does, asks it for a promotion.
+fn neighbours_are_refused(space: &Space, instance: &Instance) {
+    let mut neighbours = space::namespace(NEIGHBOURS);
+    // So that the next test takes it away where this one does not come so far.
+    neighbours["metadata"]["labels"][space::LABEL] = json!("test");
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "client", "namespace": NEIGHBOURS},
+        "spec": {
+            "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "client", "image": TOOLBOX, "imagePullPolicy": "Never",
+                "command": ["sleep", "86400"],
+                "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                                    "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    });
+    let cluster = &space.cluster;
+    for object in [neighbours, pod] {
+        let applied = cluster.apply(&object.to_string());
+        applied.unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    let of = ["-n", NEIGHBOURS];
+    let ready = ["wait", "--for=condition=Ready", "pod/client"];
+    let waited = cluster.kubectl(&[&of[..], &ready, &["--timeout=120s"]].concat());
+    waited.unwrap_or_else(|error| panic!("{error:#}"));
+    // Its end stays open until there is an answer: a server need not answer who has hung up.
+    let line = format!(
+        "{{ printf 'POST /promote HTTP/1.1\\r\\nhost: x\\r\\nconnection: close\\r\\ncontent-length: 2\\r\\n\\r\\n{{}}'; \
+         sleep 2; }} | timeout 20 nc {} {HTTP_PORT}",
+        instance.address
+    );
+    let exec = ["exec", "client", "--", "sh", "-c", line.as_str()];
+    let said = cluster.kubectl(&[&of[..], &exec].concat());
+    let said = said.unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(said.starts_with("HTTP/1.1 4"), "it was not refused: {said}");
+    remove_namespace(cluster, NEIGHBOURS).unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 #[test]
@@ -160,6 +207,7 @@ fn nobody_but_the_operator_gives_an_instance_orders() {
         println!("anybody asks the engine for {path}: {}", refusal(answer));
     }
     assert_eq!(calls::get(open, "/readyz").expect("HTTP").status, 200);
+    neighbours_are_refused(&space, &standby);
     // The operator's own certificate is what was missing.
     let operator = Caller {
         authority: &authority,

@@ -13,7 +13,7 @@ use understudy_e2e::database::{Database, Instance, says, spec};
 use understudy_e2e::faults::{Fault, Made, Victim};
 use understudy_e2e::ledger::{Ledger, overtaken};
 use understudy_e2e::results::Line;
-use understudy_e2e::round::{await_failover, noted_ledger};
+use understudy_e2e::round::{await_failover, noted_ledger, spread_out};
 use understudy_e2e::settings::LIMIT;
 use understudy_e2e::space::Space;
 use understudy_e2e::writers::{Who, Writers, judge};
@@ -22,9 +22,11 @@ use understudy_tests::local::now_ms;
 /// How long something old gets to do harm.
 const HARM: Duration = Duration::from_secs(5);
 
-/// A database with so many standbys, its ledger, its clients.
+/// A database with so many standbys, its ledger, its clients. Each instance is on a node of its own, which may be cut
+/// off without another one.
 fn begin<'a>(space: &'a Space, replicas: u32) -> (Database<'a>, Arc<Ledger>, Writers) {
     let database = Database::create(space, "orders", &spec(replicas));
+    spread_out(&database);
     let ledger = noted_ledger(space);
     let writers = Writers::start(&database, &ledger, Who::Everybody);
     (database, ledger, writers)

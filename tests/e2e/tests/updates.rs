@@ -9,7 +9,7 @@ use understudy_cluster::Node;
 use understudy_e2e::database::{Database, settled, spec};
 use understudy_e2e::ledger::{Ledger, Way, longest_pause};
 use understudy_e2e::results::Line;
-use understudy_e2e::round::{noted_ledger, place};
+use understudy_e2e::round::{noted_ledger, place, spread_out};
 use understudy_e2e::settings::LIMIT;
 use understudy_e2e::space::Space;
 use understudy_e2e::writers::{Who, Writers, judge};
@@ -79,6 +79,7 @@ fn uncordon(space: &Space, node: Node) {
 fn each_node_is_drained_in_turn_under_load() {
     let space = Space::share("drains");
     let database = Database::create(&space, "orders", &spec(2));
+    spread_out(&database);
     let ledger = noted_ledger(&space);
     let nodes = space.cluster.nodes().to_vec();
     for (round, node) in (1..).zip(nodes) {
@@ -109,6 +110,7 @@ fn each_node_is_drained_in_turn_under_load() {
 fn the_node_of_the_primary_and_of_the_operators_leader_is_drained() {
     let space = Space::share("drain-of-both");
     let database = Database::create(&space, "orders", &spec(2));
+    spread_out(&database);
     let ledger = noted_ledger(&space);
     for round in 1..=space.settings.rounds(1, 3) {
         place(&database, true);

@@ -54,7 +54,42 @@ impl Tree<'_> {
         }
     }
 
-    /// The same for a writer: finishes the splits that it finds unfinished on its way. So each page of the path,
+    /// Goes down to the leaf that holds the place of `target`, and reads there before the latch is let go. `known` is
+    /// where the root was found last: looked at again, not trusted.
+    pub(crate) fn read_leaf<R>(
+        &self,
+        target: &[u8],
+        known: &mut Option<(BlockNumber, u16)>,
+        read: impl FnOnce(&PageBuf) -> R,
+    ) -> Result<R, IndexError> {
+        let target = Some(target);
+        let mut unsure = known.is_some();
+        let (mut block, mut at) = match *known {
+            Some(root) => root,
+            None => *known.insert(self.root()?),
+        };
+        loop {
+            let pinned = self.pin(block)?;
+            let p = pinned.read();
+            if std::mem::take(&mut unsure) && !page::is_alone(&p, at) {
+                drop(p);
+                (block, at) = *known.insert(self.root()?);
+                continue;
+            }
+            self.check_node(block, &p, at)?;
+            let next = if page::is_beyond(&p, target) {
+                page::right(&p)
+            } else if at == 0 {
+                return Ok(read(&p));
+            } else {
+                at -= 1;
+                page::child(&p, page::child_index(&p, target))
+            };
+            block = next.ok_or_else(|| self.damaged(block, "an inner page has no entries"))?;
+        }
+    }
+
+    /// [`Self::descend`] for a writer: finishes the splits that it finds unfinished on its way. So each page of the path,
     /// and each page that was passed to get there, has its entry in its parent.
     pub(crate) fn descend_to_write(
         &self,

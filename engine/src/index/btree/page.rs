@@ -23,8 +23,6 @@
 //! DELETE     offsets u16, ascending
 //! ```
 
-use std::cmp::Ordering;
-
 use crate::ids::{BlockNumber, OffsetNumber, PAGE_SIZE, Tid};
 use crate::storage::PageFault;
 use crate::storage::page::{self, PageBuf, get_u16, get_u32, put_u16, put_u32};
@@ -100,6 +98,12 @@ pub(crate) fn is_node(p: &PageBuf) -> bool {
         && flags(p) & META_PAGE == 0
 }
 
+/// Whether it is the only page of this level. So it is the root: one level more is there only once the highest has two
+/// pages, and no page leaves the tree.
+pub(crate) fn is_alone(p: &PageBuf, at: u16) -> bool {
+    is_node(p) && level(p) == at && left(p).is_none() && right(p).is_none()
+}
+
 /// Above all entries of the page; `None`: it is the last of its level.
 pub(crate) fn high_key(p: &PageBuf) -> Option<&[u8]> {
     right(p)?;
@@ -117,7 +121,11 @@ pub(crate) fn count(p: &PageBuf) -> usize {
 
 /// The line pointer of entry `i`, from 0.
 pub(crate) fn offset(p: &PageBuf, i: usize) -> OffsetNumber {
-    let raw = u16::try_from(first(p) + i + 1).expect("a page has few line pointers");
+    offset_behind(first(p), i)
+}
+
+fn offset_behind(first: usize, i: usize) -> OffsetNumber {
+    let raw = u16::try_from(first + i + 1).expect("a page has few line pointers");
     OffsetNumber::new(raw).expect("one more than an index is not zero")
 }
 
@@ -174,16 +182,33 @@ pub(crate) fn lower_bound(p: &PageBuf, target: Option<&[u8]>) -> usize {
     let Some(target) = target else {
         return count(p);
     };
+    let head = head_of(target);
+    // What does not change from entry to entry is looked at once.
+    let (skip, first) = (if level(p) == 0 { 0 } else { 4 }, first(p));
     let (mut low, mut high) = (0, count(p));
     while low < high {
         let middle = (low + high) / 2;
-        if sort_key(p, middle).cmp(target) == Ordering::Less {
+        let entry = page::item(p, offset_behind(first, middle)).unwrap_or(&[]);
+        let key = entry.get(skip..).unwrap_or(&[]);
+        let is_below = match key.first_chunk::<8>() {
+            Some(bytes) if u64::from_be_bytes(*bytes) != head => u64::from_be_bytes(*bytes) < head,
+            _ => key < target,
+        };
+        if is_below {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
     low
+}
+
+/// The first eight bytes, with zeroes behind a shorter key. Where those of two keys differ they are in the keys' order.
+fn head_of(key: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    let length = key.len().min(8);
+    head[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(head)
 }
 
 /// The entry of an inner page under which `target` is.

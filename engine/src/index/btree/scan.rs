@@ -35,10 +35,51 @@ pub struct BtreeScan {
     range: KeyRange,
     direction: Direction,
     place: Place,
-    /// Entries copied from the last page, in scan order: where each ends in `bytes`.
+    /// Where the root was found last, for a scan that begins again and again.
+    root: Option<(BlockNumber, u16)>,
+    copied: Copied,
+}
+
+/// Entries of one page, in scan order.
+#[derive(Debug, Default)]
+struct Copied {
+    /// Where each ends in `bytes`.
     ends: Vec<u32>,
     bytes: Vec<u8>,
+    /// The next one to be handed out.
     at: usize,
+}
+
+impl Copied {
+    fn clear(&mut self) {
+        self.ends.clear();
+        self.bytes.clear();
+        self.at = 0;
+    }
+
+    fn push(&mut self, entry: &[u8]) {
+        self.bytes.extend_from_slice(entry);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Takes what is in the range from entry `from` on, and says where more of it is.
+    fn forward(&mut self, range: &KeyRange, p: &PageBuf, from: usize) -> Place {
+        let place = match page::right(p) {
+            Some(right) if !range.ends_before(page::high_key(p)) => Place::Right(right),
+            _ => Place::End,
+        };
+        for i in from..page::count(p) {
+            let entry = page::entry(p, i);
+            let key = page::key_of(entry);
+            if !range.is_below_upper(key) {
+                return Place::End;
+            }
+            if range.is_above_lower(key) {
+                self.push(entry);
+            }
+        }
+        place
+    }
 }
 
 /// Entries of the range, in key order, or backward.
@@ -53,9 +94,8 @@ pub fn scan(
         range,
         direction,
         place: Place::Start,
-        ends: Vec::new(),
-        bytes: Vec::new(),
-        at: 0,
+        root: None,
+        copied: Copied::default(),
     };
     scan.load(store)?;
     Ok(scan)
@@ -64,18 +104,19 @@ pub fn scan(
 impl BtreeScan {
     /// The next entry and its key's bytes.
     pub fn next(&mut self, store: &Store) -> Result<Option<(Tid, &[u8])>, IndexError> {
-        while self.at >= self.ends.len() {
+        while self.copied.at >= self.copied.ends.len() {
             if matches!(self.place, Place::End) {
                 return Ok(None);
             }
             self.load(store)?;
         }
-        let from = match self.at {
+        let copied = &mut self.copied;
+        let from = match copied.at {
             0 => 0,
-            at => self.ends[at - 1] as usize,
+            at => copied.ends[at - 1] as usize,
         };
-        let entry = &self.bytes[from..self.ends[self.at] as usize];
-        self.at += 1;
+        let entry = &copied.bytes[from..copied.ends[copied.at] as usize];
+        copied.at += 1;
         let tid = page::tid_of(entry).ok_or_else(|| {
             Tree::new(store, self.file).damaged(BlockNumber::INVALID, "an entry points nowhere")
         })?;
@@ -98,9 +139,7 @@ impl BtreeScan {
 
     fn load(&mut self, store: &Store) -> Result<(), IndexError> {
         let tree = Tree::new(store, self.file);
-        self.ends.clear();
-        self.bytes.clear();
-        self.at = 0;
+        self.copied.clear();
         match self.direction {
             Direction::Forward => self.load_forward(tree),
             Direction::Backward => self.load_backward(tree),
@@ -108,63 +147,27 @@ impl BtreeScan {
     }
 
     fn load_forward(&mut self, tree: Tree<'_>) -> Result<(), IndexError> {
-        let mut pinned = match self.place {
-            Place::Start => tree.descend(Some(self.target()), 0, &mut Path::new())?,
-            Place::Right(block) => tree.pin(block)?,
+        let (range, copied) = (&self.range, &mut self.copied);
+        self.place = match self.place {
+            Place::Start => {
+                let target = match &range.lower {
+                    Bound::Included(key) | Bound::Excluded(key) => key.as_slice(),
+                    Bound::Unbounded => &[],
+                };
+                tree.read_leaf(target, &mut self.root, |p| {
+                    let from = page::lower_bound(p, Some(target));
+                    copied.forward(range, p, from)
+                })?
+            }
+            Place::Right(block) => {
+                let pinned = tree.pin(block)?;
+                let p = pinned.read();
+                tree.check_node(block, &p, 0)?;
+                copied.forward(range, &p, 0)
+            }
             Place::LeftOf { .. } | Place::End => unreachable!("a forward scan that goes on"),
         };
-        loop {
-            let next = {
-                let p = pinned.read();
-                tree.check_node(pinned.id().block, &p, 0)?;
-                if !page::is_beyond(&p, Some(self.target())) {
-                    let from = page::lower_bound(&p, Some(self.target()));
-                    self.copy_forward(&p, from);
-                    return Ok(());
-                }
-                page::right(&p)
-            };
-            let next = next.expect("a page with a high key has a right neighbour");
-            pinned = tree.pin(next)?;
-        }
-    }
-
-    /// Where a forward scan looks on the page that it comes to.
-    fn target(&self) -> &[u8] {
-        match (&self.place, &self.range.lower) {
-            (Place::Start, Bound::Included(key) | Bound::Excluded(key)) => key,
-            _ => &[],
-        }
-    }
-
-    fn copy_forward(&mut self, p: &PageBuf, from: usize) {
-        self.place = match page::right(p) {
-            Some(right) if !self.ends_before(page::high_key(p)) => Place::Right(right),
-            _ => Place::End,
-        };
-        for i in from..page::count(p) {
-            let entry = page::entry(p, i);
-            let key = page::key_of(entry);
-            if !self.is_below_upper(key) {
-                self.place = Place::End;
-                return;
-            }
-            if self.is_above_lower(key) {
-                self.push(entry);
-            }
-        }
-    }
-
-    /// Whether nothing at or above the high key can be in the range.
-    fn ends_before(&self, high: Option<&[u8]>) -> bool {
-        match (&self.range.upper, high) {
-            (_, None) => true,
-            (Bound::Unbounded, _) => false,
-            (Bound::Excluded(upper), Some(high)) => high >= upper.as_slice(),
-            (Bound::Included(upper), Some(high)) => {
-                high > upper.as_slice() && !high.starts_with(upper)
-            }
-        }
+        Ok(())
     }
 
     fn load_backward(&mut self, tree: Tree<'_>) -> Result<(), IndexError> {
@@ -231,23 +234,32 @@ impl BtreeScan {
         for i in (0..count).rev() {
             let entry = page::entry(p, i);
             let key = page::key_of(entry);
-            if !self.is_above_lower(key) {
+            if !self.range.is_above_lower(key) {
                 self.place = Place::End;
                 return;
             }
-            if self.is_below_upper(key) {
-                self.push(entry);
+            if self.range.is_below_upper(key) {
+                self.copied.push(entry);
+            }
+        }
+    }
+}
+
+impl KeyRange {
+    /// Whether nothing at or above the high key can be in the range.
+    fn ends_before(&self, high: Option<&[u8]>) -> bool {
+        match (&self.upper, high) {
+            (_, None) => true,
+            (Bound::Unbounded, _) => false,
+            (Bound::Excluded(upper), Some(high)) => high >= upper.as_slice(),
+            (Bound::Included(upper), Some(high)) => {
+                high > upper.as_slice() && !high.starts_with(upper)
             }
         }
     }
 
-    fn push(&mut self, entry: &[u8]) {
-        self.bytes.extend_from_slice(entry);
-        self.ends.push(self.bytes.len() as u32);
-    }
-
     fn is_above_lower(&self, key: &[u8]) -> bool {
-        match &self.range.lower {
+        match &self.lower {
             Bound::Unbounded => true,
             Bound::Included(lower) => key >= lower.as_slice(),
             Bound::Excluded(lower) => key > lower.as_slice(),
@@ -255,7 +267,7 @@ impl BtreeScan {
     }
 
     fn is_below_upper(&self, key: &[u8]) -> bool {
-        match &self.range.upper {
+        match &self.upper {
             Bound::Unbounded => true,
             Bound::Included(upper) => key <= upper.as_slice(),
             Bound::Excluded(upper) => key < upper.as_slice(),

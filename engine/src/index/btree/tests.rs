@@ -386,6 +386,35 @@ fn ascending_keys_fill_their_pages() {
 }
 
 #[test]
+fn a_scan_that_is_kept_finds_its_key_however_high_the_tree_has_become() {
+    let world = World::with_frames(2000);
+    let index = empty_index(&world);
+    let from = long_key(0);
+    let mut kept = scan(
+        &world.store,
+        &index,
+        KeyRange::of_key(&from),
+        Direction::Forward,
+    )
+    .expect("a scan");
+    for n in 0..150 {
+        // Before it is there, and with the root where the scan has found it last.
+        kept.seek(&world.store, &long_key(n)).expect("a leaf");
+        assert_eq!(kept.next(&world.store).expect("readable"), None);
+        add(&world, &index, &long_key(n), tid(n));
+        for wanted in [0, n / 2, n] {
+            let key = long_key(wanted);
+            kept.seek(&world.store, &key).expect("a leaf");
+            let found = kept.next(&world.store).expect("readable");
+            assert_eq!(found, Some((tid(wanted), key.as_slice())));
+            assert_eq!(kept.next(&world.store).expect("readable"), None);
+        }
+    }
+    let tree = Tree::new(&world.store, index.file);
+    assert!(tree.root().expect("a root").1 > 2, "it has grown");
+}
+
+#[test]
 fn one_of_many_inserters_of_a_key_wins() {
     let world = Arc::new(World::with_frames(500));
     let index = Arc::new(empty_index(&world));

@@ -75,13 +75,7 @@ impl Doors {
             runtime.spawn(keep_ready(Arc::clone(&parts.instance)));
             runtime.spawn(watch_replay(Arc::clone(&source)));
         }
-        let beat = Arc::clone(&source.beat);
-        parts.sessions.spawn(async move {
-            loop {
-                *beat.lock() = Instant::now();
-                tokio::time::sleep(BEAT).await;
-            }
-        });
+        runtime.spawn(keep_beat(Arc::clone(&source.beat), parts.sessions));
         Ok(Doors {
             runtime,
             told: parts.told,
@@ -165,6 +159,21 @@ async fn until_confirmed(txns: &TxnManager) {
     );
     wait.await;
     tracing::info!("standbys have what this server recovered: statements go on");
+}
+
+/// Asks the sessions' threads for a beat, again and again; where they do not turn, the one that was asked for is waited
+/// for. The clock is on these threads: with a timer of its own every wait of a session's thread for its clients would set
+/// and take back one in the kernel.
+async fn keep_beat(beat: Arc<Mutex<Instant>>, sessions: tokio::runtime::Handle) {
+    loop {
+        let beat = Arc::clone(&beat);
+        let given = sessions.spawn(async move { *beat.lock() = Instant::now() });
+        if given.await.is_err() {
+            // The sessions' threads have come to their end.
+            return;
+        }
+        tokio::time::sleep(BEAT).await;
+    }
 }
 
 async fn keep_told(told: Arc<ToldKeeper>) {

@@ -206,7 +206,9 @@ impl Engine {
                 application_name: Arc::from(""),
                 waits_for_client: false,
                 command: "",
+                untracked: false,
             }),
+            log: parking_lot::Mutex::new(None),
         };
         let limits = Limits {
             connections: 100,

@@ -110,9 +110,10 @@ impl Participant for Rooms {
 
 struct KeepNothing;
 impl Retention for KeepNothing {
-    fn keep_from(&self) -> Option<Lsn> {
+    fn keep_from(&self, _: Lsn) -> Option<Lsn> {
         None
     }
+    fn goes_below(&self, _: Lsn) {}
 }
 
 fn checkpoint_settings() -> CheckpointSettings {

@@ -120,6 +120,7 @@ fn from_the_start() -> StartReplication {
         start: START,
         timeline: Some(TimelineId::FIRST),
         own_messages: false,
+        timeout: None,
     }
 }
 
@@ -230,4 +231,20 @@ async fn what_is_released_is_told_up_to_the_end_of_the_timeline() {
     released.encode(&mut told);
     let heard = heard.lock();
     assert!(heard.windows(told.len()).any(|said| *said == *told));
+}
+
+/// The server has none here: only what the client asked for when it connected ends a silent stream.
+#[tokio::test]
+async fn a_client_may_have_a_timeout_of_its_own() {
+    let server = Server::with_received(8000);
+    let registration = server.registration();
+    let (mut link, _heard, _say) = standby();
+    let request = StartReplication {
+        timeout: Some(Duration::from_millis(50)),
+        ..from_the_start()
+    };
+    let streaming = stream(&mut link, &server, &registration, 1, request);
+    let ended = tokio::time::timeout(LIMIT, streaming).await;
+    let why = ended.expect("in time").expect_err("nobody answered");
+    assert!(why.to_string().contains("replication timeout"), "{why}");
 }

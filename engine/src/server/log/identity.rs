@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
-use crate::sql::session::backends::Backend;
+use crate::config::session::Level;
+use crate::ids::Xid;
+use crate::sql::session::backends::{ActivityState, Backend, SessionLog};
 
 /// `%b`; manual, `pg_stat_activity.backend_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +85,25 @@ impl SessionIdentity {
             Some(backend) => backend.activity.lock().command,
             None => "",
         }
+    }
+
+    /// What the session itself asks of the log; `None` until it has settings of its own.
+    pub fn log_settings(&self) -> Option<SessionLog> {
+        *self.backend.get()?.log.lock()
+    }
+
+    /// The statement that runs, if `log_min_error_statement` wants it below a line of this level.
+    pub(super) fn statement_for(&self, level: Level) -> Option<String> {
+        if level < self.log_settings()?.least_with_statement {
+            return None;
+        }
+        let activity = self.backend.get()?.activity.lock();
+        let runs = activity.state == ActivityState::Active && !activity.query.is_empty();
+        runs.then(|| activity.query.clone())
+    }
+
+    pub(super) fn running_xid(&self) -> Option<Xid> {
+        self.backend.get()?.interrupts.running_xid()
     }
 
     pub(super) fn next_line(&self) -> u64 {

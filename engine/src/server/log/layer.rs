@@ -2,7 +2,8 @@
 //!
 //! INFO is PostgreSQL's LOG, WARN its WARNING, ERROR its LOG with a cause that a person must look at, DEBUG and
 //! TRACE its DEBUG1 and DEBUG5. The field `severity` (`"FATAL"`, `"PANIC"`) says more; `detail`, `hint`, `context` and
-//! `statement` become lines of their own; other fields follow the message.
+//! `statement` become lines of their own, `of_statement` brings the one that the session is at; other fields follow the
+//! message.
 
 use std::fmt::{self, Write};
 
@@ -13,7 +14,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::{Entry, Level, enabled, write};
+use super::{Entry, Level, enabled, statement_of_session, write};
 
 struct PostgresLines;
 
@@ -34,6 +35,8 @@ struct Fields {
     hint: Option<String>,
     context: Option<String>,
     statement: Option<String>,
+    /// What is told is of the statement that runs, which the room that tells it does not know.
+    of_statement: bool,
     state: Option<String>,
 }
 
@@ -46,6 +49,7 @@ impl Fields {
             "hint" => self.hint = Some(text),
             "context" => self.context = Some(text),
             "statement" => self.statement = Some(text),
+            "of_statement" => self.of_statement = text == "true",
             "sqlstate" => self.state = Some(text),
             // Events of the `log` crate's bridge carry their own metadata.
             n if n.starts_with("log.") => {}
@@ -99,6 +103,9 @@ impl<S: Subscriber> Layer<S> for PostgresLines {
         event.record(&mut f);
         let level = f.severity.unwrap_or_else(|| level_of(event.metadata()));
         f.message.push_str(&f.rest);
+        if f.of_statement && f.statement.is_none() {
+            f.statement = statement_of_session(level);
+        }
         write(&Entry {
             detail: f.detail.as_deref(),
             hint: f.hint.as_deref(),

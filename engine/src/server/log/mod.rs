@@ -23,17 +23,10 @@ use prefix::Prefix;
 
 use crate::config::ServerSettings;
 use crate::config::error::Complaint;
-use crate::config::session::Level;
+use crate::config::session::{Level, Verbosity};
 use crate::sql::error::{Severity, SqlError};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verbosity {
-    Terse,
-    Default,
-    Verbose,
-}
-
-/// The settings that shape lines; replaced as a whole on reload.
+/// The settings that shape lines; replaced as a whole on reload. A session's own outrank them (see [`SessionIdentity`]).
 struct Shape {
     prefix: Prefix,
     least: Level,
@@ -47,11 +40,7 @@ impl Shape {
         Shape {
             prefix: Prefix::parse(&v.text("log_line_prefix")),
             least: Level::of_name(v.choice("log_min_messages")),
-            verbosity: match v.choice("log_error_verbosity") {
-                "terse" => Verbosity::Terse,
-                "verbose" => Verbosity::Verbose,
-                _ => Verbosity::Default,
-            },
+            verbosity: Verbosity::of_name(v.choice("log_error_verbosity")),
             zone: crate::config::checks::zone_of(&v.text("log_timezone")),
         }
     }
@@ -132,23 +121,31 @@ pub fn level_of(severity: Severity) -> Level {
 
 /// Whether an entry of this level would be written; to save making it.
 pub fn enabled(level: Level) -> bool {
-    level >= shape().load().least
+    let own = identity::with_current(|who| who.and_then(SessionIdentity::log_settings));
+    level >= own.map_or_else(|| shape().load().least, |own| own.least)
 }
 
 /// Writes the entry, if its level is to be written.
 pub fn write(entry: &Entry<'_>) {
-    let shape = shape().load();
-    if entry.level < shape.least {
+    if !enabled(entry.level) {
         return;
     }
+    let shape = shape().load();
     let lines = identity::with_current(|who| render(&shape, entry, who));
     // A log that cannot be written to is no reason to stop serving.
     let _ = std::io::stderr().lock().write_all(lines.as_bytes());
 }
 
+/// The statement that the session is at, if its settings want it below a line of this level.
+fn statement_of_session(level: Level) -> Option<String> {
+    identity::with_current(|who| who.and_then(|who| who.statement_for(level)))
+}
+
 fn render(shape: &Shape, entry: &Entry<'_>, who: Option<&SessionIdentity>) -> String {
     let mut out = String::with_capacity(160);
     let now = jiff::Timestamp::now();
+    let own = who.and_then(SessionIdentity::log_settings);
+    let verbosity = own.map_or(shape.verbosity, |own| own.verbosity);
     let line = |kind: &str, text: &str, out: &mut String| {
         shape.prefix.write(out, who, now, &shape.zone, entry.state);
         out.push_str(kind);
@@ -157,7 +154,7 @@ fn render(shape: &Shape, entry: &Entry<'_>, who: Option<&SessionIdentity>) -> St
         out.push('\n');
     };
     match entry.state {
-        Some(state) if shape.verbosity == Verbosity::Verbose => {
+        Some(state) if verbosity == Verbosity::Verbose => {
             line(
                 word(entry.level),
                 &format!("{state}: {}", entry.message),
@@ -166,7 +163,7 @@ fn render(shape: &Shape, entry: &Entry<'_>, who: Option<&SessionIdentity>) -> St
         }
         _ => line(word(entry.level), entry.message, &mut out),
     }
-    if shape.verbosity != Verbosity::Terse {
+    if verbosity != Verbosity::Terse {
         for (kind, text) in [
             ("DETAIL", entry.detail),
             ("HINT", entry.hint),

@@ -140,8 +140,11 @@ fn escape(
         'e' => state.unwrap_or("00000").to_owned(),
         'c' => format!("{:x}.{pid:x}", start.as_second()),
         'l' => who.map_or(1, SessionIdentity::next_line).to_string(),
-        // The virtual transaction id, the transaction id and the query id have no counterpart that is known here.
-        'x' | 'Q' => "0".to_owned(),
+        'x' => who
+            .and_then(SessionIdentity::running_xid)
+            .map_or("0".to_owned(), |xid| xid.low().to_string()),
+        // The virtual transaction id and the query id have no counterpart here.
+        'Q' => "0".to_owned(),
         _ => String::new(),
     }
 }

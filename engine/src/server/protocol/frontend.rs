@@ -9,7 +9,7 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::{Format, ProtocolError};
+use super::{Format, FormatList, ProtocolError};
 
 /// What PostgreSQL takes for messages that have no business being long.
 const SMALL_LIMIT: usize = 10_000;
@@ -156,7 +156,7 @@ impl Numbers<'_, 2> {
     }
 
     /// All codes as formats.
-    pub fn formats(&self) -> Result<Vec<Format>, ProtocolError> {
+    pub fn formats(&self) -> Result<FormatList, ProtocolError> {
         self.iter().map(format_of_code).collect()
     }
 }

@@ -62,4 +62,4 @@ impl ProtocolError {
     }
 }
 
-pub use crate::sql::session::output::Format;
+pub use crate::sql::session::output::{Format, FormatList};

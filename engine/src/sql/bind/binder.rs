@@ -46,6 +46,8 @@ pub enum Context {
     Default,
     Check,
     CopyWhere,
+    /// The WHERE behind ON CONFLICT's columns.
+    IndexPredicate,
     Execute,
 }
 
@@ -70,6 +72,7 @@ impl Context {
             Context::Default => "DEFAULT expressions",
             Context::Check => "check constraints",
             Context::CopyWhere => "COPY FROM WHERE conditions",
+            Context::IndexPredicate => "index predicates",
             Context::Execute => "EXECUTE parameters",
         }
     }
@@ -95,6 +98,7 @@ impl Context {
             Context::Check => "cannot use subquery in check constraint",
             Context::Default => "cannot use subquery in DEFAULT expression",
             Context::CopyWhere => "cannot use subquery in COPY FROM WHERE condition",
+            Context::IndexPredicate => "cannot use subquery in index predicate",
             Context::Execute => "cannot use subquery in EXECUTE parameter",
             _ => return None,
         })

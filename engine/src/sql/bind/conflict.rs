@@ -30,11 +30,8 @@ impl Binder<'_> {
             None => Vec::new(),
             Some(ConflictTarget::Constraint(name)) => vec![constraint_index(relation, name)?],
             Some(ConflictTarget::Columns { keys, filter, at }) => {
-                if filter.is_some() {
-                    return Err(SqlError::unsupported(
-                        "partial indexes in ON CONFLICT are not supported",
-                    )
-                    .at(*at));
+                if let Some(filter) = filter {
+                    self.index_predicate(relation, alias, filter)?;
                 }
                 infer(relation, keys, *at)?
             }
@@ -46,6 +43,24 @@ impl Binder<'_> {
             }
         };
         Ok(OnConflict { arbiters, action })
+    }
+
+    /// What is said of the rows that a partial index would have. An index that has all rows serves under any condition,
+    /// and others are not here: so it only has to mean something.
+    fn index_predicate(
+        &mut self,
+        relation: &Arc<Relation>,
+        alias: &str,
+        e: &ast::Expr,
+    ) -> Result<()> {
+        self.level(|b| {
+            let range = b.table_range(relation.clone(), alias.to_owned());
+            let mut item = b.item_of(range, &[], None);
+            item.table_visible = false;
+            b.scope().items = vec![item];
+            b.within(Context::IndexPredicate, |b| b.bind(e))
+        })?;
+        Ok(())
     }
 
     /// Range 0 is the existing row, range 1 EXCLUDED.

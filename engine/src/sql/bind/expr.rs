@@ -367,7 +367,7 @@ impl Binder<'_> {
 
     pub(super) fn check_subquery(&self, at: u32) -> Result<()> {
         match self.context.refuses_subqueries() {
-            Some(message) if self.scopes.len() == 1 => {
+            Some(message) if self.scopes.len() == 1 || self.context == Context::IndexPredicate => {
                 Err(SqlError::new(state::FEATURE_NOT_SUPPORTED, message).at(at))
             }
             _ => Ok(()),

@@ -374,14 +374,18 @@ impl Binder<'_> {
                 _ => None,
             };
             let Some(target) = position else {
-                if let (ExprKind::Column(parts), Some(())) = (&item.expr.kind, set_operation)
-                    && parts.len() == 1
-                {
-                    return Err(SqlError::new(
-                        state::UNDEFINED_COLUMN,
-                        format!("column \"{}\" does not exist", parts[0].name),
-                    )
-                    .at(at));
+                if let (ExprKind::Column(parts), Some(())) = (&item.expr.kind, set_operation) {
+                    match parts.as_slice() {
+                        [column] => {
+                            return Err(SqlError::new(
+                                state::UNDEFINED_COLUMN,
+                                format!("column \"{}\" does not exist", column.name),
+                            )
+                            .at(at));
+                        }
+                        [table, _] => return Err(self.missing_table(None, &table.name, at)),
+                        _ => {}
+                    }
                 }
                 return Err(SqlError::unsupported(
                     "invalid UNION/INTERSECT/EXCEPT ORDER BY clause",

@@ -268,6 +268,7 @@ impl CopyFrom {
     /// Takes one line or CSV record; false: there is no whole one.
     fn next_record(&mut self, last: bool) -> Result<bool, SqlError> {
         let csv = self.options.format == CopyFormat::Csv;
+        let ends = self.ends;
         let rest = &self.buffer[self.at..];
         let cut = if csv {
             csv::cut_csv(rest, &self.options, &mut self.ends, last)
@@ -290,6 +291,15 @@ impl CopyFrom {
         self.at += whole;
         self.line += 1;
         let record = self.buffer[start..start + length].to_vec();
+        if csv {
+            // Line ends inside of quotes begin lines of the file as well.
+            let end = if ends == LineEnd::Newline {
+                b'\n'
+            } else {
+                b'\r'
+            };
+            self.line += memchr::memchr_iter(end, &record).count() as u64;
+        }
         // In CSV the marker counts only where it is a whole line.
         let marked = csv && record == b"\\." && whole > length;
         if marked || (self.ended && record.is_empty()) {

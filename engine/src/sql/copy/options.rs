@@ -2,6 +2,7 @@
 
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{CopyDirection, OptionValue, UtilityOption};
+use crate::types::functions;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyFormat {
@@ -100,11 +101,11 @@ fn boolean(option: &UtilityOption) -> Result<bool, SqlError> {
         .ok_or_else(|| syntax(format!("{} requires a Boolean value", option.name)))
 }
 
+/// Only FORCE_QUOTE takes a star.
 fn columns(option: &UtilityOption) -> Result<Columns, SqlError> {
     match &option.value {
-        Some(OptionValue::Star) => Ok(Columns::All),
+        Some(OptionValue::Star) if option.name == "force_quote" => Ok(Columns::All),
         Some(OptionValue::List(names)) => Ok(Columns::Named(names.clone())),
-        Some(OptionValue::Text(name)) => Ok(Columns::Named(vec![name.clone()])),
         _ => Err(invalid(format!(
             "argument to option \"{}\" must be a list of column names",
             option.name
@@ -201,12 +202,12 @@ impl Given {
         let escape = single(csv, "escape", self.escape.as_deref(), quote)?;
         self.check_forces(csv, direction)?;
         if null.as_bytes().contains(&delimiter) {
-            return Err(invalid(
+            return Err(SqlError::unsupported(
                 "COPY delimiter must not appear in the NULL specification",
             ));
         }
         if csv && null.as_bytes().contains(&quote) {
-            return Err(invalid(
+            return Err(SqlError::unsupported(
                 "CSV quote character must not appear in the NULL specification",
             ));
         }
@@ -312,8 +313,7 @@ fn encoding(option: &UtilityOption) -> Result<(), SqlError> {
         .collect();
     match plain.as_str() {
         "utf8" | "unicode" | "sqlascii" => Ok(()),
-        "latin1" | "iso88591" | "win1252" | "latin9" | "eucjp" | "sjis" | "euckr" | "gbk"
-        | "big5" | "koi8r" | "win1251" => Err(SqlError::unsupported(format!(
+        known if functions::is_encoding_name(known) => Err(SqlError::unsupported(format!(
             "conversion between {name} and UTF8 is not supported"
         ))
         .hint("Convert the data to UTF-8 first, for instance with iconv.")),

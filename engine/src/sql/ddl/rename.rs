@@ -15,6 +15,7 @@ use super::Result;
 use super::cx::{DdlCx, May, by, oid_key};
 use super::names::{no_relation, no_schema};
 use super::rights::denied;
+use super::stored::with_column_renamed;
 
 pub async fn rename(s: &Rename, cx: &mut DdlCx<'_>) -> Result<()> {
     match s.kind {
@@ -109,16 +110,15 @@ async fn column(cx: &mut DdlCx<'_>, table: &Relation, name: &Ident, to: &str) ->
         ));
     }
     // A CHECK is kept as text, which names the column.
-    let in_check = table
-        .checks
-        .iter()
-        .find(|c| uses_column(cx, table, &c.expression, position));
-    if let Some(check) = in_check {
-        return Err(SqlError::unsupported(format!(
-            "renaming column \"{}\", which constraint \"{}\" uses, is not supported",
-            name.name, check.name
-        ))
-        .hint("Drop the constraint, rename the column, and add the constraint again."));
+    for (tid, mut row) in cx.find::<ConstraintRow>(by::CONSTRAINT_RELATION, &oid_key(table.oid))? {
+        let Some(check) = row.conbin.take() else {
+            continue;
+        };
+        let renamed = with_column_renamed(&check, &name.name, to)?;
+        if renamed != check {
+            row.conbin = Some(renamed);
+            cx.update(tid, &row).await?;
+        }
     }
     rename_attribute(cx, table.oid, table.columns[position].attribute, to).await?;
     for index in &table.indexes {

@@ -326,7 +326,7 @@ fn options(
         ..SequenceRow::default()
     });
     let mut wanted = Wanted::default();
-    let (mut min, mut max, mut start) = (None, None, None);
+    let (mut min, mut max, mut start, mut restart) = (None, None, None, None);
     let mut type_changed = false;
     for o in given {
         match &o.kind {
@@ -358,10 +358,7 @@ fn options(
             }
             SequenceOptionKind::Start(n) => start = Some(number(n)?),
             SequenceOptionKind::Restart(n) => {
-                wanted.restart = Some(match n {
-                    Some(n) => number(n)?,
-                    None => start.unwrap_or(row.seqstart),
-                });
+                restart = Some(n.as_deref().map(number).transpose()?);
             }
             SequenceOptionKind::Cache(n) => {
                 row.seqcache = number(n)?;
@@ -392,6 +389,8 @@ fn options(
     if !(row.seqmin..=row.seqmax).contains(&row.seqstart) {
         return Err(out_of_bounds("START", row.seqstart, &row));
     }
+    // Without a value it begins anew where START says, wherever in the list that stands.
+    wanted.restart = restart.map(|n| n.unwrap_or(row.seqstart));
     wanted.row = row;
     Ok(wanted)
 }

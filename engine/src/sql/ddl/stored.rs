@@ -4,15 +4,19 @@
 //! written, as in PostgreSQL, and a rename of the sequence or another search path does not change it. So it is with the
 //! text of dates and times: `'now'`, or a date under another `DateStyle` or `TimeZone`, would mean something else later.
 
+use std::ops::Range;
+
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bind::Defined;
 use crate::sql::bound::Expr as Bound;
 use crate::sql::error::SqlError;
-use crate::sql::front::ast::{Expr, ExprKind, Literal, SourceText};
+use crate::sql::front::ast::{Expr, ExprKind, Ident, Literal, SourceText};
+use crate::sql::front::{identifier_length, literal_length};
 use crate::types::datetime::{DateOutput, DateStyle, FieldOrder};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
+use crate::types::functions::quote_identifier;
 use crate::types::{codec, oids};
 
 /// The text to store, and the relations that it names.
@@ -47,21 +51,73 @@ pub fn stored(
         let text = codec::to_text(moment.ty, &moment.value, &plain);
         resolved.push((moment.at, format!("'{}'", text.replace('\'', "''"))));
     }
-    // From the end, so that offsets before a replacement stay right. An operand may have been read twice (BETWEEN).
-    resolved.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    resolved.dedup_by_key(|(at, _)| *at);
-    let start = piece.start as usize;
-    let mut text = source[start..piece.end as usize].to_owned();
-    for (at, literal) in resolved {
-        let Some(from) = (at as usize).checked_sub(start) else {
-            continue;
-        };
-        let length = text.get(from..).and_then(crate::sql::front::literal_length);
-        if let Some(length) = length {
-            text.replace_range(from..from + length, &literal);
+    let (start, end) = (piece.start as usize, piece.end as usize);
+    let whole = &source[start..end];
+    let length_at = |at: u32| {
+        let from = (at as usize).checked_sub(start)?;
+        let length = literal_length(whole.get(from..)?)?;
+        Some(from..from + length)
+    };
+    let mut edits: Vec<(Range<usize>, String)> = resolved
+        .into_iter()
+        .filter_map(|(at, literal)| Some((length_at(at)?, literal)))
+        .collect();
+    // A table's own columns are named without it: it may be called otherwise one day.
+    column_names(expr, &mut |names| {
+        if let [first, .., last] = names {
+            let place = |name: &Ident| (name.at as usize).checked_sub(start);
+            if let (Some(from), Some(to)) = (place(first), place(last)) {
+                edits.push((from..to, String::new()));
+            }
         }
-    }
+    });
+    let text = edited(whole, edits);
     Ok(Stored { text, relations })
+}
+
+/// The text with pieces of it replaced. Of two for one place, an operand that was read twice (BETWEEN), one counts.
+fn edited(text: &str, mut edits: Vec<(Range<usize>, String)>) -> String {
+    // From the end, so that offsets before a replacement stay right.
+    edits.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
+    edits.dedup_by_key(|(range, _)| range.start);
+    let mut out = text.to_owned();
+    for (range, with) in edits {
+        out.replace_range(range, &with);
+    }
+    out
+}
+
+/// The names of each column that the expression reads, with what stands before them.
+fn column_names<'e>(expr: &'e Expr, found: &mut dyn FnMut(&'e [Ident])) {
+    if let ExprKind::Column(names) = &expr.kind {
+        found(names);
+    }
+    expr.parts(&mut |part| column_names(part, found));
+}
+
+/// A stored expression after its table's column `from` was named `to`.
+pub fn with_column_renamed(text: &str, from: &str, to: &str) -> Result<String, SqlError> {
+    let expr = crate::sql::front::parse_expression(text).map_err(SqlError::nowhere)?;
+    let to = quote_identifier(to);
+    let mut edits = Vec::new();
+    column_names(&expr, &mut |names| {
+        let Some(column) = names.last().filter(|column| column.name == from) else {
+            return;
+        };
+        let at = column.at as usize;
+        if let Some(length) = text.get(at..).and_then(identifier_length) {
+            let end = at + length;
+            // Words may stand next to a name in quotes, and not next to one without.
+            let gap = |c: Option<char>| match c {
+                Some(c) if c.is_alphanumeric() || c == '_' || c == '$' => " ",
+                _ => "",
+            };
+            let before = gap(text[..at].chars().next_back());
+            let behind = gap(text[end..].chars().next());
+            edits.push((at..end, format!("{before}{to}{behind}")));
+        }
+    });
+    Ok(edited(text, edits))
 }
 
 /// Settings under which the text of a moment is read alike under all settings.
@@ -109,26 +165,7 @@ fn literals(expr: &Expr, out: &mut Vec<(u32, String)>) {
             }
             _ => literals(arg, out),
         },
-        ExprKind::Operator { left, right, .. } => {
-            left.iter().for_each(|e| literals(e, out));
-            literals(right, out);
-        }
-        ExprKind::And(items) | ExprKind::Or(items) | ExprKind::Coalesce(items) => {
-            items.iter().for_each(|e| literals(e, out));
-        }
-        ExprKind::Case {
-            operand,
-            arms,
-            otherwise,
-        } => {
-            operand.iter().for_each(|e| literals(e, out));
-            for (when, then) in arms {
-                literals(when, out);
-                literals(then, out);
-            }
-            otherwise.iter().for_each(|e| literals(e, out));
-        }
-        _ => {}
+        _ => expr.parts(&mut |part| literals(part, out)),
     }
 }
 
@@ -191,4 +228,42 @@ fn quoted_name(name: &str) -> String {
         return name.to_owned();
     }
     format!("\"{}\"", name.replace('"', "\"\"").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_column_renamed;
+
+    #[test]
+    fn a_renamed_column_is_named_anew_wherever_it_is_read() {
+        let renamed = |text: &str, from: &str, to: &str| {
+            with_column_renamed(text, from, to).expect("an expression")
+        };
+        assert_eq!(
+            renamed(
+                "a > 0 AND (\"a\" IS NULL OR a IN (1, aa, a)) AND a(a) <> 'a'",
+                "a",
+                "b"
+            ),
+            "b > 0 AND (b IS NULL OR b IN (1, aa, b)) AND a(b) <> 'a'"
+        );
+        assert_eq!(
+            renamed(
+                "CASE WHEN NOT x BETWEEN 1 AND length(y) THEN x::text LIKE y END",
+                "y",
+                "Y z"
+            ),
+            "CASE WHEN NOT x BETWEEN 1 AND length(\"Y z\") THEN x::text LIKE \"Y z\" END"
+        );
+        assert_eq!(
+            renamed(
+                "\"select\" <> extract(year FROM d) AND name = 'name'",
+                "select",
+                "year"
+            ),
+            "year <> extract(year FROM d) AND name = 'name'"
+        );
+        assert_eq!(renamed("name = 'name'", "name", "n"), "n = 'name'");
+        assert_eq!(renamed("NOT\"a\"OR b", "a", "c"), "NOT c OR b");
+    }
 }

@@ -235,7 +235,7 @@ impl Execution {
 
     /// Init plans that may have to wait are run before the main tree needs their result.
     async fn prepare(&mut self, txn: &mut Transaction) -> Result<(), SqlError> {
-        if self.prepared {
+        if self.prepared || self.plan.init.is_empty() {
             return Ok(());
         }
         let plan = Arc::clone(&self.plan);

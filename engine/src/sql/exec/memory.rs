@@ -1,7 +1,7 @@
 //! What a statement's nodes hold in memory, counted.
 //!
-//! A node asks before it keeps rows. Up to `work_mem` it may; above that it spills or, where it cannot, goes on
-//! until the statement's limit, which ends the statement with 53200.
+//! A node asks before it keeps rows. Up to `work_mem` (a hash table: `hash_mem_multiplier` times that) it may; above that
+//! it spills or, where it cannot, goes on until the statement's limit, which ends the statement with 53200.
 
 use crate::sql::error::{SqlError, state};
 use crate::types::datum::Datum;
@@ -9,8 +9,10 @@ use crate::types::datum::Datum;
 /// Bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryLimits {
-    /// For one sort or hash table; above it, to disk.
+    /// For one sort or one set of kept rows; above it, to disk.
     pub work: usize,
+    /// For one hash table (`work_mem` times `hash_mem_multiplier`); above it, to disk.
+    pub hash: usize,
     /// For the whole statement.
     pub statement: usize,
 }
@@ -19,6 +21,7 @@ impl Default for MemoryLimits {
     fn default() -> MemoryLimits {
         MemoryLimits {
             work: 4 << 20,
+            hash: 8 << 20,
             statement: 1 << 30,
         }
     }
@@ -40,6 +43,9 @@ impl Memory {
     }
     pub fn work(&self) -> usize {
         self.limits.work
+    }
+    pub fn hash(&self) -> usize {
+        self.limits.hash
     }
     pub fn used(&self) -> usize {
         self.used

@@ -70,6 +70,18 @@ pub fn literal_length(text: &str) -> Option<usize> {
     is_literal.then_some(token.end as usize)
 }
 
+/// Bytes of the identifier that `text` begins with, quotes included, if it does. A word with a meaning of its own is one
+/// too: whether it may stand there is the parser's business.
+pub fn identifier_length(text: &str) -> Option<usize> {
+    use lexer::TokenKind;
+    let token = *lexer::tokenize(text).first()?;
+    let is_name = matches!(
+        token.kind,
+        TokenKind::Ident | TokenKind::QuotedIdent | TokenKind::UnicodeIdent | TokenKind::Keyword(_)
+    );
+    (is_name && token.start == 0).then_some(token.end as usize)
+}
+
 /// The first `$n` of a statement, with its offset in `source`.
 pub fn first_parameter(source: &str, statement: std::ops::Range<usize>) -> Option<(u32, u32)> {
     let text = source.get(statement.clone())?;

@@ -12,7 +12,7 @@ use crate::sql::error::SqlError;
 use crate::sql::pg_catalog::SystemTables;
 use crate::sql::pg_catalog::row::{RowBuilder, Timestamp};
 use crate::sql::session::Backend;
-use crate::sql::session::backends::BackendKind;
+use crate::sql::session::backends::{Activity, BackendKind};
 use crate::txn::release::SyncState;
 use crate::txn::{LockTag, ReleasePolicy};
 use crate::types::datum::Datum;
@@ -146,7 +146,11 @@ impl SystemTables {
                 let owner = i32::try_from(slot.owner.get()).unwrap_or(i32::MAX);
                 row.set("active_pid", slot.active.then_some(owner))
                     .set("two_phase", false);
-                row.set("wal_status", slot.restart.is_valid().then_some("reserved"));
+                let reserved = slot.restart.is_valid().then_some("reserved");
+                row.set(
+                    "wal_status",
+                    if slot.lost { Some("lost") } else { reserved },
+                );
                 row.take()
             })
             .collect()
@@ -180,7 +184,14 @@ fn activity_row(
     waits_for: Option<&LockTag>,
     may_see: bool,
 ) -> Vec<Datum> {
-    let activity = backend.activity.lock().clone();
+    let mut activity = backend.activity.lock().clone();
+    if activity.untracked {
+        activity = Activity {
+            application_name: activity.application_name,
+            untracked: true,
+            ..Activity::default()
+        };
+    }
     row.set(
         "datid",
         backend.database.is_valid().then_some(backend.database),
@@ -232,8 +243,12 @@ fn activity_row(
     };
     row.set("wait_event_type", event.map(|e| e.0))
         .set("wait_event", event.map(|e| e.1));
-    row.set("state", activity.state.name())
-        .set("query", activity.query);
+    let state = if activity.untracked {
+        "disabled"
+    } else {
+        activity.state.name()
+    };
+    row.set("state", state).set("query", activity.query);
     row.take()
 }
 

@@ -24,6 +24,8 @@ impl SystemTables {
                 row.set("name", definition.name)
                     .set("setting", definition.raw(store.value(definition.id)));
                 describe(&mut row, definition);
+                let pending = store.server().values.is_pending(definition.id);
+                row.set("pending_restart", pending);
                 let source = store.source(definition.id);
                 row.set("source", source.name());
                 row.set(
@@ -49,7 +51,6 @@ fn describe(row: &mut RowBuilder, definition: &Definition) {
         .set("context", definition.context.name());
     row.set("vartype", definition.kind.name())
         .set("boot_val", definition.raw(&definition.default));
-    row.set("pending_restart", false);
     match &definition.kind {
         Kind::Integer { low, high, .. } => {
             row.set("min_val", low.to_string())

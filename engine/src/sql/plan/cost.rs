@@ -110,7 +110,7 @@ pub fn hash_join(
     let build = inner_rows * (per_key + s.cpu_tuple_cost);
     let probe = outer_rows * per_key + rows * s.cpu_tuple_cost;
     let bytes = inner_rows * (inner_width + 48.0);
-    let io = if bytes > (s.work_mem * 1024) as f64 {
+    let io = if bytes > (s.hash_mem * 1024) as f64 {
         2.0 * s.seq_page_cost * (bytes + outer_rows * (outer_width + 24.0)) / 8192.0
     } else {
         0.0

@@ -21,6 +21,8 @@ pub struct PlannerSettings {
     pub enable_material: bool,
     /// KiB, as the setting counts.
     pub work_mem: usize,
+    /// KiB: `work_mem` times `hash_mem_multiplier`.
+    pub hash_mem: usize,
     pub effective_cache_pages: f64,
 }
 
@@ -40,6 +42,7 @@ impl Default for PlannerSettings {
             enable_sort: true,
             enable_material: true,
             work_mem: 4096,
+            hash_mem: 8192,
             effective_cache_pages: 524_288.0,
         }
     }

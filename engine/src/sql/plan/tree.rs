@@ -6,6 +6,7 @@
 //! exactly the slots listed in them, which are those that something above still reads. Children are shared only
 //! once planning is over.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::catalog::relation::{Index, LockMode, Relation};
@@ -27,13 +28,17 @@ pub enum Command {
 }
 
 impl Command {
-    /// The tag that CommandComplete carries for `rows` rows.
-    pub fn tag(self, rows: u64) -> String {
-        match self {
-            Command::Select => format!("SELECT {rows}"),
-            Command::Insert => format!("INSERT 0 {rows}"),
-            Command::Update => format!("UPDATE {rows}"),
-            Command::Delete => format!("DELETE {rows}"),
+    /// The tag that CommandComplete carries for `rows` rows. Those of statements by key are there already.
+    pub fn tag(self, rows: u64) -> Cow<'static, str> {
+        match (self, rows) {
+            (Command::Select, 1) => Cow::Borrowed("SELECT 1"),
+            (Command::Insert, 1) => Cow::Borrowed("INSERT 0 1"),
+            (Command::Update, 1) => Cow::Borrowed("UPDATE 1"),
+            (Command::Delete, 1) => Cow::Borrowed("DELETE 1"),
+            (Command::Select, _) => Cow::Owned(format!("SELECT {rows}")),
+            (Command::Insert, _) => Cow::Owned(format!("INSERT 0 {rows}")),
+            (Command::Update, _) => Cow::Owned(format!("UPDATE {rows}")),
+            (Command::Delete, _) => Cow::Owned(format!("DELETE {rows}")),
         }
     }
 }

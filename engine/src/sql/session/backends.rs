@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::config::session::{Level, SessionSettings, Verbosity};
 use crate::ids::{Oid, ProcessId};
 use crate::sql::error::{SqlError, state};
 use crate::tls::facts::TlsFacts;
@@ -49,6 +50,32 @@ pub struct Activity {
     pub waits_for_client: bool,
     /// The command tag of what runs or ran last (`%i` of `log_line_prefix`).
     pub command: &'static str,
+    /// `track_activities` is off: `pg_stat_activity` shows nothing of what the session does.
+    pub untracked: bool,
+}
+
+/// What the session's own settings ask of the server's log; until it has them the server's are its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLog {
+    /// `log_min_messages`
+    pub least: Level,
+    /// `log_error_verbosity`
+    pub verbosity: Verbosity,
+    /// `log_min_error_statement`
+    pub least_with_statement: Level,
+    /// `log_disconnections`
+    pub disconnections: bool,
+}
+
+impl SessionLog {
+    pub fn of(s: &SessionSettings) -> SessionLog {
+        SessionLog {
+            least: s.log_min_messages,
+            verbosity: s.log_error_verbosity,
+            least_with_statement: s.log_min_error_statement,
+            disconnections: s.log_disconnections,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +103,7 @@ pub struct Backend {
     pub started: i64,
     pub interrupts: Arc<Interrupts>,
     pub activity: Mutex<Activity>,
+    pub log: Mutex<Option<SessionLog>>,
 }
 
 /// How many may come in.

@@ -52,8 +52,10 @@ impl<S: Services> Session<S> {
 
     /// The clock starts unless it runs already (manual, `statement_timeout`), and what has come from outside counts.
     fn starts_message(&mut self) -> Result<(), SqlError> {
-        let settings = self.settings();
-        self.start_clock(&settings);
+        if !self.timed {
+            let settings = self.settings();
+            self.start_clock(&settings);
+        }
         Ok(self.facts.backend.interrupts.check()?)
     }
 
@@ -77,7 +79,7 @@ impl<S: Services> Session<S> {
         types: Vec<Oid>,
         out: &mut O,
     ) -> Result<(), SqlError> {
-        let started = now();
+        let started = self.receives();
         self.joins_pipeline();
         self.begins(text, started);
         for notice in front::notices(text) {
@@ -138,7 +140,7 @@ impl<S: Services> Session<S> {
         let prepared = Prepared::new(name, Arc::from(text), parsed, types);
         if planned {
             self.ensure_transaction()?;
-            let function = self.function_cx(&settings, now());
+            let function = self.function_cx(&settings, self.received);
             let found = self.find_plan(&prepared, &settings, &function)?;
             prepared
                 .columns
@@ -159,20 +161,27 @@ impl<S: Services> Session<S> {
         b: BindRequest<'_>,
         _out: &mut O,
     ) -> Result<(), SqlError> {
-        let started = now();
+        let started = self.receives();
         self.joins_pipeline();
-        let text = self.text_of_statement(b.statement);
         let message = logging::Message {
             act: "bind",
             statement: b.statement,
             portal: b.portal,
         };
         let done = self.bind_inner(b).await;
+        if done.is_ok() && !self.logs_durations() {
+            return done;
+        }
+        let text = self.text_of_statement(message.statement);
         if done.is_ok() {
             let portal = self.portals.get(message.portal);
             self.log_duration(started, &text, &message, false, portal);
         }
         self.failing(done, &text)
+    }
+
+    fn logs_durations(&self) -> bool {
+        logging::wants_durations(self.facts.settings.lock().settings())
     }
 
     fn log_duration(
@@ -183,6 +192,9 @@ impl<S: Services> Session<S> {
         logged: bool,
         portal: Option<&Portal>,
     ) {
+        if !self.logs_durations() {
+            return;
+        }
         let detail = || portal.and_then(|p| self.parameters_shown(p));
         let settings = self.settings();
         logging::duration(
@@ -195,21 +207,20 @@ impl<S: Services> Session<S> {
         );
     }
 
-    /// `parameters: $1 = '41', $2 = NULL`
+    /// `parameters: $1 = '41', $2 = NULL`, each value cut at `log_parameter_max_length`; nothing, if that is 0.
     fn parameters_shown(&self, portal: &Portal) -> Option<String> {
-        if portal.parameters.is_empty() {
+        let settings = self.settings();
+        let most = settings.log_parameter_max_length;
+        if portal.parameters.is_empty() || most == Some(0) {
             return None;
         }
         let plan = Arc::clone(&portal.statement.cached.lock().as_ref()?.plan);
-        let function = functions_of(&self.settings(), Arc::clone(&self.host), now(), now());
+        let function = functions_of(&settings, Arc::clone(&self.host), now(), now());
         let shown = portal.parameters.iter().zip(&plan.parameters);
         let shown = shown.enumerate().map(|(i, (value, ty))| {
             let value = match value {
                 Datum::Null => "NULL".to_owned(),
-                value => {
-                    let text = codec::to_text(ty.oid, value, &function);
-                    format!("'{}'", text.replace('\'', "''"))
-                }
+                value => logging::parameter(&codec::to_text(ty.oid, value, &function), most),
             };
             format!("${} = {value}", i + 1)
         });
@@ -250,10 +261,11 @@ impl<S: Services> Session<S> {
         }
         let (parameters, columns, types) = if planned {
             self.ensure_transaction()?;
-            let function = self.function_cx(&settings, now());
+            let function = self.function_cx(&settings, self.received);
             let cached = self.find_plan(&statement, &settings, &function)?;
             let parameters = read_parameters(&b, &cached.plan.parameters, &function)?;
-            (parameters, Arc::clone(&cached.plan.output), cached.types)
+            let columns = Arc::clone(&cached.plan.output);
+            (parameters, columns, Arc::clone(&cached.types))
         } else {
             check_count(&b, statement.declared.len())?;
             let columns = match &statement.parsed {
@@ -284,6 +296,10 @@ impl<S: Services> Session<S> {
         name: &str,
         out: &mut O,
     ) -> Result<(), SqlError> {
+        if !self.pipelined {
+            // It may begin a transaction.
+            self.receives();
+        }
         self.joins_pipeline();
         let text = self.text_of_statement(name);
         let done = self.describe_statement_inner(name, out);
@@ -357,7 +373,7 @@ impl<S: Services> Session<S> {
             return self.failing(Err(no_portal(name)), "");
         };
         let statement = Arc::clone(&portal.statement);
-        let started = now();
+        let started = self.receives();
         self.begins(&statement.text, started);
         let settings = self.settings();
         let message = logging::Message {

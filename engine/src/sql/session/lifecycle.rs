@@ -1,13 +1,13 @@
 //! A session from its opening to its end, and the small things that every message needs.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use super::backends::{ActivityState, Backend};
+use super::backends::{ActivityState, Backend, SessionLog};
 use super::block::Block;
 use super::facts::{Notices, Roles, SessionFacts, SessionRole};
 use super::output::Output;
@@ -54,6 +54,9 @@ pub struct Session<S: Services> {
     /// Messages of the extended protocol have come since the last Sync: what comes from outside is meant for the next of
     /// them.
     pub(super) pipelined: bool,
+    /// When the message came that is dealt with: what `statement_timestamp()` gives, and `now()` where it begins a
+    /// transaction (manual, 9.9.5). Microseconds since 2000-01-01 UTC.
+    pub(super) received: i64,
 }
 
 /// Microseconds since 2000-01-01 UTC.
@@ -143,13 +146,25 @@ impl<S: Services> Session<S> {
             known_roles: vec![me],
             timed: false,
             pipelined: false,
+            received: now(),
         };
         session.apply_settings();
         Ok(session)
     }
 
+    /// A message has come that runs something. Looks at the clock, once for all that the message leads to.
+    pub(super) fn receives(&mut self) -> i64 {
+        self.received = now();
+        self.received
+    }
+
     pub(super) fn settings(&self) -> Arc<SessionSettings> {
         self.facts.current_settings()
+    }
+
+    /// See [`SessionStore::post_auth_delay`].
+    pub fn post_auth_delay(&self) -> Duration {
+        self.facts.settings.lock().post_auth_delay()
     }
 
     pub(super) fn is_superuser(&self) -> bool {
@@ -168,8 +183,11 @@ impl<S: Services> Session<S> {
         let interrupts = &self.facts.backend.interrupts;
         interrupts.set_lock_timeout(s.lock_timeout.unwrap_or(Duration::ZERO));
         interrupts.set_deadlock_timeout(s.deadlock_timeout);
+        interrupts.set_log_lock_waits(s.log_lock_waits);
         interrupts.set_needs_room(!(s.write_on_full_disk && self.is_superuser()));
+        *self.facts.backend.log.lock() = Some(SessionLog::of(&s));
         let mut activity = self.facts.backend.activity.lock();
+        activity.untracked = !s.track_activities;
         if activity.application_name != s.application_name {
             activity.application_name = Arc::clone(&s.application_name);
         }

@@ -101,6 +101,17 @@ fn wanted(statement: &Statement, setting: LogStatement) -> bool {
     }
 }
 
+/// A parameter's value as the log shows it: quoted, and cut at so many bytes on a character's boundary.
+pub fn parameter(text: &str, most: Option<usize>) -> String {
+    let mut end = most.map_or(text.len(), |most| most.min(text.len()));
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let quoted = text[..end].replace('\'', "''");
+    let dots = if end < text.len() { "..." } else { "" };
+    format!("'{quoted}{dots}'")
+}
+
 /// A message of the extended protocol, as the log names it: `execute NAME/PORTAL`.
 pub struct Message<'a> {
     pub act: &'static str,
@@ -150,6 +161,11 @@ pub fn statement<'a>(
     log
 }
 
+/// Whether [`duration`] could write anything: where not, nobody needs to look at the clock.
+pub fn wants_durations(settings: &SessionSettings) -> bool {
+    settings.log_duration || settings.log_min_duration_statement.is_some()
+}
+
 /// `log_duration` and `log_min_duration_statement`.
 pub fn duration(
     micros: i64,
@@ -175,5 +191,18 @@ pub fn duration(
     match message {
         None => tracing::info!(detail, "duration: {ms:.3} ms  statement: {text}"),
         Some(message) => tracing::info!(detail, "duration: {ms:.3} ms  {message}: {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_cut_on_a_character() {
+        assert_eq!(parameter("it's", None), "'it''s'");
+        assert_eq!(parameter("it's", Some(4)), "'it''s'");
+        assert_eq!(parameter("it's", Some(3)), "'it''...'");
+        assert_eq!(parameter("aé", Some(2)), "'a...'");
     }
 }

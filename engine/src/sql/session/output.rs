@@ -4,6 +4,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::ids::Oid;
 use crate::sql::bound::OutputColumn;
@@ -21,10 +22,13 @@ pub enum Format {
 
 /// The result formats of a portal as Bind gave them: none is text, one stands for all columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Formats(Box<[Format]>);
+pub struct Formats(FormatList);
+
+/// Nearly every client sends none or one.
+pub type FormatList = SmallVec<[Format; 8]>;
 
 impl Formats {
-    pub fn new(formats: Vec<Format>) -> Formats {
+    pub fn new(formats: impl Into<FormatList>) -> Formats {
         Formats(formats.into())
     }
 

@@ -27,13 +27,12 @@ pub struct Prepared {
     pub declared: Vec<Oid>,
     /// What the client was told of its rows, where it was told: a later plan must give the same.
     pub columns: OnceLock<Arc<[OutputColumn]>>,
-    pub(super) cached: Mutex<Option<Cached>>,
+    pub(super) cached: Mutex<Option<Arc<Cached>>>,
     /// A finished execution of the cached plan, if it is one that can run again.
     pub(super) idle: Mutex<Option<Box<Execution>>>,
 }
 
 /// A plan with the circumstances that it is good for.
-#[derive(Clone)]
 pub struct Cached {
     pub plan: Arc<Plan>,
     pub types: Arc<[Oid]>,

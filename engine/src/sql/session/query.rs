@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::block::Running;
-use super::lifecycle::{Session, now};
+use super::lifecycle::Session;
 use super::output::{Formats, Output};
 use super::prepared::{Cached, Prepared};
 use super::services::Services;
@@ -26,7 +26,7 @@ use crate::txn::{Isolation, LockWait, Seen, Snapshot, Transaction, TxnManager};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
-/// A statement that holds more than this many times `work_mem`, and 1 GiB, is stopped (53200).
+/// A statement that holds more than this, and more than one hash table may have, is stopped (53200).
 pub const STATEMENT_MEMORY: usize = 1 << 30;
 /// How often names may change under a statement before it gives up.
 const MAX_REBINDS: usize = 10;
@@ -76,6 +76,7 @@ pub fn planner_settings(s: &SessionSettings) -> plan::PlannerSettings {
         enable_sort: p.enable_sort,
         enable_material: p.enable_material,
         work_mem: s.work_mem / 1024,
+        hash_mem: s.hash_mem() / 1024,
         effective_cache_pages: p.effective_cache_size,
     }
 }
@@ -125,7 +126,7 @@ impl<S: Services> Session<S> {
         prepared: &Prepared,
         settings: &Arc<SessionSettings>,
         function: &Arc<FunctionCx>,
-    ) -> Result<Cached, SqlError> {
+    ) -> Result<Arc<Cached>, SqlError> {
         let Some(running) = self.block.running() else {
             return Err(in_failed_block());
         };
@@ -137,7 +138,7 @@ impl<S: Services> Session<S> {
             && c.role == self.facts.roles.load().current.oid
             && Arc::ptr_eq(&c.settings, settings)
         {
-            return Ok(c.clone());
+            return Ok(Arc::clone(c));
         }
         let database = self.facts.database;
         let role = self.facts.current_role();
@@ -174,7 +175,7 @@ impl<S: Services> Session<S> {
         )
         .map_err(|e| e.located(&prepared.text))?;
         let uncacheable = plan.uncacheable;
-        let found = Cached {
+        let found = Arc::new(Cached {
             types: plan.output.iter().map(|c| c.ty.oid).collect(),
             plan: Arc::new(plan),
             generation,
@@ -183,13 +184,13 @@ impl<S: Services> Session<S> {
             denied,
             // The transaction's own changes may be rolled back and others come under the same number.
             reusable: !uncacheable && !left_out.get() && running.txn.invalidations().is_empty(),
-        };
+        });
         if !prepared.keeps_result(&found.plan.output) {
             return Err(SqlError::unsupported(
                 "cached plan must not change result type",
             ));
         }
-        *prepared.cached.lock() = Some(found.clone());
+        *prepared.cached.lock() = Some(Arc::clone(&found));
         Ok(found)
     }
 
@@ -203,7 +204,7 @@ impl<S: Services> Session<S> {
             self.snapshot()?;
         }
         let settings = self.settings();
-        let function = self.function_cx(&settings, now());
+        let function = self.function_cx(&settings, self.received);
         for _ in 0..MAX_REBINDS {
             let found = self.find_plan(prepared, &settings, &function)?;
             self.lock_relations(&found.plan.relations).await?;
@@ -211,12 +212,12 @@ impl<S: Services> Session<S> {
                 // A promotion may have come while a lock was waited for (replay held it): a snapshot taken now would show
                 // what was replayed last, which the new primary's standbys need not have yet.
                 self.wait_until_readable().await?;
-                if let Some(denied) = found.denied {
-                    return Err(denied);
+                if let Some(denied) = &found.denied {
+                    return Err(denied.clone());
                 }
                 return Ok(Ready {
-                    plan: found.plan,
-                    types: found.types,
+                    plan: Arc::clone(&found.plan),
+                    types: Arc::clone(&found.types),
                     settings,
                     function,
                 });
@@ -360,7 +361,8 @@ impl<S: Services> Session<S> {
                 virtuals: Arc::clone(&self.virtuals),
                 limits: MemoryLimits {
                     work: ready.settings.work_mem,
-                    statement: STATEMENT_MEMORY.max(ready.settings.work_mem),
+                    hash: ready.settings.hash_mem(),
+                    statement: STATEMENT_MEMORY.max(ready.settings.hash_mem()),
                 },
                 temp: TempSpace::new(
                     Arc::clone(&self.services.store().disk),
@@ -398,7 +400,7 @@ impl<S: Services> Session<S> {
             return Err(in_failed_block());
         };
         let _own = self.facts.own_catalog(self.services.txns(), &running.txn);
-        let settings = Arc::clone(self.facts.settings.lock().settings());
+        let before = self.facts.settings.lock().changes();
         let progress = execution.run(&mut running.txn, sink, limit).await?;
         if progress.complete {
             if let Some((table, leaves_dead)) = execution.plan().changes() {
@@ -409,7 +411,8 @@ impl<S: Services> Session<S> {
             running.txn.next_command()?;
         }
         // `set_config` may have been called.
-        if !Arc::ptr_eq(&settings, &self.settings()) {
+        let changed = self.facts.settings.lock().changes() != before;
+        if changed {
             self.apply_settings();
         }
         Ok(progress)

@@ -21,7 +21,7 @@ use crate::types::datum::Datum;
 impl<S: Services> Session<S> {
     /// Runs a query string. Errors of its statements are reported here; `Err` ends the connection.
     pub async fn simple<O: Output>(&mut self, text: &str, out: &mut O) -> Result<(), SqlError> {
-        let started = now();
+        let started = self.receives();
         // A pipeline that no Sync has ended is over.
         self.stop_clock();
         self.pipelined = false;
@@ -107,8 +107,10 @@ impl<S: Services> Session<S> {
                 self.start_clock(&settings);
             }
         }
-        let spent = now() - started;
-        logging::duration(spent, text, None, logged, || executed, &settings);
+        if logging::wants_durations(&settings) {
+            let spent = now() - started;
+            logging::duration(spent, text, None, logged, || executed, &settings);
+        }
         Ok(())
     }
 
@@ -131,11 +133,11 @@ impl<S: Services> Session<S> {
         };
         self.ensure_transaction()?;
         self.wait_until_readable().await?;
-        let function = self.function_cx(settings, now());
+        let function = self.function_cx(settings, started);
         // An error here is told with the text as it stands, which is also where its position counts. So it is with one
         // that the numbers themselves bring about: `1 / 0` fails even if no row comes to it.
         let plan = match self.find_plan(&prepared, settings, &function) {
-            Ok(found) if !found.plan.computes_parameters => found.plan,
+            Ok(found) if !found.plan.computes_parameters => Arc::clone(&found.plan),
             _ => {
                 self.shapes.refuse(&shape);
                 return Ok(false);
@@ -166,7 +168,9 @@ impl<S: Services> Session<S> {
         self.tell_notices(out);
         out.command_complete(&ready.plan.command.tag(progress.rows));
         self.stop_clock();
-        logging::duration(now() - started, text, None, logged, || None, settings);
+        if logging::wants_durations(settings) {
+            logging::duration(now() - started, text, None, logged, || None, settings);
+        }
         Ok(true)
     }
 
@@ -200,7 +204,7 @@ impl<S: Services> Session<S> {
                     out,
                 )
                 .await?;
-            return Ok(ready.plan.command.tag(progress.rows));
+            return Ok(ready.plan.command.tag(progress.rows).into_owned());
         }
         match self.utility(&parsed, source, alone, true, out).await? {
             Outcome::Tag(tag) => Ok(tag),

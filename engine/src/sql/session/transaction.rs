@@ -60,7 +60,8 @@ async fn commit_behind(
 
 impl<S: Services> Session<S> {
     fn default_options(&self) -> TxnOptions {
-        let s = self.settings();
+        let store = self.facts.settings.lock();
+        let s = store.settings();
         TxnOptions {
             isolation: match s.default_transaction_isolation {
                 Level::RepeatableRead => Isolation::RepeatableRead,
@@ -74,7 +75,8 @@ impl<S: Services> Session<S> {
 
     fn begin_transaction(&mut self, options: TxnOptions) -> Box<Running> {
         let interrupts = Arc::clone(&self.facts.backend.interrupts);
-        let txn = self.services.txns().begin(options, interrupts);
+        let txns = self.services.txns();
+        let txn = txns.begin_at(options, interrupts, self.received);
         self.facts.backend.activity.lock().transaction_start = Some(txn.started_at());
         {
             let mut store = self.facts.settings.lock();
@@ -105,19 +107,24 @@ impl<S: Services> Session<S> {
 
     /// Commits whatever runs, with what `synchronous_commit` asks for.
     async fn commit(&mut self) -> Result<(), SqlError> {
-        let level = commit_level(self.settings().synchronous_commit);
         match std::mem::take(&mut self.block) {
             Block::Idle | Block::Failed(None) => Ok(()),
             Block::Failed(Some(r)) => {
                 self.services.txns().abort(r.txn);
                 Ok(())
             }
-            Block::Implicit(r) | Block::Open(r) => {
-                let Running { txn, snapshot, .. } = *r;
+            Block::Implicit(mut r) | Block::Open(mut r) => {
                 // Nothing may hold the horizon while the commit waits for standbys.
-                drop(snapshot);
+                drop(r.snapshot.take());
                 let reserved = self.facts.sequences.must_be_safe();
-                let done = commit_behind(self.services.txns(), txn, level, reserved).await;
+                let txns = self.services.txns();
+                let done = if reserved.is_none() && r.txn.top_xid().is_none() {
+                    txns.end_reading(&mut r.txn);
+                    Ok(None)
+                } else {
+                    let level = commit_level(self.settings().synchronous_commit);
+                    commit_behind(txns, r.txn, level, reserved).await
+                };
                 self.end_levels(done.is_ok());
                 done.map(|_| ()).map_err(SqlError::from)
             }
@@ -152,9 +159,9 @@ impl<S: Services> Session<S> {
 
     /// The settings' levels end with the transaction.
     fn end_levels(&mut self, committed: bool) {
-        let before = self.settings();
-        {
+        let before = {
             let mut store = self.facts.settings.lock();
+            let before = store.changes();
             while store.levels() > 0 {
                 if committed {
                     store.commit_level()
@@ -162,9 +169,11 @@ impl<S: Services> Session<S> {
                     store.abort_level()
                 }
             }
-        }
+            before
+        };
         self.restore_roles();
-        if !Arc::ptr_eq(&before, &self.settings()) {
+        let changed = self.facts.settings.lock().changes() != before;
+        if changed {
             self.apply_settings();
         }
     }

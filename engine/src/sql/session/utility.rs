@@ -435,7 +435,7 @@ impl<S: Services> Session<S> {
             )
             .await?;
         prepared.park(execution);
-        Ok(ready.plan.command.tag(progress.rows))
+        Ok(ready.plan.command.tag(progress.rows).into_owned())
     }
 }
 

@@ -10,10 +10,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::ids::{Oid, ProcessId, RelFile, Tid, Xid};
 use crate::txn::interrupt::{Interrupt, Interrupts};
+use crate::txn::locks::deadlock::Found;
 use crate::txn::locks::fast_path::StrongCounts;
 use crate::txn::locks::logged::LoggedLocks;
 use crate::txn::locks::rows::RowLockers;
 use crate::txn::locks::table::{Acquired, LockTable, Waiter};
+use crate::txn::locks::wait_log::WaitLog;
 use crate::txn::locks::{LockError, LockMode, LockTag, LockWait, RowLockMode, deadlock};
 use crate::txn::manager::{Shared, TxnConfig, TxnManager};
 use crate::txn::own::OwnXids;
@@ -458,10 +460,12 @@ async fn wait_until(
     let now = Instant::now();
     let mut look_at = Some(now + interrupts.deadlock_timeout());
     let give_up_at = interrupts.lock_timeout().map(|t| now + t);
+    let mut log = WaitLog::new(me, wait_for);
     loop {
         // Before the question: a change between it and the wait is not missed.
         let notified = notify.notified();
         if ready() {
+            log.ends_well();
             return Ok(());
         }
         tokio::select! {
@@ -473,7 +477,11 @@ async fn wait_until(
                 // On a standby the last wait of a cycle may be replay's, which does not look: it never gives way.
                 let again = shared.in_recovery();
                 look_at = again.then(|| Instant::now() + interrupts.deadlock_timeout());
-                if let Some(detail) = deadlock::find(shared, me) {
+                let found = deadlock::find(shared, me);
+                if interrupts.logs_lock_waits() {
+                    log.lasts(shared, &found, ready());
+                }
+                if let Found::Cycle(detail) = found {
                     return Err(LockError::Deadlock { detail });
                 }
             }

@@ -48,8 +48,17 @@ pub(crate) struct Pass {
 /// Changes of queues that are tried together.
 const MAX_PASSES: usize = 8;
 
-/// If `me` waits in a cycle that no change of a queue breaks: ends its wait and gives PostgreSQL's DETAIL.
-pub(crate) fn find(shared: &Shared, me: &Arc<Participant>) -> Option<String> {
+/// What a look at a wait has found.
+pub(crate) enum Found {
+    Nothing,
+    /// There was a cycle, and letting somebody pass in a queue has broken it.
+    Rearranged,
+    /// No change of a queue breaks it; PostgreSQL's DETAIL.
+    Cycle(String),
+}
+
+/// If `me` waits in a cycle that no change of a queue breaks, this ends its wait.
+pub(crate) fn find(shared: &Shared, me: &Arc<Participant>) -> Found {
     let _search = ONE_AT_A_TIME.lock();
     let mut passes = Vec::new();
     match resolve(shared, me, &mut passes) {
@@ -57,11 +66,15 @@ pub(crate) fn find(shared: &Shared, me: &Arc<Participant>) -> Option<String> {
             for pass in &passes {
                 shared.locks.table.let_pass(pass);
             }
-            None
+            if passes.is_empty() {
+                Found::Nothing
+            } else {
+                Found::Rearranged
+            }
         }
         Err(path) => {
             *me.waiting.lock() = None;
-            Some(detail(&path))
+            Found::Cycle(detail(&path))
         }
     }
 }

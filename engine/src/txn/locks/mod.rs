@@ -3,8 +3,9 @@
 //! Volatile: after a crash there is nothing to recover, because no transaction survives one. Files: [`table`]
 //! (who holds and who waits), [`fast_path`] (weak relation locks that stay with the session), [`held`] (a
 //! transaction's own list), [`acquire`] (the waiting), [`deadlock`], [`rows`] (shared row locks), [`logged`] (what
-//! checkpoints tell standbys), [`replay`] (locks that a standby's replay takes). Lock order of the mutexes: a session's
-//! fast-path list before a shard of the table; no two shards at once; none across an await.
+//! checkpoints tell standbys), [`replay`] (locks that a standby's replay takes), [`wait_log`] (what the log is told of
+//! long waits). Lock order of the mutexes: a session's fast-path list before a shard of the table; no two shards at
+//! once; none across an await.
 
 pub(crate) mod acquire;
 pub(crate) mod deadlock;
@@ -16,6 +17,7 @@ pub mod replay;
 pub(crate) mod rows;
 pub(crate) mod table;
 pub mod tag;
+pub(crate) mod wait_log;
 
 #[cfg(test)]
 mod standby_tests;

@@ -163,11 +163,7 @@ fn field(
     let twelve = |h: i64| if h % 12 == 0 { 12 } else { h % 12 };
     match word {
         "A.M." | "P.M." | "AM" | "PM" | "a.m." | "p.m." | "am" | "pm" => {
-            let text = if s.hour.rem_euclid(24) >= 12 {
-                "P.M."
-            } else {
-                "A.M."
-            };
+            let text = if s.hour % 24 >= 12 { "P.M." } else { "A.M." };
             let text = if word.contains('.') {
                 text.to_owned()
             } else {
@@ -223,7 +219,7 @@ fn field(
             return Ok(false);
         }
         "TZ" | "tz" | "TZH" | "TZM" | "OF" => {
-            zone_field(s, word, out)?;
+            zone_field(s, word, fill, out)?;
             return Ok(false);
         }
         "HH" | "HH12" => padded(twelve(s.hour), 2, fill, out),
@@ -243,7 +239,7 @@ fn field(
     Ok(true)
 }
 
-fn zone_field(s: &Shown, word: &str, out: &mut String) -> Result<(), TypeError> {
+fn zone_field(s: &Shown, word: &str, fill: bool, out: &mut String) -> Result<(), TypeError> {
     s.calendar_only()?;
     let (east, abbreviation) = s.zone.clone().unwrap_or((0, String::new()));
     let sign = if east < 0 { '-' } else { '+' };
@@ -254,7 +250,8 @@ fn zone_field(s: &Shown, word: &str, out: &mut String) -> Result<(), TypeError> 
         "TZH" => write!(out, "{sign}{:02}", size / 3600),
         "TZM" => write!(out, "{:02}", size / 60 % 60),
         _ => {
-            let _ = write!(out, "{sign}{:02}", size / 3600);
+            out.push(sign);
+            padded((size / 3600).into(), 2, fill, out);
             if size / 60 % 60 != 0 {
                 write!(out, ":{:02}", size / 60 % 60)
             } else {

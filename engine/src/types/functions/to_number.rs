@@ -1,8 +1,12 @@
 //! `to_char` for numbers, and `to_number`: pictures such as `FM999,990.00`.
 
+use super::strings::pad_field;
 use super::to_char::suffix_of;
 use crate::types::error::TypeError;
 use crate::types::numeric::Numeric;
+
+/// Places of a Roman number.
+const ROMAN_WIDTH: usize = 15;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Item {
@@ -71,6 +75,8 @@ const WORDS: &[(&str, Item)] = &[
     ("PL", Item::Plus),
     ("PR", Item::Bracket),
     ("SG", Item::Sign),
+    // Known, and shown as nothing.
+    ("SP", Item::Blank),
     ("TH", Item::Ordinal { upper: true }),
     ("RN", Item::Roman { lower: false }),
     ("S", Item::AnchoredSign),
@@ -115,6 +121,11 @@ fn picture(text: &str) -> Result<Picture, TypeError> {
         if begins("FM") {
             p.fill = false;
             rest = &rest[2..];
+            continue;
+        }
+        if let Some(behind) = rest.strip_prefix("\\\"") {
+            p.items.push(Item::Text('"'));
+            rest = behind;
             continue;
         }
         if c == '"' {
@@ -257,8 +268,8 @@ impl Picture {
     }
 }
 
-/// 1 to 3999, padded to 15 characters.
-fn roman(n: Option<i64>, p: &Picture, lower: bool) -> String {
+/// 1 to 3999.
+fn roman(n: i64) -> String {
     const STEPS: [(i64, &str); 13] = [
         (1000, "M"),
         (900, "CM"),
@@ -274,22 +285,46 @@ fn roman(n: Option<i64>, p: &Picture, lower: bool) -> String {
         (4, "IV"),
         (1, "I"),
     ];
-    let mut text = String::new();
-    match n {
-        Some(mut n @ 1..=3999) => {
-            for (value, letters) in STEPS {
-                while n >= value {
-                    text.push_str(letters);
-                    n -= value;
+    if !(1..=3999).contains(&n) {
+        return "#".repeat(15);
+    }
+    let (mut text, mut rest) = (String::new(), n);
+    for (value, letters) in STEPS {
+        while rest >= value {
+            text.push_str(letters);
+            rest -= value;
+        }
+    }
+    text
+}
+
+/// A picture with RN shows the letters in 15 places, and of the rest only text and the blanks of what has no sign.
+fn fill_roman(p: &Picture, n: i64) -> String {
+    let letters = roman(n);
+    let mut out = String::new();
+    for item in &p.items {
+        match item {
+            Item::Roman { lower } => {
+                let shown = if *lower {
+                    letters.to_ascii_lowercase()
+                } else {
+                    letters.clone()
+                };
+                if p.fill {
+                    pad_field(&shown, ROMAN_WIDTH, false, &mut out);
+                } else {
+                    out.push_str(&shown);
                 }
             }
+            Item::Text(c) => out.push(*c),
+            Item::Currency => out.push(' '),
+            Item::Comma | Item::Group | Item::Minus | Item::Plus if p.fill => out.push(' '),
+            // PostgreSQL writes the sign that is not there, a zero byte, which ends the text.
+            Item::Sign => break,
+            _ => {}
         }
-        _ => text = "#".repeat(15),
     }
-    if lower {
-        text = text.to_ascii_lowercase();
-    }
-    if p.fill { format!("{text:>15}") } else { text }
+    out
 }
 
 /// The digits that the picture is filled with, and what surrounds them.
@@ -503,7 +538,9 @@ fn plain(p: &Picture, text: &str) -> String {
 
 fn scientific(p: &Picture, n: &Numeric) -> String {
     let Numeric::Finite { unscaled, scale } = n else {
-        return format!(" {}.{}", "#".repeat(p.before.max(1)), "#".repeat(p.after));
+        // Six more than the digits: sign, point, `e`, its sign and two digits.
+        let (before, after) = ("#".repeat(p.before), "#".repeat(p.after + 4));
+        return format!(" {before}.{after}");
     };
     let mut exponent = 0;
     let mut mantissa = Numeric::zero();
@@ -527,20 +564,11 @@ fn scientific(p: &Picture, n: &Numeric) -> String {
     format!("{lead}{mantissa}e{sign}{:02}", exponent.abs())
 }
 
-fn lower_roman(p: &Picture) -> Option<bool> {
-    p.items.iter().find_map(|i| {
-        if let Item::Roman { lower } = i {
-            Some(*lower)
-        } else {
-            None
-        }
-    })
-}
-
 fn from_numeric(n: &Numeric, template: &str) -> Result<String, TypeError> {
     let p = picture(template)?;
-    if let Some(lower) = lower_roman(&p) {
-        return Ok(roman(n.to_i64(), &p, lower));
+    if p.roman {
+        let whole: i32 = n.to_integer_of("integer")?;
+        return Ok(fill_roman(&p, whole.into()));
     }
     if p.scientific {
         return Ok(scientific(&p, n));
@@ -574,10 +602,10 @@ fn fill_without_digits(p: &Picture, negative: bool) -> String {
 /// A float has 15 digits; places beyond them are left out.
 fn from_float(v: f64, significant: usize, template: &str) -> Result<String, TypeError> {
     let mut p = picture(template)?;
-    if let (Some(lower), true) = (lower_roman(&p), v.is_finite()) {
-        return Ok(roman(Some(v.round_ties_even() as i64), &p, lower));
+    if p.roman {
+        return Ok(fill_roman(&p, v.round_ties_even() as i64));
     }
-    if lower_roman(&p).is_some() || p.scientific || !v.is_finite() {
+    if p.scientific || !v.is_finite() {
         return from_numeric(&Numeric::from_f64(v), template);
     }
     if p.before + p.after + p.shift == 0 {
@@ -597,6 +625,113 @@ fn from_float(v: f64, significant: usize, template: &str) -> Result<String, Type
     Ok(plain(&p, &format!("{v:.*}", p.after)))
 }
 
+/// `to_number` at work (`NUM_processor` of PostgreSQL's formatting.c, whose leniency is its users' habit): each place
+/// of the picture reads, or skips, what stands there.
+struct Reader<'a> {
+    p: &'a Picture,
+    text: &'a [u8],
+    at: usize,
+    sign: Option<u8>,
+    /// Digits with the point.
+    number: String,
+    /// Digits before the point and behind it.
+    before: usize,
+    after: usize,
+    point: bool,
+}
+
+impl Reader<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn skip_character(&mut self) {
+        self.at += match self.peek() {
+            Some(0xC0..=0xDF) => 2,
+            Some(0xE0..=0xEF) => 3,
+            Some(0xF0..) => 4,
+            _ => 1,
+        };
+    }
+
+    /// At most `count` characters that no number has.
+    fn skip_strange(&mut self, count: usize) {
+        for _ in 0..count {
+            match self.peek() {
+                None | Some(b'0'..=b'9' | b'.' | b',' | b'+' | b'-') => break,
+                Some(_) => self.skip_character(),
+            }
+        }
+    }
+
+    /// MI, PL and SG.
+    fn sign_place(&mut self, signs: &[u8]) {
+        match self.peek().filter(|b| signs.contains(b)) {
+            Some(sign) => {
+                self.sign = Some(sign);
+                self.at += 1;
+            }
+            None => self.skip_strange(1),
+        }
+    }
+
+    /// A 9, a 0 or the point: any of them reads a digit or the point, and a sign before or behind the number.
+    fn digit(&mut self, is_point: bool) {
+        if self.peek() == Some(b' ') {
+            self.at += 1;
+        }
+        if self.sign.is_none() && !is_point && self.before + self.after == 0 {
+            let sign = match self.peek() {
+                Some(b'<') if self.p.bracket => Some(b'-'),
+                other => other.filter(|b| matches!(b, b'-' | b'+')),
+            };
+            self.at += usize::from(sign.is_some());
+            self.sign = sign;
+        }
+        let Some(byte) = self.peek() else { return };
+        let mut read = false;
+        if byte.is_ascii_digit() {
+            if self.point && self.after == self.p.after {
+                return;
+            }
+            if self.point {
+                self.after += 1;
+            } else {
+                self.before += 1;
+            }
+            read = true;
+        } else if byte == b'.' && self.p.decimal && !self.point {
+            self.point = true;
+            read = true;
+        }
+        if read {
+            self.number.push(char::from(byte));
+        }
+        if self.sign.is_none() && self.before + self.after > 0 {
+            self.sign_behind(read);
+        }
+    }
+
+    fn sign_behind(&mut self, read: bool) {
+        let sign = |byte: Option<&u8>| byte.copied().filter(|b| matches!(b, b'-' | b'+'));
+        if self.p.sign != SignPlace::None {
+            // S stands right behind the last digit.
+            if read && let Some(found) = sign(self.text.get(self.at + 1)) {
+                self.sign = Some(found);
+                self.at += 1;
+            }
+        } else if !read && (self.p.plus || self.p.minus) {
+            self.sign = sign(self.text.get(self.at));
+        }
+    }
+
+    /// What `numeric_in` gets.
+    fn taken(&self) -> String {
+        let sign = char::from(self.sign.unwrap_or(b' '));
+        format!("{sign}{}", self.number.trim_end_matches('.'))
+    }
+}
+
 /// `to_number`: the digits, point and sign that the picture has places for.
 fn number_from(text: &str, template: &str) -> Result<Numeric, TypeError> {
     let p = picture(template)?;
@@ -606,41 +741,47 @@ fn number_from(text: &str, template: &str) -> Result<Numeric, TypeError> {
     if p.roman {
         return Err(TypeError::new("0A000", "\"RN\" not supported for input"));
     }
-    let (mut digits, mut fraction, mut negative, mut in_fraction) =
-        (String::new(), String::new(), false, false);
-    let mut left = p.before + p.after + p.shift;
-    for c in text.chars() {
-        match c {
-            '0'..='9' if left > 0 => {
-                left -= 1;
-                if in_fraction {
-                    fraction.push(c)
-                } else {
-                    digits.push(c)
-                }
+    let mut r = Reader {
+        p: &p,
+        text: text.as_bytes(),
+        at: 0,
+        sign: None,
+        number: String::new(),
+        before: 0,
+        after: 0,
+        point: false,
+    };
+    for item in &p.items {
+        if r.at >= r.text.len() {
+            break;
+        }
+        match item {
+            Item::Nine | Item::Zero | Item::Point => {
+                r.digit(*item == Item::Point);
+                r.at += 1;
             }
-            '.' if p.decimal && !in_fraction => in_fraction = true,
-            '.' => break,
-            '-' => negative = true,
-            '<' if p.bracket => negative = true,
-            '0'..='9' => break,
+            Item::Comma | Item::Group => {
+                r.at += usize::from(p.fill && r.peek() == Some(b','));
+            }
+            Item::Currency => r.skip_strange(1),
+            Item::Ordinal { .. } if !p.decimal => r.skip_strange(2),
+            Item::Minus => r.sign_place(b"-"),
+            Item::Plus => r.sign_place(b"+"),
+            Item::Sign => r.sign_place(b"-+"),
+            Item::Text(_) => r.skip_character(),
             _ => {}
         }
     }
-    if digits.is_empty() && fraction.is_empty() {
-        return Err(TypeError::new(
-            "22P02",
-            "invalid input syntax for type numeric: \" \"",
-        ));
+    // As `numeric(p,s)` with the picture's places before the point and the digits that were read behind it.
+    let places = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let precision = places(p.before + p.shift + r.after);
+    let modifier = (precision.wrapping_shl(16) | places(r.after)).wrapping_add(4);
+    let value = Numeric::parse(&r.taken())?.apply_modifier(modifier)?;
+    if !p.multi {
+        return Ok(value);
     }
-    fraction.truncate(p.after);
-    let sign = if negative { "-" } else { "" };
-    let value =
-        Numeric::parse(&format!("{sign}{digits}.{fraction}0"))?.round_to(fraction.len() as i64);
-    if p.multi {
-        return value.div(&Numeric::from(10_i64.pow(p.shift.min(18) as u32)));
-    }
-    Ok(value)
+    let shift = Numeric::from(-i64::from(places(p.shift)));
+    value.mul(&Numeric::from(10_i64).power(&shift)?)
 }
 
 scalar! {

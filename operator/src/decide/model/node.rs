@@ -104,6 +104,7 @@ impl Node {
             generation: 0,
             pending_restart: false,
             refused_settings: None,
+            volume_full: None,
             leaving: false,
         }
     }

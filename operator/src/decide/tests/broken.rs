@@ -181,3 +181,37 @@ fn who_is_made_anew_is_not_started_as_it_was() {
     };
     assert!(plan.steps.contains(&replace) && !plan.steps.contains(&renew("m-3")));
 }
+
+/// What never came up stands in nobody's way. What a commit may be on leaves the in-sync set first, heard or not.
+#[test]
+fn who_is_one_too_many_goes_though_it_can_not_run() {
+    let removes = |plan: &Plan, name: &str| {
+        let step = Step::Remove {
+            instance: name.to_owned(),
+        };
+        plan.steps.contains(&step)
+    };
+    let mut observed = running(2);
+    let mut fourth = instance(4, engine(4, EngineRole::Standby, 500));
+    fourth.status = None;
+    observed.instances.insert("m-4".to_owned(), fourth);
+    let plan = plan_of(2, &observed);
+    assert!(!removes(&plan, "m-4"), "it may be about to speak");
+    let fourth = seen(&mut observed, 4);
+    fourth.upkeep.trouble = Some(WHY.to_owned());
+    fourth.upkeep.trouble_ms = TROUBLE_MS;
+    assert!(removes(&plan_of(2, &observed), "m-4"));
+    observed.instances.remove("m-4");
+    breaks(&mut observed, 3);
+    seen(&mut observed, 3).upkeep.outdated = false;
+    let plan = plan_of(1, &observed);
+    assert!(!removes(&plan, "m-3"));
+    let mut smaller = plan.swap.expect("the set changes").record;
+    let set = smaller.in_sync.pop().expect("it is listed");
+    assert_eq!(set.members, [member(2)]);
+    smaller.in_sync = vec![set.clone()];
+    let primary = status(&mut observed, 1).engine.as_mut().expect("it runs");
+    primary.set = Some(EngineSet::from(&set));
+    observed.record = Some(smaller);
+    assert!(removes(&plan_of(1, &observed), "m-3"));
+}

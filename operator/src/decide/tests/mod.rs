@@ -4,6 +4,8 @@ mod broken;
 mod forced;
 mod lost;
 mod planned;
+mod service;
+mod times;
 
 use std::collections::BTreeMap;
 
@@ -108,6 +110,7 @@ fn instance(number: u32, engine: EngineStatus) -> Instance {
         generation: 0,
         pending_restart: false,
         refused_settings: None,
+        volume_full: None,
         leaving: false,
     };
     Instance {
@@ -275,6 +278,54 @@ fn a_supervisor_that_restarts_its_engine_gets_a_second_and_only_once() {
     assert_eq!(
         (lost(900, 1), lost(1_100, 1), lost(1, 2)),
         (false, true, true)
+    );
+}
+
+/// Another process is there than the one that served, and it may never get at the volume.
+#[test]
+fn a_primary_that_does_not_say_which_copy_it_holds_is_lost() {
+    let mut observed = running(2);
+    let begins = status(&mut observed, 1);
+    (begins.instance_id, begins.engine) = (None, None);
+    begins.state = SupervisorState::Starting;
+    let plan = decide(&cluster(2, Durability::Quorum), &observed, NOW);
+    let raised = plan.swap.expect("a swap").record;
+    assert_eq!(
+        (raised.term, raised.phase),
+        (Term::new(4), Phase::FailingOver)
+    );
+}
+
+/// All serve and are ready, so that nothing else would say it.
+#[test]
+fn a_full_volume_is_a_condition_and_no_failover() {
+    use crate::crd::ConditionStatus;
+    let degraded = |observed: &Observed| {
+        let plan = decide(&cluster(2, Durability::Quorum), observed, NOW);
+        let term = plan.swap.map_or(T3, |swap| swap.record.term);
+        assert_eq!(term, T3);
+        let mut conditions = plan.conditions.into_iter();
+        let found = conditions.find(|c| c.type_ == "Degraded");
+        let found = found.expect("it is always there");
+        (found.status, found.reason, found.message)
+    };
+    let mut observed = running(2);
+    assert_eq!(degraded(&observed).0, ConditionStatus::False);
+    let full = "the volume is full to 99%";
+    status(&mut observed, 1).volume_full = Some(full.to_owned());
+    let (is, reason, message) = degraded(&observed);
+    assert_eq!((is, reason.as_str()), (ConditionStatus::True, "VolumeFull"));
+    assert_eq!(message, format!("m-1: {full}"));
+    // What is wrong besides is told as well.
+    observed.instances.get_mut("m-3").expect("it exists").life = Life::Ended;
+    let (is, reason, message) = degraded(&observed);
+    assert_eq!(
+        (is, reason.as_str()),
+        (ConditionStatus::True, "InstancesNotReady")
+    );
+    assert!(
+        message.contains("2 of 3") && message.contains(full),
+        "{message}"
     );
 }
 

@@ -74,6 +74,7 @@ pub struct Report {
     pub is_leaving: bool,
     pub stalled: Duration,
     pub refused_settings: Option<String>,
+    pub volume_full: Option<String>,
     pub complaints: Vec<String>,
 }
 
@@ -462,13 +463,14 @@ impl Supervisor {
         let away = duty.away.as_ref();
         let away = away.filter(|(_, at)| at.elapsed() < STILL_AWAY);
         let refused_settings = duty.refused.as_ref().map(Refused::complaint);
+        let full = space.and_then(|space| space.complaint(duty.only_reads));
         let complaints = [
             duty.object_problem.clone(),
             unkept,
             refused_settings.clone(),
             away.map(|(said, _)| said.clone()),
             stuck,
-            space.and_then(|space| space.complaint(duty.only_reads)),
+            full.clone(),
             duty.roles.complaint(),
         ];
         let pending = duty.restarts.is_pending(&self.setup.parameters);
@@ -479,6 +481,7 @@ impl Supervisor {
             is_leaving: duty.leaves_at.is_some() && self.promise.is_for_primary(),
             stalled,
             refused_settings,
+            volume_full: full.filter(|_| duty.only_reads),
             complaints: complaints.into_iter().flatten().collect(),
         }
     }

@@ -1,39 +1,48 @@
 //! `understudy-operator instance` in a pod: from the environment to a running supervisor.
 //!
-//! It answers from its first moment on, whatever it waits for: another pod that still holds the volume, or an API that
-//! has not told a new volume what it is for.
+//! It answers from its first moment on, whatever it waits for: another pod that still holds the volume, a volume that
+//! refuses what it is asked for, or an API that has not told a new volume what it is for.
 
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::health::Health;
 use super::kept::{self, Valid};
 use super::source::follow;
+use super::waiting::{Pauses, STILL_HERE, Waiting};
 use super::{Duty, News, Place, calls};
-use crate::api::SupervisorStatus;
+use crate::api::Promise;
 use crate::crd::ReplicatedCluster;
 use crate::durable::FileLock;
 use crate::faults;
-use crate::ids::{Millis, Term};
+use crate::ids::Term;
 use crate::instance::Volume;
 use crate::instance::http::Desk;
 use crate::instance::run::End;
-use crate::instance::supervisor::{Published, Supervisor, empty_status};
+use crate::instance::setup::Setup;
+use crate::instance::supervisor::Supervisor;
 
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// While it waits, it says so that often: a status that does not move is a supervisor that hangs.
-const STILL_HERE: Duration = Duration::from_millis(200);
 /// What the API gets to say before a supervisor goes on with what it knows.
 const ASK_LIMIT: Duration = Duration::from_secs(1);
 
-/// Runs until SIGTERM and, as a primary, until its role was handed over or the time for that is over.
+/// What a supervisor begins with.
+#[derive(Debug)]
+struct Beginning {
+    valid: Valid,
+    setup: Setup,
+    promise: Promise,
+}
+
+/// Runs until SIGTERM and, as a primary, until its role was handed over or the time for that is over. What a volume
+/// refuses is told and tried again.
 ///
 /// # Errors
-/// When the volume can't be used, or is another cluster's, or a port can't be had.
+/// When a port or a thread can't be had.
 pub async fn run(dir: &Path, place: Place) -> io::Result<()> {
     faults::name_process(&place.instance);
     let volume = Volume::new(dir);
@@ -49,20 +58,19 @@ pub async fn run(dir: &Path, place: Place) -> io::Result<()> {
     calls::start(listener, place.tls.clone(), desk, health.clone())?;
     let begun = async {
         // For the life of the process: what works in the background may touch the volume until its end.
-        std::mem::forget(lock(&volume, &mut waiting).await?);
+        std::mem::forget(lock(&volume, &mut waiting).await);
         health.start()?;
         let mut news = follow(&place.namespace, &place.cluster);
-        let first = first(&volume, &mut news, &mut waiting).await?;
+        let first = first(&place, &volume, &mut news, &mut waiting).await?;
         Ok::<_, io::Error>((news, first))
     };
-    let (news, (valid, term)) = tokio::select! {
+    let (news, first) = tokio::select! {
         begun = begun => begun?,
         () = end.asked() => return Ok(()),
     };
-    let setup = place.setup(&valid.cluster, &valid.uid, term)?;
-    let name = setup.name.clone();
-    let duty = Duty::new(place, news, health, &valid);
-    let mut supervisor = Supervisor::open(volume, setup, waiting.out)?;
+    let name = first.setup.name.clone();
+    let duty = Duty::new(place, news, health, &first.valid);
+    let mut supervisor = Supervisor::under(volume, first.setup, first.promise, waiting.out);
     supervisor.duty = Some(Box::new(duty));
     tracing::info!(instance = %name, "the supervisor runs");
     supervisor
@@ -70,93 +78,99 @@ pub async fn run(dir: &Path, place: Place) -> io::Result<()> {
         .await
 }
 
-/// The status of a supervisor that has no volume or no settings yet.
-struct Waiting {
-    out: watch::Sender<Published>,
-    status: SupervisorStatus,
-}
-
-impl Waiting {
-    fn new(place: &Place) -> Waiting {
-        let status = SupervisorStatus {
-            name: place.instance.clone(),
-            supervisor_pid: std::process::id(),
-            began_at: Millis::now(),
-            pod_uid: Some(place.pod_uid.clone()),
-            ..empty_status()
-        };
-        let first = Published {
-            status: status.clone(),
-            at: Instant::now(),
-        };
-        Waiting {
-            out: watch::channel(first).0,
-            status,
-        }
-    }
-
-    fn say(&mut self, why: &str) {
-        if self.status.message.as_deref() != Some(why) {
-            tracing::warn!(why, "the supervisor waits");
-            self.status.message = Some(why.to_owned());
-        }
-        self.status.serial += 1;
-        self.out.send_replace(Published {
-            status: self.status.clone(),
-            at: Instant::now(),
-        });
-    }
-}
-
 /// The volume's lock; a second pod on the same volume waits, and says so.
-async fn lock(volume: &Volume, waiting: &mut Waiting) -> io::Result<FileLock> {
-    let mut said_at: Option<Instant> = None;
+async fn lock(volume: &Volume, waiting: &mut Waiting) -> FileLock {
+    let path = volume.lock();
     loop {
-        if let Some(lock) = FileLock::try_acquire(&volume.lock())? {
-            return Ok(lock);
+        let path = path.clone();
+        let lock = waiting.insist(move || FileLock::try_acquire(&path)).await;
+        if let Some(lock) = lock {
+            return lock;
         }
-        if said_at.is_none_or(|at| at.elapsed() >= STILL_HERE) {
-            waiting.say("another pod holds this volume; waiting for its end");
-            said_at = Some(Instant::now());
-        }
+        waiting.say("another pod holds this volume; waiting for its end");
         tokio::time::sleep(LOCK_PAUSE).await;
     }
 }
 
 /// What to begin with, and the term that a new volume promises: the object as the API has it, and on a volume that
 /// knows one already, that one if the API does not answer soon.
+///
+/// # Errors
+/// When the watch of the cluster has ended.
 async fn first(
+    place: &Place,
     volume: &Volume,
     news: &mut mpsc::Receiver<News>,
     waiting: &mut Waiting,
-) -> io::Result<(Valid, Term)> {
-    let kept = match volume.load_promise()? {
-        Some(_) => kept::load(volume)?,
-        None => None,
-    };
+) -> io::Result<Beginning> {
+    let kept = kept_before(volume, waiting).await;
     let begun = Instant::now();
     let mut why = "waits for the Kubernetes API, which says what this volume is for".to_owned();
+    let mut known: Option<(Valid, Option<Box<ReplicatedCluster>>)> = None;
+    let mut pauses = Pauses::default();
     loop {
         let heard = tokio::time::timeout(STILL_HERE, news.recv()).await;
         let mut is_away = begun.elapsed() >= ASK_LIMIT;
         match heard {
             Ok(Some(News::Cluster(object))) => match kept::valid(&object) {
-                Ok(valid) => return Ok((valid, keep(volume, &object)?)),
-                Err(wrong) => (why, is_away) = (wrong, true),
+                Ok(valid) => known = Some((valid, Some(object))),
+                Err(wrong) => (known, why, is_away) = (None, wrong, true),
             },
             Ok(Some(News::Gone)) => {
-                (why, is_away) = ("there is no such cluster object".to_owned(), true);
+                let gone = "there is no such cluster object".to_owned();
+                (known, why, is_away) = (None, gone, true);
             }
             Ok(Some(News::Away(error))) => (why, is_away) = (error, true),
             Ok(None) => return Err(io::Error::other("the watch of the cluster has ended")),
             Err(_) => {}
         }
-        if let Some(kept) = kept.as_ref().filter(|_| is_away) {
-            tracing::warn!(%why, "going on with the settings that are kept on the volume");
-            return Ok((kept.clone(), Term::FIRST));
+        if known.is_none() && is_away {
+            known = kept.clone().map(|kept| (kept, None));
+            if known.is_some() {
+                tracing::warn!(%why, "going on with the settings that are kept on the volume");
+            }
         }
-        waiting.say(&why);
+        let Some((valid, object)) = known.clone() else {
+            waiting.say(&why);
+            continue;
+        };
+        let (place, volume) = (place.clone(), volume.clone());
+        let work = move || prepare(&place, &volume, valid, object.as_deref());
+        match waiting.attempt(work).await {
+            Ok(beginning) => return Ok(beginning),
+            Err(error) => waiting.rest(&error, pauses.longer()).await,
+        }
     }
+}
+
+/// The object that the volume was begun with before, if it was.
+async fn kept_before(volume: &Volume, waiting: &mut Waiting) -> Option<Valid> {
+    let volume = volume.clone();
+    let load = move || match volume.load_promise()? {
+        Some(_) => kept::load(&volume),
+        None => Ok(None),
+    };
+    waiting.insist(load).await
+}
+
+/// All that the volume has to give, and to take, before there is a supervisor.
+fn prepare(
+    place: &Place,
+    volume: &Volume,
+    valid: Valid,
+    object: Option<&ReplicatedCluster>,
+) -> io::Result<Beginning> {
+    let term = match object {
+        Some(object) => keep(volume, object)?,
+        None => Term::FIRST,
+    };
+    let setup = place.setup(&valid.cluster, &valid.uid, term)?;
+    let promise = Supervisor::promise_on(volume, &setup)?;
+    Ok(Beginning {
+        valid,
+        setup,
+        promise,
+    })
 }
 
 /// Keeps the object that the volume belongs to from now on, and gives the term of its record.
@@ -210,7 +224,7 @@ fn adopt(volume: &Volume, object: &ReplicatedCluster) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{EngineSet, Promise};
+    use crate::api::EngineSet;
     use crate::ids::InstanceId;
 
     fn object(name: &str, uid: &str) -> ReplicatedCluster {
@@ -236,6 +250,101 @@ mod tests {
                 required: 0,
             }),
         }
+    }
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// Once the status has said all these words.
+    fn says(waiting: &Waiting, words: &'static [&'static str]) -> impl Future<Output = ()> + use<> {
+        let mut seen = waiting.out.subscribe();
+        async move {
+            let says_it = |published: &crate::instance::supervisor::Published| {
+                let said = published.status.message.as_deref().unwrap_or_default();
+                words.iter().all(|word| said.contains(word))
+            };
+            seen.wait_for(says_it).await.expect("it is said");
+        }
+    }
+
+    /// Whatever it refuses, the process stays, names the volume and what is wrong, and goes on when that is mended.
+    #[tokio::test]
+    async fn a_volume_that_refuses_its_lock_is_told_of_until_it_heals() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let volume = Volume::new(dir.path());
+        let mut waiting = Waiting::new(&Place::for_tests(dir.path()));
+        std::fs::create_dir(volume.lock()).expect("an obstacle");
+        let told = says(&waiting, &["data-orders-2-0", "can't be used", "lock"]);
+        let heals = async {
+            told.await;
+            std::fs::remove_dir(volume.lock()).expect("removed");
+        };
+        let both = async { tokio::join!(lock(&volume, &mut waiting), heals) };
+        let (held, ()) = tokio::time::timeout(LIMIT, both).await.expect("in time");
+        // Whoever comes second waits, and says so.
+        let told = says(&waiting, &["another pod holds this volume"]);
+        let ends = async {
+            told.await;
+            drop(held);
+        };
+        let both = async { tokio::join!(lock(&volume, &mut waiting), ends) };
+        tokio::time::timeout(LIMIT, both).await.expect("in time");
+        assert_eq!(waiting.out.borrow().status.instance_id, None);
+    }
+
+    #[tokio::test]
+    async fn a_promise_that_can_not_be_read_or_written_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (place, volume) = (Place::for_tests(dir.path()), Volume::new(dir.path()));
+        let mut waiting = Waiting::new(&place);
+        let (sender, mut news) = mpsc::channel(4);
+        let object = Box::new(object("orders", "new"));
+        sender.send(News::Cluster(object)).await.expect("heard");
+        std::fs::write(volume.promise_file(), "{").expect("damaged");
+        let obstacle = dir.path().join("promise.json.tmp");
+        let damaged = says(&waiting, &["promise.json is damaged", "restore"]);
+        let refused = says(&waiting, &["data-orders-2-0", "write", "promise.json"]);
+        let heals = async {
+            damaged.await;
+            std::fs::create_dir(&obstacle).expect("an obstacle");
+            std::fs::remove_file(volume.promise_file()).expect("removed");
+            refused.await;
+            std::fs::remove_dir(&obstacle).expect("removed");
+        };
+        let both = async { tokio::join!(first(&place, &volume, &mut news, &mut waiting), heals) };
+        let (first, ()) = tokio::time::timeout(LIMIT, both).await.expect("in time");
+        let first = first.expect("begun");
+        assert_eq!(first.promise.promised_term, Term::new(4));
+        assert_eq!(volume.load_promise().expect("read"), Some(first.promise));
+        assert_eq!(
+            (first.valid.uid.as_str(), first.setup.name.as_str()),
+            ("new", "orders-2")
+        );
+    }
+
+    /// A promise that was made under the next object already; the kept one is the one before.
+    #[tokio::test]
+    async fn an_object_that_comes_later_heals_what_the_kept_one_could_not() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (place, volume) = (Place::for_tests(dir.path()), Volume::new(dir.path()));
+        kept::keep(&volume, &object("orders", "older")).expect("kept");
+        volume.store_promise(&primary(Some("7"))).expect("kept");
+        let mut waiting = Waiting::new(&place);
+        let (sender, mut news) = mpsc::channel(4);
+        let away = News::Away("nobody answers".to_owned());
+        sender.send(away).await.expect("heard");
+        let told = says(&waiting, &["belongs to the cluster old, not to older"]);
+        let comes = async {
+            told.await;
+            let object = Box::new(object("orders", "old"));
+            sender.send(News::Cluster(object)).await.expect("heard");
+        };
+        let both = async { tokio::join!(first(&place, &volume, &mut news, &mut waiting), comes) };
+        let (first, ()) = tokio::time::timeout(LIMIT, both).await.expect("in time");
+        assert_eq!(first.expect("begun").promise, primary_of(&volume));
+    }
+
+    fn primary_of(volume: &Volume) -> Promise {
+        volume.load_promise().expect("read").expect("there")
     }
 
     #[test]

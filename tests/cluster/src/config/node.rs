@@ -95,6 +95,10 @@ pub fn kubelet(layout: &Layout, node: Node) -> Value {
         "resolvConf": "",
         "oomScoreAdj": 0, "failSwapOn": false,
         "nodeStatusUpdateFrequency": "2s",
+        // The first restart of a container is at once, as everywhere. A container that tests kill again and again would
+        // then wait for minutes; here it waits as long as after its first death, ten seconds.
+        "featureGates": {"KubeletCrashLoopBackOffMax": true},
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "10s"},
         // All nodes share one disk: its fullness is no node's, and no image can be pulled again.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {
@@ -105,7 +109,8 @@ pub fn kubelet(layout: &Layout, node: Node) -> Value {
     })
 }
 
-/// `node` is the node that it takes itself for, which decides what is local.
+/// `node` is the node that it takes itself for, which decides what is local. How long it waits from one change of its rules
+/// to the next (`minSyncPeriod`, a second) is as users have it: what is measured through Services has that in it.
 pub fn kube_proxy(kubeconfig: &Path, node: Node, address: Ipv4Addr, masquerade_all: bool) -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
@@ -157,6 +162,10 @@ mod tests {
         assert_eq!(config["cgroupDriver"], "cgroupfs");
         assert_eq!(config["oomScoreAdj"], 0);
         assert_eq!(config["address"], "10.200.0.12");
+        // The one may not be set without the other.
+        assert_eq!(config["featureGates"]["KubeletCrashLoopBackOffMax"], true);
+        let period = &config["crashLoopBackOff"]["maxContainerRestartPeriod"];
+        assert_eq!(period, "10s");
     }
 
     #[test]
@@ -165,6 +174,7 @@ mod tests {
         for all in [true, false] {
             let config = kube_proxy(Path::new("/k"), node, node.address(), all);
             assert_eq!(config["iptables"]["masqueradeAll"], all);
+            assert!(config["iptables"]["minSyncPeriod"].is_null());
             assert_eq!(config["conntrack"]["maxPerCore"], 0);
             assert_eq!(config["clusterCIDR"], "10.244.0.0/16");
         }

@@ -259,7 +259,10 @@ pub(super) async fn drop_column(
     // Constraints and indexes over the column go with it.
     for check in &table.checks {
         if rename::uses_column(cx, table, &check.expression, position) {
-            drop_constraint(cx, table, &check.name, false).await?;
+            // Each finds the table as the one before it left it: all of them count in its row of `pg_class`.
+            let current = cx.relation(table.oid)?;
+            drop_constraint(cx, &current, &check.name, false).await?;
+            cx.step()?;
         }
     }
     for index in &table.indexes {

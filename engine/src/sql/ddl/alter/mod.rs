@@ -1,8 +1,8 @@
 //! ALTER TABLE. Manual, ALTER TABLE.
 //!
-//! The statement's actions run one after another under one AccessExclusive lock; each sees what the one before it
-//! did. Nothing rewrites the table: a new column's constant default is kept as the value of the old rows, a volatile one
-//! is given to them by an update.
+//! The statement's actions run one after another, in passes as PostgreSQL's, under one AccessExclusive lock; each sees
+//! what the one before it did. Nothing rewrites the table: a new column's constant default is kept as the value of the
+//! old rows, a volatile one is given to them by an update.
 
 mod column;
 mod constraint;
@@ -37,12 +37,33 @@ pub async fn alter(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<()> {
         }
         return Err(no_relation(&s.name, "relation"));
     };
-    for action in &s.actions {
+    let mut actions: Vec<&AlterTableAction> = s.actions.iter().collect();
+    actions.sort_by_key(|action| pass(action));
+    for action in actions {
         let current = cx.relation(relation.oid)?;
         run(cx, &current, action).await?;
         cx.step()?;
     }
     Ok(())
+}
+
+/// When an action's turn comes, whatever the order it was written in: what goes makes room for what comes, and columns
+/// are there before what is about them (`AT_PASS_DROP` and its neighbours in tablecmds.c).
+fn pass(action: &AlterTableAction) -> u8 {
+    match action {
+        AlterTableAction::DropColumn { .. }
+        | AlterTableAction::DropDefault { .. }
+        | AlterTableAction::DropNotNull { .. }
+        | AlterTableAction::DropIdentity { .. }
+        | AlterTableAction::DropConstraint { .. } => 0,
+        AlterTableAction::AlterType { .. } => 1,
+        AlterTableAction::AddColumn { .. } => 2,
+        AlterTableAction::SetNotNull { .. } => 3,
+        AlterTableAction::SetDefault { .. }
+        | AlterTableAction::AddIdentity { .. }
+        | AlterTableAction::AddConstraint(_) => 4,
+        _ => 5,
+    }
 }
 
 async fn open(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<Option<Arc<Relation>>> {

@@ -77,7 +77,7 @@ impl HashAggregateNode {
         let keys: Box<[Datum]> = spec.keys.iter().map(|k| frame[k.slot].clone()).collect();
         let bytes =
             keys.iter().map(datum_bytes).sum::<usize>() + 64 + spec.calls.len() * STATE_BYTES;
-        if may_spill && self.bytes + bytes > cx.memory.work() && !groups.is_empty() {
+        if may_spill && self.bytes + bytes > cx.memory.hash() && !groups.is_empty() {
             let width = keys.len() + self.inputs.len();
             let partitions = self.spilled.get_or_insert_with(|| Partitions::new(width));
             return partitions.push(hash, keys.iter().chain(&self.inputs), cx);

@@ -119,7 +119,7 @@ impl HashJoinNode {
         let hash = hash_of(&join.key_order, &self.keys);
         if self.divided.is_none() {
             let bytes = self.table.cost(&self.keys, &join.inner_slots, frame);
-            if self.table.bytes() + bytes <= cx.memory.work() || self.table.is_empty() {
+            if self.table.bytes() + bytes <= cx.memory.hash() || self.table.is_empty() {
                 let row = join.inner_slots.iter().map(|s| frame[*s].clone());
                 return self
                     .table

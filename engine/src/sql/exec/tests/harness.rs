@@ -287,16 +287,26 @@ pub fn planned(query: Query, settings: &PlannerSettings) -> Arc<Plan> {
 
 /// Runs a plan to its end with so much memory for sorts and hash tables.
 pub fn execute(plan: &Arc<Plan>, work: usize) -> Result<Vec<Vec<Datum>>, SqlError> {
+    let limits = MemoryLimits {
+        work,
+        hash: work,
+        ..MemoryLimits::default()
+    };
+    execute_within(plan, limits, true)
+}
+
+/// The same within these limits; without leave to spill, whatever needs a temporary file is an error.
+pub fn execute_within(
+    plan: &Arc<Plan>,
+    limits: MemoryLimits,
+    may_spill: bool,
+) -> Result<Vec<Vec<Datum>>, SqlError> {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     std::fs::create_dir(folder.path().join("base")).expect("a folder in it");
     let disk = Arc::new(RealDisk::new(folder.path()));
     let pid = ProcessId::MIN;
     let mut access = Access::none();
-    access.temp = Some(TempSpace::new(disk, pid));
-    let limits = MemoryLimits {
-        work,
-        ..MemoryLimits::default()
-    };
+    access.temp = may_spill.then(|| TempSpace::new(disk, pid));
     let mut cx = EvalCx::new(
         Some(Arc::clone(plan)),
         Vec::new(),

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::harness::*;
 use crate::sql::bound::{Body, Distinct, Expr, FromItem, Query, SetOp, SetOperation, SortItem};
+use crate::sql::exec::MemoryLimits;
 use crate::sql::plan::PlannerSettings;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::oids;
@@ -197,4 +198,32 @@ fn a_negative_limit_is_refused() {
     let error = execute(&planned(q, &PlannerSettings::default()), 1 << 20).expect_err("refused");
     assert_eq!(error.state, "2201W");
     assert_eq!(error.message, "LIMIT must not be negative");
+}
+
+/// `hash_mem_multiplier`: a hash table is no sort.
+#[test]
+fn a_hash_table_has_a_limit_of_its_own() {
+    let data: Rows = (0..200).map(|n| vec![Some(n), Some(n)]).collect();
+    let mut s = of(&data);
+    s.group_by = vec![column(0, 0)];
+    s.aggregates = vec![aggregate("count", vec![])];
+    let targets = vec![Expr::Group(0, INT), Expr::Aggregate(0, s.aggregates[0].ty)];
+    let mut full = select(s.ranges.clone(), s.from.clone(), targets);
+    full.group_by = s.group_by;
+    full.aggregates = s.aggregates;
+    let settings = PlannerSettings {
+        enable_sort: false,
+        ..PlannerSettings::default()
+    };
+    let plan = planned(query(full), &settings);
+    let within = |hash: usize| {
+        let limits = MemoryLimits {
+            work: 1,
+            hash,
+            ..MemoryLimits::default()
+        };
+        execute_within(&plan, limits, false)
+    };
+    assert_eq!(within(1 << 20).expect("in memory").len(), 200);
+    within(1).expect_err("it needs a temporary file");
 }

@@ -66,6 +66,111 @@ pub struct Expr {
     pub at: u32,
 }
 
+impl Expr {
+    /// Calls `f` with each direct part. What is inside of a subquery is no part.
+    pub fn parts<'e>(&'e self, f: &mut dyn FnMut(&'e Expr)) {
+        match &self.kind {
+            ExprKind::Field { arg, .. }
+            | ExprKind::FieldStar(arg)
+            | ExprKind::Not(arg)
+            | ExprKind::IsNull { arg, .. }
+            | ExprKind::BoolTest { arg, .. }
+            | ExprKind::Cast { arg, .. }
+            | ExprKind::Collate { arg, .. } => f(arg),
+            ExprKind::And(items)
+            | ExprKind::Or(items)
+            | ExprKind::Coalesce(items)
+            | ExprKind::Array(items)
+            | ExprKind::MinMax { args: items, .. }
+            | ExprKind::Row { fields: items, .. } => items.iter().for_each(f),
+            ExprKind::Operator { left, right, .. } => {
+                if let Some(left) = left {
+                    f(left);
+                }
+                f(right);
+            }
+            ExprKind::IsDistinct { left, right, .. } | ExprKind::NullIf(left, right) => {
+                f(left);
+                f(right);
+            }
+            ExprKind::Between { arg, low, high, .. } => {
+                f(arg);
+                f(low);
+                f(high);
+            }
+            ExprKind::Like {
+                arg,
+                pattern,
+                escape,
+                ..
+            } => {
+                f(arg);
+                f(pattern);
+                if let Some(escape) = escape {
+                    f(escape);
+                }
+            }
+            _ => self.other_parts(f),
+        }
+    }
+
+    fn other_parts<'e>(&'e self, f: &mut dyn FnMut(&'e Expr)) {
+        match &self.kind {
+            ExprKind::In { arg, list, .. } => {
+                f(arg);
+                if let InList::Items(items) = list {
+                    items.iter().for_each(f);
+                }
+            }
+            ExprKind::Quantified { left, right, .. } => {
+                f(left);
+                if let QuantifiedOperand::Array(array) = right {
+                    f(array);
+                }
+            }
+            ExprKind::Subscript { arg, index } => {
+                f(arg);
+                match index {
+                    Subscript::Index(at) => f(at),
+                    Subscript::Slice(from, to) => {
+                        for end in [from, to].into_iter().flatten() {
+                            f(end);
+                        }
+                    }
+                }
+            }
+            ExprKind::Call(call) => {
+                for argument in &call.args {
+                    f(&argument.value);
+                }
+                for item in &call.order_by {
+                    f(&item.expr);
+                }
+                if let Some(filter) = &call.filter {
+                    f(filter);
+                }
+            }
+            ExprKind::Case {
+                operand,
+                arms,
+                otherwise,
+            } => {
+                if let Some(operand) = operand {
+                    f(operand);
+                }
+                for (when, then) in arms {
+                    f(when);
+                    f(then);
+                }
+                if let Some(otherwise) = otherwise {
+                    f(otherwise);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Literal {
     Null,
