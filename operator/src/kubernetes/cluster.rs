@@ -302,7 +302,7 @@ impl Cluster {
     fn address_of(&self, instance: &str) -> Option<IpAddr> {
         match self.left_over(instance) {
             Some(speaker) => Some(speaker.peer.address.ip()),
-            None => address(&self.pod(instance)?),
+            None => self.pod(instance).as_deref().and_then(address),
         }
     }
 

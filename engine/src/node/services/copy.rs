@@ -66,7 +66,8 @@ impl NodeServices {
                 virtuals: self.virtual_tables(facts),
                 limits: MemoryLimits {
                     work: settings.work_mem,
-                    statement: STATEMENT_MEMORY.max(settings.work_mem),
+                    hash: settings.hash_mem(),
+                    statement: STATEMENT_MEMORY.max(settings.hash_mem()),
                 },
                 temp: TempSpace::new(Arc::clone(&self.instance.store.disk), facts.backend.pid),
                 instrument: false,
