@@ -604,7 +604,7 @@ fn each_rule_that_is_taken_away_is_missed() {
             2
         };
         let wipes = u32::from(mutant == Mutant::KeepId);
-        let found = (1..=10_000).find(|seed| {
+        let found = (1..=100_000).find(|seed| {
             walk(*seed, mutant, replicas, Durability::Quorum, wipes)
                 .is_some_and(|why| why.contains("acknowledges"))
         });
