@@ -9,7 +9,7 @@
 ARG RUST_IMAGE=docker.io/library/rust:1.95-slim-bookworm
 
 FROM ${RUST_IMAGE} AS build
-ARG PROFILE=release
+ARG PROFILE=image
 WORKDIR /src
 COPY . .
 # What was built of the dependencies stays in a cache of the builder's, whatever has changed here.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Dockerfile itself, all stages, on a machine that reaches no image registry: the Rust image that it starts
 # from is made of Debian's packages and this machine's toolchain under the same name, and the dependencies are brought
-# along. Usage, as root: dockerfile-build.sh IMAGE. PROFILE is cargo's (release).
+# along. Usage, as root: dockerfile-build.sh IMAGE. PROFILE is cargo's (image).
 set -euo pipefail
 
 image=$1
@@ -44,4 +44,4 @@ mkdir -p "$work/context"
 (cd "$here" && git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf -) | tar -xf - -C "$work/context"
 mkdir -p "$work/context/.cargo"
 (cd "$work/context" && cargo vendor --quiet --locked vendor >.cargo/config.toml)
-buildah build --isolation chroot --format oci --pull-never --build-arg "PROFILE=${PROFILE:-release}" --tag "$image" "$work/context"
+buildah build --isolation chroot --format oci --pull-never --build-arg "PROFILE=${PROFILE:-image}" --tag "$image" "$work/context"

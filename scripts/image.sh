@@ -2,7 +2,7 @@
 # Builds the image: image.sh ARCHIVE. The programs are built on this machine and put into the Dockerfile's last stage, so
 # that no base image is needed. Leaves the image in buildah's store and, for clusters without a registry, in ARCHIVE (OCI).
 #   IMAGE     its name (understudy.local/understudy:VERSION)
-#   PROFILE   cargo's profile (release)
+#   PROFILE   cargo's profile (image)
 set -euo pipefail
 
 archive=$1
@@ -15,7 +15,7 @@ command -v buildah >/dev/null || {
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 image=${IMAGE:-understudy.local/understudy:$version}
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
-# MB. It was 39 when this was written.
+# MB. It was 35 when this was written.
 most=40
 
 work=$(mktemp -d)

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Builds both programs so that they need no library at run time, and puts them, without debugging data and names of
-# functions, into a folder.
-# Usage: static-build.sh FOLDER. PROFILE is cargo's (release by default).
+# Builds both programs so that they need no library at run time, and puts them, without debugging data, into a folder.
+# Usage: static-build.sh FOLDER. PROFILE is cargo's (image by default).
 set -euo pipefail
 
 out=$1
-profile=${PROFILE:-release}
+profile=${PROFILE:-image}
 target=$(rustc -vV | sed -n 's/^host: //p')
 case $target in
 *-linux-gnu) ;;
@@ -24,7 +23,6 @@ for program in understudy understudy-operator; do
         echo "static-build: $program asks for a dynamic linker: it is not static" >&2
         exit 1
     fi
-    # Names would be a fifth of the image. A panic says its file and line without them; for a backtrace of addresses there
-    # is the program as it was built.
-    strip --strip-all -o "$out/$program" "$built/$program"
+    # Names of functions stay, for backtraces.
+    strip --strip-debug -o "$out/$program" "$built/$program"
 done
