@@ -85,10 +85,29 @@ impl Backoff {
     }
 }
 
+/// Apart, so that whatever keeps reports from being written does not hold up the next failover.
+#[derive(Debug, Default)]
+struct Writes {
+    records: Backoff,
+    reports: Backoff,
+}
+
+impl Writes {
+    fn of(&mut self, plan: &Plan) -> &mut Backoff {
+        if plan.swap.is_some() {
+            &mut self.records
+        } else {
+            &mut self.reports
+        }
+    }
+}
+
 /// Runs until the future is dropped.
 pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
     let mut valid: Option<ValidatedCluster> = None;
-    let (mut looks, mut writes) = (Backoff::default(), Backoff::default());
+    let (mut looks, mut writes) = (Backoff::default(), Writes::default());
+    // Of their own: a failover must not wait for a word about a typo either.
+    let mut refusals = Backoff::default();
     loop {
         let began = Instant::now();
         let seen = match observer.observe().await {
@@ -109,39 +128,37 @@ pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
                 if let Some(cluster) = &mut valid {
                     cluster.requests = asked(&seen.cluster);
                 }
-                if !writes.waits(began)
-                    && let Err(error) = actor.refuse(&seen, &findings).await
-                    && writes.failed(Instant::now())
-                {
-                    tracing::error!(%error, "could not write the status; trying again");
+                if !refusals.waits(began) {
+                    refuse(&actor, &seen, &findings, &mut refusals).await;
                 }
             }
         }
-        let is_held_back = writes.waits(Instant::now());
         // With a spec that makes no sense the last one that did goes on: a failover must not wait for a typo.
         let written = match &valid {
-            Some(cluster) => round(cluster, &seen, &actor, is_held_back).await,
+            Some(cluster) => round(cluster, &seen, &actor, &mut writes).await,
             None => Ok(Written::Settled),
         };
         actor.measured(began.elapsed(), written.is_ok());
-        if written.is_ok() && !is_held_back {
-            writes = Backoff::default();
-        }
         match written {
             Ok(Written::Moved) => continue,
             Ok(Written::Conflict) => {
                 tokio::time::sleep(CONFLICT_PAUSE).await;
                 continue;
             }
-            Ok(Written::Settled) => {}
-            Err(error) => {
-                if writes.failed(Instant::now()) {
-                    let times = writes.failures;
-                    tracing::error!(%error, times, "could not write the record; trying again");
-                }
-            }
+            Ok(Written::Settled) | Err(_) => {}
         }
         let _ = tokio::time::timeout(TICK, observer.changed()).await;
+    }
+}
+
+async fn refuse<A: Act>(actor: &A, seen: &Seen, findings: &[Invalid], refusals: &mut Backoff) {
+    match actor.refuse(seen, findings).await {
+        Ok(()) => *refusals = Backoff::default(),
+        Err(error) => {
+            if refusals.failed(Instant::now()) {
+                tracing::error!(%error, "could not write what is wrong with the spec; trying again");
+            }
+        }
     }
 }
 
@@ -149,7 +166,7 @@ async fn round<A: Act>(
     cluster: &ValidatedCluster,
     seen: &Seen,
     actor: &A,
-    is_held_back: bool,
+    writes: &mut Writes,
 ) -> Result<Written, A::Error> {
     // Paused, nothing is changed: the objects of the manifest neither.
     if !cluster.paused {
@@ -159,10 +176,21 @@ async fn round<A: Act>(
     for step in &plan.steps {
         actor.take(step);
     }
-    if is_held_back {
+    if writes.of(&plan).waits(Instant::now()) {
         return Ok(Written::Settled);
     }
-    actor.write(seen, &plan).await
+    let written = actor.write(seen, &plan).await;
+    match &written {
+        Ok(_) => *writes = Writes::default(),
+        Err(error) => {
+            let backoff = writes.of(&plan);
+            if backoff.failed(Instant::now()) {
+                let times = backoff.failures;
+                tracing::error!(%error, times, "could not write the status; trying again");
+            }
+        }
+    }
+    written
 }
 
 #[cfg(test)]
@@ -217,15 +245,21 @@ mod tests {
     #[error("the API is away")]
     struct Away;
 
+    /// What does not get through to the API.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Fails {
+        Nothing,
+        Refusals,
+        Everything,
+    }
+
     struct Counts {
-        is_away: bool,
+        fails: Fails,
         done: Arc<Mutex<Done>>,
     }
 
-    impl Counts {
-        fn answer<T>(&self, answer: T) -> Result<T, Away> {
-            if self.is_away { Err(Away) } else { Ok(answer) }
-        }
+    fn answer<T>(fails: bool, answer: T) -> Result<T, Away> {
+        if fails { Err(Away) } else { Ok(answer) }
     }
 
     impl Act for Counts {
@@ -239,12 +273,12 @@ mod tests {
 
         async fn write(&self, _seen: &Seen, _plan: &Plan) -> Result<Written, Away> {
             self.done.lock().writes += 1;
-            self.answer(Written::Settled)
+            answer(self.fails == Fails::Everything, Written::Settled)
         }
 
         async fn refuse(&self, _seen: &Seen, _findings: &[Invalid]) -> Result<(), Away> {
             self.done.lock().refusals += 1;
-            self.answer(())
+            answer(self.fails != Fails::Nothing, ())
         }
     }
 
@@ -259,7 +293,7 @@ mod tests {
     /// Runs until that is so.
     async fn run_until(
         [first, then]: [&str; 2],
-        is_away: bool,
+        fails: Fails,
         is_so: impl Fn(Done) -> bool,
     ) -> Done {
         let done = Arc::new(Mutex::new(Done::default()));
@@ -269,7 +303,7 @@ mod tests {
             done: Arc::clone(&done),
         };
         let actor = Counts {
-            is_away,
+            fails,
             done: Arc::clone(&done),
         };
         let enough = async {
@@ -293,9 +327,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_paused_cluster_s_objects_are_left_alone() {
-        let usual = run_until([""; 2], false, |done| done.writes > 2).await;
+        let usual = run_until([""; 2], Fails::Nothing, |done| done.writes > 2).await;
         assert!(usual.configured > 0);
-        let paused = run_until(["paused: true"; 2], false, |done| done.writes > 2).await;
+        let paused = run_until(["paused: true"; 2], Fails::Nothing, |done| done.writes > 2).await;
         assert_eq!(paused.configured, 0);
     }
 
@@ -303,15 +337,37 @@ mod tests {
     async fn a_typo_is_refused_and_the_last_spec_that_made_sense_goes_on() {
         let typo = "parameters: {port: '1'}";
         let goes_on = |done: Done| done.refusals > 1 && done.writes >= done.refusals;
-        run_until(["", typo], false, goes_on).await;
-        let none_before = run_until([typo; 2], false, |done| done.refusals > 1).await;
+        run_until(["", typo], Fails::Nothing, goes_on).await;
+        let none_before = run_until([typo; 2], Fails::Nothing, |done| done.refusals > 1).await;
         assert_eq!(none_before.writes, 0);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_can_not_be_written_holds_nothing_up() {
+        let typo = "parameters: {port: '1'}";
+        let goes_on = |done: Done| done.refusals > 2 && done.writes > 4;
+        run_until(["", typo], Fails::Refusals, goes_on).await;
     }
 
     /// Silences are counted and instances are called while the API is away.
     #[tokio::test]
     async fn an_api_that_is_away_is_written_to_less_often_than_it_is_looked() {
-        run_until([""; 2], true, |done| done.looks > done.writes + 3).await;
+        run_until([""; 2], Fails::Everything, |done| {
+            done.looks > done.writes + 3
+        })
+        .await;
+    }
+
+    /// Annotations that can't be taken off, say: the record can be written all the same.
+    #[test]
+    fn reports_that_can_not_be_written_hold_no_failover_up() {
+        let cluster = validate(&manifest("")).expect("it makes sense");
+        let creates = decide::decide(&cluster, &Observed::default(), Millis::now());
+        assert!(creates.swap.is_some());
+        let (mut writes, now) = (Writes::default(), Instant::now());
+        assert!(writes.of(&Plan::default()).failed(now));
+        assert!(writes.of(&Plan::default()).waits(now));
+        assert!(!writes.of(&creates).waits(now));
     }
 
     #[test]

@@ -53,6 +53,13 @@ impl Both {
             "INSERT INTO t SELECT n, n * 10, n % 7, 'row ' || n FROM generate_series(1, 40) AS n",
         );
     }
+
+    fn read_by_key(&mut self) {
+        for n in [1, 40, 41, 3000, 70_000, 1] {
+            self.same(&format!("EXECUTE get({n})"));
+            self.same(&format!("SELECT b FROM t WHERE a = {n}"));
+        }
+    }
 }
 
 /// Each `#` is replaced by the numbers of the list in turn.
@@ -125,6 +132,37 @@ fn a_kept_plan_follows_the_catalog() {
     both.same("SET search_path = other");
     for n in 4..7 {
         both.same(&select(n));
+    }
+}
+
+/// An execution that is kept has found the root of its index before. Then the tree grows, or is another one.
+#[test]
+fn a_kept_plan_finds_the_tree_that_its_index_has_now() {
+    let mut both = Both::started();
+    both.tables();
+    both.same("PREPARE get (int) AS SELECT b, d FROM t WHERE a = $1");
+    both.read_by_key();
+    let more = "INSERT INTO t SELECT n, n * 10, 0, 'row ' || n FROM generate_series(41, 3000) AS n";
+    let few = "INSERT INTO t SELECT n, -n, 0, 'other ' || n FROM generate_series(1, 40) AS n";
+    for change in [
+        more,
+        "REINDEX TABLE t",
+        "BEGIN",
+        "TRUNCATE t",
+        few,
+        "ROLLBACK",
+        "TRUNCATE t",
+        few,
+        more,
+        "BEGIN",
+        "REINDEX INDEX t_pkey",
+        "ROLLBACK",
+        "DELETE FROM t WHERE a > 40",
+        "VACUUM t",
+        more,
+    ] {
+        both.same(change);
+        both.read_by_key();
     }
 }
 

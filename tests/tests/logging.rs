@@ -288,14 +288,18 @@ fn long_waits_for_locks() {
             "deadlock_timeout=100ms",
         ];
         let running = twins.launch(who, &arguments);
-        let logs = |from: usize, what: &str| {
+        let logs = |from: usize, what: &str, times: usize| {
             let until = Instant::now() + Duration::from_secs(30);
-            while !twins.logged(who)[from..].iter().any(|l| l.contains(what)) {
+            let count = || {
+                let lines = twins.logged(who);
+                lines[from..].iter().filter(|l| l.contains(what)).count()
+            };
+            while count() < times {
                 assert!(Instant::now() < until, "{who:?}: {:?}", twins.logged(who));
                 std::thread::sleep(Duration::from_millis(10));
             }
         };
-        logs(0, "ready to accept connections");
+        logs(0, "ready to accept connections", 1);
         let begin = twins.logged(who).len();
         let mut holder = client(twins.port(who));
         let made = holder.query("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
@@ -303,19 +307,20 @@ fn long_waits_for_locks() {
         for (held, asked) in [
             ("UPDATE t SET a = 2", "UPDATE t SET a = 3"),
             ("SELECT count(*) FROM t", "TRUNCATE t"),
+            // In two modes, by one process.
+            ("INSERT INTO t SELECT a FROM t", "TRUNCATE t"),
         ] {
             holder.query("BEGIN").expect("an answer");
             holder.query(held).expect("an answer");
             let from = twins.logged(who).len();
             let mut waiter = client(twins.port(who));
             waiter.send(asked).expect("sent");
-            logs(from, "still waiting");
+            logs(from, "still waiting", 1);
             holder.query("COMMIT").expect("an answer");
             waiter.answers().expect("an answer");
-            logs(from, "acquired");
+            // The last line of the second report, which tells that it has the lock.
+            logs(from, &format!("STATEMENT:  {asked}"), 2);
         }
-        // The last line of the last report.
-        logs(begin, "STATEMENT:  TRUNCATE t");
         let lines = of_waits(&twins.logged(who)[begin..]);
         drop(running);
         lines

@@ -157,6 +157,8 @@ fn of_somebody_elses_session_is_shown_what_postgresql_shows() {
                 "backend_start",
                 "query_start",
                 "state_change",
+                "wait_event_type",
+                "wait_event",
                 "state",
                 "query",
                 "backend_type",

@@ -394,6 +394,23 @@ mod tests {
     }
 
     #[test]
+    fn what_rings_as_it_is_disarmed_is_not_left_to_the_next_statement() {
+        let i = session();
+        for round in 0..3000_u64 {
+            i.arm(Timeout::Statement, Duration::from_micros(60));
+            let began = std::time::Instant::now();
+            let end = Duration::from_micros(40 + round % 200);
+            while began.elapsed() < end {
+                std::hint::spin_loop();
+            }
+            i.disarm(Timeout::Statement);
+            i.forget(Interrupt::StatementTimeout);
+            std::thread::yield_now();
+            assert_eq!(i.check(), Ok(()), "round {round}");
+        }
+    }
+
+    #[test]
     fn a_disarmed_clock_is_silent_and_a_rearmed_one_rings_late() {
         let i = session();
         i.arm(Timeout::Statement, Duration::from_millis(30));

@@ -53,7 +53,7 @@ pub struct Participant {
     ///
     /// [`Standstills::noted`]: crate::txn::release::standstill::Standstills::noted
     owes: AtomicU64,
-    /// A transaction or subtransaction of the session has ended.
+    /// A transaction of the session that had an xid has ended, or a subtransaction.
     pub(crate) ended: Notify,
     spare_own: Mutex<Option<Arc<OwnXids>>>,
     pub(crate) fast: Mutex<FastLocks>,

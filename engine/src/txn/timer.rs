@@ -15,21 +15,26 @@ use parking_lot::{Condvar, Mutex};
 use crate::txn::interrupt::{Interrupts, Timeout};
 
 const OFF: u64 = 0;
+/// Its time has come, and its interrupt is being raised.
+const RINGING: u64 = u64::MAX;
 
 /// One settable clock of a session. Times are microseconds since the timer thread began, plus 1.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    /// When to ring; `OFF` is never.
+    /// When to ring; `OFF` is never. `RINGING` only while the thread holds its heap.
     deadline: AtomicU64,
     /// The earliest time for which the heap holds an entry; `OFF` is none.
     queued: AtomicU64,
 }
 
 impl Clock {
-    /// Called by whoever arms it, or after him: a clock that he finds off nobody else sets.
+    /// Called by whoever arms it, or after him: a clock that he finds off nobody else sets. What it raises is pending
+    /// when this returns, or never is: a statement that has forgotten it leaves none to the next one.
     pub(crate) fn disarm(&self) {
-        if self.deadline.load(Ordering::SeqCst) != OFF {
-            self.deadline.store(OFF, Ordering::SeqCst);
+        if self.deadline.load(Ordering::SeqCst) != OFF
+            && self.deadline.swap(OFF, Ordering::SeqCst) == RINGING
+        {
+            drop(timer().entries.lock());
         }
     }
 }
@@ -114,9 +119,14 @@ fn ring(due: Entry, now: u64) -> Option<Entry> {
         let taken =
             clock
                 .deadline
-                .compare_exchange(deadline, OFF, Ordering::SeqCst, Ordering::SeqCst);
+                .compare_exchange(deadline, RINGING, Ordering::SeqCst, Ordering::SeqCst);
         if taken.is_ok() {
             session.raise(due.timeout.interrupt());
+            // Unless it was disarmed or armed again meanwhile.
+            let _ =
+                clock
+                    .deadline
+                    .compare_exchange(RINGING, OFF, Ordering::SeqCst, Ordering::SeqCst);
             return None;
         }
     }

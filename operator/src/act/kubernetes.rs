@@ -486,6 +486,13 @@ impl Inner {
             CALL_LIMIT,
         )
         .await?;
+        // The address of a pod that has gone may be another's by now: nothing is learned of this one there.
+        if !is_from(&status, instance, &uid) {
+            return Err(StepError::Other(format!(
+                "{} answers where {instance} was called",
+                status.name
+            )));
+        }
         let life = self.cluster.life(&uid, status.began_at);
         self.cluster.watches.answered(instance, life, status);
         Ok(())
@@ -696,14 +703,15 @@ impl Inner {
         let _one_at_a_time = self.bringing.lock().await;
         let (image, sight) = (&self.default_image, sight.clone());
         let wanted = Wanted::of(&self.cluster, spec, image, more, sight).await;
-        let now = Instant::now();
         let wanted = wanted.inspect_err(|error| {
             if let Some(verdict) = error.verdict() {
-                self.problems
-                    .failed(OBJECTS, error.to_string(), verdict, now);
+                let (why, now) = (error.to_string(), Instant::now());
+                self.problems.failed(OBJECTS, why, verdict, now);
             }
         })?;
         let brought = wanted.bring().await;
+        // An attempt may last: what is told of it counts from its end.
+        let now = Instant::now();
         match brought.problem() {
             Some((why, verdict)) => self.problems.failed(OBJECTS, why, verdict, now),
             None if brought.failed.is_empty() => self.problems.succeeded(OBJECTS),
@@ -751,6 +759,12 @@ impl Inner {
     }
 }
 
+/// Whether it is what this instance's supervisor in this pod says.
+fn is_from(status: &SupervisorStatus, instance: &str, pod_uid: &str) -> bool {
+    let is_there = |uid: &String| uid == pod_uid;
+    status.name == instance && status.pod_uid.as_ref().is_none_or(is_there)
+}
+
 /// Whether the pod is the one that was seen, or was made by the StatefulSet that was.
 fn is_of(pod: &Pod, held: &Held) -> bool {
     let seen = |uid: &String, held: &Option<String>| held.as_ref() == Some(uid);
@@ -784,5 +798,19 @@ mod tests {
         assert!(is_of(&pod("p2", "s1"), &held), "made again by the same set");
         assert!(!is_of(&pod("p3", "s2"), &held));
         assert!(!is_of(&pod("p3", "s2"), &Held::default()));
+    }
+
+    #[test]
+    fn an_answer_is_of_the_pod_that_was_called_or_of_nobody() {
+        let said = |name: &str, uid: Option<&str>| SupervisorStatus {
+            name: name.to_owned(),
+            pod_uid: uid.map(str::to_owned),
+            ..crate::instance::empty_status()
+        };
+        let is_meant = |status: SupervisorStatus| is_from(&status, "orders-1", "a");
+        assert!(is_meant(said("orders-1", Some("a"))));
+        assert!(is_meant(said("orders-1", None)));
+        assert!(!is_meant(said("orders-1", Some("b"))), "its successor");
+        assert!(!is_meant(said("orders-2", Some("a"))));
     }
 }

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 
 /// What fails for so long does not go by in a moment.
 const LASTING: Duration = Duration::from_secs(10);
-/// What is still to be done is tried more often than that; whatever is not tried any more is no problem.
-const FORGOTTEN: Duration = Duration::from_secs(15);
+/// What is still to be done is tried more often than that, though an attempt may last as long as a webhook that does
+/// not answer; whatever is not tried any more is no problem.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 /// Characters: a condition's message has room for a few more.
 const LONGEST: usize = 1_000;
 
@@ -91,9 +92,25 @@ mod tests {
         problems.succeeded("Remove orders-3");
         assert_eq!(told(now + 12 * second), renewal);
         // Nobody tries it any more.
-        assert_eq!(told(now + 25 * second), None);
-        fails("Renew orders-2", Verdict::Failed, now + 26 * second);
-        assert_eq!(told(now + 26 * second), None, "it begins anew");
+        assert_eq!(told(now + 40 * second), None);
+        fails("Renew orders-2", Verdict::Failed, now + 41 * second);
+        assert_eq!(told(now + 41 * second), None, "it begins anew");
+    }
+
+    /// It is told all the time, not from attempt to attempt.
+    #[test]
+    fn what_each_attempt_takes_long_to_fail_at_is_told_in_between_as_well() {
+        let (problems, now) = (Problems::default(), Instant::now());
+        let at = |seconds: u64| now + Duration::from_secs(seconds);
+        let fails = |at| problems.failed("objects", "no".to_owned(), Verdict::Failed, at);
+        for attempt in [10, 31, 52] {
+            let is_told = problems.told(at(attempt - 1)).is_some();
+            assert_eq!(is_told, attempt > 31, "{attempt}");
+            fails(at(attempt));
+        }
+        for later in [52, 60, 72] {
+            assert!(problems.told(at(later)).is_some(), "{later}");
+        }
     }
 
     #[test]

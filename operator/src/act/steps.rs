@@ -81,11 +81,16 @@ fn key(step: &Step) -> String {
     }
 }
 
-/// What a step is, and whom it is about: the same for whatever is tried again.
+/// What a step is, and whom it is about: the same for whatever is tried again. Leading the Services to a new primary does
+/// not wait because leading them to the old one has failed.
 pub(super) fn name(step: &Step) -> String {
     let text = format!("{step:?}");
     let kind = text.split([' ', '(']).next().unwrap_or_default();
-    format!("{kind} {}", step.instance().unwrap_or("the Services"))
+    let of = match step {
+        Step::Route(routes) => routes.primary.as_deref(),
+        _ => step.instance(),
+    };
+    format!("{kind} {}", of.unwrap_or("nowhere"))
 }
 
 /// A call to a supervisor: the path and its JSON body.
@@ -194,10 +199,25 @@ mod tests {
         steps.end(&key, true);
         steps.api_did(&name(&renew), true, later);
         assert!(steps.begin(&renew).is_some());
-        let route = name(&Step::Route(Routes::default()));
+        assert_eq!(name(&renew), "Renew orders-2");
+    }
+
+    #[test]
+    fn the_services_are_led_to_a_new_primary_though_the_old_one_was_refused() {
+        let to = |primary: Option<&str>| {
+            Step::Route(Routes {
+                primary: primary.map(str::to_owned),
+                ..Routes::default()
+            })
+        };
+        let (steps, old, new) = (Steps::default(), to(Some("orders-1")), to(Some("orders-2")));
+        let later = Instant::now() + Duration::from_secs(3_600);
+        steps.api_did(&name(&old), false, later);
+        assert_eq!(steps.begin(&old), None);
+        assert!(steps.begin(&new).is_some());
         assert_eq!(
-            (name(&renew), route),
-            ("Renew orders-2".to_owned(), "Route the Services".to_owned())
+            (name(&new), name(&to(None))),
+            ("Route orders-2".to_owned(), "Route nowhere".to_owned())
         );
     }
 

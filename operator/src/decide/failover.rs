@@ -6,8 +6,9 @@
 use super::answers::{self, Answer, Preference};
 use super::running::health;
 use super::{
-    CLOSE_SERVICE_MS, FIRST_WORD_MS, FORCED_HANDOVER_MS, Instance, LATE_ANSWER_MS, Life,
-    OLD_PRIMARY_START_MS, Observed, Outcome, Plan, RequestKind, Routes, Step, in_sync, standbys,
+    CLOSE_SERVICE_MS, FIRST_WORD_MS, FORCED_HANDOVER_MS, Instance, LATE_ANSWER_MS,
+    LONG_PROMOTION_MS, Life, OLD_PRIMARY_START_MS, Observed, Outcome, Plan, RequestKind, Routes,
+    Step, in_sync, standbys,
 };
 use crate::api::EngineSet;
 use crate::crd::{ChangeKind, Durability, Member, Phase, Record, RoleChange, TimelineFork};
@@ -475,19 +476,8 @@ pub(super) fn promote(
     }
     match health(cluster.failover, observed, record, candidate) {
         Health::Lost(cause) => {
-            let old = record.change.as_ref();
-            let change = RoleChange {
-                kind: ChangeKind::Failover,
-                cause: format!("the candidate {} was lost: {cause}", candidate.name),
-                old: old.and_then(|c| c.old.clone()),
-                target: None,
-                detected_at: old.map_or(now, |c| c.detected_at),
-                deadline: None,
-                forced: old.is_some_and(|c| c.forced),
-                lost_bytes: None,
-            };
-            plan.warn("FailoverRestarted", change.cause.clone());
-            raise_term(observed, record, Phase::FailingOver, change, plan);
+            let cause = format!("the candidate {} was lost: {cause}", candidate.name);
+            begin_again(observed, record, cause, now, plan);
         }
         Health::Good | Health::Grace(_) => {
             plan.step(Step::Promote {
@@ -496,12 +486,33 @@ pub(super) fn promote(
                 candidate: candidate.id.clone(),
                 set: EngineSet::from(set),
             });
+            let begun = record.change.as_ref().map(|change| change.detected_at);
+            if begun.is_some_and(|begun| now.since(begun) >= LONG_PROMOTION_MS) {
+                close_write_service(observed, record, plan);
+            }
             plan.obstacle(
                 "FailingOver",
                 format!("{} is being promoted", candidate.name),
             );
         }
     }
+}
+
+/// A term has one candidate for ever: another one needs a higher term.
+fn begin_again(observed: &Observed, record: &Record, cause: String, now: Millis, plan: &mut Plan) {
+    let open = record.change.as_ref();
+    let change = RoleChange {
+        kind: ChangeKind::Failover,
+        cause,
+        old: open.and_then(|c| c.old.clone()),
+        target: None,
+        detected_at: open.map_or(now, |c| c.detected_at),
+        deadline: None,
+        forced: open.is_some_and(|c| c.forced),
+        lost_bytes: None,
+    };
+    plan.warn("FailoverRestarted", change.cause.clone());
+    raise_term(observed, record, Phase::FailingOver, change, plan);
 }
 
 fn primary_name(record: &Record) -> &str {

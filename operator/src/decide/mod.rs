@@ -39,6 +39,8 @@ pub const OLD_PRIMARY_START_MS: u64 = 2_000;
 /// A failover that takes longer than this leads the write Service nowhere in the meantime. Every change of that costs time:
 /// kube-proxy lets a second pass between two.
 pub const CLOSE_SERVICE_MS: u64 = 1_000;
+/// And one whose candidate is still being promoted so long after the cause was seen: it has much to replay.
+pub const LONG_PROMOTION_MS: u64 = 3_000;
 /// What a primary gets to close writes whose pod was deleted by force: its kubelet kills it after two seconds.
 pub const FORCED_HANDOVER_MS: u64 = 1_000;
 /// A pod that Kubernetes could not run for so long, and says why, needs somebody to see to it.

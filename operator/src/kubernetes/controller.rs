@@ -221,12 +221,12 @@ impl Tasks {
     }
 
     fn stop(&mut self, key: &ClusterKey) {
-        self.stores.forget(key);
-        self.health.metrics.forget(key);
         if let Some(running) = self.running.remove(key) {
             running.task.abort();
             tracing::info!(cluster = %key, "no longer looked after");
         }
+        self.stores.forget(key);
+        self.health.metrics.forget(key);
     }
 
     fn start(&mut self, key: ClusterKey, uid: String) {
@@ -245,6 +245,7 @@ impl Tasks {
             self.options.default_image.clone(),
             Arc::clone(&self.health),
         );
+        self.health.metrics.follow(&key);
         tracing::info!(cluster = %key, "looked after from now on");
         let observer = KubernetesObserver::new(cluster);
         let task = tokio::spawn(reconcile(observer, actor));

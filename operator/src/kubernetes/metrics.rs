@@ -56,7 +56,7 @@ pub struct Metrics {
     ready: Family<OfCluster, Gauge<i64, AtomicI64>>,
     primary: Family<OfInstance, Gauge<i64, AtomicI64>>,
     lag: Family<OfInstance, Gauge<i64, AtomicI64>>,
-    /// The instances that the two before show.
+    /// The clusters that are followed, and the instances that the two before show of each.
     shown: Mutex<BTreeMap<ClusterKey, BTreeSet<String>>>,
 }
 
@@ -128,8 +128,18 @@ impl Metrics {
         self.leads.set(i64::from(leads));
     }
 
+    /// From now on the cluster is shown. A task that was told to end may be at its last round: what it says after
+    /// [`Metrics::let_go`] counts no more.
+    pub fn follow(&self, key: &ClusterKey) {
+        self.shown.lock().entry(key.clone()).or_default();
+    }
+
     /// A round of reconciling ended.
     pub fn reconciled(&self, key: &ClusterKey, took: Duration, well: bool) {
+        let shown = self.shown.lock();
+        if !shown.contains_key(key) {
+            return;
+        }
         let of = of_cluster(key);
         self.reconcile
             .get_or_create(&of)
@@ -146,6 +156,10 @@ impl Metrics {
         before: &ReplicatedClusterStatus,
         after: &ReplicatedClusterStatus,
     ) {
+        let mut all = self.shown.lock();
+        let Some(shown) = all.get_mut(key) else {
+            return;
+        };
         let of = of_cluster(key);
         let term = after.term.map_or(0, |term| i64::from(term.number()));
         self.term.get_or_create(&of).set(term);
@@ -167,8 +181,8 @@ impl Metrics {
         }
         let names = after.instances.iter().map(|i| i.name.clone());
         let names: BTreeSet<String> = names.collect();
-        let before_that = self.shown.lock().insert(key.clone(), names.clone());
-        for gone in before_that.unwrap_or_default().difference(&names) {
+        let before_that = std::mem::replace(shown, names);
+        for gone in before_that.difference(shown) {
             self.hide(key, gone);
         }
         self.changed(key, FAILOVER, &before.last_failover, &after.last_failover);
@@ -208,12 +222,12 @@ impl Metrics {
 
     /// Another operator leads from now on: what the cluster is like is his to say. What was counted here stays.
     pub fn let_go(&self, key: &ClusterKey) {
+        let mut all = self.shown.lock();
         let of = of_cluster(key);
         self.term.remove(&of);
         self.in_sync.remove(&of);
         self.ready.remove(&of);
-        let shown = self.shown.lock().remove(key);
-        for instance in shown.unwrap_or_default() {
+        for instance in all.remove(key).unwrap_or_default() {
             self.hide(key, &instance);
         }
     }
@@ -285,6 +299,7 @@ mod tests {
         };
         let instance = |name: &str, role: &str| serde_json::json!({"name": name, "role": role, "ready": true, "inSync": true});
         let (key, metrics) = (orders(), Metrics::default());
+        metrics.follow(&key);
         let none = ReplicatedClusterStatus::default();
         let both = [
             instance("orders-1", "Primary"),
@@ -302,6 +317,8 @@ mod tests {
         );
 
         metrics.let_go(&key);
+        // The last words of its task.
+        metrics.reported(&key, &none, &status(both.to_vec().into()));
         let text = metrics.text();
         assert!(
             !shows(&text, "orders-1") && !text.contains("cluster_term{"),
@@ -310,6 +327,7 @@ mod tests {
         assert!(text.contains("reconcile_errors_total{"), "{text}");
 
         metrics.forget(&key);
+        metrics.reconciled(&key, Duration::from_millis(1), false);
         let text = metrics.text();
         assert!(!text.contains("cluster=\"orders\""), "{text}");
     }
@@ -318,6 +336,7 @@ mod tests {
     fn a_failover_is_counted_once_and_its_loss_when_it_is_known() {
         let metrics = Metrics::default();
         let key = orders();
+        metrics.follow(&key);
         let before = ReplicatedClusterStatus::default();
         let mut after = before.clone();
         let change = LastRoleChange {

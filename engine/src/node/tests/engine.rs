@@ -204,7 +204,6 @@ impl Engine {
                 state_change: None,
                 transaction_start: None,
                 application_name: Arc::from(""),
-                waits_for_client: false,
                 command: "",
                 untracked: false,
             }),

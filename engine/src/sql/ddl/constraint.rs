@@ -34,6 +34,9 @@ pub struct NewCheck<'s> {
     pub name: Option<String>,
     pub expr: &'s Expr,
     pub text: SourceText,
+    pub no_inherit: bool,
+    /// The rows that are there are not looked at, now.
+    pub not_valid: bool,
 }
 
 /// Keys and checks of a column definition.
@@ -63,10 +66,16 @@ pub fn of_column<'s>(d: &'s ColumnDefinition) -> (Vec<NewKey>, Vec<NewCheck<'s>>
                 timing: c.timing,
                 at: c.at,
             }),
-            ColumnConstraintKind::Check { expr, text, .. } => checks.push(NewCheck {
+            ColumnConstraintKind::Check {
+                expr,
+                text,
+                no_inherit,
+            } => checks.push(NewCheck {
                 name,
                 expr,
                 text: *text,
+                no_inherit: *no_inherit,
+                not_valid: false,
             }),
             _ => {}
         }
@@ -85,11 +94,27 @@ pub enum Asked<'s> {
 pub fn of_table(c: &TableConstraint) -> Result<Asked<'_>> {
     let name = c.name.as_ref().map(|n| n.name.clone());
     match &c.kind {
-        TableConstraintKind::Check { expr, text, .. } => Ok(Asked::Check(NewCheck {
+        TableConstraintKind::Check { .. } if c.timing.deferrable => {
+            Err(cannot_be_marked("CHECK", "DEFERRABLE"))
+        }
+        TableConstraintKind::Check {
+            expr,
+            text,
+            no_inherit,
+        } => Ok(Asked::Check(NewCheck {
             name,
             expr,
             text: *text,
+            no_inherit: *no_inherit,
+            not_valid: c.not_valid,
         })),
+        TableConstraintKind::Unique { primary, .. }
+        | TableConstraintKind::UniqueUsingIndex { primary, .. }
+            if c.not_valid =>
+        {
+            let what = if *primary { "PRIMARY KEY" } else { "UNIQUE" };
+            Err(cannot_be_marked(what, "NOT VALID"))
+        }
         TableConstraintKind::Unique {
             primary,
             columns,
@@ -111,6 +136,10 @@ pub fn of_table(c: &TableConstraint) -> Result<Asked<'_>> {
             Err(SqlError::unsupported("exclusion constraints are not supported").at(c.at))
         }
     }
+}
+
+fn cannot_be_marked(what: &str, mark: &str) -> SqlError {
+    SqlError::unsupported(format!("{what} constraints cannot be marked {mark}"))
 }
 
 pub fn refuse_deferrable(timing: ConstraintTiming) -> Result<()> {
@@ -173,12 +202,13 @@ impl DdlCx<'_> {
             conname: name.clone(),
             connamespace: table.schema,
             contype: b'c',
-            convalidated: true,
+            convalidated: !new.not_valid,
             conrelid: table.oid,
             confupdtype: b' ',
             confdeltype: b' ',
             confmatchtype: b' ',
             conislocal: true,
+            connoinherit: new.no_inherit,
             conkey: Some(Int2Array::from_items(numbers)),
             conbin: Some(text.clone()),
             ..ConstraintRow::default()

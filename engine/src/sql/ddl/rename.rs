@@ -15,7 +15,7 @@ use super::Result;
 use super::cx::{DdlCx, May, by, oid_key};
 use super::names::{no_relation, no_schema};
 use super::rights::denied;
-use super::stored::with_column_renamed;
+use super::stored::{with_column_renamed, with_table_renamed};
 
 pub async fn rename(s: &Rename, cx: &mut DdlCx<'_>) -> Result<()> {
     match s.kind {
@@ -68,6 +68,14 @@ async fn itself(s: &Rename, cx: &mut DdlCx<'_>, relation: &Relation) -> Result<(
         ));
     }
     rename_relation(cx, relation.oid, relation.schema, &s.to.name).await?;
+    if relation.kind == RelationKind::Table {
+        let from = relation.name.as_str();
+        let has_column = relation.column_named(from).is_some();
+        rewrite_checks(cx, relation.oid, &|check| {
+            with_table_renamed(check, from, has_column, &s.to.name)
+        })
+        .await?;
+    }
     // A key's index and its constraint have one name.
     if relation.kind == RelationKind::Index {
         let (table, index) = super::index::on_table(cx, relation)?;
@@ -109,17 +117,10 @@ async fn column(cx: &mut DdlCx<'_>, table: &Relation, name: &Ident, to: &str) ->
             ),
         ));
     }
-    // A CHECK is kept as text, which names the column.
-    for (tid, mut row) in cx.find::<ConstraintRow>(by::CONSTRAINT_RELATION, &oid_key(table.oid))? {
-        let Some(check) = row.conbin.take() else {
-            continue;
-        };
-        let renamed = with_column_renamed(&check, &name.name, to)?;
-        if renamed != check {
-            row.conbin = Some(renamed);
-            cx.update(tid, &row).await?;
-        }
-    }
+    rewrite_checks(cx, table.oid, &|check| {
+        with_column_renamed(check, &name.name, to)
+    })
+    .await?;
     rename_attribute(cx, table.oid, table.columns[position].attribute, to).await?;
     for index in &table.indexes {
         for (i, key) in index.keys.iter().enumerate() {
@@ -131,6 +132,26 @@ async fn column(cx: &mut DdlCx<'_>, table: &Relation, name: &Ident, to: &str) ->
         }
     }
     cx.changed(table.oid);
+    Ok(())
+}
+
+/// A CHECK is kept as text, which names the table's columns, and the table itself where it reads the whole row.
+async fn rewrite_checks(
+    cx: &mut DdlCx<'_>,
+    table: Oid,
+    rewrite: &(dyn Fn(&str) -> Result<String> + Sync),
+) -> Result<()> {
+    for (tid, mut row) in cx.find::<ConstraintRow>(by::CONSTRAINT_RELATION, &oid_key(table))? {
+        let Some(check) = row.conbin.take() else {
+            continue;
+        };
+        let rewritten = rewrite(&check)?;
+        if rewritten != check {
+            row.conbin = Some(rewritten);
+            cx.update(tid, &row).await?;
+        }
+    }
+    cx.changed(table);
     Ok(())
 }
 

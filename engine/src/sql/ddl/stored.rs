@@ -66,8 +66,9 @@ pub fn stored(
     column_names(expr, &mut |names| {
         if let [first, .., last] = names {
             let place = |name: &Ident| (name.at as usize).checked_sub(start);
-            if let (Some(from), Some(to)) = (place(first), place(last)) {
-                edits.push((from..to, String::new()));
+            if let (Some(from), Some(at)) = (place(first), place(last)) {
+                // Behind a dot any word is a name.
+                edits.extend(renaming(whole, from, at, &quote_identifier(&last.name)));
             }
         }
     });
@@ -87,10 +88,39 @@ fn edited(text: &str, mut edits: Vec<(Range<usize>, String)>) -> String {
     out
 }
 
+/// `to` in place of what stands from `from` to the end of the identifier at `at`.
+fn renaming(text: &str, from: usize, at: usize, to: &str) -> Option<(Range<usize>, String)> {
+    let end = at + identifier_length(text.get(at..)?)?;
+    // Words may stand next to a name in quotes, and not next to one without; and `u&"a"` is one name.
+    let gap = |c: Option<char>| match c {
+        Some(c) if c.is_alphanumeric() || matches!(c, '_' | '$' | '&') => " ",
+        _ => "",
+    };
+    let before = gap(text[..from].chars().next_back());
+    let behind = gap(text[end..].chars().next());
+    Some((from..end, format!("{before}{to}{behind}")))
+}
+
+/// The table of `(t).a`, which is `t.a`.
+fn row_of(arg: &Expr) -> Option<&Ident> {
+    let ExprKind::Column(names) = &arg.kind else {
+        return None;
+    };
+    let [table] = names.as_slice() else {
+        return None;
+    };
+    Some(table)
+}
+
 /// The names of each column that the expression reads, with what stands before them.
 fn column_names<'e>(expr: &'e Expr, found: &mut dyn FnMut(&'e [Ident])) {
-    if let ExprKind::Column(names) = &expr.kind {
-        found(names);
+    match &expr.kind {
+        ExprKind::Column(names) => found(names),
+        ExprKind::Field { arg, field } if row_of(arg).is_some() => {
+            found(std::slice::from_ref(field));
+            return;
+        }
+        _ => {}
     }
     expr.parts(&mut |part| column_names(part, found));
 }
@@ -101,23 +131,56 @@ pub fn with_column_renamed(text: &str, from: &str, to: &str) -> Result<String, S
     let to = quote_identifier(to);
     let mut edits = Vec::new();
     column_names(&expr, &mut |names| {
-        let Some(column) = names.last().filter(|column| column.name == from) else {
-            return;
-        };
-        let at = column.at as usize;
-        if let Some(length) = text.get(at..).and_then(identifier_length) {
-            let end = at + length;
-            // Words may stand next to a name in quotes, and not next to one without.
-            let gap = |c: Option<char>| match c {
-                Some(c) if c.is_alphanumeric() || c == '_' || c == '$' => " ",
-                _ => "",
-            };
-            let before = gap(text[..at].chars().next_back());
-            let behind = gap(text[end..].chars().next());
-            edits.push((at..end, format!("{before}{to}{behind}")));
+        if let Some(column) = names.last().filter(|column| column.name == from) {
+            let at = column.at as usize;
+            edits.extend(renaming(text, at, at, &to));
         }
     });
     Ok(edited(text, edits))
+}
+
+/// A stored expression after its table `from` was named `to`: a whole row is called by its table. `has_column`: the
+/// table has a column of its old name, which is meant where that stands alone.
+pub fn with_table_renamed(
+    text: &str,
+    from: &str,
+    has_column: bool,
+    to: &str,
+) -> Result<String, SqlError> {
+    let expr = crate::sql::front::parse_expression(text).map_err(SqlError::nowhere)?;
+    let to = quote_identifier(to);
+    let mut edits = Vec::new();
+    table_names(&expr, !has_column, &mut |table| {
+        if table.name == from {
+            let at = table.at as usize;
+            edits.extend(renaming(text, at, at, &to));
+        }
+    });
+    Ok(edited(text, edits))
+}
+
+/// The names that may be a table's; `alone`: also those that stand alone.
+fn table_names<'e>(expr: &'e Expr, alone: bool, found: &mut dyn FnMut(&'e Ident)) {
+    match &expr.kind {
+        ExprKind::Column(names) => match names.as_slice() {
+            [whole] if alone => found(whole),
+            [.., table, _] => found(table),
+            _ => {}
+        },
+        ExprKind::Star(names) => {
+            if let Some(table) = names.last() {
+                found(table);
+            }
+        }
+        ExprKind::Field { arg, .. } => {
+            // Found again as a name that stands alone, it is replaced once.
+            if let Some(table) = row_of(arg) {
+                found(table);
+            }
+        }
+        _ => {}
+    }
+    expr.parts(&mut |part| table_names(part, alone, found));
 }
 
 /// Settings under which the text of a moment is read alike under all settings.
@@ -232,7 +295,7 @@ fn quoted_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::with_column_renamed;
+    use super::{with_column_renamed, with_table_renamed};
 
     #[test]
     fn a_renamed_column_is_named_anew_wherever_it_is_read() {
@@ -265,5 +328,32 @@ mod tests {
         );
         assert_eq!(renamed("name = 'name'", "name", "n"), "n = 'name'");
         assert_eq!(renamed("NOT\"a\"OR b", "a", "c"), "NOT c OR b");
+        assert_eq!(renamed("u&a > 0", "a", "A"), "u& \"A\" > 0");
+        assert_eq!(renamed("a&\"B\" > 0", "a", "u"), "u &\"B\" > 0");
+        assert_eq!(
+            renamed("(t).a > 0 AND (t).t > a", "a", "x"),
+            "(t).x > 0 AND (t).t > x"
+        );
+        assert_eq!(renamed("(t).t > t", "t", "x"), "(t).x > x");
+    }
+
+    #[test]
+    fn a_renamed_table_is_named_anew_where_its_row_is_read() {
+        let renamed = |text: &str, has_column: bool| {
+            with_table_renamed(text, "t", has_column, "T").expect("an expression")
+        };
+        assert_eq!(
+            renamed(
+                "t IS NOT NULL AND ROW(t.*) IS NOT NULL AND t(a) <> 't' AND t.t > a",
+                false
+            ),
+            "\"T\" IS NOT NULL AND ROW(\"T\".*) IS NOT NULL AND t(a) <> 't' AND \"T\".t > a"
+        );
+        assert_eq!(
+            renamed("t > 0 AND ROW(t.*) IS NULL", true),
+            "t > 0 AND ROW(\"T\".*) IS NULL"
+        );
+        assert_eq!(renamed("(t).t > t", true), "(\"T\").t > t");
+        assert_eq!(renamed("(t).a > a", false), "(\"T\").a > a");
     }
 }

@@ -248,7 +248,11 @@ fn elements<'s>(s: &'s CreateTable, cx: &DdlCx<'_>) -> Result<Parts<'s>> {
             }
             TableElement::Constraint(c) => match constraint::of_table(c)? {
                 Asked::Key(key) => parts.keys.push(key),
-                Asked::Check(check) => parts.checks.push(check),
+                // A new table has no row that NOT VALID could be about.
+                Asked::Check(check) => parts.checks.push(NewCheck {
+                    not_valid: false,
+                    ..check
+                }),
                 Asked::UsingIndex => {
                     return Err(SqlError::new(
                         state::SYNTAX_ERROR,

@@ -402,6 +402,44 @@ fn alter_table_changes_what_it_says() {
 }
 
 #[test]
+fn a_condition_that_is_not_valid_waits_for_its_validation() {
+    with_server(|mut s| async move {
+        s.script(&[("CREATE TABLE t (a int)", "CREATE TABLE")])
+            .await;
+        s.fill("t", &[vec![Datum::Int4(-1)]]).await;
+        s.script(&[
+            (
+                "ALTER TABLE t ADD CONSTRAINT pos CHECK (a > 0) NOT VALID",
+                "ALTER TABLE",
+            ),
+            (
+                "ALTER TABLE t VALIDATE CONSTRAINT pos",
+                "23514 check constraint \"pos\" of relation \"t\" is violated by some row",
+            ),
+            (
+                "ALTER TABLE t VALIDATE CONSTRAINT nope",
+                "42704 constraint \"nope\" of relation \"t\" does not exist",
+            ),
+            (
+                "ALTER TABLE t VALIDATE CONSTRAINT small, ADD CONSTRAINT small CHECK (a < 9) NOT VALID",
+                "ALTER TABLE",
+            ),
+            (
+                "ALTER TABLE t ADD UNIQUE (a) NOT VALID",
+                "0A000 UNIQUE constraints cannot be marked NOT VALID",
+            ),
+            ("TRUNCATE t", "TRUNCATE TABLE"),
+            ("ALTER TABLE t VALIDATE CONSTRAINT pos", "ALTER TABLE"),
+            ("ALTER TABLE t RENAME a TO b", "ALTER TABLE"),
+        ])
+        .await;
+        let t = s.relation("t").expect("it is there");
+        let checks: Vec<_> = t.checks.iter().map(|c| c.expression.as_str()).collect();
+        assert_eq!(checks, ["b > 0", "b < 9"]);
+    });
+}
+
+#[test]
 fn rows_that_are_there_are_checked() {
     with_server(|mut s| async move {
         s.script(&[("CREATE TABLE t (a int, b text)", "CREATE TABLE")])

@@ -95,10 +95,10 @@ fn constraint(env: &Environment, constraint: Oid) -> Answer {
         b'u' => format!("UNIQUE ({})", columns()),
         b'c' => {
             let condition = row.conbin.clone().unwrap_or_default();
-            format!(
-                "CHECK ({})",
-                expressions::condition(env, &table, &condition)?
-            )
+            let shown = expressions::condition(env, &table, &condition)?;
+            let inherit = if row.connoinherit { " NO INHERIT" } else { "" };
+            let valid = if row.convalidated { "" } else { " NOT VALID" };
+            format!("CHECK ({shown}){inherit}{valid}")
         }
         other => {
             let what = format!(

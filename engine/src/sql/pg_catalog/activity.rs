@@ -12,7 +12,7 @@ use crate::sql::error::SqlError;
 use crate::sql::pg_catalog::SystemTables;
 use crate::sql::pg_catalog::row::{RowBuilder, Timestamp};
 use crate::sql::session::Backend;
-use crate::sql::session::backends::{Activity, BackendKind};
+use crate::sql::session::backends::{Activity, ActivityState, BackendKind};
 use crate::txn::release::SyncState;
 use crate::txn::{LockTag, ReleasePolicy};
 use crate::types::datum::Datum;
@@ -178,20 +178,28 @@ fn encryption_row(row: &mut RowBuilder, backend: &Backend) -> Vec<Datum> {
     row.take()
 }
 
+/// What is shown of what the session does: with `track_activities` off nothing.
+fn tracked(activity: Activity) -> Activity {
+    if !activity.untracked {
+        return activity;
+    }
+    Activity {
+        application_name: activity.application_name,
+        untracked: true,
+        ..Activity::default()
+    }
+}
+
 fn activity_row(
     row: &mut RowBuilder,
     backend: &Arc<Backend>,
     waits_for: Option<&LockTag>,
     may_see: bool,
 ) -> Vec<Datum> {
-    let mut activity = backend.activity.lock().clone();
-    if activity.untracked {
-        activity = Activity {
-            application_name: activity.application_name,
-            untracked: true,
-            ..Activity::default()
-        };
-    }
+    let activity = backend.activity.lock().clone();
+    // What it waits for is shown even of a session that tells nothing of what it does.
+    let rests = backend.kind == BackendKind::Client && activity.state != ActivityState::Active;
+    let activity = tracked(activity);
     row.set(
         "datid",
         backend.database.is_valid().then_some(backend.database),
@@ -237,9 +245,7 @@ fn activity_row(
     );
     let event = match waits_for {
         Some(tag) => Some(("Lock", tag.kind())),
-        None => activity
-            .waits_for_client
-            .then_some(("Client", "ClientRead")),
+        None => rests.then_some(("Client", "ClientRead")),
     };
     row.set("wait_event_type", event.map(|e| e.0))
         .set("wait_event", event.map(|e| e.1));

@@ -47,7 +47,6 @@ pub struct Activity {
     pub state_change: Option<i64>,
     pub transaction_start: Option<i64>,
     pub application_name: Arc<str>,
-    pub waits_for_client: bool,
     /// The command tag of what runs or ran last (`%i` of `log_line_prefix`).
     pub command: &'static str,
     /// `track_activities` is off: `pg_stat_activity` shows nothing of what the session does.

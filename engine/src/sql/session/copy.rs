@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::lifecycle::{Session, now};
+use super::lifecycle::Session;
 use super::output::{CopyInput, Format, Output};
 use super::query::read_only_error;
 use super::services::{Services, UtilityCall};
@@ -67,7 +67,7 @@ impl<S: Services> Session<S> {
         self.ensure_transaction()?;
         self.wait_until_readable().await?;
         let settings = self.settings();
-        let function = self.function_cx(&settings, now());
+        let function = self.function_cx(&settings, self.received);
         let (services, facts) = (Arc::clone(&self.services), Arc::clone(&self.facts));
         let statement = Statement::Copy(Box::new(copy.clone()));
         let snapshot = Some(self.snapshot()?);

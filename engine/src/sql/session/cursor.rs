@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::lifecycle::{Session, now};
+use super::lifecycle::Session;
 use super::output::{Formats, Output};
 use super::prepared::{Portal, PortalState, Prepared};
 use super::query::Ready;
@@ -236,7 +236,7 @@ impl<S: Services> Session<S> {
         let settings = Arc::clone(&of.settings);
         let user = self.facts.current_role().oid;
         let (services, database) = (Arc::clone(&self.services), self.facts.database);
-        let function = self.function_cx(&settings, now());
+        let function = self.function_cx(&settings, self.received);
         let plan = {
             let Some(r) = self.block.running() else {
                 return Err(in_failed_block());

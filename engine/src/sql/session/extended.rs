@@ -296,10 +296,8 @@ impl<S: Services> Session<S> {
         name: &str,
         out: &mut O,
     ) -> Result<(), SqlError> {
-        if !self.pipelined {
-            // It may begin a transaction.
-            self.receives();
-        }
+        // It may begin a transaction, whatever of the pipeline came before.
+        self.receives();
         self.joins_pipeline();
         let text = self.text_of_statement(name);
         let done = self.describe_statement_inner(name, out);
@@ -329,7 +327,7 @@ impl<S: Services> Session<S> {
         }
         self.ensure_transaction()?;
         let settings = self.settings();
-        let function = self.function_cx(&settings, now());
+        let function = self.function_cx(&settings, self.received);
         let cached = self.find_plan(&statement, &settings, &function)?;
         let types: Vec<Oid> = cached.plan.parameters.iter().map(|p| p.oid).collect();
         out.parameter_description(&types);

@@ -296,11 +296,14 @@ impl<S: Services> Session<S> {
     /// ParameterStatus for every reported setting that the client does not know yet.
     pub fn report_settings<O: Output>(&mut self, out: &mut O) {
         self.tell_notices(out);
-        let store = self.facts.settings.lock();
-        if self.reported_at == Some(store.changes()) {
+        let changes = self.facts.settings.lock().changes();
+        if self.reported_at == Some(changes) {
             return;
         }
-        self.reported_at = Some(store.changes());
+        self.reported_at = Some(changes);
+        // `set_config` is called where nobody looks for it, too: in a cursor's rows, in an argument of EXECUTE.
+        self.apply_settings();
+        let store = self.facts.settings.lock();
         for d in registry().all().iter().filter(|d| d.flags.report) {
             let shown = d.show(store.value(d.id));
             match self.reported.iter_mut().find(|(id, _)| *id == d.id) {

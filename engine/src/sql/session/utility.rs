@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::lifecycle::{Session, now};
+use super::lifecycle::Session;
 use super::output::{Formats, Output};
 use super::prepared::Prepared;
 use super::query::read_only_error;
@@ -215,7 +215,7 @@ impl<S: Services> Session<S> {
             self.ensure_transaction()?;
             self.wait_until_readable().await?;
         }
-        let function = self.function_cx(&settings, now());
+        let function = self.function_cx(&settings, self.received);
         let services = Arc::clone(&self.services);
         let facts = Arc::clone(&self.facts);
         let call = UtilityCall {
@@ -341,7 +341,7 @@ impl<S: Services> Session<S> {
         out: &mut O,
     ) -> Result<u64, SqlError> {
         let settings = self.settings();
-        let function = self.function_cx(&settings, now());
+        let function = self.function_cx(&settings, self.received);
         let types = columns.iter().map(|c| c.ty.oid).collect();
         let mut sink = super::sink::ClientSink::new(out, types, formats, &function, announce);
         sink.columns(columns);
@@ -380,7 +380,7 @@ impl<S: Services> Session<S> {
         };
         let prepared = Prepared::new(name, Arc::clone(source), Some(parsed), declared);
         let settings = self.settings();
-        let function = self.function_cx(&settings, now());
+        let function = self.function_cx(&settings, self.received);
         let found = self.find_plan(&prepared, &settings, &function)?;
         prepared
             .columns

@@ -91,21 +91,28 @@ impl WaitLog {
         if is_victim {
             queue.retain(|pid| *pid != self.me);
         }
-        let holders: Vec<ProcessId> = holders
-            .into_iter()
-            .filter(|pid| *pid != self.me && !queue.contains(pid))
-            .collect();
-        let noun = if holders.len() == 1 {
-            "Process"
-        } else {
-            "Processes"
-        };
-        format!(
-            "{noun} holding the lock: {}. Wait queue: {}.",
-            listed(&holders),
-            listed(&queue)
-        )
+        described(&holders, &queue)
     }
+}
+
+/// Who waits for a lock is no holder, whatever he has of it already; who has it in several modes is named once.
+fn described(holders: &[ProcessId], queue: &[ProcessId]) -> String {
+    let mut named: Vec<ProcessId> = Vec::new();
+    for pid in holders {
+        if !queue.contains(pid) && !named.contains(pid) {
+            named.push(*pid);
+        }
+    }
+    let noun = if named.len() == 1 {
+        "Process"
+    } else {
+        "Processes"
+    };
+    format!(
+        "{noun} holding the lock: {}. Wait queue: {}.",
+        listed(&named),
+        listed(queue)
+    )
 }
 
 fn listed(pids: &[ProcessId]) -> String {
@@ -143,9 +150,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_joined() {
-        let pid = |n: u32| ProcessId::new(n).expect("not zero");
-        assert_eq!(listed(&[]), "");
-        assert_eq!(listed(&[pid(3), pid(12)]), "3, 12");
+    fn holders_are_named_once_and_waiters_apart() {
+        let pids = |numbers: &[u32]| -> Vec<ProcessId> {
+            let pid = |n: &u32| ProcessId::new(*n).expect("not zero");
+            numbers.iter().map(pid).collect()
+        };
+        let cases: [(&[u32], &[u32], &str); 5] = [
+            // In several modes.
+            (
+                &[3, 12, 3],
+                &[7],
+                "Processes holding the lock: 3, 12. Wait queue: 7.",
+            ),
+            (
+                &[3, 3],
+                &[7, 5],
+                "Process holding the lock: 3. Wait queue: 7, 5.",
+            ),
+            // Who has it and waits for a higher mode.
+            (&[3, 7], &[7], "Process holding the lock: 3. Wait queue: 7."),
+            // A victim still has it, and waits no more.
+            (&[7], &[3], "Process holding the lock: 7. Wait queue: 3."),
+            (&[], &[], "Processes holding the lock: . Wait queue: ."),
+        ];
+        for (holders, queue, said) in cases {
+            assert_eq!(described(&pids(holders), &pids(queue)), said);
+        }
     }
 }

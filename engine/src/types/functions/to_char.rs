@@ -252,7 +252,7 @@ fn zone_field(s: &Shown, word: &str, fill: bool, out: &mut String) -> Result<(),
         _ => {
             out.push(sign);
             padded((size / 3600).into(), 2, fill, out);
-            if size / 60 % 60 != 0 {
+            if size % 3600 != 0 {
                 write!(out, ":{:02}", size / 60 % 60)
             } else {
                 Ok(())

@@ -135,10 +135,9 @@ fn picture(text: &str) -> Result<Picture, TypeError> {
                 match q {
                     '"' => break,
                     '\\' => {
-                        if let Some(n) = rest.chars().next() {
-                            rest = &rest[n.len_utf8()..];
-                            p.items.push(Item::Text(n));
-                        }
+                        let quoted = rest.chars().next();
+                        rest = &rest[quoted.map_or(0, char::len_utf8)..];
+                        p.items.push(Item::Text(quoted.unwrap_or(q)));
                     }
                     q => p.items.push(Item::Text(q)),
                 }

@@ -1,7 +1,9 @@
 //! Where the write Service leads while the role moves. Each change of that costs clients up to a second, so there is one.
 
 use super::*;
-use crate::decide::{CLOSE_SERVICE_MS, FORCED_HANDOVER_MS, Routes, SWITCHOVER_MS};
+use crate::decide::{
+    CLOSE_SERVICE_MS, FORCED_HANDOVER_MS, LONG_PROMOTION_MS, Routes, SWITCHOVER_MS,
+};
 
 /// Whom the plan leads the write Service to, if it moves it.
 fn moved(plan: &Plan) -> Option<Option<String>> {
@@ -63,6 +65,27 @@ fn it_leads_nowhere_while_nobody_can_take_over() {
         standby.life = Life::Ended;
     };
     assert_eq!(after(0, &blocks), Some(None), "it is blocked");
+}
+
+/// Replay may take long: meanwhile nobody waits for an address that is silent.
+#[test]
+fn it_leads_nowhere_while_a_promotion_takes_long() {
+    let quorum = cluster(2, Durability::Quorum);
+    let mut observed = failing(2, 0);
+    lead(&mut observed);
+    for number in [2, 3] {
+        answered(&mut observed, number, T3, 500);
+    }
+    observed.record = decide(&quorum, &observed, NOW).swap.map(|s| s.record);
+    for (ms, leads) in [
+        (LONG_PROMOTION_MS - 1, None),
+        (LONG_PROMOTION_MS, Some(None)),
+    ] {
+        let plan = decide(&quorum, &observed, NOW.plus(ms));
+        assert_eq!(moved(&plan), leads, "after {ms} ms");
+        let promotes = |step: &Step| matches!(step, Step::Promote { .. });
+        assert!(plan.steps.iter().any(promotes), "{:?}", plan.steps);
+    }
 }
 
 /// A primary that has closed writes refuses them at once, wherever the Service leads.

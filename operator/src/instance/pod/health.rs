@@ -63,15 +63,14 @@ impl Space {
         self.available < least
     }
 
-    /// What there is to be said.
+    /// What there is to be said. No finer than a percent: this text is a condition's, and each change of it is written.
     pub fn complaint(self, only_reads: bool) -> Option<String> {
         let percent = self.percent_used();
         let full = format!("the volume is full to {percent}%");
         if only_reads {
-            let free = self.available >> 20;
             return Some(format!(
-                "{full} ({free} MiB are free) and transactions may only read; enlarge it, or remove data in a \
-                 superuser's session after SET understudy.write_on_full_disk = on"
+                "{full} and transactions may only read; enlarge it, or remove data in a superuser's session after SET \
+                 understudy.write_on_full_disk = on"
             ));
         }
         (percent >= FULL_PERCENT).then_some(full)
@@ -246,11 +245,16 @@ mod tests {
         assert!(!space(128).allows_only_reads(true));
         let said = space(63).complaint(true).expect("said");
         assert!(
-            ["full to 99%", "63 MiB", "understudy.write_on_full_disk"]
+            ["full to 99%", "only read", "understudy.write_on_full_disk"]
                 .iter()
                 .all(|part| said.contains(part)),
             "{said}"
         );
+        let a_little_less = Space {
+            available: space(63).available - 4_096,
+            ..space(63)
+        };
+        assert_eq!(a_little_less.complaint(true).as_ref(), Some(&said));
         // A twentieth of a small one.
         let small = |free: u64| Space {
             total: 200 * MB,

@@ -50,12 +50,13 @@ pub(super) async fn put_default(
     change_attribute(cx, table.oid, attribute, |row| row.atthasdef = true).await
 }
 
+/// The column without its keys and conditions; false: there is one of its name, and IF NOT EXISTS.
 pub(super) async fn add_column(
     cx: &mut DdlCx<'_>,
     table: &Arc<Relation>,
     d: &ColumnDefinition,
     if_not_exists: bool,
-) -> Result<()> {
+) -> Result<bool> {
     if table.column_named(&d.name.name).is_some() {
         let message = format!(
             "column \"{}\" of relation \"{}\" already exists",
@@ -67,7 +68,7 @@ pub(super) async fn add_column(
                 state::DUPLICATE_COLUMN,
                 format!("{message}, skipping"),
             ));
-            return Ok(());
+            return Ok(false);
         }
         return Err(SqlError::new(state::DUPLICATE_COLUMN, message));
     }
@@ -104,16 +105,34 @@ pub(super) async fn add_column(
     if each_its_own {
         fill(cx, table.oid, &new.column.name).await?;
     }
-    cx.step()?;
-    let (keys, checks) = definition::of_column(d);
-    for check in &checks {
-        let table = cx.relation(table.oid)?;
-        add_check(cx, &table, check).await?;
+    Ok(true)
+}
+
+/// UNIQUE and PRIMARY KEY in the definition of a column that was added.
+pub(super) async fn add_column_keys(
+    cx: &mut DdlCx<'_>,
+    table: Oid,
+    d: &ColumnDefinition,
+) -> Result<()> {
+    let (keys, _) = definition::of_column(d);
+    for key in &keys {
+        let table = cx.relation(table)?;
+        add_key(cx, &table, key).await?;
         cx.step()?;
     }
-    for key in &keys {
-        let table = cx.relation(table.oid)?;
-        add_key(cx, &table, key).await?;
+    Ok(())
+}
+
+/// CHECK in the definition of a column that was added: it may read columns that came after it.
+pub(super) async fn add_column_checks(
+    cx: &mut DdlCx<'_>,
+    table: Oid,
+    d: &ColumnDefinition,
+) -> Result<()> {
+    let (_, checks) = definition::of_column(d);
+    for check in &checks {
+        let table = cx.relation(table)?;
+        add_check(cx, &table, check).await?;
         cx.step()?;
     }
     Ok(())

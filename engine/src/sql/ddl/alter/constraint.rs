@@ -34,10 +34,6 @@ pub(super) async fn add_constraint(
     table: &Arc<Relation>,
     c: &crate::sql::front::ast::TableConstraint,
 ) -> Result<()> {
-    if c.not_valid {
-        return Err(SqlError::unsupported("NOT VALID is not supported")
-            .hint("Leave it out: the rows are then checked at once."));
-    }
     match constraint::of_table(c)? {
         Asked::Check(check) => add_check(cx, table, &check).await,
         Asked::Key(key) => add_key(cx, table, &key).await,
@@ -102,7 +98,47 @@ pub(super) async fn add_check(
         .map_err(SqlError::nowhere)?;
     let count = i16::try_from(table.checks.len() + 1).unwrap_or(i16::MAX);
     change_class(cx, table.oid, |row| row.relchecks = count).await?;
-    let mut lowered = bound;
+    if check.not_valid {
+        return Ok(());
+    }
+    check_rows(cx, table, bound, &made.name)
+}
+
+/// VALIDATE CONSTRAINT: the rows that were there before it are looked at. Others may write meanwhile: theirs are tested
+/// as they come.
+pub(super) async fn validate_constraint(
+    cx: &mut DdlCx<'_>,
+    table: &Arc<Relation>,
+    name: &str,
+) -> Result<()> {
+    let rows = cx.find::<ConstraintRow>(by::CONSTRAINT_RELATION, &oid_key(table.oid))?;
+    let Some((tid, mut row)) = rows.into_iter().find(|(_, c)| c.conname == name) else {
+        return Err(no_constraint(name, table));
+    };
+    if row.contype != b'c' {
+        return Err(SqlError::new(
+            state::WRONG_OBJECT_TYPE,
+            format!(
+                "constraint \"{name}\" of relation \"{}\" is not a foreign key or check constraint",
+                table.name
+            ),
+        ));
+    }
+    if row.convalidated {
+        return Ok(());
+    }
+    let text = row.conbin.as_deref().unwrap_or_default();
+    let bound = bind::check_expression(text, table, &cx.view(), cx.functions)?;
+    check_rows(cx, table, bound, name)?;
+    row.convalidated = true;
+    cx.update(tid, &row).await?;
+    cx.changed(table.oid);
+    Ok(())
+}
+
+/// Every row of the table passes the condition of the constraint `name`.
+fn check_rows(cx: &mut DdlCx<'_>, table: &Relation, condition: Bound, name: &str) -> Result<()> {
+    let mut lowered = condition;
     to_slots(&mut lowered);
     let test = Test::compiled(lowered);
     let mut eval = EvalCx::bare(Arc::clone(cx.functions));
@@ -116,12 +152,12 @@ pub(super) async fn add_check(
     Err(SqlError::new(
         state::CHECK_VIOLATION,
         format!(
-            "check constraint \"{}\" of relation \"{}\" is violated by some row",
-            made.name, table.name
+            "check constraint \"{name}\" of relation \"{}\" is violated by some row",
+            table.name
         ),
     )
     .table(&table.schema_name, &table.name)
-    .constraint(&made.name))
+    .constraint(name))
 }
 
 /// Columns of the row become the frame's slots.

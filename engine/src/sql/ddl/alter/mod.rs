@@ -1,8 +1,8 @@
 //! ALTER TABLE. Manual, ALTER TABLE.
 //!
-//! The statement's actions run one after another, in passes as PostgreSQL's, under one AccessExclusive lock; each sees
-//! what the one before it did. Nothing rewrites the table: a new column's constant default is kept as the value of the
-//! old rows, a volatile one is given to them by an update.
+//! The statement's actions run one after another, in passes as PostgreSQL's, under one lock, AccessExclusive for all
+//! but VALIDATE CONSTRAINT; each sees what the one before it did. Nothing rewrites the table: a new column's constant
+//! default is kept as the value of the old rows, a volatile one is given to them by an update.
 
 mod column;
 mod constraint;
@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use crate::catalog::relation::{Relation, RelationKind};
 use crate::sql::error::{SqlError, state};
-use crate::sql::front::ast::{AlterTable, AlterTableAction, ObjectKind, UtilityOption};
+use crate::sql::front::ast::{
+    AlterTable, AlterTableAction, ColumnDefinition, ObjectKind, TableConstraintKind, UtilityOption,
+};
 use crate::txn::LockMode;
 
 use super::Result;
@@ -24,8 +26,11 @@ use super::names::no_relation;
 pub use column::remove_default;
 pub use rows::set_check_count;
 
-use column::{add_column, check_no_nulls, drop_column, drop_not_null, put_default, set_not_null};
-use constraint::{add_constraint, drop_constraint, no_constraint};
+use column::{
+    add_column, add_column_checks, add_column_keys, check_no_nulls, drop_column, drop_not_null,
+    put_default, set_not_null,
+};
+use constraint::{add_constraint, drop_constraint, validate_constraint};
 use identity::{add_identity, drop_identity, refuse_identity, set_identity};
 use rows::{change_class, find_column};
 
@@ -37,14 +42,51 @@ pub async fn alter(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<()> {
         }
         return Err(no_relation(&s.name, "relation"));
     };
-    let mut actions: Vec<&AlterTableAction> = s.actions.iter().collect();
-    actions.sort_by_key(|action| pass(action));
-    for action in actions {
+    let mut skipped: Vec<&ColumnDefinition> = Vec::new();
+    for step in steps(s) {
         let current = cx.relation(relation.oid)?;
-        run(cx, &current, action).await?;
+        match step {
+            Step::Action(AlterTableAction::AddColumn {
+                column,
+                if_not_exists,
+            }) => {
+                if !add_column(cx, &current, column, *if_not_exists).await? {
+                    skipped.push(column);
+                }
+            }
+            Step::Action(action) => run(cx, &current, action).await?,
+            Step::Keys(column) | Step::Checks(column)
+                if skipped.iter().any(|other| std::ptr::eq(*other, column)) => {}
+            Step::Keys(column) => add_column_keys(cx, relation.oid, column).await?,
+            Step::Checks(column) => add_column_checks(cx, relation.oid, column).await?,
+        }
         cx.step()?;
     }
     Ok(())
+}
+
+/// An action, or what an added column brings with it.
+enum Step<'s> {
+    Action(&'s AlterTableAction),
+    Keys(&'s ColumnDefinition),
+    Checks(&'s ColumnDefinition),
+}
+
+/// Passes of keys, and of all other constraints and defaults.
+const KEYS: u8 = 4;
+const OTHERS: u8 = 5;
+
+fn steps(s: &AlterTable) -> Vec<Step<'_>> {
+    let mut steps = Vec::with_capacity(s.actions.len());
+    for action in &s.actions {
+        if let AlterTableAction::AddColumn { column, .. } = action {
+            steps.push((KEYS, Step::Keys(column)));
+            steps.push((OTHERS, Step::Checks(column)));
+        }
+    }
+    steps.extend(s.actions.iter().map(|a| (pass(a), Step::Action(a))));
+    steps.sort_by_key(|(pass, _)| *pass);
+    steps.into_iter().map(|(_, step)| step).collect()
 }
 
 /// When an action's turn comes, whatever the order it was written in: what goes makes room for what comes, and columns
@@ -58,16 +100,34 @@ fn pass(action: &AlterTableAction) -> u8 {
         | AlterTableAction::DropConstraint { .. } => 0,
         AlterTableAction::AlterType { .. } => 1,
         AlterTableAction::AddColumn { .. } => 2,
-        AlterTableAction::SetNotNull { .. } => 3,
+        AlterTableAction::SetNotNull { .. } | AlterTableAction::SetIdentity { .. } => 3,
+        AlterTableAction::AddConstraint(c)
+            if matches!(
+                c.kind,
+                TableConstraintKind::Unique { .. } | TableConstraintKind::UniqueUsingIndex { .. }
+            ) =>
+        {
+            KEYS
+        }
         AlterTableAction::SetDefault { .. }
         | AlterTableAction::AddIdentity { .. }
-        | AlterTableAction::AddConstraint(_) => 4,
-        _ => 5,
+        | AlterTableAction::AddConstraint(_) => OTHERS,
+        _ => 6,
+    }
+}
+
+/// VALIDATE CONSTRAINT alone only reads the rows.
+fn lock_mode(s: &AlterTable) -> LockMode {
+    let validates = |a: &AlterTableAction| matches!(a, AlterTableAction::ValidateConstraint(_));
+    if s.actions.iter().all(validates) {
+        LockMode::ShareUpdateExclusive
+    } else {
+        LockMode::AccessExclusive
     }
 }
 
 async fn open(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<Option<Arc<Relation>>> {
-    cx.open_if(&s.name, LockMode::AccessExclusive, &|cx, relation| {
+    cx.open_if(&s.name, lock_mode(s), &|cx, relation| {
         cx.must_own(relation)?;
         check_kind(s, relation)
     })
@@ -112,10 +172,6 @@ fn check_kind(s: &AlterTable, relation: &Relation) -> Result<()> {
 
 async fn run(cx: &mut DdlCx<'_>, table: &Arc<Relation>, action: &AlterTableAction) -> Result<()> {
     match action {
-        AlterTableAction::AddColumn {
-            column,
-            if_not_exists,
-        } => add_column(cx, table, column, *if_not_exists).await,
         AlterTableAction::DropColumn {
             name,
             if_exists,
@@ -194,11 +250,7 @@ async fn run_other(
         )
         .hint("Add a column of the new type, copy the values with UPDATE, and drop the old one.")),
         AlterTableAction::ValidateConstraint(name) => {
-            let rows = cx.constraint_rows(table.oid)?;
-            if rows.iter().any(|c| c.conname == name.name) {
-                return Ok(());
-            }
-            Err(no_constraint(&name.name, table))
+            validate_constraint(cx, table, &name.name).await
         }
         AlterTableAction::SetSchema(_) => Err(SqlError::unsupported("SET SCHEMA is not supported")),
         AlterTableAction::SetTablespace(name) if name.name == "pg_default" => Ok(()),
