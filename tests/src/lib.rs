@@ -17,6 +17,7 @@ pub mod reference;
 pub mod server;
 pub mod slt;
 pub mod soak;
+pub mod stalls;
 pub mod standby;
 pub mod torture;
 pub mod twins;
