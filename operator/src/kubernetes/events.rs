@@ -31,7 +31,7 @@ const KEPT: Duration = Duration::from_secs(1_800);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The same words after so long are an event of their own.
 const SERIES: Duration = Duration::from_secs(360);
-/// How often a series is written at most.
+/// How often a series is written at most; what comes in between is written when that time is over.
 const SERIES_PAUSE: Duration = Duration::from_secs(10);
 /// Events of one reason that are written within [`SERIES`]; more of them are a flood, and are in the log only.
 const MOST_OF_A_REASON: u32 = 60;
@@ -102,7 +102,17 @@ async fn write(
 ) {
     let names = Names::new(regarding.name.as_deref().unwrap_or_default());
     let mut told = Told::default();
-    while let Some(line) = lines.recv().await {
+    loop {
+        let line = tokio::select! {
+            line = lines.recv() => line,
+            () = until(told.next_late()) => {
+                for late in told.late(Instant::now()) {
+                    say_again(&api, &mut told, late).await;
+                }
+                continue;
+            }
+        };
+        let Some(line) = line else { return };
         match told.how(&line, Instant::now()) {
             How::Anew => {
                 let name = names.of(line.at, told.number);
@@ -110,18 +120,29 @@ async fn write(
                     told.created(&line, name, Instant::now());
                 }
             }
-            How::Again { name, count } => {
-                let series =
-                    json!({"series": {"count": count, "lastObservedTime": MicroTime(line.at)}});
-                let parameters = PatchParams::default();
-                let patched = api.patch(&name, &parameters, &Patch::Merge(&series)).await;
-                if let Err(error) = patched {
-                    tracing::debug!(%error, reason = %line.reason, "a series could not be written");
-                    told.forget(&line);
-                }
-            }
+            How::Again(again) => say_again(&api, &mut told, again).await,
             How::NotAtAll => {}
         }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn say_again(api: &Api<Event>, told: &mut Told, again: Again) {
+    let (count, at) = (again.count, MicroTime(again.at));
+    let series = json!({"series": {"count": count, "lastObservedTime": at}});
+    let parameters = PatchParams::default();
+    let patched = api
+        .patch(&again.name, &parameters, &Patch::Merge(&series))
+        .await;
+    if let Err(error) = patched {
+        tracing::debug!(%error, reason = %again.key.0, "a series could not be written");
+        told.known.remove(&again.key);
     }
 }
 
@@ -190,13 +211,37 @@ struct Known {
     count: i32,
     heard_at: Instant,
     written_at: Instant,
+    /// When it came last, where that is not written yet.
+    unwritten: Option<Timestamp>,
 }
 
 #[derive(PartialEq, Eq, Debug)]
 enum How {
     Anew,
-    Again { name: String, count: i32 },
+    Again(Again),
     NotAtAll,
+}
+
+/// A series, as it is to be written.
+#[derive(PartialEq, Eq, Debug)]
+struct Again {
+    key: (String, String),
+    name: String,
+    count: i32,
+    at: Timestamp,
+}
+
+impl Known {
+    fn again(&mut self, key: &(String, String), now: Instant) -> Option<Again> {
+        let at = self.unwritten.take()?;
+        self.written_at = now;
+        Some(Again {
+            key: key.clone(),
+            name: self.name.clone(),
+            count: self.count,
+            at,
+        })
+    }
 }
 
 impl Told {
@@ -206,12 +251,13 @@ impl Told {
         if let Some(known) = self.known.get_mut(&key(line)) {
             known.count = known.count.saturating_add(1);
             known.heard_at = now;
+            known.unwritten = Some(line.at);
             if since(known.written_at) < SERIES_PAUSE {
                 return How::NotAtAll;
             }
-            known.written_at = now;
-            let (name, count) = (known.name.clone(), known.count);
-            return How::Again { name, count };
+            return known
+                .again(&key(line), now)
+                .map_or(How::NotAtAll, How::Again);
         }
         let begun = self.reasons.entry(line.reason.clone()).or_insert((now, 0));
         if since(begun.0) >= SERIES {
@@ -231,12 +277,24 @@ impl Told {
             count: 1,
             heard_at: now,
             written_at: now,
+            unwritten: None,
         };
         self.known.insert(key(line), known);
     }
 
-    fn forget(&mut self, line: &Line) {
-        self.known.remove(&key(line));
+    /// When the next series has to be written though its words do not come again.
+    fn next_late(&self) -> Option<Instant> {
+        let unwritten = self.known.values().filter(|k| k.unwritten.is_some());
+        unwritten.map(|known| known.written_at + SERIES_PAUSE).min()
+    }
+
+    fn late(&mut self, now: Instant) -> Vec<Again> {
+        let late = self
+            .known
+            .iter_mut()
+            .filter(|(_, known)| now >= known.written_at + SERIES_PAUSE);
+        late.filter_map(|(key, known)| known.again(key, now))
+            .collect()
     }
 }
 
@@ -292,18 +350,28 @@ mod tests {
         assert_eq!(told.how(&said, now), How::Anew);
         told.created(&said, "a".to_owned(), now);
         assert_eq!(told.how(&said, now), How::NotAtAll);
-        let again = How::Again {
+        let again = |count| Again {
+            key: key(&said),
             name: "a".to_owned(),
-            count: 3,
+            count,
+            at: said.at,
         };
-        assert_eq!(told.how(&said, now + SERIES_PAUSE), again);
+        let over = now + SERIES_PAUSE;
+        assert_eq!(told.next_late(), Some(over));
+        assert_eq!(told.how(&said, over), How::Again(again(3)));
+        // What came last is written, though it does not come once more.
+        assert_eq!(told.next_late(), None);
+        assert_eq!(told.how(&said, over), How::NotAtAll);
+        assert_eq!(told.late(over), []);
+        assert_eq!(told.late(over + SERIES_PAUSE), [again(4)]);
+        assert_eq!(told.late(over + SERIES_PAUSE), []);
         let other = line("StepFailed", "orders-2: no");
         assert_eq!(told.how(&other, now), How::Anew, "in other words");
         let late = now + SERIES_PAUSE + SERIES;
         assert_eq!(told.how(&said, late), How::Anew, "after long");
         // A series whose event has gone begins anew.
         told.created(&said, "b".to_owned(), late);
-        told.forget(&said);
+        told.known.remove(&key(&said));
         assert_eq!(told.how(&said, late), How::Anew);
     }
 

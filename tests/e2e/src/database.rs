@@ -398,8 +398,10 @@ fn instance(pod: &Value) -> Option<Instance> {
     })
 }
 
+/// Of the same words that came again it is the last time.
 fn event(object: &Value) -> Option<Event> {
-    let at = object["eventTime"].as_str()?;
+    let again = object["series"]["lastObservedTime"].as_str();
+    let at = again.or(object["eventTime"].as_str())?;
     let at: jiff::Timestamp = at.parse().ok()?;
     Some(Event {
         reason: object["reason"].as_str()?.to_owned(),

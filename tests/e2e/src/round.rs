@@ -425,7 +425,7 @@ pub fn await_failover(database: &Database<'_>, term: u64) -> Value {
 
 /// The same for a role that was taken over or handed over, whichever it was, and what is said of it.
 #[track_caller]
-fn await_role_change(database: &Database<'_>, term: u64) -> (&'static str, Value) {
+pub fn await_role_change(database: &Database<'_>, term: u64) -> (&'static str, Value) {
     let newer = |status: &Value| {
         [FAILOVER, SWITCHOVER].into_iter().find_map(|change| {
             let said = &status[format!("last{change}")];

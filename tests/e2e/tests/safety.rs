@@ -13,7 +13,7 @@ use understudy_e2e::database::{Database, Instance, says, spec};
 use understudy_e2e::faults::{Fault, Made, Victim};
 use understudy_e2e::ledger::{Ledger, overtaken};
 use understudy_e2e::results::Line;
-use understudy_e2e::round::{await_failover, noted_ledger, spread_out};
+use understudy_e2e::round::{await_failover, await_role_change, noted_ledger, spread_out};
 use understudy_e2e::settings::LIMIT;
 use understudy_e2e::space::Space;
 use understudy_e2e::writers::{Who, Writers, judge};
@@ -260,7 +260,8 @@ fn the_frozen_processes_of_a_force_deleted_pod_do_no_harm_when_they_wake() {
     let victim = Victim::of(&database, &database.primary());
     let mut frozen = Made::make(Fault::ContainerFrozen, &space, victim.clone());
     let deleted = Made::make(Fault::PodForceDeleted, &space, victim);
-    await_failover(&database, term);
+    // Whether it says nothing or has to go is seen first.
+    await_role_change(&database, term);
     writers.wait_for(20);
     std::thread::sleep(HARM);
     frozen.mend();

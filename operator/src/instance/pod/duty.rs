@@ -25,6 +25,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// What the engine gets to say which settings need a restart: it may wait for standbys before it answers anything.
 const LEARN_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a pod stays whose role went over: its address refuses clients at once, and that of a pod that is gone lets them
+/// wait. kube-proxy leads them elsewhere within a second; where the pod was deleted by force there are two in all.
+const REFUSES_FOR: Duration = Duration::from_millis(1_500);
+
 pub struct Duty {
     place: Place,
     news: mpsc::Receiver<News>,
@@ -51,6 +55,8 @@ pub struct Duty {
     is_replaced: bool,
     /// It was told to end, and stays for so long at most.
     leaves_at: Option<Instant>,
+    /// Since when it follows another, having been told to end.
+    follows_since: Option<Instant>,
     generation: i64,
 }
 
@@ -159,6 +165,7 @@ impl Duty {
             unwritten: None,
             is_replaced: false,
             leaves_at: None,
+            follows_since: None,
             generation: 0,
             place,
         }
@@ -514,14 +521,23 @@ impl Supervisor {
         self.duty.as_ref().is_some_and(|duty| duty.is_replaced)
     }
 
-    /// Whether nothing keeps it any more: the role has gone over and it knows whom to follow, or the time is over.
-    pub(in crate::instance) fn may_end(&self) -> bool {
-        let leaves_at = self.duty.as_ref().and_then(|duty| duty.leaves_at);
-        leaves_at.is_none_or(|at| {
-            let follows =
-                !self.promise.is_for_primary() && !self.promise.sealed && self.demotion.is_none();
-            follows || Instant::now() >= at
-        })
+    /// Whether nothing keeps it any more: the role has gone over, it knows whom to follow and clients know it as well, or
+    /// the time is over.
+    pub(in crate::instance) fn may_end(&mut self) -> bool {
+        let follows =
+            !self.promise.is_for_primary() && !self.promise.sealed && self.demotion.is_none();
+        let Some((duty, leaves_at)) = self.duty.as_mut().and_then(|duty| {
+            let at = duty.leaves_at?;
+            Some((duty, at))
+        }) else {
+            return true;
+        };
+        let now = Instant::now();
+        duty.follows_since = follows.then(|| duty.follows_since.unwrap_or(now));
+        let is_known = duty
+            .follows_since
+            .is_some_and(|since| now >= since + REFUSES_FOR);
+        is_known || now >= leaves_at
     }
 }
 
@@ -707,6 +723,9 @@ mod tests {
         assert!(!supervisor.duty_report().is_leaving && !supervisor.may_end());
         supervisor.promise.sealed = false;
         supervisor.promise.set = None;
+        assert!(!supervisor.may_end(), "clients are still led to it");
+        let since = Instant::now().checked_sub(REFUSES_FOR);
+        supervisor.duty.as_mut().expect("a pod").follows_since = since;
         assert!(supervisor.may_end());
         supervisor.promise.sealed = true;
         stays_until(&mut supervisor, Instant::now());
