@@ -22,7 +22,7 @@ use understudy_tests::wire::Client;
 const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
 /// How far the operator's figures may be from a client's, milliseconds, in more than three rounds of four. A client and a
 /// server that share two processors with everything else may be late themselves; so in each round it is this and the time
-/// for which programs of this machine waited for it.
+/// for which programs of this machine waited for it, where the kernel says that.
 const AGREEMENT_MS: u64 = 300;
 /// How many rounds more are tried where figures of the first ones were further apart.
 const MORE_ROUNDS: usize = 4;
@@ -64,7 +64,8 @@ fn rounds_of(fencing: bool, strike: impl Fn(&Round<'_>) -> Option<u64>) {
         };
         let stalled_before = stalled();
         let struck_ms = strike(&round);
-        let late = stalled().saturating_sub(stalled_before);
+        let late = stalled().zip(stalled_before);
+        let late = late.map(|(after, before)| after.saturating_sub(before));
         let term = round.term;
         let status = cluster.wait_ready(3);
         // On a busy machine a supervisor may answer too late for one look.
@@ -77,10 +78,10 @@ fn rounds_of(fencing: bool, strike: impl Fn(&Round<'_>) -> Option<u64>) {
                     "round {number}: figures {by} ms apart, machine {late:?} late\n{shown}"
                 );
                 eprintln!("{shown}");
-                assert!(
-                    u128::from(by) < u128::from(AGREEMENT_MS) + late.as_millis(),
-                    "{shown}"
-                );
+                if let Some(late) = late {
+                    let most = u128::from(AGREEMENT_MS) + late.as_millis();
+                    assert!(u128::from(by) < most, "{shown}");
+                }
                 apart.push(shown);
             }
         }
