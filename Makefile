@@ -16,7 +16,7 @@ CLUSTER_DIR ?= $(CURDIR)/.understudy-cluster
 IMAGE ?= understudy.local/understudy:0.1.0
 IMAGE_ARCHIVE ?= $(CACHE)/image/understudy.tar
 
-.PHONY: quickstart stop bench build test test-units test-behaviour soak fuzz format-check lint setup setup-referee setup-cluster \
+.PHONY: quickstart stop bench build test test-units test-behaviour check-kubernetes soak fuzz format-check lint setup setup-referee setup-cluster \
 	cluster cluster-down test-cluster test-e2e e2e image image-test chart-test
 
 # A primary and two standbys, load, SIGKILL of the primary, the takeover, the proof. Leaves the cluster running.
@@ -30,7 +30,18 @@ stop:
 build: setup
 	cargo build --workspace --release --bins
 
+# Everything; what runs on Kubernetes comes last. A machine that can't have the test cluster is told so before anything is
+# built. KUBERNETES=no leaves that part out, and the last line says so.
+ifeq ($(KUBERNETES),no)
 test: setup-referee format-check lint test-units test-behaviour
+	@echo "test: LEFT OUT (KUBERNETES=no): everything that is promised on Kubernetes; the rest has passed" >&2
+else
+test: export TWICE = 1
+test: check-kubernetes setup-referee setup-cluster format-check lint test-units test-behaviour test-e2e
+endif
+
+check-kubernetes:
+	@./scripts/e2e.sh check || { echo "test: \`make test KUBERNETES=no\` runs the rest, and says what it left out" >&2; exit 1; }
 
 # Fast checks of single rooms.
 test-units:
@@ -42,8 +53,9 @@ test-behaviour: setup-referee
 	cargo build --workspace --bins
 	./scripts/test-twice.sh behaviour
 
-# The long form of the same tests: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for), and the fuzz targets.
-# The programs are optimised and have their assertions.
+# The long form of the same tests but those on Kubernetes: more rounds, longer loads (UNDERSTUDY_SOAK is what they ask for),
+# and the fuzz targets. The programs are optimised and have their assertions. FAULT=NAME and ROUNDS=N choose one fault
+# (scripts/soak.sh has the names); a line for each run adds up in one file.
 soak: export UNDERSTUDY_SOAK = 1
 soak: export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/soak
 soak: setup setup-referee
@@ -70,9 +82,9 @@ cluster-down:
 test-cluster: setup-cluster
 	cargo test --workspace --test kubernetes_cluster -- --ignored --test-threads=1 --nocapture
 
-# Understudy on such a cluster, each fault once and what else tells most, within 20 minutes: test-e2e. Everything, with
-# more rounds, every variant, ten minutes of load, the Dockerfile's own build: e2e. FAULT=NAME, ROUNDS=N and
-# TESTS="FILE ..." choose (scripts/e2e.sh says how); measurements add up in one file.
+# Understudy on such a cluster, each fault once and what else tells most, within 20 minutes: test-e2e, the last part of
+# `make test`. Everything, with more rounds, every variant, ten minutes of load, the Dockerfile's own build: e2e.
+# FAULT=NAME, ROUNDS=N and TESTS="FILE ..." choose (scripts/e2e.sh says how); measurements add up in one file.
 test-e2e: setup-referee setup-cluster
 	./scripts/e2e.sh short
 

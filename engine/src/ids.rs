@@ -165,6 +165,14 @@ impl TimelineId {
     pub const fn next(self) -> TimelineId {
         TimelineId(self.0 + 1)
     }
+    /// `None` behind the last number.
+    #[must_use]
+    pub const fn checked_next(self) -> Option<TimelineId> {
+        match self.0.checked_add(1) {
+            Some(next) => Some(TimelineId(next)),
+            None => None,
+        }
+    }
     /// `00000002.history`
     pub fn history_file_name(self) -> String {
         format!("{:08X}.history", self.0)

@@ -3,10 +3,12 @@
 //!
 //! In builds with debug assertions only. `UNDERSTUDY_DIE_AT` names a folder; a file in it with the process's name (an
 //! instance's, or `operator`) holds how many points are still passed. Each point counts down; the one that finds zero
-//! removes the file and dies, so the process that is started instead lives.
+//! removes the file and dies, so the process that is started instead lives. With `stop ` before the number it stands still
+//! there instead, as by SIGSTOP, until somebody wakes it.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::{Signal, getpid, kill_process};
@@ -14,6 +16,10 @@ use rustix::process::{Signal, getpid, kill_process};
 /// The file of this process, if it is one that may have to die.
 static FILE: OnceLock<PathBuf> = OnceLock::new();
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// What a file's text begins with where the process is to stand still.
+const STOP: &str = "stop ";
+/// The signal may take a moment to reach every thread; nothing more must happen meanwhile.
+const REACHES_ALL: Duration = Duration::from_millis(200);
 
 /// Says who this process is.
 pub fn name_process(name: &str) {
@@ -27,15 +33,23 @@ pub fn name_process(name: &str) {
 pub fn point() {
     let Some(file) = FILE.get() else { return };
     let _one = ONE_AT_A_TIME.lock();
-    let left = std::fs::read_to_string(file).ok();
-    let Some(left) = left.and_then(|text| text.trim().parse::<u32>().ok()) else {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let stops = text.starts_with(STOP);
+    let number = text.strip_prefix(STOP).unwrap_or(&text);
+    let Ok(left) = number.trim().parse::<u32>() else {
         return;
     };
     if left > 0 {
-        std::fs::write(file, (left - 1).to_string()).expect("a test's own folder");
+        let how = if stops { STOP } else { "" };
+        std::fs::write(file, format!("{how}{}", left - 1)).expect("a test's own folder");
         return;
     }
     std::fs::remove_file(file).expect("a test's own folder");
+    if stops {
+        kill_process(getpid(), Signal::STOP).expect("this process");
+        std::thread::sleep(REACHES_ALL);
+        return;
+    }
     kill_process(getpid(), Signal::KILL).expect("this process");
     // The signal may take a moment; nothing more must happen meanwhile.
     loop {

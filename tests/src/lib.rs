@@ -6,6 +6,7 @@
 pub mod api_server;
 pub mod certificates;
 pub mod cutter;
+pub mod damage;
 pub mod interleave;
 pub mod local;
 pub mod managed;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use understudy_tests::programs::{postgres, run_ok};
@@ -141,6 +142,106 @@ fn queries_in_the_way_of_replay_are_cancelled_when_their_time_is_up() {
     primary.psql("ALTER TABLE t ADD COLUMN c int");
     primary.wait_for_replay(&standby);
     terminated(&mut reader);
+}
+
+/// Until everything that the primary has now is in its archive and was replayed from there.
+fn wait_for_replay_from_archive(primary: &Server, standby: &Server) {
+    let end = primary.psql("SELECT pg_current_wal_flush_lsn()");
+    primary.psql("SELECT pg_switch_wal()");
+    let reached = format!(
+        "SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '{}') >= 0",
+        end.trim()
+    );
+    eventually("it comes from the archive", || {
+        standby.psql(&reached).trim() == "t"
+    });
+}
+
+#[test]
+fn what_comes_from_the_archive_has_a_delay_of_its_own() {
+    let archive = tempfile::tempdir().expect("a temporary directory");
+    let primary = primary(archive.path());
+    let mut standby = primary.standby("archived");
+    // No stream.
+    fs::write(standby.data().join("postgresql.auto.conf"), "").expect("ours");
+    standby.configure(&format!(
+        "primary_conninfo = ''\nrestore_command = 'cp {}/%f \"%p\"'\n\
+         wal_retrieve_retry_interval = 200ms\n\
+         max_standby_streaming_delay = -1\nmax_standby_archive_delay = 300ms",
+        archive.path().display()
+    ));
+    standby.start();
+    wait_for_replay_from_archive(&primary, &standby);
+    let mut reader = standby.client();
+    reader.rows("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(reader.value("SELECT count(*) FROM t"), "500");
+    primary.psql("DELETE FROM t WHERE a > 100");
+    primary.psql("VACUUM t");
+    wait_for_replay_from_archive(&primary, &standby);
+    assert_eq!(standby.psql("SELECT count(*) FROM t").trim(), "100");
+    terminated(&mut reader);
+    // Without a limit replay waits, however little the stream's would be.
+    standby.configure("max_standby_streaming_delay = 0\nmax_standby_archive_delay = -1");
+    standby.psql("SELECT pg_reload_conf()");
+    eventually("the setting is in force", || {
+        standby.psql("SHOW max_standby_archive_delay").trim() == "-1"
+    });
+    let mut reader = standby.client();
+    reader.rows("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(reader.value("SELECT count(*) FROM t"), "100");
+    primary.psql("DELETE FROM t WHERE a > 10");
+    primary.psql("VACUUM t");
+    primary.psql("INSERT INTO t VALUES (1000, 'behind')");
+    primary.psql("SELECT pg_switch_wal()");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(reader.value("SELECT count(*) FROM t"), "100");
+    let behind = "SELECT count(*) FROM t WHERE a = 1000";
+    assert_eq!(standby.psql(behind).trim(), "0");
+    reader.rows("COMMIT");
+    wait_for_replay_from_archive(&primary, &standby);
+    assert_eq!(standby.psql("SELECT count(*) FROM t").trim(), "11");
+}
+
+/// `archive_mode = always` archives on a standby too; with `on` only who writes the log himself does.
+#[test]
+fn a_standby_archives_what_it_receives_only_where_it_always_does() {
+    let mut primary = Server::initdb();
+    primary.configure("wal_keep_size = 256MB");
+    primary.start();
+    let standby = |name: &str, mode: &str| {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let mut standby = primary.standby(name);
+        standby.configure(&format!(
+            "archive_mode = {mode}\narchive_command = 'cp %p {}/%f'",
+            folder.path().display()
+        ));
+        standby.start();
+        primary.wait_for_stream(name);
+        (standby, folder)
+    };
+    let (_always, received) = standby("archives", "always");
+    let (on, own) = standby("waits", "on");
+    primary.psql("CREATE TABLE t (a int)");
+    let name = segment(&primary);
+    primary.psql("SELECT pg_switch_wal()");
+    primary.psql("INSERT INTO t VALUES (1)");
+    primary.wait_for_replay(&on);
+    let theirs = fs::read(primary.data().join("pg_wal").join(&name)).expect("kept");
+    eventually("it is archived", || {
+        fs::read(received.path().join(&name)).is_ok_and(|ours| ours == theirs)
+    });
+    let archived = || -> Vec<String> {
+        let entries = fs::read_dir(own.path()).expect("a folder");
+        let names = entries.map(|e| e.expect("readable").file_name());
+        names.map(|n| n.to_string_lossy().into_owned()).collect()
+    };
+    assert_eq!(archived(), [""; 0]);
+    assert_eq!(on.psql("SELECT pg_promote()").trim(), "t");
+    on.psql("INSERT INTO t VALUES (2)");
+    let name = segment(&on);
+    assert!(name.starts_with("00000002"), "{name}");
+    on.psql("SELECT pg_switch_wal()");
+    eventually("its own log is archived", || archived().contains(&name));
 }
 
 /// An idle transaction in replay's way ends with its session.

@@ -2,143 +2,13 @@
 //! refusal, never a wrong answer.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use understudy_tests::programs::{ours, run, run_ok};
+use understudy_tests::damage::{Original, middle_segment};
+use understudy_tests::programs::{ours, run};
 use understudy_tests::server::{Server, Stop};
-
-/// A directory with a few tables, stopped cleanly or killed; copies of it are damaged.
-struct Original {
-    dir: tempfile::TempDir,
-    /// Files of the table `t` and of its index, below the data directory.
-    table: String,
-    index: String,
-}
-
-impl Original {
-    fn new(stop: Stop) -> Original {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let data = dir.path().join("data");
-        let mut initdb = Command::new(ours("understudy"));
-        initdb.args([
-            "initdb",
-            "--no-locale",
-            "--encoding=UTF8",
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-        ]);
-        run_ok(initdb.arg("--wal-segsize=1").arg("-D").arg(&data));
-        let mut server = Server::over(&data);
-        server.configure("max_wal_size = 1GB\ncheckpoint_timeout = 1h");
-        server.start();
-        server.psql("CREATE TABLE t (id bigint PRIMARY KEY, v text)");
-        server.psql("INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, 2000) g");
-        server.psql("CREATE TABLE other (id bigint)");
-        server.psql("INSERT INTO other VALUES (1)");
-        server.psql("CHECKPOINT");
-        // More than three segments of log behind the last checkpoint.
-        for n in 0..12 {
-            server.psql(&format!("UPDATE t SET v = repeat('y', {})", 100 + n));
-        }
-        let file = |relation: &str| {
-            let number = server.psql(&format!(
-                "SELECT relfilenode FROM pg_class WHERE relname = '{relation}'"
-            ));
-            format!("base/5/{}", number.trim())
-        };
-        let (table, index) = (file("t"), file("t_pkey"));
-        server.stop(stop);
-        Original { dir, table, index }
-    }
-
-    fn copy(&self) -> Damaged {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let data = dir.path().join("data");
-        run_ok(
-            Command::new("cp")
-                .arg("-a")
-                .arg(self.dir.path().join("data"))
-                .arg(&data),
-        );
-        Damaged {
-            server: Server::over(&data),
-            data,
-            _dir: dir,
-        }
-    }
-}
-
-struct Damaged {
-    server: Server,
-    data: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-impl Damaged {
-    fn path(&self, name: &str) -> PathBuf {
-        self.data.join(name)
-    }
-
-    fn flip(&self, name: &str, at: usize) {
-        let mut bytes = fs::read(self.path(name)).expect(name);
-        bytes[at] ^= 0x55;
-        fs::write(self.path(name), bytes).expect(name);
-    }
-
-    fn cut(&self, name: &str, len: u64) {
-        let file = fs::File::options()
-            .write(true)
-            .open(self.path(name))
-            .expect(name);
-        file.set_len(len).expect(name);
-    }
-
-    /// The start must be refused with exit code 1 and these words in the log.
-    fn refused(mut self, what: &str, words: &[&str]) {
-        self.server.launch();
-        let until = Instant::now() + Duration::from_secs(30);
-        let status = loop {
-            if let Some(status) = self.server.exit_status() {
-                break status;
-            }
-            assert!(
-                Instant::now() < until,
-                "{what}: it started\n{}",
-                self.server.log()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        let log = self.server.log();
-        assert_eq!(status.code(), Some(1), "{what}: {status}\n{log}");
-        assert!(log.contains("FATAL"), "{what}: {log}");
-        for word in words {
-            assert!(log.contains(word), "{what}: no {word:?} in\n{log}");
-        }
-        assert!(!log.contains("panicked"), "{what}: {log}");
-    }
-}
-
-/// The segment that holds the middle of the log behind the last checkpoint.
-fn middle_segment(data: &Path) -> String {
-    let mut names: Vec<String> = fs::read_dir(data.join("pg_wal"))
-        .expect("pg_wal")
-        .filter_map(|e| e.expect("readable").file_name().into_string().ok())
-        .filter(|n| n.len() == 24)
-        .collect();
-    names.sort();
-    let holds_log = |name: &&String| {
-        let bytes = fs::read(data.join("pg_wal").join(name)).expect("a segment");
-        let number = u64::from_str_radix(&name[16..], 16).expect("hexadecimal");
-        bytes[8..16] == (number << 20).to_le_bytes()
-    };
-    let used: Vec<&String> = names.iter().filter(holds_log).collect();
-    assert!(used.len() > 5, "too little log: {names:?}");
-    used[used.len() - 3].clone()
-}
+use understudy_tests::standby::eventually;
 
 #[test]
 fn a_start_with_damaged_files_is_refused_and_names_them() {
@@ -376,4 +246,154 @@ fn a_damaged_catalog_is_an_error_that_names_it() {
     );
     assert!(d.server.exit_status().is_none(), "{}", d.server.log());
     assert!(d.server.stop(Stop::Fast).success());
+}
+
+#[test]
+fn a_start_with_a_damaged_history_is_refused_and_names_it() {
+    let original = Original::promoted();
+    let name = "pg_wal/00000002.history";
+    let path = original.dir.path().join("data").join(name);
+    let whole = fs::read_to_string(path).expect("the promotion wrote it");
+    let within_the_position = whole.find('/').expect("a position") + 3;
+    let cuts = [0, 1, 2, within_the_position, whole.len() - 1];
+    let absurd = [
+        "x\t0/1\ty\n",
+        "2\t0/3000000\titself\n",
+        "99999999999\t0/3000000\ttoo large\n",
+        "1\tFFFFFFFFFFF/0\ttoo large\n",
+        "1\t0/3000000\ta\n1\t0/4000000\tb\n",
+        "\u{fffd}\u{1}\0\n",
+    ];
+    let texts = cuts.iter().map(|len| &whole[..*len]).chain(absurd);
+    for text in texts {
+        let d = original.copy();
+        fs::write(d.path(name), text).expect(name);
+        d.refused(
+            &format!("history {text:?}"),
+            &[
+                "history file \"00000002.history\"",
+                "HINT:  Put the file back",
+            ],
+        );
+    }
+    let d = original.copy();
+    fs::remove_file(d.path(name)).expect(name);
+    d.refused("no history", &["timeline 2 does not exist", "HINT:"]);
+    let mut d = original.copy();
+    d.server.start();
+    d.is_whole();
+}
+
+/// A copy of the file is on the primary: a standby takes that, and stays where it is until then.
+#[test]
+fn a_standby_replaces_a_damaged_history_of_a_newer_timeline() {
+    let mut primary = Server::started();
+    primary.psql("CREATE TABLE t (a int)");
+    let first = primary.started_standby("first");
+    let mut second = primary.standby("second");
+    second.configure(&format!(
+        "primary_conninfo = 'host=127.0.0.1 port={} user=postgres'",
+        first.port
+    ));
+    // What pg_basebackup wrote comes later and would win.
+    fs::write(second.data().join("postgresql.auto.conf"), "").expect("ours");
+    let history = second.data().join("pg_wal/00000002.history");
+    fs::write(&history, "1\t0/30").expect("ours");
+    second.start();
+    first.wait_for_stream("second");
+    primary.psql("INSERT INTO t VALUES (1)");
+    eventually("it replays what its upstream passes on", || {
+        second.psql("SELECT count(*) FROM t").trim() == "1"
+    });
+    let log = second.log();
+    assert!(log.contains("history file \"00000002.history\""), "{log}");
+    primary.stop(Stop::Kill);
+    assert_eq!(first.psql("SELECT pg_promote()").trim(), "t");
+    first.psql("INSERT INTO t VALUES (2)");
+    first.wait_for_replay(&second);
+    assert_eq!(second.psql("SELECT sum(a) FROM t").trim(), "3");
+    let own = fs::read(first.data().join("pg_wal/00000002.history")).expect("there");
+    assert_eq!(fs::read(&history).expect("there"), own);
+}
+
+/// A segment has its full size before it has its name, so a short one is not where the log ends.
+#[test]
+fn log_in_a_file_of_the_wrong_size_or_of_another_cluster_is_refused() {
+    let original = Original::new(Stop::Kill);
+    let data = original.dir.path().join("data");
+    let mut names: Vec<_> = fs::read_dir(data.join("pg_wal"))
+        .expect("pg_wal")
+        .filter_map(|e| e.expect("readable").file_name().into_string().ok())
+        .filter(|n| n.len() == 24)
+        .collect();
+    names.sort();
+    let holds_log = |name: &&String| {
+        let number = u64::from_str_radix(&name[16..], 16).expect("hexadecimal");
+        let bytes = fs::read(data.join("pg_wal").join(name)).expect("a segment");
+        bytes[8..16] == (number << 20).to_le_bytes()
+    };
+    let last = names.iter().rfind(holds_log).expect("there is log");
+    for name in [&middle_segment(&data), last] {
+        let segment = format!("pg_wal/{name}");
+        for len in [0, 500_000, (1 << 20) - 1, (1 << 20) + 8192] {
+            let d = original.copy();
+            d.cut(&segment, len);
+            d.refused(
+                &format!("{segment} of {len} bytes"),
+                &[segment.as_str(), "wrong size", "HINT:  Put the file back"],
+            );
+        }
+    }
+    let d = original.copy();
+    d.flip(&format!("pg_wal/{}", middle_segment(&data)), 24);
+    d.refused("another cluster's", &["WAL", "different database system"]);
+    let mut d = original.copy();
+    d.server.start();
+    d.is_whole();
+}
+
+#[test]
+fn a_start_with_damaged_small_files_is_refused_or_not_in_their_way() {
+    let original = Original::new(Stop::Fast);
+    let label = "START WAL LOCATION: 0/200028 (file 000000010000000000000002)\nCHECKPOINT LOCATION: 0/200060\nBACKUP METHOD: streamed\nBACKUP FROM: primary\nSTART TIME: 2026-01-01 00:00:00 UTC\nLABEL: x\nSTART TIMELINE: 1\n";
+    let refused = ["invalid data in file \"backup_label\"", "HINT:"];
+    // Without the line that follows it would ask for less than the backup needs.
+    for line in ["BACKUP METHOD", "BACKUP FROM", "START TIMELINE"] {
+        let d = original.copy();
+        let cut = label.find(line).expect("a line");
+        fs::write(d.path("backup_label"), &label[..cut]).expect("written");
+        d.refused(&format!("a label up to {line}"), &refused);
+    }
+    let d = original.copy();
+    fs::write(d.path("backup_label"), [0xFF, 0x00, 0xFE, b'\n']).expect("written");
+    d.refused("a label of garbage", &refused);
+
+    let d = original.copy();
+    fs::write(d.path("backup_label"), label).expect("written");
+    fs::write(d.path("tablespace_map"), "16384 /nowhere\n").expect("written");
+    d.refused("tablespace_map", &["tablespace_map", "HINT:"]);
+
+    let d = original.copy();
+    fs::write(
+        d.path("postgresql.auto.conf"),
+        [0xFF, 0xFE, 0x00, b'=', b'\n'],
+    )
+    .expect("written");
+    d.refused("postgresql.auto.conf", &["postgresql.auto.conf", "line"]);
+
+    let d = original.copy();
+    fs::write(d.path("pg_xact/0000"), vec![0; 32 * 8192]).expect("written");
+    d.refused(
+        "a commit log of zeroes",
+        &["pg_xact/0000", "the transaction that made the cluster"],
+    );
+
+    let mut d = original.copy();
+    for garbage in [&b""[..], b"\xff\xfe\0\n\n", b"99999999999999999999\n/x\n"] {
+        fs::write(d.path("postmaster.pid"), garbage).expect("written");
+        d.server.start();
+        assert!(d.server.stop(Stop::Fast).success());
+    }
+    d.server.start();
+    d.is_whole();
 }

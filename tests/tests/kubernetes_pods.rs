@@ -703,6 +703,25 @@ fn goes_on_without_the_api(world: &mut World, standby: &mut Pod) {
 }
 
 fn hands_over_before_it_ends(world: &World, primary: &mut Pod, standby: &Pod) {
+    // Another standby, which is not here now: the role has more than one heir.
+    let heirs = vec![
+        id_of(&standby.status(world).expect("answered")),
+        InstanceId::random(),
+    ];
+    let request = SetRequest {
+        term: Term::FIRST,
+        id: id_of(&primary.status(world).expect("answered")),
+        set: EngineSet {
+            required: 1,
+            ..set(3, heirs)
+        },
+    };
+    primary.order(world, "/set", &request);
+    primary.until(world, "counting by two heirs", |s| {
+        let engine = s.engine.as_ref().filter(|e| e.set_caught_up && e.writable);
+        let counts_by = engine.and_then(|e| e.set.as_ref());
+        counts_by.is_some_and(|set| set.counter == 3)
+    });
     primary.terminate();
     let leaving = primary.until(world, "leaving", |s| s.leaving);
     // A second one does not hurry it.
@@ -721,12 +740,25 @@ fn hands_over_before_it_ends(world: &World, primary: &mut Pod, standby: &Pod) {
     });
     assert!(!sealed.leaving);
     assert_eq!(id_of(&sealed), id_of(&leaving));
+    let port = u16::try_from(POSTGRES_PORT).expect("a port");
+    let refused = std::net::TcpStream::connect((primary.ip(), port));
+    assert!(refused.is_err(), "nobody has taken over: {refused:?}");
     let follow = FollowRequest {
         term,
         id: id_of(&sealed),
         upstream: Some(standby.upstream()),
     };
     primary.order(world, "/follow", &follow);
+    // Who comes before kube-proxy knows better gets to the other one; who comes later is refused.
+    let password = &world.credentials.app_password;
+    let passed_on = primary.psql(world, "keeper", password, "SHOW cluster_name");
+    if passed_on.status.success() {
+        let text = String::from_utf8_lossy(&passed_on.stdout);
+        assert_eq!(text.trim(), standby.instance());
+    } else {
+        let words = String::from_utf8_lossy(&passed_on.stderr);
+        println!("nobody was passed on any more: {words}");
+    }
     assert!(primary.wait_for_end().success(), "{}", primary.words());
     assert!(
         !has_engine(&primary.volume()),

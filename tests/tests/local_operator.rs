@@ -14,7 +14,7 @@ use serde_json::Value;
 use understudy_tests::local::{
     Acknowledged, Cluster, Writer, freeze, has_every_field, is_gone, now_ms, signal,
 };
-use understudy_tests::soak::is_soak;
+use understudy_tests::soak::rounds;
 use understudy_tests::stalls::stalled;
 use understudy_tests::standby::eventually;
 use understudy_tests::wire::Client;
@@ -47,7 +47,7 @@ impl Round<'_> {
 /// with what the operator says of the whole takeover.
 fn rounds_of(fencing: bool, strike: impl Fn(&Round<'_>) -> Option<u64>) {
     let cluster = Cluster::up(2, fencing);
-    let rounds = if is_soak() { 20 } else { 3 };
+    let rounds = usize::try_from(rounds(3, 20)).expect("few rounds");
     let mut apart = Vec::new();
     let mut compared = 0;
     let mut number = 0;

@@ -304,8 +304,11 @@ fn long_waits_for_locks() {
         let mut holder = client(twins.port(who));
         let made = holder.query("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
         made.expect("an answer");
+        // Longer than what views show.
+        let long = format!("UPDATE t SET a = 4 /* {}*/", "so long ".repeat(500));
         for (held, asked) in [
             ("UPDATE t SET a = 2", "UPDATE t SET a = 3"),
+            ("UPDATE t SET a = 2", long.as_str()),
             ("SELECT count(*) FROM t", "TRUNCATE t"),
             // In two modes, by one process.
             ("INSERT INTO t SELECT a FROM t", "TRUNCATE t"),
@@ -326,6 +329,63 @@ fn long_waits_for_locks() {
         lines
     });
     assert!(!theirs.is_empty(), "PostgreSQL logs nothing");
+    assert_eq!(own, theirs);
+}
+
+/// What others run is for the log only.
+#[test]
+fn a_deadlock_s_statements_are_logged() {
+    let told = std::cell::RefCell::new(Vec::new());
+    let [theirs, own] = logged(&["log_line_prefix="], |port| {
+        let (mut first, mut victim) = (client(port), client(port));
+        let setup =
+            "CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 0), (2, 0)";
+        first.query(setup).expect("an answer");
+        // Only one of them looks.
+        first.rows("SET deadlock_timeout = '600s'");
+        victim.rows("SET deadlock_timeout = '100ms'");
+        for (client, row) in [(&mut first, 1), (&mut victim, 2)] {
+            client.rows("BEGIN");
+            client.rows(&format!("UPDATE t SET b = 1 WHERE a = {row}"));
+        }
+        let asked = "UPDATE t\n  SET b = 2 WHERE a = 2";
+        first.send(asked).expect("sent");
+        let mut watcher = client(port);
+        let until = Instant::now() + Duration::from_secs(30);
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        while watcher.value(waits) != "1" {
+            assert!(Instant::now() < until, "nobody waits");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let error = victim.error("UPDATE t SET b = 2 WHERE a = 1");
+        let detail = error.detail.clone().unwrap_or_default();
+        assert_eq!(detail.lines().count(), 2, "{error:?}");
+        told.borrow_mut()
+            .push((error.state, error.message, error.hint));
+        victim.rows("ROLLBACK");
+        first.answers().expect("it goes on");
+        // Of advisory locks, too, which functions take.
+        for (client, key) in [(&mut first, 1), (&mut victim, 2)] {
+            client.rows("ROLLBACK");
+            client.rows("BEGIN");
+            client.rows(&format!("SELECT pg_advisory_xact_lock({key})"));
+        }
+        first.send("SELECT pg_advisory_xact_lock(2)").expect("sent");
+        while watcher.value(waits) != "1" {
+            assert!(Instant::now() < until, "nobody waits");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let error = victim.error("SELECT pg_advisory_xact_lock(1)");
+        told.borrow_mut()
+            .push((error.state, error.message, error.hint));
+        victim.rows("ROLLBACK");
+        first.answers().expect("it goes on");
+    });
+    let told = told.into_inner();
+    assert_eq!(told[..2], told[2..], "PostgreSQL's, ours");
+    assert_eq!(told[0].0, "40P01");
+    let (theirs, own) = (of_waits(&theirs), of_waits(&own));
+    assert!(theirs.iter().any(|l| l.contains("Process #: UPDATE t")));
     assert_eq!(own, theirs);
 }
 
@@ -402,6 +462,45 @@ fn prefixes_know_the_transaction() {
     });
     assert!(theirs.iter().any(|l| l.starts_with("some|")), "{theirs:?}");
     assert_eq!(own, theirs);
+}
+
+/// `%v`: a session, and which of its transactions runs.
+#[test]
+fn prefixes_know_the_virtual_transaction() {
+    let both = logged(&["log_line_prefix=%v|"], |port| {
+        statements(
+            port,
+            &[
+                "SELECT 1/0",
+                "BEGIN",
+                "DROP TABLE IF EXISTS none",
+                "SELECT pg_notice_of_nothing()",
+                "ROLLBACK",
+                "SELECT none",
+            ],
+        );
+        statements(port, &["SELECT none"]);
+    });
+    for lines in both {
+        let ids: Vec<(&str, &str)> = lines
+            .iter()
+            .filter(|l| l.contains("|ERROR: "))
+            .map(|l| {
+                let (id, _) = l.split_once('|').expect("a prefix");
+                id.split_once('/').expect("session and transaction")
+            })
+            .collect();
+        let [first, second, third, other] = ids[..] else {
+            panic!("{lines:?}")
+        };
+        assert!(
+            [first, second, third, other].iter().all(|id| id.1 != "0"),
+            "{ids:?}"
+        );
+        assert_eq!((first.0, first.0), (second.0, third.0), "one session");
+        let transactions: std::collections::BTreeSet<_> = [first, second, third, other].into();
+        assert_eq!(transactions.len(), 4, "{ids:?}");
+    }
 }
 
 #[test]

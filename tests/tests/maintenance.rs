@@ -263,3 +263,81 @@ fn a_transaction_that_makes_the_index_does_not_trust_it() {
     client.rows("COMMIT");
     assert_eq!(client.value("SELECT count(*) FROM t WHERE k = 2"), "1");
 }
+
+#[test]
+fn background_vacuums_are_told_from_a_time_on() {
+    let mut server = Server::initdb();
+    server.configure("autovacuum_naptime = 1s\nlog_autovacuum_min_duration = -1");
+    server.start();
+    let mut client = server.client();
+    client.rows("CREATE TABLE t (a int)");
+    // Rows come and go, and with the vacuum their pages.
+    let round = |client: &mut Client| {
+        client.rows("INSERT INTO t SELECT g FROM generate_series(1, 5000) AS g");
+        client.rows("DELETE FROM t");
+        eventually("the table is vacuumed", || pages(&server, client, "t") == 0);
+    };
+    let told = || server.log().contains("LOG:  automatic ");
+    round(&mut client);
+    assert!(!told(), "{}", server.log());
+    let set = |value: &str| {
+        server.configure(&format!("log_autovacuum_min_duration = {value}"));
+        server.psql("SELECT pg_reload_conf()");
+        eventually("the setting is in force", || {
+            server.psql("SHOW log_autovacuum_min_duration").trim() == value
+        });
+    };
+    // None takes that long.
+    set("1d");
+    round(&mut client);
+    assert!(!told(), "{}", server.log());
+    set("0");
+    let line = "LOG:  automatic vacuum of table \"postgres.public.t\": index scans: ";
+    eventually("it is told", || {
+        round(&mut client);
+        server.log().contains(line)
+    });
+}
+
+/// `checkpoint_warning`: only those that the log's volume brings about speak of `max_wal_size`.
+#[test]
+fn checkpoints_that_come_too_often_are_told() {
+    let mut server = Server::initdb();
+    server.configure(
+        "max_wal_size = 32MB\nmin_wal_size = 32MB\ncheckpoint_completion_target = 0\n\
+         checkpoint_warning = 1h\nautovacuum = off",
+    );
+    server.start();
+    server.psql("CREATE TABLE t (a int)");
+    let count = |line: &str| server.log().matches(line).count();
+    let fill = || {
+        for _ in 0..4 {
+            server.psql("INSERT INTO t VALUES (1)");
+            server.psql("SELECT pg_switch_wal()");
+        }
+    };
+    let (told, begun) = (
+        "LOG:  checkpoints are occurring too frequently (",
+        "LOG:  checkpoint starting: wal",
+    );
+    server.psql("CHECKPOINT");
+    server.psql("CHECKPOINT");
+    assert_eq!(count(told), 0, "{}", server.log());
+    fill();
+    eventually("it is told", || count(told) > 0);
+    let hint = "HINT:  Consider increasing the configuration parameter \"max_wal_size\".";
+    eventually("what to do is told", || count(hint) > 0);
+    server.configure("checkpoint_warning = 0");
+    server.psql("SELECT pg_reload_conf()");
+    eventually("the setting is in force", || {
+        server.psql("SHOW checkpoint_warning").trim() == "0"
+    });
+    // One that had just begun to be told is told by now.
+    server.psql("CHECKPOINT");
+    let before = (count(told), count(begun));
+    eventually("there is another one", || {
+        fill();
+        count(begun) > before.1
+    });
+    assert_eq!(count(told), before.0, "{}", server.log());
+}

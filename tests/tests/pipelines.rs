@@ -7,6 +7,7 @@ use understudy_tests::raw::{End, Raw, Reply, bind, describe, execute, frame, par
 use understudy_tests::reference::Reference;
 use understudy_tests::server::Server;
 use understudy_tests::standby::eventually;
+use understudy_tests::wire::Client;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -279,4 +280,34 @@ fn who_always_has_one_more_message_ready_is_ended_too() {
     flood.join().expect("it has ended");
     let left = format!("SELECT count(*) {others}");
     eventually("its session is gone", || server.psql(&left).trim() == "0");
+}
+
+/// `pg_stat_activity` shows the statement that a session's last message is about: of Parse, Bind and Execute.
+#[test]
+fn views_show_the_statement_of_each_message() {
+    let server = Server::started();
+    let reference = Reference::started();
+    for port in [reference.port, server.port] {
+        let mut watcher = Client::connect(port).expect("it answers");
+        let mut raw = Raw::session(port).expect("it answers");
+        raw.send(&query("SET application_name = 'piped'"))
+            .expect("sent");
+        raw.until_ready(1, PATIENCE);
+        let asked = "SELECT query FROM pg_stat_activity WHERE application_name = 'piped'";
+        let mut shows = |what: &str, messages: &[Vec<u8>], text: &str| {
+            raw.send(&messages.concat()).expect("sent");
+            eventually(&format!("{port}: {what}"), || watcher.value(asked) == text);
+        };
+        let flush = || frame(b'H', b"");
+        let (one, two) = ("SELECT 1 AS one", "SELECT 2 AS two");
+        shows(
+            "Parse",
+            &[parse("one", one, &[]), parse("two", two, &[]), flush()],
+            two,
+        );
+        shows("Bind", &[bind("", "one", 0, &[]), flush()], one);
+        shows("another Bind", &[bind("p", "two", 0, &[]), flush()], two);
+        shows("Execute", &[execute("", 0), flush()], one);
+        shows("the end", &[execute("p", 0), sync()], two);
+    }
 }

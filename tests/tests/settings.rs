@@ -1,13 +1,16 @@
 //! `postgresql.conf` and `pg_hba.conf` that are wrong: a start is refused, a reload leaves things as they were, and the
 //! log says why in PostgreSQL 15's own words. PostgreSQL reads the very same files.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use understudy_tests::raw::{Raw, startup};
+use understudy_tests::programs::{postgres, run_ok};
+use understudy_tests::raw::{Raw, query, startup};
 use understudy_tests::server::{Server, Stop};
 use understudy_tests::standby::eventually;
 use understudy_tests::twins::{BOTH, Running, Twins, Who};
+use understudy_tests::wire::Client;
 
 const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\n";
 
@@ -471,4 +474,97 @@ fn a_reload_takes_what_is_right_and_says_what_is_not() {
     let pairs = own.iter().zip(&theirs);
     let differing: Vec<_> = pairs.filter(|(own, theirs)| own != theirs).collect();
     assert!(differing.is_empty(), "ours, theirs: {differing:#?}");
+}
+
+/// Statements about the settings of a session's socket, in order, with what each is answered.
+fn told_of_keepalives(port: u16) -> Vec<String> {
+    let show = "SHOW tcp_keepalives_idle; SHOW tcp_keepalives_interval; \
+                SHOW tcp_keepalives_count; SHOW tcp_user_timeout";
+    let mut client = Client::connect(port).expect("it runs");
+    let mut told = Vec::new();
+    for sql in [
+        show,
+        "SET tcp_keepalives_idle = '2min'",
+        show,
+        "BEGIN; SET LOCAL tcp_keepalives_count = 4; SET tcp_user_timeout = 4321",
+        show,
+        "ROLLBACK",
+        show,
+        "BEGIN; SET LOCAL tcp_keepalives_count = 4; SET tcp_user_timeout = 4321",
+        "SAVEPOINT s; SET tcp_user_timeout = '1s'",
+        show,
+        "ROLLBACK TO s",
+        show,
+        "COMMIT",
+        show,
+        // More than Linux takes: accepted, logged, and without effect.
+        "SET tcp_keepalives_idle = 99999",
+        show,
+        "SELECT set_config('tcp_keepalives_interval', '44', false), current_setting('tcp_keepalives_interval')",
+        "SELECT name, setting, reset_val FROM pg_settings WHERE name LIKE 'tcp%' ORDER BY name",
+        "SET tcp_keepalives_count = -1",
+        "RESET ALL",
+        show,
+    ] {
+        for answer in client.query(sql).expect("an answer") {
+            let error = answer.error.map(|e| (e.state, e.message));
+            told.push(format!("{sql}: {:?} {error:?}", answer.rows));
+        }
+    }
+    told
+}
+
+/// The same over a connection that asks for them when it begins.
+fn told_at_the_start(port: u16) -> Vec<String> {
+    let mut raw = Raw::connect(port).expect("it listens");
+    let parameters = [
+        ("user", "postgres"),
+        ("database", "postgres"),
+        (
+            "options",
+            "-c tcp_keepalives_idle=55 -c tcp_user_timeout=5s",
+        ),
+    ];
+    raw.send(&startup(&parameters)).expect("sent");
+    raw.until_ready(1, Duration::from_secs(20));
+    let ask =
+        "SHOW tcp_keepalives_idle; SHOW tcp_user_timeout; RESET ALL; SHOW tcp_keepalives_idle";
+    raw.send(&query(ask)).expect("sent");
+    let (replies, _) = raw.until_ready(1, Duration::from_secs(20));
+    let rows = replies.iter().filter(|r| r.tag == b'D');
+    rows.map(|r| format!("{:?}", r.body)).collect()
+}
+
+/// SET reaches the session's own socket, and SHOW tells what the kernel has of it.
+#[test]
+fn keepalives_are_those_of_the_session_s_socket() {
+    let twins = Twins::initdb();
+    let [theirs, own] = BOTH.map(|who| {
+        let settings = [
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "tcp_keepalives_interval=33",
+        ];
+        let running = twins.launch(who, &settings);
+        let port = twins.port(who);
+        eventually("it answers", || Client::connect(port).is_ok());
+        let mut told = told_of_keepalives(port);
+        told.extend(told_at_the_start(port));
+        // A unix socket has none.
+        let mut psql = Command::new(postgres("psql"));
+        psql.args(["-X", "-A", "-t", "-U", "postgres", "-d", "postgres", "-h"]);
+        psql.arg(twins.data(who)).args(["-p", &port.to_string()]);
+        psql.args(["-c", "SET tcp_keepalives_idle = 5"]);
+        told.push(run_ok(psql.args(["-c", "SHOW tcp_keepalives_idle"])));
+        let lines = twins.logged(who).into_iter();
+        told.extend(lines.filter(|l| l.contains("sockopt(") || l.starts_with("STATEMENT:  SET")));
+        drop(running);
+        told
+    });
+    assert!(
+        theirs.iter().any(|l| l.contains("TCP_KEEPIDLE")),
+        "{theirs:?}"
+    );
+    assert_eq!(own, theirs);
 }

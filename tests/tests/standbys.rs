@@ -141,6 +141,65 @@ fn a_trigger_file_ends_in_a_writable_primary_that_others_follow() {
     assert_eq!(second.psql("SELECT max(a) FROM t").trim(), "4");
 }
 
+#[test]
+fn a_standby_follows_the_timelines_that_it_is_told_to() {
+    let mut primary = primary();
+    let first = primary.started_standby("first");
+    let targets = [("latest", 2), ("current", 1), ("1", 1), ("2", 2)];
+    let standbys = targets.map(|(target, rows)| (primary.standby("other"), target, rows));
+    let mut lost = primary.standby("lost");
+    primary.wait_for_replay(&first);
+    primary.stop(Stop::Kill);
+    assert_eq!(first.psql("SELECT pg_promote()").trim(), "t");
+    first.wait_until_writable("INSERT INTO t VALUES (2, 'new')");
+    let history = "pg_wal/00000002.history";
+    let follows = |standby: &Server, target: &str| {
+        follow(standby, &first);
+        standby.configure(&format!("recovery_target_timeline = '{target}'"));
+        // One that is named has to be known at the start; no archive has it here.
+        if target == "2" {
+            fs::copy(first.data().join(history), standby.data().join(history)).expect("copied");
+        }
+    };
+    for (mut standby, target, rows) in standbys {
+        follows(&standby, target);
+        standby.start();
+        if rows == 2 {
+            first.wait_for_replay(&standby);
+        } else {
+            let ends = [
+                "end of WAL reached on timeline 1",
+                "primary server contains no more WAL on requested timeline 1",
+            ];
+            eventually("it has all of its own timeline", || {
+                let log = standby.log();
+                ends.iter().any(|end| log.contains(end))
+            });
+            // And asks again.
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        let count = standby.psql("SELECT count(*) FROM t");
+        assert_eq!(
+            count.trim(),
+            rows.to_string(),
+            "{target}:\n{}",
+            standby.log()
+        );
+        assert_eq!(standby.psql("SELECT pg_is_in_recovery()").trim(), "t");
+        let turned = standby.log().contains("new target timeline");
+        assert!(
+            target == "latest" || !turned,
+            "{target}:\n{}",
+            standby.log()
+        );
+    }
+    follows(&lost, "7");
+    lost.launch();
+    eventually("it ends", || lost.exit_status().is_some());
+    let said = "recovery target timeline 7 does not exist";
+    assert!(lost.log().contains(said), "{}", lost.log());
+}
+
 /// A switchover by hand: the stopped primary's log ends where its standby's does, so that each may follow the other.
 #[test]
 fn a_stop_gives_standbys_the_whole_log_and_waits_for_no_base_backup() {

@@ -322,7 +322,7 @@ impl Check<'_> {
                 Ok(lsn) if lsn > begun => return Ok(true),
                 // A file that is missing, though the catalog names it, is a finding of its own.
                 Ok(_) => {}
-                Err(e) if e.is_not_found() => {}
+                Err(e) if e.is_not_found() || matches!(e, StorageError::Partial { .. }) => {}
                 Err(e) => return Err(e.into()),
             }
         }

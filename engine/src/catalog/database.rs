@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::catalog::session::Catalog;
 use crate::catalog::view::CatalogError;
 use crate::ids::{BlockNumber, DEFAULT_TABLESPACE, Fork, Oid, PageId, RelFile, Xid};
-use crate::io::{Access, Disk, EntryKind, durable};
+use crate::io::{Disk, EntryKind, durable};
 use crate::storage::change::{BlockMode, Change};
 use crate::storage::{StorageError, Store, page};
 use crate::wal::{Inserted, Record, RmgrId};
@@ -213,12 +213,38 @@ pub fn redo(store: &Store, info: u8, main: &[u8]) -> Result<Option<Oid>, Databas
     }
 }
 
-/// True if the database's directory is there: a session must not begin without it.
-pub fn exists(catalog: &Catalog, database: Oid) -> Result<bool, CatalogError> {
-    let version = directory(database).join("PG_VERSION");
-    match catalog.store.disk.open(&version, Access::Read) {
-        Ok(_) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(io_error("open", &version)(e).into()),
-    }
+/// What a database's directory is found to be. A session must not begin unless it is whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Directory {
+    Whole,
+    Missing,
+    NoVersion,
+    /// `PG_VERSION` says nothing.
+    BadVersion,
+    /// ... or another release.
+    OtherVersion(u32),
+}
+
+/// Looks at the database's directory and its version file. Source: PostgreSQL 15, `ValidatePgVersion`.
+pub fn look_at_directory(catalog: &Catalog, database: Oid) -> Result<Directory, CatalogError> {
+    let disk = &*catalog.store.disk;
+    let path = directory(database);
+    let version = path.join("PG_VERSION");
+    let text = match durable::read(disk, &version) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let is_there = disk.exists(&path).map_err(io_error("access", &path))?;
+            return Ok(if is_there {
+                Directory::NoVersion
+            } else {
+                Directory::Missing
+            });
+        }
+        Err(e) => return Err(io_error("open", &version)(e).into()),
+    };
+    Ok(match text.trim().parse() {
+        Ok(15) => Directory::Whole,
+        Ok(other) => Directory::OtherVersion(other),
+        Err(_) => Directory::BadVersion,
+    })
 }

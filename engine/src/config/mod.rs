@@ -10,6 +10,7 @@ pub mod value;
 
 pub mod checks;
 pub mod date_style;
+pub mod keep_alive;
 pub mod shell_command;
 
 pub mod server;
@@ -30,6 +31,7 @@ mod tests;
 pub use date_style::{DateOrder, DateStyle, IntervalStyle};
 pub use definition::{Context, Definition, SettingId};
 pub use error::{ConfigError, SettingError};
+pub use keep_alive::KeepAlive;
 pub use server::ServerSettings;
 pub use session::{Asker, SessionSettings, SessionStore, StoredFor};
 pub use store::Settings;

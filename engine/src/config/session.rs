@@ -12,6 +12,7 @@ use super::checks::{CheckCx, parse, split_identifiers, zone_of};
 use super::date_style::{DateStyle, IntervalStyle};
 use super::definition::{Context, Definition, SettingId};
 use super::error::{CANT_CHANGE_RUNTIME_PARAM, INSUFFICIENT_PRIVILEGE, INVALID_NAME, SettingError};
+use super::keep_alive::KeepAlive;
 use super::registry::{old_name, registry};
 use super::server::{ServerSettings, Source};
 use super::value::Value;
@@ -183,6 +184,7 @@ pub struct SessionSettings {
     pub deadlock_timeout: Duration,
     pub idle_in_transaction_session_timeout: Option<Duration>,
     pub idle_session_timeout: Option<Duration>,
+    pub keep_alive: KeepAlive,
 
     pub log_min_duration_statement: Option<Duration>,
     pub log_duration: bool,
@@ -721,6 +723,7 @@ impl SessionSettings {
             deadlock_timeout: time("deadlock_timeout").unwrap_or(Duration::from_secs(1)),
             idle_in_transaction_session_timeout: limit("idle_in_transaction_session_timeout"),
             idle_session_timeout: limit("idle_session_timeout"),
+            keep_alive: KeepAlive::of(|name| number(name) as i32),
             log_min_duration_statement: time("log_min_duration_statement"),
             log_duration: flag("log_duration"),
             log_statement: match text("log_statement").as_ref() {

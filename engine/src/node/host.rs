@@ -129,13 +129,12 @@ impl Host for NodeHost {
         self.ask(|catalog| catalog.database_named(name))
     }
 
-    fn is_member(&self, role: &Role, of: &str) -> bool {
-        let Ok(Some(target)) = self.role(of) else {
-            return false;
+    fn is_member(&self, role: &Role, of: &str) -> Result<bool, SqlError> {
+        let Some(target) = self.role(of)? else {
+            return Ok(false);
         };
         // Superusers are not everything here: a rule for a group is for those whom somebody has put into it.
         self.ask(|catalog| Holder::new(catalog, role.oid)?.is_member_of(target.oid))
-            .unwrap_or(false)
     }
 
     fn may_connect(&self, role: &Role, database: &Database) -> Result<bool, SqlError> {

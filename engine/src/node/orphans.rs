@@ -4,7 +4,8 @@
 //! They are noted at the end of recovery, before anybody may write, and their numbers are kept from being given out
 //! again. Once the log is open they are removed as DROP DATABASE removes them, with its record: replay and standbys
 //! hear that the pages are gone. A crash in between leaves the rest to the next recovery. Databases that `initdb`
-//! made are never touched, whatever the catalog says.
+//! made are never touched, whatever the catalog says. Nothing is removed on the word of a damaged `pg_database`: a
+//! file that lost pages names fewer databases than there are.
 
 use std::io;
 use std::path::Path;
@@ -12,12 +13,15 @@ use std::path::Path;
 use parking_lot::Mutex;
 
 use crate::catalog::Catalog;
-use crate::catalog::check::databases;
+use crate::catalog::bootstrap::{TEMPLATE0, TEMPLATE1};
+use crate::catalog::check::{Check, databases};
 use crate::catalog::database::drop_files;
 use crate::catalog::view::CatalogError;
 use crate::ids::{Oid, ProcessId};
 use crate::io::{Disk, EntryKind};
 use crate::txn::Interrupts;
+
+const PG_DATABASE: Oid = Oid::new(1262);
 
 #[derive(Default)]
 pub struct Orphans {
@@ -46,15 +50,39 @@ impl Orphans {
             return Ok(0);
         }
         let known = databases(catalog, &Interrupts::new(ProcessId::MIN))?;
-        let mut removed = 0;
-        for database in noted {
-            if known.iter().any(|(oid, _)| *oid == database) {
-                continue;
-            }
-            tracing::info!("removing directory \"base/{database}\": no database has it");
-            drop_files(&catalog.store, database)?;
-            removed += 1;
+        let is_known = |database: Oid| known.iter().any(|(oid, _)| *oid == database);
+        let orphans: Vec<Oid> = noted.into_iter().filter(|oid| !is_known(*oid)).collect();
+        if orphans.is_empty() {
+            return Ok(0);
         }
-        Ok(removed)
+        let doubt = if is_known(TEMPLATE0) || is_known(TEMPLATE1) {
+            doubt_of(catalog)?
+        } else {
+            Some("it has neither template0 nor template1".to_owned())
+        };
+        if let Some(doubt) = doubt {
+            let count = orphans.len();
+            tracing::warn!(
+                "{count} directories in \"base\" that no row of pg_database names are kept, because pg_database may be damaged: {doubt}"
+            );
+            return Ok(0);
+        }
+        for database in &orphans {
+            tracing::info!("removing directory \"base/{database}\": no database has it");
+            drop_files(&catalog.store, *database)?;
+        }
+        Ok(orphans.len())
     }
+}
+
+/// The first thing that is wrong with `pg_database` or one of its indexes.
+fn doubt_of(catalog: &Catalog) -> Result<Option<String>, CatalogError> {
+    let check = Check {
+        catalog,
+        database: TEMPLATE1,
+        reader: Interrupts::new(ProcessId::MIN),
+        interrupted: &|| Ok::<(), CatalogError>(()),
+    };
+    let findings = check.one(PG_DATABASE)?;
+    Ok(findings.first().map(ToString::to_string))
 }

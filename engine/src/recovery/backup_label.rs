@@ -72,21 +72,25 @@ impl BackupLabel {
         let checkpoint = value("CHECKPOINT LOCATION")
             .and_then(|v| v.parse().ok())
             .ok_or_else(bad)?;
-        // Optional, but where it is there it must agree.
-        let stated = value("START TIMELINE").map(|v| v.parse().map(TimelineId::new));
-        let agrees = match stated {
-            None => true,
-            Some(Ok(stated)) => stated == timeline,
-            Some(Err(_)) => false,
+        // PostgreSQL does without the lines behind these, which old releases did not write. Ours are always there, and a
+        // label that was cut in front of one would ask for less than the backup needs.
+        let either = |name: &str, yes: &str, no: &str| match value(name) {
+            Some(found) if found == yes => Ok(true),
+            Some(found) if found == no => Ok(false),
+            _ => Err(bad()),
         };
+        let streamed = either("BACKUP METHOD", "streamed", "pg_start_backup")?;
+        let from_standby = either("BACKUP FROM", "standby", "primary")?;
+        let stated = value("START TIMELINE").and_then(|v| v.parse().ok());
+        let agrees = stated.map(TimelineId::new) == Some(timeline);
         if !agrees || segment != start.segment(segment_size) || checkpoint < start {
             return Err(bad());
         }
         Ok(BackupLabel {
             start,
             checkpoint,
-            streamed: value("BACKUP METHOD") == Some("streamed"),
-            from_standby: value("BACKUP FROM") == Some("standby"),
+            streamed,
+            from_standby,
             start_time: value("START TIME").unwrap_or("").to_owned(),
             label: value("LABEL").unwrap_or("").to_owned(),
             timeline,
@@ -100,6 +104,16 @@ pub fn read(disk: &dyn Disk, segment_size: u32) -> Result<Option<BackupLabel>, R
         Ok(bytes) => BackupLabel::parse(&String::from_utf8_lossy(&bytes), segment_size).map(Some),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(RecoveryError::io("read", FILE)(e)),
+    }
+}
+
+/// A map beside a label must be empty: nothing here has tablespaces, and a copy that lacks them is not whole.
+pub fn check_map(disk: &dyn Disk) -> Result<(), RecoveryError> {
+    match durable::read(disk, Path::new(TABLESPACE_MAP)) {
+        Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(()),
+        Ok(_) => Err(RecoveryError::TablespaceMap),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(RecoveryError::io("read", TABLESPACE_MAP)(e)),
     }
 }
 
@@ -141,6 +155,14 @@ mod tests {
             assert!(
                 BackupLabel::parse(bad, 16 << 20).is_err(),
                 "accepted {bad:?}"
+            );
+        }
+        // Only the end of the last line may be missing.
+        for len in 0..text.trim_end().len() {
+            let cut = &text[..len];
+            assert!(
+                BackupLabel::parse(cut, 16 << 20).is_err(),
+                "accepted {cut:?}"
             );
         }
     }

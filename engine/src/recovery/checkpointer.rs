@@ -201,7 +201,9 @@ impl Shared {
             };
             let since_last = last.elapsed();
             let made_last = std::mem::replace(&mut last, Instant::now());
-            if cause == "wal" {
+            // How often a standby makes restartpoints is its primary's doing.
+            let writes = self.state.phase() == Phase::Writing;
+            if cause == "wal" && writes {
                 self.warn_if_frequent(since_last);
             }
             let _running = self.running.lock();
@@ -306,10 +308,11 @@ impl Shared {
     fn warn_if_frequent(&self, since_last: Duration) {
         let warning = (self.settings)().warning;
         if since_last < warning {
+            let seconds = since_last.as_secs();
+            let unit = if seconds == 1 { "second" } else { "seconds" };
             tracing::info!(
                 hint = "Consider increasing the configuration parameter \"max_wal_size\".",
-                "checkpoints are occurring too frequently ({} seconds apart)",
-                since_last.as_secs()
+                "checkpoints are occurring too frequently ({seconds} {unit} apart)"
             );
         }
     }

@@ -1,10 +1,11 @@
 //! The data files as an unclean end left them, before the first record is replayed.
 //!
-//! Two things that replay cannot mend, because it leaves alone what is newer than a record and what no record
+//! Three things that replay cannot mend, because it leaves alone what is newer than a record and what no record
 //! speaks of: pages that the last server wrote but had not synced are perhaps only in the operating system's
-//! memory, and the next checkpoint would let go of the log that could bring them back; and pages of the forks that
-//! are not logged may be torn. So everything is synced, and torn pages of such forks become zeroes. A crash in
-//! between leaves the same to be done again.
+//! memory, and the next checkpoint would let go of the log that could bring them back; pages of the forks that
+//! are not logged may be torn; and a file that was growing may end within a page, of which nothing was durable. So
+//! everything is synced, torn pages of such forks become zeroes, and files are cut to whole pages: one that is found
+//! to end within a page later on was damaged. A crash in between leaves the same to be done again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,13 +17,23 @@ use crate::storage::page;
 use super::error::RecoveryError;
 
 /// Where pages and outcomes are.
-const DIRECTORIES: [&str; 3] = ["base", "global", "pg_xact"];
+const DIRECTORIES: [&str; 3] = ["base", "global", OUTCOMES];
+/// The commit log knows itself how long its files must be.
+const OUTCOMES: &str = "pg_xact";
 /// The end of a free space map's file name, before a segment's number.
 const UNLOGGED_FORK: &str = "_fsm";
 
-/// Returns how many torn pages it mended.
-pub(super) fn prepare(disk: &dyn Disk, checksums: bool) -> Result<u32, RecoveryError> {
-    let mut mended = 0;
+/// What had to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Prepared {
+    /// Torn pages of free space maps.
+    pub mended: u32,
+    /// Files that ended within a page.
+    pub cut: u32,
+}
+
+pub(super) fn prepare(disk: &dyn Disk, checksums: bool) -> Result<Prepared, RecoveryError> {
+    let mut done = Prepared::default();
     let mut directories: Vec<PathBuf> = DIRECTORIES.iter().map(PathBuf::from).collect();
     while let Some(dir) = directories.pop() {
         let entries = match disk.list(&dir) {
@@ -37,8 +48,14 @@ pub(super) fn prepare(disk: &dyn Disk, checksums: bool) -> Result<u32, RecoveryE
                 EntryKind::Directory => directories.push(path),
                 EntryKind::File => {
                     if is_unlogged(&name) {
-                        mended += mend(disk, &path, checksums)
+                        done.mended += mend(disk, &path, checksums)
                             .map_err(RecoveryError::io("mend", &path))?;
+                    }
+                    let of_pages = is_unlogged(&name) || is_main(&name);
+                    if of_pages && dir != Path::new(OUTCOMES) {
+                        let cut = cut_to_pages(disk, &path);
+                        let cut = cut.map_err(RecoveryError::io("truncate", &path))?;
+                        done.cut += u32::from(cut);
                     }
                     let synced = disk.open(&path, Access::Read).and_then(|file| file.sync());
                     synced.map_err(RecoveryError::io("fsync", &path))?;
@@ -51,7 +68,23 @@ pub(super) fn prepare(disk: &dyn Disk, checksums: bool) -> Result<u32, RecoveryE
     }
     disk.sync_dir(Path::new(""))
         .map_err(RecoveryError::io("fsync", "the data directory"))?;
-    Ok(mended)
+    Ok(done)
+}
+
+/// A file of a main fork is named by number, and by its segment's behind the first.
+fn is_main(name: &str) -> bool {
+    let (stem, segment) = name.split_once('.').unwrap_or((name, "0"));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    is_number(stem) && is_number(segment)
+}
+
+fn cut_to_pages(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    let len = disk.open(path, Access::Read)?.len()?;
+    let whole = len - len % PAGE_SIZE as u64;
+    if len != whole {
+        disk.open(path, Access::ReadWrite)?.set_len(whole)?;
+    }
+    Ok(len != whole)
 }
 
 fn is_unlogged(name: &str) -> bool {
@@ -90,6 +123,17 @@ mod tests {
     fn maps_are_known_by_their_names() {
         assert!(is_unlogged("16384_fsm") && is_unlogged("16384_fsm.1"));
         assert!(!is_unlogged("16384") && !is_unlogged("16384.1") && !is_unlogged("16384_vm"));
+        assert!(is_main("16384") && is_main("16384.1"));
+        for other in [
+            "16384_fsm",
+            "16384_fsm.1",
+            "pg_control",
+            "PG_VERSION",
+            "16384.",
+            "1.tmp",
+        ] {
+            assert!(!is_main(other), "{other}");
+        }
     }
 
     #[test]
@@ -108,7 +152,15 @@ mod tests {
             let file = disk.open(&path, Access::CreateNew).expect("new");
             file.write_all_at(&bytes, 0).expect("written");
         }
-        assert_eq!(prepare(&disk, true).expect("done"), 1);
+        // It was growing.
+        for (name, len) in [("3", 100), ("4", PAGE_SIZE + 4096)] {
+            let path = Path::new("base/5").join(name);
+            let file = disk.open(&path, Access::CreateNew).expect("new");
+            file.write_all_at(&sound, 0).expect("written");
+            file.set_len(len as u64).expect("cut");
+        }
+        let prepared = prepare(&disk, true).expect("done");
+        assert_eq!(prepared, Prepared { mended: 1, cut: 2 });
         let left = disk.crash();
         let read = |name| {
             let path = Path::new("base/5").join(name);
@@ -117,5 +169,9 @@ mod tests {
         assert_eq!(read("1"), sound);
         assert_eq!(read("1_fsm"), [0; PAGE_SIZE]);
         assert_eq!(read("2_fsm"), sound);
+        assert!(read("3").is_empty());
+        assert_eq!(read("4"), sound);
+        let again = prepare(&disk, true).expect("done");
+        assert_eq!(again, Prepared::default());
     }
 }

@@ -115,7 +115,8 @@ pub(super) fn promote(
             return Err(RecoveryError::TimelineTaken { wanted, newest });
         }
         (wanted, _) => {
-            let new = wanted.unwrap_or_else(|| newest.next());
+            let new = wanted.or_else(|| newest.checked_next());
+            let new = new.ok_or(RecoveryError::LastTimeline(newest))?;
             let cut = cut_at(&history, end.end);
             let reason = "no recovery target specified";
             (cut.timeline(), cut.fork(new, end.end, reason))

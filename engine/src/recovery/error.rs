@@ -44,6 +44,8 @@ pub enum RecoveryError {
     },
     #[error("invalid data in file \"backup_label\"")]
     BackupLabel,
+    #[error("invalid data in file \"tablespace_map\"")]
+    TablespaceMap,
     #[error("could not locate {} checkpoint record at {lsn}: {reason}", which(.with_label))]
     NoCheckpoint {
         lsn: Lsn,
@@ -81,6 +83,8 @@ pub enum RecoveryError {
         wanted: TimelineId,
         newest: TimelineId,
     },
+    #[error("cannot begin a new timeline: {0} exists already and is the last number")]
+    LastTimeline(TimelineId),
     #[error("recovery target timeline {0} does not exist")]
     NoSuchTimeline(TimelineId),
     #[error(
@@ -117,6 +121,24 @@ impl RecoveryError {
     /// PostgreSQL's hint for the administrator, where it has one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            RecoveryError::Wal(error) if error.is_damaged_history() => Some(
+                "Put the file back whole: the archive, the primary and every standby that follows the timeline have a copy.",
+            ),
+            RecoveryError::Wal(WalError::SegmentSize { .. }) => Some(
+                "Put the file back whole, from the archive or from another instance of the cluster.",
+            ),
+            RecoveryError::NoSuchTimeline(_) => Some(
+                "Its history file is neither in \"pg_wal\" nor in the archive: put it back from another instance of the cluster.",
+            ),
+            RecoveryError::BackupLabel => Some(
+                "Take the file from the backup once more. Without it a copy that was made from a running server is corrupt.",
+            ),
+            RecoveryError::TablespaceMap => Some(
+                "No backup of this server names tablespaces. Take the file from the backup once more, or remove it if it does not belong to it.",
+            ),
+            RecoveryError::LastTimeline(_) => Some(
+                "If no server ever had this timeline, remove its history file from \"pg_wal\" and from the archive.",
+            ),
             RecoveryError::NoCheckpoint {
                 with_label: true, ..
             } => Some(

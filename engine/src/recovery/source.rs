@@ -14,7 +14,7 @@ use crate::io::{Access, EntryKind, FileRef};
 use crate::wal::timeline::{self, History};
 use crate::wal::{PageBytes, PageRequest, Segments, WalBytes, WalError, archive_status};
 
-use super::restore::{self, ArchiveShell};
+use super::restore::{self, ArchiveShell, ArchivedHistory};
 use super::state::RecoveryState;
 
 /// How the stream is, as far as recovery cares.
@@ -94,6 +94,8 @@ pub(super) struct StandbySource {
     finishing: bool,
     /// Where the last record was that was none.
     refused: Lsn,
+    /// Of the last timeline whose history was found damaged: said once, looked at again and again.
+    damaged_history: Option<TimelineId>,
 }
 
 pub(super) struct SourceParts {
@@ -138,6 +140,7 @@ impl StandbySource {
             failures: 0,
             finishing: false,
             refused: Lsn::INVALID,
+            damaged_history: None,
         }
     }
 
@@ -296,8 +299,18 @@ impl StandbySource {
         let Some(newest) = self.newest_timeline(current)? else {
             return Ok(false);
         };
-        let Some(history) = self.read_history(newest)? else {
-            return Ok(false);
+        let history = match self.read_history(newest) {
+            Ok(Some(history)) => history,
+            Ok(None) => return Ok(false),
+            // It may be on its way into the archive. Nothing is lost by staying on this timeline until it is whole.
+            Err(error) if error.is_damaged_history() => {
+                if self.damaged_history != Some(newest) {
+                    self.damaged_history = Some(newest);
+                    tracing::warn!("{error}");
+                }
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
         };
         let replayed = self.state.replay_lsn();
         let Some(fork) = history.end_of(self.past(replayed)) else {
@@ -331,7 +344,8 @@ impl StandbySource {
         }
     }
 
-    /// The highest timeline above `current` with a history file in `pg_wal` or the archive.
+    /// The highest timeline above `current` with a history file in `pg_wal` or the archive, whatever is in it: its
+    /// number is taken.
     pub fn newest_timeline(&self, current: TimelineId) -> Result<Option<TimelineId>, WalError> {
         let dir = self.segments.dir();
         let entries = self
@@ -349,34 +363,40 @@ impl StandbySource {
             .filter(|t| *t > current)
             .max();
         let mut newest = here;
-        let mut next = newest.unwrap_or(current).next();
-        while self.fetch_history(next)? {
-            newest = Some(next);
-            next = next.next();
+        while let Some(next) = newest.unwrap_or(current).checked_next() {
+            match self.fetch_history(next)? {
+                ArchivedHistory::Nothing => break,
+                ArchivedHistory::Restored => newest = Some(next),
+                // An archive that answers everything with garbage would be asked for ever.
+                ArchivedHistory::Damaged(_) => {
+                    newest = Some(next);
+                    break;
+                }
+            }
         }
         Ok(newest)
     }
 
-    fn fetch_history(&self, timeline: TimelineId) -> Result<bool, WalError> {
+    fn fetch_history(&self, timeline: TimelineId) -> Result<ArchivedHistory, WalError> {
         let Some(archive) = &self.archive else {
-            return Ok(false);
+            return Ok(ArchivedHistory::Nothing);
         };
-        let name = timeline.history_file_name();
         let (disk, dir) = (self.segments.disk(), self.segments.dir());
-        restore::fetch(&**archive, disk, dir, &name, None, &self.oldest_kept)
-            .map_err(WalError::io("restore", name))
+        restore::fetch_history(&**archive, disk, dir, timeline, &self.oldest_kept)
+            .map_err(WalError::io("restore", timeline.history_file_name()))
     }
 
-    /// The timeline's history from `pg_wal`, else from the archive.
+    /// The timeline's history from `pg_wal`, else (also where that one is damaged) from the archive.
     pub fn read_history(&self, wanted: TimelineId) -> Result<Option<History>, WalError> {
         let (disk, dir) = (self.segments.disk(), self.segments.dir());
-        if let Some(history) = timeline::read(disk, dir, wanted)? {
-            return Ok(Some(history));
+        let here = timeline::read(disk, dir, wanted);
+        if matches!(here, Ok(Some(_))) {
+            return here;
         }
-        if self.fetch_history(wanted)? {
-            timeline::read(disk, dir, wanted)
-        } else {
-            Ok(None)
+        match self.fetch_history(wanted)? {
+            ArchivedHistory::Nothing => here,
+            ArchivedHistory::Restored => timeline::read(disk, dir, wanted),
+            ArchivedHistory::Damaged(error) => here.and(Err(error)),
         }
     }
 
@@ -404,8 +424,9 @@ impl StandbySource {
                     let Some(archive) = &self.archive else {
                         continue;
                     };
-                    let size = Some(u64::from(size));
-                    let got = restore::fetch(&**archive, disk, dir, &name, size, &self.oldest_kept);
+                    let kept = &self.oldest_kept;
+                    let size = u64::from(size);
+                    let got = restore::fetch_segment(&**archive, disk, dir, &name, size, kept);
                     if !got.map_err(WalError::io("restore", &name))? {
                         continue;
                     }

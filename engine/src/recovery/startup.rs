@@ -171,11 +171,25 @@ impl Startup {
         let segments = self.config.store.wal.segments().clone();
         segments.clean_up_and_sync()?;
         let label = backup_label::read(&*disk, segments.size())?;
+        if label.is_some() {
+            backup_label::check_map(&*disk)?;
+        }
+        if self.config.mode != Mode::Standby {
+            // A standby gets a segment that is not whole from elsewhere; here the log would seem to end in it.
+            let redo = control.checkpoint_copy.redo;
+            let from = label.as_ref().map_or(redo, |label| label.start);
+            segments.check_sizes(from.segment(segments.size()))?;
+        }
         let clean = control.state == ClusterState::ShutDown && label.is_none();
         if !clean || self.config.mode != Mode::Primary {
-            let mended = data_files::prepare(&*disk, control.checksums)?;
-            if mended > 0 {
+            let prepared = data_files::prepare(&*disk, control.checksums)?;
+            if prepared.mended > 0 {
+                let mended = prepared.mended;
                 tracing::info!("{mended} torn pages of free space maps reset");
+            }
+            if prepared.cut > 0 {
+                let cut = prepared.cut;
+                tracing::info!("{cut} files cut to whole pages");
             }
         }
         match self.config.mode {
@@ -343,7 +357,21 @@ impl Startup {
             TargetTimeline::Number(timeline) => timeline,
             TargetTimeline::Latest => source.newest_timeline(base)?.unwrap_or(base),
         };
-        match source.read_history(wanted)? {
+        let found = match source.read_history(wanted) {
+            // As when it runs (`rescan_timelines`): it stays on its own timeline until the newer one's history is whole.
+            Err(error)
+                if error.is_damaged_history()
+                    && self.config.mode == Mode::Standby
+                    && self.config.settings.target == TargetTimeline::Latest
+                    && wanted != base =>
+            {
+                tracing::warn!("{error}");
+                let own = source.read_history(base)?;
+                return Ok(own.unwrap_or_else(|| History::root(base)));
+            }
+            other => other?,
+        };
+        match found {
             Some(history) => Ok(history),
             // The backup's own timeline may be known only by the primary; then it has no ancestors that matter.
             None if wanted == base => Ok(History::root(base)),

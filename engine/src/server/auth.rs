@@ -3,6 +3,8 @@
 //! Everything that fails is FATAL. What the client is told never says whether a role exists or why a password was
 //! wrong; the log does.
 
+use std::cell::RefCell;
+
 use super::connection::{Connection, ReadError};
 use super::host::Host;
 use super::log;
@@ -51,7 +53,14 @@ pub async fn authenticate<H: Host>(
 ) -> Result<Option<Role>, Refusal> {
     let role = host.role(&claim.user)?;
     let record = {
-        let member_of = |of: &str| role.as_ref().is_some_and(|r| host.is_member(r, of));
+        let unknown = RefCell::new(None);
+        let member_of = |of: &str| {
+            let asked = role.as_ref().map(|r| host.is_member(r, of));
+            asked.unwrap_or(Ok(false)).unwrap_or_else(|error| {
+                *unknown.borrow_mut() = Some(error);
+                false
+            })
+        };
         let visitor = Visitor {
             address: connection.remote.map(|r| r.ip().to_canonical()),
             encrypted: connection.tls.is_some(),
@@ -61,7 +70,12 @@ pub async fn authenticate<H: Host>(
             member_of: &member_of,
             own_addresses: door.own_addresses,
         };
-        door.hba.find(&visitor).cloned()
+        let found = door.hba.find(&visitor).cloned();
+        // A rule that may or may not be meant for him decides nothing: it might have been the one that rejects.
+        if let Some(error) = unknown.into_inner() {
+            return Err(Refusal::from(error));
+        }
+        found
     };
     let Some(record) = record else {
         return Err(no_entry(connection, claim).into());

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,9 @@ use super::protocol::ProtocolError;
 use super::protocol::frontend::{Frame, next_frame};
 use super::protocol::startup::{StartupPacket, next_packet};
 use super::tls_session::{HandshakeError, TlsSession};
+use crate::config::KeepAlive;
 use crate::config::conf_file::os_message;
+use crate::sql::session::client_socket::{ClientSocket, TcpOptions};
 use crate::tls::facts::TlsFacts;
 use crate::tls::server::ServerTls;
 use crate::txn::Interrupts;
@@ -52,6 +55,8 @@ pub struct Connection {
     pub remote: Option<SocketAddr>,
     pub local: Option<IpAddr>,
     ended: bool,
+    /// Of a TCP socket.
+    options: TcpOptions,
     /// Of the encrypted layer, once its handshake is over.
     pub tls: Option<Arc<TlsFacts>>,
     /// Of the session, once there is one: what may end a wait for the client.
@@ -69,56 +74,22 @@ pub enum ReadError {
     Cut,
 }
 
-/// Kernel settings of a TCP connection (manual, 20.3.2); zero leaves the system's default.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct KeepAlive {
-    pub idle: Duration,
-    pub interval: Duration,
-    pub count: u32,
-    pub user_timeout: Duration,
-}
-
-impl KeepAlive {
-    /// Each for itself: what the kernel refuses is logged and stays as the system has it, and the client comes in.
-    fn apply(self, stream: &TcpStream) {
-        let socket = socket2::SockRef::from(stream);
-        let report = |option: &str, done: io::Result<()>| {
-            if let Err(e) = done {
-                log::log(&format!("setsockopt({option}) failed: {}", os_message(&e)));
-            }
-        };
-        let options = socket2::TcpKeepalive::new;
-        report("SO_KEEPALIVE", socket.set_keepalive(true));
-        if !self.idle.is_zero() {
-            let idle = options().with_time(self.idle);
-            report("TCP_KEEPIDLE", socket.set_tcp_keepalive(&idle));
-        }
-        if !self.interval.is_zero() {
-            let interval = options().with_interval(self.interval);
-            report("TCP_KEEPINTVL", socket.set_tcp_keepalive(&interval));
-        }
-        if self.count > 0 {
-            let count = options().with_retries(self.count);
-            report("TCP_KEEPCNT", socket.set_tcp_keepalive(&count));
-        }
-        if !self.user_timeout.is_zero() {
-            let timeout = Some(self.user_timeout);
-            report("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(timeout));
-        }
-    }
-}
-
 impl Connection {
     pub fn tcp(stream: TcpStream, keep_alive: KeepAlive) -> io::Result<Connection> {
         stream.set_nodelay(true)?;
-        keep_alive.apply(&stream);
+        if let Err(e) = socket2::SockRef::from(&stream).set_keepalive(true) {
+            let cause = os_message(&e);
+            log::log(&format!("setsockopt(SO_KEEPALIVE) failed: {cause}"));
+        }
+        let mut options = TcpOptions::default();
+        options.apply(&stream, keep_alive);
         let remote = Some(stream.peer_addr()?);
         let local = Some(stream.local_addr()?.ip());
-        Ok(Connection::new(
-            Socket::Tcp { stream, tls: None },
-            remote,
-            local,
-        ))
+        let socket = Socket::Tcp { stream, tls: None };
+        Ok(Connection {
+            options,
+            ..Connection::new(socket, remote, local)
+        })
     }
 
     pub fn unix(stream: UnixStream) -> Connection {
@@ -133,6 +104,7 @@ impl Connection {
             remote,
             local,
             ended: false,
+            options: TcpOptions::default(),
             tls: None,
             interrupts: None,
         }
@@ -148,6 +120,17 @@ impl Connection {
             Socket::Unix(s) => Socket::Unix(UnixStream::from_std(s.into_std()?)?),
         };
         Ok(Connection { socket, ..self })
+    }
+
+    /// The socket for the session's own settings of it.
+    pub fn for_settings(&self) -> io::Result<ClientSocket> {
+        match &self.socket {
+            Socket::Tcp { stream, .. } => {
+                let handle = stream.as_fd().try_clone_to_owned()?;
+                Ok(ClientSocket::tcp(handle, self.options))
+            }
+            Socket::Unix(_) => Ok(ClientSocket::unix()),
+        }
     }
 
     /// The user at the other end of a unix socket.
@@ -496,10 +479,10 @@ mod tests {
         let _client = TcpStream::connect(address).await.expect("it listens");
         let (stream, _) = listener.accept().await.expect("a client");
         let keep_alive = KeepAlive {
-            idle: Duration::from_secs(2_147_483_647),
-            interval: Duration::from_secs(77),
+            idle: 2_147_483_647,
+            interval: 77,
             count: 2_147_483_647,
-            user_timeout: Duration::from_millis(2_147_483_647),
+            user_timeout_ms: 2_147_483_647,
         };
         let connection = Connection::tcp(stream, keep_alive).expect("let in all the same");
         let Socket::Tcp { stream, .. } = &connection.socket else {
@@ -508,6 +491,9 @@ mod tests {
         let socket = socket2::SockRef::from(stream);
         assert!(socket.keepalive().expect("asked"));
         let interval = socket.tcp_keepalive_interval().expect("asked");
-        assert_eq!(interval, keep_alive.interval, "the others are in force");
+        assert_eq!(interval.as_secs(), 77, "the others are in force");
+        let session = connection.for_settings().expect("a handle");
+        let shown = session.shown("tcp_keepalives_interval");
+        assert_eq!(shown.as_deref(), Some("77"), "the session knows of it");
     }
 }

@@ -1,4 +1,4 @@
-//! What the server asks of the rooms below it; `node.rs` answers, and tests answer with a fake.
+//! What the server asks of the rooms below it; `node/` answers, and tests answer with a fake.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ pub trait Host: Send + Sync + 'static {
     /// Whether the role has CONNECT on it.
     fn may_connect(&self, role: &Role, database: &Database) -> Result<bool, SqlError>;
     /// Whether `role` is a member of the role called `of`, directly or not.
-    fn is_member(&self, role: &Role, of: &str) -> bool;
+    fn is_member(&self, role: &Role, of: &str) -> Result<bool, SqlError>;
     /// The same for the whole life of a cluster: for verifiers of roles that do not exist.
     fn mock_secret(&self) -> Vec<u8>;
     fn open(&self, new: NewSession)

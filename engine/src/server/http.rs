@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
-/// What `node.rs` knows.
+/// What `node/` knows.
 pub trait StatusSource: Send + Sync + 'static {
     /// The process works: its log can be written and its threads turn.
     fn healthy(&self) -> Result<(), String>;

@@ -16,18 +16,18 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::connection::{Connection, KeepAlive};
+use super::connection::Connection;
 use super::host::{Host, NewSession, ReplicationPeer, Statements};
 use super::log::{self, Entry, identified};
 use super::session_loop::{self, End};
 use super::startup::{self, Arrival, Door};
 use super::{cli::process, protocol::backend};
-use crate::config::ServerSettings;
 use crate::config::conf_file::os_message;
 use crate::config::error::Complaint;
 use crate::config::hba::ident::IdentMaps;
 use crate::config::hba::{Hba, HbaError};
 use crate::config::session::Level;
+use crate::config::{KeepAlive, ServerSettings};
 use crate::sql::error::{SqlError, state};
 use crate::sql::session::backends::Place;
 use crate::tls::server::ServerTls;
@@ -594,15 +594,7 @@ fn disconnected(place: &Place, who: &log::SessionIdentity, c: &Connection) {
 }
 
 fn keep_alive(s: &ServerSettings) -> KeepAlive {
-    KeepAlive {
-        idle: s.values.duration("tcp_keepalives_idle").unwrap_or_default(),
-        interval: s
-            .values
-            .duration("tcp_keepalives_interval")
-            .unwrap_or_default(),
-        count: u32::try_from(s.values.integer("tcp_keepalives_count")).unwrap_or(0),
-        user_timeout: s.values.duration("tcp_user_timeout").unwrap_or_default(),
-    }
+    KeepAlive::of(|name| s.values.integer(name))
 }
 
 /// Every wrong line is logged, as PostgreSQL does.

@@ -85,8 +85,8 @@ impl Host for Fake {
     fn may_connect(&self, _: &Role, _: &Database) -> Result<bool, SqlError> {
         Ok(true)
     }
-    fn is_member(&self, _: &Role, _: &str) -> bool {
-        false
+    fn is_member(&self, _: &Role, _: &str) -> Result<bool, SqlError> {
+        Ok(false)
     }
     fn mock_secret(&self) -> Vec<u8> {
         b"mock".to_vec()

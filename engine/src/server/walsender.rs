@@ -55,7 +55,7 @@ impl Link for Connection {
     }
 }
 
-/// What replication sessions are served from; `node.rs` gives it.
+/// What replication sessions are served from; `node/` gives it.
 pub trait ReplicationSource: Send + Sync + 'static {
     type Backup: BackupSource + 'static;
 
@@ -112,6 +112,8 @@ pub async fn serve<R: ReplicationSource>(
             .map_err(settings_error)
             .map_err(fatal)?;
     }
+    let keep_alive = settings.settings().keep_alive;
+    new.backend.socket.apply(keep_alive);
     let delay = settings.post_auth_delay();
     if !delay.is_zero() {
         let slept = new.backend.interrupts.sleep(delay).await;
@@ -424,14 +426,19 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
     fn show(&self, name: &str, out: &mut BytesMut) -> Result<(), ServeError> {
         let (name, value) = match self.source.fresh_setting(name) {
             Some(value) => (name.to_owned(), value),
-            None => self.settings.show(name, self.reads_secrets).map_err(|e| {
-                ServeError::Command(CommandError {
-                    state: e.state,
-                    message: e.message,
-                    detail: e.detail,
-                    hint: e.hint,
-                })
-            })?,
+            None => {
+                let shown = self.settings.show(name, self.reads_secrets);
+                let (name, value) = shown.map_err(|e| {
+                    ServeError::Command(CommandError {
+                        state: e.state,
+                        message: e.message,
+                        detail: e.detail,
+                        hint: e.hint,
+                    })
+                })?;
+                let of_socket = self.new.backend.socket.shown(&name);
+                (name, of_socket.unwrap_or(value))
+            }
         };
         reply::columns(out, &[(&name, oids::TEXT)]);
         reply::row(out, &[Some(&value)]);

@@ -349,28 +349,33 @@ impl From<TypeError> for SqlError {
     }
 }
 
+/// The SQLSTATE of what went wrong with a file.
+pub fn state_of_storage(e: &StorageError) -> &'static str {
+    match e {
+        StorageError::Io { source, .. } => match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => state::DISK_FULL,
+            std::io::ErrorKind::NotFound => state::UNDEFINED_FILE,
+            std::io::ErrorKind::PermissionDenied => state::INSUFFICIENT_PRIVILEGE,
+            _ => state::IO_ERROR,
+        },
+        StorageError::Damaged(_) | StorageError::BeyondEnd(_) | StorageError::Partial { .. } => {
+            state::DATA_CORRUPTED
+        }
+        StorageError::TooLarge(_) => state::PROGRAM_LIMIT_EXCEEDED,
+        StorageError::NoBuffers => state::OUT_OF_MEMORY,
+    }
+}
+
 impl From<StorageError> for SqlError {
     fn from(e: StorageError) -> SqlError {
-        let code = match &e {
-            StorageError::Io { source, .. } => match source.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                    state::DISK_FULL
-                }
-                std::io::ErrorKind::NotFound => state::UNDEFINED_FILE,
-                std::io::ErrorKind::PermissionDenied => state::INSUFFICIENT_PRIVILEGE,
-                _ => state::IO_ERROR,
-            },
-            StorageError::Damaged(_) | StorageError::BeyondEnd(_) => state::DATA_CORRUPTED,
-            StorageError::TooLarge(_) => state::PROGRAM_LIMIT_EXCEEDED,
-            StorageError::NoBuffers => state::OUT_OF_MEMORY,
-            #[allow(unreachable_patterns)]
-            _ => state::INTERNAL_ERROR,
-        };
-        let mut out = SqlError::new(code, e.to_string());
-        if code == state::DISK_FULL {
-            out.hint = Some("Check free disk space.".to_owned());
+        let out = SqlError::new(state_of_storage(&e), e.to_string());
+        match e {
+            _ if out.state == state::DISK_FULL => out.hint("Check free disk space."),
+            StorageError::Partial { .. } => {
+                out.hint("Restore the file from a backup, or make this instance anew from another.")
+            }
+            _ => out,
         }
-        out
     }
 }
 
@@ -492,7 +497,7 @@ impl From<LockError> for SqlError {
     fn from(e: LockError) -> SqlError {
         match e {
             LockError::NotAvailable(_) => SqlError::new(state::LOCK_NOT_AVAILABLE, e.to_string()),
-            LockError::Deadlock { ref detail } => {
+            LockError::Deadlock { ref detail, .. } => {
                 SqlError::new(state::DEADLOCK_DETECTED, e.to_string())
                     .detail(detail.clone())
                     .hint("See server log for query details.")

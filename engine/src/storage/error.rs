@@ -16,6 +16,9 @@ pub enum StorageError {
     Damaged(PageId),
     #[error("could not read block {} in file \"{}\": the file ends before it", .0.block, .0.file.path(.0.fork))]
     BeyondEnd(PageId),
+    /// Files are cut to whole pages before a replay, so nothing but damage leaves this.
+    #[error("file \"{path}\" ends within a page: it has {len} bytes")]
+    Partial { path: String, len: u64 },
     #[error("cannot extend file \"{0}\" beyond 4294967294 blocks")]
     TooLarge(RelFile),
     #[error("no unpinned buffers available")]

@@ -12,8 +12,9 @@
 //! is never used twice, so files are removed at once. A crash afterwards is harmless: redo of older records
 //! makes the file again, and redo of the commit that dropped it removes it again.
 //!
-//! A crash during an extension leaves zero pages, or part of one, at the end: zero pages are valid and free, a
-//! partial page is not counted.
+//! A crash during an extension leaves zero pages, or part of one, at the end: zero pages are valid and free, the part
+//! of one is cut off before replay (`recovery/data_files.rs`). A main fork that is found to end within a page was
+//! damaged, and is not taken for a shorter one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -281,9 +282,12 @@ impl RelationFiles {
                 Err(e) if e.is_not_found() && (index > 0 || state.key.1 != Fork::Main) => break,
                 Err(e) => return Err(e),
             };
-            let len = segment.file.len().map_err(|e| {
-                StorageError::io("stat", &segment_path(state.key.0, state.key.1, index), e)
-            })?;
+            let path = || segment_path(state.key.0, state.key.1, index);
+            let len = segment.file.len();
+            let len = len.map_err(|e| StorageError::io("stat", &path(), e))?;
+            if !len.is_multiple_of(PAGE_SIZE as u64) && state.key.1 == Fork::Main {
+                return Err(StorageError::Partial { path: path(), len });
+            }
             let here = u32::try_from(len / PAGE_SIZE as u64).unwrap_or(u32::MAX);
             blocks += here.min(BLOCKS_PER_FILE);
             if here < BLOCKS_PER_FILE {

@@ -58,7 +58,7 @@ pub enum SequenceError {
     AtMaximum(i64),
     #[error("reached minimum value of sequence ({0})")]
     AtMinimum(i64),
-    #[error("sequence file {0} is damaged")]
+    #[error("sequence file {0} is damaged: its page holds no sequence")]
     Damaged(RelFile),
 }
 
@@ -113,22 +113,26 @@ fn page_of(file: RelFile) -> PageId {
 fn log(store: &Store, file: RelFile, xid: Xid, state: State) -> Result<Lsn, SequenceError> {
     let pinned = store.pool.pin(page_of(file))?;
     let mut page = pinned.write();
+    // A change that can't be applied would end the server.
+    item(&page, file)?;
     let mut change = Change::new(RmgrId::SEQUENCE, SET, xid);
     change.block(&mut page, BlockMode::Update, &encode(state));
     Ok(change.commit(&store.wal, apply).end)
 }
 
+fn item(page: &PageBuf, file: RelFile) -> Result<[u8; ITEM_SIZE], SequenceError> {
+    page::item(page, OffsetNumber::FIRST)
+        .and_then(|item| item.try_into().ok())
+        .ok_or(SequenceError::Damaged(file))
+}
+
 /// What the page says: the last number that may have been given out.
 pub fn stored(store: &Store, file: RelFile) -> Result<State, SequenceError> {
     let pinned = store.pool.pin(page_of(file))?;
-    let page = pinned.read();
-    let item = page::item(&page, OffsetNumber::FIRST).ok_or(SequenceError::Damaged(file))?;
-    let (last, called) = item
-        .split_first_chunk()
-        .ok_or(SequenceError::Damaged(file))?;
+    let [last @ .., called] = item(&pinned.read(), file)?;
     Ok(State {
-        last: i64::from_le_bytes(*last),
-        called: called.first() != Some(&0),
+        last: i64::from_le_bytes(last),
+        called: called != 0,
     })
 }
 

@@ -85,6 +85,25 @@ impl LogPage {
         }
     }
 
+    /// May replay set this outcome? An error if another one stands there: page or log is damaged.
+    pub(crate) fn accepts(&self, xid: Xid, committed: bool) -> io::Result<()> {
+        let (word, shift) = Self::place(xid);
+        let was = (self.words[word].load(Ordering::Acquire) >> shift) & 0b11;
+        let wanted = if committed { 0b01 } else { 0b10 };
+        if was == 0 || was == wanted {
+            return Ok(());
+        }
+        let path = CommitLog::path(self.number / PAGES_PER_SEGMENT);
+        let ended = if committed { "committed" } else { "aborted" };
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "file \"{}\" is damaged: it has another outcome of transaction {xid}, which the log says {ended}",
+                path.display()
+            ),
+        ))
+    }
+
     pub(crate) fn holds(&self, xid: Xid) -> bool {
         xid.raw() / XIDS_PER_PAGE == self.number
     }
@@ -294,7 +313,8 @@ impl CommitLog {
     }
 
     /// Are the pages of all xids below `next` there? Checkpoints saw to that, and a page that is not would read as
-    /// if none of its transactions had committed.
+    /// if none of its transactions had committed. Zeroes can't be told from transactions that a crash undid, but the
+    /// first of all, which made the cluster, did commit.
     pub(crate) fn check_files(&self, next: Xid) -> Result<(), (PathBuf, io::Error)> {
         let last = next.raw().saturating_sub(1) / XIDS_PER_PAGE;
         for segment in 0..=last / PAGES_PER_SEGMENT {
@@ -312,7 +332,19 @@ impl CommitLog {
                 Err(error) => return Err((path, error)),
             }
         }
+        if next > Xid::FIRST_NORMAL {
+            self.check_first().map_err(|error| (Self::path(0), error))?;
+        }
         Ok(())
+    }
+
+    fn check_first(&self) -> io::Result<()> {
+        let first = LogPage::new(0, &self.read(0)?);
+        if first.status(Xid::FIRST_NORMAL) == Status::Committed {
+            return Ok(());
+        }
+        let what = "it does not have the outcome of the transaction that made the cluster";
+        Err(io::Error::new(io::ErrorKind::InvalidData, what))
     }
 
     /// Before replay: no outcome stands for xids from `next` on. What the log says of them replay sets again; what it
@@ -436,6 +468,43 @@ mod tests {
         let page = LogPage::new(0, &[0; PAGE_SIZE]);
         page.set_aborted(Xid::new(9));
         page.set_committed(Xid::new(9), Lsn::new(8));
+    }
+
+    #[test]
+    fn replay_gives_no_transaction_another_outcome() {
+        let page = LogPage::new(0, &[0; PAGE_SIZE]);
+        page.set_aborted(Xid::new(9));
+        page.set(Xid::new(10), 0b11);
+        for (raw, committed, accepted) in [
+            (8, true, true),
+            (8, false, true),
+            (9, false, true),
+            (9, true, false),
+            (10, true, false),
+            (10, false, false),
+        ] {
+            let answer = page.accepts(Xid::new(raw), committed);
+            assert_eq!(answer.is_ok(), accepted, "{raw} {committed}: {answer:?}");
+            if let Err(error) = answer {
+                assert!(error.to_string().contains("pg_xact/0000"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn zeroes_in_place_of_the_first_outcomes_are_damage() {
+        let disk: DiskRef = Arc::new(crate::io::sim::SimDisk::new());
+        let wal = Wal::new(disk.clone(), WalConfig::new(SystemId::new(1)));
+        let log = CommitLog::new(disk, wal);
+        log.make_page(0).expect("made");
+        assert!(log.check_files(Xid::FIRST_NORMAL).is_ok());
+        let (path, error) = log.check_files(Xid::new(9)).expect_err("zeroes");
+        assert_eq!(path, CommitLog::path(0));
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let first = log.page_of(Xid::FIRST_NORMAL).expect("page");
+        first.set_committed(Xid::FIRST_NORMAL, Lsn::INVALID);
+        log.flush().expect("flushed");
+        assert!(log.check_files(Xid::new(9)).is_ok());
     }
 
     #[test]

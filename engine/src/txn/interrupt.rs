@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::ids::{ProcessId, Xid};
@@ -154,6 +155,8 @@ pub struct Interrupts {
     log_lock_waits: AtomicBool,
     /// On a disk that is nearly full its transactions do not begin to write.
     needs_room: AtomicBool,
+    /// Who stood in the ring of the last deadlock that ended a wait of the session.
+    deadlock: Mutex<Vec<ProcessId>>,
     /// What the transaction manager keeps for the session; made by the first `begin`.
     pub(crate) participant: OnceLock<Arc<Participant>>,
 }
@@ -170,6 +173,7 @@ impl Interrupts {
             deadlock_timeout_ms: AtomicU64::new(1000),
             log_lock_waits: AtomicBool::new(false),
             needs_room: AtomicBool::new(false),
+            deadlock: Mutex::default(),
             participant: OnceLock::new(),
         })
     }
@@ -181,6 +185,12 @@ impl Interrupts {
     /// The xid of the session's running transaction, once it has one.
     pub fn running_xid(&self) -> Option<Xid> {
         self.participant.get()?.running()?.xid
+    }
+
+    /// Which of the session's transactions runs, counted from 1; 0: none.
+    pub fn running_number(&self) -> u32 {
+        let running = self.participant.get().and_then(|p| p.running());
+        running.map_or(0, |r| r.number)
     }
 
     /// Right before each write to the client: whether what it is to be told has to be confirmed first
@@ -313,6 +323,15 @@ impl Interrupts {
     }
     pub(crate) fn needs_room(&self) -> bool {
         self.needs_room.load(Ordering::Relaxed)
+    }
+
+    /// A wait has ended in a deadlock of these. The error comes up through rooms that know nothing of it, and whoever logs
+    /// it asks for them.
+    pub(crate) fn note_deadlock(&self, processes: Vec<ProcessId>) {
+        *self.deadlock.lock() = processes;
+    }
+    pub fn take_deadlock(&self) -> Vec<ProcessId> {
+        std::mem::take(&mut *self.deadlock.lock())
     }
 
     fn take(&self) -> Option<Interrupt> {

@@ -131,6 +131,7 @@ impl TxnManager {
     ) -> Transaction {
         let participant = self.participant_of(&interrupts);
         participant.set_running(Some(Running {
+            number: participant.next_number(),
             started_at,
             xid: None,
             database: options.database,

@@ -6,7 +6,7 @@
 //! `begin`, a snapshot and a commit allocate next to nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -65,11 +65,15 @@ pub struct Participant {
     /// Session-level advisory locks with their counts.
     pub(crate) session_locks: Mutex<HashMap<(LockTag, LockMode), u32>>,
     running: Mutex<Option<Running>>,
+    /// How many transactions have begun.
+    begun: AtomicU32,
 }
 
 /// A session's transaction, for `pg_stat_activity`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Running {
+    /// Its place among those of the session, from 1.
+    pub(crate) number: u32,
     pub(crate) started_at: i64,
     pub(crate) xid: Option<Xid>,
     pub(crate) database: Oid,
@@ -106,6 +110,7 @@ impl Participant {
             held: Mutex::default(),
             session_locks: Mutex::default(),
             running: Mutex::new(None),
+            begun: AtomicU32::new(0),
         }
     }
 
@@ -221,6 +226,13 @@ impl Participant {
 
     pub(crate) fn give_own(&self, own: Arc<OwnXids>) {
         *self.spare_own.lock() = Some(own);
+    }
+
+    /// The number of a transaction that begins. Only the session itself counts. After 2^32 it begins anew, at 1.
+    pub(crate) fn next_number(&self) -> u32 {
+        let next = self.begun.load(Ordering::Relaxed).wrapping_add(1).max(1);
+        self.begun.store(next, Ordering::Relaxed);
+        next
     }
 
     pub(crate) fn set_running(&self, running: Option<Running>) {

@@ -358,6 +358,9 @@ impl Shared {
     }
 
     fn redo_commit(&self, xid: Xid, ending: &Ending, end: Lsn) -> io::Result<()> {
+        for xid in ending.subs.iter().chain([&xid]) {
+            self.commit_log.page_of(*xid)?.accepts(*xid, true)?;
+        }
         for sub in &ending.subs {
             self.lsns.set_sub(*sub, xid);
         }
@@ -375,8 +378,10 @@ impl Shared {
 
     fn redo_abort(&self, xid: Xid, ending: &Ending) -> io::Result<()> {
         for xid in ending.subs.iter().chain([&xid]) {
+            let page = self.commit_log.page_of(*xid)?;
+            page.accepts(*xid, false)?;
             self.lsns.set_aborted(*xid);
-            self.commit_log.page_of(*xid)?.set_aborted(*xid);
+            page.set_aborted(*xid);
         }
         self.note_time(ending);
         Ok(())

@@ -24,6 +24,7 @@ mod operator_table;
 pub mod operators;
 pub(crate) mod regex;
 pub mod registry;
+pub mod size;
 mod type_table;
 
 #[cfg(test)]

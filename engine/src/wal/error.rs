@@ -22,10 +22,20 @@ pub enum WalError {
     InRecovery,
     #[error("could not find history of timeline {0}")]
     HistoryMissing(TimelineId),
-    #[error("syntax error in history file: {line}")]
-    HistorySyntax { line: String },
-    #[error("invalid data in history file: {line}")]
-    HistoryOrder { line: String },
+    #[error("syntax error in history file \"{file}\": {line}")]
+    HistorySyntax { file: String, line: String },
+    #[error("invalid data in history file \"{file}\": {line}")]
+    HistoryOrder { file: String, line: String },
+    /// Every history file has a line, and ends with the end of one.
+    #[error("history file \"{0}\" is not whole")]
+    HistoryCut(String),
+    /// A segment has its full size before it has its name.
+    #[error("WAL file \"{path}\" has wrong size: {len} instead of {expected}")]
+    SegmentSize {
+        path: String,
+        len: u64,
+        expected: u64,
+    },
 }
 
 impl WalError {
@@ -46,6 +56,15 @@ impl WalError {
             WalError::Io { source, .. } => Some(source.kind()),
             _ => None,
         }
+    }
+    /// What a timeline's history file says can't be, or is not all that it said.
+    pub fn is_damaged_history(&self) -> bool {
+        matches!(
+            self,
+            WalError::HistorySyntax { .. }
+                | WalError::HistoryOrder { .. }
+                | WalError::HistoryCut(_)
+        )
     }
     pub fn is_out_of_space(&self) -> bool {
         self.io_kind() == Some(io::ErrorKind::StorageFull)

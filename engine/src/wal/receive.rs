@@ -12,7 +12,7 @@ use crate::io::{FileRef, durable};
 use super::archive_status;
 use super::error::WalError;
 use super::segments::Segments;
-use super::timeline::History;
+use super::timeline::{self, History};
 
 /// Told that bytes of a timeline, which began to come at the first position, are durable up to the second.
 pub type ReceivedHook = Box<dyn Fn(TimelineId, Lsn, Lsn) + Send>;
@@ -147,10 +147,13 @@ impl ReceivedSegments {
         Ok(())
     }
 
+    /// Is the timeline's history here? One that is damaged is wanted anew.
     pub fn has_history(&self, timeline: TimelineId) -> io::Result<bool> {
-        self.segments
-            .disk()
-            .exists(&self.segments.dir().join(timeline.history_file_name()))
+        match timeline::read(self.segments.disk(), self.segments.dir(), timeline) {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) if error.is_damaged_history() => Ok(false),
+            Err(error) => Err(into_io(error)),
+        }
     }
 
     /// Stores a timeline history file durably. Text that is no history is refused.

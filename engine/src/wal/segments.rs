@@ -421,6 +421,28 @@ impl Segments {
             .map_err(WalError::io("fsync", &self.dir))
     }
 
+    /// Has every segment from `from` on its full size? It had before it got its name.
+    pub fn check_sizes(&self, from: SegmentNumber) -> Result<(), WalError> {
+        let expected = u64::from(self.size);
+        for (timeline, segment) in self.list()? {
+            if segment < from {
+                continue;
+            }
+            let path = self.path(timeline, segment);
+            let opened = self.disk.open(&path, Access::Read);
+            let len = opened.and_then(|file| file.len());
+            let len = len.map_err(WalError::io("open", &path))?;
+            if len != expected {
+                return Err(WalError::SegmentSize {
+                    path: path.display().to_string(),
+                    len,
+                    expected,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Removes segments (of any timeline) numbered below `keep_from`, or gives them names from `first_new` to
     /// `recycle_to` on `timeline`. With `archiving`, one that is not archived yet stays.
     pub fn recycle_before(

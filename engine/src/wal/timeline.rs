@@ -1,8 +1,9 @@
 //! Timeline history: which timeline owns which part of the log.
 //!
 //! A history file (`00000003.history`) has a line for each ancestor, oldest first: its id, where the next one
-//! began, and why, separated by tabs. It is written once, by rename, before the timeline's first record. Source:
-//! PostgreSQL 15, `timeline.c`.
+//! began, and why, separated by tabs. It is written once, by rename, before the timeline's first record. One that does
+//! not end with the end of a line was cut, by a copy that is under way for instance: a shorter switch point would be
+//! another one. Source: PostgreSQL 15, `timeline.c`.
 
 use std::io;
 use std::path::Path;
@@ -123,8 +124,10 @@ impl History {
             .collect()
     }
 
-    /// Reads the text of `timeline`'s history file. Empty lines and lines with `#` are comments.
+    /// Reads the text of `timeline`'s history file. Empty lines and lines with `#` are comments. A text without any
+    /// ancestor, or without the end of its last line, is no history.
     pub fn parse(timeline: TimelineId, text: &str) -> Result<History, WalError> {
+        let file = || timeline.history_file_name();
         let mut ancestors: Vec<Ancestor> = Vec::new();
         for line in text.lines() {
             let trimmed = line.trim_start();
@@ -132,6 +135,7 @@ impl History {
                 continue;
             }
             let syntax = || WalError::HistorySyntax {
+                file: file(),
                 line: line.to_owned(),
             };
             let mut fields = trimmed.splitn(3, |c: char| c.is_ascii_whitespace());
@@ -150,6 +154,7 @@ impl History {
                 .is_none_or(|last| last.timeline < id && last.end <= end);
             if !grows || id >= timeline {
                 return Err(WalError::HistoryOrder {
+                    file: file(),
                     line: line.to_owned(),
                 });
             }
@@ -158,6 +163,9 @@ impl History {
                 end,
                 reason,
             });
+        }
+        if ancestors.is_empty() || !text.ends_with('\n') {
+            return Err(WalError::HistoryCut(file()));
         }
         Ok(History {
             ancestors,
@@ -264,9 +272,27 @@ mod tests {
             "1\t0/5\n1\t0/6\n",
             "2\t0/5\n1\t0/6\n",
             "3\t0/5\n",
+            "1\t18446744073709551616/0\n",
+            "99999999999\t0/5\n",
+            "\u{fffd}\0\n",
         ] {
-            assert!(History::parse(three, text).is_err(), "accepted {text:?}");
+            let error = History::parse(three, text).expect_err(text);
+            assert!(error.is_damaged_history(), "{text:?}: {error}");
+            assert!(error.to_string().contains("00000003.history"), "{error}");
         }
         assert!(History::parse(three, "# comment\n\n1\t0/5\n").is_ok());
+    }
+
+    /// The reason may be any text, so only the end of the line says that all of it is there.
+    #[test]
+    fn no_part_of_a_history_is_taken_for_the_whole() {
+        let whole = "1\t0/3000100\tno recovery target specified\n2\t0/5000000\tpromoted\n";
+        let first_line = whole.find('\n').expect("two lines") + 1;
+        let four = TimelineId::new(4);
+        for len in (0..whole.len()).filter(|len| *len != first_line) {
+            let error = History::parse(four, &whole[..len]).expect_err(&whole[..len]);
+            assert!(error.is_damaged_history(), "{len}: {error}");
+        }
+        assert!(History::parse(four, whole).is_ok());
     }
 }

@@ -83,12 +83,13 @@ pub struct InstanceReport {
     pub lag: Option<LagClass>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Term>,
-    /// The last log position that was durable here when the record last changed.
+    /// The last log position that was durable here when another field of this status last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flush_lsn: Option<Lsn>,
+    /// The last log position that was replayed here when another field of this status last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay_lsn: Option<Lsn>,
-    /// Bytes that the primary had flushed and this standby had not.
+    /// Bytes that the primary had flushed and this standby had not, when another field last changed; see `/metrics`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_bytes: Option<u64>,
     /// Local mode: the supervisor's and the engine's process, and the engine's port.

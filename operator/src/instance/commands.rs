@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::engine::Engine;
 use super::read_config;
 use super::setup::{self, Origin};
 use super::supervisor::{Demotion, Supervisor, is_port_taken};
@@ -209,6 +210,11 @@ impl Supervisor {
             return refuse("there is no data here");
         }
         self.take_set(request.set)?;
+        let gave_way = |engine: &Engine| !engine.serves_clients();
+        if self.engine.as_ref().is_some_and(gave_way) {
+            // It was to go, and another one has its port: a primary is started with it.
+            self.end_engine().await?;
+        }
         if self
             .status
             .as_ref()
@@ -316,6 +322,8 @@ impl Supervisor {
             promise.sealed = false;
             promise.set = None;
         })?;
+        // Clients wait; the engine obeys in its own time.
+        self.stand_in();
         if data {
             // Also where it is not told any more: what it was told in an earlier term no longer holds.
             if self.engine.is_some() && self.write_files()? {

@@ -57,14 +57,16 @@ pub struct Engine {
     pid: u32,
     socket: PathBuf,
     said: Said,
+    serves_clients: bool,
 }
 
 impl Engine {
-    /// Starts it; it answers on its socket a little later.
+    /// Starts it; it answers on its socket a little later. One that does not serve clients leaves its port to others for
+    /// all its life, and is reached by its sockets only.
     ///
     /// # Errors
     /// Also when another program has taken one of its chosen ports. Whoever starts this supervisor again gives it others.
-    pub fn start(volume: &Volume, setup: &Setup) -> io::Result<Engine> {
+    pub fn start(volume: &Volume, setup: &Setup, serves_clients: bool) -> io::Result<Engine> {
         for port in &setup.chosen_ports {
             if let Err(error) = std::net::TcpListener::bind(("127.0.0.1", *port)) {
                 let text = format!("another program took the engine's port {port}: {error}");
@@ -84,6 +86,10 @@ impl Engine {
             .stdout(output)
             .stderr(errors)
             .kill_on_drop(true);
+        if !serves_clients {
+            // Not in the files: these may be on a volume that takes nothing any more.
+            command.args(["-c", "listen_addresses="]);
+        }
         let child = command.spawn()?;
         let pid = child
             .id()
@@ -93,7 +99,12 @@ impl Engine {
             pid,
             socket,
             said,
+            serves_clients,
         })
+    }
+
+    pub fn serves_clients(&self) -> bool {
+        self.serves_clients
     }
 
     pub fn pid(&self) -> u32 {
@@ -393,6 +404,7 @@ mod tests {
             child,
             socket: PathBuf::new(),
             said: Said::Passed(Arc::default()),
+            serves_clients: true,
         };
         engine.kill(Duration::from_secs(20)).await.expect("ended");
         assert_eq!(engine.child.id(), None);

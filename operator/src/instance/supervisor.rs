@@ -363,7 +363,12 @@ impl Supervisor {
         self.reload_due = false;
         self.started_at = Instant::now();
         self.answered_at = self.started_at;
-        self.engine = Some(Engine::start(&self.volume, &self.setup)?);
+        let serves_clients = !self.gives_way();
+        if serves_clients {
+            self.stand_back();
+        }
+        let engine = Engine::start(&self.volume, &self.setup, serves_clients)?;
+        self.engine = Some(engine);
         if let Some(duty) = &mut self.duty {
             duty.engine_starts_with(&self.setup.parameters);
         }
@@ -397,9 +402,14 @@ impl Supervisor {
     }
 
     pub(super) fn conninfo(&self) -> String {
+        self.setup.conninfo(self.told_primary())
+    }
+
+    /// Where the primary of the promised term is, if that was told.
+    pub(super) fn told_primary(&self) -> Option<&Upstream> {
         let told = self.upstream.as_ref();
         let told = told.filter(|told| told.term == self.promise.promised_term);
-        self.setup.conninfo(told.map(|told| &told.upstream))
+        told.map(|told| &told.upstream)
     }
 
     /// Keeps where the primary of `term` is; says whether that is new.
@@ -931,7 +941,7 @@ mod tests {
     async fn an_engine_that_has_not_answered_is_told_to_reload_later() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let mut supervisor = supervisor(dir.path());
-        let engine = Engine::start(&supervisor.volume, &supervisor.setup);
+        let engine = Engine::start(&supervisor.volume, &supervisor.setup, true);
         supervisor.engine = Some(engine.expect("started"));
         supervisor.reload_engine();
         assert!(supervisor.reload_due);

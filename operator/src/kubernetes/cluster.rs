@@ -141,16 +141,18 @@ impl Cluster {
         self.sight.lock().clone()
     }
 
-    /// The newest state of the object that this process knows; none if it is gone, or another one has its name.
+    /// The newest state of the object that this process knows; none if it is gone, can't be read, or another one has its
+    /// name.
     pub fn object(&self) -> Option<ReplicatedCluster> {
-        let stored = self.stores.cluster(&self.key)?;
+        let kept = self.stores.cluster(&self.key)?;
+        let stored = kept.read().ok()?;
         if stored.metadata.uid.as_ref() != Some(&self.uid) {
             return None;
         }
         let newest = self.newest.lock();
         match newest.as_ref() {
-            Some(written) if version(written) > version(&stored) => Some(written.clone()),
-            _ => Some((*stored).clone()),
+            Some(written) if version(written) > version(stored) => Some(written.clone()),
+            _ => Some(stored.clone()),
         }
     }
 
@@ -166,14 +168,7 @@ impl Cluster {
     }
 
     pub fn reference(&self) -> ObjectReference {
-        ObjectReference {
-            api_version: Some(ReplicatedCluster::api_version(&()).into_owned()),
-            kind: Some(ReplicatedCluster::kind(&()).into_owned()),
-            name: Some(self.key.name.clone()),
-            namespace: Some(self.key.namespace.clone()),
-            uid: Some(self.uid.clone()),
-            ..ObjectReference::default()
-        }
+        reference(&self.key, &self.uid)
     }
 
     /// The instances that there are: those with a StatefulSet, and those of which only the claim is left.
@@ -420,6 +415,18 @@ impl Cluster {
             primary,
             standbys: standbys.into_iter().collect(),
         })
+    }
+}
+
+/// The cluster object, as events name it.
+pub fn reference(key: &ClusterKey, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(ReplicatedCluster::api_version(&()).into_owned()),
+        kind: Some(ReplicatedCluster::kind(&()).into_owned()),
+        name: Some(key.name.clone()),
+        namespace: Some(key.namespace.clone()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
     }
 }
 

@@ -1,9 +1,8 @@
-//! The controller's process: leads or waits, watches, and keeps one reconciling task for each cluster.
+//! The controller's process: leads or waits, and watches in both cases.
 //!
 //! Two of them may run at once without harm; the lease only saves them the work. On SIGTERM the lease is released, so
 //! that the other one goes on at once; clusters go on serving in between.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,25 +11,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::{Client, Config, ResourceExt as _};
+use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
 
-use super::Cluster;
-use super::events::EventWriter;
 use super::leader::Leadership;
 use super::server::{Health, serve};
-use super::stores::{ClusterKey, Stores};
-use crate::act::KubernetesActor;
+use super::stores::Stores;
+use super::tasks::Tasks;
 use crate::crd::check_kubernetes;
 use crate::faults;
-use crate::observe::KubernetesObserver;
-use crate::reconcile::reconcile;
 
 /// Between two questions to an API server that does not answer.
 const VERSION_PAUSE: Duration = Duration::from_secs(1);
-/// How often it is looked whether every cluster's task still runs.
-const FOLLOW: Duration = Duration::from_secs(1);
 /// How long the API server may take to take a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long it may say nothing while a call waits for its answer: a connection that died silently would hold up a
@@ -97,7 +89,7 @@ fn client_of(mut config: Config, silence: Duration) -> anyhow::Result<Client> {
     Client::try_from(config).context("the way to the API server can't be used")
 }
 
-/// Waits for the lease, acts, and waits again when it is lost.
+/// Waits for the lease, acts, and waits again when it is lost. Whoever waits listens and counts, and does nothing else.
 ///
 /// # Errors
 /// When the API server is too old.
@@ -114,20 +106,25 @@ async fn work(
     let stores = Arc::new(Stores::watch(watching, &options.namespaces));
     stores.listed().await;
     health.ready.store(true, Ordering::Relaxed);
+    let mut tasks = Tasks::new(
+        client.clone(),
+        Arc::clone(&stores),
+        options.clone(),
+        Arc::clone(health),
+    );
     loop {
-        leadership.acquire().await;
+        tokio::select! {
+            () = leadership.acquire(|| stores.begin_silences()) => {}
+            () = tasks.keep() => {}
+        }
         health.metrics.leads(true);
         tracing::info!(lease = %options.lease_name, "this operator leads");
-        let tasks = Tasks::new(
-            client.clone(),
-            Arc::clone(&stores),
-            options.clone(),
-            Arc::clone(health),
-        );
+        tasks.turn(true).await;
         tokio::select! {
             () = leadership.hold() => {}
             () = tasks.keep() => {}
         }
+        tasks.turn(false).await;
         health.metrics.leads(false);
         tracing::warn!("this operator leads no longer");
     }
@@ -143,121 +140,6 @@ async fn answered_version(client: &Client) -> Info {
                 tracing::warn!(%error, "the API server does not answer; it is asked again");
                 tokio::time::sleep(VERSION_PAUSE).await;
             }
-        }
-    }
-}
-
-/// One task for each cluster object.
-struct Tasks {
-    client: Client,
-    stores: Arc<Stores>,
-    options: ControllerOptions,
-    health: Arc<Health>,
-    running: BTreeMap<ClusterKey, Running>,
-}
-
-struct Running {
-    uid: String,
-    task: JoinHandle<()>,
-}
-
-impl Tasks {
-    fn new(
-        client: Client,
-        stores: Arc<Stores>,
-        options: ControllerOptions,
-        health: Arc<Health>,
-    ) -> Tasks {
-        Tasks {
-            client,
-            stores,
-            options,
-            health,
-            running: BTreeMap::new(),
-        }
-    }
-
-    /// For ever; dropping the future ends all tasks.
-    async fn keep(mut self) {
-        loop {
-            self.follow();
-            // Now and then without a change: a task that has ended by a fault is begun anew.
-            let _ = tokio::time::timeout(FOLLOW, self.stores.clusters_changed()).await;
-        }
-    }
-
-    fn follow(&mut self) {
-        let mut wanted = BTreeMap::new();
-        for object in self.stores.clusters.all() {
-            // One that is being deleted takes its objects along; nothing is made for it any more.
-            if let (Some(namespace), Some(uid), None) = (
-                object.namespace(),
-                object.uid(),
-                &object.metadata.deletion_timestamp,
-            ) {
-                let name = object.name_any();
-                wanted.insert(ClusterKey { namespace, name }, uid);
-            }
-        }
-        let gone: Vec<ClusterKey> = self
-            .running
-            .iter()
-            .filter(|(key, running)| wanted.get(*key) != Some(&running.uid))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in gone {
-            self.stop(&key);
-        }
-        for (key, uid) in wanted {
-            let running = self.running.get(&key);
-            let has_ended = running.is_some_and(|running| running.task.is_finished());
-            if has_ended {
-                tracing::error!(cluster = %key, "its task has ended by a fault and is begun anew");
-            }
-            if has_ended || running.is_none() {
-                self.start(key, uid);
-            }
-        }
-    }
-
-    fn stop(&mut self, key: &ClusterKey) {
-        if let Some(running) = self.running.remove(key) {
-            running.task.abort();
-            tracing::info!(cluster = %key, "no longer looked after");
-        }
-        self.stores.forget(key);
-        self.health.metrics.forget(key);
-    }
-
-    fn start(&mut self, key: ClusterKey, uid: String) {
-        let cluster = Arc::new(Cluster::new(
-            self.client.clone(),
-            key.clone(),
-            uid.clone(),
-            Arc::clone(&self.stores),
-        ));
-        self.stores
-            .call_when_changed(&key, Arc::clone(&cluster.watches));
-        let events = EventWriter::new(&self.client, cluster.reference(), &self.options.identity);
-        let actor = KubernetesActor::new(
-            Arc::clone(&cluster),
-            events,
-            self.options.default_image.clone(),
-            Arc::clone(&self.health),
-        );
-        self.health.metrics.follow(&key);
-        tracing::info!(cluster = %key, "looked after from now on");
-        let observer = KubernetesObserver::new(cluster);
-        let task = tokio::spawn(reconcile(observer, actor));
-        self.running.insert(key, Running { uid, task });
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        for (key, running) in &self.running {
-            running.task.abort();
-            self.health.metrics.let_go(key);
         }
     }
 }

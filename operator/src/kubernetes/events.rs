@@ -169,7 +169,7 @@ async fn create(api: &Api<Event>, event: &Event, told_at: Instant) -> bool {
 }
 
 /// The same would be said to every further attempt: the namespace is going, the right is missing.
-fn is_refusal(error: &kube::Error) -> bool {
+pub(super) fn is_refusal(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status)
         if (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 429))
 }

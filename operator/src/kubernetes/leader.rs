@@ -18,6 +18,8 @@ const RENEW: Duration = Duration::from_millis(1_000);
 /// A leader that could not renew for so long no longer acts: well before somebody else may think it gone.
 const GIVE_UP: Duration = Duration::from_millis(3_000);
 const CALL: Duration = Duration::from_millis(1_500);
+/// An answer that took longer may have been held up by a cut that is over.
+const SLOW: Duration = Duration::from_millis(1_000);
 
 pub struct Leadership {
     api: Api<Lease>,
@@ -38,10 +40,17 @@ impl Leadership {
         }
     }
 
-    /// Returns when this process leads.
-    pub async fn acquire(&mut self) {
+    /// Returns when this process leads. Until then `is_back` is called at each first answer of the API server's after a
+    /// time without: who hears nobody while he does not reach that either may be the one that is cut off.
+    pub async fn acquire(&mut self, is_back: impl Fn()) {
+        let mut contact = Contact::default();
         loop {
-            match tokio::time::timeout(CALL, self.try_hold()).await {
+            let asked_at = Instant::now();
+            let answer = tokio::time::timeout(CALL, self.try_hold()).await;
+            if contact.begins(matches!(answer, Ok(Ok(_))), asked_at.elapsed()) {
+                is_back();
+            }
+            match answer {
                 Ok(Ok(true)) => return,
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "the lease could not be asked for"),
@@ -151,6 +160,21 @@ impl Leadership {
     }
 }
 
+/// Whether the API server has answered every question of late.
+#[derive(Debug, Default)]
+struct Contact {
+    lasts: bool,
+}
+
+impl Contact {
+    /// A question was answered, or was not, after so long. True if there was no contact before that, and is now.
+    fn begins(&mut self, answered: bool, took: Duration) -> bool {
+        let lasted = self.lasts && took <= SLOW;
+        self.lasts = answered;
+        answered && !lasted
+    }
+}
+
 fn now() -> MicroTime {
     MicroTime(Timestamp::now())
 }
@@ -160,5 +184,29 @@ fn won<T>(written: Result<T, kube::Error>) -> Result<bool, kube::Error> {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contact_begins_with_the_first_answer_after_a_time_without() {
+        let (mut contact, soon) = (Contact::default(), Duration::ZERO);
+        let said: Vec<bool> = [true, true, false, false, true, true]
+            .map(|answered| contact.begins(answered, soon))
+            .to_vec();
+        assert_eq!(said, [true, false, false, false, true, false]);
+    }
+
+    /// What was sent anew and anew until the way was there again is answered in the end.
+    #[test]
+    fn an_answer_that_took_long_is_a_first_one() {
+        let mut contact = Contact::default();
+        assert!(contact.begins(true, Duration::ZERO));
+        assert!(!contact.begins(true, SLOW));
+        assert!(contact.begins(true, SLOW + Duration::from_millis(1)));
+        assert!(!contact.begins(true, Duration::ZERO));
     }
 }

@@ -1,14 +1,17 @@
-//! The operator's process on Kubernetes: who leads, what is watched, and one reconciling task for each cluster.
+//! The operator's process on Kubernetes: who leads, what is watched, and one task for each cluster.
 
 mod apply;
 mod cluster;
 mod controller;
 mod events;
+mod guarded;
 mod leader;
 mod metrics;
 mod server;
 mod speakers;
 mod stores;
+mod tasks;
+mod unreadable;
 mod upkeep;
 
 pub use apply::{
@@ -17,6 +20,7 @@ pub use apply::{
 pub use cluster::{Cluster, Held, RECORD_VERSION, RETIRED, Sight};
 pub use controller::{ControllerOptions, run};
 pub use events::EventWriter;
+pub use guarded::{Guarded, Unreadable};
 pub use server::Health;
 pub use stores::{ClusterKey, Kept, Stores, is_cordoned};
 pub use upkeep::upkeep;

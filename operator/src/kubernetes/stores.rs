@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::guarded::Guarded;
 use crate::crd::ReplicatedCluster;
 use crate::observe::Watches;
 use crate::render::CLUSTER;
@@ -103,7 +104,8 @@ where
 }
 
 pub struct Stores {
-    pub clusters: Kept<ReplicatedCluster>,
+    /// One that can't be read is among them.
+    pub clusters: Kept<Guarded<ReplicatedCluster>>,
     pub stateful_sets: Kept<StatefulSet>,
     pub pods: Kept<Pod>,
     pub claims: Kept<PersistentVolumeClaim>,
@@ -180,8 +182,15 @@ impl Stores {
         self.callers.any.notified().await;
     }
 
-    pub fn cluster(&self, key: &ClusterKey) -> Option<Arc<ReplicatedCluster>> {
+    pub fn cluster(&self, key: &ClusterKey) -> Option<Arc<Guarded<ReplicatedCluster>>> {
         self.clusters.get(key)
+    }
+
+    /// Nobody's silence until now is evidence: it may have been this process that was cut off.
+    pub fn begin_silences(&self) {
+        for watches in self.callers.clusters.lock().values() {
+            watches.begin_silences();
+        }
     }
 }
 
@@ -216,11 +225,11 @@ struct Watcher<'a> {
 }
 
 impl Watcher<'_> {
-    fn clusters(&mut self) -> Kept<ReplicatedCluster> {
+    fn clusters(&mut self) -> Kept<Guarded<ReplicatedCluster>> {
         let callers = Arc::clone(self.callers);
         self.start(
             watcher::Config::default().timeout(WATCH_SECONDS),
-            move |object: &ReplicatedCluster| {
+            move |object: &Guarded<ReplicatedCluster>| {
                 callers.any.notify_one();
                 if let Some(namespace) = object.namespace() {
                     let name = object.name_any();

@@ -216,6 +216,14 @@ impl Watches {
             .collect()
     }
 
+    /// Whoever is silent is so from now on.
+    pub fn begin_silences(&self) {
+        let now = Instant::now();
+        for instance in self.known.lock().values_mut() {
+            instance.heard_at = now;
+        }
+    }
+
     pub(super) fn forgive(&self, stalled: Duration) {
         for instance in self.known.lock().values_mut() {
             instance.heard_at += stalled;
@@ -362,6 +370,25 @@ mod tests {
         watches.ended("orders-1", Some(4));
         assert!(!watches.was_heard_within("orders-1", long));
         assert!(!watches.was_heard_within("orders-2", long));
+    }
+
+    /// What was known of it stays: only for how long it has said nothing is not known any more.
+    #[test]
+    fn silences_can_be_counted_anew() {
+        let watches = watches();
+        watches.said("orders-1", 4, status(1, 10));
+        let long = Duration::from_secs(20);
+        let earlier = Instant::now().checked_sub(long).expect("some uptime");
+        watches
+            .known
+            .lock()
+            .get_mut("orders-1")
+            .expect("known")
+            .heard_at = earlier;
+        assert!(!watches.was_heard_within("orders-1", long));
+        watches.begin_silences();
+        assert!(watches.was_heard_within("orders-1", long));
+        assert_eq!(port(&watches), Some(10));
     }
 
     #[test]

@@ -21,9 +21,51 @@ pub fn pg_hba(cluster: &ValidatedCluster) -> String {
     )
 }
 
+/// Whether one of the user's records asks where a client comes from, so that it must come from there itself. One that can
+/// be read in two ways does.
+pub fn tells_addresses_apart(records: &[String]) -> bool {
+    records.iter().any(|record| {
+        let words: Vec<&str> = record.split_whitespace().collect();
+        // The address is the fourth word, unless a name holds blanks or a list goes on behind one.
+        let is_plain =
+            |word: &&str| !word.contains('"') && !word.starts_with(',') && !word.ends_with(',');
+        let is_local = words.first() == Some(&"local");
+        let is_anywhere = words.get(3) == Some(&"all") && words.iter().all(is_plain);
+        !is_local && !is_anywhere
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_that_ask_for_an_address_are_known() {
+        for (record, asks) in [
+            ("local all all peer", false),
+            ("host all app all md5", false),
+            ("hostssl\tshop,stock\t+staff\tall\tscram-sha-256", false),
+            ("host all all 10.0.0.0/8 trust", true),
+            ("host all all 10.0.0.0 255.0.0.0 trust", true),
+            ("hostssl all all samenet scram-sha-256", true),
+            ("host all all .example.com reject", true),
+            ("host all all 0.0.0.0/0 md5", true),
+            // Two databases, and any role from there.
+            ("host shop, all all 10.0.0.0/8 trust", true),
+            ("host shop ,stock all 10.0.0.0/8 trust", true),
+            ("host \"a all all\" all 10.0.0.0/8 trust", true),
+            ("host all", true),
+        ] {
+            assert_eq!(
+                tells_addresses_apart(&[record.to_owned()]),
+                asks,
+                "{record:?}"
+            );
+        }
+        assert!(!tells_addresses_apart(&[]));
+        let records = ["local all all peer", "host all all ::1/128 trust"].map(str::to_owned);
+        assert!(tells_addresses_apart(&records));
+    }
 
     #[test]
     fn the_user_s_records_stand_in_the_middle() {

@@ -29,7 +29,7 @@ pub use credentials::{
     text as secret_text,
 };
 pub use fingerprint::{ANNOTATION as FINGERPRINT, fingerprint};
-pub use hba::pg_hba;
+pub use hba::{pg_hba, tells_addresses_apart};
 pub use labels::{
     CLUSTER, INSTANCE, Labels, MANAGER, PRIMARY, ROLE, STANDBY, TERM, cluster_labels, role_labels,
 };

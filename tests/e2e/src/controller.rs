@@ -1,6 +1,7 @@
 //! The operator: as the chart installs it, and as processes of this machine where a test has to kill or stop one at a
 //! point of its choice.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use understudy_cluster::command::{system, wait_for};
+use understudy_cluster::process::run_state;
 use understudy_cluster::{Cluster, Node, stop_process};
 
 use crate::calls;
@@ -23,6 +25,11 @@ const LEASE: &str = "understudy-operator";
 const SELECTOR: &str = "app.kubernetes.io/name=understudy-operator";
 /// Tests run in the package's folder.
 pub const CHART: &str = "../../charts/understudy";
+/// What the chart renders, as one file for plain kubectl.
+pub const PLAIN: &str = "../../deploy/understudy.yaml";
+pub const DEFINITION: &str = "replicatedclusters.understudy.dev";
+/// So many times that file names its image.
+const IMAGE_NAMED: usize = 2;
 const METRICS_PORT: u16 = 8080;
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -69,7 +76,52 @@ pub fn uninstall(cluster: &Cluster) -> Result<()> {
         .map(drop)
 }
 
-/// Installed as usual, with both replicas ready, and with the image that is tested.
+/// The one file for plain kubectl, with this image in place of the one that it names.
+///
+/// # Errors
+/// If the file is not as its own first lines say.
+fn plain(text: &str, image: &str) -> Result<String> {
+    let named = |line: &str| line.trim().strip_prefix("image: ").map(str::to_owned);
+    let shipped = text.lines().find_map(named);
+    let shipped = shipped.with_context(|| format!("{PLAIN} names no image"))?;
+    let times = text.matches(&shipped).count();
+    ensure!(
+        times == IMAGE_NAMED,
+        "{PLAIN} names {shipped} {times} times, not {IMAGE_NAMED}"
+    );
+    Ok(text.replace(&shipped, image))
+}
+
+/// `kubectl apply` of the one file, until the operator is ready.
+///
+/// # Errors
+/// With what kubectl said.
+pub fn install_plain(cluster: &Cluster, image: &str) -> Result<()> {
+    let text = std::fs::read_to_string(PLAIN).with_context(|| format!("read {PLAIN}"))?;
+    let apply = ["apply", "--validate=strict", "-f", "-"];
+    cluster.kubectl_with_input(&apply, &plain(&text, image)?)?;
+    rolled_out(cluster)
+}
+
+/// Takes away everything that the one file names: the definition too, and with it every database.
+///
+/// # Errors
+/// With what kubectl said.
+pub fn uninstall_plain(cluster: &Cluster) -> Result<()> {
+    let how = ["delete", "--ignore-not-found", "--timeout=180s"];
+    cluster
+        .kubectl(&[&how[..], &["-f", PLAIN]].concat())
+        .map(drop)
+}
+
+/// Whether somebody has installed it who is not helm: helm would take over nothing of that.
+fn is_plain(cluster: &Cluster) -> Result<bool> {
+    let owner = r"jsonpath={.metadata.name} {.metadata.annotations.meta\.helm\.sh/release-name}";
+    let found = ["get", "crd", DEFINITION, "--ignore-not-found", "-o", owner];
+    Ok(cluster.kubectl(&found)?.trim() == DEFINITION)
+}
+
+/// Installed as usual, with both replicas ready and on nodes of their own, and with the image that is tested.
 ///
 /// # Errors
 /// If it does not become so.
@@ -83,12 +135,35 @@ pub fn ensure(cluster: &Cluster, settings: &Settings) -> Result<()> {
         "-o",
         "jsonpath={.status.readyReplicas} {.spec.template.spec.containers[0].image}",
     ];
-    if cluster.kubectl(&found)?.trim() == format!("2 {}", settings.image) {
-        return Ok(());
+    let left = is_plain(cluster)?;
+    if left || cluster.kubectl(&found)?.trim() != format!("2 {}", settings.image) {
+        if left {
+            uninstall_plain(cluster)?;
+        }
+        install(cluster, &image_values(&settings.image))?;
+        // helm leaves alone what somebody scaled by hand.
+        scale(cluster, 2)?;
     }
-    install(cluster, &image_values(&settings.image))?;
-    // helm leaves alone what somebody scaled by hand.
-    scale(cluster, 2)
+    spread_out(cluster)
+}
+
+/// Whoever takes away the node of one operator counts on the other one. The scheduler prefers to keep them apart, and never
+/// moves one that runs.
+fn spread_out(cluster: &Cluster) -> Result<()> {
+    for _ in 0..3 {
+        let all = pods(cluster)?;
+        let is_beside = |one: &&OperatorPod| {
+            let mut others = all.iter().filter(|other| other.name < one.name);
+            others.any(|other| other.node == one.node)
+        };
+        let Some(surplus) = all.iter().find(is_beside) else {
+            return Ok(());
+        };
+        let name = surplus.name.as_str();
+        cluster.kubectl(&["delete", "pod", "-n", NAMESPACE, name, "--ignore-not-found"])?;
+        rolled_out(cluster)?;
+    }
+    Ok(())
 }
 
 /// # Errors
@@ -150,19 +225,20 @@ pub fn leader(cluster: &Cluster) -> Result<OperatorPod> {
     })
 }
 
-/// The value of a metric with these labels, summed over all operators that answer.
+/// The value of a metric with these labels, by the operator's pod.
 ///
 /// # Errors
-/// If the API server does not answer.
-pub fn metric(cluster: &Cluster, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
-    let mut sum = 0.0;
-    for pod in pods(cluster)? {
-        let to = SocketAddr::new(pod.address, METRICS_PORT);
-        if let Ok(answer) = calls::get(to, "/metrics") {
-            sum += metric_in(&answer.body, name, labels);
-        }
-    }
-    Ok(sum)
+/// If the API server, or one of the pods, does not answer.
+pub fn metric_by_pod(
+    cluster: &Cluster,
+    name: &str,
+    labels: &[(&str, &str)],
+) -> Result<BTreeMap<String, f64>> {
+    let value = |pod: OperatorPod| -> Result<(String, f64)> {
+        let answer = calls::peek(SocketAddr::new(pod.address, METRICS_PORT), "/metrics")?;
+        Ok((pod.name, metric_in(&answer.body, name, labels)))
+    };
+    pods(cluster)?.into_iter().map(value).collect()
 }
 
 fn metric_in(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
@@ -195,7 +271,8 @@ pub struct HostOptions {
     pub name: String,
     /// Operators with one lease take turns; with leases of their own all of them act.
     pub lease: String,
-    /// A folder in which a file of the name `operator` says how many more points are passed before the end.
+    /// A folder in which a file of the name `operator` says how many more points are passed before the end, or, behind
+    /// `stop `, before it stands still.
     pub die_at: Option<PathBuf>,
 }
 
@@ -235,6 +312,12 @@ impl HostOperator {
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Whether it was stopped.
+    pub fn stands_still(&self) -> bool {
+        let pid = i32::try_from(self.child.id());
+        pid.is_ok_and(|pid| run_state(pid) == Some('T'))
     }
 
     /// SIGSTOP; it stands still when this returns.
@@ -289,16 +372,16 @@ impl Drop for Absence<'_> {
     }
 }
 
-/// The program with points at which it dies, if the suite was given it.
+/// The program with points at which it dies.
 ///
 /// # Errors
-/// If it was named and is not there.
-pub fn mortal_program(settings: &Settings) -> Result<Option<&Path>> {
-    let Some(program) = settings.mortal_operator.as_deref() else {
-        return Ok(None);
-    };
+/// If it is not there.
+pub fn mortal_program(settings: &Settings) -> Result<&Path> {
+    let program = settings.mortal_operator.as_deref().context(
+        "UNDERSTUDY_E2E_MORTAL_OPERATOR names no operator with debug assertions: `make e2e` builds one",
+    )?;
     ensure!(program.is_file(), "{} is missing", program.display());
-    Ok(Some(program))
+    Ok(program)
 }
 
 #[cfg(test)]
@@ -314,6 +397,17 @@ mod tests {
         assert_eq!(metric_in(text, "a_count", &[("cluster", "d")]), 0.0);
         assert_eq!(metric_in(text, "a_sum", &[]), 0.75);
         assert_eq!(metric_in(text, "a_counter", &[]), 9.0);
+    }
+
+    #[test]
+    fn the_one_file_is_given_another_image() {
+        let text = std::fs::read_to_string(PLAIN).expect("the file");
+        let given = plain(&text, "registry.example/understudy:1").expect("it names its image");
+        let times = given.matches("registry.example/understudy:1").count();
+        assert_eq!(times, IMAGE_NAMED);
+        assert!(given.contains("- --default-image=registry.example/understudy:1"));
+        assert!(plain("image: a:1\n", "b:1").is_err(), "once");
+        assert!(plain("kind: Pod\n", "b:1").is_err(), "never");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A ReplicatedCluster of a test's: applied, watched, asked, changed as its users do.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -170,6 +170,32 @@ impl<'a> Database<'a> {
         let all = self.instances();
         let found = all.iter().find(|instance| instance.name == name).cloned();
         found.unwrap_or_else(|| panic!("{name} has no pod; there are {all:?}"))
+    }
+
+    /// What tells whether instances were left alone: of each pod which one it is and how often its container was started,
+    /// of each StatefulSet which one it is and how often what it asks for was changed.
+    ///
+    /// # Panics
+    /// If the API server does not answer.
+    #[track_caller]
+    pub fn generations(&self) -> BTreeMap<String, String> {
+        let of = format!("understudy.dev/cluster={}", self.name);
+        let mut all = BTreeMap::new();
+        for kind in ["pods", "statefulsets"] {
+            let list = self.space.get(&[kind, "-l", of.as_str()]);
+            for object in list["items"].as_array().into_iter().flatten() {
+                let metadata = &object["metadata"];
+                let name = metadata["name"].as_str().unwrap_or_default();
+                let restarts = &object["status"]["containerStatuses"][0]["restartCount"];
+                let told = if kind == "pods" {
+                    format!("{} {restarts}", metadata["uid"])
+                } else {
+                    format!("{} {}", metadata["uid"], metadata["generation"])
+                };
+                all.insert(format!("{kind}/{name}"), told);
+            }
+        }
+        all
     }
 
     /// The names of the instances beside the primary.

@@ -166,6 +166,14 @@ pub fn first_above(rows: &[Acknowledged], term: u64, is: impl Fn(&Way) -> bool) 
     newer.map(|row| row.at_ms).min()
 }
 
+/// When a way that is so first acknowledged a row of this very term.
+pub fn first_in(rows: &[Acknowledged], term: u64, is: impl Fn(&Way) -> bool) -> Option<u64> {
+    let of_term = rows
+        .iter()
+        .filter(|row| u64::from(row.term) == term && is(&row.way));
+    of_term.map(|row| row.at_ms).min()
+}
+
 /// The longest time without an acknowledgement by a way that is so, between two moments, milliseconds.
 pub fn longest_pause(
     rows: &[Acknowledged],
@@ -238,6 +246,9 @@ mod tests {
         assert_eq!(first_above(&rows, 1, Way::is_service), Some(900));
         assert_eq!(first_above(&rows, 1, |way| !way.is_service()), Some(400));
         assert_eq!(first_above(&rows, 2, |_| true), None);
+        assert_eq!(first_in(&rows, 1, |_| true), Some(100));
+        assert_eq!(first_in(&rows, 2, Way::is_service), Some(900));
+        assert_eq!(first_in(&rows, 3, |_| true), None);
         let kept = |way: &Way| *way == Way::Service;
         assert_eq!(longest_pause(&rows, (90, 1_000), kept), 850);
         assert_eq!(longest_pause(&rows, (90, 1_000), Way::is_service), 800);

@@ -37,6 +37,8 @@ pub mod load;
 
 pub mod faults;
 
+pub mod agreement;
+
 pub mod round;
 
 pub mod client_pod;

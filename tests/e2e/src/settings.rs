@@ -14,6 +14,8 @@ pub struct Settings {
     pub image: String,
     /// The same image by another name, for updates.
     pub next_image: Option<String>,
+    /// Another build's, whose operator renders another template.
+    pub newer_image: Option<String>,
     /// The operator's program with debug assertions, which has points at which it dies when it is told to.
     pub mortal_operator: Option<PathBuf>,
     /// The long form: more rounds, every variant.
@@ -44,6 +46,7 @@ impl Settings {
             cluster: PathBuf::from(cluster),
             image: text("UNDERSTUDY_E2E_IMAGE").unwrap_or(image),
             next_image: text("UNDERSTUDY_E2E_NEXT_IMAGE"),
+            newer_image: text("UNDERSTUDY_E2E_NEWER_IMAGE"),
             mortal_operator: text("UNDERSTUDY_E2E_MORTAL_OPERATOR").map(PathBuf::from),
             is_long: text("UNDERSTUDY_E2E_FORM").as_deref() == Some("long"),
             rounds: text("ROUNDS").map(|rounds| rounds.parse().expect("ROUNDS is a number")),
@@ -106,6 +109,22 @@ mod tests {
             let path = package.join(format!("../tests/{entry}.rs"));
             assert!(path.is_file(), "{}: there is no such test", path.display());
         }
+    }
+
+    /// What makes the other build another one.
+    #[test]
+    fn the_line_that_another_build_changes_is_there() {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let script = std::fs::read_to_string(package.join("../../scripts/e2e.sh"));
+        let script = script.expect("the script");
+        let value = |name: &str| {
+            let (_, after) = script.split_once(&format!("\n{name}='")).expect(name);
+            after.split_once('\'').expect(name).0.to_owned()
+        };
+        let (file, line) = (value("changed_file"), value("changed_line"));
+        let text = std::fs::read_to_string(package.join("../..").join(&file)).expect(&file);
+        assert_eq!(text.lines().filter(|it| *it == line).count(), 1, "{line}");
+        assert_ne!(line, value("changed_to"));
     }
 
     #[test]

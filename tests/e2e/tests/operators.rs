@@ -1,16 +1,16 @@
-//! Operators that die at every step, freeze and wake up later, act two at once; an API server that is away; a machine
-//! with every core busy. No harm is done, and what was begun is finished afterwards.
+//! Operators that die at every step, freeze and wake up later, act two at once, are told to leave a cluster alone; an API
+//! server that is away; a machine with every core busy. No harm is done, and what was begun is finished afterwards.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use understudy_cluster::command::wait_for;
 use understudy_e2e::controller::{self, Absence, HostOperator, HostOptions, mortal_program};
-use understudy_e2e::database::{Database, spec};
+use understudy_e2e::database::{Database, says, spec};
 use understudy_e2e::faults::{Fault, Made, Victim};
-use understudy_e2e::ledger::{Ledger, Way, longest_pause};
+use understudy_e2e::ledger::{Ledger, Way, first_above, longest_pause};
 use understudy_e2e::load::{Bench, Target, fill};
 use understudy_e2e::results::Line;
 use understudy_e2e::round::{await_failover, noted_ledger, place};
@@ -18,17 +18,21 @@ use understudy_e2e::settings::LIMIT;
 use understudy_e2e::space::Space;
 use understudy_e2e::writers::{Who, Writers, judge};
 use understudy_tests::local::now_ms;
-use understudy_tests::programs::ours;
 
 const SETTLE: Duration = Duration::from_secs(3);
+/// How long an operator gets to do what it must not do.
+const TEMPTATION: Duration = Duration::from_secs(15);
+/// So many points a failover has at least, at which an operator can be told to die or to stand still.
+const POINTS: u32 = 40;
 
-/// An operator of the test's own, with the lease of this name.
+/// An operator of the test's own, with the lease of this name. Its own name is no other run's, whose lease may be there yet.
 fn operator(space: &Space, name: &str, lease: &str, die_at: Option<&Path>) -> HostOperator {
-    let mortal = mortal_program(&space.settings).expect("the program that was named");
-    let program = mortal.map_or_else(|| ours("understudy-operator"), Path::to_owned);
+    let program = mortal_program(&space.settings);
     let options = HostOptions {
-        program,
-        name: name.to_owned(),
+        program: program
+            .unwrap_or_else(|error| panic!("{error:#}"))
+            .to_owned(),
+        name: format!("{name}-{}", std::process::id()),
         lease: lease.to_owned(),
         die_at: die_at.map(Path::to_owned),
     };
@@ -50,6 +54,42 @@ fn wait_leading(space: &Space, operator: &HostOperator, lease: &str) {
 fn kill_primary<'a>(space: &'a Space, database: &Database<'_>) -> Made<'a> {
     let victim = Victim::of(database, &database.primary());
     Made::make(Fault::SupervisorKilled, space, victim)
+}
+
+/// How many points are passed before this round's operator meets its fate: in the middle of each part of a failover.
+fn points_of(round: u32, rounds: u32) -> u32 {
+    (2 * round + 1) * (POINTS / 2) / rounds
+}
+
+/// Whether the failover is over that began with a death in `term`; or the primary serves again in its own term, because
+/// whoever would have begun one met its fate before.
+fn is_over(database: &Database<'_>, ledger: &Ledger, (term, since_ms): (u64, u64)) -> bool {
+    let status = database.status();
+    let is_running = status["phase"] == "Running";
+    let is_reported = status["lastFailover"]["term"].as_u64() > Some(term);
+    let is_back =
+        || status["term"].as_u64() == Some(term) && ledger.count(since_ms, Way::is_service) >= 20;
+    is_running && (is_reported || is_back())
+}
+
+/// Waits until the record is so, and gives the status as it was then.
+#[track_caller]
+fn reached(
+    database: &Database<'_>,
+    since_ms: u64,
+    what: &str,
+    is: impl Fn(&Value) -> bool,
+) -> Value {
+    let begin = Instant::now();
+    loop {
+        let seen = database.history.since(since_ms);
+        let mut all = seen.iter().map(|state| &state.object["status"]);
+        if let Some(status) = all.find(|status| is(status)) {
+            return status.clone();
+        }
+        assert!(begin.elapsed() < LIMIT, "{what}: was never seen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// A round's end: full strength, both promises, a line of results.
@@ -78,39 +118,37 @@ fn settle(
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn an_operator_that_dies_at_any_step_of_a_failover_is_followed_by_one_that_finishes_it() {
     let space = Space::share("operator-deaths");
-    let mortal = mortal_program(&space.settings).expect("the program that was named");
-    if mortal.is_none() {
-        println!("skipped: UNDERSTUDY_E2E_MORTAL_OPERATOR names no operator with debug assertions");
-        return;
-    }
     let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
     let _absence = Absence::begin(&space.cluster).expect("nobody else acts");
     let die_at: PathBuf = space.log_folder().join("die-at");
     std::fs::create_dir_all(&die_at).expect("made");
     let death = die_at.join("operator");
-    let start = || operator(&space, "mortal", "e2e", Some(&die_at));
+    // Each with a name of its own: the lease may be a dead one's yet.
+    let mut started = 0;
+    let mut start = || {
+        started += 1;
+        let name = format!("mortal-{started}");
+        operator(&space, &name, "e2e", Some(&die_at))
+    };
     let mut current = start();
     let rounds = space.settings.rounds(2, 40);
     for round in 0..rounds {
         wait_leading(&space, &current, "e2e");
         database.full_strength();
-        // Spread over the steps of a failover, of which there are some forty points; in the middle of each part.
-        let points = (2 * round + 1) * 20 / rounds;
+        let points = points_of(round, rounds);
         let (term, begin_ms) = (database.term(), now_ms());
         let writers = Writers::start(&database, &ledger, Who::Everybody);
         let victim = Victim::of(&database, &database.primary());
         std::fs::write(&death, points.to_string()).expect("written");
         let made = Made::make(Fault::SupervisorKilled, &space, victim);
         let begin = Instant::now();
-        let is_done = |status: &Value| {
-            status["phase"] == "Running" && status["lastFailover"]["term"].as_u64() > Some(term)
-        };
-        let mut deaths = 0;
-        while !is_done(&database.status()) {
+        let (mut deaths, mut since_ms) = (0, u64::MAX);
+        while !is_over(&database, &ledger, (term, since_ms)) {
             assert!(begin.elapsed() < LIMIT, "{}", database.history.shown());
             if current.has_ended() {
                 deaths += 1;
+                since_ms = now_ms();
                 current = start();
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -133,34 +171,40 @@ fn an_operator_that_dies_at_any_step_of_a_failover_is_followed_by_one_that_finis
 }
 
 /// What a frozen operator was about to do is refused when it wakes: somebody else has gone on.
-fn freezes_at(database: &Database<'_>, ledger: &Arc<Ledger>, phase: &str, round: u32) {
+fn freezes_at(database: &Database<'_>, ledger: &Arc<Ledger>, points: u32, round: u32) {
     let space = database.space;
     let (first, second) = (format!("first-{round}"), format!("second-{round}"));
     let lease = format!("e2e-{round}");
-    let frozen = operator(space, &first, &lease, None);
+    let orders = space.log_folder().join("stop-at");
+    std::fs::create_dir_all(&orders).expect("made");
+    let order = orders.join("operator");
+    let frozen = operator(space, &first, &lease, Some(&orders));
     wait_leading(space, &frozen, &lease);
-    let _other = operator(space, &second, &lease, None);
+    let other = operator(space, &second, &lease, None);
     database.full_strength();
     let (term, begin_ms) = (database.term(), now_ms());
     let writers = Writers::start(database, ledger, Who::Everybody);
-    let _made = kill_primary(space, database);
+    let victim = Victim::of(database, &database.primary());
+    std::fs::write(&order, format!("stop {points}")).expect("written");
+    let _made = Made::make(Fault::SupervisorKilled, space, victim);
     let begin = Instant::now();
-    loop {
-        let seen = database.history.since(begin_ms);
-        let reached = seen.iter().any(|state| {
-            let status = &state.object["status"];
-            status["term"].as_u64() > Some(term) && status["phase"] == phase
-        });
-        if reached {
-            break;
-        }
-        assert!(begin.elapsed() < LIMIT, "{phase} was never seen");
+    while !frozen.stands_still() && !is_over(database, ledger, (term, u64::MAX)) {
+        assert!(begin.elapsed() < LIMIT, "{}", database.history.shown());
         std::thread::sleep(Duration::from_millis(2));
     }
+    if std::fs::remove_file(&order).is_ok() {
+        println!("{points} points: the failover was over before");
+    }
+    // Where it was over before, and where it has only just been told to stand still.
     frozen.stop().expect("it ran");
-    println!("the leader stands still in {phase}");
-    await_failover(database, term);
+    let status = database.status();
+    println!(
+        "the leader stands still after {points} points: {} in term {}",
+        status["phase"], status["term"]
+    );
     writers.wait_for(20);
+    // The lease is taken over: the next failover is not this one's.
+    wait_leading(space, &other, &lease);
     std::thread::sleep(SETTLE);
     database.full_strength();
     let term = database.term();
@@ -172,7 +216,7 @@ fn freezes_at(database: &Database<'_>, ledger: &Arc<Ledger>, phase: &str, round:
         database,
         ledger,
         writers,
-        (&format!("frozen in {phase}"), round),
+        (&format!("frozen after {points} points"), round),
         begin_ms,
     );
 }
@@ -184,10 +228,9 @@ fn an_operator_that_freezes_in_a_failover_and_wakes_after_the_next_one_does_no_h
     let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
     let _absence = Absence::begin(&space.cluster).expect("nobody else acts");
-    let phases = ["FailingOver", "Promoting", "Running"];
-    for round in 0..space.settings.rounds(2, 9) {
-        let phase = phases[round as usize % phases.len()];
-        freezes_at(&database, &ledger, phase, round + 1);
+    let rounds = space.settings.rounds(2, 20);
+    for round in 0..rounds {
+        freezes_at(&database, &ledger, points_of(round, rounds), round + 1);
     }
 }
 
@@ -277,24 +320,34 @@ fn a_failover_waits_for_the_api_server_and_loses_nothing() {
     };
     for (round, away_first) in (1..).zip(both.iter().copied()) {
         database.full_strength();
+        let term = database.term();
         let victim = Victim::of(&database, &database.primary());
         let writers = Writers::start(&database, &ledger, Who::Everybody);
         let begin_ms = now_ms();
         let made = if away_first {
             space.cluster.stop_api_server().expect("stopped");
             std::thread::sleep(Duration::from_secs(5));
-            Made::make(Fault::SupervisorKilled, &space, victim)
+            // Something that lasts: a container that dies is started again by its kubelet, and its primary goes on in its
+            // own term.
+            Made::make(Fault::ContainerFrozen, &space, victim)
         } else {
-            // In the middle of it.
             let made = Made::make(Fault::SupervisorKilled, &space, victim);
-            std::thread::sleep(Duration::from_millis(150));
+            let newer = |status: &Value| status["term"].as_u64() > Some(term);
+            let begun = reached(&database, begin_ms, "a failover", newer);
             space.cluster.stop_api_server().expect("stopped");
+            println!("seen first: {}", begun["phase"]);
             made
         };
         let is_long = space.settings.is_long && !away_first;
         std::thread::sleep(Duration::from_secs(if is_long { 60 } else { 30 }));
+        println!("heard last: {}", database.status()["phase"]);
+        if away_first {
+            let early = first_above(&ledger.rows(), term, |_| true);
+            assert_eq!(early, None, "somebody took over without the record");
+        }
         space.cluster.continue_api_server().expect("continued");
         writers.wait_for(20);
+        await_failover(&database, term);
         drop(made);
         let variant = if away_first {
             "away before the death"
@@ -303,6 +356,64 @@ fn a_failover_waits_for_the_api_server_and_loses_nothing() {
         };
         settle(&database, &ledger, writers, (variant, round), begin_ms);
     }
+}
+
+/// While a cluster is paused nobody does anything about it, whatever is asked for and whatever happens; afterwards all of
+/// it is done.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_paused_cluster_is_left_alone_until_it_is_paused_no_more() {
+    const REQUEST: &str = "understudy.dev/switchover-to";
+    let space = Space::enter("paused");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    let writers = Writers::start(&database, &ledger, Who::Everybody);
+    let (term, primary) = (database.term(), database.primary());
+    let (begin_ms, before) = (now_ms(), database.generations());
+    let left_alone = |what: &str| {
+        std::thread::sleep(TEMPTATION);
+        let status = database.status();
+        assert!(says(&status, "Paused"), "{what}: {status:#}");
+        assert_eq!(status["phase"], "Running", "{what}");
+        assert_eq!(
+            (database.term(), database.primary()),
+            (term, primary.clone()),
+            "{what}"
+        );
+        assert_eq!(database.generations(), before, "{what}");
+    };
+    database.patch_spec(&json!({"paused": true}));
+    database.wait("it says that it is paused", LIMIT, |status| {
+        says(status, "Paused") && says(status, "spec.paused")
+    });
+    // What is asked for waits, and the database serves.
+    database.patch_spec(&json!({"replicas": 3}));
+    database.ask_for("switchover-to", "any");
+    left_alone("a request");
+    writers.wait_for(20);
+    let annotations = database.object()["metadata"]["annotations"].clone();
+    assert_eq!(annotations[REQUEST], "any", "{annotations}");
+    // Nobody takes over.
+    let victim = Victim::of(&database, &primary);
+    let made = Made::make(Fault::ContainerFrozen, &space, victim);
+    left_alone("a primary that stands still");
+    let early = first_above(&ledger.rows(), term, |_| true);
+    assert_eq!(early, None, "somebody took over");
+    database.patch_spec(&json!({"paused": null}));
+    await_failover(&database, term);
+    writers.wait_for(20);
+    drop(made);
+    settle(&database, &ledger, writers, ("", 1), begin_ms);
+    let status = database.status();
+    assert!(!says(&status, "Paused"), "{status:#}");
+    assert_eq!(status["readyInstances"], 4, "{status:#}");
+    let is_answered = || {
+        let object = database.object();
+        let annotation = object["metadata"]["annotations"].get(REQUEST);
+        Ok(annotation.is_none().then_some(()))
+    };
+    wait_for("the request to be answered", LIMIT, is_answered)
+        .unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::NodeServices;
 use super::alone::Alone;
-use crate::catalog::database;
+use crate::catalog::database::{self, Directory};
 use crate::ids::{Oid, ProcessId};
 use crate::sql::ddl::{self, DroppedDatabase, Vacate};
 use crate::sql::error::{SqlError, state};
@@ -155,14 +155,37 @@ impl NodeServices {
                     .detail("It seems to have just been dropped or renamed."),
             );
         }
-        if !database::exists(&self.instance.catalog, wanted.oid)? {
-            return Err(
-                fatal(format!("database \"{}\" does not exist", wanted.name)).detail(format!(
-                    "The database subdirectory \"base/{}\" is missing.",
-                    wanted.oid
-                )),
-            );
+        match database::look_at_directory(&self.instance.catalog, wanted.oid)? {
+            Directory::Missing => {
+                Err(
+                    fatal(format!("database \"{}\" does not exist", wanted.name)).detail(format!(
+                        "The database subdirectory \"base/{}\" is missing.",
+                        wanted.oid
+                    )),
+                )
+            }
+            found => is_whole(wanted.oid, &found),
         }
-        Ok(())
+    }
+}
+
+/// What PostgreSQL says of a directory whose version file is not right.
+fn is_whole(database: Oid, found: &Directory) -> Result<(), SqlError> {
+    let fatal = |message: String| SqlError::fatal(state::INVALID_PARAMETER_VALUE, message);
+    let invalid = |what: &str| {
+        fatal(format!("\"base/{database}\" is not a valid data directory"))
+            .detail(format!("File \"base/{database}/PG_VERSION\" {what}."))
+            .hint("Its only line is the major version, 15.")
+    };
+    match found {
+        Directory::Whole | Directory::Missing => Ok(()),
+        Directory::NoVersion => Err(invalid("is missing")),
+        Directory::BadVersion => Err(invalid("does not contain valid data")),
+        Directory::OtherVersion(version) => Err(fatal(
+            "database files are incompatible with server".to_owned(),
+        )
+        .detail(format!(
+            "File \"base/{database}/PG_VERSION\" says version {version}, which is not compatible with this version 15."
+        ))),
     }
 }

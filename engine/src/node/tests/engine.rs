@@ -27,7 +27,8 @@ use crate::replication::standbys::Standbys;
 use crate::server::cli::NewCluster;
 use crate::sql::bound::OutputColumn;
 use crate::sql::error::SqlError;
-use crate::sql::session::backends::{Activity, ActivityState, Backend, BackendKind, Limits, Place};
+use crate::sql::session::backends::{Activity, Backend, BackendKind, Limits, Place};
+use crate::sql::session::client_socket::ClientSocket;
 use crate::sql::session::output::{CopyInput, Format, Formats, Gone, Output};
 use crate::sql::session::{Backends, Session};
 use crate::storage::ControlFile;
@@ -197,16 +198,8 @@ impl Engine {
             tls: None,
             started: 0,
             interrupts: Interrupts::new(pid),
-            activity: parking_lot::Mutex::new(Activity {
-                state: ActivityState::Idle,
-                query: String::new(),
-                query_start: None,
-                state_change: None,
-                transaction_start: None,
-                application_name: Arc::from(""),
-                command: "",
-                untracked: false,
-            }),
+            socket: ClientSocket::unix(),
+            activity: parking_lot::Mutex::new(Activity::default()),
             log: parking_lot::Mutex::new(None),
         };
         let limits = Limits {

@@ -522,6 +522,9 @@ impl<'a, L: Link> Archive<'a, L> {
         let kept = self.manifest.take();
         let done = if exists {
             self.file(&path).await
+        } else if history.timeline() == timeline && history.ancestors().is_empty() {
+            // So little is known of the timeline here, too. An empty file would be taken for a damaged one.
+            Ok(())
         } else if history.timeline() == timeline {
             let text = history.to_text();
             self.bytes(&format!("pg_wal/{name}"), text.as_bytes()).await

@@ -30,7 +30,7 @@ pub use walstats::{KindCount, Request as WalStatsRequest};
 
 pub const VERSION: &str = "15.18 (Understudy 0.1.0)";
 
-/// What is wired above: `node.rs`.
+/// What is wired above: `node/`.
 pub trait Programs {
     /// Fills `global/`, `base/`, `pg_wal/` and the rest of a new cluster, durably. The directories exist.
     fn bootstrap(&self, cluster: &NewCluster) -> Result<(), String>;

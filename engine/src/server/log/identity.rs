@@ -98,12 +98,20 @@ impl SessionIdentity {
             return None;
         }
         let activity = self.backend.get()?.activity.lock();
-        let runs = activity.state == ActivityState::Active && !activity.query.is_empty();
-        runs.then(|| activity.query.clone())
+        let query = activity.query.whole();
+        let runs = activity.state == ActivityState::Active && !query.is_empty();
+        runs.then(|| query.to_owned())
     }
 
     pub(super) fn running_xid(&self) -> Option<Xid> {
         self.backend.get()?.interrupts.running_xid()
+    }
+
+    /// `%v`: the session, and which of its transactions runs, 0 for none. Unknown before it is admitted.
+    pub(super) fn virtual_transaction(&self) -> Option<String> {
+        let backend = self.backend.get()?;
+        let number = backend.interrupts.running_number();
+        Some(format!("{}/{number}", backend.pid))
     }
 
     pub(super) fn next_line(&self) -> u64 {

@@ -143,7 +143,10 @@ fn escape(
         'x' => who
             .and_then(SessionIdentity::running_xid)
             .map_or("0".to_owned(), |xid| xid.low().to_string()),
-        // The virtual transaction id and the query id have no counterpart here.
+        'v' => who
+            .and_then(SessionIdentity::virtual_transaction)
+            .unwrap_or_default(),
+        // Nothing computes query ids (`compute_query_id = auto` without an extension that asks for them).
         'Q' => "0".to_owned(),
         _ => String::new(),
     }

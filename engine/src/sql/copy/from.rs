@@ -67,6 +67,8 @@ pub struct CopyFrom {
     filter: Option<Test>,
     buffer: Vec<u8>,
     at: usize,
+    /// How many bytes there have to be before the next record is looked for.
+    enough: usize,
     ends: LineEnd,
     line: u64,
     header: Header,
@@ -160,6 +162,7 @@ impl CopyFrom {
             filter,
             buffer: Vec::new(),
             at: 0,
+            enough: 0,
             ends: LineEnd::Unknown,
             line: 0,
             begun: false,
@@ -270,6 +273,10 @@ impl CopyFrom {
         let csv = self.options.format == CopyFormat::Csv;
         let ends = self.ends;
         let rest = &self.buffer[self.at..];
+        let there = rest.len();
+        if there < self.enough && !last {
+            return Ok(false);
+        }
         let cut = if csv {
             csv::cut_csv(rest, &self.options, &mut self.ends, last)
         } else {
@@ -280,13 +287,18 @@ impl CopyFrom {
             e.context(self.place())
         })?;
         let (length, whole) = match cut {
-            Cut::More => return Ok(false),
+            Cut::More => {
+                // A long record comes in many messages: with each of them to read it anew would take for ever.
+                self.enough = if there > BATCH_BYTES { there * 2 } else { 0 };
+                return Ok(false);
+            }
             Cut::Record { length, whole } => (length, whole),
             Cut::End { length } => {
                 self.ended = true;
                 (length, length)
             }
         };
+        self.enough = 0;
         let start = self.at;
         self.at += whole;
         self.line += 1;

@@ -5,6 +5,7 @@
 
 use crate::sql::error::{SqlError, state};
 use crate::types::datum::Datum;
+use crate::types::size;
 
 /// Bytes.
 #[derive(Debug, Clone, Copy)]
@@ -70,17 +71,7 @@ impl Memory {
 /// What keeping a copy of the value costs, the shared part counted as if it were not shared.
 #[inline]
 pub fn datum_bytes(value: &Datum) -> usize {
-    size_of::<Datum>()
-        + match value {
-            Datum::Text(s) => s.len() + 16,
-            Datum::Bytea(b) => b.len() + 16,
-            Datum::Numeric(_) => 64,
-            Datum::Interval(_) => 32,
-            Datum::Jsonb(_) => 256,
-            Datum::Array(a) => 64 + a.items.iter().map(datum_bytes).sum::<usize>(),
-            Datum::Record(r) => 16 + r.iter().map(datum_bytes).sum::<usize>(),
-            _ => 0,
-        }
+    size_of::<Datum>() + size::held(value)
 }
 
 pub fn row_bytes(row: &[Datum]) -> usize {

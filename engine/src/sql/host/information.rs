@@ -31,7 +31,7 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         "current_user" => Ok(Datum::Text(Arc::clone(&facts.current_role().name))),
         "session_user" => Ok(Datum::Text(Arc::clone(&facts.roles.load().session.name))),
         "current_database" => Ok(Datum::Text(Arc::clone(&facts.database_name))),
-        "current_query" => Ok(Datum::text(&facts.backend.activity.lock().query)),
+        "current_query" => Ok(Datum::text(facts.backend.activity.lock().query.whole())),
         "pg_client_encoding" => setting(env, "client_encoding"),
         "getdatabaseencoding" => Ok(Datum::text("UTF8")),
         "pg_encoding_to_char" => Ok(Datum::text(if int(args, 0) == 6 { "UTF8" } else { "" })),
@@ -85,8 +85,7 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
 fn setting(env: &Environment, name: &str) -> Answer {
     let is_secret = registry().find(name).is_some_and(|d| d.flags.secret);
     let privileged = is_secret && env.acts_as(READ_ALL_SETTINGS)?;
-    let shown = env.facts.settings.lock().show(name, privileged);
-    match shown {
+    match env.facts.show(name, privileged) {
         Ok((_, value)) => Ok(Datum::text(&value)),
         Err(error) => Err(refused(error)),
     }
@@ -130,6 +129,8 @@ fn set_config(env: &Environment, args: &[Datum]) -> Answer {
         }
     };
     changed.map_err(refused)?;
+    let settings = env.facts.current_settings();
+    env.facts.backend.socket.apply(settings.keep_alive);
     setting(env, &name)
 }
 

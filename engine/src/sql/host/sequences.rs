@@ -15,7 +15,7 @@ use crate::catalog::rights::Holder;
 use crate::catalog::rows::SequenceRow;
 use crate::catalog::view::CatalogView;
 use crate::ids::{Lsn, Oid, Xid};
-use crate::sql::error::{SqlError, no_right_to};
+use crate::sql::error::{SqlError, no_right_to, state_of_storage};
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::host::waiting::wait_for;
 use crate::sql::host::{boolean, int, oid};
@@ -199,7 +199,9 @@ fn sequence_error(relation: &Relation, error: &SequenceError) -> TypeError {
     match error {
         SequenceError::AtMaximum(value) => limit("maximum", *value),
         SequenceError::AtMinimum(value) => limit("minimum", *value),
-        SequenceError::Storage(storage) => TypeError::new("58030", storage.to_string()),
+        SequenceError::Storage(storage) => {
+            TypeError::new(state_of_storage(storage), storage.to_string())
+        }
         SequenceError::Damaged(_) => TypeError::new("XX001", error.to_string()),
     }
 }

@@ -12,7 +12,7 @@ use crate::sql::error::SqlError;
 use crate::sql::pg_catalog::SystemTables;
 use crate::sql::pg_catalog::row::{RowBuilder, Timestamp};
 use crate::sql::session::Backend;
-use crate::sql::session::backends::{Activity, ActivityState, BackendKind};
+use crate::sql::session::backends::{ActivityState, BackendKind};
 use crate::txn::release::SyncState;
 use crate::txn::{LockTag, ReleasePolicy};
 use crate::types::datum::Datum;
@@ -178,28 +178,18 @@ fn encryption_row(row: &mut RowBuilder, backend: &Backend) -> Vec<Datum> {
     row.take()
 }
 
-/// What is shown of what the session does: with `track_activities` off nothing.
-fn tracked(activity: Activity) -> Activity {
-    if !activity.untracked {
-        return activity;
-    }
-    Activity {
-        application_name: activity.application_name,
-        untracked: true,
-        ..Activity::default()
-    }
-}
-
 fn activity_row(
     row: &mut RowBuilder,
     backend: &Arc<Backend>,
     waits_for: Option<&LockTag>,
     may_see: bool,
 ) -> Vec<Datum> {
-    let activity = backend.activity.lock().clone();
+    let (activity, state) = {
+        let activity = backend.activity.lock();
+        (activity.shown(), activity.state)
+    };
     // What it waits for is shown even of a session that tells nothing of what it does.
-    let rests = backend.kind == BackendKind::Client && activity.state != ActivityState::Active;
-    let activity = tracked(activity);
+    let rests = backend.kind == BackendKind::Client && state != ActivityState::Active;
     row.set(
         "datid",
         backend.database.is_valid().then_some(backend.database),
@@ -254,7 +244,7 @@ fn activity_row(
     } else {
         activity.state.name()
     };
-    row.set("state", state).set("query", activity.query);
+    row.set("state", state).set("query", activity.query.shown());
     row.take()
 }
 

@@ -16,13 +16,15 @@ impl SystemTables {
         let mut row = RowBuilder::new(relation);
         let sees_all = self.env.acts_as(READ_ALL_SETTINGS)?;
         let store = self.env.facts.settings.lock();
+        let socket = &self.env.facts.backend.socket;
         let rows = registry()
             .all()
             .iter()
             .filter(|definition| sees_all || !definition.flags.secret)
             .map(|definition| {
-                row.set("name", definition.name)
-                    .set("setting", definition.raw(store.value(definition.id)));
+                let setting = socket.shown(definition.name);
+                let setting = setting.unwrap_or_else(|| definition.raw(store.value(definition.id)));
+                row.set("name", definition.name).set("setting", setting);
                 describe(&mut row, definition);
                 let pending = store.server().values.is_pending(definition.id);
                 row.set("pending_restart", pending);

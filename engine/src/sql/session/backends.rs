@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
+use super::client_socket::ClientSocket;
 use crate::config::session::{Level, SessionSettings, Verbosity};
 use crate::ids::{Oid, ProcessId};
 use crate::sql::error::{SqlError, state};
@@ -38,11 +39,72 @@ impl ActivityState {
     }
 }
 
+/// What a session whose text is longer than that keeps of it while it rests, in bytes.
+const KEPT: usize = 8 * 1024;
+
+/// The text of what a session runs or ran last, whole: a prepared statement's own, or a copy of a simple query's. Views
+/// show how it begins.
+#[derive(Debug, Default)]
+pub struct QueryText {
+    prepared: Option<Arc<str>>,
+    copy: String,
+    /// Bytes that views show, up to the end of a character.
+    shown: usize,
+}
+
+impl QueryText {
+    pub fn whole(&self) -> &str {
+        self.prepared.as_deref().unwrap_or(&self.copy)
+    }
+
+    /// How it begins, as far as `track_activity_query_size` allows.
+    pub fn shown(&self) -> &str {
+        &self.whole()[..self.shown]
+    }
+
+    fn set(&mut self, text: &str, most: usize) {
+        self.prepared = None;
+        self.copy.clear();
+        self.copy.push_str(text);
+        self.shown = beginning(text, most);
+    }
+
+    /// The messages of a prepared statement come one after the other, and have one text.
+    fn hold(&mut self, text: &Arc<str>, most: usize) {
+        let has = |held: &Arc<str>| Arc::ptr_eq(held, text);
+        if !self.prepared.as_ref().is_some_and(has) {
+            self.prepared = Some(Arc::clone(text));
+            self.shown = beginning(text, most);
+        }
+    }
+
+    /// Only views want it from now on.
+    fn rest(&mut self) {
+        if self.copy.capacity() > KEPT {
+            let wanted = match self.prepared {
+                Some(_) => 0,
+                None => self.shown,
+            };
+            self.copy.truncate(wanted);
+            self.copy.shrink_to(KEPT);
+        }
+    }
+}
+
+/// So many bytes of a text are less than `most`, and whole characters.
+fn beginning(text: &str, most: usize) -> usize {
+    let mut end = text.len().min(most.saturating_sub(1));
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    end
+}
+
 /// Times are microseconds since 2000-01-01 UTC.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Activity {
     pub state: ActivityState,
-    pub query: String,
+    pub query: QueryText,
     pub query_start: Option<i64>,
     pub state_change: Option<i64>,
     pub transaction_start: Option<i64>,
@@ -51,6 +113,33 @@ pub struct Activity {
     pub command: &'static str,
     /// `track_activities` is off: `pg_stat_activity` shows nothing of what the session does.
     pub untracked: bool,
+}
+
+impl Activity {
+    /// What views show of it: with `track_activities` off next to nothing.
+    pub fn shown(&self) -> Activity {
+        let application_name = Arc::clone(&self.application_name);
+        if self.untracked {
+            return Activity {
+                application_name,
+                untracked: true,
+                ..Activity::default()
+            };
+        }
+        let mut query = QueryText::default();
+        query.set(self.query.shown(), usize::MAX);
+        Activity {
+            query,
+            application_name,
+            ..*self
+        }
+    }
+
+    fn begins(&mut self, now: i64) {
+        self.state = ActivityState::Active;
+        self.query_start = Some(now);
+        self.state_change = Some(now);
+    }
 }
 
 /// What the session's own settings ask of the server's log; until it has them the server's are its own.
@@ -101,6 +190,8 @@ pub struct Backend {
     pub tls: Option<Arc<TlsFacts>>,
     pub started: i64,
     pub interrupts: Arc<Interrupts>,
+    /// As long as the session has its place.
+    pub socket: ClientSocket,
     pub activity: Mutex<Activity>,
     pub log: Mutex<Option<SessionLog>>,
 }
@@ -130,6 +221,7 @@ pub struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.backend.socket.give_back();
         self.backends.table.lock().remove(&self.backend.pid);
     }
 }
@@ -206,6 +298,19 @@ impl Backends {
         self.table.lock().get(&pid).cloned()
     }
 
+    /// What a session is at, or was at last, for a report of several (`pgstat_get_backend_current_activity`).
+    pub fn statement_of(&self, pid: ProcessId) -> String {
+        let Some(backend) = self.get(pid) else {
+            return "<backend information not available>".to_owned();
+        };
+        let activity = backend.activity.lock();
+        let query = activity.query.shown();
+        if activity.untracked || query.is_empty() {
+            return "<command string not enabled>".to_owned();
+        }
+        query.to_owned()
+    }
+
     /// Ordered by start.
     pub fn all(&self) -> Vec<Arc<Backend>> {
         let mut all: Vec<_> = self.table.lock().values().cloned().collect();
@@ -244,18 +349,19 @@ impl Backends {
 }
 
 impl Backend {
-    /// A statement begins. Long texts are cut at `track_activity_query_size`, on a character boundary.
+    /// A simple query begins. Views show less than `most` bytes of it.
     pub fn begins(&self, query: &str, now: i64, most: usize) {
         let mut a = self.activity.lock();
-        a.state = ActivityState::Active;
-        a.query_start = Some(now);
-        a.state_change = Some(now);
-        a.query.clear();
-        let mut end = query.len().min(most.saturating_sub(1));
-        while !query.is_char_boundary(end) {
-            end -= 1;
-        }
-        a.query.push_str(&query[..end]);
+        a.begins(now);
+        a.query.set(query, most);
+    }
+
+    /// A message has come that is about a prepared statement; `command` is what `%i` of `log_line_prefix` calls it.
+    pub fn begins_prepared(&self, query: &Arc<str>, command: &'static str, now: i64, most: usize) {
+        let mut a = self.activity.lock();
+        a.begins(now);
+        a.query.hold(query, most);
+        a.command = command;
     }
 
     /// Which statement of a query string it is now.
@@ -270,5 +376,48 @@ impl Backend {
         if state == ActivityState::Idle {
             a.transaction_start = None;
         }
+        a.query.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_show_how_a_text_begins() {
+        let mut query = QueryText::default();
+        query.set("SELECT 'é'", 10);
+        assert_eq!((query.shown(), query.whole()), ("SELECT '", "SELECT 'é'"));
+        let prepared: Arc<str> = Arc::from("SELECT 1 + 1");
+        query.hold(&prepared, 9);
+        assert_eq!((query.shown(), query.whole()), ("SELECT 1", "SELECT 1 + 1"));
+        assert_eq!(Arc::strong_count(&prepared), 2);
+        query.hold(&prepared, 9);
+        assert_eq!(Arc::strong_count(&prepared), 2);
+        query.set("", 9);
+        assert_eq!((query.shown(), query.whole()), ("", ""));
+        assert_eq!(Arc::strong_count(&prepared), 1);
+    }
+
+    #[test]
+    fn a_long_text_goes_when_its_session_rests() {
+        let mut query = QueryText::default();
+        let long = "SELECT ".repeat(1 << 18);
+        query.set(&long, 1024);
+        assert_eq!(query.whole().len(), long.len());
+        query.rest();
+        assert_eq!(
+            (query.shown(), query.whole()),
+            (&long[..1023], &long[..1023])
+        );
+        assert!(query.copy.capacity() < 2 * KEPT);
+        // What a prepared statement has taken the place of is of no use to anybody.
+        query.set(&long, 1024);
+        let prepared: Arc<str> = Arc::from("SELECT 1");
+        query.hold(&prepared, 1024);
+        query.rest();
+        assert_eq!((query.shown(), query.whole()), ("SELECT 1", "SELECT 1"));
+        assert!(query.copy.capacity() < 2 * KEPT);
     }
 }

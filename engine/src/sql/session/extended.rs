@@ -34,7 +34,7 @@ impl<S: Services> Session<S> {
     /// Does to the transaction and the log what an error of a message means, and gives it back for the client.
     fn failing<T>(&mut self, done: Result<T, SqlError>, text: &str) -> Result<T, SqlError> {
         if let Err(e) = &done {
-            logging::error(e, text, &self.settings());
+            self.log_error(e, text);
             self.after_error(e);
         }
         done
@@ -59,6 +59,12 @@ impl<S: Services> Session<S> {
         Ok(self.facts.backend.interrupts.check()?)
     }
 
+    /// What a message about a prepared statement means for views and the log.
+    fn begins_prepared(&self, text: &Arc<str>, command: &'static str) {
+        let (backend, most) = (&self.facts.backend, self.activity_size);
+        backend.begins_prepared(text, command, self.received, most);
+    }
+
     fn statement_named(&self, name: &str) -> Result<Arc<Prepared>, SqlError> {
         self.prepared.get(name).cloned().ok_or_else(|| {
             if name.is_empty() {
@@ -81,11 +87,12 @@ impl<S: Services> Session<S> {
     ) -> Result<(), SqlError> {
         let started = self.receives();
         self.joins_pipeline();
-        self.begins(text, started);
+        let source: Arc<str> = Arc::from(text);
+        self.begins_prepared(&source, "PARSE");
         for notice in front::notices(text) {
             self.notice(out, &notice);
         }
-        let done = self.parse_inner(name, text, types).await;
+        let done = self.parse_inner(name, source, types).await;
         if done.is_ok() {
             let message = logging::Message {
                 act: "parse",
@@ -100,7 +107,7 @@ impl<S: Services> Session<S> {
     async fn parse_inner(
         &mut self,
         name: &str,
-        text: &str,
+        text: Arc<str>,
         types: Vec<Oid>,
     ) -> Result<(), SqlError> {
         self.starts_message()?;
@@ -108,7 +115,7 @@ impl<S: Services> Session<S> {
         if name.is_empty() {
             self.prepared.remove("");
         }
-        let mut statements = front::parse(text)?;
+        let mut statements = front::parse(&text)?;
         if statements.len() > 1 {
             return Err(SqlError::new(
                 state::SYNTAX_ERROR,
@@ -137,7 +144,7 @@ impl<S: Services> Session<S> {
         if !planned && parsed.is_some() {
             check_known(&types)?;
         }
-        let prepared = Prepared::new(name, Arc::from(text), parsed, types);
+        let prepared = Prepared::new(name, text, parsed, types);
         if planned {
             self.ensure_transaction()?;
             let function = self.function_cx(&settings, self.received);
@@ -240,6 +247,7 @@ impl<S: Services> Session<S> {
         self.starts_message()?;
         let settings = self.settings();
         let statement = self.statement_named(b.statement)?;
+        self.begins_prepared(&statement.text, "BIND");
         b.parameter_formats.check_parameters(b.parameters.len())?;
         if b.portal.is_empty() {
             self.portals.remove("");
@@ -372,7 +380,8 @@ impl<S: Services> Session<S> {
         };
         let statement = Arc::clone(&portal.statement);
         let started = self.receives();
-        self.begins(&statement.text, started);
+        let tag = statement.parsed.as_ref().map_or("", |p| p.tag);
+        self.begins_prepared(&statement.text, tag);
         let settings = self.settings();
         let message = logging::Message {
             act: match portal.state {
@@ -423,7 +432,6 @@ impl<S: Services> Session<S> {
             out.empty_query();
             return Ok(());
         };
-        self.facts.backend.runs(parsed.tag);
         if self.block.is_failed() && !ends_failed_block(&parsed.statement) {
             return Err(in_failed_block());
         }

@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 
 use super::backends::Backend;
-use crate::config::{SessionSettings, SessionStore};
+use crate::config::{SessionSettings, SessionStore, SettingError};
 use crate::ids::Oid;
 use crate::sql::error::SqlError;
 use crate::sql::host::{ChangedCatalog, SessionBackup, SessionSequences};
@@ -98,6 +98,13 @@ impl SessionFacts {
 
     pub fn current_settings(&self) -> Arc<SessionSettings> {
         Arc::clone(self.settings.lock().settings())
+    }
+
+    /// A setting as SHOW shows it, under its proper name; of the session's socket that is what the kernel has.
+    pub fn show(&self, name: &str, privileged: bool) -> Result<(String, String), SettingError> {
+        let (name, value) = self.settings.lock().show(name, privileged)?;
+        let value = self.backend.socket.shown(&name).unwrap_or(value);
+        Ok((name, value))
     }
 
     pub fn current_role(&self) -> SessionRole {

@@ -185,6 +185,7 @@ impl<S: Services> Session<S> {
         interrupts.set_deadlock_timeout(s.deadlock_timeout);
         interrupts.set_log_lock_waits(s.log_lock_waits);
         interrupts.set_needs_room(!(s.write_on_full_disk && self.is_superuser()));
+        self.facts.backend.socket.apply(s.keep_alive);
         *self.facts.backend.log.lock() = Some(SessionLog::of(&s));
         let mut activity = self.facts.backend.activity.lock();
         activity.untracked = !s.track_activities;

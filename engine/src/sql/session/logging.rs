@@ -1,10 +1,12 @@
 //! What a session logs of its statements: PostgreSQL's lines, through `tracing`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
+use super::lifecycle::Session;
+use super::services::Services;
 use crate::config::SessionSettings;
 use crate::config::session::{Level, LogStatement};
-use crate::sql::error::{Severity, SqlError};
+use crate::sql::error::{Severity, SqlError, state};
 use crate::sql::front::Statement;
 use crate::sql::front::ast::CopyDirection;
 
@@ -21,11 +23,33 @@ fn level(severity: Severity) -> Level {
     }
 }
 
-/// An error that goes to the client. FATAL ones are logged where the connection ends.
-pub fn error(e: &SqlError, statement: &str, settings: &SessionSettings) {
-    if e.severity > Severity::Error {
-        return;
+impl<S: Services> Session<S> {
+    /// An error that goes to the client. FATAL ones are logged where the connection ends.
+    pub(super) fn log_error(&self, e: &SqlError, statement: &str) {
+        if e.severity > Severity::Error {
+            return;
+        }
+        let of_deadlock = match e.state {
+            state::DEADLOCK_DETECTED => self.with_statements(e),
+            _ => None,
+        };
+        let detail = of_deadlock.as_deref().or(e.detail.as_deref());
+        error(e, detail, statement, &self.settings());
     }
+
+    /// A deadlock's DETAIL with what each of its processes runs, which may be nobody else's business: for the log only.
+    fn with_statements(&self, e: &SqlError) -> Option<String> {
+        let mut detail = e.detail.clone()?;
+        for pid in self.facts.backend.interrupts.take_deadlock() {
+            let statement = self.services.backends().statement_of(pid);
+            // Writing to a String cannot fail.
+            let _ = write!(detail, "\nProcess {pid}: {statement}");
+        }
+        Some(detail)
+    }
+}
+
+fn error(e: &SqlError, detail: Option<&str>, statement: &str, settings: &SessionSettings) {
     let at = e
         .position
         .map(|p| format!(" at character {p}"))
@@ -34,7 +58,7 @@ pub fn error(e: &SqlError, statement: &str, settings: &SessionSettings) {
     tracing::error!(
         severity = e.severity.as_str(),
         sqlstate = e.state,
-        detail = e.detail.as_deref(),
+        detail,
         hint = e.hint.as_deref(),
         context = e.context.as_deref(),
         statement = wanted.then_some(statement).filter(|s| !s.is_empty()),

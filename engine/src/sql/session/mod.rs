@@ -2,7 +2,8 @@
 //!
 //! A [`Session`] belongs to one client. It turns messages into statements, statements into plans and executions, and
 //! errors into what they mean for the transaction. What it runs on comes in through [`Services`]; how it speaks to its
-//! client is [`Output`]. It knows no socket and no page. A crash loses all of it, and that is right.
+//! client is [`Output`]. Of its socket it knows the options that settings are for (`client_socket`), of pages nothing. A
+//! crash loses all of it, and that is right.
 //!
 //! Reading order: `output` and `services` (both sides), `facts` (who this is), `block` (the transaction), `query`
 //! (one planned statement), `utility` and `settings` (the others), `prepared`, `shapes`, then `simple` and `extended`.
@@ -11,6 +12,7 @@ pub mod output;
 pub mod services;
 
 pub mod backends;
+pub mod client_socket;
 pub mod facts;
 
 mod block;

@@ -1,4 +1,4 @@
-//! What a session runs on. `node.rs` wires the real parts together; tests use fakes.
+//! What a session runs on. `node/` wires the real parts together; tests use fakes.
 
 use std::future::Future;
 use std::pin::Pin;

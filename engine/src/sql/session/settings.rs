@@ -12,7 +12,7 @@ use crate::catalog::view::CatalogError;
 use crate::config::auto_conf::{self, Change};
 use crate::config::error::SettingError;
 use crate::config::registry::registry;
-use crate::config::{Asker, Context, Value};
+use crate::config::{Asker, Context, Definition, Value};
 use crate::io::durable;
 use crate::sql::bound::OutputColumn;
 use crate::sql::error::{SqlError, state};
@@ -278,25 +278,28 @@ impl<S: Services> Session<S> {
             ShowTarget::All => true,
         };
         let privileged = asks_for_secrets && self.ask_rights(|me| me.acts_as(READ_ALL_SETTINGS))?;
-        let store = self.facts.settings.lock();
-        match target {
-            ShowTarget::Setting(name) => {
-                let (_, value) = store.show(name, privileged).map_err(refused)?;
-                Ok(vec![vec![Datum::text(&value)]])
-            }
-            ShowTarget::All => Ok(registry()
-                .all()
-                .iter()
-                .filter(|d| !d.flags.hidden && (privileged || !d.flags.secret))
-                .map(|d| {
-                    vec![
-                        Datum::text(d.name),
-                        Datum::text(&d.show(store.value(d.id))),
-                        Datum::text(d.description),
-                    ]
-                })
-                .collect()),
+        if let ShowTarget::Setting(name) = target {
+            let (_, value) = self.facts.show(name, privileged).map_err(refused)?;
+            return Ok(vec![vec![Datum::text(&value)]]);
         }
+        let store = self.facts.settings.lock();
+        let socket = &self.facts.backend.socket;
+        let shown = |d: &Definition| {
+            let of_socket = socket.shown(d.name);
+            of_socket.unwrap_or_else(|| d.show(store.value(d.id)))
+        };
+        Ok(registry()
+            .all()
+            .iter()
+            .filter(|d| !d.flags.hidden && (privileged || !d.flags.secret))
+            .map(|d| {
+                vec![
+                    Datum::text(d.name),
+                    Datum::text(&shown(d)),
+                    Datum::text(d.description),
+                ]
+            })
+            .collect())
     }
 
     /// Checks as a reload would, then replaces `postgresql.auto.conf` durably. The value counts from the next reload.

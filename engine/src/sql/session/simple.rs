@@ -37,7 +37,7 @@ impl<S: Services> Session<S> {
                 Ok(())
             }
             Err(e) => {
-                logging::error(&e, text, &self.settings());
+                self.log_error(&e, text);
                 self.after_error(&e);
                 self.keep_numbers().await;
                 if e.severity >= Severity::Fatal {

@@ -10,9 +10,9 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::catalog::relation::Relation;
-use crate::ids::{Lsn, SystemId, Tid, TimelineId, Xid};
+use crate::ids::{Lsn, PAGE_SIZE, SystemId, Tid, TimelineId, Xid};
 use crate::io::sim::{Frozen, SimDisk};
-use crate::io::{Disk, DiskRef};
+use crate::io::{Access, Disk, DiskRef};
 use crate::storage::{ControlFile, Flow, Store};
 use crate::table::check::check_heap;
 use crate::table::row::RowDecoder;
@@ -109,6 +109,7 @@ impl Server {
 
     /// Starts on what a crash left, and replays all of the log.
     fn recover(disk: &SimDisk) -> Server {
+        cut_to_pages(disk);
         let server = Server::on(disk, false);
         server.store.pool.set_gate(Arc::new(OpenGate));
         let (store, txns) = (&server.store, &server.txns);
@@ -172,6 +173,17 @@ impl Server {
             .expect("step")
             == VacuumStep::More
         {}
+    }
+}
+
+/// As recovery does before it replays.
+fn cut_to_pages(disk: &SimDisk) {
+    let dir = Path::new("base/5");
+    for (name, _) in disk.list(dir).expect("listed") {
+        let file = disk.open(&dir.join(name), Access::ReadWrite);
+        let file = file.expect("it was listed");
+        let len = file.len().expect("its length");
+        file.set_len(len - len % PAGE_SIZE as u64).expect("cut");
     }
 }
 

@@ -256,3 +256,22 @@ fn a_row_that_cannot_fit_says_so() {
         "cannot store a integer value in column 1 of type 25"
     );
 }
+
+#[test]
+fn a_deep_document_is_read_back() {
+    let work = || {
+        let text = format!("{}1{}", "[".repeat(1000), "]".repeat(1000));
+        let value = crate::types::json::parse_jsonb(&text).expect("not too deep");
+        let mut bytes = Vec::new();
+        encode_tagged(&Datum::Jsonb(Arc::new(value)), &mut bytes);
+        let back = decode_tagged(&mut bytes.as_slice()).expect("what was taken in is read");
+        let Datum::Jsonb(back) = back else {
+            panic!("of another kind")
+        };
+        assert_eq!(back.to_string(), text);
+    };
+    // The server's threads have as much; unoptimised calls need a good part of it.
+    let thread = std::thread::Builder::new().stack_size(64 << 20);
+    let thread = thread.spawn(work).expect("a thread");
+    thread.join().expect("no panic");
+}

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::ids::{Oid, ProcessId, RelFile, Tid, Xid};
 use crate::txn::interrupt::{Interrupt, Interrupts};
-use crate::txn::locks::deadlock::Found;
+use crate::txn::locks::deadlock::{Found, Ring};
 use crate::txn::locks::fast_path::StrongCounts;
 use crate::txn::locks::logged::LoggedLocks;
 use crate::txn::locks::rows::RowLockers;
@@ -178,7 +178,12 @@ impl LockManager {
         let acquired = self
             .table
             .acquire(tag, mode, owner, wait == LockWait::Wait)
-            .inspect_err(|_| self.strong.weaken(tag, mode))?;
+            .inspect_err(|e| {
+                self.strong.weaken(tag, mode);
+                if let LockError::Deadlock { processes, .. } = e {
+                    interrupts.note_deadlock(processes.clone());
+                }
+            })?;
         let Acquired::Waiting(waiter) = acquired else {
             return Ok(());
         };
@@ -481,8 +486,9 @@ async fn wait_until(
                 if interrupts.logs_lock_waits() {
                     log.lasts(shared, &found, ready());
                 }
-                if let Found::Cycle(detail) = found {
-                    return Err(LockError::Deadlock { detail });
+                if let Found::Cycle(Ring { detail, processes }) = found {
+                    interrupts.note_deadlock(processes.clone());
+                    return Err(LockError::Deadlock { detail, processes });
                 }
             }
         }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::ids::ProcessId;
 use crate::txn::locks::table::Standing;
 use crate::txn::locks::{LockMode, LockTag};
 use crate::txn::manager::Shared;
@@ -48,13 +49,20 @@ pub(crate) struct Pass {
 /// Changes of queues that are tried together.
 const MAX_PASSES: usize = 8;
 
+/// Those who wait for each other.
+pub(crate) struct Ring {
+    /// PostgreSQL's DETAIL.
+    pub(crate) detail: String,
+    pub(crate) processes: Vec<ProcessId>,
+}
+
 /// What a look at a wait has found.
 pub(crate) enum Found {
     Nothing,
     /// There was a cycle, and letting somebody pass in a queue has broken it.
     Rearranged,
-    /// No change of a queue breaks it; PostgreSQL's DETAIL.
-    Cycle(String),
+    /// No change of a queue breaks it.
+    Cycle(Ring),
 }
 
 /// If `me` waits in a cycle that no change of a queue breaks, this ends its wait.
@@ -74,7 +82,10 @@ pub(crate) fn find(shared: &Shared, me: &Arc<Participant>) -> Found {
         }
         Err(path) => {
             *me.waiting.lock() = None;
-            Found::Cycle(detail(&path))
+            Found::Cycle(Ring {
+                detail: detail(&path),
+                processes: path.iter().map(|edge| edge.waiter.pid).collect(),
+            })
         }
     }
 }

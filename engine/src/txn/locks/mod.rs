@@ -28,6 +28,7 @@ pub use acquire::{LockInfo, LockManager};
 pub use mode::{LockMode, RowLockMode};
 pub use tag::LockTag;
 
+use crate::ids::ProcessId;
 use crate::txn::error::TxnError;
 use crate::txn::interrupt::Interrupt;
 
@@ -44,9 +45,13 @@ pub enum LockError {
     /// 55P03; `sql` words it with the relation's name.
     #[error("could not obtain lock on {0}")]
     NotAvailable(LockTag),
-    /// 40P01; `detail` is PostgreSQL's DETAIL. HINT: "See server log for query details."
+    /// 40P01; `detail` is PostgreSQL's DETAIL, `processes` are those of the ring, whose statements the log tells. HINT:
+    /// "See server log for query details."
     #[error("deadlock detected")]
-    Deadlock { detail: String },
+    Deadlock {
+        detail: String,
+        processes: Vec<ProcessId>,
+    },
     /// 53200. HINT: "You might need to increase max_locks_per_transaction."
     #[error("out of shared memory")]
     TableFull,

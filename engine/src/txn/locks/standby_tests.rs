@@ -256,7 +256,7 @@ async fn in_a_ring_with_replay_the_query_gives_way_whoever_waited_first() {
             (replay_lock(&standby, &startup, 10, 40_001), asked)
         };
         let (query, got) = answer(asked).await;
-        let Err(LockError::Deadlock { detail }) = got else {
+        let Err(LockError::Deadlock { detail, .. }) = got else {
             panic!("no deadlock: {got:?}")
         };
         let by_replay = format!("blocked by process {}.", startup.pid());

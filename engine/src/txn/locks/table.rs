@@ -195,6 +195,7 @@ impl LockTable {
                     "Process {me} waits for {mode} on {tag}; blocked by process {other}.\n\
                      Process {other} waits for {theirs} on {tag}; blocked by process {me}."
                 ),
+                processes: vec![me, other],
             });
         }
         let waiter = Arc::new(Waiter {

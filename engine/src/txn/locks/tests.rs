@@ -265,10 +265,13 @@ async fn a_deadlock_has_one_victim_and_postgresqls_detail() {
     let result = locks
         .lock(&mut a, tag(60002), LockMode::AccessShare, LockWait::Wait)
         .await;
-    let Err(LockError::Deadlock { detail }) = result else {
+    let Err(LockError::Deadlock { detail, processes }) = result else {
         panic!("no deadlock: {result:?}")
     };
     let (a_pid, b_pid) = (a_client.pid(), b_client.pid());
+    assert_eq!(processes, [a_pid, b_pid]);
+    assert_eq!(a_client.take_deadlock(), [a_pid, b_pid], "for the log");
+    assert!(b_client.take_deadlock().is_empty());
     assert_eq!(
         detail,
         format!(
@@ -298,7 +301,7 @@ async fn a_deadlock_over_rows_and_relations_is_found() {
     let result = locks
         .wait_for_transaction(&mut b, a_xid, LockWait::Wait)
         .await;
-    let Err(LockError::Deadlock { detail }) = result else {
+    let Err(LockError::Deadlock { detail, .. }) = result else {
         panic!("no deadlock: {result:?}")
     };
     assert!(

@@ -10,7 +10,7 @@ use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Accumulator, FunctionCx};
 use crate::types::functions::json_build::{key_text, to_json, to_jsonb};
-use crate::types::{json, oids, registry};
+use crate::types::{json, oids, registry, size};
 
 /// `string_agg`: the separator before each value but the first.
 #[derive(Default)]
@@ -33,10 +33,12 @@ impl Accumulator for Strings {
         if args[0].is_null() {
             return Ok(());
         }
+        let (value, separator) = (bytes_of(&args[0]), bytes_of(&args[1]));
+        size::grow(self.bytes.len(), separator.len() + value.len())?;
         if self.any {
-            self.bytes.extend_from_slice(bytes_of(&args[1]));
+            self.bytes.extend_from_slice(separator);
         }
-        self.bytes.extend_from_slice(bytes_of(&args[0]));
+        self.bytes.extend_from_slice(value);
         self.any = true;
         Ok(())
     }
@@ -75,11 +77,7 @@ struct Items {
 
 impl Accumulator for Items {
     fn update(&mut self, args: &[Datum], _cx: &FunctionCx) -> Result<(), TypeError> {
-        self.bytes += match &args[0] {
-            Datum::Text(s) => s.len(),
-            Datum::Bytea(b) => b.len(),
-            _ => 0,
-        };
+        self.bytes += size::held(&args[0]);
         self.items.push(args[0].clone());
         Ok(())
     }
@@ -114,6 +112,7 @@ struct Arrays {
     inner: Option<Vec<(usize, i32)>>,
     count: usize,
     items: Vec<Datum>,
+    bytes: usize,
 }
 
 impl Accumulator for Arrays {
@@ -129,6 +128,7 @@ impl Accumulator for Arrays {
             return bad("cannot accumulate arrays of different dimensionality");
         }
         self.count += 1;
+        self.bytes += a.items.iter().map(size::held).sum::<usize>();
         self.items.extend(a.items.iter().cloned());
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Accumulator for Arrays {
         })))
     }
     fn memory(&self) -> usize {
-        self.items.capacity() * size_of::<Datum>()
+        self.bytes + self.items.capacity() * size_of::<Datum>()
     }
 }
 
@@ -157,6 +157,7 @@ pub(super) fn array_agg_anyarray(args: &[Oid]) -> Box<dyn Accumulator> {
         inner: None,
         count: 0,
         items: Vec::new(),
+        bytes: 0,
     })
 }
 
@@ -174,7 +175,8 @@ impl Accumulator for JsonItems {
         if !first && structured && !args[0].is_null() {
             self.text.push_str("\n ");
         }
-        to_json(&args[0], self.ty, cx, &mut self.text)
+        to_json(&args[0], self.ty, cx, &mut self.text)?;
+        size::grow(self.text.len(), 0)
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         if self.text.is_empty() {
@@ -198,25 +200,28 @@ pub(super) fn json_agg(args: &[Oid]) -> Box<dyn Accumulator> {
 struct JsonbItems {
     ty: Oid,
     items: Vec<Value>,
+    bytes: usize,
     any: bool,
 }
 
 impl Accumulator for JsonbItems {
     fn update(&mut self, args: &[Datum], cx: &FunctionCx) -> Result<(), TypeError> {
         self.any = true;
-        self.items.push(to_jsonb(&args[0], self.ty, cx)?);
+        let item = to_jsonb(&args[0], self.ty, cx)?;
+        self.bytes += size::json(&item);
+        self.items.push(item);
         Ok(())
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         if !self.any {
             return Ok(Datum::Null);
         }
-        Ok(Datum::Jsonb(Arc::new(Value::Array(std::mem::take(
-            &mut self.items,
-        )))))
+        let made = Value::Array(std::mem::take(&mut self.items));
+        size::check_json(&made)?;
+        Ok(Datum::Jsonb(Arc::new(made)))
     }
     fn memory(&self) -> usize {
-        self.items.capacity() * size_of::<Value>()
+        self.bytes
     }
 }
 
@@ -224,6 +229,7 @@ pub(super) fn jsonb_agg(args: &[Oid]) -> Box<dyn Accumulator> {
     Box::new(JsonbItems {
         ty: args[0],
         items: Vec::new(),
+        bytes: 0,
         any: false,
     })
 }
@@ -246,7 +252,8 @@ impl Accumulator for JsonObject {
             .push_str(if self.text.is_empty() { "{ " } else { ", " });
         json::write::quoted(&key_text(&args[0], self.types[0], cx)?, &mut self.text);
         self.text.push_str(" : ");
-        to_json(&args[1], self.types[1], cx, &mut self.text)
+        to_json(&args[1], self.types[1], cx, &mut self.text)?;
+        size::grow(self.text.len(), 0)
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         if self.text.is_empty() {
@@ -270,6 +277,7 @@ pub(super) fn json_object_agg(args: &[Oid]) -> Box<dyn Accumulator> {
 struct JsonbObject {
     types: [Oid; 2],
     pairs: Vec<(String, Value)>,
+    bytes: usize,
     any: bool,
 }
 
@@ -280,20 +288,21 @@ impl Accumulator for JsonbObject {
         }
         self.any = true;
         let key = key_text(&args[0], self.types[0], cx)?;
-        self.pairs
-            .push((key, to_jsonb(&args[1], self.types[1], cx)?));
+        let value = to_jsonb(&args[1], self.types[1], cx)?;
+        self.bytes += size_of::<String>() + key.len() + size::json(&value);
+        self.pairs.push((key, value));
         Ok(())
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         if !self.any {
             return Ok(Datum::Null);
         }
-        Ok(Datum::Jsonb(Arc::new(json::object(std::mem::take(
-            &mut self.pairs,
-        )))))
+        let made = json::object(std::mem::take(&mut self.pairs));
+        size::check_json(&made)?;
+        Ok(Datum::Jsonb(Arc::new(made)))
     }
     fn memory(&self) -> usize {
-        self.pairs.capacity() * size_of::<(String, Value)>()
+        self.bytes
     }
 }
 
@@ -301,6 +310,7 @@ pub(super) fn jsonb_object_agg(args: &[Oid]) -> Box<dyn Accumulator> {
     Box::new(JsonbObject {
         types: [args[0], args[1]],
         pairs: Vec::new(),
+        bytes: 0,
         any: false,
     })
 }

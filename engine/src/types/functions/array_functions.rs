@@ -9,7 +9,7 @@ use crate::types::compare::{compare_arrays, compare_records, compare_vectors, eq
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::{FunctionCx, Rows};
-use crate::types::{oids, registry};
+use crate::types::{oids, registry, size};
 
 comparisons! {
     array_eq array_ne array_lt array_le array_gt array_ge btarraycmp: &Array, &Array, compare_arrays;
@@ -161,7 +161,12 @@ fn find(a: &Array, item: &Datum, from: Option<i32>) -> Result<Option<i32>, TypeE
     Ok(found.map(|(i, _)| low + i as i32))
 }
 
-fn joined(a: &Array, separator: &str, null: Option<&str>, cx: &FunctionCx) -> String {
+fn joined(
+    a: &Array,
+    separator: &str,
+    null: Option<&str>,
+    cx: &FunctionCx,
+) -> Result<String, TypeError> {
     let mut out = String::new();
     let mut any = false;
     for item in &a.items {
@@ -170,13 +175,13 @@ fn joined(a: &Array, separator: &str, null: Option<&str>, cx: &FunctionCx) -> St
             (true, Some(null)) => null.to_owned(),
             (true, None) => continue,
         };
-        if any {
-            out.push_str(separator);
-        }
+        let between = if any { separator } else { "" };
+        size::grow(out.len(), between.len() + text.len())?;
+        out.push_str(between);
         out.push_str(&text);
         any = true;
     }
-    out
+    Ok(out)
 }
 
 /// The fields of `string_to_array`: by characters for a NULL separator, the whole for an empty one.
@@ -255,6 +260,7 @@ fn fill(
             "array size exceeds the maximum allowed (134217727)",
         ));
     }
+    size::check_items(total.saturating_mul(size_of::<Datum>() + size::held(item)))?;
     let dimensions = lengths
         .iter()
         .zip(&lows)
@@ -359,9 +365,9 @@ scalar! {
     fn array_replace(a: Option<&Array>, from: &Datum, to: &Datum) -> Option<Array> {
         a.map(|a| replaced(a, from, Some(to))).transpose()
     }
-    fn array_to_text[cx](a: &Array, separator: &str) -> String { Ok(joined(a, separator, None, cx)) }
+    fn array_to_text[cx](a: &Array, separator: &str) -> String { joined(a, separator, None, cx) }
     fn array_to_text_null[cx](a: Option<&Array>, separator: Option<&str>, null: Option<&str>) -> Option<String> {
-        Ok(match (a, separator) { (Some(a), Some(s)) => Some(joined(a, s, null, cx)), _ => None })
+        Ok(match (a, separator) { (Some(a), Some(s)) => Some(joined(a, s, null, cx)?), _ => None })
     }
     fn text_to_array(text: Option<&str>, separator: Option<&str>) -> Option<Array> {
         Ok(text.map(|t| Array::of(oids::TEXT, fields(t, separator, None))))

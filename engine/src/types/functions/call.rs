@@ -9,8 +9,10 @@ use std::sync::Arc;
 use crate::ids::{Lsn, Oid, Tid};
 use crate::types::array::Array;
 use crate::types::datum::Datum;
+use crate::types::error::TypeError;
 use crate::types::interval::Interval;
 use crate::types::numeric::Numeric;
+use crate::types::size;
 
 #[cold]
 #[inline(never)]
@@ -23,8 +25,20 @@ pub(crate) trait Arg<'a>: Sized {
     fn get(datum: &'a Datum) -> Self;
 }
 /// A value that an implementation gives.
-pub(crate) trait Give {
+pub(crate) trait Give: Sized {
     fn give(self) -> Datum;
+    /// Error 54000 or 54001 for what is larger than a value may be.
+    #[inline(always)]
+    fn check(&self) -> Result<(), TypeError> {
+        Ok(())
+    }
+}
+
+/// The result of an implementation as a datum.
+#[inline(always)]
+pub(crate) fn given<T: Give>(value: T) -> Result<Datum, TypeError> {
+    value.check()?;
+    Ok(value.give())
 }
 
 macro_rules! copy_kinds {
@@ -127,9 +141,35 @@ macro_rules! give_shared {
         }
     )*};
 }
-give_shared! {
-    &str, Text; String, Text; Vec<u8>, Bytea; &[u8], Bytea; Numeric, Numeric; Interval, Interval; Array, Array;
-    serde_json::Value, Jsonb;
+give_shared! { Numeric, Numeric; Interval, Interval; }
+
+macro_rules! give_bytes {
+    ($($ty:ty, $variant:ident;)*) => {$(
+        impl Give for $ty {
+            #[inline(always)]
+            fn give(self) -> Datum { Datum::$variant(Arc::from(self)) }
+            #[inline(always)]
+            fn check(&self) -> Result<(), TypeError> { size::check(self.len()) }
+        }
+    )*};
+}
+give_bytes! { &str, Text; String, Text; Vec<u8>, Bytea; &[u8], Bytea; }
+
+impl Give for Array {
+    fn give(self) -> Datum {
+        Datum::Array(Arc::from(self))
+    }
+    fn check(&self) -> Result<(), TypeError> {
+        size::check_array(self)
+    }
+}
+impl Give for serde_json::Value {
+    fn give(self) -> Datum {
+        Datum::Jsonb(Arc::from(self))
+    }
+    fn check(&self) -> Result<(), TypeError> {
+        size::check_json(self)
+    }
 }
 
 impl<'a> Arg<'a> for &'a Datum {
@@ -164,6 +204,10 @@ impl<T: Give> Give for Option<T> {
     fn give(self) -> Datum {
         self.map_or(Datum::Null, T::give)
     }
+    #[inline(always)]
+    fn check(&self) -> Result<(), TypeError> {
+        self.as_ref().map_or(Ok(()), T::check)
+    }
 }
 
 /// `fn name(a: T, b: U) -> R { Result<R> }`, or `fn name[cx](...)` where the body asks for settings.
@@ -180,7 +224,7 @@ macro_rules! scalar {
             };
             $(let $a = <$t as $crate::types::functions::call::Arg<'_>>::get($a);)*
             let run = || -> Result<$r, $crate::types::error::TypeError> { $body };
-            run().map($crate::types::functions::call::Give::give)
+            run().and_then($crate::types::functions::call::given)
         }
     )*};
 }
@@ -195,7 +239,7 @@ macro_rules! typed {
             $cx: &$crate::types::function::FunctionCx,
         ) -> Result<$crate::types::datum::Datum, $crate::types::error::TypeError> {
             let run = || -> Result<$r, $crate::types::error::TypeError> { $body };
-            run().map($crate::types::functions::call::Give::give)
+            run().and_then($crate::types::functions::call::given)
         }
     )*};
 }

@@ -7,10 +7,17 @@ use crate::types::codec;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::{CallTypes, FunctionCx};
-use crate::types::{array::Array, oids, registry};
+use crate::types::{array::Array, oids, registry, size};
 
 fn text(value: &Datum, ty: Oid, cx: &FunctionCx) -> String {
     codec::to_text(ty, value, cx)
+}
+
+/// Error 54000 beyond what a value may need.
+fn append(out: &mut String, more: &str) -> Result<(), TypeError> {
+    size::grow(out.len(), more.len())?;
+    out.push_str(more);
+    Ok(())
 }
 
 fn too_few() -> TypeError {
@@ -162,6 +169,7 @@ impl Formatter<'_> {
                 ('I', false) => quote_identifier(&text(value, ty, cx)),
                 (_, false) => quote_literal_text(&text(value, ty, cx)),
             };
+            size::grow(out.len(), shown.len() + width as usize)?;
             pad_field(&shown, width as usize, spec.left, &mut out);
         }
         Ok(out)
@@ -189,7 +197,7 @@ typed! {
     fn text_concat[args, types, cx] -> String {
         let mut out = String::new();
         for (value, ty) in spread(args, types, 0) {
-            if !value.is_null() { out.push_str(&text(value, ty, cx)); }
+            if !value.is_null() { append(&mut out, &text(value, ty, cx))?; }
         }
         Ok(out)
     }
@@ -198,8 +206,8 @@ typed! {
         let (mut out, mut any) = (String::new(), false);
         for (value, ty) in spread(args, types, 1) {
             if value.is_null() { continue; }
-            if any { out.push_str(separator); }
-            out.push_str(&text(value, ty, cx));
+            if any { append(&mut out, separator)?; }
+            append(&mut out, &text(value, ty, cx))?;
             any = true;
         }
         Ok(Some(out))

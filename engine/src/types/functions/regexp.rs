@@ -6,8 +6,8 @@ use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::Rows;
-use crate::types::oids;
 use crate::types::regex::{Flags, Found, compile};
+use crate::types::{oids, size};
 
 fn test(text: &str, pattern: &str, ignore_case: bool) -> Result<bool, TypeError> {
     compile(
@@ -115,7 +115,7 @@ fn split(text: &str, pattern: &str, flags: &str, function: &str) -> Result<Vec<D
 }
 
 /// `\1`, `\&` and `\\` in a replacement.
-fn expand(replacement: &str, text: &str, m: &Found, out: &mut String) {
+fn expand(replacement: &str, text: &str, m: &Found, out: &mut String) -> Result<(), TypeError> {
     let mut chars = replacement.chars();
     while let Some(c) = chars.next() {
         if c != '\\' {
@@ -126,10 +126,14 @@ fn expand(replacement: &str, text: &str, m: &Found, out: &mut String) {
             Some(d @ '1'..='9') => {
                 let group = m.groups.get(d as usize - '1' as usize).copied().flatten();
                 if let Some((from, to)) = group {
+                    size::grow(out.len(), to - from)?;
                     out.push_str(&text[from..to]);
                 }
             }
-            Some('&') => out.push_str(&text[m.whole.0..m.whole.1]),
+            Some('&') => {
+                size::grow(out.len(), m.whole.1 - m.whole.0)?;
+                out.push_str(&text[m.whole.0..m.whole.1]);
+            }
             Some('\\') => out.push('\\'),
             Some(other) => {
                 out.push('\\');
@@ -138,6 +142,7 @@ fn expand(replacement: &str, text: &str, m: &Found, out: &mut String) {
             None => out.push('\\'),
         }
     }
+    Ok(())
 }
 
 /// Replaces the `nth` match (0: all) that begins at or behind byte `from`.
@@ -157,7 +162,8 @@ fn substitute(
             continue;
         }
         out.push_str(&text[copied..m.whole.0]);
-        expand(with, text, m, &mut out);
+        size::grow(out.len(), with.len())?;
+        expand(with, text, m, &mut out)?;
         copied = m.whole.1;
     }
     out.push_str(&text[copied..]);
@@ -443,6 +449,49 @@ mod tests {
         assert_eq!(regular("[]%]%"), "^(?:[]%].*)$");
         assert_eq!(regular("[^]%]%"), "^(?:[^]%].*)$");
         assert_eq!(regular("[a^]%"), "^(?:[a^].*)$");
+    }
+
+    /// On a stack as the server's threads have it: unoptimised calls need a good part of that.
+    fn with_room(work: fn()) {
+        let thread = std::thread::Builder::new().stack_size(64 << 20);
+        let thread = thread.spawn(work).expect("a thread");
+        thread.join().expect("no panic");
+    }
+
+    #[test]
+    fn long_patterns_do_not_use_up_the_stack() {
+        with_room(|| {
+            let long = "a".repeat(100_000);
+            assert!(test(&long, &format!("(?!b){long}"), false).expect("one way only"));
+            let captured = compile(&format!("(?!b)(a){}", &long[1..]), Flags::default());
+            let found = captured.expect("a pattern").find_at(&long, 0);
+            let found = found.expect("one way only").expect("a match");
+            assert_eq!(
+                (found.whole, found.groups),
+                ((0, 100_000), vec![Some((0, 1))])
+            );
+            let optional = "a?".repeat(50_000);
+            let error = test(&long, &format!("(?!b){optional}"), false).expect_err("many ways");
+            assert_eq!(error.state, "54000");
+        });
+    }
+
+    #[test]
+    fn looking_behind_looks_no_further_than_it_may_reach() {
+        let long = "a".repeat(50_000);
+        assert!(!test(&long, "(?<=b)c", false).expect("looks at each place once"));
+        assert!(test(&format!("{long}b"), "(?<=aa)b", false).expect("found at the end"));
+        for (text, pattern, found) in [
+            ("éb", "(?<=é)b", true),
+            ("ab", "(?<!a)b", false),
+            ("acb", "(?<=a.)b", true),
+            ("aab", "(?<=a+)b", true),
+            ("xb", "(?<=a{0,2})b", true),
+            ("xb", "(?<=a{1,2})b", false),
+        ] {
+            let done = test(text, pattern, false).expect(pattern);
+            assert_eq!(done, found, "{text} ~ {pattern}");
+        }
     }
 
     #[test]

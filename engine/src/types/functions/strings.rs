@@ -5,9 +5,7 @@ use md5::Digest as _;
 use super::text::char_count;
 use crate::types::codec;
 use crate::types::error::TypeError;
-
-/// What a value may need at most, as PostgreSQL's allocator has it.
-const MAX_BYTES: usize = 1_073_741_823;
+use crate::types::size::{self, MAX_BYTES};
 
 fn too_large() -> TypeError {
     TypeError::new("54000", "requested length too large")
@@ -153,6 +151,20 @@ fn repeat_of(text: &str, count: i32) -> Result<String, TypeError> {
         return Err(too_large());
     }
     Ok(text.repeat(count))
+}
+
+fn replaced(text: &str, from: &str, to: &str) -> Result<String, TypeError> {
+    if from.is_empty() {
+        return Ok(text.to_owned());
+    }
+    if to.len() > from.len() {
+        let count = text.matches(from).count();
+        size::grow(
+            text.len() - count * from.len(),
+            count.saturating_mul(to.len()),
+        )?;
+    }
+    Ok(text.replace(from, to))
 }
 
 fn trim<'a>(text: &'a str, set: &str, left: bool, right: bool) -> &'a str {
@@ -399,9 +411,7 @@ scalar! {
     }
     fn textoverlay(a: &str, with: &str, start: i32, length: i32) -> String { overlay(a, with, start, length) }
     fn textoverlay_no_len(a: &str, with: &str, start: i32) -> String { overlay(a, with, start, char_count(with)) }
-    fn replace_text(a: &str, from: &str, to: &str) -> String {
-        Ok(if from.is_empty() { a.to_owned() } else { a.replace(from, to) })
-    }
+    fn replace_text(a: &str, from: &str, to: &str) -> String { replaced(a, from, to) }
     fn translate(a: &str, from: &str, to: &str) -> String { Ok(translated(a, from, to)) }
     fn btrim(a: &str, set: &str) -> &str { Ok(trim(a, set, true, true)) }
     fn ltrim(a: &str, set: &str) -> &str { Ok(trim(a, set, true, false)) }

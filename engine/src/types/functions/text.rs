@@ -9,7 +9,7 @@ use crate::types::compare::unpadded;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::FunctionCx;
-use crate::types::oids;
+use crate::types::{oids, size};
 
 fn bytes(a: &str, b: &str) -> Ordering {
     a.as_bytes().cmp(b.as_bytes())
@@ -42,15 +42,21 @@ scalar! {
     fn bpchar_pattern_ge(a: &str, b: &str) -> bool { Ok(padded(a, b).is_ge()) }
     fn bpchar_pattern_gt(a: &str, b: &str) -> bool { Ok(padded(a, b).is_gt()) }
 
-    fn textcat(a: &str, b: &str) -> String { Ok(joined(a, b)) }
-    fn byteacat(a: &[u8], b: &[u8]) -> Vec<u8> { Ok([a, b].concat()) }
+    fn textcat(a: &str, b: &str) -> String {
+        size::check(a.len() + b.len())?;
+        Ok(joined(a, b))
+    }
+    fn byteacat(a: &[u8], b: &[u8]) -> Vec<u8> {
+        size::check(a.len() + b.len())?;
+        Ok([a, b].concat())
+    }
     fn textlen(a: &str) -> i32 { Ok(char_count(a)) }
     fn bpcharlen(a: &str) -> i32 { Ok(char_count(unpadded(a))) }
     fn textoctetlen(a: &str) -> i32 { Ok(a.len() as i32) }
     fn bpcharoctetlen(a: &str) -> i32 { Ok(a.len() as i32) }
     fn byteaoctetlen(a: &[u8]) -> i32 { Ok(a.len() as i32) }
-    fn text_bit_length(a: &str) -> i32 { Ok(a.len() as i32 * 8) }
-    fn bytea_bit_length(a: &[u8]) -> i32 { Ok(a.len() as i32 * 8) }
+    fn text_bit_length(a: &str) -> i32 { bits(a.len()) }
+    fn bytea_bit_length(a: &[u8]) -> i32 { bits(a.len()) }
 
     // Casts between the string types. The target's length is applied by length coercion.
     fn rtrim1(a: &str) -> &str { Ok(unpadded(a)) }
@@ -111,6 +117,11 @@ fn char_string(c: u8) -> String {
         0x80.. => format!("\\{c:03o}"),
         c => char::from(c).to_string(),
     }
+}
+
+/// `bit_length` is `octet_length * 8` in `integer`.
+fn bits(bytes: usize) -> Result<i32, TypeError> {
+    i32::try_from(bytes * 8).map_err(|_| super::integer::out_of_range("integer"))
 }
 
 fn joined(a: &str, b: &str) -> String {

@@ -13,35 +13,48 @@ use serde_json::{Map, Number, Value};
 use crate::types::error::TypeError;
 use crate::types::numeric::Numeric;
 
-pub(crate) use parse::{Kind, Node, parse};
+pub(crate) use parse::{Kind, MAX_DEPTH, Node, parse};
 
 /// Checks `json` input.
 pub fn validate(text: &str) -> Result<(), TypeError> {
-    parse(text, false).map(|_| ())
+    parse::check(text)
 }
 
 /// `jsonb` input.
 pub fn parse_jsonb(text: &str) -> Result<Value, TypeError> {
-    to_value(&parse(text, true)?)
+    to_value(&parse(text, true)?, &mut 0)
 }
 
-/// The `jsonb` form of parsed text.
-pub(crate) fn to_value(node: &Node<'_>) -> Result<Value, TypeError> {
+/// Bytes by which the numbers of one value may be longer than they were read: `1e131071` is ten thousand times as long, and
+/// takes its time.
+const MAX_GROWTH: usize = 16 << 20;
+
+/// The `jsonb` form of parsed text. `growth`: of the numbers so far.
+fn to_value(node: &Node<'_>, growth: &mut usize) -> Result<Value, TypeError> {
     Ok(match &node.kind {
         Kind::Null => Value::Null,
         Kind::Bool(b) => Value::Bool(*b),
-        Kind::Number => number(&Numeric::parse(node.raw)?),
+        Kind::Number => {
+            let text = Numeric::parse(node.raw)?.to_string();
+            *growth += text.len().saturating_sub(node.raw.len());
+            if *growth > MAX_GROWTH {
+                return Err(TypeError::new(
+                    "54000",
+                    "numbers of a jsonb value are too long when they are written out",
+                ));
+            }
+            Value::Number(Number::from_string_unchecked(text))
+        }
         Kind::String(s) => Value::String(s.clone()),
-        Kind::Array(items) => Value::Array(
-            items
-                .iter()
-                .map(to_value)
-                .collect::<Result<Vec<_>, TypeError>>()?,
-        ),
+        Kind::Array(items) => {
+            let items: Result<Vec<_>, TypeError> =
+                items.iter().map(|v| to_value(v, growth)).collect();
+            Value::Array(items?)
+        }
         Kind::Object(pairs) => {
             let pairs: Result<Vec<_>, TypeError> = pairs
                 .iter()
-                .map(|(k, v)| Ok((k.clone(), to_value(v)?)))
+                .map(|(k, v)| Ok((k.clone(), to_value(v, growth)?)))
                 .collect();
             object(pairs?)
         }

@@ -3,7 +3,9 @@
 use crate::types::error::TypeError;
 
 /// Nesting beyond this would endanger the stack.
-const MAX_DEPTH: usize = 3000;
+pub(crate) const MAX_DEPTH: usize = 3000;
+/// Members that one tree may have: each takes some hundred bytes, however short its text is.
+const MAX_MEMBERS: usize = 1 << 24;
 
 /// A value and the text it was read from.
 #[derive(Debug)]
@@ -29,7 +31,22 @@ fn syntax(detail: impl Into<String>) -> TypeError {
 
 /// Parses a whole text. `cook` resolves escapes, which `json` input leaves alone (so that `\u0000` passes).
 pub(crate) fn parse(text: &str, cook: bool) -> Result<Node<'_>, TypeError> {
-    let mut parser = Parser { text, at: 0, cook };
+    run(text, cook, true)
+}
+
+/// Looks through a whole text and makes no tree of it, which would be many times as long as short items are.
+pub(crate) fn check(text: &str) -> Result<(), TypeError> {
+    run(text, false, false).map(|_| ())
+}
+
+fn run(text: &str, cook: bool, keep: bool) -> Result<Node<'_>, TypeError> {
+    let mut parser = Parser {
+        text,
+        at: 0,
+        cook,
+        keep,
+        members: 0,
+    };
     parser.whole().map_err(|mut e| {
         if e.detail.is_some() {
             e.context = Some(parser.context());
@@ -47,6 +64,9 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     cook: bool,
+    /// Whether arrays and objects get their members.
+    keep: bool,
+    members: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -157,6 +177,21 @@ impl<'a> Parser<'a> {
         })
     }
 
+    fn put<T>(&mut self, member: T, members: &mut Vec<T>) -> Result<(), TypeError> {
+        if !self.keep {
+            return Ok(());
+        }
+        self.members += 1;
+        if self.members > MAX_MEMBERS {
+            return Err(TypeError::new(
+                "54000",
+                format!("number of JSON elements exceeds the maximum allowed ({MAX_MEMBERS})"),
+            ));
+        }
+        members.push(member);
+        Ok(())
+    }
+
     fn array(&mut self, depth: usize) -> Result<Kind<'a>, TypeError> {
         self.at += 1;
         let mut items = Vec::new();
@@ -169,7 +204,8 @@ impl<'a> Parser<'a> {
             return self.expected("array element or \"]\"");
         }
         loop {
-            items.push(self.value(depth + 1)?);
+            let item = self.value(depth + 1)?;
+            self.put(item, &mut items)?;
             self.skip_space();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -202,7 +238,8 @@ impl<'a> Parser<'a> {
                 return self.expected("\":\"");
             }
             self.at += 1;
-            pairs.push((key, self.value(depth + 1)?));
+            let value = self.value(depth + 1)?;
+            self.put((key, value), &mut pairs)?;
             self.skip_space();
             match self.peek() {
                 Some(b',') => self.at += 1,

@@ -3,7 +3,7 @@
 use num_bigint::{BigInt, Sign};
 use num_traits::Zero;
 
-use super::{Numeric, div_round, overflow, pow10};
+use super::{MAX_SCALE, MAX_WEIGHT_DIGITS, Numeric, div_round, overflow, pow10};
 use crate::types::error::TypeError;
 
 /// `numeric(p,s)`: the modifier taken apart. The scale may be negative or above the precision.
@@ -66,8 +66,19 @@ impl Numeric {
         fraction: &str,
         exponent: i64,
     ) -> Result<Numeric, TypeError> {
-        let digits = whole.len() + fraction.len();
         let scale = fraction.len() as i64 - exponent;
+        let whole = whole.trim_start_matches('0');
+        let fraction = if whole.is_empty() {
+            fraction.trim_start_matches('0')
+        } else {
+            fraction
+        };
+        let digits = whole.len() + fraction.len();
+        // What does not fit is not computed first: the time for that grows with the square of the length.
+        if scale > i64::from(MAX_SCALE) || (digits > 0 && digits as i64 - scale > MAX_WEIGHT_DIGITS)
+        {
+            return Err(overflow());
+        }
         let mut unscaled = if digits <= 18 {
             let mut n = 0_i64;
             for b in whole.bytes().chain(fraction.bytes()) {
@@ -89,9 +100,6 @@ impl Numeric {
         }
         if scale >= 0 {
             return Numeric::checked(unscaled, u32::try_from(scale).map_err(|_| overflow())?);
-        }
-        if -scale > 140_000 {
-            return Err(overflow());
         }
         Numeric::checked(unscaled * BigInt::from(pow10((-scale) as u32)), 0)
     }

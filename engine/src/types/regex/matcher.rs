@@ -12,17 +12,24 @@ use super::{Assert, Node};
 use crate::types::error::TypeError;
 
 /// Steps before a search is given up.
-const BUDGET: u64 = 20_000_000;
+const BUDGET: u64 = 30_000_000;
+/// Calls within calls before it is: a few hundred bytes of the stack each.
+const MAX_DEPTH: usize = 20_000;
+/// Bytes of the longest character.
+const LONGEST_CHARACTER: usize = 4;
 
 type Ends = Rc<Vec<usize>>;
 
 pub(super) struct Matcher<'a> {
     regex: &'a Regex,
     text: &'a str,
-    /// By node (its address) and place.
-    known: HashMap<(usize, usize), Ends>,
+    known: HashMap<Key, Ends>,
     left: u64,
+    depth: usize,
 }
+
+/// A node (its address), the index of its tail if that is meant, and the place.
+type Key = (usize, usize, usize);
 
 /// Does a node, given the choice, take as little as it can? `None`: it has no choice.
 fn lazy(node: &Node) -> Option<bool> {
@@ -50,9 +57,31 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-fn key(node: &Node, tail: usize) -> usize {
-    // A tail of a list is told from its node by its index in the high bits.
-    (std::ptr::from_ref(node) as usize) ^ (tail << 48)
+fn key(node: &Node, tail: usize, at: usize) -> Key {
+    (std::ptr::from_ref(node) as usize, tail, at)
+}
+
+/// The most bytes that the node can take; `None`: there is no bound.
+fn most_bytes(node: &Node) -> Option<usize> {
+    Some(match node {
+        Node::Empty | Node::Assert(_) | Node::Look { .. } => 0,
+        Node::Set(_) => LONGEST_CHARACTER,
+        Node::Group(_, inner) => most_bytes(inner)?,
+        Node::Cat(list) => list
+            .iter()
+            .try_fold(0_usize, |sum, n| Some(sum.saturating_add(most_bytes(n)?)))?,
+        Node::Alt(list) => list
+            .iter()
+            .try_fold(0_usize, |most, n| Some(most.max(most_bytes(n)?)))?,
+        Node::Repeat { node, max, .. } => match most_bytes(node)? {
+            0 => 0,
+            one => one.saturating_mul((*max)? as usize),
+        },
+    })
+}
+
+fn too_complex() -> TypeError {
+    TypeError::new("54000", "regular expression is too complex for this string")
 }
 
 impl<'a> Matcher<'a> {
@@ -62,6 +91,7 @@ impl<'a> Matcher<'a> {
             text,
             known: HashMap::new(),
             left: BUDGET,
+            depth: 0,
         }
     }
 
@@ -93,12 +123,23 @@ impl<'a> Matcher<'a> {
     fn spend(&mut self, steps: usize) -> Result<(), TypeError> {
         self.left = self.left.saturating_sub(steps as u64 + 1);
         if self.left == 0 {
-            return Err(TypeError::new(
-                "54000",
-                "regular expression is too complex for this string",
-            ));
+            return Err(too_complex());
         }
         Ok(())
+    }
+
+    /// A call within a call, which the stack bounds.
+    fn deeper<T>(
+        &mut self,
+        call: impl FnOnce(&mut Self) -> Result<T, TypeError>,
+    ) -> Result<T, TypeError> {
+        if self.depth == MAX_DEPTH {
+            return Err(too_complex());
+        }
+        self.depth += 1;
+        let done = call(self);
+        self.depth -= 1;
+        done
     }
 
     fn holds(&self, assert: Assert, at: usize) -> bool {
@@ -119,19 +160,28 @@ impl<'a> Matcher<'a> {
 
     /// Sorted places where `node` can end if it begins at `at`.
     fn ends(&mut self, node: &'a Node, at: usize) -> Result<Ends, TypeError> {
-        let id = (key(node, 0), at);
+        let only = |yes: bool| if yes { vec![at] } else { Vec::new() };
+        // What is found out in no time is not kept: that would be most of what is.
+        let at_once = match node {
+            Node::Empty => Some(only(true)),
+            Node::Assert(a) => Some(only(self.holds(*a, at))),
+            Node::Set(ranges) => Some(match self.text[at..].chars().next() {
+                Some(c) if in_set(ranges, c) => vec![at + c.len_utf8()],
+                _ => Vec::new(),
+            }),
+            _ => None,
+        };
+        if let Some(ends) = at_once {
+            self.spend(0)?;
+            return Ok(Rc::new(ends));
+        }
+        let id = key(node, 0, at);
         if let Some(known) = self.known.get(&id) {
             return Ok(Rc::clone(known));
         }
         self.spend(1)?;
-        let only = |yes: bool| if yes { vec![at] } else { Vec::new() };
         let ends = match node {
-            Node::Empty => only(true),
-            Node::Assert(a) => only(self.holds(*a, at)),
-            Node::Set(ranges) => match self.text[at..].chars().next() {
-                Some(c) if in_set(ranges, c) => vec![at + c.len_utf8()],
-                _ => Vec::new(),
-            },
+            Node::Empty | Node::Assert(_) | Node::Set(_) => unreachable!("answered at once"),
             Node::Group(_, inner) => return self.ends(inner, at),
             Node::Cat(list) => return self.tail_ends(node, list, 0, at),
             Node::Alt(list) => {
@@ -161,7 +211,10 @@ impl<'a> Matcher<'a> {
                 node: inner,
             } => {
                 let mut found = false;
-                for from in (0..=at).filter(|i| self.text.is_char_boundary(*i)) {
+                let text = self.text;
+                let first = most_bytes(inner).map_or(0, |most| at.saturating_sub(most));
+                for from in (first..=at).filter(|i| text.is_char_boundary(*i)) {
+                    self.spend(0)?;
                     if self.ends(inner, from)?.contains(&at) {
                         found = true;
                         break;
@@ -184,25 +237,31 @@ impl<'a> Matcher<'a> {
         index: usize,
         at: usize,
     ) -> Result<Ends, TypeError> {
-        if index + 1 == list.len() {
-            return self.ends(&list[index], at);
+        let (mut index, mut at) = (index, at);
+        loop {
+            if index + 1 == list.len() {
+                return self.ends(&list[index], at);
+            }
+            let id = key(whole, index + 1, at);
+            if let Some(known) = self.known.get(&id) {
+                return Ok(Rc::clone(known));
+            }
+            let middles = self.ends(&list[index], at)?;
+            // A single way is followed here, so that a long list does not go deep.
+            if let [only] = middles.as_slice() {
+                (index, at) = (index + 1, *only);
+                continue;
+            }
+            let mut all = Vec::new();
+            for middle in middles.iter() {
+                let rest = self.deeper(|m| m.tail_ends(whole, list, index + 1, *middle))?;
+                all.extend(rest.iter().copied());
+            }
+            self.spend(all.len())?;
+            let ends = Rc::new(sorted(all));
+            self.known.insert(id, Rc::clone(&ends));
+            return Ok(ends);
         }
-        let id = (key(whole, index + 1), at);
-        if let Some(known) = self.known.get(&id) {
-            return Ok(Rc::clone(known));
-        }
-        let mut all = Vec::new();
-        for middle in self.ends(&list[index], at)?.iter() {
-            all.extend(
-                self.tail_ends(whole, list, index + 1, *middle)?
-                    .iter()
-                    .copied(),
-            );
-        }
-        self.spend(all.len())?;
-        let ends = Rc::new(sorted(all));
-        self.known.insert(id, Rc::clone(&ends));
-        Ok(ends)
     }
 
     fn repeat_ends(
@@ -291,11 +350,23 @@ impl<'a> Matcher<'a> {
         to: usize,
         groups: &mut Vec<Option<(usize, usize)>>,
     ) -> Result<bool, TypeError> {
-        let node = &list[index];
-        if index + 1 == list.len() {
-            return self.dissect(node, from, to, groups);
-        }
-        let ends = self.ends(node, from)?;
+        let (mut index, mut from) = (index, from);
+        let (node, ends) = loop {
+            let node = &list[index];
+            if index + 1 == list.len() {
+                return self.dissect(node, from, to, groups);
+            }
+            let ends = self.ends(node, from)?;
+            // As in `tail_ends`; what follows fits, because something did.
+            if ends.len() != 1 {
+                break (node, ends);
+            }
+            let only = ends[0];
+            if !self.dissect(node, from, only, groups)? {
+                return Ok(false);
+            }
+            (index, from) = (index + 1, only);
+        };
         let order: Box<dyn Iterator<Item = &usize>> = if lazy(node) == Some(true) {
             Box::new(ends.iter())
         } else {
@@ -305,7 +376,7 @@ impl<'a> Matcher<'a> {
             let rest = self.tail_ends(whole, list, index + 1, *middle)?;
             if rest.binary_search(&to).is_ok()
                 && self.dissect(node, from, *middle, groups)?
-                && self.dissect_list(whole, list, index + 1, *middle, to, groups)?
+                && self.deeper(|m| m.dissect_list(whole, list, index + 1, *middle, to, groups))?
             {
                 return Ok(true);
             }
@@ -350,7 +421,8 @@ impl<'a> Matcher<'a> {
             // Each round begins with its groups unset.
             forget(inner, groups);
             if self.dissect(inner, from, *middle, groups)?
-                && self.dissect_repeat(inner, bounds, done + 1, *middle, to, groups)?
+                && self
+                    .deeper(|m| m.dissect_repeat(inner, bounds, done + 1, *middle, to, groups))?
             {
                 return Ok(true);
             }

@@ -13,6 +13,7 @@ mod place;
 mod roles;
 mod run;
 mod source;
+mod stand_in;
 mod waiting;
 
 pub use duty::Duty;

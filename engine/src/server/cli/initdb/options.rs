@@ -29,7 +29,7 @@ pub(super) struct Plan {
     pub clean: bool,
     pub instructions: bool,
     pub warn_about_trust: bool,
-    /// `-c`-like settings for `postgresql.conf`: none yet but what the locale implies.
+    /// What `postgresql.conf` sets `timezone` and `log_timezone` to.
     pub time_zone: String,
 }
 

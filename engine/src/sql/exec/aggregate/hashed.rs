@@ -21,6 +21,8 @@ struct Group {
     hash: u64,
     keys: Box<[Datum]>,
     states: Vec<State>,
+    /// Bytes of the accumulators on the statement's account.
+    held: usize,
 }
 
 enum Phase {
@@ -72,7 +74,14 @@ impl HashAggregateNode {
         });
         if let Some(number) = found {
             let group = &mut groups[*number as usize];
-            return group::update(&spec.calls, &mut group.states, &self.inputs, cx);
+            group::update(&spec.calls, &mut group.states, &self.inputs, cx)?;
+            let grown = group::held(&group.states).saturating_sub(group.held);
+            if grown > 0 {
+                cx.memory.take(grown)?;
+                group.held += grown;
+                self.bytes += grown;
+            }
+            return Ok(());
         }
         let keys: Box<[Datum]> = spec.keys.iter().map(|k| frame[k.slot].clone()).collect();
         let bytes =
@@ -88,7 +97,15 @@ impl HashAggregateNode {
             .map_err(|_| SqlError::internal("too many groups in memory"))?;
         let mut states = group::new_states(&spec.calls);
         group::update(&spec.calls, &mut states, &self.inputs, cx)?;
-        groups.push(Group { hash, keys, states });
+        let held = group::held(&states);
+        cx.memory.take(held)?;
+        self.bytes += held;
+        groups.push(Group {
+            hash,
+            keys,
+            states,
+            held,
+        });
         self.table
             .insert_unique(hash, number, |n| groups[*n as usize].hash);
         Ok(())

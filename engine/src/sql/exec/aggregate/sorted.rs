@@ -10,6 +10,7 @@ use crate::sql::exec::distinct::keys_equal;
 use crate::sql::exec::node::{BoxNode, Node};
 use crate::sql::plan::tree::{Grouping, PlanNode};
 use crate::types::datum::Datum;
+use crate::types::size;
 
 pub struct SortedAggregateNode {
     spec: Arc<PlanNode>,
@@ -24,8 +25,22 @@ pub struct SortedAggregateNode {
     done: bool,
 }
 
-/// How often the accumulators are asked what they hold.
+/// How often the accumulators are asked what they hold; more often where inputs are long.
 const MEASURE_EVERY: u32 = 256;
+/// Bytes.
+const LONG_INPUT: usize = 4096;
+
+/// Whether a few hundred of them may be a lot.
+fn is_long(value: &Datum) -> bool {
+    match value {
+        Datum::Text(s) => s.len() > LONG_INPUT,
+        Datum::Bytea(b) => b.len() > LONG_INPUT,
+        Datum::Numeric(_) | Datum::Jsonb(_) | Datum::Array(_) | Datum::Record(_) => {
+            size::held(value) > LONG_INPUT
+        }
+        _ => false,
+    }
+}
 
 impl SortedAggregateNode {
     pub fn new(spec: Arc<PlanNode>, child: BoxNode) -> SortedAggregateNode {
@@ -46,7 +61,7 @@ impl SortedAggregateNode {
         let calls = &spec_of(&self.spec).calls;
         group::update(calls, &mut self.states, &self.inputs, cx)?;
         self.rows = self.rows.wrapping_add(1);
-        if self.rows.is_multiple_of(MEASURE_EVERY) {
+        if self.rows.is_multiple_of(MEASURE_EVERY) || self.inputs.iter().any(is_long) {
             let now = group::held(&self.states);
             cx.memory.take(now.saturating_sub(self.held))?;
             self.held = self.held.max(now);

@@ -8,6 +8,7 @@ use crate::sql::exec::cx::EvalCx;
 use crate::types::codec;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{CallTypes, Function, Implementation, Scalar};
+use crate::types::size;
 
 pub fn compile(function: &'static Function, args: &[Expr], ty: SqlType) -> EvalFn {
     if let Some(fast) = arithmetic::compile(function, args) {
@@ -137,6 +138,7 @@ pub fn via_text(arg: &Expr, ty: SqlType) -> EvalFn {
             return Ok(Datum::Null);
         }
         let text = codec::to_text(from, &value, &cx.function);
+        size::check(text.len())?;
         Ok(codec::parse_text(ty, &text, &cx.function)?)
     })
 }

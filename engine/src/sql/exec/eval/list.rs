@@ -15,7 +15,7 @@ use crate::types::array::Array;
 use crate::types::compare::{Hasher, comparator, hasher};
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::Function;
-use crate::types::registry;
+use crate::types::{registry, size};
 
 /// Shorter lists are compared one by one.
 const HASH_FROM: usize = 9;
@@ -224,6 +224,7 @@ pub fn array_literal(items: &[Expr], ty: SqlType) -> EvalFn {
         for item in &items {
             values.push(item(frame, cx)?);
         }
+        size::check_items(size::items(&values))?;
         if nested {
             return stack(element, values);
         }
@@ -288,6 +289,7 @@ pub fn row(items: &[Expr]) -> EvalFn {
         for item in &items {
             values.push(item(frame, cx)?);
         }
+        size::check(size::items(&values))?;
         Ok(Datum::Record(values.into()))
     })
 }

@@ -383,6 +383,57 @@ fn copy_in_and_statistics() {
     });
 }
 
+/// Each part is shorter than what is there already, so not each of them is looked through from the beginning.
+#[test]
+fn copy_in_takes_a_record_of_many_parts() {
+    run_async(async {
+        let db = Database::new();
+        let options = CopyOptions::new(&[], CopyDirection::From).expect("good options");
+        let target = CopyTarget {
+            relation: std::sync::Arc::clone(&db.catalog.relations[0]),
+            columns: vec![0, 2],
+            filter: None,
+            disclosure: Disclosure::WholeRow,
+        };
+        let mut txn = db.begin(Isolation::ReadCommitted);
+        let cx = db.exec_cx(&txn);
+        let mut copy = CopyFrom::new(target, options, &db.catalog, cx).expect("starts");
+        let data = format!("1\t{}\n2\ty\n3\tz", "x".repeat(400_000));
+        for part in data.as_bytes().chunks(4999) {
+            copy.push(&mut txn, part).await.expect("takes it");
+        }
+        assert_eq!(copy.finish(&mut txn).await.expect("ends"), 3);
+        txn.next_command().expect("a command");
+        db.commit(txn).await;
+        db.check(
+            "SELECT id, length(s) FROM t ORDER BY id",
+            &["1|400000", "2|1", "3|1"],
+        )
+        .await;
+    });
+}
+
+#[test]
+fn what_aggregates_keep_is_on_the_statements_account() {
+    run_async(async {
+        let db = Database::new();
+        for kept in [
+            "string_agg(repeat('x', 10000), '')",
+            "array_agg(repeat('x', 10000))",
+            "jsonb_agg(repeat('x', 10000))",
+        ] {
+            let text =
+                format!("SELECT g % 3, {kept} FROM generate_series(1, 3000) AS g GROUP BY 1");
+            let mut txn = db.begin(Isolation::ReadCommitted);
+            let mut cx = db.exec_cx(&txn);
+            cx.limits.statement = 8 << 20;
+            let error = db.run_with(&mut txn, &text, &[], cx).await;
+            assert_eq!(error.expect_err(&text).state, "53200", "{text}");
+            db.world.txns.abort(txn);
+        }
+    });
+}
+
 #[test]
 fn parameters_make_one_plan_for_many_values() {
     run_async(async {

@@ -10,6 +10,37 @@ use crate::sql::front::ast::{
 use crate::sql::front::keywords::Kw;
 use crate::sql::front::lexer::TokenKind;
 
+/// DEFERRABLE and the like, behind the constraint they belong to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TimingMark {
+    Deferrable,
+    NotDeferrable,
+    InitiallyDeferred,
+    InitiallyImmediate,
+}
+
+impl TimingMark {
+    fn words(self) -> &'static str {
+        match self {
+            TimingMark::Deferrable => "DEFERRABLE",
+            TimingMark::NotDeferrable => "NOT DEFERRABLE",
+            TimingMark::InitiallyDeferred => "INITIALLY DEFERRED",
+            TimingMark::InitiallyImmediate => "INITIALLY IMMEDIATE",
+        }
+    }
+}
+
+const MUST_BE_DEFERRABLE: &str = "constraint declared INITIALLY DEFERRED must be DEFERRABLE";
+
+fn can_be_deferred(kind: &ColumnConstraintKind) -> bool {
+    matches!(
+        kind,
+        ColumnConstraintKind::Unique { .. }
+            | ColumnConstraintKind::PrimaryKey { .. }
+            | ColumnConstraintKind::References(_)
+    )
+}
+
 impl Parser<'_> {
     pub(super) fn table_element(&mut self) -> Result<TableElement> {
         if self.is(Kw::Like) {
@@ -70,15 +101,21 @@ impl Parser<'_> {
         let mut storage = None;
         let mut collation = None;
         let mut constraints: Vec<ColumnConstraint> = Vec::new();
+        // Of the last one.
+        let mut marks: Vec<TimingMark> = Vec::new();
         if self.eat(Kw::Compression) {
             storage = Some(self.col_label()?);
         }
         loop {
+            let at = self.at();
             if self.eat(Kw::Collate) {
                 collation = Some(self.object_name()?);
-            } else if self.constraint_timing(constraints.last_mut().map(|c| &mut c.timing))? {
+            } else if let Some(mark) = self.timing_mark()? {
+                self.mark_column_constraint(constraints.last_mut(), &marks, mark, at)?;
+                marks.push(mark);
             } else if let Some(constraint) = self.try_column_constraint()? {
                 constraints.push(constraint);
+                marks.clear();
             } else {
                 return Ok(ColumnDefinition {
                     name,
@@ -91,33 +128,83 @@ impl Parser<'_> {
         }
     }
 
-    /// DEFERRABLE and the like, behind the constraint they belong to.
-    fn constraint_timing(&mut self, timing: Option<&mut ConstraintTiming>) -> Result<bool> {
-        let at = self.at();
-        let (deferrable, initially) = if self.eat(Kw::Deferrable) {
-            (Some(true), None)
+    fn timing_mark(&mut self) -> Result<Option<TimingMark>> {
+        let mark = if self.eat(Kw::Deferrable) {
+            TimingMark::Deferrable
         } else if self.eat_all(&[Kw::Not, Kw::Deferrable]) {
-            (Some(false), None)
+            TimingMark::NotDeferrable
         } else if self.eat(Kw::Initially) {
-            let deferred = self.eat(Kw::Deferred);
-            if !deferred {
+            if self.eat(Kw::Deferred) {
+                TimingMark::InitiallyDeferred
+            } else {
                 self.expect(Kw::Immediate)?;
+                TimingMark::InitiallyImmediate
             }
-            (None, Some(deferred))
         } else {
-            return Ok(false);
+            return Ok(None);
         };
-        let Some(timing) = timing else {
-            return Err(self.error("misplaced DEFERRABLE clause", at));
+        Ok(Some(mark))
+    }
+
+    /// A column's constraint must be one that can wait, and has each kind of mark once (`transformConstraintAttrs`).
+    fn mark_column_constraint(
+        &self,
+        constraint: Option<&mut ColumnConstraint>,
+        before: &[TimingMark],
+        mark: TimingMark,
+        at: u32,
+    ) -> Result<()> {
+        use TimingMark::{Deferrable, InitiallyDeferred, InitiallyImmediate, NotDeferrable};
+        let Some(constraint) = constraint.filter(|c| can_be_deferred(&c.kind)) else {
+            let message = format!("misplaced {} clause", mark.words());
+            return Err(self.error(&message, at));
         };
-        if let Some(d) = deferrable {
-            timing.deferrable = d;
+        let has = |either: [TimingMark; 2]| before.iter().any(|m| either.contains(m));
+        let timing = &mut constraint.timing;
+        let said_when = has([Deferrable, NotDeferrable]);
+        match mark {
+            Deferrable | NotDeferrable => {
+                if said_when {
+                    let message = "multiple DEFERRABLE/NOT DEFERRABLE clauses not allowed";
+                    return Err(self.error(message, at));
+                }
+                timing.deferrable = mark == Deferrable;
+            }
+            InitiallyDeferred | InitiallyImmediate => {
+                if has([InitiallyDeferred, InitiallyImmediate]) {
+                    let message = "multiple INITIALLY IMMEDIATE/DEFERRED clauses not allowed";
+                    return Err(self.error(message, at));
+                }
+                timing.initially_deferred = mark == InitiallyDeferred;
+                if timing.initially_deferred && !said_when {
+                    timing.deferrable = true;
+                }
+            }
         }
-        if let Some(d) = initially {
-            timing.initially_deferred = d;
-            timing.deferrable |= d;
+        if timing.initially_deferred && !timing.deferrable {
+            return Err(self.error(MUST_BE_DEFERRABLE, at));
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// A table's constraint may have the same mark again, but none that contradicts another
+    /// (`ConstraintAttributeSpec`).
+    fn mark_table_constraint(
+        &self,
+        marks: &mut Vec<TimingMark>,
+        mark: TimingMark,
+        at: u32,
+    ) -> Result<()> {
+        use TimingMark::{Deferrable, InitiallyDeferred, InitiallyImmediate, NotDeferrable};
+        marks.push(mark);
+        let both = |a: TimingMark, b: TimingMark| marks.contains(&a) && marks.contains(&b);
+        if both(NotDeferrable, InitiallyDeferred) {
+            return Err(self.error(MUST_BE_DEFERRABLE, at));
+        }
+        if both(NotDeferrable, Deferrable) || both(InitiallyImmediate, InitiallyDeferred) {
+            return Err(self.error("conflicting constraint properties", at));
+        }
+        Ok(())
     }
 
     fn try_column_constraint(&mut self) -> Result<Option<ColumnConstraint>> {
@@ -350,21 +437,36 @@ impl Parser<'_> {
             }
             _ => return Err(self.unexpected()),
         };
-        let mut timing = ConstraintTiming::default();
+        let (timing, not_valid) = self.table_constraint_marks()?;
+        Ok(TableConstraint {
+            name,
+            kind,
+            timing,
+            not_valid,
+            at,
+        })
+    }
+
+    /// What stands behind a table's constraint, and whether NOT VALID is among it.
+    fn table_constraint_marks(&mut self) -> Result<(ConstraintTiming, bool)> {
+        let mut marks: Vec<TimingMark> = Vec::new();
         let mut not_valid = false;
         loop {
+            let at = self.at();
             if self.eat_all(&[Kw::Not, Kw::Valid]) {
                 not_valid = true;
-            } else if !self.constraint_timing(Some(&mut timing))? {
-                return Ok(TableConstraint {
-                    name,
-                    kind,
-                    timing,
-                    not_valid,
-                    at,
-                });
+            } else if let Some(mark) = self.timing_mark()? {
+                self.mark_table_constraint(&mut marks, mark, at)?;
+            } else {
+                break;
             }
         }
+        let initially_deferred = marks.contains(&TimingMark::InitiallyDeferred);
+        let timing = ConstraintTiming {
+            deferrable: initially_deferred || marks.contains(&TimingMark::Deferrable),
+            initially_deferred,
+        };
+        Ok((timing, not_valid))
     }
 
     fn table_key(&mut self, primary: bool) -> Result<TableConstraintKind> {
