@@ -254,20 +254,22 @@ if [ -n "$before" ]; then
     run "${kubectl[@]}" rollout status "$operator" --timeout=180s
 fi
 
-# What a test said goes to $said as well.
+# What a test said goes to $said as well. tee outlives a signal that is everybody's, as the terminal's: what ends this
+# then still speaks through it.
 try() {
-    run timeout --kill-after=20 "$limit" cargo test "$@" --test-threads=1 --nocapture > >(tee "$said") 2>&1
+    run timeout --kill-after=20 "$limit" cargo test "$@" --test-threads=1 --nocapture \
+        > >(trap '' INT TERM HUP; exec tee "$said") 2>&1
 }
 
 # Once more, each by itself, what $said names as failed of a file: two processors and a whole cluster on them keep a test
-# waiting now and then. Never where an acknowledgement was broken: that is no matter of time. What passed only then is said
-# at the end, since it is a fault too, of the test or of the program.
+# waiting now and then. Never where a promise was broken, of acknowledgements or of who may take over: that is no matter of
+# time. What passed only then is said at the end, since it is a fault too, of the test or of the program.
 try_again() {
     local name names
     # What is on its way through tee.
     sleep 1
-    if grep -qE 'acknowledged rows are missing|rows were acknowledged in an older term' "$said"; then
-        echo "e2e: acknowledgements were broken; nothing is tried again" >&2
+    if grep -qE 'acknowledged rows are missing|rows were acknowledged in an older term|somebody took over' "$said"; then
+        echo "e2e: a promise was broken; nothing is tried again" >&2
         return 1
     fi
     # Those that are listed at the end of a run, each on a line of its own.

@@ -192,7 +192,10 @@ fn what_comes_from_the_archive_has_a_delay_of_its_own() {
     primary.psql("DELETE FROM t WHERE a > 10");
     primary.psql("VACUUM t");
     primary.psql("INSERT INTO t VALUES (1000, 'behind')");
+    let last = segment(&primary);
     primary.psql("SELECT pg_switch_wal()");
+    eventually("it is archived", || archive.path().join(&last).exists());
+    // The standby asks for it several times in this while.
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(reader.value("SELECT count(*) FROM t"), "100");
     let behind = "SELECT count(*) FROM t WHERE a = 1000";

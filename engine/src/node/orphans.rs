@@ -55,10 +55,13 @@ impl Orphans {
         if orphans.is_empty() {
             return Ok(0);
         }
-        let doubt = if is_known(TEMPLATE0) || is_known(TEMPLATE1) {
-            doubt_of(catalog)?
-        } else {
-            Some("it has neither template0 nor template1".to_owned())
+        // Either may have been dropped, and made anew under another number.
+        let witness = [TEMPLATE1, TEMPLATE0]
+            .into_iter()
+            .find(|oid| is_known(*oid));
+        let doubt = match witness {
+            Some(database) => doubt_of(catalog, database)?,
+            None => Some("it has neither template0 nor template1".to_owned()),
         };
         if let Some(doubt) = doubt {
             let count = orphans.len();
@@ -75,11 +78,11 @@ impl Orphans {
     }
 }
 
-/// The first thing that is wrong with `pg_database` or one of its indexes.
-fn doubt_of(catalog: &Catalog) -> Result<Option<String>, CatalogError> {
+/// The first thing that is wrong with `pg_database` or one of its indexes, which `database` describes.
+fn doubt_of(catalog: &Catalog, database: Oid) -> Result<Option<String>, CatalogError> {
     let check = Check {
         catalog,
-        database: TEMPLATE1,
+        database,
         reader: Interrupts::new(ProcessId::MIN),
         interrupted: &|| Ok::<(), CatalogError>(()),
     };

@@ -17,6 +17,10 @@ use crate::wal::{PageBytes, PageRequest, Segments, WalBytes, WalError, archive_s
 use super::restore::{self, ArchiveShell, ArchivedHistory};
 use super::state::RecoveryState;
 
+/// Damaged histories in a row after which the archive is asked for no other: one that answers everything with garbage
+/// would be asked for ever.
+const MOST_DAMAGED: u32 = 3;
+
 /// How the stream is, as far as recovery cares.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UpstreamState {
@@ -363,15 +367,17 @@ impl StandbySource {
             .filter(|t| *t > current)
             .max();
         let mut newest = here;
+        let mut damaged = 0;
         while let Some(next) = newest.unwrap_or(current).checked_next() {
             match self.fetch_history(next)? {
                 ArchivedHistory::Nothing => break,
-                ArchivedHistory::Restored => newest = Some(next),
-                // An archive that answers everything with garbage would be asked for ever.
-                ArchivedHistory::Damaged(_) => {
-                    newest = Some(next);
-                    break;
-                }
+                ArchivedHistory::Restored => damaged = 0,
+                // Half of one, left by a server that died, does not hide those behind it.
+                ArchivedHistory::Damaged(_) => damaged += 1,
+            }
+            newest = Some(next);
+            if damaged == MOST_DAMAGED {
+                break;
             }
         }
         Ok(newest)

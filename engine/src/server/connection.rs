@@ -8,12 +8,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt as _, Interest};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::log;
@@ -39,8 +39,10 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum Socket {
+    /// The connection reads and writes by one half, and the session has the other: for its settings, and so that a
+    /// session takes one descriptor, not two.
     Tcp {
-        stream: TcpStream,
+        stream: OwnedReadHalf,
         tls: Option<Box<TlsSession>>,
     },
     Unix(UnixStream),
@@ -55,8 +57,8 @@ pub struct Connection {
     pub remote: Option<SocketAddr>,
     pub local: Option<IpAddr>,
     ended: bool,
-    /// Of a TCP socket.
-    options: TcpOptions,
+    /// For the session's own settings of the socket.
+    pub for_settings: Arc<ClientSocket>,
     /// Of the encrypted layer, once its handshake is over.
     pub tls: Option<Arc<TlsFacts>>,
     /// Of the session, once there is one: what may end a wait for the client.
@@ -85,18 +87,22 @@ impl Connection {
         options.apply(&stream, keep_alive);
         let remote = Some(stream.peer_addr()?);
         let local = Some(stream.local_addr()?.ip());
+        let (stream, other) = stream.into_split();
         let socket = Socket::Tcp { stream, tls: None };
-        Ok(Connection {
-            options,
-            ..Connection::new(socket, remote, local)
-        })
+        let for_settings = ClientSocket::tcp(other, options);
+        Ok(Connection::new(socket, for_settings, remote, local))
     }
 
     pub fn unix(stream: UnixStream) -> Connection {
-        Connection::new(Socket::Unix(stream), None, None)
+        Connection::new(Socket::Unix(stream), ClientSocket::unix(), None, None)
     }
 
-    fn new(socket: Socket, remote: Option<SocketAddr>, local: Option<IpAddr>) -> Connection {
+    fn new(
+        socket: Socket,
+        for_settings: Arc<ClientSocket>,
+        remote: Option<SocketAddr>,
+        local: Option<IpAddr>,
+    ) -> Connection {
         Connection {
             socket,
             input: BytesMut::new(),
@@ -104,7 +110,7 @@ impl Connection {
             remote,
             local,
             ended: false,
-            options: TcpOptions::default(),
+            for_settings,
             tls: None,
             interrupts: None,
         }
@@ -114,23 +120,12 @@ impl Connection {
     pub fn moved_here(self) -> io::Result<Connection> {
         let socket = match self.socket {
             Socket::Tcp { stream, tls } => Socket::Tcp {
-                stream: TcpStream::from_std(stream.into_std()?)?,
+                stream: self.for_settings.moved_here(&stream)?,
                 tls,
             },
             Socket::Unix(s) => Socket::Unix(UnixStream::from_std(s.into_std()?)?),
         };
         Ok(Connection { socket, ..self })
-    }
-
-    /// The socket for the session's own settings of it.
-    pub fn for_settings(&self) -> io::Result<ClientSocket> {
-        match &self.socket {
-            Socket::Tcp { stream, .. } => {
-                let handle = stream.as_fd().try_clone_to_owned()?;
-                Ok(ClientSocket::tcp(handle, self.options))
-            }
-            Socket::Unix(_) => Ok(ClientSocket::unix()),
-        }
     }
 
     /// The user at the other end of a unix socket.
@@ -269,7 +264,7 @@ impl Connection {
 
     fn try_write(&self) -> io::Result<usize> {
         match &self.socket {
-            Socket::Tcp { stream, tls: None } => stream.try_write(&self.output),
+            Socket::Tcp { stream, tls: None } => whole(stream).try_write(&self.output),
             // Plain text never goes out beside the encrypted layer.
             Socket::Tcp { tls: Some(_), .. } => Err(io::ErrorKind::NotConnected.into()),
             Socket::Unix(s) => s.try_write(&self.output),
@@ -406,6 +401,10 @@ impl Connection {
     }
 }
 
+fn whole(half: &OwnedReadHalf) -> &TcpStream {
+    half.as_ref()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -488,11 +487,11 @@ mod tests {
         let Socket::Tcp { stream, .. } = &connection.socket else {
             panic!("not a TCP connection");
         };
-        let socket = socket2::SockRef::from(stream);
+        let socket = socket2::SockRef::from(whole(stream));
         assert!(socket.keepalive().expect("asked"));
         let interval = socket.tcp_keepalive_interval().expect("asked");
         assert_eq!(interval.as_secs(), 77, "the others are in force");
-        let session = connection.for_settings().expect("a handle");
+        let session = &connection.for_settings;
         let shown = session.shown("tcp_keepalives_interval");
         assert_eq!(shown.as_deref(), Some("77"), "the session knows of it");
     }

@@ -14,7 +14,6 @@ use super::protocol::backend;
 use super::protocol::startup::{Startup, StartupPacket, split_options};
 use super::tls_session::HandshakeError;
 use crate::catalog::view::{Database, Role};
-use crate::config::conf_file::os_message;
 use crate::config::hba::Hba;
 use crate::config::hba::ident::IdentMaps;
 use crate::config::session::Level;
@@ -411,13 +410,6 @@ fn admit<H: Host>(
 ) -> Result<Place, SqlError> {
     let settings = host.settings().current();
     let pid = std::num::NonZeroU32::new(who.pid).expect("the registry gives no pid 0");
-    let socket = c.for_settings().map_err(|e| {
-        let cause = os_message(&e);
-        SqlError::fatal(
-            "53000",
-            format!("out of file descriptors: {cause}; release and retry"),
-        )
-    })?;
     let backend = Backend {
         pid,
         key: rand::random(),
@@ -434,7 +426,7 @@ fn admit<H: Host>(
         tls: c.tls.clone(),
         started: auth::now_micros(),
         interrupts: Interrupts::new(pid),
-        socket,
+        socket: Arc::clone(&c.for_settings),
         activity: Mutex::new(Activity::default()),
         log: Mutex::new(None),
     };

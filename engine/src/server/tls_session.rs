@@ -14,6 +14,7 @@ use bytes::{Buf as _, BytesMut};
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 
 use crate::tls::certificate::CertificateError;
 use crate::tls::facts::{ClientCertificate, TlsFacts, cipher_name, protocol_name};
@@ -91,7 +92,7 @@ fn openssl_words(e: &rustls::Error) -> String {
 
 /// The socket as the state machine reads it, from within a poll: what is not there yet wakes the task later.
 struct Polled<'a, 'b> {
-    stream: &'a mut TcpStream,
+    stream: &'a mut OwnedReadHalf,
     cx: &'a mut Context<'b>,
 }
 
@@ -106,20 +107,26 @@ impl Read for Polled<'_, '_> {
 }
 
 /// The socket without waiting.
-struct Direct<'a>(&'a TcpStream);
+struct Direct<'a>(&'a OwnedReadHalf);
+
+impl Direct<'_> {
+    fn stream(&self) -> &TcpStream {
+        self.0.as_ref()
+    }
+}
 
 impl Read for Direct<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(into)
+        self.stream().try_read(into)
     }
 }
 
 impl Write for Direct<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        self.0.try_write(from)
+        self.stream().try_write(from)
     }
     fn write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(from)
+        self.stream().try_write_vectored(from)
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
@@ -134,13 +141,17 @@ impl TlsSession {
     }
 
     /// Up to the moment at which both sides have proved what they must.
-    pub async fn handshake(&mut self, stream: &mut TcpStream) -> Result<TlsFacts, HandshakeError> {
+    pub async fn handshake(
+        &mut self,
+        stream: &mut OwnedReadHalf,
+    ) -> Result<TlsFacts, HandshakeError> {
         loop {
             while self.machine.wants_write() {
                 match self.machine.write_tls(&mut Direct(stream)) {
                     Ok(_) => {}
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                        stream.writable().await.map_err(HandshakeError::Io)?;
+                        let writable = Direct(stream).stream().writable().await;
+                        writable.map_err(HandshakeError::Io)?;
                     }
                     Err(e) => return Err(HandshakeError::Io(e)),
                 }
@@ -179,7 +190,7 @@ impl TlsSession {
     }
 
     /// Encrypted bytes from the socket into the state machine.
-    async fn receive(&mut self, stream: &mut TcpStream) -> io::Result<usize> {
+    async fn receive(&mut self, stream: &mut OwnedReadHalf) -> io::Result<usize> {
         poll_fn(|cx| {
             match self.machine.read_tls(&mut Polled {
                 stream: &mut *stream,
@@ -195,7 +206,7 @@ impl TlsSession {
     /// Waits for the client's bytes and puts them into `input`; 0 at the end of the stream, with or without a word.
     pub async fn read(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut OwnedReadHalf,
         input: &mut BytesMut,
     ) -> io::Result<usize> {
         loop {
@@ -213,7 +224,7 @@ impl TlsSession {
     /// The same without waiting: `None` where no byte of the client's has come.
     pub fn try_read(
         &mut self,
-        stream: &TcpStream,
+        stream: &OwnedReadHalf,
         input: &mut BytesMut,
     ) -> io::Result<Option<usize>> {
         if self.machine.read_tls(&mut Direct(stream))? == 0 {
@@ -230,7 +241,7 @@ impl TlsSession {
             .is_ok_and(|state| state.peer_has_closed())
     }
 
-    fn process(&mut self, stream: &TcpStream) -> io::Result<()> {
+    fn process(&mut self, stream: &OwnedReadHalf) -> io::Result<()> {
         match self.machine.process_new_packets() {
             Ok(_) => {
                 // The layer's own answers (a new key) go with the next write if the socket is full.
@@ -248,7 +259,7 @@ impl TlsSession {
 
     /// The layer's own words, an alert most often, as far as the socket takes them now. Nobody waits for that: the
     /// connection ends, or the rest goes with what is sent next.
-    fn say_why(&mut self, stream: &TcpStream) {
+    fn say_why(&mut self, stream: &OwnedReadHalf) {
         let _ = self.machine.write_tls(&mut Direct(stream));
     }
 
@@ -277,7 +288,7 @@ impl TlsSession {
 
     /// Encrypts and sends until all is gone, `output` as well as what was encrypted before; `WouldBlock` where the
     /// socket takes no more.
-    pub fn write(&mut self, stream: &TcpStream, output: &mut BytesMut) -> io::Result<()> {
+    pub fn write(&mut self, stream: &OwnedReadHalf, output: &mut BytesMut) -> io::Result<()> {
         if self.machine.is_handshaking() {
             return Err(io::ErrorKind::NotConnected.into());
         }
@@ -301,7 +312,7 @@ impl TlsSession {
     }
 
     /// The layer's last word, so that the client can tell an end from a cut.
-    pub fn close(&mut self, stream: &TcpStream) {
+    pub fn close(&mut self, stream: &OwnedReadHalf) {
         if !self.machine.is_handshaking() {
             self.machine.send_close_notify();
             self.say_why(stream);

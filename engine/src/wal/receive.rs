@@ -108,6 +108,12 @@ impl ReceivedSegments {
             self.segments.open_or_create(timeline, segment)
         };
         let file = file.map_err(into_io)?;
+        // One that was here may have lost its end, which comes again. A promotion must not leave it short: the next start
+        // would refuse it.
+        let size = u64::from(self.segments.size());
+        if file.len()? < size {
+            file.set_len(size)?;
+        }
         self.open = Some((timeline, segment, file.clone()));
         Ok(file)
     }
@@ -185,8 +191,8 @@ mod tests {
 
     use super::*;
     use crate::ids::SystemId;
-    use crate::io::Disk as _;
     use crate::io::sim::{Fault, Operation, SimDisk};
+    use crate::io::{Access, Disk as _};
 
     const SIZE: u32 = 64 << 10;
     const ONE: TimelineId = TimelineId::FIRST;
@@ -241,6 +247,28 @@ mod tests {
                 assert_eq!(bytes[..durable], wanted, "segment {number}");
             }
         }
+    }
+
+    #[test]
+    fn a_segment_that_lost_its_end_has_its_full_size_again() {
+        let disk = SimDisk::new();
+        for dir in ["pg_wal", "pg_wal/archive_status"] {
+            disk.create_dir(Path::new(dir)).expect("new");
+        }
+        let begin = Lsn::new(u64::from(SIZE));
+        let all = segments(&disk);
+        let receive = |at: Lsn, bytes: &[u8]| {
+            let mut log = ReceivedSegments::new(all.clone(), false, Box::new(|_, _, _| {}));
+            log.write(ONE, at, bytes).expect("room");
+        };
+        receive(begin, &[1; 100]);
+        let path = all.path(ONE, begin.segment(SIZE));
+        let file = disk.open(&path, Access::ReadWrite).expect("there");
+        file.set_len(50).expect("cut");
+        assert!(all.check_sizes(SegmentNumber::new(0)).is_err());
+        receive(begin.advance(100), &[2; 100]);
+        assert_eq!(file.len().expect("asked"), u64::from(SIZE));
+        assert!(all.check_sizes(SegmentNumber::new(0)).is_ok());
     }
 
     /// After its error the system says of a second sync that all is well, and has forgotten the bytes.

@@ -701,6 +701,8 @@ impl Supervisor {
     async fn stop(mut self, commands: &mut mpsc::Receiver<Command>) -> io::Result<()> {
         commands.close();
         self.abort_seed();
+        // Whoever hears no word any more does not know whom to pass clients on to either.
+        self.stand_back();
         self.state = SupervisorState::Stopping;
         self.publish();
         let Some(engine) = &mut self.engine else {

@@ -135,8 +135,12 @@ impl Tasks {
                     wanted.insert(key, uid);
                 }
                 Err(error) => {
-                    let why = error.to_string();
-                    unreadable.insert(key, Found { uid, why });
+                    let found = Found {
+                        uid,
+                        generation: object.meta().generation.unwrap_or_default(),
+                        why: error.to_string(),
+                    };
+                    unreadable.insert(key, found);
                 }
             }
         }

@@ -36,10 +36,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Found {
     pub uid: String,
+    /// Of what is asked for: the condition says what it is about.
+    pub generation: i64,
     pub why: String,
 }
 
 impl Found {
+    fn is_for_the_same(&self, other: &Found) -> bool {
+        (&self.uid, &self.why) == (&other.uid, &other.why)
+    }
+
     fn message(&self) -> String {
         let why = &self.why;
         let message = format!(
@@ -75,17 +81,20 @@ impl Complaints {
     }
 
     /// These are all that can't be read now. Each is told of once, and again when it is another one or for another
-    /// reason.
+    /// reason; the condition also when something else was changed, which it is about as well.
     pub fn follow(&mut self, all: &BTreeMap<ClusterKey, Found>) {
-        self.told
-            .retain(|key, complaint| all.get(key) == Some(&complaint.found));
+        self.told.retain(|key, _| all.contains_key(key));
         for (key, found) in all {
-            if self.told.contains_key(key) {
+            let before = self.told.get(key).map(|complaint| &complaint.found);
+            if before == Some(found) {
                 continue;
             }
             let message = found.message();
-            let events = EventWriter::new(&self.client, reference(key, &found.uid), &self.me);
-            events.tell(UNREADABLE, true, &message);
+            let is_told = before.is_some_and(|before| before.is_for_the_same(found));
+            if !is_told {
+                let events = EventWriter::new(&self.client, reference(key, &found.uid), &self.me);
+                events.tell(UNREADABLE, true, &message);
+            }
             let written = write(self.client.clone(), key.clone(), found.uid.clone(), message);
             let complaint = Complaint {
                 found: found.clone(),
@@ -163,7 +172,11 @@ fn put_condition(object: &mut Value, message: &str, now: &str) -> bool {
         _ => Vec::new(),
     };
     let before = conditions.iter().find(|c| c["type"] == CONDITION);
-    if before.is_some_and(|c| c["reason"] == UNREADABLE && c["message"] == message) {
+    let says_it = |c: &Value| {
+        let is_of_it = c["observedGeneration"].as_i64() == Some(generation);
+        is_of_it && c["reason"] == UNREADABLE && c["message"] == message
+    };
+    if before.is_some_and(says_it) {
         return false;
     }
     let since = before
@@ -216,6 +229,25 @@ mod tests {
             (&now["message"], &now["lastTransitionTime"]),
             (&json!("no, again"), &json!(NOW))
         );
+        // Of something newer that can't be read either.
+        broken["metadata"]["generation"] = json!(5);
+        assert!(put_condition(&mut broken, "no, again", "later"));
+        let now = &broken["status"]["conditions"][1];
+        assert_eq!(now["observedGeneration"], 5);
+        assert!(!put_condition(&mut broken, "no, again", "later"));
+    }
+
+    #[test]
+    fn only_another_object_or_another_reason_is_told_anew() {
+        let of = |uid: &str, generation: i64, why: &str| Found {
+            uid: uid.to_owned(),
+            generation,
+            why: why.to_owned(),
+        };
+        let first = of("u", 4, "no");
+        assert!(first.is_for_the_same(&of("u", 5, "no")));
+        assert!(!first.is_for_the_same(&of("u", 4, "never")));
+        assert!(!first.is_for_the_same(&of("v", 4, "no")));
     }
 
     #[test]
@@ -235,6 +267,7 @@ mod tests {
         let of = |why: String| {
             Found {
                 uid: "u".to_owned(),
+                generation: 1,
                 why,
             }
             .message()

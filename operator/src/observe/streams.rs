@@ -17,8 +17,9 @@ pub(super) struct StreamClock {
 
 impl StreamClock {
     pub fn forgive(&mut self, stalled: Duration) {
+        let now = Instant::now();
         for at in self.streamed.values_mut() {
-            *at += stalled;
+            *at = (*at + stalled).min(now);
         }
     }
 

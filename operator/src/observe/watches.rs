@@ -20,7 +20,9 @@ use crate::decide::{Instance, Life, Routes, Upkeep};
 const STALL: Duration = Duration::from_millis(600);
 /// A stream without a heartbeat for so long is opened anew.
 pub(super) const STREAM_LIMIT: Duration = Duration::from_secs(2);
-/// The pause before that.
+/// Whoever was heard within this time is heard now: a supervisor speaks four times a second.
+const LATELY: Duration = Duration::from_secs(1);
+/// The pause before a stream is opened anew.
 pub(super) const RECONNECT: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
@@ -216,17 +218,25 @@ impl Watches {
             .collect()
     }
 
-    /// Whoever is silent is so from now on.
+    /// Whoever is silent is so from now on, and what it said before that says nothing of it any more: a role may have moved
+    /// meanwhile, a process ended or begun.
     pub fn begin_silences(&self) {
-        let now = Instant::now();
         for instance in self.known.lock().values_mut() {
-            instance.heard_at = now;
+            if instance.heard_at.elapsed() < LATELY {
+                continue;
+            }
+            *instance = Known {
+                waits_for: instance.waits_for.take(),
+                ..Known::unheard(Life::Alive, None)
+            };
         }
     }
 
+    /// A word that came after the standstill is no newer for it: its speaker's next silence counts from there.
     pub(super) fn forgive(&self, stalled: Duration) {
+        let now = Instant::now();
         for instance in self.known.lock().values_mut() {
-            instance.heard_at += stalled;
+            instance.heard_at = (instance.heard_at + stalled).min(now);
         }
     }
 }
@@ -372,23 +382,57 @@ mod tests {
         assert!(!watches.was_heard_within("orders-2", long));
     }
 
-    /// What was known of it stays: only for how long it has said nothing is not known any more.
+    fn ago(long: Duration) -> Instant {
+        Instant::now().checked_sub(long).expect("some uptime")
+    }
+
+    fn was_heard(watches: &Watches, name: &str, at: Instant) {
+        watches.known.lock().get_mut(name).expect("known").heard_at = at;
+    }
+
+    /// An old word must not become a new one: by now another may be the primary.
     #[test]
-    fn silences_can_be_counted_anew() {
+    fn silences_can_be_counted_anew_and_old_words_are_forgotten() {
         let watches = watches();
+        let (long, hour) = (Duration::from_secs(20), Duration::from_secs(3_600));
+        for name in ["orders-2", "orders-3"] {
+            watches.know(name, || Known::unheard(Life::Alive, None));
+        }
         watches.said("orders-1", 4, status(1, 10));
-        let long = Duration::from_secs(20);
-        let earlier = Instant::now().checked_sub(long).expect("some uptime");
-        watches
-            .known
-            .lock()
-            .get_mut("orders-1")
-            .expect("known")
-            .heard_at = earlier;
-        assert!(!watches.was_heard_within("orders-1", long));
+        watches.said("orders-2", 5, status(1, 20));
+        watches.said("orders-3", 6, status(1, 30));
+        watches.gone("orders-3");
+        for name in ["orders-1", "orders-3"] {
+            was_heard(&watches, name, ago(long));
+        }
+        // Just now, however slow this machine is.
+        was_heard(&watches, "orders-2", Instant::now() + hour);
+        watches.waits_for("orders-3", Some("its volume".to_owned()));
         watches.begin_silences();
-        assert!(watches.was_heard_within("orders-1", long));
-        assert_eq!(port(&watches), Some(10));
+        let seen = watches.instances(0);
+        for name in ["orders-1", "orders-3"] {
+            let instance = &seen[name];
+            assert_eq!((instance.life, &instance.status), (Life::Alive, &None));
+            assert!(instance.silent_ms < 20_000, "{name}");
+        }
+        assert!(seen["orders-3"].upkeep.trouble.is_some());
+        assert!(watches.was_heard_within("orders-2", hour));
+        assert!(watches.said("orders-1", 4, status(2, 11)), "as a new one");
+        assert_eq!(port(&watches), Some(11));
+    }
+
+    /// Else a process that stood still for a minute would notice nobody's death within the next one.
+    #[test]
+    fn a_standstill_forgives_nothing_that_is_yet_to_come() {
+        let (watches, long) = (watches(), Duration::from_secs(20));
+        watches.said("orders-1", 4, status(1, 10));
+        watches.forgive(Duration::from_secs(3_600));
+        let heard_at = |watches: &Watches| watches.known.lock()["orders-1"].heard_at;
+        assert!(heard_at(&watches) <= Instant::now());
+        let before = ago(long);
+        was_heard(&watches, "orders-1", before);
+        watches.forgive(long / 2);
+        assert_eq!(heard_at(&watches), before + long / 2);
     }
 
     #[test]

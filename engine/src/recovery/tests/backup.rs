@@ -3,6 +3,8 @@
 use super::*;
 use crate::ids::SegmentNumber;
 use crate::io::sim::{Fault, Operation};
+use crate::recovery::source::{SourceParts, StandbySource};
+use crate::wal::Segments;
 
 /// An archive in memory.
 #[derive(Default)]
@@ -135,6 +137,44 @@ fn recover_from_archive(
             Err(error)
         }
     }
+}
+
+/// A server that dies while it archives its timeline's history leaves half of one, for ever.
+#[test]
+fn half_a_history_in_the_archive_hides_no_later_timeline() {
+    let disk = SimDisk::new();
+    disk.create_dir(Path::new("pg_wal")).expect("new");
+    let archive = Arc::new(MemoryArchive::default());
+    *archive.disk.lock() = Some(disk.clone());
+    let put = |timeline: u32, text: &str| {
+        let name = TimelineId::new(timeline).history_file_name();
+        archive.files.lock().insert(name, text.as_bytes().to_vec());
+    };
+    put(2, "1\t0/30");
+    put(3, "1\t0/3000100\tpromoted\n");
+    let log = Segments::new(Arc::new(disk), "pg_wal".into(), SEGMENT, SYSTEM);
+    let source = StandbySource::new(SourceParts {
+        segments: Arc::new(log),
+        state: Arc::new(RecoveryState::default()),
+        archive: Some(archive.clone()),
+        upstream: None,
+        standby: true,
+        target: TargetTimeline::Latest,
+        retry_interval: Duration::ZERO,
+        oldest_kept: String::new(),
+        history: History::root(TimelineId::FIRST),
+    });
+    let newest = || source.newest_timeline(TimelineId::FIRST).expect("asked");
+    let third = TimelineId::new(3);
+    assert_eq!(newest(), Some(third));
+    let history = source.read_history(third).expect("whole");
+    assert_eq!(history.map(|h| h.timeline()), Some(third));
+    // One that has garbage under every name is not asked for ever. The numbers are taken.
+    (4..100).for_each(|timeline| put(timeline, "garbage"));
+    let before = archive.asked.lock().len();
+    assert!(newest() > Some(third));
+    let asked = archive.asked.lock().len() - before;
+    assert!(asked < 10, "{asked}");
 }
 
 fn backups(node: &Node) -> Backups {

@@ -69,6 +69,8 @@ pub struct CopyFrom {
     at: usize,
     /// How many bytes there have to be before the next record is looked for.
     enough: usize,
+    /// Bytes that one record may have.
+    limit: usize,
     ends: LineEnd,
     line: u64,
     header: Header,
@@ -163,6 +165,7 @@ impl CopyFrom {
             buffer: Vec::new(),
             at: 0,
             enough: 0,
+            limit: RECORD_LIMIT,
             ends: LineEnd::Unknown,
             line: 0,
             begun: false,
@@ -179,14 +182,27 @@ impl CopyFrom {
         self.target.columns.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn limit_records(&mut self, bytes: usize) {
+        self.limit = bytes;
+    }
+
     /// Takes the next bytes of the input, cut anywhere.
     pub async fn push(&mut self, txn: &mut Transaction, data: &[u8]) -> Result<(), SqlError> {
         if self.ended {
             return self.behind_the_end(!data.is_empty());
         }
-        self.buffer.drain(..self.at);
-        self.at = 0;
-        if self.buffer.len() + data.len() > RECORD_LIMIT {
+        self.forget_taken();
+        if self.buffer.len() + data.len() > self.limit && self.enough > 0 {
+            // The record that waits for more may be whole by now.
+            self.enough = 0;
+            self.consume(txn, false).await?;
+            if self.ended {
+                return self.behind_the_end(!data.is_empty());
+            }
+            self.forget_taken();
+        }
+        if self.buffer.len() + data.len() > self.limit {
             return Err(SqlError::new(
                 state::PROGRAM_LIMIT_EXCEEDED,
                 "a record of COPY data is larger than 1 GB",
@@ -194,6 +210,11 @@ impl CopyFrom {
         }
         self.buffer.extend_from_slice(data);
         self.consume(txn, false).await
+    }
+
+    fn forget_taken(&mut self) {
+        self.buffer.drain(..self.at);
+        self.at = 0;
     }
 
     /// The input is complete. Returns how many rows were written.

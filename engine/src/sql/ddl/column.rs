@@ -52,6 +52,9 @@ impl DdlCx<'_> {
                 format!("column name \"{name}\" conflicts with a system column name"),
             ));
         }
+        if let Some((message, at)) = &d.wrong_mark {
+            return Err(SqlError::new(state::SYNTAX_ERROR, message.clone()).at(*at));
+        }
         if let Some(collation) = &d.collation {
             bind::check_collation(collation)?;
         }

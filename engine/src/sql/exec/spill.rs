@@ -20,6 +20,7 @@ use crate::types::acl::{self, AclItem};
 use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::interval::Interval;
+use crate::types::json;
 use crate::types::numeric::Numeric;
 
 /// Where temporary files go.
@@ -378,7 +379,7 @@ fn decode_rest(tag: u8, bytes: &[u8], at: &mut usize) -> Option<Datum> {
         })),
         21 => Datum::Uuid(take(bytes, at, 16)?.try_into().expect("16 bytes")),
         22 => Datum::Jsonb(Arc::new(
-            serde_json::from_slice(block(bytes, at)?).expect("written from a value"),
+            json::read_back(block(bytes, at)?).expect("written from a value"),
         )),
         23 => Datum::Oid(Oid::new(number!(u32, bytes, at))),
         24 => Datum::Xid(number!(u32, bytes, at)),
@@ -442,6 +443,19 @@ mod tests {
         leaf.prop_recursive(2, 16, 4, |inner| {
             proptest::collection::vec(inner, 0..4).prop_map(|v| Datum::Record(v.into()))
         })
+    }
+
+    /// Deeper than serde_json reads.
+    #[test]
+    fn a_deep_document_comes_back() {
+        let text = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        let value = json::parse_jsonb(&text).expect("not too deep");
+        let mut bytes = Vec::new();
+        encode(&Datum::Jsonb(Arc::new(value)), &mut bytes);
+        let Some(Datum::Jsonb(back)) = decode(&bytes, &mut 0) else {
+            panic!("of another kind")
+        };
+        assert_eq!(back.to_string(), text);
     }
 
     proptest! {

@@ -26,7 +26,6 @@ use crate::sql::host::Environment;
 use crate::sql::pg_catalog::row::RowBuilder;
 use crate::types::acl::Privileges;
 use crate::types::datum::Datum;
-use crate::types::error::TypeError;
 
 /// Tables that would have rows if what they show were kept: empty they would lie.
 const NOT_KEPT: &[&str] = &[
@@ -106,8 +105,7 @@ impl SystemTables {
     /// of them is logged ahead.
     fn sequence_row(&self, sequence: &Relation) -> Result<Vec<Vec<Datum>>, SqlError> {
         let instance = &self.env.instance;
-        let state = instance.sequences.state(&instance.store, sequence.file);
-        let state = state.map_err(|e| SqlError::from(TypeError::new("XX001", e.to_string())))?;
+        let state = instance.sequences.state(&instance.store, sequence.file)?;
         let mut row = RowBuilder::new(sequence);
         row.set("last_value", state.last)
             .set("log_cnt", 0_i64)
@@ -154,8 +152,7 @@ impl SystemTables {
     /// `pg_sequences.last_value`: NULL until the first number.
     fn last_value(&self, sequence: &Relation) -> Result<Option<i64>, SqlError> {
         let instance = &self.env.instance;
-        let state = instance.sequences.state(&instance.store, sequence.file);
-        let state = state.map_err(|e| SqlError::from(TypeError::new("XX001", e.to_string())))?;
+        let state = instance.sequences.state(&instance.store, sequence.file)?;
         Ok(state.called.then_some(state.last))
     }
 }

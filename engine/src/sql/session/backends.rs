@@ -80,6 +80,14 @@ impl QueryText {
 
     /// Only views want it from now on.
     fn rest(&mut self) {
+        // Its statement is gone, or never came to be.
+        let gone = self
+            .prepared
+            .take_if(|held| held.len() > KEPT && Arc::strong_count(held) == 1);
+        if let Some(held) = gone {
+            self.copy.clear();
+            self.copy.push_str(&held[..self.shown]);
+        }
         if self.copy.capacity() > KEPT {
             let wanted = match self.prepared {
                 Some(_) => 0,
@@ -191,7 +199,7 @@ pub struct Backend {
     pub started: i64,
     pub interrupts: Arc<Interrupts>,
     /// As long as the session has its place.
-    pub socket: ClientSocket,
+    pub socket: Arc<ClientSocket>,
     pub activity: Mutex<Activity>,
     pub log: Mutex<Option<SessionLog>>,
 }
@@ -221,8 +229,9 @@ pub struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.backend.socket.give_back();
         self.backends.table.lock().remove(&self.backend.pid);
+        // Last: whoever sees his connection end finds his place free.
+        self.backend.socket.give_back();
     }
 }
 
@@ -419,5 +428,16 @@ mod tests {
         query.rest();
         assert_eq!((query.shown(), query.whole()), ("SELECT 1", "SELECT 1"));
         assert!(query.copy.capacity() < 2 * KEPT);
+        // A prepared one goes with its statement, not before.
+        let prepared: Arc<str> = Arc::from(long.as_str());
+        query.hold(&prepared, 1024);
+        query.rest();
+        assert_eq!(query.whole().len(), long.len());
+        drop(prepared);
+        query.rest();
+        assert_eq!(
+            (query.shown(), query.whole()),
+            (&long[..1023], &long[..1023])
+        );
     }
 }

@@ -1,17 +1,20 @@
 //! The session's own TCP socket, as far as its settings reach it: keepalives and the time-out of data that nobody
 //! confirms (manual, 20.3.2).
 //!
-//! The settings change inside of statements, which know no connection: so the session has a handle of its own to the
-//! socket, beside the connection's. It is given back with the session's place, so that nobody who still looks at the
-//! session keeps the connection open. A unix socket has no such options: nothing is set, and 0 is shown, as PostgreSQL
-//! does it (`pqcomm.c`).
+//! The settings change inside of statements, which know no connection: so the session has one half of the socket, and
+//! the connection reads and writes by the other. It is given back with the session's place, so that nobody who still
+//! looks at the session keeps the connection open. A unix socket has no such options: nothing is set, and 0 is shown,
+//! as PostgreSQL does it (`pqcomm.c`).
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::config::KeepAlive;
 use crate::config::conf_file::os_message;
@@ -93,9 +96,10 @@ fn failed(call: &str, option: TcpOption, e: &io::Error) {
 }
 
 /// What is known of one socket's options.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub struct TcpOptions {
-    /// What was asked for last: what the kernel has refused is not tried again before that changes.
+    /// What was asked for last: what the kernel has refused is not tried again, and not logged, before another value is
+    /// asked for.
     asked: KeepAlive,
     /// Of each option, what we have set; 0: nothing yet.
     set: [u32; 4],
@@ -109,10 +113,13 @@ impl TcpOptions {
         if wanted == self.asked {
             return;
         }
-        self.asked = wanted;
+        let before = std::mem::replace(&mut self.asked, wanted);
         let socket = SockRef::from(socket);
         for option in TcpOption::ALL {
-            self.put(&socket, option, option.wanted(&wanted));
+            let value = option.wanted(&wanted);
+            if value != option.wanted(&before) {
+                self.put(&socket, option, value);
+            }
         }
     }
 
@@ -154,8 +161,14 @@ impl TcpOptions {
 
 #[derive(Debug)]
 struct Held {
-    handle: OwnedFd,
+    half: OwnedWriteHalf,
     options: TcpOptions,
+}
+
+impl Held {
+    fn parts(&mut self) -> (&TcpStream, &mut TcpOptions) {
+        (self.half.as_ref(), &mut self.options)
+    }
 }
 
 /// Empty for a unix socket, and once it is given back.
@@ -163,58 +176,90 @@ struct Held {
 pub struct ClientSocket(Mutex<Option<Held>>);
 
 impl ClientSocket {
-    pub fn unix() -> ClientSocket {
-        ClientSocket::default()
+    pub fn unix() -> Arc<ClientSocket> {
+        Arc::default()
     }
 
-    /// `handle` is a second one to the connection's socket, which has these options by now.
-    pub fn tcp(handle: OwnedFd, options: TcpOptions) -> ClientSocket {
-        ClientSocket(Mutex::new(Some(Held { handle, options })))
+    /// `half` is of the connection's socket, which has these options by now.
+    pub fn tcp(half: OwnedWriteHalf, options: TcpOptions) -> Arc<ClientSocket> {
+        Arc::new(ClientSocket(Mutex::new(Some(Held { half, options }))))
+    }
+
+    /// The connection's half anew, and the session's with it, driven by the runtime that this is called on.
+    pub fn moved_here(&self, before: &OwnedReadHalf) -> io::Result<OwnedReadHalf> {
+        let before: &TcpStream = before.as_ref();
+        let handle = before.as_fd().try_clone_to_owned()?;
+        let (reads, half) = TcpStream::from_std(handle.into())?.into_split();
+        let spare = match &mut *self.0.lock() {
+            Some(held) => std::mem::replace(&mut held.half, half),
+            None => half,
+        };
+        spare.forget();
+        Ok(reads)
     }
 
     /// Brings the socket to what the session's settings are; without a change it costs a comparison.
     pub fn apply(&self, wanted: KeepAlive) {
-        if let Some(Held { handle, options }) = &mut *self.0.lock() {
-            options.apply(handle, wanted);
+        if let Some(held) = &mut *self.0.lock() {
+            let (socket, options) = held.parts();
+            options.apply(socket, wanted);
         }
     }
 
     /// What SHOW tells of a setting: what the kernel has, in the setting's unit. `None`: it is none of these settings.
     pub fn shown(&self, setting: &str) -> Option<String> {
         let option = TcpOption::of_setting(setting)?;
-        let mut held = self.0.lock();
-        let value = match &mut *held {
+        let value = match &mut *self.0.lock() {
             None => Some(0),
-            Some(Held { handle, options }) => options.in_force(&SockRef::from(&*handle), option),
+            Some(held) => {
+                let (socket, options) = held.parts();
+                options.in_force(&SockRef::from(socket), option)
+            }
         };
         Some(value.map_or("-1".to_owned(), |v| v.to_string()))
     }
 
-    /// The connection ends.
+    /// The session ends. The connection may have its last words to say yet: they are not cut off.
     pub fn give_back(&self) {
-        *self.0.lock() = None;
+        if let Some(held) = self.0.lock().take() {
+            held.half.forget();
+        }
+    }
+}
+
+impl Drop for ClientSocket {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
 
     use super::*;
 
-    /// The connection's socket, its client's end, and the session's handle.
-    fn connected() -> (TcpStream, TcpStream, ClientSocket) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// The connection's half, its client's end, and the session's half.
+    async fn connected() -> (OwnedReadHalf, TcpStream, Arc<ClientSocket>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let client = TcpStream::connect(address).expect("it listens");
-        let (server, _) = listener.accept().expect("a client");
-        let handle = server.as_fd().try_clone_to_owned().expect("a handle");
-        let socket = ClientSocket::tcp(handle, TcpOptions::default());
-        (server, client, socket)
+        let client = TcpStream::connect(address).await.expect("it listens");
+        let (server, _) = listener.accept().await.expect("a client");
+        let (server, half) = server.into_split();
+        (
+            server,
+            client,
+            ClientSocket::tcp(half, TcpOptions::default()),
+        )
     }
 
-    fn in_kernel(socket: &TcpStream) -> [u32; 4] {
-        let socket = SockRef::from(socket);
+    fn in_kernel(half: &OwnedReadHalf) -> [u32; 4] {
+        let stream: &TcpStream = half.as_ref();
+        let socket = SockRef::from(stream);
         TcpOption::ALL.map(|option| option.get(&socket).expect("a TCP socket"))
     }
 
@@ -231,9 +276,9 @@ mod tests {
         })
     }
 
-    #[test]
-    fn settings_reach_the_connection_s_socket_and_leave_it_again() {
-        let (server, _client, socket) = connected();
+    #[tokio::test]
+    async fn settings_reach_the_connection_s_socket_and_leave_it_again() {
+        let (server, _client, socket) = connected().await;
         let default = in_kernel(&server);
         assert_eq!(shown(&socket), default);
         let wanted = KeepAlive {
@@ -254,9 +299,9 @@ mod tests {
     }
 
     /// Linux takes at most 32767 seconds and 127 probes.
-    #[test]
-    fn what_the_kernel_refuses_stays_as_it_was() {
-        let (server, _client, socket) = connected();
+    #[tokio::test]
+    async fn what_the_kernel_refuses_stays_as_it_was() {
+        let (server, _client, socket) = connected().await;
         let wanted = KeepAlive {
             idle: 77,
             count: 5,
@@ -274,17 +319,45 @@ mod tests {
         assert_eq!(shown(&socket), [77, 7, 5, before[3]]);
     }
 
-    #[test]
-    fn a_connection_s_end_is_not_held_up() {
-        use std::io::Read as _;
-        let (server, mut client, socket) = connected();
-        drop(server);
+    #[tokio::test]
+    async fn a_connection_s_end_is_not_held_up_and_its_last_words_are_not_cut_off() {
+        let (server, mut client, socket) = connected().await;
         socket.give_back();
+        let stream: &TcpStream = server.as_ref();
+        stream.writable().await.expect("open");
+        assert_eq!(stream.try_write(b"so long").expect("room"), 7);
+        drop(server);
         let mut rest = Vec::new();
-        let limit = Some(Duration::from_secs(20));
-        client.set_read_timeout(limit).expect("a limit");
-        assert_eq!(client.read_to_end(&mut rest).expect("the end"), 0);
+        let end = tokio::time::timeout(PATIENCE, client.read_to_end(&mut rest));
+        end.await.expect("nobody holds it").expect("the end");
+        assert_eq!(rest, b"so long");
         assert_eq!(shown(&socket), [0; 4]);
         assert_eq!(shown(&ClientSocket::unix()), [0; 4]);
+    }
+
+    #[tokio::test]
+    async fn what_is_set_moves_with_the_connection() {
+        let (server, mut client, socket) = connected().await;
+        let default = in_kernel(&server);
+        let wanted = KeepAlive {
+            interval: 7,
+            ..KeepAlive::default()
+        };
+        socket.apply(wanted);
+        let moved = socket.moved_here(&server).expect("a handle");
+        drop(server);
+        assert_eq!(in_kernel(&moved)[1], 7);
+        socket.apply(KeepAlive::default());
+        assert_eq!(in_kernel(&moved), default);
+        // Back where it has been given back: the connection is not cut off either.
+        socket.give_back();
+        let moved = socket.moved_here(&moved).expect("a handle");
+        let stream: &TcpStream = moved.as_ref();
+        stream.writable().await.expect("open");
+        assert_eq!(stream.try_write(b"here").expect("room"), 4);
+        let mut heard = [0; 4];
+        let read = tokio::time::timeout(PATIENCE, client.read_exact(&mut heard));
+        read.await.expect("it comes").expect("not the end");
+        assert_eq!(&heard, b"here");
     }
 }

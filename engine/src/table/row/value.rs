@@ -13,9 +13,8 @@ use crate::types::acl::AclItem;
 use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::interval::Interval;
-use crate::types::json::parse_jsonb;
 use crate::types::numeric::Numeric;
-use crate::types::oids;
+use crate::types::{json, oids};
 
 /// How a type is stored. The numbers are the tags of the tagged form, so they are part of the format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -386,14 +385,7 @@ fn get_nested(class: Class, bytes: &[u8], depth: u8) -> Result<Datum, &'static s
         Class::Bytea => Datum::Bytea(Arc::from(bytes)),
         Class::Numeric => Datum::Numeric(Arc::new(get_numeric(bytes)?)),
         Class::Jsonb => {
-            let value = match serde_json::from_slice::<serde_json::Value>(bytes) {
-                Ok(value) => value,
-                // Nested deeper than serde_json goes down; our own parser reads whatever it has taken in.
-                Err(_) => std::str::from_utf8(bytes)
-                    .ok()
-                    .and_then(|text| parse_jsonb(text).ok())
-                    .ok_or("jsonb value does not parse")?,
-            };
+            let value = json::read_back(bytes).ok_or("jsonb value does not parse")?;
             Datum::Jsonb(Arc::new(value))
         }
         Class::Array => Datum::Array(Arc::new(get_array(bytes, depth)?)),

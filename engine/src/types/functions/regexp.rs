@@ -488,9 +488,58 @@ mod tests {
             ("aab", "(?<=a+)b", true),
             ("xb", "(?<=a{0,2})b", true),
             ("xb", "(?<=a{1,2})b", false),
+            ("ad", "(?<=^a|bc)d", true),
+            ("xad", "(?<=^a|bc)d", false),
+            ("xbcd", "(?<=^a|bc)d", true),
+            ("foox", "(?<=\\mfoo)x", true),
+            ("afoox", "(?<=\\mfoo)x", false),
+            ("abc", "(?<=(?<=a)b)c", true),
+            ("bc", "(?<=(?<=a)b)c", false),
         ] {
             let done = test(text, pattern, false).expect(pattern);
             assert_eq!(done, found, "{text} ~ {pattern}");
+        }
+    }
+
+    fn groups(text: &str, pattern: &str) -> Vec<Option<(usize, usize)>> {
+        let regex = compile(pattern, Flags::default()).expect(pattern);
+        let found = regex.find_at(text, 0).expect(pattern).expect(pattern);
+        std::iter::once(Some(found.whole))
+            .chain(found.groups)
+            .collect()
+    }
+
+    /// More of them than calls can be within calls, and than can each look at all that follow.
+    #[test]
+    fn many_rounds_are_told_apart() {
+        let text = "ba".repeat(15_000);
+        let all = Some((0, 30_000));
+        let last = Some((29_999, 30_000));
+        assert_eq!(groups(&text, "(?:(a)|b)*"), [all, last]);
+        assert_eq!(groups(&text, "(?:(a)|b)+(a)"), [all, None, last]);
+        assert!(test(&text, "(?!c)(?:a|ba)*$", false).expect("each place once"));
+        let found = compile("(?!c)(?:b|a)*", Flags::default()).expect("a pattern");
+        let found = found.find_at(&text, 0).expect("one way").expect("a match");
+        assert_eq!(Some(found.whole), all);
+    }
+
+    #[test]
+    fn each_part_gets_the_most_that_leaves_enough() {
+        for (text, pattern, want) in [
+            (
+                "abcd",
+                "(a|ab)(c|bcd)(d*)",
+                vec![(0, 4), (0, 2), (2, 3), (3, 4)],
+            ),
+            ("aaaaaaa", "(a{2,3})+", vec![(0, 7), (5, 7)]),
+            ("aaaaaaaa", "(?:(a{2,3})b?){3}", vec![(0, 8), (6, 8)]),
+            ("aab", "(a+?)(a*)", vec![(0, 1), (0, 1), (1, 1)]),
+            ("abab", "(a|b){2,}", vec![(0, 4), (3, 4)]),
+            ("abab", "(a|b){3}", vec![(0, 3), (2, 3)]),
+            ("aaab", "(a*)(a)b", vec![(0, 4), (0, 2), (2, 3)]),
+        ] {
+            let want: Vec<_> = want.into_iter().map(Some).collect();
+            assert_eq!(groups(text, pattern), want, "{text} ~ {pattern}");
         }
     }
 

@@ -61,6 +61,15 @@ fn to_value(node: &Node<'_>, growth: &mut usize) -> Result<Value, TypeError> {
     })
 }
 
+/// The `jsonb` value that was written as this text; `None`: it is no such text.
+pub(crate) fn read_back(bytes: &[u8]) -> Option<Value> {
+    if let Ok(value) = serde_json::from_slice::<Value>(bytes) {
+        return Some(value);
+    }
+    // Nested deeper than serde_json goes down; our own parser reads whatever it has taken in.
+    parse_jsonb(std::str::from_utf8(bytes).ok()?).ok()
+}
+
 /// A `jsonb` number.
 pub(crate) fn number(n: &Numeric) -> Value {
     Value::Number(Number::from_string_unchecked(n.to_string()))

@@ -1,13 +1,13 @@
 //! Finds where a match ends, and what its groups are.
 //!
 //! `ends` gives every place where a node can end that begins at a place; answers are kept, so the work is bounded by
-//! nodes times places. `dissect` then walks down the tree with both ends fixed and gives each part, from left to
-//! right, the longest or shortest share with which the rest still fits.
+//! nodes times places. `dissect` then walks down the tree, as far as there are groups, with both ends fixed and gives
+//! each part, from left to right, the longest or shortest share with which the rest still fits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::program::{Found, Regex};
+use super::program::{Found, Regex, captures};
 use super::{Assert, Node};
 use crate::types::error::TypeError;
 
@@ -15,6 +15,8 @@ use crate::types::error::TypeError;
 const BUDGET: u64 = 30_000_000;
 /// Calls within calls before it is: a few hundred bytes of the stack each.
 const MAX_DEPTH: usize = 20_000;
+/// Known places that are looked at in the time of a step.
+const PLACES_A_STEP: usize = 8;
 /// Bytes of the longest character.
 const LONGEST_CHARACTER: usize = 4;
 
@@ -126,6 +128,14 @@ impl<'a> Matcher<'a> {
             return Err(too_complex());
         }
         Ok(())
+    }
+
+    /// Many places that are known already still take their time.
+    fn look_at(&mut self, ends: &[usize]) -> Result<(), TypeError> {
+        match ends.len() / PLACES_A_STEP {
+            0 => Ok(()),
+            steps => self.spend(steps),
+        }
     }
 
     /// A call within a call, which the stack bounds.
@@ -277,12 +287,14 @@ impl<'a> Matcher<'a> {
         if min == 0 {
             reached.push(at);
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         while !frontier.is_empty() && max.is_none_or(|m| round < m) {
             round += 1;
             let mut next = Vec::new();
             for place in frontier {
-                for end in self.ends(inner, place)?.iter() {
+                let ends = self.ends(inner, place)?;
+                self.look_at(&ends)?;
+                for end in ends.iter() {
                     // Places reached before add nothing once the least count is there.
                     if round <= min || seen.insert(*end) {
                         next.push(*end);
@@ -307,6 +319,10 @@ impl<'a> Matcher<'a> {
         to: usize,
         groups: &mut Vec<Option<(usize, usize)>>,
     ) -> Result<bool, TypeError> {
+        // Where it begins and ends is all there is to know.
+        if !captures(node) {
+            return Ok(true);
+        }
         match node {
             Node::Empty | Node::Set(_) | Node::Assert(_) | Node::Look { .. } => Ok(true),
             Node::Group(number, inner) => {
@@ -326,7 +342,7 @@ impl<'a> Matcher<'a> {
                 }
                 Ok(false)
             }
-            Node::Cat(list) => self.dissect_list(node, list, 0, from, to, groups),
+            Node::Cat(list) => self.dissect_list(node, list, from, to, groups),
             Node::Repeat {
                 node: inner,
                 min,
@@ -336,98 +352,152 @@ impl<'a> Matcher<'a> {
                 if from == to && *min == 0 {
                     return Ok(true);
                 }
-                self.dissect_repeat(inner, (*min, *max), 0, from, to, groups)
+                self.dissect_repeat(inner, (*min, *max), from, to, groups)
             }
         }
     }
 
+    /// A share that is given is never taken back: what follows it fits.
     fn dissect_list(
+        &mut self,
+        whole: &'a Node,
+        list: &'a [Node],
+        from: usize,
+        to: usize,
+        groups: &mut Vec<Option<(usize, usize)>>,
+    ) -> Result<bool, TypeError> {
+        let Some((last, others)) = list.split_last() else {
+            return Ok(true);
+        };
+        let mut from = from;
+        for (index, node) in others.iter().enumerate() {
+            let Some(middle) = self.share(whole, list, index, from, to)? else {
+                return Ok(false);
+            };
+            if !self.dissect(node, from, middle, groups)? {
+                return Ok(false);
+            }
+            from = middle;
+        }
+        self.dissect(last, from, to, groups)
+    }
+
+    /// Where the member `index` of a list ends that begins at `from` and goes to `to`.
+    fn share(
         &mut self,
         whole: &'a Node,
         list: &'a [Node],
         index: usize,
         from: usize,
         to: usize,
-        groups: &mut Vec<Option<(usize, usize)>>,
-    ) -> Result<bool, TypeError> {
-        let (mut index, mut from) = (index, from);
-        let (node, ends) = loop {
-            let node = &list[index];
-            if index + 1 == list.len() {
-                return self.dissect(node, from, to, groups);
-            }
-            let ends = self.ends(node, from)?;
-            // As in `tail_ends`; what follows fits, because something did.
-            if ends.len() != 1 {
-                break (node, ends);
-            }
-            let only = ends[0];
-            if !self.dissect(node, from, only, groups)? {
-                return Ok(false);
-            }
-            (index, from) = (index + 1, only);
-        };
-        let order: Box<dyn Iterator<Item = &usize>> = if lazy(node) == Some(true) {
-            Box::new(ends.iter())
-        } else {
-            Box::new(ends.iter().rev())
-        };
-        for middle in order {
-            let rest = self.tail_ends(whole, list, index + 1, *middle)?;
-            if rest.binary_search(&to).is_ok()
-                && self.dissect(node, from, *middle, groups)?
-                && self.deeper(|m| m.dissect_list(whole, list, index + 1, *middle, to, groups))?
-            {
-                return Ok(true);
+    ) -> Result<Option<usize>, TypeError> {
+        let node = &list[index];
+        let ends = self.ends(node, from)?;
+        // What follows fits, because something did.
+        if let [only] = ends.as_slice() {
+            return Ok(Some(*only));
+        }
+        for middle in preferred(node, &ends) {
+            let rest = self.tail_ends(whole, list, index + 1, middle)?;
+            if rest.binary_search(&to).is_ok() {
+                return Ok(Some(middle));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
+    /// As with a list, no round's share is taken back; so many rounds go no deeper than one.
     fn dissect_repeat(
         &mut self,
         inner: &'a Node,
         bounds: (u32, Option<u32>),
-        done: u32,
         from: usize,
         to: usize,
         groups: &mut Vec<Option<(usize, usize)>>,
     ) -> Result<bool, TypeError> {
         let (min, max) = bounds;
-        if from == to && done >= min {
-            return Ok(true);
-        }
-        if max.is_some_and(|m| done >= m) {
-            return Ok(false);
-        }
-        self.spend(1)?;
-        let ends = self.ends(inner, from)?;
-        let order: Box<dyn Iterator<Item = &usize>> = if lazy(inner) == Some(true) {
-            Box::new(ends.iter())
-        } else {
-            Box::new(ends.iter().rev())
-        };
-        for middle in order {
-            // An empty round makes no progress, so it counts only towards the least number.
-            if *middle > to || (*middle == from && done >= min) {
-                continue;
+        let (mut done, mut from) = (0, from);
+        // Known once any number of rounds may follow: then it is the same places for all of them.
+        let mut leading: Option<HashSet<usize>> = None;
+        while from != to || done < min {
+            if max.is_some_and(|m| done >= m) {
+                return Ok(false);
             }
+            self.spend(1)?;
             let rest_min = min.saturating_sub(done + 1);
             let rest_max = max.map(|m| m - done - 1);
-            let reachable = self.repeat_ends(inner, rest_min, rest_max, *middle)?;
-            if reachable.binary_search(&to).is_err() {
-                continue;
+            if leading.is_none() && (rest_min, rest_max) == (0, None) {
+                leading = Some(self.leading_to(inner, from, to)?);
             }
+            let ends = self.ends(inner, from)?;
+            let mut next = None;
+            for middle in preferred(inner, &ends) {
+                // An empty round makes no progress, so it counts only towards the least number.
+                if middle > to || (middle == from && done >= min) {
+                    continue;
+                }
+                let fits = match &leading {
+                    Some(places) => places.contains(&middle),
+                    None => self
+                        .repeat_ends(inner, rest_min, rest_max, middle)?
+                        .binary_search(&to)
+                        .is_ok(),
+                };
+                if fits {
+                    next = Some(middle);
+                    break;
+                }
+            }
+            let Some(middle) = next else {
+                return Ok(false);
+            };
             // Each round begins with its groups unset.
             forget(inner, groups);
-            if self.dissect(inner, from, *middle, groups)?
-                && self
-                    .deeper(|m| m.dissect_repeat(inner, bounds, done + 1, *middle, to, groups))?
-            {
-                return Ok(true);
+            if !self.dissect(inner, from, middle, groups)? {
+                return Ok(false);
+            }
+            (done, from) = (done + 1, middle);
+        }
+        Ok(true)
+    }
+
+    /// The places, of those that rounds of `inner` reach from `from`, from which such rounds reach `to`.
+    fn leading_to(
+        &mut self,
+        inner: &'a Node,
+        from: usize,
+        to: usize,
+    ) -> Result<HashSet<usize>, TypeError> {
+        let mut reached = HashSet::from([from]);
+        let mut waiting = vec![from];
+        while let Some(place) = waiting.pop() {
+            let ends = self.ends(inner, place)?;
+            self.look_at(&ends)?;
+            for end in ends.iter().filter(|end| **end <= to) {
+                if reached.insert(*end) {
+                    waiting.push(*end);
+                }
             }
         }
-        Ok(false)
+        // No round goes back, so all that a place can reach is known before the place is looked at.
+        let mut places: Vec<usize> = reached.into_iter().collect();
+        places.sort_unstable_by_key(|place| std::cmp::Reverse(*place));
+        let mut leading = HashSet::from([to]);
+        for place in places {
+            if self.ends(inner, place)?.iter().any(|e| leading.contains(e)) {
+                leading.insert(place);
+            }
+        }
+        Ok(leading)
+    }
+}
+
+/// Places where a node can end, those first that it would rather have.
+fn preferred<'e>(node: &Node, ends: &'e [usize]) -> Box<dyn Iterator<Item = usize> + 'e> {
+    if lazy(node) == Some(true) {
+        Box::new(ends.iter().copied())
+    } else {
+        Box::new(ends.iter().rev().copied())
     }
 }
 

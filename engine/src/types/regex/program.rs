@@ -124,7 +124,9 @@ fn can_be_empty(node: &Node) -> bool {
         Node::Repeat { node, min, .. } => *min == 0 || can_be_empty(node),
     }
 }
-fn captures(node: &Node) -> bool {
+
+/// Is there a group in it whose place is asked for?
+pub(super) fn captures(node: &Node) -> bool {
     match node {
         Node::Group(Some(_), _) => true,
         Node::Group(None, inner) => captures(inner),

@@ -11,8 +11,11 @@ use crate::types::datum::Datum;
 use crate::types::function::Accumulator;
 
 /// What each group of one call needs.
+#[derive(Default)]
 struct Collected {
     rows: Vec<Box<[Datum]>>,
+    /// Bytes of the rows on the statement's account.
+    bytes: usize,
 }
 
 /// The state of one call in one group.
@@ -27,8 +30,7 @@ pub fn new_states(calls: &[AggregateSpec]) -> Vec<State> {
         .iter()
         .map(|call| State {
             accumulator: (call.aggregate.make)(&call.arg_types),
-            collected: (call.distinct || !call.order_by.is_empty())
-                .then(|| Collected { rows: Vec::new() }),
+            collected: (call.distinct || !call.order_by.is_empty()).then(Collected::default),
         })
         .collect()
 }
@@ -86,7 +88,9 @@ pub fn update(
         }
         match &mut state.collected {
             Some(collected) => {
-                cx.memory.take(row_bytes(&own[1..]) + 16)?;
+                let bytes = row_bytes(&own[1..]) + 16;
+                cx.memory.take(bytes)?;
+                collected.bytes += bytes;
                 collected.rows.push(own[1..].into());
             }
             None => state.accumulator.update(args, &cx.function)?,
@@ -158,11 +162,19 @@ fn feed(
             .rows
             .dedup_by(|b, a| by_args(a, b) == Ordering::Equal);
     }
-    for row in &collected.rows {
+    for row in collected.rows {
         state.accumulator.update(&row[..count], &cx.function)?;
-        cx.memory.give_back(row_bytes(row) + 16);
     }
+    // Duplicates have been on the account as well.
+    cx.memory.give_back(collected.bytes);
     Ok(())
+}
+
+/// Gives back what was taken for the arguments of groups that are not finished.
+pub fn abandon(states: &[State], cx: &mut EvalCx) {
+    for collected in states.iter().filter_map(|s| s.collected.as_ref()) {
+        cx.memory.give_back(collected.bytes);
+    }
 }
 
 fn ordered(

@@ -86,7 +86,9 @@ impl HashAggregateNode {
         let keys: Box<[Datum]> = spec.keys.iter().map(|k| frame[k.slot].clone()).collect();
         let bytes =
             keys.iter().map(datum_bytes).sum::<usize>() + 64 + spec.calls.len() * STATE_BYTES;
-        if may_spill && self.bytes + bytes > cx.memory.hash() && !groups.is_empty() {
+        // Once a group is on disk no other begins here: one of equal keys may have been too long, another is not.
+        let full = self.spilled.is_some() || self.bytes + bytes > cx.memory.hash();
+        if may_spill && full && !groups.is_empty() {
             let width = keys.len() + self.inputs.len();
             let partitions = self.spilled.get_or_insert_with(|| Partitions::new(width));
             return partitions.push(hash, keys.iter().chain(&self.inputs), cx);
@@ -127,7 +129,9 @@ impl HashAggregateNode {
 
     fn forget(&mut self, cx: &mut EvalCx) {
         self.table.clear();
-        self.groups.clear();
+        for group in self.groups.drain(..) {
+            group::abandon(&group.states, cx);
+        }
         cx.memory.give_back(self.bytes);
         self.bytes = 0;
     }

@@ -141,6 +141,7 @@ impl Node for SortedAggregateNode {
     fn rewind(&mut self, cx: &mut EvalCx) -> Result<(), SqlError> {
         self.keys = None;
         self.done = false;
+        group::abandon(&self.states, cx);
         self.states = group::new_states(&spec_of(&self.spec).calls);
         cx.memory.give_back(self.held);
         self.held = 0;

@@ -227,3 +227,31 @@ fn a_hash_table_has_a_limit_of_its_own() {
     assert_eq!(within(1 << 20).expect("in memory").len(), 200);
     within(1).expect_err("it needs a temporary file");
 }
+
+/// Each group by itself is small; what was a duplicate in one is gone with it.
+#[test]
+fn what_a_group_has_collected_is_given_back() {
+    let data: Rows = (0..20_000)
+        .map(|n| vec![Some(n % 100), Some(n % 2)])
+        .collect();
+    let mut s = of(&data);
+    s.group_by = vec![column(0, 0)];
+    s.aggregates = vec![aggregate("count", vec![column(0, 1)])];
+    s.aggregates[0].distinct = true;
+    let targets = vec![Expr::Group(0, INT), Expr::Aggregate(0, s.aggregates[0].ty)];
+    let mut full = select(s.ranges.clone(), s.from.clone(), targets);
+    full.group_by = s.group_by;
+    full.aggregates = s.aggregates;
+    let settings = PlannerSettings {
+        enable_hashagg: false,
+        ..PlannerSettings::default()
+    };
+    let plan = planned(query(full), &settings);
+    let limits = MemoryLimits {
+        work: 32 << 10,
+        hash: 32 << 10,
+        statement: 256 << 10,
+    };
+    let got = execute_within(&plan, limits, true);
+    assert_eq!(got.expect("a few kilobytes at a time").len(), 100);
+}

@@ -7,11 +7,12 @@ use super::database::{Database, run_async};
 use super::harness::{function_cx, function_cx_of};
 use crate::sql::bound::Disclosure;
 use crate::sql::copy::{CopyFrom, CopyOptions, CopyTarget};
+use crate::sql::error::SqlError;
 use crate::sql::exec::analyze::analyze;
 use crate::sql::explain::{ExplainOptions, Times, explain};
 use crate::sql::front::ast::{CopyDirection, OptionValue, UtilityOption};
 use crate::sql::plan::PlannerSettings;
-use crate::txn::Isolation;
+use crate::txn::{Isolation, Transaction};
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, Host, Rows};
@@ -383,21 +384,25 @@ fn copy_in_and_statistics() {
     });
 }
 
+/// Copies text to the first and the third column of the first table.
+fn copy_to_t(db: &Database, txn: &Transaction) -> CopyFrom {
+    let options = CopyOptions::new(&[], CopyDirection::From).expect("good options");
+    let target = CopyTarget {
+        relation: Arc::clone(&db.catalog.relations[0]),
+        columns: vec![0, 2],
+        filter: None,
+        disclosure: Disclosure::WholeRow,
+    };
+    CopyFrom::new(target, options, &db.catalog, db.exec_cx(txn)).expect("starts")
+}
+
 /// Each part is shorter than what is there already, so not each of them is looked through from the beginning.
 #[test]
 fn copy_in_takes_a_record_of_many_parts() {
     run_async(async {
         let db = Database::new();
-        let options = CopyOptions::new(&[], CopyDirection::From).expect("good options");
-        let target = CopyTarget {
-            relation: std::sync::Arc::clone(&db.catalog.relations[0]),
-            columns: vec![0, 2],
-            filter: None,
-            disclosure: Disclosure::WholeRow,
-        };
         let mut txn = db.begin(Isolation::ReadCommitted);
-        let cx = db.exec_cx(&txn);
-        let mut copy = CopyFrom::new(target, options, &db.catalog, cx).expect("starts");
+        let mut copy = copy_to_t(&db, &txn);
         let data = format!("1\t{}\n2\ty\n3\tz", "x".repeat(400_000));
         for part in data.as_bytes().chunks(4999) {
             copy.push(&mut txn, part).await.expect("takes it");
@@ -410,6 +415,62 @@ fn copy_in_takes_a_record_of_many_parts() {
             &["1|400000", "2|1", "3|1"],
         )
         .await;
+    });
+}
+
+/// The wait for more of a long record takes what comes behind it for a part of it.
+#[test]
+fn copy_in_refuses_a_record_for_its_own_length_only() {
+    run_async(async {
+        let db = Database::new();
+        let mut txn = db.begin(Isolation::ReadCommitted);
+        let mut copy = copy_to_t(&db, &txn);
+        copy.limit_records(450_000);
+        let more: String = (2..=15_000).map(|id| format!("{id}\ty\n")).collect();
+        let data = format!("1\t{}\n{more}", "x".repeat(400_000));
+        for part in data.as_bytes().chunks(4999) {
+            copy.push(&mut txn, part).await.expect("takes it");
+        }
+        assert_eq!(copy.finish(&mut txn).await.expect("ends"), 15_000);
+        txn.next_command().expect("a command");
+        db.commit(txn).await;
+        db.check("SELECT count(*), max(length(s)) FROM t", &["15000|400000"])
+            .await;
+
+        let mut txn = db.begin(Isolation::ReadCommitted);
+        let mut copy = copy_to_t(&db, &txn);
+        copy.limit_records(450_000);
+        let long = format!("20000\t{}", "x".repeat(460_000));
+        let pushed = async {
+            for part in long.as_bytes().chunks(4999) {
+                copy.push(&mut txn, part).await?;
+            }
+            Ok::<_, SqlError>(())
+        };
+        assert_eq!(pushed.await.expect_err("too long").state, "54000");
+        db.world.txns.abort(txn);
+    });
+}
+
+/// Of equal keys one can be long and the other short.
+#[test]
+fn a_group_is_either_in_memory_or_on_disk() {
+    run_async(async {
+        let db = Database::new();
+        let long = format!("1.{}", "0".repeat(5000));
+        let text = format!(
+            "SELECT n, sum(m) FROM (VALUES (7.0, 1), ({long}, 2), (1.0, 3)) AS v (n, m) \
+             GROUP BY n"
+        );
+        let text = format!("SELECT count(*), sum(sum) FROM ({text}) AS g");
+        let plan = plan_of(&db, &text, &PlannerSettings::default());
+        assert!(plan.contains("HashAggregate"), "{plan}");
+        let mut txn = db.begin(Isolation::ReadCommitted);
+        let mut cx = db.exec_cx(&txn);
+        cx.limits.hash = 1000;
+        let got = db.run_with(&mut txn, &text, &[], cx).await;
+        assert_eq!(got.expect("two groups"), ["2|6"]);
+        db.world.txns.abort(txn);
     });
 }
 

@@ -61,6 +61,9 @@ pub struct ColumnDefinition {
     /// STORAGE, COMPRESSION: accepted where it is harmless.
     pub storage: Option<Ident>,
     pub constraints: Vec<ColumnConstraint>,
+    /// What is wrong with the marks of its constraints (DEFERRABLE and the like), and where: the grammar takes them in any
+    /// order, so only analysis refuses them.
+    pub wrong_mark: Option<(String, u32)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -41,6 +41,43 @@ fn can_be_deferred(kind: &ColumnConstraintKind) -> bool {
     )
 }
 
+/// A column's constraint must be one that can wait, and has each kind of mark once (`transformConstraintAttrs`).
+fn mark_column_constraint(
+    constraint: Option<&mut ColumnConstraint>,
+    before: &[TimingMark],
+    mark: TimingMark,
+) -> std::result::Result<(), String> {
+    use TimingMark::{Deferrable, InitiallyDeferred, InitiallyImmediate, NotDeferrable};
+    let Some(constraint) = constraint.filter(|c| can_be_deferred(&c.kind)) else {
+        return Err(format!("misplaced {} clause", mark.words()));
+    };
+    let has = |either: [TimingMark; 2]| before.iter().any(|m| either.contains(m));
+    let refuse = |message: &str| Err(message.to_owned());
+    let timing = &mut constraint.timing;
+    let said_when = has([Deferrable, NotDeferrable]);
+    match mark {
+        Deferrable | NotDeferrable => {
+            if said_when {
+                return refuse("multiple DEFERRABLE/NOT DEFERRABLE clauses not allowed");
+            }
+            timing.deferrable = mark == Deferrable;
+        }
+        InitiallyDeferred | InitiallyImmediate => {
+            if has([InitiallyDeferred, InitiallyImmediate]) {
+                return refuse("multiple INITIALLY IMMEDIATE/DEFERRED clauses not allowed");
+            }
+            timing.initially_deferred = mark == InitiallyDeferred;
+            if timing.initially_deferred && !said_when {
+                timing.deferrable = true;
+            }
+        }
+    }
+    if timing.initially_deferred && !timing.deferrable {
+        return refuse(MUST_BE_DEFERRABLE);
+    }
+    Ok(())
+}
+
 impl Parser<'_> {
     pub(super) fn table_element(&mut self) -> Result<TableElement> {
         if self.is(Kw::Like) {
@@ -103,6 +140,7 @@ impl Parser<'_> {
         let mut constraints: Vec<ColumnConstraint> = Vec::new();
         // Of the last one.
         let mut marks: Vec<TimingMark> = Vec::new();
+        let mut wrong_mark = None;
         if self.eat(Kw::Compression) {
             storage = Some(self.col_label()?);
         }
@@ -111,7 +149,10 @@ impl Parser<'_> {
             if self.eat(Kw::Collate) {
                 collation = Some(self.object_name()?);
             } else if let Some(mark) = self.timing_mark()? {
-                self.mark_column_constraint(constraints.last_mut(), &marks, mark, at)?;
+                let marked = mark_column_constraint(constraints.last_mut(), &marks, mark);
+                if let Err(message) = marked {
+                    wrong_mark.get_or_insert((message, at));
+                }
                 marks.push(mark);
             } else if let Some(constraint) = self.try_column_constraint()? {
                 constraints.push(constraint);
@@ -123,6 +164,7 @@ impl Parser<'_> {
                     collation,
                     storage,
                     constraints,
+                    wrong_mark,
                 });
             }
         }
@@ -144,47 +186,6 @@ impl Parser<'_> {
             return Ok(None);
         };
         Ok(Some(mark))
-    }
-
-    /// A column's constraint must be one that can wait, and has each kind of mark once (`transformConstraintAttrs`).
-    fn mark_column_constraint(
-        &self,
-        constraint: Option<&mut ColumnConstraint>,
-        before: &[TimingMark],
-        mark: TimingMark,
-        at: u32,
-    ) -> Result<()> {
-        use TimingMark::{Deferrable, InitiallyDeferred, InitiallyImmediate, NotDeferrable};
-        let Some(constraint) = constraint.filter(|c| can_be_deferred(&c.kind)) else {
-            let message = format!("misplaced {} clause", mark.words());
-            return Err(self.error(&message, at));
-        };
-        let has = |either: [TimingMark; 2]| before.iter().any(|m| either.contains(m));
-        let timing = &mut constraint.timing;
-        let said_when = has([Deferrable, NotDeferrable]);
-        match mark {
-            Deferrable | NotDeferrable => {
-                if said_when {
-                    let message = "multiple DEFERRABLE/NOT DEFERRABLE clauses not allowed";
-                    return Err(self.error(message, at));
-                }
-                timing.deferrable = mark == Deferrable;
-            }
-            InitiallyDeferred | InitiallyImmediate => {
-                if has([InitiallyDeferred, InitiallyImmediate]) {
-                    let message = "multiple INITIALLY IMMEDIATE/DEFERRED clauses not allowed";
-                    return Err(self.error(message, at));
-                }
-                timing.initially_deferred = mark == InitiallyDeferred;
-                if timing.initially_deferred && !said_when {
-                    timing.deferrable = true;
-                }
-            }
-        }
-        if timing.initially_deferred && !timing.deferrable {
-            return Err(self.error(MUST_BE_DEFERRABLE, at));
-        }
-        Ok(())
     }
 
     /// A table's constraint may have the same mark again, but none that contradicts another
