@@ -184,6 +184,13 @@ fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
     };
     let (name, _, how) = next;
     if !is_standby(name) && serving.cluster.replicas > 0 {
+        if let Some(behind) = has_not_read_all(serving, how) {
+            plan.obstacle(
+                "RollingOut",
+                format!("{name} is renewed when {behind} has read the settings as they are now"),
+            );
+            return;
+        }
         let targets = serving.targets();
         if let Some(target) = targets.first() {
             let cause = format!("{name} hands over: it is to be renewed");
@@ -234,6 +241,18 @@ fn needs(instance: &Instance, record: &Record) -> Option<Renewal> {
         term: record.term,
         id: status.instance_id.clone()?,
     })
+}
+
+/// A standby of which nobody knows yet whether it has to be restarted as well: it hears of the change when it does. The
+/// role would go to one that has to hand it on at once.
+fn has_not_read_all<'a>(serving: &Serving<'a>, how: &Renewal) -> Option<&'a str> {
+    let by_settings = matches!(how, Renewal::Engine { .. });
+    let asked = serving.cluster.generation;
+    let has_read = |i: &Instance| i.heard().is_some_and(|status| status.generation >= asked);
+    let mut standbys = (serving.observed.instances.iter())
+        .filter(|(name, _)| by_settings && **name != serving.primary.name);
+    let behind = standbys.find(|(_, instance)| !has_read(instance))?;
+    Some(behind.0)
 }
 
 /// Follows, streams, and is in the newest set.

@@ -100,6 +100,31 @@ fn settings_that_count_from_a_start_restart_the_engine_in_place() {
     assert_eq!(renewed(&plan), [("m-1", &restart)]);
 }
 
+#[test]
+fn nobody_is_handed_the_role_who_may_have_to_be_restarted_too() {
+    let generation = cluster(2, Durability::Quorum).generation;
+    let mut observed = running(2);
+    status(&mut observed, 1).pending_restart = true;
+    status(&mut observed, 1).generation = generation;
+    // The one that would take over has heard of nothing yet.
+    status(&mut observed, 3).generation = generation;
+    status(&mut observed, 2).generation = generation - 1;
+    let plan = plan_of(2, &observed);
+    assert!(renewed(&plan).is_empty() && hands_over_to(&plan).is_none());
+    assert_eq!(reason(&plan), "RollingOut");
+    // It has, and goes first.
+    status(&mut observed, 2).generation = generation;
+    status(&mut observed, 2).pending_restart = true;
+    let plan = plan_of(2, &observed);
+    let restart = Renewal::Engine {
+        term: T3,
+        id: member(2).id,
+    };
+    assert_eq!(renewed(&plan), [("m-2", &restart)]);
+    status(&mut observed, 2).pending_restart = false;
+    assert!(hands_over_to(&plan_of(2, &observed)).is_some());
+}
+
 fn replacing(name: &str, observed: &Observed) -> Plan {
     let mut asked = cluster(2, Durability::Quorum);
     asked.requests.replace_instance = Some(name.to_owned());
