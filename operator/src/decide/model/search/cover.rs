@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Search;
-use super::explore::Context;
+use super::explore::{Context, Sketched};
 use super::state::{Budget, MOST, Number, Report, Site, State, Wrong};
 use crate::crd::{Phase, Record};
 use crate::decide::model::node::Node;
@@ -34,12 +34,11 @@ pub(super) struct Parts {
 }
 
 impl Search {
-    /// A state's core and the number of its context.
-    pub(super) fn split(&self, state: &State) -> (Core, Number) {
+    pub(super) fn split(&self, state: &State) -> (Core, Sketched) {
         let mut instances = [0; MOST];
         let mut calls = [0; MOST];
-        for at in 0..self.bounds.instances {
-            let parts = self.parts(state.sites[at]);
+        for (at, site) in state.sites.iter().enumerate().take(self.bounds.instances) {
+            let parts = self.parts(*site);
             instances[at] = parts.bare;
             calls[at] = parts.calls;
         }
@@ -56,7 +55,25 @@ impl Search {
             calls,
             left: state.left,
         };
-        (core, self.contexts.number(context))
+        let number = self.contexts.number(context);
+        let sketch = self.sketches.get(number, || self.sketch(&context));
+        let context = Sketched {
+            context: number,
+            sketch,
+        };
+        (core, context)
+    }
+
+    fn sketch(&self, context: &Context) -> u128 {
+        let sets = (context.seen.iter()).chain(&context.calls);
+        let mut sketch = 0;
+        for (kind, set) in sets.chain([&context.past]).enumerate() {
+            for member in self.sets.value(*set).iter() {
+                let hash = (member ^ (kind as u32) << 24).wrapping_mul(0x9e37_79b9);
+                sketch |= 1 << (hash >> 25);
+            }
+        }
+        sketch
     }
 
     /// Whether all that can happen in the context `narrow` can happen in `wide`, the rest of the two states being equal.

@@ -235,11 +235,18 @@ struct Shard {
     kept: Vec<Kept>,
 }
 
+/// A context with some bits for what it holds: most of those that don't cover another one are told by these.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Sketched {
+    pub(super) context: Number,
+    pub(super) sketch: u128,
+}
+
 #[derive(Clone, Copy)]
 struct Kept {
     /// A fingerprint of all but the context.
     core: u64,
-    context: Number,
+    context: Sketched,
     before: Place,
     /// Another state with this core.
     next: u32,
@@ -283,12 +290,17 @@ impl<'a> Known<'a> {
         })
     }
 
-    fn covers(&self, wide: Number, narrow: Number) -> bool {
-        wide == narrow || (self.how != How::Each && self.search.covers(wide, narrow))
+    fn covers(&self, wide: Sketched, narrow: Sketched) -> bool {
+        if wide.context == narrow.context {
+            return true;
+        }
+        self.how != How::Each
+            && narrow.sketch & !wide.sketch == 0
+            && self.search.covers(wide.context, narrow.context)
     }
 
     /// The fingerprint of all but the context, and that.
-    fn split(&self, state: &State) -> (u64, Number) {
+    fn split(&self, state: &State) -> (u64, Sketched) {
         let (core, context) = self.search.split(state);
         // The keys of this one are always the same.
         let mut hasher = DefaultHasher::new();
@@ -338,9 +350,9 @@ impl Shard {
     fn keep(
         &mut self,
         core: u64,
-        context: Number,
+        context: Sketched,
         before: Place,
-        covers: impl Fn(Number, Number) -> bool,
+        covers: impl Fn(Sketched, Sketched) -> bool,
     ) -> Option<u32> {
         let Shard { cores, kept } = self;
         let of = |index: &u32| kept[*index as usize].core;

@@ -130,22 +130,20 @@ impl<K: Eq + Hash, V: Clone> Answers<K, V> {
 }
 
 #[test]
-fn what_is_forgotten_is_computed_again() {
-    let memo = Memo::new();
-    let most = (SHARDS * KEPT * 2) as u64;
-    let mut computed = 0;
-    for key in (0..most + most / 4).chain(0..10) {
-        let answer = memo.get(key, || {
-            computed += 1;
-            key * 3
-        });
-        assert_eq!(answer, key * 3);
-        assert_eq!(memo.get(key, || panic!("{key} was just asked for")), answer);
-    }
-    assert_eq!(computed, most + most / 4 + 10);
-    let kept = |shard: &Mutex<Answers<u64, u64>>| {
-        let shard = shard.lock();
-        (shard.young.len() + shard.old.len()) as u64
+fn what_was_not_asked_for_lately_is_forgotten() {
+    let hasher = DefaultHashBuilder::default();
+    let mut answers = Answers {
+        young: HashTable::new(),
+        old: HashTable::new(),
     };
-    assert!(memo.shards.iter().map(kept).sum::<u64>() <= most);
+    let most = 3 * KEPT + KEPT / 2;
+    for key in 0..most {
+        answers.keep(hasher.hash_one(key), (key, key * 3), &hasher);
+        // This one is asked for all the time.
+        assert_eq!(answers.find(hasher.hash_one(0), &0, &hasher), Some(0));
+    }
+    assert!(answers.young.len() <= KEPT && answers.old.len() <= KEPT);
+    let mut find = |key: usize| answers.find(hasher.hash_one(key), &key, &hasher);
+    assert_eq!(find(most - 1), Some((most - 1) * 3));
+    assert_eq!(find(KEPT + 5), None);
 }

@@ -120,6 +120,7 @@ struct Search {
     bare: Interner<Bare>,
     parts: Memo<Number, Parts>,
     contexts: Interner<Context>,
+    sketches: Memo<Number, u128>,
     coverings: Memo<(Number, Number), bool>,
     ranks: Memo<Number, u32>,
 }
@@ -152,6 +153,7 @@ impl Search {
             bare: Interner::new(),
             parts: Memo::new(),
             contexts: Interner::new(),
+            sketches: Memo::new(),
             coverings: Memo::new(),
             ranks: Memo::new(),
         };

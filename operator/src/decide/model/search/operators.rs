@@ -169,8 +169,8 @@ impl Search {
         let number = self.wishes.get((record, seen), || {
             let term = self.records.value(record).term;
             let mut looks = [0; MOST];
-            for at in 0..self.bounds.instances {
-                looks[at] = self.all_outdated(seen[at], term);
+            for (look, seen) in looks.iter_mut().zip(seen).take(self.bounds.instances) {
+                *look = self.all_outdated(seen, term);
             }
             self.merged_wishes(record, looks)
         });
@@ -190,8 +190,8 @@ impl Search {
     fn merged_wishes(&self, record: Number, seen: [Number; MOST]) -> Number {
         self.merged_wishes.get((record, seen), || {
             let mut views = [0; MOST];
-            for at in 0..self.bounds.instances {
-                let all = self.sets.value(seen[at]);
+            for (at, of_one) in seen.iter().enumerate().take(self.bounds.instances) {
+                let all = self.sets.value(*of_one);
                 let last = *all.last().expect("something was read, if only nothing");
                 views[at] = last;
                 if all.len() > 1 {

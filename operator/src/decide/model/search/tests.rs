@@ -1,12 +1,16 @@
 //! The searches that must find nothing, and those that must find which safeguard is missing.
 //!
-//! What `make soak` (`UNDERSTUDY_SOAK`) looks at, and what that costs one processor, optimised: two failovers 883,518
-//! states, 34 s, 210 MB; one failover with an entry written 68,605 states, 2 s, with a crash or a new seed 124,893
-//! states, 4 s, with a change of the set 135,009 states, 22 s; three safeguards under 30 s together; 60 million steps of
-//! walks some 14 minutes. `make test` looks at a part of each.
+//! "Unique states" are those that differ in the record, an instance, its reports, what was acknowledged, or the copies
+//! there have been. Each was looked at once for each way in which what operators may have read, the calls on their way and
+//! what may still happen are as wide as they get ([`super::explore`]).
 //!
-//! Two failovers with an entry written or with faults have not been searched to their end yet; these searches, and the
-//! one for each safeguard, are ignored until somebody has measured them.
+//! What `make soak` (`UNDERSTUDY_SOAK`) looks at in the units, and what that costs one processor, optimised: two failovers
+//! 61,525 unique states, 3 s, 45 MB; one failover each with an entry written, with a crash or a new seed, with a change
+//! of the set, 4 s at most; three safeguards 20 s together; 100 million steps of walks some 23 minutes. `make test` looks
+//! at a part of each.
+//!
+//! What is ignored here is too long for the units; `scripts/soak.sh` runs it too, one after the other. On one processor:
+//! PLACE
 //! `MODEL_BOUNDS` makes [`a_search_of_ones_own`] look within any bounds:
 //! `MODEL_BOUNDS=failovers=1,commits=1,faults=1,changes=1`.
 
@@ -46,11 +50,11 @@ const TWO_FAILOVERS: Bounds = Bounds {
     ..FAILOVER
 };
 
-/// Two failovers, nothing written but what a new primary writes itself, and one of each of these.
-const fn two_failovers_with(crashes: u8, seeds: u8, changes: u8) -> Bounds {
+/// Two failovers, and so many of each of these. A new primary writes an entry itself; `commits` are others.
+const fn two_failovers_with(commits: u8, crashes: u8, seeds: u8, changes: u8) -> Bounds {
     Bounds {
         budget: Budget {
-            commits: 0,
+            commits,
             faults: crashes + seeds + changes,
             crashes,
             seeds,
@@ -225,7 +229,7 @@ fn every_state_of_two_failovers_with_an_entry_written() {
 fn every_state_of_two_failovers_with_a_crash_and_a_new_seed() {
     search_whole(
         "two failovers, a crash, a new seed",
-        two_failovers_with(1, 1, 0),
+        two_failovers_with(0, 1, 1, 0),
     );
 }
 
@@ -234,7 +238,7 @@ fn every_state_of_two_failovers_with_a_crash_and_a_new_seed() {
 fn every_state_of_two_failovers_with_a_change_of_the_set_and_a_crash() {
     search_whole(
         "two failovers, a change of the set, a crash",
-        two_failovers_with(1, 0, 1),
+        two_failovers_with(0, 1, 0, 1),
     );
 }
 
@@ -243,7 +247,7 @@ fn every_state_of_two_failovers_with_a_change_of_the_set_and_a_crash() {
 fn every_state_of_two_failovers_with_a_change_of_the_set_and_a_new_seed() {
     search_whole(
         "two failovers, a change of the set, a new seed",
-        two_failovers_with(0, 1, 1),
+        two_failovers_with(0, 0, 1, 1),
     );
 }
 
@@ -256,13 +260,15 @@ fn safeguards_that_are_taken_away_are_missed_soon() {
     }
 }
 
-/// Each within the bounds of the searches that find nothing.
+/// Each within two failovers, and one of what the other searches have besides.
 #[test]
 #[ignore = "minutes: make soak"]
 fn each_safeguard_that_is_taken_away_is_missed() {
     for mutant in Mutant::ALL {
         let bounds = match mutant {
-            Mutant::KeepId => two_failovers_with(1, 1, 0),
+            Mutant::KeepId => two_failovers_with(1, 0, 1, 0),
+            // The wrong primary waits for members that hold the right log, until they have left its set.
+            Mutant::LengthBeforeTimeline => two_failovers_with(1, 0, 0, 1),
             _ => TWO_FAILOVERS,
         };
         search_for_loss(mutant, bounds);
