@@ -87,9 +87,13 @@ begin() {
 
 failed=()
 begin units 10 cargo test --workspace --lib --bin ledger --profile soak --no-fail-fast
+# Every state of the model of a failover, and each safeguard taken away: searches that are too long for the units, one
+# after the other. operator/src/decide/model/search/tests.rs says how long each takes and how much memory.
+begin models 15 cargo test --workspace --lib --profile soak --no-fail-fast -- \
+    --ignored --nocapture --test-threads=1 decide::model::search::tests::
 begin fuzz 19 ./scripts/fuzz.sh
 cargo test --workspace --test '*' --no-fail-fast -- --test-threads=1 || failed+=(behaviour)
-for name in units fuzz; do
+for name in units models fuzz; do
     wait "${beside[$name]}" || failed+=("$name")
     unset "beside[$name]"
     echo "== $name"

@@ -1,5 +1,5 @@
-//! Every state of a small cluster, looked at one by one with `stateright`: three instances, any number of operators
-//! around the real [`crate::decide`].
+//! Every state of a small cluster, looked at one by one: three instances, any number of operators around the real
+//! [`crate::decide`], as a model of `stateright`, searched by [`explore`].
 //!
 //! What may happen at any moment: an operator makes a swap of the record; a call that was made arrives at any later
 //! time, any number of times, or never; so does a report of a standby, in order, or never. There are any number of
@@ -8,6 +8,8 @@
 //! is how often terms are raised, entries are written, instances crash (and come back when they like), copies are seeded
 //! anew or emptied, and sets are changed.
 
+mod cover;
+mod explore;
 mod interner;
 mod moves;
 mod operators;
@@ -18,14 +20,15 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stateright::{Model, Property};
 
+use self::cover::{Bare, Parts};
+use self::explore::Context;
 use self::interner::{Interner, Memo};
 use self::moves::{Local, Moved};
 use self::operators::{Promise, Wishes};
-use self::outlook::{Breadth, Facts, Outlook, outlook};
+use self::outlook::{Breadth, Facts, Outlook, outlook, outlook_with};
 use self::state::{Budget, History, MOST, Number, Site, State, View, Wrong};
 use super::mutant::Mutant;
 use super::node::Node;
@@ -68,6 +71,7 @@ enum Action {
     Commit {
         at: usize,
     },
+    /// In a whole search an instance that crashes starts at once ([`Search::after`] says why that is enough).
     Crash {
         at: usize,
     },
@@ -98,19 +102,27 @@ struct Search {
     views: Interner<View>,
     calls: Interner<Step>,
     histories: Interner<History>,
-    /// Of records, and of views.
+    /// Of records, of views, and of calls.
     sets: Interner<BTreeSet<Number>>,
     views_of_sites: Memo<Number, Number>,
-    outcomes: Memo<(Number, [Number; MOST]), Vec<Outcome>>,
+    all_outcomes: Interner<Vec<Outcome>>,
+    outcomes: Memo<(Number, [Number; MOST]), Number>,
     outdated: Memo<(Number, Term), Number>,
-    wishes: Memo<(Number, [Number; MOST]), Wishes>,
+    all_wishes: Interner<Wishes>,
+    wishes: Memo<(Number, [Number; MOST]), Number>,
+    merged_wishes: Memo<(Number, [Number; MOST]), Number>,
+    all_outdated: Memo<(Number, Term), Number>,
     seen: Memo<(Number, Number, Term), Number>,
     promises: Memo<Number, Promise>,
     moved: Memo<(Number, Local), Option<Moved>>,
     streamed: Memo<(Number, Number), Option<(Moved, Moved)>>,
     checked: Memo<(Number, Number, usize), (Number, Option<Wrong>)>,
-    /// States whose successors were asked for: a search that ran to its end has asked for all of them.
-    expanded: AtomicUsize,
+    bare: Interner<Bare>,
+    parts: Memo<Number, Parts>,
+    contexts: Interner<Context>,
+    sketches: Memo<Number, u128>,
+    coverings: Memo<(Number, Number), bool>,
+    ranks: Memo<Number, u32>,
 }
 
 impl Search {
@@ -126,15 +138,24 @@ impl Search {
             histories: Interner::new(),
             sets: Interner::new(),
             views_of_sites: Memo::new(),
+            all_outcomes: Interner::new(),
             outcomes: Memo::new(),
             outdated: Memo::new(),
+            all_wishes: Interner::new(),
             wishes: Memo::new(),
+            merged_wishes: Memo::new(),
+            all_outdated: Memo::new(),
             seen: Memo::new(),
             promises: Memo::new(),
             moved: Memo::new(),
             streamed: Memo::new(),
             checked: Memo::new(),
-            expanded: AtomicUsize::new(0),
+            bare: Interner::new(),
+            parts: Memo::new(),
+            contexts: Interner::new(),
+            sketches: Memo::new(),
+            coverings: Memo::new(),
+            ranks: Memo::new(),
         };
         assert_eq!(search.views.number(View::NOTHING), 0);
         assert_eq!(search.sets.number(BTreeSet::new()), 0);
@@ -194,9 +215,15 @@ impl Search {
         }
     }
 
-    /// That cluster with operators around it.
+    /// That cluster with operators around it. Where instances crash, an operator may take any of them for ended at any
+    /// time, with reason or without: so there is no difference in what it may have read between an instance that has
+    /// crashed and one that has not.
     fn first_state(&self) -> State {
-        let state = self.whole_cluster();
+        let mut state = self.whole_cluster();
+        if self.bounds.budget.crashes > 0 {
+            let ended = self.views.number(View::ENDED);
+            state.seen = [self.sets.number(BTreeSet::from([0, ended])); MOST];
+        }
         let mut watched = state.clone();
         self.watch(&state, &mut watched);
         watched
@@ -219,7 +246,7 @@ impl Search {
     }
 
     fn view_of(&self, site: Number) -> Number {
-        *self.views_of_sites.get(site, || {
+        self.views_of_sites.get(site, || {
             self.views.number(self.cut_down(self.whole_view(site)))
         })
     }
@@ -234,19 +261,23 @@ impl Search {
 
     /// All that can come of deciding on this record and these views.
     fn outcomes(&self, record: Number, views: [Number; MOST]) -> Arc<Vec<Outcome>> {
-        self.outcomes.get((record, views), || {
+        let number = self.outcomes.get((record, views), || {
             let record = self.records.value(record);
             let views = self.values_of(views);
             let views: Vec<&View> = views.iter().map(AsRef::as_ref).collect();
+            let mut observed = outlook::observe(self.mutant, &record, &views);
             let mut outcomes = Vec::new();
-            for facts in outlook::facts(self.breadth(), &record, &views) {
-                let outcome = self.outcome(&record, &views, &facts);
+            for facts in outlook::facts(self.breadth(), &record) {
+                let (cluster, mutant) = (&self.cluster, self.mutant);
+                let outlook = outlook_with(cluster, mutant, &mut observed, &record, &views, &facts);
+                let outcome = self.in_numbers(outlook);
                 if !outcomes.contains(&outcome) {
                     outcomes.push(outcome);
                 }
             }
-            outcomes
-        })
+            self.all_outcomes.number(outcomes)
+        });
+        self.all_outcomes.value(number)
     }
 
     fn values_of(&self, views: [Number; MOST]) -> Vec<Arc<View>> {
@@ -257,11 +288,15 @@ impl Search {
     }
 
     fn outcome(&self, record: &Record, views: &[&View], facts: &Facts) -> Outcome {
+        self.in_numbers(outlook(&self.cluster, self.mutant, record, views, facts))
+    }
+
+    fn in_numbers(&self, outlook: Outlook) -> Outcome {
         let Outlook {
             calls,
             swap,
             licensed,
-        } = outlook(&self.cluster, self.mutant, record, views, facts);
+        } = outlook;
         Outcome {
             calls: calls
                 .into_iter()
@@ -282,7 +317,6 @@ impl Model for Search {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        self.expanded.fetch_add(1, Ordering::Relaxed);
         if state.wrong.is_some() {
             return;
         }
@@ -312,7 +346,6 @@ impl Model for Search {
             } = state.left;
             actions.extend((commits > 0).then_some(Action::Commit { at }));
             actions.extend((crashes > 0).then_some(Action::Crash { at }));
-            actions.push(Action::Start { at });
             actions.extend((seeds > 0).then_some(Action::Empty { at }));
         }
     }
@@ -360,6 +393,22 @@ impl Search {
             .collect();
         let record = (before.record != after.record).then(|| self.records.value(after.record));
         format!("{text} {}", show(record.as_deref(), &nodes))
+    }
+
+    /// How many different values there have been.
+    fn sizes(&self) -> String {
+        format!(
+            "{} records, {} instances, {} views, {} sets, {} calls, {} histories, {} contexts, {} decisions, {} wishes",
+            self.records.len(),
+            self.sites.len(),
+            self.views.len(),
+            self.sets.len(),
+            self.calls.len(),
+            self.histories.len(),
+            self.contexts.len(),
+            self.all_outcomes.len(),
+            self.all_wishes.len(),
+        )
     }
 
     fn is_through(&self, state: &State) -> bool {

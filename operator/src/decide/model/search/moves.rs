@@ -51,7 +51,20 @@ pub(super) fn view(node: &Node, mutant: Mutant) -> View {
 
 impl Search {
     /// The state after `action`; none if it changes nothing, or is not possible.
+    ///
+    /// Between a crash and the start after it there is a state that operators see and that is gone at once. An instance
+    /// that is down does nothing, and what it starts from is what its crash left: so whatever can happen while it is
+    /// down, or if it stays down, can happen after its start, as long as it does nothing then. (If its volume is emptied
+    /// meanwhile, the new copy is the same.) What operators have seen of it down they may go on seeing.
     pub(super) fn after(&self, state: &State, action: Action) -> Option<State> {
+        let next = self.watched_after(state, action)?;
+        if let Action::Crash { at } = action {
+            return self.watched_after(&next, Action::Start { at });
+        }
+        Some(next)
+    }
+
+    fn watched_after(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
         self.act(&mut next, action)?;
         if next == *state {
@@ -141,7 +154,7 @@ impl Search {
 
     /// What happens at one instance alone; none if nothing does.
     pub(super) fn move_one(&self, next: &mut State, at: usize, local: Local) -> Option<()> {
-        let moved = *self.moved.get((next.sites[at], local), || {
+        let moved = self.moved.get((next.sites[at], local), || {
             self.moved(next.sites[at], local)
         });
         self.place(next, at, moved?);
@@ -151,7 +164,7 @@ impl Search {
     /// A standby flushes what it gets, and its report is on its way.
     fn stream(&self, next: &mut State, from: usize, to: usize) -> Option<()> {
         let sites = (next.sites[from], next.sites[to]);
-        let streamed = *self.streamed.get(sites, || self.streamed(sites.0, sites.1));
+        let streamed = self.streamed.get(sites, || self.streamed(sites.0, sites.1));
         let (upstream, standby) = streamed?;
         self.place(next, from, upstream);
         self.place(next, to, standby);

@@ -112,7 +112,7 @@ impl Search {
     }
 
     fn promise(&self, site: Number) -> Promise {
-        *self.promises.get(site, || {
+        self.promises.get(site, || {
             let node = &self.sites.value(site).node;
             Promise {
                 term: node.promised,
@@ -149,7 +149,7 @@ impl Search {
     }
 
     fn seen_with(&self, seen: Number, view: Number, oldest: Term) -> Number {
-        *self.seen.get((seen, view, oldest), || {
+        self.seen.get((seen, view, oldest), || {
             let all = self.sets.value(seen);
             let all = all.iter().chain([&view]);
             self.sets
@@ -159,45 +159,82 @@ impl Search {
 
     /// The view as it looks to whoever decides on a record of this term.
     fn outdated(&self, view: Number, term: Term) -> Number {
-        *self.outdated.get((view, term), || {
+        self.outdated.get((view, term), || {
             let whole = View::clone(&self.views.value(view));
             self.views.number(outlook::outdated(whole, term))
         })
     }
 
     fn wishes(&self, record: Number, seen: [Number; MOST]) -> Arc<Wishes> {
-        self.wishes.get((record, seen), || {
+        let number = self.wishes.get((record, seen), || {
             let term = self.records.value(record).term;
-            let mut choices = vec![[0; MOST]];
-            for (at, seen) in seen.iter().enumerate().take(self.bounds.instances) {
-                let views: BTreeSet<Number> = (self.sets.value(*seen).iter())
-                    .map(|view| self.outdated(*view, term))
-                    .collect();
-                let with = |mut choice: [Number; MOST], view: Number| {
-                    choice[at] = view;
-                    choice
-                };
-                choices = (choices.iter())
-                    .flat_map(|choice| views.iter().map(|view| with(*choice, *view)))
-                    .collect();
+            let mut looks = [0; MOST];
+            for (look, seen) in looks.iter_mut().zip(seen).take(self.bounds.instances) {
+                *look = self.all_outdated(seen, term);
             }
-            let mut wishes = Wishes {
-                calls: BTreeSet::new(),
-                swaps: BTreeSet::new(),
-                licensed: true,
-            };
-            for views in choices {
-                for outcome in self.outcomes(record, views).iter() {
-                    let calls = outcome.calls.iter().copied();
-                    wishes
-                        .calls
-                        .extend(calls.filter(|(_, call)| !self.is_reseed(*call)));
-                    wishes.swaps.extend(&outcome.swap);
-                    wishes.licensed &= outcome.licensed;
+            self.merged_wishes(record, looks)
+        });
+        self.all_wishes.value(number)
+    }
+
+    fn all_outdated(&self, seen: Number, term: Term) -> Number {
+        self.all_outdated.get((seen, term), || {
+            let seen = self.sets.value(seen);
+            let views = seen.iter().map(|view| self.outdated(*view, term));
+            self.sets.number(views.collect())
+        })
+    }
+
+    /// What can come of any combination of these views. The combinations with one view of an instance and those without
+    /// it are asked for by themselves: many of them were before.
+    fn merged_wishes(&self, record: Number, seen: [Number; MOST]) -> Number {
+        self.merged_wishes.get((record, seen), || {
+            let mut views = [0; MOST];
+            for (at, of_one) in seen.iter().enumerate().take(self.bounds.instances) {
+                let all = self.sets.value(*of_one);
+                let last = *all.last().expect("something was read, if only nothing");
+                views[at] = last;
+                if all.len() > 1 {
+                    let mut rest = BTreeSet::clone(&all);
+                    rest.remove(&last);
+                    let with = |views: BTreeSet<Number>| {
+                        let mut seen = seen;
+                        seen[at] = self.sets.number(views);
+                        self.all_wishes.value(self.merged_wishes(record, seen))
+                    };
+                    let (one, others) = (with(BTreeSet::from([last])), with(rest));
+                    return self.all_wishes.number(one.merged(&others));
                 }
             }
-            wishes
+            self.all_wishes.number(self.wishes_of_one(record, views))
         })
+    }
+
+    fn wishes_of_one(&self, record: Number, views: [Number; MOST]) -> Wishes {
+        let mut wishes = Wishes {
+            calls: BTreeSet::new(),
+            swaps: BTreeSet::new(),
+            licensed: true,
+        };
+        for outcome in self.outcomes(record, views).iter() {
+            let calls = outcome.calls.iter().copied();
+            wishes
+                .calls
+                .extend(calls.filter(|(_, call)| !self.is_reseed(*call)));
+            wishes.swaps.extend(&outcome.swap);
+            wishes.licensed &= outcome.licensed;
+        }
+        wishes
+    }
+}
+
+impl Wishes {
+    fn merged(&self, other: &Wishes) -> Wishes {
+        Wishes {
+            calls: &self.calls | &other.calls,
+            swaps: &self.swaps | &other.swaps,
+            licensed: self.licensed && other.licensed,
+        }
     }
 }
 

@@ -76,13 +76,14 @@ pub(super) fn cluster(instances: usize) -> ValidatedCluster {
     }
 }
 
-/// Every combination of facts that `decide` could tell apart in this phase. (That a copy has not streamed for so long that
-/// it is seeded anew is not among them: [`super::operators`] says why.)
-pub(super) fn facts(breadth: Breadth, record: &Record, views: &[&View]) -> Vec<Facts> {
+/// Every combination of facts that `decide` could tell apart in this phase. For how long a copy has not streamed decides
+/// whether it stays a member; who becomes one has to stream now. (That a copy has not streamed for so long that it is
+/// seeded anew is not among them: [`super::operators`] says why.)
+pub(super) fn facts(breadth: Breadth, record: &Record) -> Vec<Facts> {
     let gathers = matches!(record.phase, Phase::FailingOver | Phase::SwitchingOver);
     let running = record.phase == Phase::Running;
-    let ids: Vec<InstanceId> = if running && breadth.streams_matter {
-        copies(record, views).into_iter().collect()
+    let ids = if running && breadth.streams_matter {
+        members(record)
     } else {
         Vec::new()
     };
@@ -119,6 +120,15 @@ pub(super) fn facts(breadth: Breadth, record: &Record, views: &[&View]) -> Vec<F
     all
 }
 
+/// The members of the newest set.
+pub(super) fn members(record: &Record) -> Vec<InstanceId> {
+    let newest = record.newest_set().into_iter();
+    newest
+        .flat_map(|set| &set.members)
+        .map(|member| member.id.clone())
+        .collect()
+}
+
 /// The copies beside the primary's that the record or an instance knows.
 pub(super) fn copies(record: &Record, views: &[&View]) -> BTreeSet<InstanceId> {
     let members = record
@@ -143,7 +153,20 @@ pub(super) fn outlook(
     views: &[&View],
     facts: &Facts,
 ) -> Outlook {
-    let plan = plan(cluster, mutant, record, views, facts);
+    let mut observed = observe(mutant, record, views);
+    outlook_with(cluster, mutant, &mut observed, record, views, facts)
+}
+
+/// One decision on `observed`, which is what [`observe`] makes of this record and these views, with these facts.
+pub(super) fn outlook_with(
+    cluster: &ValidatedCluster,
+    mutant: Mutant,
+    observed: &mut Observed,
+    record: &Record,
+    views: &[&View],
+    facts: &Facts,
+) -> Outlook {
+    let plan = plan(cluster, observed, facts);
     let calls = plan.steps.into_iter().filter_map(call).collect();
     let swap = plan
         .swap
@@ -159,33 +182,35 @@ pub(super) fn outlook(
     }
 }
 
-pub(super) fn plan(
-    cluster: &ValidatedCluster,
-    mutant: Mutant,
-    record: &Record,
-    views: &[&View],
-    facts: &Facts,
-) -> Plan {
+/// What an operator has observed, but for the facts.
+pub(super) fn observe(mutant: Mutant, record: &Record, views: &[&View]) -> Observed {
     let instances = views.iter().enumerate().map(|(at, view)| {
-        let silent = facts.silent & (1 << at) != 0;
         let instance = Instance {
             lost_after_ms: crate::decide::SILENT_MS,
             upkeep: crate::decide::Upkeep::default(),
             life: view.life,
             pid: Some(1),
-            silent_ms: if silent { SILENT_MS } else { 0 },
+            silent_ms: 0,
             status: view.status.clone(),
         };
         (name(at), instance)
     });
-    let observed = Observed {
+    Observed {
         record: Some(mutant.record_to_decide_on(record.clone())),
         past: Past::default(),
         instances: instances.collect(),
-        unstreamed_ms: facts.unstreamed_ms.clone(),
+        unstreamed_ms: BTreeMap::new(),
         routes: None,
         fencing: false,
-    };
+    }
+}
+
+fn plan(cluster: &ValidatedCluster, observed: &mut Observed, facts: &Facts) -> Plan {
+    for (name, instance) in &mut observed.instances {
+        let silent = position(name).is_some_and(|at| facts.silent & (1 << at) != 0);
+        instance.silent_ms = if silent { SILENT_MS } else { 0 };
+    }
+    observed.unstreamed_ms.clone_from(&facts.unstreamed_ms);
     let now = DETECTED_AT.plus(if facts.late { LATE } else { SOON });
     if facts.switchover {
         let asked = ValidatedCluster {
@@ -195,9 +220,9 @@ pub(super) fn plan(
             },
             ..cluster.clone()
         };
-        return decide(&asked, &observed, now);
+        return decide(&asked, observed, now);
     }
-    decide(cluster, &observed, now)
+    decide(cluster, observed, now)
 }
 
 /// The calls that instances obey. Starting is a matter of time here, and the Services are not in the model.

@@ -51,6 +51,11 @@ impl View {
         life: Life::Alive,
         status: None,
     };
+    /// Of an instance whose process is said to have ended.
+    pub(super) const ENDED: View = View {
+        life: Life::Ended,
+        status: None,
+    };
 }
 
 /// What happened, and must be true for ever.
@@ -109,6 +114,21 @@ impl Budget {
             *kind = self.faults.min(*kind);
         }
         Some(())
+    }
+
+    /// Whether there is at least as much of everything left.
+    pub(super) fn holds(self, other: Budget) -> bool {
+        let all = |b: Budget| {
+            [
+                b.commits,
+                b.faults,
+                b.crashes,
+                b.seeds,
+                b.changes,
+                b.switchovers,
+            ]
+        };
+        all(self).iter().zip(all(other)).all(|(own, of)| *own >= of)
     }
 }
 
