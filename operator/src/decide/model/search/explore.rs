@@ -1,17 +1,17 @@
 //! Every state within the bounds of a [`Search`], looked at once, unless another one covers it.
 //!
-//! `stateright`'s own searches keep with every state that waits the whole way to it, and copy that for every step. Here a
-//! state that waits is the state alone; of one that is known there is a fingerprint, 64 bits as `stateright`'s, and where
-//! the state before it stands; a way is found again by taking its steps anew.
+//! `stateright`'s own searches keep with every state that waits the whole way to it, and copy that for every step.
+//! Here a state that waits is the state alone; of one that is known there is a fingerprint, 64 bits as `stateright`'s,
+//! and where the state before it stands; a way is found again by taking its steps anew.
 //!
 //! **Covering.** Two states may differ only in their [`Context`]: in the older records that some operator may still act
 //! on, in what operators may have read of each instance, in the calls that are on their way, and in how much may still
 //! happen. Where each of these of one state holds the other's, the first covers the other, which need not be looked at:
 //!
-//! - Whatever can happen in the covered state can happen in the one that covers it. Only swaps, the arrival of
-//!   calls and what the budget pays look at the context, and what operators may wish is collected over everything that they may have read, so that it
-//!   grows with that. (Where older records are kept, older statuses are kept as they were, and not only as far as
-//!   [`super::outlook::outdated`] leaves them; who decides on a record sees them so in any case.)
+//! - Whatever can happen in the covered state can happen in the one that covers it. Only swaps, the arrival of calls and
+//!   what the budget pays look at the context, and what operators may wish is collected over everything that they may
+//!   have read, so that it grows with that. (Where older records are kept, older statuses are kept as they were, and not
+//!   only as far as [`super::outlook::outdated`] leaves them; who decides on a record sees them so in any case.)
 //! - Of the two states after it the one again covers the other: what an action does reads no context; a record or call
 //!   that is dropped is dropped for what instances have promised; the calls that operators could make are on their way
 //!   at once, in both. And something that is wrong in the covered state is wrong in the other.

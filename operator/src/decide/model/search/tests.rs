@@ -10,7 +10,16 @@
 //! at a part of each.
 //!
 //! What is ignored here is too long for the units; `scripts/soak.sh` runs it too, one after the other. On one processor:
-//! PLACE
+//!
+//! | beside two failovers | unique states | looked at | time | memory |
+//! |---|---|---|---|---|
+//! | an entry written | 771,463 | 1,159,000 | 30 s | 330 MB |
+//! | a crash and a new seed | 2,748,453 | 6,786,000 | 192 s | 850 MB |
+//! | a change of the set and a crash | 1,392,326 | 8,325,000 | 437 s | 2.1 GB |
+//!
+//! Seven safeguards taken away are missed within 45 s together, 110 MB. The change of the set with a new seed, and
+//! a longer log of an older timeline, have not come to their end yet: 2.9 million states looked at took 150 s and 1.8 GB.
+//!
 //! `MODEL_BOUNDS` makes [`a_search_of_ones_own`] look within any bounds:
 //! `MODEL_BOUNDS=failovers=1,commits=1,faults=1,changes=1`.
 
@@ -260,19 +269,29 @@ fn safeguards_that_are_taken_away_are_missed_soon() {
     }
 }
 
-/// Each within two failovers, and one of what the other searches have besides.
+/// Each within two failovers.
 #[test]
 #[ignore = "minutes: make soak"]
 fn each_safeguard_that_is_taken_away_is_missed() {
+    let with_others = [Mutant::KeepId, Mutant::LengthBeforeTimeline];
     for mutant in Mutant::ALL {
-        let bounds = match mutant {
-            Mutant::KeepId => two_failovers_with(1, 0, 1, 0),
-            // The wrong primary waits for members that hold the right log, until they have left its set.
-            Mutant::LengthBeforeTimeline => two_failovers_with(1, 0, 0, 1),
-            _ => TWO_FAILOVERS,
-        };
-        search_for_loss(mutant, bounds);
+        if !with_others.contains(&mutant) {
+            search_for_loss(mutant, TWO_FAILOVERS);
+        }
     }
+}
+
+#[test]
+#[ignore = "minutes: make soak"]
+fn a_new_seed_that_keeps_its_id_is_missed() {
+    search_for_loss(Mutant::KeepId, two_failovers_with(1, 0, 1, 0));
+}
+
+/// The wrong primary waits for members that hold the right log, until they have left its set.
+#[test]
+#[ignore = "minutes: make soak"]
+fn a_longer_log_of_an_older_timeline_is_missed() {
+    search_for_loss(Mutant::LengthBeforeTimeline, two_failovers_with(1, 0, 0, 1));
 }
 
 /// A search comes to all states that one of `stateright` does; what covers others leaves none of the rest out.
