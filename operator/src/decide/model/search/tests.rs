@@ -9,7 +9,8 @@
 //! of the set, 4 s at most; three safeguards 20 s together; 100 million steps of walks some 23 minutes. `make test` looks
 //! at a part of each.
 //!
-//! What is ignored here is too long for the units; `scripts/soak.sh` runs it too, one after the other. On one processor:
+//! What is ignored here is too long for the units; `scripts/soak.sh` runs it too, one after the other, but for the last two
+//! named below. On one processor:
 //!
 //! | beside two failovers | unique states | looked at | time | memory |
 //! |---|---|---|---|---|
