@@ -6,6 +6,8 @@
 //! removes the file and dies, so the process that is started instead lives. With `stop ` before the number it stands still
 //! there instead, as by SIGSTOP, until somebody wakes it.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -41,10 +43,13 @@ pub fn point() {
     };
     if left > 0 {
         let how = if stops { STOP } else { "" };
-        std::fs::write(file, format!("{how}{}", left - 1)).expect("a test's own folder");
+        put(file, &format!("{how}{}", left - 1));
         return;
     }
-    std::fs::remove_file(file).expect("a test's own folder");
+    // Whoever asked for it may have taken that back just now.
+    if std::fs::remove_file(file).is_err() {
+        return;
+    }
     if stops {
         kill_process(getpid(), Signal::STOP).expect("this process");
         std::thread::sleep(REACHES_ALL);
@@ -54,5 +59,15 @@ pub fn point() {
     // The signal may take a moment; nothing more must happen meanwhile.
     loop {
         std::thread::park();
+    }
+}
+
+/// Into the file that is there: one that was taken back is not made again.
+fn put(file: &Path, text: &str) {
+    let opened = OpenOptions::new().write(true).truncate(true).open(file);
+    if let Ok(mut opened) = opened {
+        opened
+            .write_all(text.as_bytes())
+            .expect("a test's own folder");
     }
 }

@@ -3,15 +3,15 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use operator::api::{
-    DemoteRequest, EngineRole, EngineSet, FollowRequest, RestartRequest, SetRequest,
-    SupervisorState, SupervisorStatus, Upstream,
+    DemoteRequest, EngineRole, EngineSet, FollowRequest, PromoteRequest, RestartRequest, SealRequest,
+    SetRequest, SupervisorState, SupervisorStatus, Upstream,
 };
 use operator::crd::ReplicatedCluster;
 use operator::ids::{InstanceId, Millis, Term};
@@ -399,6 +399,7 @@ fn pods_go_by_the_cluster_object_and_the_operator_s_calls() {
     drop(third);
     goes_on_without_the_api(&mut world, &mut second);
     hands_over_before_it_ends(&world, &mut first, &second);
+    stays_where_it_was_told_to_end_after_it_handed_over(&world, &mut second);
 }
 
 fn begins_when_the_record_says_so(world: &World, pod: &mut Pod) {
@@ -756,14 +757,75 @@ fn hands_over_before_it_ends(world: &World, primary: &mut Pod, standby: &Pod) {
         let text = String::from_utf8_lossy(&passed_on.stdout);
         assert_eq!(text.trim(), standby.instance());
     } else {
+        // This machine is late, and the time is over.
         let words = String::from_utf8_lossy(&passed_on.stderr);
-        println!("nobody was passed on any more: {words}");
+        assert!(words.contains("Connection refused"), "{words}");
     }
     assert!(primary.wait_for_end().success(), "{}", primary.words());
     assert!(
         !has_engine(&primary.volume()),
         "the engine has ended with it"
     );
+}
+
+/// The operator has seen the cordon before the kubelet told the pod to end. By then the engine has come up as a standby's.
+fn stays_where_it_was_told_to_end_after_it_handed_over(world: &World, pod: &mut Pod) {
+    let term = Term::FIRST.next();
+    pod.order(world, "/seal", &SealRequest { term });
+    let candidate = id_of(&pod.status(world).expect("answered"));
+    let heirs = EngineSet {
+        term,
+        required: 1,
+        ..set(1, vec![InstanceId::random(), InstanceId::random()])
+    };
+    let promote = PromoteRequest {
+        term,
+        candidate,
+        set: heirs,
+    };
+    pod.order(world, "/promote", &promote);
+    pod.until(world, "promoted", |s| {
+        let engine = s.engine.as_ref();
+        engine.is_some_and(|e| e.role == EngineRole::Primary && !e.in_recovery)
+    });
+    let term = term.next();
+    let demote = DemoteRequest {
+        term,
+        within_ms: 30_000,
+    };
+    pod.order(world, "/demote", &demote);
+    let port = u16::try_from(POSTGRES_PORT).expect("a port");
+    let at = SocketAddr::new(pod.ip(), port);
+    let answers = || std::net::TcpStream::connect(at).is_ok();
+    let sealed = pod.until(world, "demoted, with its port", |s| {
+        s.sealed && s.promised_term == term && s.engine.is_some() && answers()
+    });
+    pod.terminate();
+    let begin = Instant::now();
+    while answers() {
+        assert!(begin.elapsed() < LIMIT, "it keeps its port: {}", pod.words());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let other = IpAddr::from([127, 0, 1, 9]);
+    let primary = TcpListener::bind((other, port)).expect("bound");
+    let follow = FollowRequest {
+        term,
+        id: id_of(&sealed),
+        upstream: Some(Upstream {
+            host: "orders-9-0.orders-instances.shop.svc".to_owned(),
+            address: other,
+        }),
+    };
+    pod.order(world, "/follow", &follow);
+    let _client = std::net::TcpStream::connect(at).expect("it passes clients on");
+    primary.set_nonblocking(true).expect("set");
+    let begin = Instant::now();
+    while primary.accept().is_err() {
+        assert!(begin.elapsed() < LIMIT, "nobody comes: {}", pod.words());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(pod.wait_for_end().success(), "{}", pod.words());
+    assert!(!has_engine(&pod.volume()), "the engine has ended with it");
 }
 
 /// Whether an engine still holds the volume's data directory.

@@ -36,6 +36,9 @@ use crate::validate::{Invalid, ValidatedCluster};
 
 /// How long a pod gets to end after SIGTERM when it is fenced; what is frozen does not hear that signal.
 const FENCE_GRACE_SECONDS: u32 = 1;
+/// How long the write Service may lead to whoever is fenced before its pod is told to end all the same.
+const FENCE_WAITS: Duration = Duration::from_secs(1);
+const FENCE_LOOKS: Duration = Duration::from_millis(10);
 /// How long a removed instance may take to stop before the step is tried again.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How often everything is compared when nothing has changed.
@@ -552,11 +555,17 @@ impl Inner {
             .any(|set| set.name_any() == instance)
     }
 
-    /// SIGKILL a second after SIGTERM, to the very pod in which that life was seen.
+    /// SIGKILL a second after SIGTERM, to the very pod in which that life was seen. Safety does not rest on it, and clients
+    /// wait: the end of a pod is a change of Services too, and kube-proxy lets a second pass before the next one, so the
+    /// move of the write Service comes first if it comes soon.
     async fn fence(&self, instance: &str, life: u32) -> Result<(), StepError> {
         let Some(uid) = self.cluster.pod_of_life(life) else {
             return Ok(());
         };
+        let began = Instant::now();
+        while self.cluster.leads_to(instance) && began.elapsed() < FENCE_WAITS {
+            tokio::time::sleep(FENCE_LOOKS).await;
+        }
         let fenced = self.delete_pod(instance, &uid, FENCE_GRACE_SECONDS).await?;
         if fenced {
             let message = format!("the pod of {instance} was told to end, by SIGKILL if need be");

@@ -31,22 +31,34 @@ pub(super) fn begin(cluster: &ValidatedCluster, observed: &Observed, now: Millis
         plan.swap(None, record);
         return;
     }
-    let missing: Vec<String> = (1..=cluster.replicas + 1)
-        .map(|number| names::instance(&cluster.name, number))
-        .filter(|name| !observed.instances.contains_key(name))
-        .collect();
+    let missing = missing(cluster, observed);
     if !missing.is_empty() {
+        let found: Vec<&str> = observed.instances.keys().map(String::as_str).collect();
         plan.obstacle(
             "VolumeMissing",
             format!(
-                "the record is gone and must be rebuilt from all volumes; missing: {}. Bring them back, or lower \
-                 spec.replicas if they never existed",
+                "the record is gone and must be rebuilt from all {} volumes; found: {}; missing: {}, or others in their \
+                 place. Bring them back, or lower spec.replicas if they never existed",
+                cluster.replicas + 1,
+                found.join(", "),
                 missing.join(", ")
             ),
         );
         return;
     }
     rebuild(observed, now, plan);
+}
+
+/// As many as there are too few, by the lowest free numbers. Instances need not be numbered in turn: one that broke may
+/// have been removed before one with a higher number. Which ones there were only the record knew.
+fn missing(cluster: &ValidatedCluster, observed: &Observed) -> Vec<String> {
+    let wanted = cluster.replicas as usize + 1;
+    let short = wanted.saturating_sub(observed.instances.len());
+    (1..)
+        .map(|number| names::instance(&cluster.name, number))
+        .filter(|name| !observed.instances.contains_key(name))
+        .take(short)
+        .collect()
 }
 
 fn rebuild(observed: &Observed, now: Millis, plan: &mut Plan) {

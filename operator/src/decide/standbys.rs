@@ -9,7 +9,9 @@ use crate::ids::InstanceId;
 use crate::names;
 use crate::validate::{FailoverTimes, ValidatedCluster};
 
-/// The write Service to `primary`, the read Service to the standbys that follow it.
+/// The write Service to `primary`, the read Service to the standbys that follow it: those that stay, if there is one.
+/// Whoever is about to go, and was the primary until just now, passes clients on to the new one
+/// (`instance/pod/leave.rs`); those of the standbys must not be among them.
 pub(super) fn lead_to(
     times: FailoverTimes,
     observed: &Observed,
@@ -37,16 +39,16 @@ pub(super) fn lead_to(
                     .any(|s| s.instance_id.as_ref() == Some(id))
             })
     };
-    let standbys = observed
+    let (stay, go): (Vec<_>, Vec<_>) = observed
         .instances
         .iter()
         .filter(|(name, instance)| ready(name, instance) && streams(instance))
-        .map(|(name, _)| name.clone())
-        .collect();
+        .partition(|(_, instance)| !instance.upkeep.going && !instance.upkeep.outdated);
+    let standbys = if stay.is_empty() { go } else { stay };
     let routes = Routes {
         record_version: record.record_version,
         primary: Some(primary.name.clone()),
-        standbys,
+        standbys: standbys.into_iter().map(|(name, _)| name.clone()).collect(),
     };
     route(observed, routes, plan);
 }

@@ -186,6 +186,7 @@ impl Supervisor {
         if self.demotion.is_some() {
             return Ok(());
         }
+        self.note_handover();
         if let Some(engine) = &self.engine {
             engine.interrupt();
         }
@@ -322,6 +323,7 @@ impl Supervisor {
             promise.sealed = false;
             promise.set = None;
         })?;
+        self.note_following();
         // Clients wait; the engine obeys in its own time.
         self.stand_in();
         if data {

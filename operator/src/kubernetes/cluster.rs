@@ -380,6 +380,12 @@ impl Cluster {
         .collect()
     }
 
+    /// Whether the write Service leads to this instance.
+    pub fn leads_to(&self, instance: &str) -> bool {
+        let routes = self.routes();
+        routes.is_some_and(|routes| routes.primary.as_deref() == Some(instance))
+    }
+
     /// Where the Services lead now, as the API server has it.
     pub fn routes(&self) -> Option<Routes> {
         let slices = self.write_slices();

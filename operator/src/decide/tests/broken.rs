@@ -159,6 +159,32 @@ fn who_waits_for_the_record_to_be_rebuilt_is_told_what_keeps_the_others() {
     assert!(plan.steps.contains(&renew("m-2")));
 }
 
+/// A scale-down removes a broken instance first, whatever its number.
+#[test]
+fn a_record_is_rebuilt_from_instances_that_are_not_numbered_in_turn() {
+    let without = |numbers: &[u32], standbys: u32, replicas: u32| {
+        let mut observed = running(standbys);
+        observed.record = None;
+        for number in numbers {
+            observed.instances.remove(&member(*number).name);
+        }
+        plan_of(replicas, &observed)
+    };
+    let plan = without(&[3], 3, 2);
+    let record = plan.swap.expect("rebuilt").record;
+    let of: Vec<&str> = record.in_sync[0].members.iter().map(|m| m.name.as_str()).collect();
+    assert_eq!(of, ["m-1", "m-2", "m-4"]);
+    let ready = |plan: &Plan| {
+        assert!(plan.swap.is_none() && plan.steps.is_empty());
+        condition(plan, "Ready")
+    };
+    let (_, reason, said) = ready(&without(&[3], 2, 2));
+    assert_eq!(reason, "VolumeMissing");
+    assert!(said.contains("found: m-1, m-2; missing: m-3,"), "{said}");
+    let (_, _, said) = ready(&without(&[2, 3], 3, 3));
+    assert!(said.contains("found: m-1, m-4; missing: m-2, m-3,"), "{said}");
+}
+
 /// Steps of one instance wait for each other: the first one would always be the other.
 #[test]
 fn who_is_made_anew_is_not_started_as_it_was() {

@@ -251,6 +251,27 @@ fn a_standby_whose_replay_is_stuck_is_read_from_no_more() {
 }
 
 #[test]
+fn a_standby_that_is_about_to_go_is_read_from_only_where_there_is_no_other() {
+    let led_to = |change: &dyn Fn(&mut Observed)| {
+        let mut observed = running(2);
+        change(&mut observed);
+        let plan = decide(&cluster(2, Durability::Quorum), &observed, NOW);
+        plan.steps.into_iter().find_map(|step| match step {
+            Step::Route(routes) => Some(routes.standbys),
+            _ => None,
+        })
+    };
+    let both = || Some(vec!["m-2".to_owned(), "m-3".to_owned()]);
+    let going = |o: &mut Observed, number| seen(o, number).upkeep.going = true;
+    assert_eq!(led_to(&|_| {}), both());
+    assert_eq!(led_to(&|o| going(o, 2)), Some(vec!["m-3".to_owned()]));
+    let old = |o: &mut Observed| seen(o, 3).upkeep.outdated = true;
+    assert_eq!(led_to(&old), Some(vec!["m-2".to_owned()]));
+    let all = |o: &mut Observed| [2, 3].into_iter().for_each(|number| going(o, number));
+    assert_eq!(led_to(&all), both());
+}
+
+#[test]
 fn a_primary_that_has_ended_raises_the_term_and_nothing_else() {
     let mut observed = running(2);
     observed.instances.get_mut("m-1").expect("it exists").life = Life::Ended;

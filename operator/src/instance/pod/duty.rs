@@ -1,8 +1,7 @@
 //! What a supervisor has to do in a pod besides looking after its engine: keep up with the cluster object, with files
-//! that change, with roles, with the volume, and hand its role over before it ends.
+//! that change, with roles, with the volume. How it ends is in `leave`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -11,17 +10,16 @@ use tokio::task::JoinHandle;
 use super::checked::{Checking, Refused};
 use super::health::Health;
 use super::kept::{self, Valid};
+use super::leave::Leave;
 use super::mounted::Mounted;
 use super::orphans::Orphans;
 use super::roles::{Occasion, Roles, connect};
-use super::stand_in::StandIn;
 use super::{News, Place};
 use crate::api::EngineRole;
 use crate::crd::ReplicatedCluster;
 use crate::instance::engine::Engine;
 use crate::instance::setup::Setup;
 use crate::instance::supervisor::Supervisor;
-use crate::render::{POSTGRES_PORT, tells_addresses_apart};
 use crate::validate::ValidatedCluster;
 
 /// Between two attempts to write files that could not be written.
@@ -29,20 +27,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// What the engine gets to say which settings need a restart: it may wait for standbys before it answers anything.
 const LEARN_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a pod stays whose role went over: it passes clients on, or refuses them at once, and the address of a pod that
-/// is gone lets them wait. kube-proxy leads them elsewhere within a second; where the pod was deleted by force there are
-/// two in all.
-const STAYS_FOR: Duration = Duration::from_millis(1_500);
-
 pub struct Duty {
-    place: Place,
+    pub(super) place: Place,
     news: mpsc::Receiver<News>,
     health: Health,
     secrets: Mounted,
     orphans: Orphans,
     roles: Roles,
     restarts: NeedsRestart,
-    cluster: ValidatedCluster,
+    pub(super) cluster: ValidatedCluster,
     /// A newer spec, whose parameters the engine's program looks at.
     checking: Option<Checking>,
     /// What it has not taken.
@@ -58,16 +51,7 @@ pub struct Duty {
     unwritten: Option<Instant>,
     /// The cluster object is another one now: the next process goes over to it.
     is_replaced: bool,
-    /// It was told to end, and stays for so long at most.
-    leaves_at: Option<Instant>,
-    /// How many could take over when it was told to end.
-    heirs: usize,
-    /// Since when it follows another, having been told to end.
-    follows_since: Option<Instant>,
-    /// Passes clients on to whom it follows.
-    stand_in: Option<StandIn>,
-    /// What it takes to do that is not to be had.
-    cannot_stand_in: bool,
+    pub(super) leave: Leave,
     generation: i64,
 }
 
@@ -175,11 +159,7 @@ impl Duty {
             only_reads,
             unwritten: None,
             is_replaced: false,
-            leaves_at: None,
-            heirs: 0,
-            follows_since: None,
-            stand_in: None,
-            cannot_stand_in: false,
+            leave: Leave::default(),
             generation: 0,
             place,
         }
@@ -199,16 +179,6 @@ impl Duty {
 
     pub fn engine_starts_with(&mut self, parameters: &BTreeMap<String, String>) {
         self.restarts.started_with.clone_from(parameters);
-    }
-
-    /// Whether clients that are still led here get to the new primary, once the role is there. Not where the new primary
-    /// would judge them by this pod's address. Nor where it has nobody else: then the Service of the standbys leads here
-    /// too, if this pod is the last that could answer for it.
-    fn passes_clients_on(&self) -> bool {
-        self.leaves_at.is_some()
-            && self.heirs > 1
-            && !self.cannot_stand_in
-            && !tells_addresses_apart(&self.cluster.hba)
     }
 
     pub fn saw_flush(&self) {
@@ -506,7 +476,7 @@ impl Supervisor {
             pod_uid: Some(duty.place.pod_uid.clone()),
             generation: duty.generation,
             pending_restart: self.engine.is_some() && pending == Some(true),
-            is_leaving: duty.leaves_at.is_some() && self.promise.is_for_primary(),
+            is_leaving: duty.leave.has_begun() && self.promise.is_for_primary(),
             stalled,
             refused_settings,
             volume_full: full.filter(|_| duty.only_reads),
@@ -514,108 +484,14 @@ impl Supervisor {
         }
     }
 
-    /// It was told to end: a primary that somebody can follow stays a while.
-    pub(in crate::instance) fn take_leave(&mut self) {
-        let serves = self.engine.is_some()
-            && self.promise.is_for_primary()
-            && self.status.as_ref().is_some_and(|status| status.writable);
-        let set = self.promise.set.as_ref();
-        let heirs = set.map_or(0, |set| set.members.len());
-        if let Some(duty) = &mut self.duty
-            && serves
-            && heirs > 0
-        {
-            let within = Duration::from_millis(duty.cluster.failover.switchover_within_ms);
-            tracing::info!(
-                ?within,
-                "told to end as the primary; waiting for a switchover"
-            );
-            duty.leaves_at = Some(Instant::now() + within);
-            duty.heirs = heirs;
-        }
-    }
-
-    /// It follows another one, as far as the record's word goes.
-    fn follows(&self) -> bool {
-        !self.promise.is_for_primary() && !self.promise.sealed && self.demotion.is_none()
-    }
-
-    /// Whether an engine that starts now leaves its port to whoever passes clients on. It is a standby's then, and its pod
-    /// is about to go: nobody is led to it any more who wants just that one.
-    pub(in crate::instance) fn gives_way(&self) -> bool {
-        let passes_on = self
-            .duty
-            .as_ref()
-            .is_some_and(|duty| duty.passes_clients_on());
-        passes_on && !self.promise.is_for_primary()
-    }
-
-    /// Passes clients on to the primary that this instance follows, as long as it does and its own engine has left the port.
-    pub(in crate::instance) fn stand_in(&mut self) {
-        let has_port = self.engine.as_ref().is_some_and(Engine::serves_clients);
-        let is_due = self.follows() && self.gives_way() && !has_port;
-        let port = self.setup.port;
-        let told = self.told_primary().filter(|_| is_due);
-        let to = told.map(|primary| SocketAddr::new(primary.address, port));
-        let Some(duty) = &mut self.duty else { return };
-        if duty.stand_in.as_ref().map(StandIn::to) == to {
-            return;
-        }
-        // One at a time has the port.
-        duty.stand_in = None;
-        let Some(to) = to else { return };
-        let mut at = duty.place.address(POSTGRES_PORT);
-        at.set_port(port);
-        match StandIn::begin(at, to) {
-            Ok(stand_in) => {
-                tracing::info!(%to, "clients that still come here are passed on");
-                duty.stand_in = Some(stand_in);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "clients can't be passed on; they are refused");
-                duty.cannot_stand_in = true;
-            }
-        }
-    }
-
-    /// The port is the engine's again.
-    pub(in crate::instance) fn stand_back(&mut self) {
-        if let Some(duty) = &mut self.duty {
-            duty.stand_in = None;
-        }
-    }
-
     /// Whether this process has to end by itself.
     pub(in crate::instance) fn is_replaced(&self) -> bool {
         self.duty.as_ref().is_some_and(|duty| duty.is_replaced)
     }
-
-    /// Whether nothing keeps it any more: the role has gone over, it knows whom to follow, clients know it as well and
-    /// nobody is passed on any more; or the time is over.
-    pub(in crate::instance) fn may_end(&mut self) -> bool {
-        self.stand_in();
-        let follows = self.follows();
-        let Some((duty, leaves_at)) = self.duty.as_mut().and_then(|duty| {
-            let at = duty.leaves_at?;
-            Some((duty, at))
-        }) else {
-            return true;
-        };
-        let now = Instant::now();
-        duty.follows_since = follows.then(|| duty.follows_since.unwrap_or(now));
-        let is_known = duty
-            .follows_since
-            .is_some_and(|since| now >= since + STAYS_FOR);
-        if is_known && let Some(stand_in) = &duty.stand_in {
-            stand_in.wind_up();
-        }
-        let is_over = duty.stand_in.as_ref().is_none_or(StandIn::is_over);
-        (is_known && is_over) || now >= leaves_at
-    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -655,7 +531,7 @@ mod tests {
         News::Cluster(Box::new(serde_json::from_value(object).expect("reads")))
     }
 
-    fn supervisor(dir: &std::path::Path) -> Supervisor {
+    pub fn supervisor(dir: &std::path::Path) -> Supervisor {
         let place = Place::for_tests(dir);
         let News::Cluster(first) = object("u", 1, &serde_json::json!({})) else {
             unreachable!("an object was made");
@@ -765,120 +641,5 @@ mod tests {
         }
         let kept = kept::load(&supervisor.volume).expect("read").expect("kept");
         assert_eq!(kept.cluster.generation, 2);
-    }
-
-    #[test]
-    fn who_serves_nobody_ends_at_once() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut supervisor = supervisor(dir.path());
-        supervisor.take_leave();
-        assert!(supervisor.may_end() && !supervisor.duty_report().is_leaving);
-    }
-
-    /// The role has to be somewhere else before its holder goes, and it has to know where, unless that takes too long.
-    #[test]
-    fn a_primary_stays_until_it_follows_another() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut supervisor = supervisor(dir.path());
-        let stays_until = |supervisor: &mut Supervisor, at: Instant| {
-            supervisor.duty.as_mut().expect("a pod").leaves_at = Some(at);
-        };
-        let later = Instant::now() + Duration::from_secs(600);
-        stays_until(&mut supervisor, later);
-        supervisor.promise.set = Some(crate::api::EngineSet {
-            term: supervisor.promise.promised_term,
-            counter: 1,
-            members: vec![crate::ids::InstanceId::random()],
-            required: 1,
-        });
-        assert!(supervisor.duty_report().is_leaving && !supervisor.may_end());
-        supervisor.promise.sealed = true;
-        assert!(!supervisor.duty_report().is_leaving && !supervisor.may_end());
-        supervisor.promise.sealed = false;
-        supervisor.promise.set = None;
-        assert!(!supervisor.may_end(), "clients are still led to it");
-        let since = Instant::now().checked_sub(STAYS_FOR);
-        supervisor.duty.as_mut().expect("a pod").follows_since = since;
-        assert!(supervisor.may_end());
-        supervisor.promise.sealed = true;
-        stays_until(&mut supervisor, Instant::now());
-        assert!(supervisor.may_end());
-    }
-
-    /// One that was told to end as the primary, with so many heirs, and follows another by now.
-    fn follower(dir: &std::path::Path, heirs: usize, hba: &[&str]) -> Supervisor {
-        let mut supervisor = supervisor(dir);
-        // Whichever is free.
-        supervisor.setup.port = 0;
-        let duty = supervisor.duty.as_mut().expect("a pod");
-        duty.leaves_at = Some(Instant::now() + Duration::from_secs(600));
-        duty.heirs = heirs;
-        duty.cluster.hba = hba.iter().map(|record| (*record).to_owned()).collect();
-        let told = crate::api::Upstream {
-            host: "orders-3-0.orders-instances.shop.svc".to_owned(),
-            address: std::net::Ipv4Addr::LOCALHOST.into(),
-        };
-        let term = supervisor.promise.promised_term;
-        let is_new = supervisor.note_upstream(term, Some(&told));
-        assert!(is_new.expect("kept"));
-        supervisor
-    }
-
-    fn passes_on(supervisor: &mut Supervisor) -> bool {
-        supervisor.stand_in();
-        let duty = supervisor.duty.as_ref().expect("a pod");
-        duty.stand_in.is_some()
-    }
-
-    #[test]
-    fn clients_are_passed_on_while_another_is_followed() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut supervisor = follower(dir.path(), 2, &["host all app all md5"]);
-        assert!(supervisor.gives_way() && passes_on(&mut supervisor));
-        supervisor.promise.sealed = true;
-        assert!(supervisor.gives_way() && !passes_on(&mut supervisor));
-        supervisor.promise.sealed = false;
-        assert!(passes_on(&mut supervisor));
-        supervisor.stand_back();
-        assert!(passes_on(&mut supervisor));
-        // Another term's primary may be anywhere.
-        supervisor.promise.promised_term = supervisor.promise.promised_term.next();
-        assert!(!passes_on(&mut supervisor));
-        // Made the primary again, its engine needs the port.
-        supervisor.promise.set = Some(crate::api::EngineSet {
-            term: supervisor.promise.promised_term,
-            counter: 1,
-            members: Vec::new(),
-            required: 0,
-        });
-        assert!(!supervisor.gives_way() && !passes_on(&mut supervisor));
-    }
-
-    #[test]
-    fn clients_are_not_passed_on_where_that_could_deceive() {
-        let by_address = "host all all 10.0.0.0/8 trust";
-        for (heirs, hba) in [(1, None), (2, Some(by_address))] {
-            let dir = tempfile::tempdir().expect("a folder");
-            let mut supervisor = follower(dir.path(), heirs, hba.as_slice());
-            assert!(!supervisor.gives_way() && !passes_on(&mut supervisor));
-        }
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut supervisor = follower(dir.path(), 2, &[]);
-        supervisor.duty.as_mut().expect("a pod").leaves_at = None;
-        assert!(!supervisor.gives_way() && !passes_on(&mut supervisor));
-    }
-
-    #[test]
-    fn who_passes_clients_on_ends_when_they_have_gone() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut supervisor = follower(dir.path(), 2, &[]);
-        assert!(!supervisor.may_end(), "clients are still led to it");
-        let since = Instant::now().checked_sub(STAYS_FOR);
-        supervisor.duty.as_mut().expect("a pod").follows_since = since;
-        let begin = Instant::now();
-        while !supervisor.may_end() {
-            assert!(begin.elapsed() < Duration::from_secs(60), "it stays");
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 }

@@ -6,6 +6,7 @@ mod checked;
 mod duty;
 mod health;
 mod kept;
+mod leave;
 mod mounted;
 mod orphans;
 mod passwords;

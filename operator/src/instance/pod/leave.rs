@@ -1,0 +1,414 @@
+//! How a pod ends that has, or has just had, the primary's role: it hands the role over, and stays until clients know.
+//!
+//! A drain tells the operator and the pod at the same time. Either word may be the first to have its effect: SIGTERM finds
+//! the primary, which then waits for a switchover; or the switchover finds it, and SIGTERM comes to a pod whose role is
+//! elsewhere already, with clients that do not know it. Both stay, and pass clients on (`stand_in`), until kube-proxy has
+//! moved. In the second case the engine has taken the port by then, as a standby's does: it is started again without it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::stand_in::StandIn;
+use crate::instance::engine::Engine;
+use crate::instance::supervisor::Supervisor;
+use crate::render::{POSTGRES_PORT, tells_addresses_apart};
+
+/// How long a pod stays whose role went over: it passes clients on, or refuses them at once, and the address of a pod that
+/// is gone lets them wait. kube-proxy leads them elsewhere within a second; where the pod was deleted by force there are
+/// two in all.
+const STAYS_FOR: Duration = Duration::from_millis(1_500);
+/// A handover that began longer ago has nothing to do with the pod's end.
+const LATELY: Duration = Duration::from_secs(10);
+/// What a standby's engine gets for the fast stop that frees its port.
+const GIVE_WAY_LIMIT: Duration = Duration::from_millis(500);
+
+/// The role was asked for, in order.
+#[derive(Clone, Copy, Debug)]
+struct Handover {
+    at: Instant,
+    /// How many could take over.
+    heirs: usize,
+}
+
+/// Of a pod that may have to end.
+#[derive(Debug, Default)]
+pub struct Leave {
+    /// It was told to end, and stays until then at most.
+    by: Option<Instant>,
+    /// How many could take over when it had the role.
+    heirs: usize,
+    handover: Option<Handover>,
+    /// Since when it follows another.
+    follows_since: Option<Instant>,
+    /// Passes clients on to whom it follows.
+    stand_in: Option<StandIn>,
+    /// What it takes to do that is not to be had.
+    cannot_stand_in: bool,
+}
+
+impl Leave {
+    pub fn has_begun(&self) -> bool {
+        self.by.is_some()
+    }
+
+    /// It has followed another for so long that clients know.
+    fn is_known(&self, now: Instant) -> bool {
+        self.follows_since
+            .is_some_and(|since| now >= since + STAYS_FOR)
+    }
+}
+
+impl Supervisor {
+    /// It was told to end: a primary that somebody can follow stays a while, and so does one that was, until just now.
+    pub(in crate::instance) fn take_leave(&mut self) {
+        let now = Instant::now();
+        let heirs = if self.serves_as_primary() {
+            self.members()
+        } else {
+            self.heirs_lately(now)
+        };
+        let Some(duty) = &mut self.duty else { return };
+        if heirs == 0 {
+            return;
+        }
+        let within = Duration::from_millis(duty.cluster.failover.switchover_within_ms);
+        tracing::info!(?within, "told to end; waiting until the role is elsewhere and clients know");
+        duty.leave.by = Some(now + within);
+        duty.leave.heirs = heirs;
+        self.free_port(now);
+    }
+
+    fn serves_as_primary(&self) -> bool {
+        self.engine.is_some()
+            && self.demotion.is_none()
+            && self.promise.is_for_primary()
+            && self.status.as_ref().is_some_and(|status| status.writable)
+    }
+
+    fn members(&self) -> usize {
+        let set = self.promise.set.as_ref();
+        set.map_or(0, |set| set.members.len())
+    }
+
+    /// How many could take over in a handover that clients need not know of yet.
+    fn heirs_lately(&self, now: Instant) -> usize {
+        let has_role = self.promise.is_for_primary() && self.demotion.is_none();
+        let leave = self.duty.as_ref().map(|duty| &duty.leave);
+        let Some((leave, handover)) = leave.and_then(|leave| Some((leave, leave.handover?))) else {
+            return 0;
+        };
+        let is_known = self.follows() && leave.is_known(now);
+        if has_role || is_known || now >= handover.at + LATELY {
+            return 0;
+        }
+        handover.heirs
+    }
+
+    /// A switchover begins: the promise still says who can take over.
+    pub(in crate::instance) fn note_handover(&mut self) {
+        let heirs = self.members();
+        if let Some(duty) = &mut self.duty {
+            let at = Instant::now();
+            duty.leave.handover = Some(Handover { at, heirs });
+            duty.leave.follows_since = None;
+        }
+    }
+
+    /// It was told whom to follow, or has to know since when it does.
+    pub(in crate::instance) fn note_following(&mut self) {
+        let follows = self.follows();
+        if let Some(duty) = &mut self.duty {
+            let since = &mut duty.leave.follows_since;
+            *since = follows.then(|| since.unwrap_or_else(Instant::now));
+        }
+    }
+
+    /// It follows another one, as far as the record's word goes.
+    fn follows(&self) -> bool {
+        !self.promise.is_for_primary() && !self.promise.sealed && self.demotion.is_none()
+    }
+
+    /// Whether an engine that starts now leaves its port to whoever passes clients on. It is a standby's then, and its pod
+    /// is about to go: nobody is led to it any more who wants just that one.
+    pub(in crate::instance) fn gives_way(&self) -> bool {
+        self.passes_clients_on() && !self.promise.is_for_primary()
+    }
+
+    /// Whether clients that are still led here get to the new primary, once the role is there. Not where the new primary
+    /// would judge them by this pod's address. Nor where it has nobody else: then the Service of the standbys leads here
+    /// too, if this pod is the last that could answer for it.
+    fn passes_clients_on(&self) -> bool {
+        self.duty.as_ref().is_some_and(|duty| {
+            let leave = &duty.leave;
+            leave.has_begun()
+                && leave.heirs > 1
+                && !leave.cannot_stand_in
+                && !tells_addresses_apart(&duty.cluster.hba)
+        })
+    }
+
+    fn engine_has_port(&self) -> bool {
+        self.engine.as_ref().is_some_and(Engine::serves_clients)
+    }
+
+    /// An engine that has come up as a standby's before its pod was told to end is started again without its port.
+    fn free_port(&mut self, now: Instant) {
+        let is_due = self.gives_way() && self.engine_has_port() && self.restart_by.is_none();
+        if let Some(engine) = self.engine.as_ref().filter(|_| is_due) {
+            engine.interrupt();
+            self.restart_by = Some(now + GIVE_WAY_LIMIT);
+        }
+    }
+
+    /// Passes clients on to the primary that this instance follows, as long as it does and its own engine has left the port.
+    pub(in crate::instance) fn stand_in(&mut self) {
+        let is_due = self.follows() && self.gives_way() && !self.engine_has_port();
+        let port = self.setup.port;
+        let told = self.told_primary().filter(|_| is_due);
+        let to = told.map(|primary| SocketAddr::new(primary.address, port));
+        let Some(duty) = &mut self.duty else { return };
+        let leave = &mut duty.leave;
+        if leave.stand_in.as_ref().map(StandIn::to) == to {
+            return;
+        }
+        // One at a time has the port.
+        leave.stand_in = None;
+        let Some(to) = to else { return };
+        let mut at = duty.place.address(POSTGRES_PORT);
+        at.set_port(port);
+        match StandIn::begin(at, to) {
+            Ok(stand_in) => {
+                tracing::info!(%to, "clients that still come here are passed on");
+                leave.stand_in = Some(stand_in);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "clients can't be passed on; they are refused");
+                leave.cannot_stand_in = true;
+            }
+        }
+    }
+
+    /// The port is the engine's again.
+    pub(in crate::instance) fn stand_back(&mut self) {
+        if let Some(duty) = &mut self.duty {
+            duty.leave.stand_in = None;
+        }
+    }
+
+    /// Whether nothing keeps it any more: the role has gone over, it knows whom to follow, clients know it as well and
+    /// nobody is passed on any more; or the time is over.
+    pub(in crate::instance) fn may_end(&mut self) -> bool {
+        self.stand_in();
+        self.note_following();
+        let Some((leave, by)) = self.duty.as_ref().and_then(|duty| {
+            let leave = &duty.leave;
+            Some((leave, leave.by?))
+        }) else {
+            return true;
+        };
+        let now = Instant::now();
+        let is_known = leave.is_known(now);
+        if is_known && let Some(stand_in) = &leave.stand_in {
+            stand_in.wind_up();
+        }
+        let is_over = leave.stand_in.as_ref().is_none_or(StandIn::is_over);
+        (is_known && is_over) || now >= by
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::duty::tests::supervisor;
+    use super::*;
+    use crate::api::EngineSet;
+    use crate::ids::InstanceId;
+    use crate::instance::supervisor::Demotion;
+
+    fn leave(supervisor: &mut Supervisor) -> &mut Leave {
+        &mut supervisor.duty.as_mut().expect("a pod").leave
+    }
+
+    /// As the primary of its term, with so many that could take over.
+    fn make_primary(supervisor: &mut Supervisor, heirs: usize) {
+        supervisor.promise.sealed = false;
+        supervisor.promise.set = Some(EngineSet {
+            term: supervisor.promise.promised_term,
+            counter: 1,
+            members: (0..heirs).map(|_| InstanceId::random()).collect(),
+            required: u32::from(heirs > 0),
+        });
+    }
+
+    /// Somebody else has the role of the promised term, at this address.
+    fn follow(supervisor: &mut Supervisor) {
+        supervisor.promise.sealed = false;
+        supervisor.promise.set = None;
+        let told = crate::api::Upstream {
+            host: "orders-3-0.orders-instances.shop.svc".to_owned(),
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
+        };
+        let term = supervisor.promise.promised_term;
+        supervisor.note_upstream(term, Some(&told)).expect("kept");
+        supervisor.note_following();
+    }
+
+    fn has_followed_for(supervisor: &mut Supervisor, time: Duration) {
+        leave(supervisor).follows_since = Instant::now().checked_sub(time);
+    }
+
+    #[test]
+    fn who_serves_nobody_ends_at_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        supervisor.take_leave();
+        assert!(supervisor.may_end() && !supervisor.duty_report().is_leaving);
+    }
+
+    /// The role has to be somewhere else before its holder goes, and it has to know where, unless that takes too long.
+    #[test]
+    fn a_primary_stays_until_it_follows_another() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        leave(&mut supervisor).by = Some(Instant::now() + Duration::from_secs(600));
+        make_primary(&mut supervisor, 1);
+        assert!(supervisor.duty_report().is_leaving && !supervisor.may_end());
+        supervisor.promise.sealed = true;
+        assert!(!supervisor.duty_report().is_leaving && !supervisor.may_end());
+        supervisor.promise.sealed = false;
+        supervisor.promise.set = None;
+        assert!(!supervisor.may_end(), "clients are still led to it");
+        has_followed_for(&mut supervisor, STAYS_FOR);
+        assert!(supervisor.may_end());
+        supervisor.promise.sealed = true;
+        leave(&mut supervisor).by = Some(Instant::now());
+        assert!(supervisor.may_end());
+    }
+
+    /// One that was told to end as the primary, with so many heirs, and follows another by now.
+    fn follower(dir: &std::path::Path, heirs: usize, hba: &[&str]) -> Supervisor {
+        let mut supervisor = supervisor(dir);
+        // Whichever is free.
+        supervisor.setup.port = 0;
+        let duty = supervisor.duty.as_mut().expect("a pod");
+        duty.leave.by = Some(Instant::now() + Duration::from_secs(600));
+        duty.leave.heirs = heirs;
+        duty.cluster.hba = hba.iter().map(|record| (*record).to_owned()).collect();
+        follow(&mut supervisor);
+        supervisor
+    }
+
+    fn passes_on(supervisor: &mut Supervisor) -> bool {
+        supervisor.stand_in();
+        leave(supervisor).stand_in.is_some()
+    }
+
+    #[test]
+    fn clients_are_passed_on_while_another_is_followed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = follower(dir.path(), 2, &["host all app all md5"]);
+        assert!(supervisor.gives_way() && passes_on(&mut supervisor));
+        supervisor.promise.sealed = true;
+        assert!(supervisor.gives_way() && !passes_on(&mut supervisor));
+        supervisor.promise.sealed = false;
+        assert!(passes_on(&mut supervisor));
+        supervisor.stand_back();
+        assert!(passes_on(&mut supervisor));
+        // Another term's primary may be anywhere.
+        supervisor.promise.promised_term = supervisor.promise.promised_term.next();
+        assert!(!passes_on(&mut supervisor));
+        // Made the primary again, its engine needs the port.
+        make_primary(&mut supervisor, 0);
+        assert!(!supervisor.gives_way() && !passes_on(&mut supervisor));
+    }
+
+    #[test]
+    fn clients_are_not_passed_on_where_that_could_deceive() {
+        let by_address = "host all all 10.0.0.0/8 trust";
+        for (heirs, hba) in [(1, None), (2, Some(by_address))] {
+            let dir = tempfile::tempdir().expect("a folder");
+            let mut supervisor = follower(dir.path(), heirs, hba.as_slice());
+            assert!(!supervisor.gives_way() && !passes_on(&mut supervisor));
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = follower(dir.path(), 2, &[]);
+        leave(&mut supervisor).by = None;
+        assert!(!supervisor.gives_way() && !passes_on(&mut supervisor));
+    }
+
+    #[test]
+    fn who_passes_clients_on_ends_when_they_have_gone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = follower(dir.path(), 2, &[]);
+        assert!(!supervisor.may_end(), "clients are still led to it");
+        has_followed_for(&mut supervisor, STAYS_FOR);
+        let begin = Instant::now();
+        while !supervisor.may_end() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it stays");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The operator has seen the cordon before the pod was told to end.
+    #[test]
+    fn whose_role_went_over_just_now_stays_and_passes_clients_on() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        supervisor.setup.port = 0;
+        make_primary(&mut supervisor, 2);
+        supervisor.note_handover();
+        supervisor.promise.sealed = true;
+        supervisor.take_leave();
+        assert!(!supervisor.may_end(), "nobody has the role yet");
+        assert!(supervisor.gives_way() && !passes_on(&mut supervisor));
+        follow(&mut supervisor);
+        assert!(passes_on(&mut supervisor) && !supervisor.may_end());
+    }
+
+    #[test]
+    fn who_is_told_to_end_while_it_hands_over_stays() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        make_primary(&mut supervisor, 2);
+        supervisor.note_handover();
+        supervisor.demotion = Some(Demotion {
+            term: supervisor.promise.promised_term.next(),
+            deadline: Instant::now() + Duration::from_secs(600),
+        });
+        supervisor.take_leave();
+        assert!(!supervisor.may_end() && !supervisor.gives_way());
+        supervisor.demotion = None;
+        supervisor.promise.sealed = true;
+        assert!(!supervisor.may_end() && supervisor.gives_way());
+    }
+
+    #[test]
+    fn a_handover_that_clients_know_of_keeps_nobody() {
+        let told_after = |change: &dyn Fn(&mut Supervisor)| {
+            let dir = tempfile::tempdir().expect("a folder");
+            let mut supervisor = supervisor(dir.path());
+            make_primary(&mut supervisor, 2);
+            supervisor.note_handover();
+            follow(&mut supervisor);
+            change(&mut supervisor);
+            supervisor.take_leave();
+            leave(&mut supervisor).has_begun()
+        };
+        assert!(told_after(&|_| {}));
+        assert!(!told_after(&|s| has_followed_for(s, STAYS_FOR)));
+        let long_ago = |s: &mut Supervisor| {
+            let at = Instant::now().checked_sub(LATELY).expect("it runs that long");
+            leave(s).handover = Some(Handover { at, heirs: 2 });
+        };
+        assert!(!told_after(&long_ago));
+        // Made the primary again, and not serving yet.
+        assert!(!told_after(&|s| make_primary(s, 2)));
+        // Since then it is followed by a handover of its own.
+        let again = |s: &mut Supervisor| {
+            has_followed_for(s, STAYS_FOR);
+            make_primary(s, 2);
+            s.note_handover();
+            follow(s);
+        };
+        assert!(told_after(&again));
+    }
+}
