@@ -84,13 +84,11 @@ fn key(step: &Step) -> String {
 /// What a step is, and whom it is about: the same for whatever is tried again. Leading the Services to a new primary does
 /// not wait because leading them to the old one has failed.
 pub(super) fn name(step: &Step) -> String {
-    let text = format!("{step:?}");
-    let kind = text.split([' ', '(']).next().unwrap_or_default();
     let of = match step {
         Step::Route(routes) => routes.primary.as_deref(),
         _ => step.instance(),
     };
-    format!("{kind} {}", of.unwrap_or("nowhere"))
+    format!("{} {}", step.kind(), of.unwrap_or("nowhere"))
 }
 
 /// A call to a supervisor: the path and its JSON body.

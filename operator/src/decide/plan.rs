@@ -123,6 +123,25 @@ impl Step {
             Step::Route(_) => None,
         }
     }
+
+    /// What is done, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Step::Create { .. } => "Create",
+            Step::Start { .. } => "Start",
+            Step::Fence { .. } => "Fence",
+            Step::Seal { .. } => "Seal",
+            Step::Demote { .. } => "Demote",
+            Step::Promote { .. } => "Promote",
+            Step::Set { .. } => "Set",
+            Step::Follow { .. } => "Follow",
+            Step::Reseed { .. } => "Reseed",
+            Step::Renew { .. } => "Renew",
+            Step::Replace { .. } => "Replace",
+            Step::Remove { .. } => "Remove",
+            Step::Route(_) => "Route",
+        }
+    }
 }
 
 /// A change of the record, valid only while it has the version that the decision was made for.
