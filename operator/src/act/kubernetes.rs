@@ -566,6 +566,11 @@ impl Inner {
         while self.cluster.leads_to(instance) && began.elapsed() < FENCE_WAITS {
             tokio::time::sleep(FENCE_LOOKS).await;
         }
+        let waited = began.elapsed();
+        if self.cluster.watches.was_heard_within(instance, waited) {
+            // It is silent no more: by now it may have answered, or even have been chosen.
+            return Ok(());
+        }
         let fenced = self.delete_pod(instance, &uid, FENCE_GRACE_SECONDS).await?;
         if fenced {
             let message = format!("the pod of {instance} was told to end, by SIGKILL if need be");

@@ -9,9 +9,7 @@ use crate::ids::InstanceId;
 use crate::names;
 use crate::validate::{FailoverTimes, ValidatedCluster};
 
-/// The write Service to `primary`, the read Service to the standbys that follow it: those that stay, if there is one.
-/// Whoever is about to go, and was the primary until just now, passes clients on to the new one
-/// (`instance/pod/leave.rs`); those of the standbys must not be among them.
+/// The write Service to `primary`, the read Service to the standbys that follow it.
 pub(super) fn lead_to(
     times: FailoverTimes,
     observed: &Observed,
@@ -19,38 +17,86 @@ pub(super) fn lead_to(
     primary: &Member,
     plan: &mut Plan,
 ) {
+    let routes = Routes {
+        record_version: record.record_version,
+        primary: Some(primary.name.clone()),
+        standbys: read_from(times, observed, record, primary),
+    };
+    route(observed, routes, plan);
+}
+
+/// The standbys that show what the primary has: those that stay, if there is one. Whoever is about to go and had the role
+/// until just now passes clients on to the new primary (`instance/pod/leave.rs`): those of the standbys must not be among
+/// them, so it is waited for another one that is only about to stream again.
+fn read_from(
+    times: FailoverTimes,
+    observed: &Observed,
+    record: &Record,
+    primary: &Member,
+) -> Vec<String> {
     let engine = observed
         .instances
         .get(&primary.name)
         .and_then(Instance::engine);
-    let ready = |name: &String, instance: &Instance| {
-        *name != primary.name
-            && instance.follows(record.term)
+    let shows = |instance: &Instance| {
+        instance
+            .engine()
+            .is_some_and(|e| e.consistent && !e.replay_stuck && e.role == EngineRole::Standby)
             && instance
-                .engine()
-                .is_some_and(|e| e.consistent && !e.replay_stuck && e.role == EngineRole::Standby)
+                .id()
+                .is_some_and(|id| observed.unstreamed(id) < times.member_lost_after_ms)
     };
     let streams = |instance: &Instance| {
-        let id = instance.id();
-        id.is_some_and(|id| observed.unstreamed(id) < times.member_lost_after_ms)
-            && id.zip(engine).is_some_and(|(id, e)| {
+        let both = instance.id().zip(engine);
+        instance.follows(record.term)
+            && both.is_some_and(|(id, e)| {
                 e.standbys
                     .iter()
                     .any(|s| s.instance_id.as_ref() == Some(id))
             })
     };
-    let (stay, go): (Vec<_>, Vec<_>) = observed
+    let (mut stay, mut go): (Vec<_>, Vec<_>) = observed
         .instances
         .iter()
-        .filter(|(name, instance)| ready(name, instance) && streams(instance))
-        .partition(|(_, instance)| !instance.upkeep.going && !instance.upkeep.outdated);
-    let standbys = if stay.is_empty() { go } else { stay };
-    let routes = Routes {
-        record_version: record.record_version,
-        primary: Some(primary.name.clone()),
-        standbys: standbys.into_iter().map(|(name, _)| name.clone()).collect(),
-    };
-    route(observed, routes, plan);
+        .filter(|(name, instance)| **name != primary.name && shows(instance))
+        .partition(|(_, instance)| !is_about_to_go(observed, record, primary, instance));
+    let is_alone = stay.is_empty();
+    stay.retain(|(_, instance)| streams(instance));
+    go.retain(|(_, instance)| {
+        streams(instance) && (is_alone || !had_role(observed, record, instance))
+    });
+    let led_to = if stay.is_empty() { go } else { stay };
+    led_to.into_iter().map(|(name, _)| name.clone()).collect()
+}
+
+/// Its pod ends soon. So does a former primary's that is not as its manifest says when all others are: it comes last.
+fn is_about_to_go(
+    observed: &Observed,
+    record: &Record,
+    primary: &Member,
+    instance: &Instance,
+) -> bool {
+    let upkeep = &instance.upkeep;
+    let is_renewed = |i: &Instance| !i.upkeep.outdated;
+    let comes_last = upkeep.outdated
+        && had_role(observed, record, instance)
+        && observed
+            .instances
+            .get(&primary.name)
+            .is_some_and(is_renewed);
+    upkeep.going || upkeep.renewing || upkeep.forced || comes_last
+}
+
+/// The role was this copy's before the last change of it, or the last switchover.
+fn had_role(observed: &Observed, record: &Record, instance: &Instance) -> bool {
+    let change = record.change.as_ref();
+    let now = change.and_then(|change| change.old.as_ref());
+    let last = observed.past.last_switchover.as_ref();
+    let last = last.and_then(|report| report.old_id.as_ref());
+    instance.id().is_some_and(|id| {
+        let is_it = |of: &InstanceId| of == id;
+        now.is_some_and(|member| is_it(&member.id)) || last.is_some_and(is_it)
+    })
 }
 
 pub(super) fn route(observed: &Observed, routes: Routes, plan: &mut Plan) {

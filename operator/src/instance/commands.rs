@@ -192,6 +192,8 @@ impl Supervisor {
         }
         let within = Duration::from_millis(request.within_ms).min(DEMOTION_LIMIT);
         let deadline = Instant::now() + within;
+        // Whatever it was to be started again as: it ends as a primary now, and within this time.
+        self.restart_by = None;
         self.demotion = Some(Demotion {
             term: request.term,
             deadline,

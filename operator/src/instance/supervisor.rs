@@ -938,6 +938,26 @@ mod tests {
         }
     }
 
+    /// Whatever the engine was being restarted for, it must not come back as a primary that has to close its writes.
+    #[tokio::test]
+    async fn a_demotion_takes_the_place_of_a_restart_under_way() {
+        use super::super::commands::{Call, Command};
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        supervisor.promise.set = Some(set(1));
+        let engine = Engine::start(&supervisor.volume, &supervisor.setup, true);
+        supervisor.engine = Some(engine.expect("started"));
+        supervisor.restart_by = Some(Instant::now());
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let call = Call::Demote(crate::api::DemoteRequest {
+            term: Term::FIRST.next(),
+            within_ms: 600_000,
+        });
+        supervisor.obey(Command { call, reply }).await;
+        answer.await.expect("answered").expect("obeyed");
+        assert!(supervisor.demotion.is_some() && supervisor.restart_by.is_none());
+    }
+
     /// Before it has answered once it may not know the signal yet, and would die of it.
     #[tokio::test]
     async fn an_engine_that_has_not_answered_is_told_to_reload_later() {

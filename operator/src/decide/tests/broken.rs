@@ -172,17 +172,19 @@ fn a_record_is_rebuilt_from_instances_that_are_not_numbered_in_turn() {
     };
     let plan = without(&[3], 3, 2);
     let record = plan.swap.expect("rebuilt").record;
-    let of: Vec<&str> = record.in_sync[0].members.iter().map(|m| m.name.as_str()).collect();
+    let members = record.in_sync[0].members.iter();
+    let of: Vec<&str> = members.map(|member| member.name.as_str()).collect();
     assert_eq!(of, ["m-1", "m-2", "m-4"]);
-    let ready = |plan: &Plan| {
+    for (removed, standbys, replicas, said) in [
+        (&[3][..], 2, 2, "found: m-1, m-2; missing: m-3,"),
+        (&[2, 3][..], 3, 3, "found: m-1, m-4; missing: m-2, m-3,"),
+    ] {
+        let plan = without(removed, standbys, replicas);
         assert!(plan.swap.is_none() && plan.steps.is_empty());
-        condition(plan, "Ready")
-    };
-    let (_, reason, said) = ready(&without(&[3], 2, 2));
-    assert_eq!(reason, "VolumeMissing");
-    assert!(said.contains("found: m-1, m-2; missing: m-3,"), "{said}");
-    let (_, _, said) = ready(&without(&[2, 3], 3, 3));
-    assert!(said.contains("found: m-1, m-4; missing: m-2, m-3,"), "{said}");
+        let (_, reason, why) = condition(&plan, "Ready");
+        assert_eq!(reason, "VolumeMissing");
+        assert!(why.contains(said), "{why}");
+    }
 }
 
 /// Steps of one instance wait for each other: the first one would always be the other.

@@ -4,6 +4,7 @@ mod broken;
 mod forced;
 mod lost;
 mod planned;
+mod reads;
 mod service;
 mod times;
 
@@ -248,27 +249,6 @@ fn a_standby_whose_replay_is_stuck_is_read_from_no_more() {
     let ready = plan.instances.iter().filter(|i| i.ready);
     let ready: Vec<&str> = ready.map(|i| i.name.as_str()).collect();
     assert_eq!(ready, ["m-1", "m-3"]);
-}
-
-#[test]
-fn a_standby_that_is_about_to_go_is_read_from_only_where_there_is_no_other() {
-    let led_to = |change: &dyn Fn(&mut Observed)| {
-        let mut observed = running(2);
-        change(&mut observed);
-        let plan = decide(&cluster(2, Durability::Quorum), &observed, NOW);
-        plan.steps.into_iter().find_map(|step| match step {
-            Step::Route(routes) => Some(routes.standbys),
-            _ => None,
-        })
-    };
-    let both = || Some(vec!["m-2".to_owned(), "m-3".to_owned()]);
-    let going = |o: &mut Observed, number| seen(o, number).upkeep.going = true;
-    assert_eq!(led_to(&|_| {}), both());
-    assert_eq!(led_to(&|o| going(o, 2)), Some(vec!["m-3".to_owned()]));
-    let old = |o: &mut Observed| seen(o, 3).upkeep.outdated = true;
-    assert_eq!(led_to(&old), Some(vec!["m-2".to_owned()]));
-    let all = |o: &mut Observed| [2, 3].into_iter().for_each(|number| going(o, number));
-    assert_eq!(led_to(&all), both());
 }
 
 #[test]

@@ -208,6 +208,7 @@ impl Supervisor {
             News::Gone => {
                 duty.away = None;
                 duty.object_problem = Some("the cluster object is gone".to_owned());
+                duty.leave.note_deletion(true);
                 return;
             }
             News::Away(why) => {
@@ -217,6 +218,8 @@ impl Supervisor {
             }
         };
         duty.away = None;
+        let is_deleted = object.metadata.deletion_timestamp.is_some();
+        duty.leave.note_deletion(is_deleted);
         let known = duty.cluster.generation;
         let valid = match kept::valid(&object) {
             Ok(valid) => valid,

@@ -17,7 +17,7 @@ use crate::render::{POSTGRES_PORT, tells_addresses_apart};
 /// is gone lets them wait. kube-proxy leads them elsewhere within a second; where the pod was deleted by force there are
 /// two in all.
 const STAYS_FOR: Duration = Duration::from_millis(1_500);
-/// A handover that began longer ago has nothing to do with the pod's end.
+/// A handover that began longer ago, and led nowhere, has nothing to do with the pod's end.
 const LATELY: Duration = Duration::from_secs(10);
 /// What a standby's engine gets for the fast stop that frees its port.
 const GIVE_WAY_LIMIT: Duration = Duration::from_millis(500);
@@ -44,11 +44,18 @@ pub struct Leave {
     stand_in: Option<StandIn>,
     /// What it takes to do that is not to be had.
     cannot_stand_in: bool,
+    /// The cluster object is gone, or about to be: every pod of it goes, and nobody moves the role.
+    is_deleted: bool,
 }
 
 impl Leave {
     pub fn has_begun(&self) -> bool {
         self.by.is_some()
+    }
+
+    /// What was heard last of the cluster object.
+    pub fn note_deletion(&mut self, is_deleted: bool) {
+        self.is_deleted = is_deleted;
     }
 
     /// It has followed another for so long that clients know.
@@ -67,12 +74,15 @@ impl Supervisor {
         } else {
             self.heirs_lately(now)
         };
-        let Some(duty) = &mut self.duty else { return };
-        if heirs == 0 {
+        if heirs == 0 || self.waits_in_vain() {
             return;
         }
+        let Some(duty) = &mut self.duty else { return };
         let within = Duration::from_millis(duty.cluster.failover.switchover_within_ms);
-        tracing::info!(?within, "told to end; waiting until the role is elsewhere and clients know");
+        tracing::info!(
+            ?within,
+            "told to end; waiting until the role is elsewhere and clients know"
+        );
         duty.leave.by = Some(now + within);
         duty.leave.heirs = heirs;
         self.free_port(now);
@@ -97,11 +107,23 @@ impl Supervisor {
         let Some((leave, handover)) = leave.and_then(|leave| Some((leave, leave.handover?))) else {
             return 0;
         };
-        let is_known = self.follows() && leave.is_known(now);
-        if has_role || is_known || now >= handover.at + LATELY {
+        // However long it took to close writes: from then on it counts when clients could know.
+        let is_over = match leave.follows_since.filter(|_| self.follows()) {
+            Some(_) => leave.is_known(now),
+            None => self.demotion.is_none() && now >= handover.at + LATELY,
+        };
+        if has_role || is_over {
             return 0;
         }
         handover.heirs
+    }
+
+    /// Whoever could move the role does not: there is no cluster any more, or it is to be left alone. Who follows another
+    /// already waits for clients, and for nobody else.
+    fn waits_in_vain(&self) -> bool {
+        self.duty
+            .as_ref()
+            .is_some_and(|duty| duty.leave.is_deleted || (duty.cluster.paused && !self.follows()))
     }
 
     /// A switchover begins: the promise still says who can take over.
@@ -196,10 +218,13 @@ impl Supervisor {
     }
 
     /// Whether nothing keeps it any more: the role has gone over, it knows whom to follow, clients know it as well and
-    /// nobody is passed on any more; or the time is over.
+    /// nobody is passed on any more; or nobody will see to that, or the time is over.
     pub(in crate::instance) fn may_end(&mut self) -> bool {
         self.stand_in();
         self.note_following();
+        if self.waits_in_vain() {
+            return true;
+        }
         let Some((leave, by)) = self.duty.as_ref().and_then(|duty| {
             let leave = &duty.leave;
             Some((leave, leave.by?))
@@ -218,6 +243,7 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
+    use super::super::News;
     use super::super::duty::tests::supervisor;
     use super::*;
     use crate::api::EngineSet;
@@ -381,6 +407,92 @@ mod tests {
         assert!(!supervisor.may_end() && supervisor.gives_way());
     }
 
+    /// Its last checkpoint takes long.
+    #[test]
+    fn who_is_told_to_end_late_in_a_handover_stays_as_well() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        make_primary(&mut supervisor, 2);
+        supervisor.note_handover();
+        let at = Instant::now()
+            .checked_sub(LATELY)
+            .expect("it runs that long");
+        leave(&mut supervisor).handover = Some(Handover { at, heirs: 2 });
+        supervisor.demotion = Some(Demotion {
+            term: supervisor.promise.promised_term.next(),
+            deadline: Instant::now() + Duration::from_secs(600),
+        });
+        supervisor.take_leave();
+        assert!(leave(&mut supervisor).has_begun());
+    }
+
+    /// All pods of a cluster that is deleted are told to end, and nobody takes the role.
+    #[test]
+    fn nobody_stays_for_a_cluster_that_is_deleted_or_paused() {
+        let leaving = |dir: &std::path::Path| {
+            let mut supervisor = supervisor(dir);
+            make_primary(&mut supervisor, 2);
+            leave(&mut supervisor).by = Some(Instant::now() + Duration::from_secs(600));
+            assert!(!supervisor.may_end());
+            supervisor
+        };
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = leaving(dir.path());
+        leave(&mut supervisor).note_deletion(true);
+        assert!(supervisor.may_end());
+        leave(&mut supervisor).note_deletion(false);
+        assert!(!supervisor.may_end());
+        let duty = supervisor.duty.as_mut().expect("a pod");
+        duty.cluster.paused = true;
+        assert!(supervisor.may_end());
+        // The role has gone over before: clients have to know.
+        follow(&mut supervisor);
+        assert!(!supervisor.may_end());
+        leave(&mut supervisor).note_deletion(true);
+        assert!(supervisor.may_end());
+        // Nor does any begin to.
+        for (is_deleted, paused) in [(true, false), (false, true)] {
+            let dir = tempfile::tempdir().expect("a folder");
+            let mut supervisor = super::super::duty::tests::supervisor(dir.path());
+            make_primary(&mut supervisor, 2);
+            supervisor.note_handover();
+            supervisor.promise.sealed = true;
+            let duty = supervisor.duty.as_mut().expect("a pod");
+            duty.leave.note_deletion(is_deleted);
+            duty.cluster.paused = paused;
+            supervisor.take_leave();
+            assert!(!leave(&mut supervisor).has_begun() && supervisor.may_end());
+        }
+    }
+
+    #[tokio::test]
+    async fn that_the_cluster_is_deleted_is_heard() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        make_primary(&mut supervisor, 2);
+        leave(&mut supervisor).by = Some(Instant::now() + Duration::from_secs(600));
+        let object = |deleted_at: Option<&str>| {
+            let object = serde_json::json!({
+                "apiVersion": "understudy.dev/v1alpha1", "kind": "ReplicatedCluster",
+                "metadata": {"name": "orders", "namespace": "shop", "uid": "u", "generation": 1,
+                             "deletionTimestamp": deleted_at},
+                "spec": {"storage": {"size": "1Gi"}},
+            });
+            News::Cluster(Box::new(serde_json::from_value(object).expect("reads")))
+        };
+        // The object stays until its pods have gone, where that was asked for.
+        for (news, may_end) in [
+            (object(None), false),
+            (object(Some("2026-01-01T00:00:00Z")), true),
+            (object(None), false),
+            (News::Gone, true),
+            (News::Away("nobody answers".to_owned()), true),
+        ] {
+            supervisor.heed(news);
+            assert_eq!(supervisor.may_end(), may_end);
+        }
+    }
+
     #[test]
     fn a_handover_that_clients_know_of_keeps_nobody() {
         let told_after = |change: &dyn Fn(&mut Supervisor)| {
@@ -389,6 +501,9 @@ mod tests {
             make_primary(&mut supervisor, 2);
             supervisor.note_handover();
             follow(&mut supervisor);
+            // Just now, however slow this machine is.
+            let later = Instant::now() + Duration::from_secs(600);
+            leave(&mut supervisor).follows_since = Some(later);
             change(&mut supervisor);
             supervisor.take_leave();
             leave(&mut supervisor).has_begun()
@@ -396,10 +511,22 @@ mod tests {
         assert!(told_after(&|_| {}));
         assert!(!told_after(&|s| has_followed_for(s, STAYS_FOR)));
         let long_ago = |s: &mut Supervisor| {
-            let at = Instant::now().checked_sub(LATELY).expect("it runs that long");
+            let at = Instant::now()
+                .checked_sub(LATELY)
+                .expect("it runs that long");
             leave(s).handover = Some(Handover { at, heirs: 2 });
         };
-        assert!(!told_after(&long_ago));
+        assert!(told_after(&long_ago), "its writes were closed just now");
+        let led_nowhere = |s: &mut Supervisor| {
+            long_ago(s);
+            s.promise.sealed = true;
+        };
+        assert!(!told_after(&led_nowhere));
+        let seeded_anew = |s: &mut Supervisor| {
+            long_ago(s);
+            leave(s).follows_since = None;
+        };
+        assert!(!told_after(&seeded_anew));
         // Made the primary again, and not serving yet.
         assert!(!told_after(&|s| make_primary(s, 2)));
         // Since then it is followed by a handover of its own.
