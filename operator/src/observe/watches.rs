@@ -186,7 +186,7 @@ impl Watches {
     }
 
     /// Whether a status has come from the supervisor there within that time.
-    pub(super) fn was_heard_within(&self, name: &str, time: Duration) -> bool {
+    pub fn was_heard_within(&self, name: &str, time: Duration) -> bool {
         let known = self.known.lock();
         known.get(name).is_some_and(|instance| {
             let is_there = instance.life == Life::Alive && instance.status.is_some();

@@ -253,6 +253,7 @@ impl Scene<'_> {
         if let Some(leader_there) = leader_there {
             place(database, leader_there);
         }
+        self.reuse_volumes();
         let before = database.full_strength();
         let metrics_before = |change: &str| role_changes(self, change);
         let metrics_before = [metrics_before(FAILOVER), metrics_before(SWITCHOVER)];
@@ -312,6 +313,18 @@ impl Scene<'_> {
         if fault == Fault::NodeDead {
             spread_out(database);
         }
+    }
+
+    /// Each loss of a node for good gives up the volumes of two instances, and a node has no more than it was made with:
+    /// without any left on one the instances could not spread again. What was given up last may take two seconds to end.
+    fn reuse_volumes(&self) {
+        if self.fault != Fault::NodeDead {
+            return;
+        }
+        std::thread::sleep(HARM);
+        let reused = self.space.cluster.recycle_volumes();
+        let reused = reused.unwrap_or_else(|error| panic!("{error:#}"));
+        println!("volumes that can be claimed again: {reused:?}");
     }
 
     /// The administrator gives up the instance of a node that does not come back: a copy on another node takes its

@@ -45,6 +45,8 @@ impl Drop for Labelled<'_> {
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn pods_that_fit_nowhere_are_told_of_and_run_when_there_is_a_place() {
     let space = Space::enter("unschedulable");
+    // A test that was killed may have left it.
+    drop(Labelled(&space, "e2e/place"));
     let selector = json!({"e2e/place": "yes"});
     let database = Database::apply(&space, "orders", &with(1, "nodeSelector", selector));
     refused_for_now(&database, &["Unschedulable"]);
@@ -101,12 +103,6 @@ fn an_update_to_an_image_that_is_nowhere_stops_at_the_first_standby() {
 fn a_storage_class_that_is_not_there_is_told_of_and_volumes_are_bound_when_it_is() {
     const CLASS: &str = "e2e-later";
     let space = Space::enter("no-class");
-    // A test that failed may have left it.
-    let class = ["delete", "storageclass", CLASS, "--ignore-not-found"];
-    space.cluster.kubectl(&class).expect("deleted");
-    let storage = json!({"size": "1Gi", "class": CLASS});
-    let database = Database::apply(&space, "orders", &with(1, "storage", storage));
-    refused_for_now(&database, &["Unschedulable", "unbound"]);
     let layout = Layout::new(space.cluster.dir()).expect("an absolute path");
     let volumes: Vec<Volume> = space.cluster.nodes()[..2]
         .iter()
@@ -118,6 +114,16 @@ fn a_storage_class_that_is_not_there_is_told_of_and_volumes_are_bound_when_it_is
             capacity: "2Gi".to_owned(),
         })
         .collect();
+    let mut given = vec!["delete", "persistentvolume", "--ignore-not-found"];
+    given.extend(volumes.iter().map(|volume| volume.name.as_str()));
+    let class = ["delete", "storageclass", CLASS, "--ignore-not-found"];
+    // A test that failed may have left them: volumes are bound by the name of a class that is gone.
+    for left in [&given[..], &class] {
+        space.cluster.kubectl(left).expect("deleted");
+    }
+    let storage = json!({"size": "1Gi", "class": CLASS});
+    let database = Database::apply(&space, "orders", &with(1, "storage", storage));
+    refused_for_now(&database, &["Unschedulable", "unbound"]);
     let mut items = vec![json!({
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": CLASS},
         "provisioner": "kubernetes.io/no-provisioner",
@@ -135,9 +141,7 @@ fn a_storage_class_that_is_not_there_is_told_of_and_volumes_are_bound_when_it_is
     drop(database);
     // Class and volumes are this test's alone.
     remove_namespace(&space.cluster, &space.name).expect("everything goes");
-    let names: Vec<String> = volumes.iter().map(|volume| volume.name.clone()).collect();
-    let mut arguments = vec!["delete", "persistentvolume"];
-    arguments.extend(names.iter().map(String::as_str));
-    space.cluster.kubectl(&arguments).expect("deleted");
-    space.cluster.kubectl(&class).expect("deleted");
+    for own in [&given[..], &class] {
+        space.cluster.kubectl(own).expect("deleted");
+    }
 }

@@ -227,8 +227,19 @@ fn a_primary_that_is_alone_comes_back_itself() {
 fn an_instance_without_standbys_is_restarted_with_everything() {
     let space = Space::enter("no-replicas");
     let (database, ledger, writers) = begin(&space, 0);
-    let victim = Victim::of(&database, &database.primary());
+    let (primary, before) = (database.primary(), database.generations());
+    let victim = Victim::of(&database, &primary);
     let _made = Made::make(Fault::PodForceDeleted, &space, victim);
+    // The old one writes on for up to two seconds: its rows must not be taken for the new one's.
+    wait_for("another pod in its place", LIMIT, || {
+        let now = database.generations();
+        let mut pods = now.iter().filter(|(name, _)| name.starts_with("pods/"));
+        let is_another = pods.any(|(name, told)| before.get(name) != Some(told));
+        Ok(is_another.then_some(()))
+    })
+    .expect("it is made");
+    // Where its engine runs the old one has let go of the volume.
+    database.engine(&primary);
     writers.wait_for(20);
     end(&database, &ledger, writers);
 }
