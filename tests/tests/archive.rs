@@ -240,11 +240,67 @@ fn a_standby_archives_what_it_receives_only_where_it_always_does() {
     };
     assert_eq!(archived(), [""; 0]);
     assert_eq!(on.psql("SELECT pg_promote()").trim(), "t");
+    // Whoever follows by the archive looks for it, and no segment may be full for a long time.
+    eventually("the new timeline's history is archived", || {
+        archived().contains(&"00000002.history".to_owned())
+    });
     on.psql("INSERT INTO t VALUES (2)");
     let name = segment(&on);
     assert!(name.starts_with("00000002"), "{name}");
     on.psql("SELECT pg_switch_wal()");
     eventually("its own log is archived", || archived().contains(&name));
+}
+
+/// With `always` what comes from an archive goes into this server's own as well.
+#[test]
+fn what_is_restored_is_archived_where_everything_is() {
+    let archive = tempfile::tempdir().expect("a temporary directory");
+    let own = tempfile::tempdir().expect("a temporary directory");
+    let primary = primary(archive.path());
+    let mut standby = primary.standby("restores");
+    fs::write(standby.data().join("postgresql.auto.conf"), "").expect("ours");
+    standby.configure(&format!(
+        "primary_conninfo = ''\nrestore_command = 'cp {}/%f \"%p\"'\n\
+         wal_retrieve_retry_interval = 200ms\n\
+         archive_mode = always\narchive_command = 'test ! -f {1}/%f && cp %p {1}/%f'",
+        archive.path().display(),
+        own.path().display()
+    ));
+    standby.start();
+    primary.psql("INSERT INTO t VALUES (1000, 'restored')");
+    let name = segment(&primary);
+    wait_for_replay_from_archive(&primary, &standby);
+    eventually("it is archived once more", || {
+        own.path().join(&name).exists()
+    });
+}
+
+/// As PostgreSQL's, a server that is to end ends the command that it waits for.
+#[test]
+fn a_standby_stops_in_order_while_its_restore_command_hangs() {
+    let archive = tempfile::tempdir().expect("a temporary directory");
+    let mut primary = primary(archive.path());
+    let mut standby = primary.standby("hangs");
+    standby.configure("restore_command = 'false'\nwal_retrieve_retry_interval = 200ms");
+    standby.start();
+    primary.wait_for_stream("hangs");
+    let begun = archive.path().join("begun");
+    standby.configure(&format!(
+        "restore_command = 'touch {}; exec sleep 1000'",
+        begun.display()
+    ));
+    standby.psql("SELECT pg_reload_conf()");
+    eventually("the setting is in force", || {
+        standby.psql("SHOW restore_command").contains("sleep")
+    });
+    primary.stop(Stop::Fast);
+    eventually("the command runs", || begun.exists());
+    let status = standby.stop(Stop::Fast);
+    assert!(status.success(), "{status}:\n{}", standby.log());
+    standby.configure("restore_command = 'false'");
+    primary.start();
+    standby.start();
+    primary.wait_for_stream("hangs");
 }
 
 /// An idle transaction in replay's way ends with its session.

@@ -48,6 +48,20 @@ fn count_in(mut copy: Server) -> String {
     count.trim().to_owned()
 }
 
+/// A copy that is promoted must not archive once more what its primary archives: a command that does not overwrite would
+/// fail there for ever.
+fn notes_its_log_as_archived(data: &Path) {
+    let entries = fs::read_dir(data.join("pg_wal")).expect("a folder");
+    let names = entries.map(|e| e.expect("readable").file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    let segments: Vec<String> = names.filter(|name| name.len() == 24).collect();
+    assert!(!segments.is_empty());
+    for name in segments {
+        let note = data.join(format!("pg_wal/archive_status/{name}.done"));
+        assert!(note.is_file(), "{name} would be archived again");
+    }
+}
+
 #[test]
 fn plain_backups_verify_and_start() {
     let server = primary();
@@ -55,6 +69,9 @@ fn plain_backups_verify_and_start() {
         let copy = Server::filled(|data| {
             server.base_backup(data, &["-X", method, "-P", "-v"]);
             verify(data, &[]);
+            if method == "fetch" {
+                notes_its_log_as_archived(data);
+            }
         });
         assert_eq!(count_in(copy), "2000|2001000", "-X {method}");
     }

@@ -318,3 +318,16 @@ fn a_log_that_finds_no_room_loses_nothing() {
         String::from_utf8_lossy(&sums.stderr)
     );
 }
+
+/// A sort may have been about to fill the disk when the server was killed.
+#[test]
+fn a_start_removes_the_temporary_files_that_a_crash_left() {
+    let mut server = Server::started();
+    server.stop(Stop::Kill);
+    let folder = server.data().join("base/pgsql_tmp");
+    std::fs::create_dir_all(&folder).expect("the folder of temporary files");
+    std::fs::write(folder.join("pgsql_tmp77.0"), vec![7_u8; 100_000]).expect("a file left behind");
+    server.start();
+    let left = std::fs::read_dir(&folder).expect("the folder").count();
+    assert_eq!(left, 0);
+}

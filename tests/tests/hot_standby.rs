@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
+use understudy_tests::raw::{End, Raw, bind, execute, frame, parse, query};
 use understudy_tests::reference::Reference;
 use understudy_tests::server::{Server, Stop};
 use understudy_tests::soak::rounds;
@@ -86,6 +87,47 @@ fn running_queries_give_way_when_their_time_is_up() {
             primary.wait_for_replay(&standby);
             assert_eq!(reader.error("SELECT * FROM t").state, "42P01");
         }
+    }
+}
+
+/// What a client holds who pauses in the middle of a pipeline, or sits in a failed block that a savepoint keeps, it gives
+/// up only by ending: a statement that could be cancelled there is none.
+#[test]
+fn who_holds_a_lock_and_says_nothing_is_ended() {
+    let primary = primary();
+    let standby = standby_with(&primary, "max_standby_streaming_delay = 200ms");
+    let mut piped = Raw::session(standby.port).expect("it answers");
+    let part = [
+        parse("", "SELECT a FROM t", &[]),
+        bind("", "", 0, &[]),
+        execute("", 1),
+        frame(b'H', b""),
+    ];
+    piped.send(&part.concat()).expect("sent");
+    let mut said = Vec::new();
+    eventually("it has got a part of the rows", || {
+        said.extend(piped.rest(Duration::from_millis(200)).0);
+        said.iter().any(|reply| reply.tag == b's')
+    });
+    let mut failed = Raw::session(standby.port).expect("it answers");
+    let texts = [
+        "BEGIN",
+        "SELECT count(*) FROM t",
+        "SAVEPOINT s",
+        "SELECT 1/0",
+    ];
+    failed.send(&texts.map(query).concat()).expect("sent");
+    let (replies, end) = failed.until_ready(texts.len(), Duration::from_secs(30));
+    assert_eq!(end, End::Ready, "{replies:?}");
+    primary.psql("ALTER TABLE t ADD COLUMN c int");
+    primary.wait_for_replay(&standby);
+    for raw in [&mut piped, &mut failed] {
+        let (replies, end) = raw.rest(Duration::from_secs(30));
+        assert_eq!(end, End::Closed, "{replies:?}");
+        let last = replies.last().expect("the reason");
+        let told = (last.field(b'S'), last.field(b'C'));
+        let wanted = (Some("FATAL".to_owned()), Some("40001".to_owned()));
+        assert_eq!(told, wanted, "{replies:?}");
     }
 }
 

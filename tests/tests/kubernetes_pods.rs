@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use operator::api::{
     DemoteRequest, EngineRole, EngineSet, FollowRequest, PromoteRequest, RestartRequest,
-    SealRequest, SetRequest, SupervisorState, SupervisorStatus, Upstream,
+    SealRequest, SeedSource, SetRequest, SupervisorState, SupervisorStatus, Upstream,
 };
 use operator::crd::ReplicatedCluster;
 use operator::ids::{InstanceId, Millis, Term};
@@ -176,6 +176,15 @@ impl Pod {
         Upstream {
             host: self.host(),
             address: self.ip(),
+        }
+    }
+
+    fn seed_source(&self) -> SeedSource {
+        SeedSource {
+            instance: self.instance(),
+            host: self.host(),
+            address: self.ip(),
+            port: u16::try_from(POSTGRES_PORT).expect("a port"),
         }
     }
 
@@ -391,6 +400,7 @@ fn pods_go_by_the_cluster_object_and_the_operator_s_calls() {
     let mut second = Pod::new(&world, 2);
     follows_where_it_is_told(&world, &first, &mut second);
     goes_by_the_spec_as_it_changes(&world, &first, &second);
+    copies_the_standby_that_it_is_told(&world, &first, &second);
     says_why_it_does_not_start_until_that_is_mended(&world, &mut second);
     passwords_follow_the_secrets(&world, &first);
     let mut third = Pod::new(&world, 3);
@@ -518,7 +528,7 @@ fn serves_what_was_asked_for(world: &World, pod: &Pod) {
 
 fn follows_where_it_is_told(world: &World, primary: &Pod, pod: &mut Pod) {
     pod.start();
-    // The Service has no name here.
+    // Nobody tells it whom to copy, and the Service has no name here.
     let tries = pod.until(world, "looking for the Service", |s| {
         s.seeding
             .as_ref()
@@ -528,6 +538,7 @@ fn follows_where_it_is_told(world: &World, primary: &Pod, pod: &mut Pod) {
         term: Term::FIRST,
         id: id_of(&tries),
         upstream: Some(primary.upstream()),
+        source: None,
     };
     pod.order(world, "/follow", &request);
     let streaming = pod.until(world, "streaming", streams);
@@ -599,6 +610,34 @@ fn goes_by_the_spec_as_it_changes(world: &World, primary: &Pod, standby: &Pod) {
     assert_eq!((restarted.crashes, restarted.down_ms), (0, 0));
     assert_eq!(primary.asks(world, "SHOW max_connections"), "77");
     standby.until(world, "streaming again", streams);
+}
+
+/// The primary only has to stream to it then.
+fn copies_the_standby_that_it_is_told(world: &World, primary: &Pod, standby: &Pod) {
+    let mut pod = Pod::new(world, 4);
+    pod.start();
+    // It asks; where this test comes late it has begun to look for the Service.
+    let asks = pod.until(world, "asking whom to copy", |s| s.seeding.is_some());
+    let request = FollowRequest {
+        term: Term::FIRST,
+        id: id_of(&asks),
+        upstream: Some(primary.upstream()),
+        source: Some(standby.seed_source()),
+    };
+    pod.order(world, "/follow", &request);
+    pod.until(world, "streaming", streams);
+    let label = pod.volume().join("data/backup_label.old");
+    let label = std::fs::read_to_string(label).expect("it was replayed from");
+    assert!(label.contains("BACKUP FROM: standby"), "{label}");
+    let known = primary.status(world).expect("answered");
+    let id = id_of(&asks);
+    let listed = known.engine.is_some_and(|engine| {
+        let mut streams = engine.standbys.iter();
+        streams.any(|stream| stream.instance_id.as_ref() == Some(&id))
+    });
+    assert!(listed, "it does not stream from the primary");
+    pod.terminate();
+    assert!(pod.wait_for_end().success(), "{}", pod.words());
 }
 
 /// A pod that begins under parameters that no engine takes has none before them to stay with.
@@ -748,6 +787,7 @@ fn hands_over_before_it_ends(world: &World, primary: &mut Pod, standby: &Pod) {
         term,
         id: id_of(&sealed),
         upstream: Some(standby.upstream()),
+        source: None,
     };
     primary.order(world, "/follow", &follow);
     // Who comes before kube-proxy knows better gets to the other one; who comes later is refused.
@@ -819,6 +859,7 @@ fn stays_where_it_was_told_to_end_after_it_handed_over(world: &World, pod: &mut 
             host: "orders-9-0.orders-instances.shop.svc".to_owned(),
             address: other,
         }),
+        source: None,
     };
     pod.order(world, "/follow", &follow);
     // It does so for a second and a half; whoever comes later finds nobody.

@@ -158,6 +158,10 @@ fn scaling_moves_neither_the_primary_nor_the_data() {
             is_true(s, "Protected") == (replicas > 0)
         });
     }
+    // What a standby can give costs the primary nothing.
+    let events = cluster.events();
+    let of_standby = "orders-3 takes its base backup of orders-2, a standby";
+    assert!(events.contains(of_standby), "{events}");
     writer.finish(&cluster);
 }
 

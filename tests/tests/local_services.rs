@@ -98,7 +98,8 @@ fn up_in_a_terminal_shows_events_takes_a_new_manifest_and_ends_without_the_datab
     for line in [
         services.as_str(),
         "orders-1 begins with an empty database",
-        "orders-2 begins with a base backup of the primary",
+        "orders-2 begins with a base backup",
+        "orders-2 takes its base backup of the primary",
         "orders-2 is ready as standby",
     ] {
         eventually(line, || terminal.text().contains(line));

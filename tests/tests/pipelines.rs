@@ -216,12 +216,211 @@ fn pipelines() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     ]
 }
 
+/// What is bound, run and described across blocks, errors and Sync.
+fn blocks() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let all = || execute("", 0);
+    let table = || query("DROP TABLE IF EXISTS pipes; CREATE TABLE pipes (a int)");
+    let one = || [prepared("INSERT INTO pipes VALUES (1)"), all()].concat();
+    vec![
+        (
+            "a portal that needs no table goes at Sync, too",
+            vec![
+                parse("", "SHOW work_mem", &[]),
+                bind("p", "", 0, &[]),
+                sync(),
+                execute("p", 0),
+                sync(),
+                bind("p", "", 0, &[]),
+                execute("p", 0),
+            ],
+        ),
+        (
+            "and with an error",
+            vec![
+                parse("show", "SHOW work_mem", &[]),
+                bind("p", "show", 0, &[]),
+                parse("", "SELEC", &[]),
+                sync(),
+                execute("p", 0),
+            ],
+        ),
+        (
+            "portals older than the savepoint that an error goes back to",
+            vec![
+                query("BEGIN"),
+                parse("good", "SELECT 1", &[]),
+                bind("good", "good", 0, &[]),
+                parse(
+                    "bad",
+                    "SELECT 1 / (g - 2) FROM generate_series(1, 3) AS g",
+                    &[],
+                ),
+                bind("bad", "bad", 0, &[]),
+                sync(),
+                query("SAVEPOINT s"),
+                execute("bad", 0),
+                sync(),
+                execute("good", 0),
+                sync(),
+                query("ROLLBACK TO s"),
+                execute("good", 0),
+                execute("bad", 0),
+            ],
+        ),
+        (
+            "a change is described in a failed block, a query is not",
+            vec![
+                table(),
+                parse("change", "INSERT INTO pipes VALUES ($1)", &[]),
+                parse("rows", "INSERT INTO pipes VALUES ($1) RETURNING a", &[]),
+                sync(),
+                query("BEGIN"),
+                query("SELECT 1/0"),
+                describe(b'S', "change"),
+                describe(b'S', "rows"),
+            ],
+        ),
+        (
+            "VACUUM behind a change",
+            vec![
+                table(),
+                one(),
+                prepared("VACUUM pipes"),
+                all(),
+                sync(),
+                query("SELECT a FROM pipes"),
+            ],
+        ),
+        (
+            "VACUUM behind a part of a query",
+            vec![
+                table(),
+                prepared("SELECT generate_series(1, 3)"),
+                execute("", 1),
+                parse("vacuum", "VACUUM pipes", &[]),
+                bind("vacuum", "vacuum", 0, &[]),
+                execute("vacuum", 0),
+            ],
+        ),
+        (
+            "VACUUM as a simple query behind a change without Sync",
+            vec![
+                table(),
+                one(),
+                query("VACUUM pipes"),
+                query("SELECT a FROM pipes"),
+            ],
+        ),
+        (
+            "VACUUM first, and a change behind it",
+            vec![
+                table(),
+                prepared("VACUUM pipes"),
+                all(),
+                one(),
+                sync(),
+                query("SELECT a FROM pipes"),
+            ],
+        ),
+        (
+            "a simple query of nothing ends a pipeline, too",
+            vec![
+                table(),
+                one(),
+                query(""),
+                query("ROLLBACK; SELECT a FROM pipes"),
+            ],
+        ),
+        (
+            "ANALYZE commits nothing of what came before",
+            vec![
+                table(),
+                one(),
+                prepared("ANALYZE pipes"),
+                all(),
+                prepared("SELECT 1 / (SELECT 0)"),
+                all(),
+                sync(),
+                query("SELECT a FROM pipes"),
+            ],
+        ),
+    ]
+}
+
+/// Types of parameters, and statements around a query that has some.
+fn parameters() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let all = || execute("", 0);
+    vec![
+        (
+            "a type stays what it was, though the column has another now",
+            vec![
+                query("DROP TABLE IF EXISTS pipes; CREATE TABLE pipes (a int)"),
+                parse("change", "INSERT INTO pipes VALUES ($1)", &[]),
+                describe(b'S', "change"),
+                sync(),
+                query("ALTER TABLE pipes DROP COLUMN a"),
+                query("ALTER TABLE pipes ADD COLUMN a text"),
+                describe(b'S', "change"),
+                bind("", "change", 1, &[Some(&[0, 0, 0, 49])]),
+                all(),
+                sync(),
+                query("SELECT a FROM pipes WHERE a = '49'"),
+            ],
+        ),
+        (
+            "EXPLAIN of a query with one",
+            vec![
+                parse("", "EXPLAIN SELECT $1::int", &[]),
+                describe(b'S', ""),
+                bind("", "", 0, &[Some(b"1")]),
+                describe(b'P', ""),
+                all(),
+            ],
+        ),
+        (
+            "a cursor for a query with one",
+            vec![
+                query("BEGIN"),
+                parse(
+                    "",
+                    "DECLARE c CURSOR FOR SELECT generate_series(1, $1)",
+                    &[],
+                ),
+                describe(b'S', ""),
+                bind("", "", 0, &[Some(b"3")]),
+                all(),
+                sync(),
+                query("FETCH ALL FROM c"),
+            ],
+        ),
+        (
+            "COPY of a query with one",
+            vec![
+                parse("", "COPY (SELECT $1::int) TO STDOUT", &[23]),
+                bind("", "", 0, &[Some(b"1")]),
+                all(),
+            ],
+        ),
+        (
+            "none in simple queries",
+            vec![
+                query("EXPLAIN ANALYZE SELECT $1::int"),
+                query("COPY (SELECT $1::int) TO STDOUT"),
+                query("BEGIN"),
+                query("DECLARE c CURSOR FOR SELECT $1::int"),
+                query("FETCH ALL FROM c"),
+            ],
+        ),
+    ]
+}
+
 #[test]
 fn every_message_is_answered_as_postgresql_answers_it() {
     let server = Server::started();
     let reference = Reference::started();
     let mut wrong = Vec::new();
-    for (name, mut messages) in pipelines() {
+    let all = [pipelines(), blocks(), parameters()].concat();
+    for (name, mut messages) in all {
         messages.push(sync());
         messages.push(query("SELECT 1"));
         let bytes = messages.concat();
@@ -309,5 +508,108 @@ fn views_show_the_statement_of_each_message() {
         shows("another Bind", &[bind("p", "two", 0, &[]), flush()], two);
         shows("Execute", &[execute("", 0), flush()], one);
         shows("the end", &[execute("p", 0), sync()], two);
+    }
+}
+
+/// Until Sync a session is active for the views, also while it waits for its client, and its transaction goes on.
+#[test]
+fn views_show_a_session_in_a_pipeline_as_active() {
+    let server = Server::started();
+    let reference = Reference::started();
+    for port in [reference.port, server.port] {
+        let mut watcher = Client::connect(port).expect("it answers");
+        let mut raw = Raw::session(port).expect("it answers");
+        raw.send(&query("SET application_name = 'waits'"))
+            .expect("sent");
+        raw.until_ready(1, PATIENCE);
+        let asked = "SELECT state || ' ' || coalesce(wait_event, 'none') || ' ' || (xact_start IS NULL)::text \
+                     FROM pg_stat_activity WHERE application_name = 'waits'";
+        let mut shows = |what: &str, messages: &[Vec<u8>], text: &str| {
+            raw.send(&messages.concat()).expect("sent");
+            eventually(&format!("{port}: {what}"), || watcher.value(asked) == text);
+        };
+        let run = || [prepared("SELECT 1"), execute("", 0), frame(b'H', b"")].concat();
+        shows("a pipeline", &[run()], "active ClientRead false");
+        shows("Sync", &[sync()], "idle ClientRead true");
+        shows("another", &[run()], "active ClientRead false");
+        let wrong = parse("", "SELEC", &[]);
+        shows("an error", &[wrong], "active ClientRead true");
+        shows("its end", &[sync()], "idle ClientRead true");
+        shows(
+            "a block",
+            &[query("BEGIN")],
+            "idle in transaction ClientRead false",
+        );
+        shows(
+            "a failed block",
+            &[query("SELECT 1/0")],
+            "idle in transaction (aborted) ClientRead true",
+        );
+    }
+}
+
+/// The clocks of idle sessions do not run in the middle of a pipeline, nor where one that has failed is passed over.
+#[test]
+fn a_pipeline_is_not_ended_as_idle() {
+    let settings = "SET idle_session_timeout = '2s'; BEGIN; SET LOCAL idle_in_transaction_session_timeout = '2s'";
+    let piped = || [prepared("SELECT 1"), execute("", 0), frame(b'H', b"")].concat();
+    let server = Server::started();
+    let reference = Reference::started();
+    for port in [reference.port, server.port] {
+        // In one piece: nothing is idle between the two.
+        let pipelines = [
+            [query(settings), piped()].concat(),
+            [
+                query("SET idle_session_timeout = '2s'"),
+                frame(b'P', b"without an end"),
+            ]
+            .concat(),
+        ];
+        let mut sessions = pipelines.map(|bytes| {
+            let mut raw = Raw::session(port).expect("it answers");
+            raw.send(&bytes).expect("sent");
+            raw
+        });
+        for raw in &mut sessions {
+            let (replies, end) = raw.rest(Duration::from_secs(4));
+            assert_eq!(end, End::Quiet, "{port}: {}", shown(&replies));
+        }
+        for raw in &mut sessions {
+            raw.send(&[piped(), sync(), query("SELECT 1")].concat())
+                .expect("sent");
+            let (replies, end) = raw.until_ready(2, PATIENCE);
+            assert_eq!(end, End::Ready, "{port}: {}", shown(&replies));
+        }
+    }
+}
+
+/// They begin with its Sync, behind an error, too.
+#[test]
+fn who_is_idle_behind_a_pipeline_is_ended() {
+    let idle = "SET idle_session_timeout = '1s'";
+    let in_block = "SET idle_in_transaction_session_timeout = '1s'";
+    let run = |sql: &str| [prepared(sql), execute("", 0)].concat();
+    let cut = || frame(b'P', b"without an end");
+    let wrong = || parse("", "SELEC", &[]);
+    let cases = [
+        (vec![query(idle), run("SELECT 1"), sync()], "57P05"),
+        (vec![query(idle), cut(), sync()], "57P05"),
+        (vec![query(in_block), run("BEGIN"), sync()], "25P03"),
+        (
+            vec![query(in_block), run("BEGIN"), wrong(), sync()],
+            "25P03",
+        ),
+    ];
+    let server = Server::started();
+    let reference = Reference::started();
+    for port in [reference.port, server.port] {
+        for (messages, state) in &cases {
+            let mut raw = Raw::session(port).expect("it answers");
+            raw.send(&messages.concat()).expect("sent");
+            let (replies, end) = raw.rest(PATIENCE);
+            assert_eq!(end, End::Closed, "{port}: {}", shown(&replies));
+            let last = replies.last().and_then(|reply| reply.field(b'C'));
+            assert_eq!(last.as_deref(), Some(*state), "{port}");
+        }
     }
 }

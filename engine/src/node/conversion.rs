@@ -17,6 +17,7 @@ pub fn wal(current: &ServerSettings, system_id: SystemId, segment_size: u32) -> 
         full_page_writes: current.full_page_writes,
         writer_delay: current.wal_writer_delay,
         archiving: current.archive_mode != ArchiveMode::Off,
+        archive_always: current.archive_mode == ArchiveMode::Always,
         ..WalConfig::new(system_id)
     }
 }

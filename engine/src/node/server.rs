@@ -45,6 +45,7 @@ use crate::server::cli::pid_file::{PidFile, State as PidState};
 use crate::server::cli::signals::{Events, ServerEvent, promote_file};
 use crate::server::listener::{Listeners, Server};
 use crate::server::log;
+use crate::sql::exec::remove_temporary_files;
 use crate::sql::maintenance::Autovacuum;
 use crate::sql::session::Backends;
 use crate::storage::ControlFile;
@@ -241,6 +242,7 @@ impl Node {
     fn assemble(settings: Arc<Settings>) -> anyhow::Result<Node> {
         let disk: DiskRef = Arc::new(RealDisk::new(&settings.current().data_directory));
         let control = ControlFile::open(Arc::clone(&disk))?;
+        remove_temporary_files(&*disk);
         compute_settings(&settings, &control);
         let current = settings.current();
         check_wal_sizes(&current, control.get().wal_segment_size)?;

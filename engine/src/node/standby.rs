@@ -112,7 +112,11 @@ pub fn start_recovery(
         mode,
         request_file: request.file,
         settings: conversion::recovery(&current, parameters),
-        archive: Some(archive(settings, current.data_directory.clone())),
+        archive: Some(archive(
+            settings,
+            &core.state,
+            current.data_directory.clone(),
+        )),
         upstream: receiver.map(|receiver| upstream(settings, managed, receiver)),
         trigger: Some(triggers(settings, managed)),
     });
@@ -140,11 +144,16 @@ fn upstream(
     Arc::new(ReceiverUpstream::new(receiver, configured))
 }
 
-fn archive(settings: &Arc<Settings>, data_directory: PathBuf) -> Arc<dyn ArchiveShell> {
-    let settings = Arc::clone(settings);
+fn archive(
+    settings: &Arc<Settings>,
+    state: &Arc<RecoveryState>,
+    data_directory: PathBuf,
+) -> Arc<dyn ArchiveShell> {
+    let (settings, state) = (Arc::clone(settings), Arc::clone(state));
     Arc::new(CommandArchive::new(
         data_directory,
         Arc::new(move || settings.current().restore_command.clone()),
+        Arc::new(move || state.stop_requested()),
     ))
 }
 

@@ -1,7 +1,8 @@
 //! The archiver: runs `archive_command` for each finished segment, and sees that segments finish
 //! (`archive_timeout`).
 //!
-//! A file is archived when its `.ready` note has become `.done`; until then it stays in `pg_wal`. A command that
+//! A file is archived when its `.ready` note has become `.done`; until then it stays in `pg_wal`. Whoever makes a note
+//! wakes the archiver; what a standby has noted waits for its promotion. A command that
 //! fails is tried three times, a second apart, then again when there is a new segment or a minute has passed.
 //! A crash between the command and the note archives the file twice: commands must stand that, as for
 //! PostgreSQL.
@@ -61,6 +62,8 @@ struct Shared {
     changed: Condvar,
     /// When and where the last segment was ended for its age.
     last_switch: Mutex<(Instant, Lsn)>,
+    /// When the last segment ended, for whatever reason.
+    segment_ended: Mutex<Instant>,
 }
 
 pub struct Archiver {
@@ -88,9 +91,16 @@ impl Archiver {
             }),
             changed: Condvar::new(),
             last_switch: Mutex::new((Instant::now(), Lsn::INVALID)),
+            segment_ended: Mutex::new(Instant::now()),
         });
-        let waker = Arc::downgrade(&shared);
+        let ended = Arc::downgrade(&shared);
         shared.wal.on_segment(Box::new(move |_| {
+            if let Some(shared) = ended.upgrade() {
+                *shared.segment_ended.lock() = Instant::now();
+            }
+        }));
+        let waker = Arc::downgrade(&shared);
+        shared.wal.segments().on_note(Box::new(move || {
             if let Some(shared) = waker.upgrade() {
                 shared.look();
             }
@@ -138,13 +148,17 @@ impl Shared {
 
     fn run(&self) {
         let mut looked = Instant::now();
+        let mut has_written = false;
         loop {
             let quit = {
                 let mut wishes = self.wishes.lock();
                 if !wishes.look && !wishes.quit {
                     self.changed.wait_for(&mut wishes, Duration::from_secs(1));
                 }
-                let due = looked.elapsed() >= LOOK_AGAIN;
+                // What was noted up to a promotion, its new history among it, need not wait for more.
+                let writes = self.state.phase() == Phase::Writing;
+                let is_promoted = writes && !std::mem::replace(&mut has_written, writes);
+                let due = is_promoted || looked.elapsed() >= LOOK_AGAIN;
                 if std::mem::take(&mut wishes.look) || wishes.quit || due {
                     looked = Instant::now();
                 } else {
@@ -270,7 +284,9 @@ impl Shared {
         let mut last = self.last_switch.lock();
         // Behind the shutdown checkpoint nothing may stand: a restart writes over it, and standbys have it already.
         let ends = self.state.stop_requested() || self.state.phase() != Phase::Writing;
-        if timeout.is_zero() || ends || last.0.elapsed() < timeout {
+        // One that was full before its time is as good.
+        let since = last.0.max(*self.segment_ended.lock());
+        if timeout.is_zero() || ends || since.elapsed() < timeout {
             return;
         }
         let end = self.wal.end_lsn();

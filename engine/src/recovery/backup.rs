@@ -218,6 +218,9 @@ impl Backups {
             if started.label.start <= self.state.images_off() {
                 return Err(BackupError::NoImagesDuring);
             }
+            // What was copied asks for less. But whoever begins with it streams from the end on, and what lies between the two
+            // may be gone where it streams from.
+            self.store.wal.flush_blocking(self.state.replay_lsn());
             let control = self.store.control.get();
             return Ok(StoppedBackup {
                 end: control.min_recovery_point,
@@ -389,7 +392,7 @@ impl Backups {
         let path = dir.join(&name);
         durable::replace(disk, &path, text.as_bytes()).map_err(io_error("write", &path))?;
         if wal.is_archiving() {
-            archive_status::notify(disk, dir, &name)?;
+            wal.segments().note_ready(&name)?;
         }
         Ok(name)
     }

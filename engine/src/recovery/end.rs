@@ -130,12 +130,11 @@ pub(super) fn promote(
         let from = segments.holder(&history, segment, old)?;
         segments.fork(from, new, end.end)?;
     }
-    timeline::write(
-        segments.disk(),
-        segments.dir(),
-        &history,
-        config.settings.archiving,
-    )?;
+    timeline::write(segments.disk(), segments.dir(), &history)?;
+    if config.settings.archiving {
+        segments.note_ready(&new.history_file_name())?;
+        segments.note_left(&history)?;
+    }
     // A candidate's walsenders serve the new timeline as soon as its log is open, and pass on what it was told till it writes.
     config.participant.follows(&history);
     open_log(config, history, end.end, end.last_record, None)?;
@@ -346,15 +345,13 @@ fn archive_cut_segment(
     let segment = end.segment(segments.size());
     let name = segments.name(old, segment);
     let noted = archive_status::is_ready(disk, dir, &name)?
-        || disk
-            .exists(&dir.join(archive_status::DIR).join(format!("{name}.done")))
-            .map_err(RecoveryError::io("stat", &name))?;
+        || archive_status::has_done_note(disk, dir, &name)?;
     let whole = end.segment_offset(segments.size()) == 0;
     if whole || noted || !segments.exists(old, segment)? {
         return Ok(());
     }
     let partial = segments.mark_partial(old, segment)?;
-    Ok(archive_status::notify(disk, dir, &partial)?)
+    Ok(segments.note_ready(&partial)?)
 }
 
 /// Refuses a copied directory in which a page is newer than its log: a copy without all the WAL it needs, started

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::ids::{Lsn, PAGE_SIZE, SegmentNumber, TimelineId};
 use crate::io::{Access, EntryKind, FileRef};
 use crate::wal::timeline::{self, History};
-use crate::wal::{PageBytes, PageRequest, Segments, WalBytes, WalError, archive_status};
+use crate::wal::{PageBytes, PageRequest, Segments, WalBytes, WalError};
 
 use super::restore::{self, ArchiveShell, ArchivedHistory};
 use super::state::RecoveryState;
@@ -87,6 +87,8 @@ pub(super) struct StandbySource {
     pub retry_interval: Duration,
     /// Name of the oldest segment that a restart would need.
     pub oldest_kept: String,
+    /// `archive_mode = always`: what comes from the archive goes into this server's own.
+    pub archive_too: bool,
     history: History,
     history_changed: bool,
     from: From,
@@ -111,6 +113,7 @@ pub(super) struct SourceParts {
     pub target: TargetTimeline,
     pub retry_interval: Duration,
     pub oldest_kept: String,
+    pub archive_too: bool,
     pub history: History,
 }
 
@@ -125,6 +128,7 @@ impl StandbySource {
             target,
             retry_interval,
             oldest_kept,
+            archive_too,
             history,
         } = parts;
         StandbySource {
@@ -136,6 +140,7 @@ impl StandbySource {
             target,
             retry_interval,
             oldest_kept,
+            archive_too,
             history,
             history_changed: false,
             from: From::Files,
@@ -388,8 +393,13 @@ impl StandbySource {
             return Ok(ArchivedHistory::Nothing);
         };
         let (disk, dir) = (self.segments.disk(), self.segments.dir());
-        restore::fetch_history(&**archive, disk, dir, timeline, &self.oldest_kept)
-            .map_err(WalError::io("restore", timeline.history_file_name()))
+        let name = timeline.history_file_name();
+        let fetched = restore::fetch_history(&**archive, disk, dir, timeline, &self.oldest_kept)
+            .map_err(WalError::io("restore", &name))?;
+        if self.archive_too && matches!(fetched, ArchivedHistory::Restored) {
+            self.segments.note_received(&name, true)?;
+        }
+        Ok(fetched)
     }
 
     /// The timeline's history from `pg_wal`, else (also where that one is damaged) from the archive.
@@ -430,13 +440,12 @@ impl StandbySource {
                     let Some(archive) = &self.archive else {
                         continue;
                     };
-                    let kept = &self.oldest_kept;
-                    let size = u64::from(size);
-                    let got = restore::fetch_segment(&**archive, disk, dir, &name, size, kept);
+                    let (log, kept) = (&*self.segments, &self.oldest_kept);
+                    let got = restore::fetch_segment(&**archive, log, *timeline, segment, kept);
                     if !got.map_err(WalError::io("restore", &name))? {
                         continue;
                     }
-                    archive_status::set_done(disk, dir, &name)?;
+                    log.note_received(&name, self.archive_too)?;
                 }
                 let path = dir.join(&name);
                 match disk.open(&path, Access::Read) {

@@ -5,6 +5,7 @@
 //! new one. Before the first page is changed `pg_control` says what is going on, so that a crash during recovery
 //! begins again with the same duties (minimum recovery point, end of backup).
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use crate::ids::{Lsn, TimelineId};
 use crate::storage::{ClusterState, ControlData, Store, WriteGate};
 use crate::wal::timeline::History;
 use crate::wal::xlog_records::{CheckPoint, ParameterChange};
-use crate::wal::{FileSource, ReadError, WalBytes, WalReader};
+use crate::wal::{FileSource, ReadError, WalBytes, WalError, WalReader};
 
 use super::backup_label::{self, BackupLabel};
 use super::data_files;
@@ -165,6 +166,18 @@ impl Startup {
     /// Does everything from here to a log that can be written. On a standby that takes until its promotion, so it
     /// has a thread of its own; what others may do meanwhile the state's phase tells.
     pub fn run(self) -> Result<Outcome, RecoveryError> {
+        let state = self.config.state.clone();
+        let is_cut = |error: &WalError| {
+            state.stop_requested() && error.io_kind() == Some(io::ErrorKind::Interrupted)
+        };
+        self.until_writing().map_err(|error| match error {
+            // A restore command that ran was not waited for.
+            RecoveryError::Wal(error) if is_cut(&error) => RecoveryError::Interrupted,
+            other => other,
+        })
+    }
+
+    fn until_writing(self) -> Result<Outcome, RecoveryError> {
         let disk = self.config.store.disk.clone();
         let control = self.config.store.control.get();
         log_state(&control);
@@ -276,6 +289,7 @@ impl Startup {
             target: self.config.settings.target,
             retry_interval: self.config.settings.retry_interval,
             oldest_kept,
+            archive_too: self.config.store.wal.archives_in_recovery(),
             history: History::root(base),
         });
         let history = self.target_history(&source, base)?;

@@ -114,7 +114,7 @@ pub async fn stream<L: Link>(
         return Err(CommandError::new("55000", message).into());
     }
     let _acquired = match &request.slot {
-        Some(name) => Some(upstream.slots().acquire(name)?),
+        Some(name) => Some(upstream.slots().acquire(name, registration.process())?),
         None => None,
     };
     reply::copy_response(link.out(), b'W');
@@ -389,6 +389,11 @@ impl<L: Link> Sender<'_, L> {
                 sent_at,
                 reply_requested,
             } => {
+                // Nobody has what was not sent. Believed once, it would acknowledge commits that are still to come, as what
+                // a member has flushed stays flushed. (A receiver counts from where its stream begins, and says how far
+                // replay is with each sync: what it has from before counts again as soon as it has come again.)
+                let told = [write, flush, apply];
+                let [write, flush, apply] = told.map(|position| position.min(self.sent));
                 let lags = self.lag.reported(write, flush, apply, now_micros());
                 // A client that says nothing of flushes (pg_receivewal) is taken at its word for writes.
                 self.flushed_there = if flush.is_valid() { flush } else { write };
@@ -396,7 +401,14 @@ impl<L: Link> Sender<'_, L> {
                     self.registration
                         .reported(write, flush, apply, sent_at, lags);
                 } else {
-                    self.doubted = Some(message);
+                    self.doubted = Some(FromStandby::Status {
+                        write,
+                        flush,
+                        apply,
+                        sent_at,
+                        // It is answered now.
+                        reply_requested: false,
+                    });
                 }
                 if let Some(slot) = &self.slot {
                     self.upstream.slots().advance(slot, flush);

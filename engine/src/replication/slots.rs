@@ -69,10 +69,11 @@ impl Slots {
         Ok(())
     }
 
-    pub fn drop_slot(&self, name: &str) -> Result<(), CommandError> {
+    /// Another session's slot is in use as long as it is there, as PostgreSQL's temporary ones are.
+    pub fn drop_slot(&self, name: &str, by: ProcessId) -> Result<(), CommandError> {
         let mut slots = self.slots.lock();
         let slot = slots.get(name).ok_or_else(|| missing(name))?;
-        if slot.active {
+        if slot.active || slot.owner != by {
             return Err(in_use(slot));
         }
         slots.remove(name);
@@ -92,11 +93,11 @@ impl Slots {
         self.slots.lock().values().cloned().collect()
     }
 
-    /// Marks a slot as streamed from, until the guard is dropped.
-    pub fn acquire(self: &Arc<Self>, name: &str) -> Result<Acquired, CommandError> {
+    /// Marks a slot of the session's own as streamed from, until the guard is dropped.
+    pub fn acquire(self: &Arc<Self>, name: &str, by: ProcessId) -> Result<Acquired, CommandError> {
         let mut slots = self.slots.lock();
         let slot = slots.get_mut(name).ok_or_else(|| missing(name))?;
-        if slot.active {
+        if slot.active || slot.owner != by {
             return Err(in_use(slot));
         }
         slot.active = true;
@@ -202,9 +203,15 @@ mod tests {
         );
         assert_eq!(slots.oldest(), Some(Lsn::new(500)));
         {
-            let _held = slots.acquire("a").expect("idle");
-            assert_eq!(slots.drop_slot("a").expect_err("in use").state, "55006");
+            let _held = slots.acquire("a", me).expect("idle");
+            assert_eq!(slots.drop_slot("a", me).expect_err("in use").state, "55006");
         }
+        let other = me.saturating_add(1);
+        let refused = slots.acquire("a", other).err().expect("another's");
+        assert_eq!(refused.state, "55006");
+        assert!(refused.message.ends_with("is active for PID 1"));
+        let refused = slots.drop_slot("a", other).expect_err("another's");
+        assert_eq!(refused.state, "55006");
         slots.advance("a", Lsn::new(900));
         slots.advance("a", Lsn::new(700));
         assert_eq!(slots.oldest(), Some(Lsn::new(900)));

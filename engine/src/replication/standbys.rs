@@ -1,7 +1,8 @@
 //! The walsenders of this server: who streams, how far each is, and what the release of commits makes of it.
 //!
 //! An entry is a slot of a bounded table (`max_wal_senders`), taken before a stream begins and given back when
-//! its connection ends. Positions are told by the standby and only ever used as "it has at least this".
+//! its connection ends. Positions are told by the standby and only ever used as "it has at least this"; what it says of
+//! log that it was not sent is not believed (see `sender`).
 
 use std::sync::Arc;
 
@@ -184,6 +185,13 @@ impl Registration {
                 .as_mut()
                 .expect("the slot is ours until we drop"),
         );
+    }
+
+    /// The session that streams.
+    pub fn process(&self) -> ProcessId {
+        let slots = self.standbys.slots.lock();
+        let row = slots[self.slot].as_ref();
+        row.expect("the slot is ours until we drop").peer.process
     }
 
     /// The sender runs.

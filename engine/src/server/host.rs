@@ -94,9 +94,13 @@ pub trait Statements: Send + 'static {
     fn sync<O: Output>(&mut self, out: &mut O)
     -> impl Future<Output = Result<(), SqlError>> + Send;
     /// An error of the protocol itself, which the session did not see: ends the implicit transaction or fails the block.
-    fn failed(&mut self) -> impl Future<Output = ()> + Send;
+    /// `skips`: everything is passed over now, up to the next Sync.
+    fn failed(&mut self, skips: bool) -> impl Future<Output = ()> + Send;
     /// `I`, `T` or `E` for ReadyForQuery.
     fn status(&self) -> u8;
+    /// Whether locks or a snapshot of a transaction may be held, be it the implicit one of a pipeline or that of a failed
+    /// block with a savepoint.
+    fn has_transaction(&self) -> bool;
     /// Says which reported settings have changed since it was asked last.
     fn report_settings<O: Output>(&mut self, out: &mut O);
     /// The wait for the next message begins: idle time-outs, a reload of settings, memory.

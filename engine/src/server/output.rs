@@ -46,7 +46,13 @@ impl Output for Connection {
                 continue;
             }
             match formats.of(i) {
-                Format::Text => writer.value(|out| codec::write_text(*ty, value, out, cx)),
+                Format::Text => {
+                    if let Err(error) = codec::check_text(value, cx) {
+                        writer.abandon();
+                        return Err(error.into());
+                    }
+                    writer.value(|out| codec::write_text(*ty, value, out, cx));
+                }
                 Format::Binary if !codec::has_binary(value) => {
                     writer.abandon();
                     return Err(no_binary_output());

@@ -124,10 +124,10 @@ async fn next_frame<S: Statements>(
                 Err(ReadError::Cut) => Err(Stop::Gone(cut_off(connection.unread()))),
             },
             interrupt = interrupts.wait() => {
-                // A cancel that finds nothing running is nothing; what an idle transaction holds against replay it
-                // gives up only by ending.
+                // A cancel that finds nothing running is nothing; what a transaction holds against replay while its
+                // client makes up its mind it gives up only by ending.
                 let in_the_way = matches!(interrupt, Interrupt::RecoveryConflict(_));
-                if interrupt.ends_session() || (in_the_way && session.status() == b'T') {
+                if interrupt.ends_session() || (in_the_way && session.has_transaction()) {
                     break Err(Stop::Fatal(interrupted(interrupt)));
                 }
                 timed_out |= interrupt == Interrupt::StatementTimeout;
@@ -210,7 +210,7 @@ async fn handle<S: Statements>(
             Ok(())
         }
         Message::FunctionCall => {
-            session.failed().await;
+            session.failed(false).await;
             report(
                 c,
                 SqlError::unsupported("the function call protocol is not implemented")
@@ -253,14 +253,14 @@ async fn malformed<S: Statements>(
 ) -> Result<Next, SqlError> {
     let error = protocol_error(e);
     super::log::sql_error(&error, None);
-    session.failed().await;
+    *skipping = !matches!(tag, b'Q' | b'S');
+    session.failed(*skipping).await;
     report(c, error)?;
-    if matches!(tag, b'Q' | b'S') {
-        *skipping = false;
-        return Ok(Next::Ready);
-    }
-    *skipping = true;
-    Ok(Next::Continue)
+    Ok(if *skipping {
+        Next::Continue
+    } else {
+        Next::Ready
+    })
 }
 
 async fn extended<S: Statements>(
@@ -322,7 +322,7 @@ async fn request<'a, S: Statements>(
             result_formats,
         }),
         Err(e) => {
-            session.failed().await;
+            session.failed(true).await;
             Err(protocol_error(&e))
         }
     }

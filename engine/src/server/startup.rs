@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
@@ -428,6 +429,7 @@ fn admit<H: Host>(
         interrupts: Interrupts::new(pid),
         socket: Arc::clone(&c.for_settings),
         activity: Mutex::new(Activity::default()),
+        waits_for_client: AtomicBool::new(false),
         log: Mutex::new(None),
     };
     let limits = Limits {

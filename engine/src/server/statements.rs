@@ -57,11 +57,14 @@ impl<S: Services> Statements for Session<S> {
     async fn sync<O: Output>(&mut self, _out: &mut O) -> Result<(), SqlError> {
         Session::sync(self).await
     }
-    async fn failed(&mut self) {
-        Session::failed(self);
+    async fn failed(&mut self, skips: bool) {
+        Session::failed(self, skips);
     }
     fn status(&self) -> u8 {
         Session::status(self)
+    }
+    fn has_transaction(&self) -> bool {
+        Session::has_transaction(self)
     }
     fn report_settings<O: Output>(&mut self, out: &mut O) {
         Session::report_settings(self, out);

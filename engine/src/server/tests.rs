@@ -177,9 +177,12 @@ impl Statements for FakeSession {
     async fn sync<O: Output>(&mut self, _: &mut O) -> Result<(), SqlError> {
         Ok(())
     }
-    async fn failed(&mut self) {}
+    async fn failed(&mut self, _: bool) {}
     fn status(&self) -> u8 {
         b'I'
+    }
+    fn has_transaction(&self) -> bool {
+        false
     }
     fn report_settings<O: Output>(&mut self, _: &mut O) {}
     fn rests(&mut self) {}

@@ -22,7 +22,7 @@ use crate::config::registry::registry;
 use crate::config::server::Source;
 use crate::config::session::Asker;
 use crate::config::{SessionStore, Settings, Value};
-use crate::ids::{SystemId, Term, TimelineId};
+use crate::ids::{ProcessId, SystemId, Term, TimelineId};
 use crate::replication::base_backup::{self, BackupOptions, BackupSource};
 use crate::replication::receiver::{Progress, State};
 use crate::replication::reply::{self, CommandError, Link, ServeError};
@@ -139,14 +139,28 @@ pub async fn serve<R: ReplicationSource>(
         reads_secrets,
         new: &new,
     };
-    let ended = session.run(connection).await;
-    source.upstream().slots().drop_of(new.backend.pid);
-    // A stream that was cut short has not taken it back itself.
-    let id = u64::from(new.backend.pid.get());
-    source.upstream().feedback(id, None);
-    match ended {
+    let _leaving = Leaving {
+        upstream: source.upstream(),
+        process: new.backend.pid,
+    };
+    match session.run(connection).await {
         Stop::Left => Ok(()),
         Stop::Fatal(e) => Err(e),
+    }
+}
+
+/// What must not outlive the session, however it ends: its slots, which keep the log, and its oldest snapshot, which keeps
+/// row versions. (A stream that was cut short has not taken it back itself.)
+struct Leaving<'a> {
+    upstream: &'a dyn Upstream,
+    process: ProcessId,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.upstream.slots().drop_of(self.process);
+        let id = u64::from(self.process.get());
+        self.upstream.feedback(id, None);
     }
 }
 
@@ -340,7 +354,8 @@ impl<R: ReplicationSource> ReplicationSession<'_, R> {
             ReplicationCommand::TimelineHistory(timeline) => self.history(timeline, &mut c.output),
             ReplicationCommand::CreateSlot(create) => self.create_slot(&create, &mut c.output),
             ReplicationCommand::DropSlot { name, .. } => {
-                self.source.upstream().slots().drop_slot(&name)?;
+                let slots = self.source.upstream().slots();
+                slots.drop_slot(&name, self.new.backend.pid)?;
                 reply::complete(&mut c.output, "DROP_REPLICATION_SLOT");
                 Ok(())
             }

@@ -35,20 +35,30 @@ pub fn set_done(disk: &dyn Disk, dir: &Path, name: &str) -> Result<(), WalError>
     Ok(())
 }
 
+/// Is there a note that the file needs no archiving any more?
+pub fn has_done_note(disk: &dyn Disk, dir: &Path, name: &str) -> Result<bool, WalError> {
+    let path = note(dir, name, "done");
+    disk.exists(&path).map_err(WalError::io("stat", &path))
+}
+
 pub fn is_ready(disk: &dyn Disk, dir: &Path, name: &str) -> Result<bool, WalError> {
     let path = note(dir, name, "ready");
     disk.exists(&path).map_err(WalError::io("stat", &path))
 }
 
-/// Has the file been archived? One without any note is marked ready, in case the note was lost.
+/// Has the file been archived? One without any note is marked ready, in case the note was lost. One that is gone has
+/// been: it is only then that a checkpoint takes it away, and its notes with it.
 pub fn is_done(disk: &dyn Disk, dir: &Path, name: &str) -> Result<bool, WalError> {
-    let done = note(dir, name, "done");
-    if disk.exists(&done).map_err(WalError::io("stat", &done))? {
+    if has_done_note(disk, dir, name)? {
         return Ok(true);
     }
     if !is_ready(disk, dir, name)? {
         // The archiver may just have turned one note into the other.
-        if disk.exists(&done).map_err(WalError::io("stat", &done))? {
+        if has_done_note(disk, dir, name)? {
+            return Ok(true);
+        }
+        let path = dir.join(name);
+        if !disk.exists(&path).map_err(WalError::io("stat", &path))? {
             return Ok(true);
         }
         notify(disk, dir, name)?;
@@ -116,6 +126,8 @@ mod tests {
         set_done(&disk, dir, "00000002.history").expect("done");
         assert!(is_done(&disk, dir, "00000002.history").expect("asked"));
         assert!(!is_done(&disk, dir, "000000010000000000000001").expect("asked"));
+        disk.open(&dir.join("000000010000000000000009"), Access::Create)
+            .expect("a file without a note");
         assert!(!is_done(&disk, dir, "000000010000000000000009").expect("asked"));
         assert!(
             is_ready(&disk, dir, "000000010000000000000009").expect("asked"),
@@ -123,5 +135,24 @@ mod tests {
         );
         forget(&disk, dir, "000000010000000000000009").expect("forgotten");
         assert_eq!(ready(&disk, dir).expect("listed").len(), 2);
+    }
+
+    /// Whoever waited for it would wait for ever: the archiver throws away what asks for a file that is not there.
+    #[test]
+    fn what_a_checkpoint_has_taken_away_was_archived() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let disk = RealDisk::new(root.path());
+        let dir = Path::new("pg_wal");
+        disk.create_dir(dir).expect("new");
+        disk.create_dir(&dir.join(DIR)).expect("new");
+        let name = "000000010000000000000003";
+        disk.open(&dir.join(name), Access::Create).expect("new");
+        notify(&disk, dir, name).expect("noted");
+        assert!(!is_done(&disk, dir, name).expect("asked"));
+        set_done(&disk, dir, name).expect("archived");
+        disk.remove_file(&dir.join(name)).expect("removed");
+        forget(&disk, dir, name).expect("forgotten");
+        assert!(is_done(&disk, dir, name).expect("asked"));
+        assert!(!is_ready(&disk, dir, name).expect("asked"));
     }
 }

@@ -18,7 +18,6 @@ use tokio::sync::oneshot;
 use crate::ids::{Lsn, PAGE_SIZE, SegmentNumber};
 use crate::io::FileRef;
 
-use super::archive_status;
 use super::error::WalError;
 use super::log::Wal;
 
@@ -408,8 +407,7 @@ impl Flusher {
         self.open = None;
         if self.wal.archiving.load(Ordering::SeqCst) {
             let name = segment.file_name(self.wal.timeline(), self.wal.segment_size());
-            let (disk, dir) = (self.wal.segments.disk(), self.wal.segments.dir());
-            if let Err(error) = archive_status::notify(disk, dir, &name) {
+            if let Err(error) = self.wal.segments.note_ready(&name) {
                 // Nothing is lost: a segment without a note gets one before it could be removed.
                 tracing::warn!("{error}");
             }

@@ -22,7 +22,7 @@ use super::position::Geometry;
 use super::reader::AbortedRecord;
 use super::record::ImagePolicy;
 use super::ring::Ring;
-use super::segments::{Recycled, Segments};
+use super::segments::{Recycled, Segments, Unarchived};
 use super::timeline::History;
 
 /// Called with the reason when the log can't be written any more. It is not expected to return; where a test's
@@ -42,6 +42,8 @@ pub struct WalConfig {
     pub writer_delay: Duration,
     /// `archive_mode` is on: finished segments are marked `.ready`.
     pub archiving: bool,
+    /// `archive_mode = always`: what is received or restored in recovery is archived, too.
+    pub archive_always: bool,
     pub fatal: FatalHook,
 }
 
@@ -56,6 +58,7 @@ impl WalConfig {
             full_page_writes: true,
             writer_delay: Duration::from_millis(200),
             archiving: false,
+            archive_always: false,
             fatal: Arc::new(|reason| {
                 tracing::error!(target: "PANIC", "{reason}");
                 std::process::exit(2);
@@ -113,6 +116,7 @@ pub struct Wal {
     pub(super) starved: AtomicBool,
     pub(super) stopping: AtomicBool,
     pub(super) archiving: AtomicBool,
+    archive_always: bool,
     pub(super) flusher: OnceLock<Thread>,
     pub(super) preparer: OnceLock<Thread>,
     /// The newest segment that is known to exist, with all before it.
@@ -161,6 +165,7 @@ impl Wal {
             starved: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             archiving: AtomicBool::new(config.archiving),
+            archive_always: config.archive_always,
             flusher: OnceLock::new(),
             preparer: OnceLock::new(),
             prepared: AtomicU64::new(0),
@@ -315,6 +320,11 @@ impl Wal {
         self.archiving.load(Ordering::SeqCst)
     }
 
+    /// Is what is received or restored in recovery archived, too?
+    pub fn archives_in_recovery(&self) -> bool {
+        self.archive_always
+    }
+
     pub(super) fn image_policy(&self) -> ImagePolicy {
         ImagePolicy {
             redo_point: self.redo_point(),
@@ -397,7 +407,8 @@ impl Wal {
     }
 
     /// Frees the segments before `keep_from`: gives them the names of coming segments up to `recycle_to`,
-    /// removes the rest. With archiving on, those not yet archived stay.
+    /// removes the rest. With archiving on, those not yet archived stay; in recovery, where only a server that archives
+    /// then too makes notes, those that were asked for. What lies beside them goes with them.
     pub fn recycle_before(
         &self,
         keep_from: SegmentNumber,
@@ -406,9 +417,19 @@ impl Wal {
         // In recovery nothing is reserved; what has been received must not be taken for free.
         let end = self.end_lsn().max(self.flush_lsn());
         let first_new = end.segment(self.segment_size()).next();
-        let archiving = self.archiving.load(Ordering::SeqCst);
-        self.segments
-            .recycle_before(keep_from, self.timeline(), first_new, recycle_to, archiving)
+        let unarchived = if !self.is_archiving() {
+            Unarchived::Go
+        } else if self.in_recovery() && !self.archive_always {
+            Unarchived::StayIfAskedFor
+        } else {
+            Unarchived::Stay
+        };
+        let timeline = self.timeline();
+        let done = self
+            .segments
+            .recycle_before(keep_from, timeline, first_new, recycle_to, unarchived)?;
+        self.segments.remove_beside(keep_from, unarchived)?;
+        Ok(done)
     }
 
     /// In recovery: up to here the log is durable here (received and synced, or read from synced files).

@@ -35,5 +35,5 @@ pub use reader::{AbortedRecord, WalReader};
 pub use receive::{FailedHook, ReceivedHook, ReceivedSegments};
 pub use record::{BlockFlags, BlockRef, Record};
 pub use rmgr::RmgrId;
-pub use segments::{Recycled, Segments};
+pub use segments::{Recycled, Segments, Unarchived};
 pub use source::{FileSource, PageBytes, PageRequest, WalBytes};

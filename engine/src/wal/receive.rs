@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crate::ids::{Lsn, SegmentNumber, TimelineId};
 use crate::io::{FileRef, durable};
 
-use super::archive_status;
 use super::error::WalError;
 use super::segments::Segments;
 use super::timeline::{self, History};
@@ -123,12 +122,7 @@ impl ReceivedSegments {
         self.open = None;
         let size = self.segments.size();
         let name = end.previous_byte_segment(size).file_name(timeline, size);
-        let (disk, dir) = (self.segments.disk(), self.segments.dir());
-        let noted = if self.archive_always {
-            archive_status::notify(disk, dir, &name)
-        } else {
-            archive_status::set_done(disk, dir, &name)
-        };
+        let noted = self.segments.note_received(&name, self.archive_always);
         noted.map_err(into_io)
     }
 
@@ -168,9 +162,10 @@ impl ReceivedSegments {
         let path = self.segments.dir().join(timeline.history_file_name());
         durable::replace(self.segments.disk(), &path, text)?;
         if self.archive_always {
-            let name = timeline.history_file_name();
-            archive_status::notify(self.segments.disk(), self.segments.dir(), &name)
-                .map_err(into_io)?;
+            let noted = self
+                .segments
+                .note_received(&timeline.history_file_name(), true);
+            noted.map_err(into_io)?;
         }
         Ok(())
     }

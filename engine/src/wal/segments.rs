@@ -10,14 +10,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::ids::{Lsn, PAGE_SIZE, SegmentNumber, SystemId, TimelineId};
 use crate::io::{Access, Disk, DiskRef, EntryKind, FileRef, durable};
 
 use super::archive_status;
 use super::error::WalError;
-use super::page::{LongHeader, PageHeader};
+use super::page::{LONG_HEADER, LongHeader, PageHeader};
 use super::timeline::History;
 
 /// What [`Segments::recycle_before`] did.
@@ -26,6 +26,20 @@ pub struct Recycled {
     pub removed: u32,
     pub recycled: u32,
 }
+
+/// What is to become of old files that are not archived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unarchived {
+    /// Nothing is archived here: they may go.
+    Go,
+    /// A standby that archives nothing: what somebody has asked for stays until a promotion; nothing else is asked for,
+    /// because who wrote it archives it.
+    StayIfAskedFor,
+    /// They stay.
+    Stay,
+}
+
+type NoteHook = Box<dyn Fn() + Send + Sync>;
 
 /// How temporary files in `pg_wal` begin.
 const TEMPORARY: &str = "xlogtemp.";
@@ -46,6 +60,7 @@ pub struct Segments {
     temporary_prefix: String,
     /// Files of full size, all zeroes, durable, without a name.
     spares: Mutex<Vec<PathBuf>>,
+    note_hooks: RwLock<Vec<NoteHook>>,
 }
 
 impl Segments {
@@ -69,6 +84,7 @@ impl Segments {
                 rand::random::<u32>()
             ),
             spares: Mutex::default(),
+            note_hooks: RwLock::default(),
         }
     }
     pub fn disk(&self) -> &dyn Disk {
@@ -94,6 +110,73 @@ impl Segments {
     /// The newest segment that may have been removed since the start.
     pub fn removed_upto(&self) -> SegmentNumber {
         SegmentNumber::new(self.removed_upto.load(Ordering::SeqCst))
+    }
+
+    /// `hook` is called each time that a file is ready to be archived; it must be short.
+    pub fn on_note(&self, hook: NoteHook) {
+        self.note_hooks.write().push(hook);
+    }
+
+    /// Marks a file of the directory as ready to be archived, and tells the archiver.
+    pub fn note_ready(&self, name: &str) -> Result<(), WalError> {
+        archive_status::notify(self.disk(), &self.dir, name)?;
+        for hook in &*self.note_hooks.read() {
+            hook();
+        }
+        Ok(())
+    }
+
+    /// A file that came by stream or from an archive is whole. With `archive_too` it is archived here as well, but only
+    /// once; without, it never is.
+    pub fn note_received(&self, name: &str, archive_too: bool) -> Result<(), WalError> {
+        if !archive_too {
+            return archive_status::set_done(self.disk(), &self.dir, name);
+        }
+        if archive_status::has_done_note(self.disk(), &self.dir, name)? {
+            return Ok(());
+        }
+        self.note_ready(name)
+    }
+
+    /// At a promotion: the timelines before the one that it leaves were left by others, who archive as `*.partial` what
+    /// was cut of the segments in which they did. Without a note it would pass for whole here, and be archived as that.
+    pub fn note_left(&self, history: &History) -> Result<(), WalError> {
+        let Some((_, earlier)) = history.ancestors().split_last() else {
+            return Ok(());
+        };
+        for left in earlier {
+            let segment = left.end.segment(self.size);
+            let is_cut = left.end.segment_offset(self.size) > 0;
+            if !is_cut || !self.exists(left.timeline, segment)? {
+                continue;
+            }
+            let name = self.name(left.timeline, segment);
+            if !archive_status::is_ready(self.disk(), &self.dir, &name)? {
+                archive_status::set_done(self.disk(), &self.dir, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What speaks against giving a file of full size the name of this segment, in PostgreSQL's words; `None`: nothing.
+    pub fn objection(
+        &self,
+        file: &FileRef,
+        timeline: TimelineId,
+        segment: SegmentNumber,
+    ) -> io::Result<Option<String>> {
+        let mut header = [0; LONG_HEADER];
+        let n = file.read_at(&mut header, 0)?;
+        let start = segment.start(self.size);
+        let page = PageHeader::decode(&header[..n], start, self.size, Some(self.system_id));
+        Ok(match page {
+            Err(reason) => Some(reason),
+            Ok(page) if page.timeline > timeline => Some(format!(
+                "unexpected timeline ID {} in log segment at {start}, offset 0",
+                page.timeline
+            )),
+            Ok(_) => None,
+        })
     }
 
     /// All segments, in order of number, then timeline.
@@ -444,14 +527,14 @@ impl Segments {
     }
 
     /// Removes segments (of any timeline) numbered below `keep_from`, or gives them names from `first_new` to
-    /// `recycle_to` on `timeline`. With `archiving`, one that is not archived yet stays.
+    /// `recycle_to` on `timeline`; those that are not archived, as `unarchived` says.
     pub fn recycle_before(
         &self,
         keep_from: SegmentNumber,
         timeline: TimelineId,
         first_new: SegmentNumber,
         recycle_to: SegmentNumber,
-        archiving: bool,
+        unarchived: Unarchived,
     ) -> Result<Recycled, WalError> {
         let mut done = Recycled::default();
         let mut free = first_new;
@@ -460,7 +543,7 @@ impl Segments {
                 break;
             }
             let name = self.name(t, segment);
-            if archiving && !archive_status::is_done(self.disk(), &self.dir, &name)? {
+            if !self.may_go(&name, unarchived)? {
                 continue;
             }
             let _names = self.names.lock();
@@ -484,6 +567,47 @@ impl Segments {
             archive_status::forget(self.disk(), &self.dir, &name)?;
         }
         Ok(done)
+    }
+
+    fn may_go(&self, name: &str, unarchived: Unarchived) -> Result<bool, WalError> {
+        match unarchived {
+            Unarchived::Go => Ok(true),
+            Unarchived::StayIfAskedFor => {
+                Ok(!archive_status::is_ready(self.disk(), &self.dir, name)?)
+            }
+            Unarchived::Stay => archive_status::is_done(self.disk(), &self.dir, name),
+        }
+    }
+
+    /// Removes what was made for the archive beside the segments before `keep_from`, and is read by nobody here: what
+    /// promotions cut off (`*.partial`), and the histories of backups (`*.backup`).
+    pub fn remove_beside(
+        &self,
+        keep_from: SegmentNumber,
+        unarchived: Unarchived,
+    ) -> Result<(), WalError> {
+        let entries = self
+            .disk
+            .list(&self.dir)
+            .map_err(WalError::io("read directory", &self.dir))?;
+        for (name, kind) in entries {
+            let beside = self.beside(&name).filter(|_| kind == EntryKind::File);
+            let is_old = beside.is_some_and(|segment| segment < keep_from);
+            if !is_old || !self.may_go(&name, unarchived)? {
+                continue;
+            }
+            let path = self.dir.join(&name);
+            durable::remove(self.disk(), &path).map_err(WalError::io("remove", &path))?;
+            archive_status::forget(self.disk(), &self.dir, &name)?;
+        }
+        Ok(())
+    }
+
+    /// The segment beside which a file of such a name lies.
+    fn beside(&self, name: &str) -> Option<SegmentNumber> {
+        let (segment, rest) = name.split_once('.')?;
+        let (_, segment) = SegmentNumber::parse_file_name(segment, self.size)?;
+        (rest == "partial" || rest.ends_with(".backup")).then_some(segment)
     }
 
     /// After a promotion: removes segments of the timelines before that lie behind the fork, which nobody may
@@ -546,5 +670,202 @@ mod tests {
         now.open_or_create(timeline, first)
             .expect("the spare is there");
         assert_eq!(temporaries(), 0);
+    }
+
+    #[test]
+    fn what_is_noted_wakes_the_archiver_and_is_archived_once() {
+        let disk = SimDisk::new();
+        for dir in ["pg_wal", "pg_wal/archive_status"] {
+            disk.create_dir(Path::new(dir)).expect("new");
+        }
+        let (shared, dir) = (Arc::new(disk.clone()), Path::new("pg_wal"));
+        let segments = Segments::new(shared, dir.to_owned(), 64 << 10, SystemId::new(7));
+        let woken = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&woken);
+        segments.on_note(Box::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        }));
+        let is_ready = |name| archive_status::is_ready(&disk, dir, name).expect("asked");
+        segments.note_received("always", true).expect("noted");
+        assert!(is_ready("always"));
+        archive_status::set_done(&disk, dir, "always").expect("archived");
+        segments.note_received("always", true).expect("noted");
+        assert!(!is_ready("always"), "it came a second time");
+        segments.note_received("never", false).expect("noted");
+        assert!(!is_ready("never"));
+        assert_eq!(woken.load(Ordering::SeqCst), 1);
+        segments.note_ready("00000002.history").expect("noted");
+        assert_eq!(woken.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn what_lies_beside_old_segments_goes_with_them_when_it_is_archived() {
+        let disk = SimDisk::new();
+        for dir in ["pg_wal", "pg_wal/archive_status"] {
+            disk.create_dir(Path::new(dir)).expect("new");
+        }
+        let shared = Arc::new(disk.clone());
+        let segments = Segments::new(shared, "pg_wal".into(), 64 << 10, SystemId::new(7));
+        let dir = Path::new("pg_wal");
+        let (cut, backup, new) = (
+            "000000010000000000000003.partial",
+            "000000010000000000000003.00000028.backup",
+            "000000020000000000000005.00000028.backup",
+        );
+        for name in [cut, backup, new, "00000002.history", "notes.backup"] {
+            disk.open(&dir.join(name), Access::Create).expect("new");
+        }
+        let there = || {
+            let entries = disk.list(dir).expect("listed").into_iter();
+            let files = entries.filter(|(_, kind)| *kind == EntryKind::File);
+            files.map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let clean = |unarchived| {
+            let keep_from = SegmentNumber::new(5);
+            let cleaned = segments.remove_beside(keep_from, unarchived);
+            cleaned.expect("cleaned up");
+        };
+        segments.note_ready(cut).expect("noted");
+        clean(Unarchived::Stay);
+        assert_eq!(there().len(), 5, "nothing is archived");
+        assert!(
+            archive_status::is_ready(&disk, dir, backup).expect("asked"),
+            "its note was lost"
+        );
+        archive_status::set_done(&disk, dir, cut).expect("archived");
+        clean(Unarchived::Stay);
+        assert!(!there().contains(&cut.to_owned()));
+        clean(Unarchived::StayIfAskedFor);
+        assert!(there().contains(&backup.to_owned()), "it is asked for");
+        clean(Unarchived::Go);
+        let mut left = there();
+        left.sort();
+        assert_eq!(left, ["00000002.history", new, "notes.backup"]);
+        let notes = disk.list(&dir.join(archive_status::DIR)).expect("listed");
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+
+    /// A standby before its promotion must not ask for what its primary archives.
+    #[test]
+    fn a_standby_that_archives_nothing_asks_for_nothing() {
+        let disk = SimDisk::new();
+        for dir in ["pg_wal", "pg_wal/archive_status"] {
+            disk.create_dir(Path::new(dir)).expect("new");
+        }
+        let shared = Arc::new(disk.clone());
+        let segments = Segments::new(shared, "pg_wal".into(), 64 << 10, SystemId::new(7));
+        let (one, number) = (TimelineId::FIRST, SegmentNumber::new);
+        for n in [1, 2] {
+            segments.prepare(one, number(n)).expect("room");
+        }
+        let asked_for = segments.name(one, number(2));
+        segments.note_ready(&asked_for).expect("noted");
+        let recycle = |unarchived| {
+            let done = segments.recycle_before(number(3), one, number(9), number(8), unarchived);
+            done.expect("asked").removed
+        };
+        assert_eq!(recycle(Unarchived::StayIfAskedFor), 1);
+        assert!(segments.exists(one, number(2)).expect("asked"));
+        let ready = archive_status::ready(&disk, Path::new("pg_wal")).expect("listed");
+        assert_eq!(ready, [asked_for]);
+        assert_eq!(recycle(Unarchived::Go), 1);
+    }
+
+    #[test]
+    fn the_end_of_a_timeline_that_was_left_does_not_pass_for_a_whole_segment() {
+        let disk = SimDisk::new();
+        for dir in ["pg_wal", "pg_wal/archive_status"] {
+            disk.create_dir(Path::new(dir)).expect("new");
+        }
+        let (shared, dir) = (Arc::new(disk.clone()), Path::new("pg_wal"));
+        let segments = Segments::new(shared, dir.to_owned(), 64 << 10, SystemId::new(7));
+        let (one, two, three) = (TimelineId::FIRST, TimelineId::new(2), TimelineId::new(3));
+        let history = History::root(one)
+            .fork(two, Lsn::new(0x3_8000), "by another")
+            .fork(three, Lsn::new(0x5_8000), "here");
+        let files = [(one, 2), (one, 3), (two, 3), (two, 5)];
+        for (timeline, number) in files {
+            let made = segments.prepare(timeline, SegmentNumber::new(number));
+            made.expect("room");
+        }
+        let name = |timeline, number| segments.name(timeline, SegmentNumber::new(number));
+        let done = || {
+            segments.note_left(&history).expect("noted");
+            let is_done = |(timeline, number)| {
+                archive_status::has_done_note(&disk, dir, &name(timeline, number)).expect("asked")
+            };
+            files.map(is_done)
+        };
+        let cut = name(one, 3);
+        segments.note_ready(&cut).expect("noted");
+        assert_eq!(done(), [false; 4], "it is asked for");
+        archive_status::forget(&disk, dir, &cut).expect("forgotten");
+        assert_eq!(done(), [false, true, false, false]);
+    }
+
+    #[test]
+    fn a_file_of_another_log_does_not_get_a_segments_name() {
+        let disk = SimDisk::new();
+        for dir in ["pg_wal", "pg_wal/archive_status"] {
+            disk.create_dir(Path::new(dir)).expect("new");
+        }
+        let of_system = |number| {
+            let disk = Arc::new(disk.clone());
+            Segments::new(disk, "pg_wal".into(), 64 << 10, SystemId::new(number))
+        };
+        let (ours, segment) = (of_system(7), SegmentNumber::new(3));
+        let two = TimelineId::new(2);
+        let path = Path::new("pg_wal/given");
+        let objection = |header: PageHeader| {
+            let (bytes, len) = header.encode();
+            durable::replace(&disk, path, &bytes[..len]).expect("written");
+            let file = disk.open(path, Access::Read).expect("there");
+            ours.objection(&file, two, segment).expect("read")
+        };
+        let right = PageHeader {
+            info: 0,
+            timeline: TimelineId::FIRST,
+            address: segment.start(64 << 10),
+            remaining: 0,
+            long: Some(LongHeader {
+                system_id: SystemId::new(7),
+                segment_size: 64 << 10,
+            }),
+        };
+        assert_eq!(objection(right), None, "the parent's begins it");
+        let other = LongHeader {
+            system_id: SystemId::new(8),
+            segment_size: 64 << 10,
+        };
+        for (wrong, says) in [
+            (
+                PageHeader {
+                    long: Some(other),
+                    ..right
+                },
+                "from different database system",
+            ),
+            (
+                PageHeader {
+                    address: Lsn::new(64 << 10),
+                    ..right
+                },
+                "unexpected pageaddr",
+            ),
+            (
+                PageHeader {
+                    timeline: TimelineId::new(3),
+                    ..right
+                },
+                "unexpected timeline ID 3",
+            ),
+        ] {
+            let said = objection(wrong).expect("it is another's");
+            assert!(said.contains(says), "{said}");
+        }
+        durable::replace(&disk, path, b"").expect("written");
+        let empty = disk.open(path, Access::Read).expect("there");
+        let said = ours.objection(&empty, two, segment).expect("read");
+        assert!(said.is_some_and(|s| s.contains("incomplete page header")));
     }
 }

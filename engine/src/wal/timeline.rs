@@ -11,7 +11,6 @@ use std::path::Path;
 use crate::ids::{Lsn, SegmentNumber, TimelineId};
 use crate::io::{Disk, durable};
 
-use super::archive_status;
 use super::error::WalError;
 
 /// A timeline's ancestors and itself.
@@ -191,22 +190,11 @@ pub fn read(
     }
 }
 
-/// Writes the history file durably, and a note for the archiver where one is running.
-pub fn write(
-    disk: &dyn Disk,
-    dir: &Path,
-    history: &History,
-    archive: bool,
-) -> Result<(), WalError> {
-    let name = history.timeline.history_file_name();
-    let path = dir.join(&name);
+/// Writes the history file durably. Telling the archiver is the caller's.
+pub fn write(disk: &dyn Disk, dir: &Path, history: &History) -> Result<(), WalError> {
+    let path = dir.join(history.timeline.history_file_name());
     durable::replace(disk, &path, history.to_text().as_bytes())
-        .map_err(WalError::io("write to", &path))?;
-    if archive {
-        archive_status::notify(disk, dir, &name)
-    } else {
-        Ok(())
-    }
+        .map_err(WalError::io("write to", &path))
 }
 
 #[cfg(test)]

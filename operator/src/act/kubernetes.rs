@@ -19,7 +19,7 @@ use super::reports::{
     Overtaken, annotation_of, dated, finish, has_withdrawn, mark_done, merge, note_handled,
     open_requests, put_refusal, quiet, refusal, reports,
 };
-use super::steps::{CALL_LIMIT, Call, Steps, call_of, name, reseeding};
+use super::steps::{CALL_LIMIT, Call, Steps, call_of, made, name, told_of};
 use super::telling::{Tell, Told, tell_changes};
 use crate::api::SupervisorStatus;
 use crate::crd::{HandledRequest, ReplicatedCluster, ReplicatedClusterStatus};
@@ -438,12 +438,13 @@ impl Inner {
 
     /// `sight` is what the step was decided on.
     async fn perform(self: &Arc<Inner>, step: &Step, sight: &Sight) -> Result<(), StepError> {
-        let upstream = self.upstream(step);
-        if let (Some(call), Some(instance)) = (call_of(step, upstream), step.instance()) {
+        let (upstream, giver) = (self.upstream(step), step.giver());
+        let source = giver.and_then(|name| self.cluster.seed_source(name));
+        let told = told_of(step, source.as_ref().map(|s| s.instance.as_str()));
+        if let (Some(call), Some(instance)) = (call_of(step, upstream, source), step.instance()) {
             self.call(instance, call).await?;
-            if let Step::Reseed { why, .. } = step {
-                self.events
-                    .tell("Reseeding", true, &reseeding(instance, why));
+            if let Some((reason, warning, message)) = told {
+                self.events.tell(reason, warning, &message);
             }
             return Ok(());
         }
@@ -527,12 +528,8 @@ impl Inner {
         if !self.make(instance, sight).await? {
             return Ok(()); // Made since the look that this step was decided on.
         }
-        let how = match seed {
-            Seed::Initdb => "an empty database",
-            Seed::Backup => "a base backup of the primary",
-        };
-        let message = format!("{instance} begins with {how}");
-        self.events.tell("InstanceCreated", false, &message);
+        self.events
+            .tell("InstanceCreated", false, &made(instance, seed));
         Ok(())
     }
 

@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use super::reports::{
     Overtaken, consume, merge, note_handled, put_refusal, quiet, refusal, reports,
 };
-use super::steps::{CALL_LIMIT, Steps, call_of, reseeding};
+use super::steps::{CALL_LIMIT, Steps, call_of, made, told_of};
 use super::telling::{Tell, Told, tell_changes};
-use crate::api::SupervisorStatus;
+use crate::api::{SeedSource, SupervisorStatus};
 use crate::decide::{Plan, Routes, Seed, Step};
 use crate::durable;
 use crate::faults;
@@ -211,11 +211,12 @@ fn last_complaint(log: &std::path::Path) -> Option<String> {
 
 impl Inner {
     async fn perform(self: &Arc<Inner>, step: &Step) -> Result<(), StepError> {
-        if let (Some(call), Some(instance)) = (call_of(step, None), step.instance()) {
+        let source = step.giver().and_then(|name| self.seed_source(name));
+        let told = told_of(step, source.as_ref().map(|s| s.instance.as_str()));
+        if let (Some(call), Some(instance)) = (call_of(step, None, source), step.instance()) {
             self.call(instance, call.path, call.body).await?;
-            if let Step::Reseed { why, .. } = step {
-                self.events
-                    .tell("Reseeding", true, &reseeding(instance, why));
+            if let Some((reason, warning, message)) = told {
+                self.events.tell(reason, warning, &message);
             }
             return Ok(());
         }
@@ -259,6 +260,18 @@ impl Inner {
         Ok(())
     }
 
+    /// Where a standby is that is to be copied.
+    fn seed_source(&self, instance: &str) -> Option<SeedSource> {
+        let config = read_config(&self.folder.volume(instance).config()).ok()?;
+        let address = std::net::Ipv4Addr::LOCALHOST;
+        Some(SeedSource {
+            instance: instance.to_owned(),
+            host: address.to_string(),
+            address: address.into(),
+            port: config.port,
+        })
+    }
+
     fn create(self: &Arc<Inner>, instance: &str, seed: Seed, term: Term) -> Result<(), StepError> {
         let volume = self.folder.volume(instance);
         std::fs::create_dir_all(volume.dir())?;
@@ -286,15 +299,8 @@ impl Inner {
         write_config(&volume.config(), &config)?;
         durable::sync_dir(&self.folder.instances())?;
         self.launch(instance)?;
-        let how = match seed {
-            Seed::Initdb => "an empty database",
-            Seed::Backup => "a base backup of the primary",
-        };
-        self.events.tell(
-            "InstanceCreated",
-            false,
-            &format!("{instance} begins with {how}"),
-        );
+        self.events
+            .tell("InstanceCreated", false, &made(instance, seed));
         Ok(())
     }
 

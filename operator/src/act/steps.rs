@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use crate::api::{
     DemoteRequest, FollowRequest, PromoteRequest, ReseedRequest, RestartRequest, SealRequest,
-    SetRequest, Upstream,
+    SeedSource, SetRequest, Upstream,
 };
-use crate::decide::{Renewal, Step};
+use crate::decide::{Renewal, Seed, Step};
 
 /// How long a supervisor may take to answer.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(4);
@@ -98,8 +98,13 @@ pub(super) struct Call {
     pub body: Vec<u8>,
 }
 
-/// The call that a step is, if it is one. `upstream` is where the primary is, as far as that is known.
-pub(super) fn call_of(step: &Step, upstream: Option<Upstream>) -> Option<Call> {
+/// The call that a step is, if it is one. `upstream` is where the primary is, `source` where the standby is that is to be
+/// copied, as far as these are known.
+pub(super) fn call_of(
+    step: &Step,
+    upstream: Option<Upstream>,
+    source: Option<SeedSource>,
+) -> Option<Call> {
     Some(match step {
         Step::Seal { term, .. } => call("/seal", &SealRequest { term: *term }),
         Step::Demote {
@@ -138,6 +143,7 @@ pub(super) fn call_of(step: &Step, upstream: Option<Upstream>) -> Option<Call> {
                 term: *term,
                 id: id.clone(),
                 upstream,
+                source,
             },
         ),
         Step::Reseed { term, id, .. } => call(
@@ -172,15 +178,45 @@ fn call<T: Serialize>(path: &'static str, request: &T) -> Call {
     Call { path, body }
 }
 
-/// What is told when a copy is given up.
-pub(super) fn reseeding(instance: &str, why: &str) -> String {
-    format!("{instance} gives up its copy (kept aside for 24 hours) and is seeded anew: {why}")
+/// What is told when a call was obeyed: the event's reason, whether it is a warning, and its words. `source` is what the
+/// instance was told to copy.
+pub(super) fn told_of(step: &Step, source: Option<&str>) -> Option<(&'static str, bool, String)> {
+    match step {
+        Step::Reseed { instance, why, .. } => {
+            let message = format!(
+                "{instance} gives up its copy (kept aside for 24 hours) and is seeded anew: {why}"
+            );
+            Some(("Reseeding", true, message))
+        }
+        Step::Follow {
+            instance,
+            giver: Some(_),
+            ..
+        } => {
+            let of = source.map_or("the primary".to_owned(), |name| {
+                format!("{name}, a standby")
+            });
+            let message = format!("{instance} takes its base backup of {of}");
+            Some(("Seeding", false, message))
+        }
+        _ => None,
+    }
+}
+
+/// What is told when an instance was made; whom it copies is told when it is told.
+pub(super) fn made(instance: &str, seed: Seed) -> String {
+    let how = match seed {
+        Seed::Initdb => "an empty database",
+        Seed::Backup => "a base backup",
+    };
+    format!("{instance} begins with {how}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::Routes;
+    use crate::decide::{Giver, Routes};
+    use crate::ids::{InstanceId, Term};
 
     #[test]
     fn what_the_api_server_does_not_do_is_asked_less_often_and_holds_nothing_else_up() {
@@ -217,6 +253,42 @@ mod tests {
             (name(&new), name(&to(None))),
             ("Route orders-2".to_owned(), "Route nowhere".to_owned())
         );
+    }
+
+    /// The pod of a standby that was decided on may have gone since: then it is the primary, and that is told.
+    #[test]
+    fn whom_an_instance_copies_is_told_as_it_is() {
+        let follow = |giver: Option<Giver>| Step::Follow {
+            instance: "orders-4".to_owned(),
+            term: Term::FIRST,
+            id: InstanceId::new("i"),
+            giver,
+        };
+        let source = SeedSource {
+            instance: "orders-3".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            port: 5433,
+        };
+        let step = follow(Some(Giver::Standby("orders-3".to_owned())));
+        let told = |step: &Step, source: Option<&SeedSource>| {
+            let call = call_of(step, None, source.cloned()).expect("a call");
+            let body: FollowRequest = serde_json::from_slice(&call.body).expect("reads");
+            assert_eq!(body.source.as_ref(), source);
+            let name = source.map(|source| source.instance.as_str());
+            told_of(step, name).map(|(_, _, message)| message)
+        };
+        assert_eq!(
+            told(&step, Some(&source)).as_deref(),
+            Some("orders-4 takes its base backup of orders-3, a standby")
+        );
+        let of_primary = Some("orders-4 takes its base backup of the primary");
+        assert_eq!(told(&step, None).as_deref(), of_primary);
+        assert_eq!(
+            told(&follow(Some(Giver::Primary)), None).as_deref(),
+            of_primary
+        );
+        assert_eq!(told(&follow(None), None), None, "it has data");
     }
 
     #[test]

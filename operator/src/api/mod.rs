@@ -11,5 +11,6 @@ pub use engine::{EngineRole, EngineStatus, Fork, Receiver, StandbyStream};
 pub use promise::{EngineSet, Promise};
 pub use supervisor::{
     DemoteRequest, FollowRequest, PromoteRequest, Refusal, ReseedRequest, RestartRequest,
-    SealRequest, SeedingReport, SetRequest, SupervisorState, SupervisorStatus, Upstream,
+    SealRequest, SeedSource, SeedingReport, SetRequest, SupervisorState, SupervisorStatus,
+    Upstream,
 };

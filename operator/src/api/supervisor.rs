@@ -20,10 +20,16 @@ pub enum SupervisorState {
     Stopping,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct SeedingReport {
     pub attempts: u32,
     pub error: Option<String>,
+    /// It waits a moment to be told whom to copy. False from a supervisor that does not ask yet.
+    #[serde(default)]
+    pub asks: bool,
+    /// The standby that is being copied. None where it is the primary, or nobody.
+    #[serde(default)]
+    pub source: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -129,6 +135,18 @@ pub struct FollowRequest {
     /// Where the primary of that term is, so that nobody waits for the Service to lead there. None in local mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
+    /// Whom one that has no data is to copy; none: the primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SeedSource>,
+}
+
+/// A standby that can be copied: the name that its certificate has where there are certificates, and where it listens.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct SeedSource {
+    pub instance: String,
+    pub host: String,
+    pub address: std::net::IpAddr,
+    pub port: u16,
 }
 
 /// The pod of a primary: the name that its certificate has, and the address that the name will have.
@@ -157,4 +175,22 @@ pub struct RestartRequest {
 pub struct Refusal {
     pub error: String,
     pub promised_term: Term,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Operators and supervisors are not updated at one time.
+    #[test]
+    fn an_older_partner_says_nothing_of_sources() {
+        let told: FollowRequest =
+            serde_json::from_str(r#"{"term": 3, "id": "i"}"#).expect("an older operator's");
+        assert_eq!((told.upstream.as_ref(), told.source.as_ref()), (None, None));
+        let text = serde_json::to_string(&told).expect("JSON");
+        assert!(!text.contains("source"), "{text}");
+        let said: SeedingReport =
+            serde_json::from_str(r#"{"attempts": 2, "error": null}"#).expect("an older one's");
+        assert!(!said.asks && said.source.is_none());
+    }
 }

@@ -19,10 +19,11 @@ mod planned;
 mod rebuild;
 mod report;
 mod running;
+mod seeds;
 mod standbys;
 
 pub use observed::{Instance, Life, Observed, Past, Upkeep};
-pub use plan::{Event, Outcome, Plan, Renewal, RequestKind, Routes, Seed, Step, Swap};
+pub use plan::{Event, Giver, Outcome, Plan, Renewal, RequestKind, Routes, Seed, Step, Swap};
 
 use crate::crd::Phase;
 use crate::ids::Millis;

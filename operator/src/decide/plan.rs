@@ -10,8 +10,16 @@ use crate::ids::{InstanceId, Term};
 pub enum Seed {
     /// An empty database: for the very first instance only.
     Initdb,
-    /// A base backup of the primary.
+    /// A base backup of a standby, or of the primary.
     Backup,
+}
+
+/// Whom an instance copies that has no data yet.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Giver {
+    Primary,
+    /// The instance of this name, which follows the primary.
+    Standby(String),
 }
 
 /// Where the Services lead.
@@ -81,6 +89,8 @@ pub enum Step {
         instance: String,
         term: Term,
         id: InstanceId,
+        /// Of one that has no data yet.
+        giver: Option<Giver>,
     },
     Reseed {
         instance: String,
@@ -121,6 +131,17 @@ impl Step {
             | Step::Replace { instance }
             | Step::Remove { instance } => Some(instance),
             Step::Route(_) => None,
+        }
+    }
+
+    /// The standby that is to be copied.
+    pub fn giver(&self) -> Option<&str> {
+        match self {
+            Step::Follow {
+                giver: Some(Giver::Standby(name)),
+                ..
+            } => Some(name),
+            _ => None,
         }
     }
 

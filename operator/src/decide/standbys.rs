@@ -2,7 +2,7 @@
 //! Services lead.
 
 use super::answers::{self, Answer, answer};
-use super::{CAUGHT_UP_BYTES, Instance, Life, Observed, Plan, Routes, Seed, Step, running};
+use super::{CAUGHT_UP_BYTES, Instance, Life, Observed, Plan, Routes, Seed, Step, running, seeds};
 use crate::api::{EngineRole, EngineStatus, SupervisorState};
 use crate::crd::{InSyncSet, Member, Record, RoleChange};
 use crate::ids::InstanceId;
@@ -119,6 +119,7 @@ pub(super) fn follow(name: &str, instance: &Instance, record: &Record, plan: &mu
             instance: name.to_owned(),
             term: record.term,
             id: id.clone(),
+            giver: None,
         });
     }
 }
@@ -153,6 +154,16 @@ pub(super) fn leaving(
         .collect()
 }
 
+/// A cluster whose primary serves, and who is about to be removed.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub cluster: &'a ValidatedCluster,
+    pub observed: &'a Observed,
+    pub record: &'a Record,
+    pub primary: &'a EngineStatus,
+    pub leaving: &'a [String],
+}
+
 pub(super) fn tend_all(
     cluster: &ValidatedCluster,
     observed: &Observed,
@@ -162,6 +173,13 @@ pub(super) fn tend_all(
     replaced: Option<&String>,
     plan: &mut Plan,
 ) {
+    let scene = Scene {
+        cluster,
+        observed,
+        record,
+        primary,
+        leaving,
+    };
     for (name, instance) in &observed.instances {
         if record.primary.as_ref().is_some_and(|p| p.name == *name) {
             continue;
@@ -182,7 +200,7 @@ pub(super) fn tend_all(
             }
             continue;
         }
-        tend(cluster, name, instance, observed, record, primary, plan);
+        tend(&scene, name, instance, plan);
     }
     // What is to be given up must not come back before the request is answered.
     if cluster.requests.replace_instance.is_none() {
@@ -216,15 +234,14 @@ fn create_missing(
 }
 
 /// One standby: started, sealed if it is somewhere else, then told to follow or seeded anew.
-fn tend(
-    cluster: &ValidatedCluster,
-    name: &str,
-    instance: &Instance,
-    observed: &Observed,
-    record: &Record,
-    primary: &EngineStatus,
-    plan: &mut Plan,
-) {
+fn tend(scene: &Scene<'_>, name: &str, instance: &Instance, plan: &mut Plan) {
+    let Scene {
+        cluster,
+        observed,
+        record,
+        primary,
+        ..
+    } = *scene;
     if instance.life == Life::Ended {
         plan.step(Step::Start {
             instance: name.to_owned(),
@@ -242,13 +259,14 @@ fn tend(
         SupervisorState::Seeding | SupervisorState::Stopping
     );
     if seeding && status.promised_term >= record.term && !status.sealed {
+        seeds::tend(scene, name, status, id, plan);
         return;
     }
     if instance.follows(record.term) && status.state != SupervisorState::Waiting {
         reseed_if_stuck(cluster.failover, name, instance, observed, record, plan);
     } else if seeding && status.sealed && status.promised_term == record.term {
         // Sealed while it had no data yet: it holds nothing that could diverge.
-        follow(name, instance, record, plan);
+        seeds::follow(scene, name, status, id, plan);
     } else if !(status.promised_term == record.term && status.sealed) {
         plan.step(Step::Seal {
             instance: name.to_owned(),

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::engine::Engine;
 use super::read_config;
+use super::seed::Choice;
 use super::setup::{self, Origin};
 use super::supervisor::{Demotion, Supervisor, is_port_taken};
 use crate::api::{
@@ -335,10 +336,15 @@ impl Supervisor {
             }
             return self.tell_or_restart().await;
         }
+        let told = match &request.source {
+            Some(source) => Choice::Standby(source.clone()),
+            None => Choice::Primary,
+        };
         let is_under_way = self.seeding.is_at_work() || self.restart_at.is_some();
-        if is_under_way && !is_elsewhere && !is_new {
+        if is_under_way && !is_elsewhere && !is_new && !self.seeding.is_moved_by(&told) {
             return Ok(()); // What it is at work on, or tries again soon, is just that.
         }
+        self.seeding.take(told);
         self.abort_seed();
         Ok(self.begin()?)
     }

@@ -1,5 +1,7 @@
-//! Getting data: an empty database for the very first instance, a base backup of the primary for every other.
+//! Getting data: an empty database for the very first instance, a base backup for every other.
 //!
+//! Whom to copy the operator says, which sees who has all and gives the fewest copies: a standby or the primary. It is waited
+//! for, but not for long.
 //! A seed is built in `seed.tmp`, which is removed first; only a complete one is renamed. A crash leaves a `seed.tmp`.
 //! There is one of them, so one seed is built at a time: the next waits until the program of the one before has ended.
 
@@ -8,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
@@ -18,7 +21,7 @@ use super::Volume;
 use super::engine::Passed;
 use super::setup::{Origin, Setup};
 use super::volume::{bytes_below, system_id_in};
-use crate::api::Promise;
+use crate::api::{Promise, SeedSource};
 use crate::decide::Seed;
 use crate::durable;
 
@@ -28,6 +31,9 @@ const STALL_LIMIT: Duration = Duration::from_secs(600);
 /// How often it is looked whether it grows.
 const LOOK: Duration = Duration::from_secs(20);
 const COUNT_LIMIT: Duration = Duration::from_secs(1);
+/// How long the operator, which first has to hear of this instance, gets to say whom to copy. It may be away, or an older
+/// one that says nothing.
+const TOLD_LIMIT: Duration = Duration::from_secs(5);
 /// What is left to be read of the program's words, once it has ended.
 const WORDS_LIMIT: Duration = Duration::from_secs(1);
 
@@ -40,12 +46,13 @@ pub enum SeedError {
     #[error("whether to begin with an empty database is not known: {0}")]
     Unjudged(String),
     #[error(
-        "{0} has written nothing for {limit} s; look at the primary and at the way to it",
+        "{0} has written nothing for {limit} s; look at whom it copies and at the way there",
         limit = STALL_LIMIT.as_secs()
     )]
     Stalled(&'static str),
     #[error(
-        "the copy is of another database (system id {found}, not {known}): the primary's address leads to another cluster"
+        "the copy is of another database (system id {found}, not {known}): the address that it was taken from leads to \
+         another cluster"
     )]
     Foreign { found: String, known: String },
     #[error("it was given up")]
@@ -70,6 +77,16 @@ impl SeedError {
 
 pub type Outcome = Result<Seed, SeedError>;
 
+/// Whom to copy.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Choice {
+    /// Whom the operator says; where it says nothing, the primary.
+    #[default]
+    Asked,
+    Primary,
+    Standby(SeedSource),
+}
+
 /// What a seed is made of.
 pub struct Order {
     pub volume: Volume,
@@ -77,6 +94,18 @@ pub struct Order {
     pub promise: Promise,
     /// How the primary is reached.
     pub conninfo: String,
+    pub choice: Choice,
+    /// Still waits to be told whom to copy.
+    pub asks: Arc<AtomicBool>,
+}
+
+impl Order {
+    fn source(&self) -> String {
+        match &self.choice {
+            Choice::Standby(source) => self.setup.conninfo_of(source),
+            Choice::Asked | Choice::Primary => self.conninfo.clone(),
+        }
+    }
 }
 
 /// Makes `seed.tmp` complete and durable, and says how. A volume that had data once never gets an empty database again.
@@ -96,6 +125,15 @@ pub async fn seed(
         _ = &mut stop => return Err(SeedError::GivenUp),
         how = choose(&order) => how?,
     };
+    if how == Seed::Backup && order.choice == Choice::Asked {
+        // Who is told gives this one up and begins another.
+        tokio::select! {
+            biased;
+            _ = &mut stop => return Err(SeedError::GivenUp),
+            () = tokio::time::sleep(TOLD_LIMIT) => {}
+        }
+    }
+    order.asks.store(false, Ordering::Relaxed);
     let target = order.volume.seed();
     match tokio::fs::remove_dir_all(&target).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -107,7 +145,7 @@ pub async fn seed(
         Seed::Initdb => ("initdb", initdb(&target, &order.setup)),
         Seed::Backup => (
             "basebackup",
-            basebackup(&target, &order.conninfo, &order.promise),
+            basebackup(&target, &order.source(), &order.promise),
         ),
     };
     let (mut child, said) = start(&order, program, arguments)?;

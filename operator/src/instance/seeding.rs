@@ -1,15 +1,18 @@
 //! When a seed begins, what becomes of it, and the copies that make room for it.
 //!
 //! Attempts follow each other at growing distances and without an end: what is in their way (a primary that is not there
-//! yet, a volume that is full) may go at any time, and the status says what it is.
+//! yet, a volume that is full) may go at any time, and the status says what it is. A standby that was to be copied and could
+//! not be costs one attempt: the next ones are the primary's.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::seed::{Order, Outcome, SeedError, seed};
+use super::seed::{Choice, Order, Outcome, SeedError, seed};
 use super::supervisor::Supervisor;
 use crate::api::{SeedingReport, SupervisorState};
 
@@ -28,6 +31,11 @@ pub(super) struct Seeding {
     /// In a row, without success.
     attempts: u32,
     error: Option<String>,
+    /// Of the work that is under way; if there is none, of the next.
+    choice: Choice,
+    /// The copy that is here was taken of a standby and has not streamed yet: the primary may have let go of log that it
+    /// needs.
+    is_unproven: bool,
 }
 
 struct Work {
@@ -35,6 +43,13 @@ struct Work {
     /// When this goes the work is given up.
     _stop: oneshot::Sender<()>,
     begun: Instant,
+    asks: Arc<AtomicBool>,
+}
+
+impl Work {
+    fn asks(&self) -> bool {
+        self.asks.load(Ordering::Relaxed)
+    }
 }
 
 impl Seeding {
@@ -56,20 +71,44 @@ impl Seeding {
     }
 
     pub fn report(&self) -> SeedingReport {
+        let source = match &self.choice {
+            Choice::Standby(source) if self.is_at_work() => Some(source.instance.clone()),
+            _ => None,
+        };
         SeedingReport {
             attempts: self.attempts,
             error: self.error.clone(),
+            asks: self.work.as_ref().is_some_and(Work::asks),
+            source,
         }
+    }
+
+    /// Whether what it was told takes it away from what it is at work on: it waits for that, or copies a standby that the
+    /// operator has given up. A copy of the primary goes on.
+    pub fn is_moved_by(&self, told: &Choice) -> bool {
+        let copies_another = matches!(self.choice, Choice::Standby(_)) && self.choice != *told;
+        let work = self.work.as_ref();
+        work.is_some_and(|work| work.asks() || copies_another)
+    }
+
+    /// Whom to copy from now on. That it has asked was no attempt.
+    pub fn take(&mut self, told: Choice) {
+        if self.work.as_ref().is_some_and(Work::asks) {
+            self.attempts = self.attempts.saturating_sub(1);
+        }
+        self.choice = told;
     }
 
     fn begin(&mut self, order: Order) {
         let (stop, stopped) = oneshot::channel();
+        let asks = Arc::clone(&order.asks);
         self.attempts = self.attempts.saturating_add(1);
         let before = self.given_up.take();
         self.work = Some(Work {
             task: tokio::spawn(seed(order, before, stopped)),
             _stop: stop,
             begun: Instant::now(),
+            asks,
         });
     }
 
@@ -90,9 +129,41 @@ impl Seeding {
         }
     }
 
-    fn start_counting_again(&mut self) {
+    fn succeeded(&mut self) {
         self.attempts = 0;
         self.error = None;
+        let done = std::mem::take(&mut self.choice);
+        self.is_unproven = matches!(done, Choice::Standby(_));
+    }
+
+    /// The copy that is here has got from the primary what it needed.
+    pub fn streamed(&mut self) {
+        self.is_unproven = false;
+    }
+
+    /// For another copy in the place of the one that is here.
+    fn start_anew(&mut self) {
+        self.attempts = 0;
+        self.error = None;
+        self.choice = if std::mem::take(&mut self.is_unproven) {
+            Choice::Primary
+        } else {
+            Choice::Asked
+        };
+    }
+
+    /// Says what went wrong with whom. What is only asked when it begins (whether there is a database at all) says nothing of
+    /// whom to copy.
+    fn failed(&mut self, error: &SeedError) -> String {
+        let said = match &self.choice {
+            Choice::Standby(source) => format!("copying {}: {error}", source.instance),
+            Choice::Asked | Choice::Primary => error.to_string(),
+        };
+        if !matches!(error, SeedError::Unjudged(_)) {
+            self.choice = Choice::Primary;
+        }
+        self.error = Some(said.clone());
+        said
     }
 }
 
@@ -108,11 +179,14 @@ impl Supervisor {
             return;
         }
         self.message = None;
+        let choice = self.seeding.choice.clone();
         let order = Order {
             volume: self.volume.clone(),
             setup: self.setup.clone(),
             promise: self.promise.clone(),
             conninfo: self.conninfo(),
+            asks: Arc::new(AtomicBool::new(choice == Choice::Asked)),
+            choice,
         };
         self.seeding.begin(order);
     }
@@ -129,21 +203,21 @@ impl Supervisor {
         }
         self.volume.adopt_seed(&self.promise.instance_id)?;
         self.know_system_id()?;
-        self.seeding.start_counting_again();
+        self.seeding.succeeded();
         self.start_engine()
     }
 
     fn seed_failed(&mut self, error: &SeedError, took: Duration) {
         let attempts = self.seeding.attempts;
-        tracing::warn!(%error, attempts, "seeding failed");
-        self.seeding.error = Some(error.to_string());
+        let said = self.seeding.failed(error);
+        tracing::warn!(error = %said, attempts, "seeding failed");
         self.restart_at = Some(Instant::now() + self.seeding.pause(took));
         if error.is_for_space() {
             self.make_room();
             if self.volume.has_unknown() {
                 let aside = self.volume.dir().join("aside");
                 self.seeding.error = Some(format!(
-                    "{error}; {} holds data that was found without an owner: look at it, and move or remove it",
+                    "{said}; {} holds data that was found without an owner: look at it, and move or remove it",
                     aside.display()
                 ));
             }
@@ -154,7 +228,7 @@ impl Supervisor {
     pub(super) async fn seed_anew(&mut self) -> io::Result<()> {
         self.end_engine().await?;
         self.settle();
-        self.seeding.start_counting_again();
+        self.seeding.start_anew();
         self.crashes.clear();
         self.abort_seed();
         self.begin()?;
@@ -212,5 +286,38 @@ impl Supervisor {
     /// What the status says of it.
     pub(super) fn seeding_report(&self) -> Option<SeedingReport> {
         (self.state == SupervisorState::Seeding).then(|| self.seeding.report())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::SeedSource;
+
+    /// Else it would be made again and again of a standby whose copies need log that the primary does not keep.
+    #[test]
+    fn what_never_streamed_is_made_anew_of_the_primary() {
+        let next = |has_streamed: bool| {
+            let mut seeding = Seeding {
+                choice: Choice::Standby(SeedSource {
+                    instance: "orders-3".to_owned(),
+                    host: "127.0.0.1".to_owned(),
+                    address: std::net::Ipv4Addr::LOCALHOST.into(),
+                    port: 1,
+                }),
+                ..Seeding::default()
+            };
+            seeding.succeeded();
+            if has_streamed {
+                seeding.streamed();
+            }
+            seeding.start_anew();
+            seeding.choice
+        };
+        assert_eq!((next(false), next(true)), (Choice::Primary, Choice::Asked));
+        let mut seeding = Seeding::default();
+        seeding.succeeded();
+        seeding.start_anew();
+        assert_eq!(seeding.choice, Choice::Asked, "it was the primary's");
     }
 }

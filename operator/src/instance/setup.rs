@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::InstanceConfig;
 use super::engine::{LogTo, control_socket};
 use super::pod::Judge;
-use crate::api::Upstream;
+use crate::api::{SeedSource, Upstream};
 use crate::decide::Seed;
 use crate::ids::Term;
 
@@ -76,26 +76,45 @@ impl Setup {
     /// How this instance reaches the primary, as libpq writes it. `told` comes first: the Service may not lead there
     /// yet.
     pub fn conninfo(&self, told: Option<&Upstream>) -> String {
-        let name = &self.name;
+        let rest = self.conninfo_rest();
         match &self.primary {
-            Primary::Local { service_port } => {
-                format!("host=127.0.0.1 port={service_port} user=postgres application_name={name}")
-            }
-            Primary::Pod {
-                service,
-                port,
-                tls,
-                role,
-            } => {
+            Primary::Local { service_port } => format!("host=127.0.0.1 port={service_port} {rest}"),
+            Primary::Pod { service, port, .. } => {
                 let hosts = match told {
                     Some(told) => {
-                        format!("host={},{service} hostaddr='{},' ", told.host, told.address)
+                        format!("host={},{service} hostaddr='{},'", told.host, told.address)
                     }
-                    None => format!("host={service} "),
+                    None => format!("host={service}"),
                 };
+                format!("{hosts} port={port} {rest}")
+            }
+        }
+    }
+
+    /// How it reaches the standby that it is to copy.
+    pub fn conninfo_of(&self, source: &SeedSource) -> String {
+        let SeedSource {
+            host,
+            address,
+            port,
+            ..
+        } = source;
+        let rest = self.conninfo_rest();
+        match &self.primary {
+            Primary::Local { .. } => format!("host={host} port={port} {rest}"),
+            Primary::Pod { .. } => format!("host={host} hostaddr={address} port={port} {rest}"),
+        }
+    }
+
+    /// Who connects, and what it asks of the other end.
+    fn conninfo_rest(&self) -> String {
+        let name = &self.name;
+        match &self.primary {
+            Primary::Local { .. } => format!("user=postgres application_name={name}"),
+            Primary::Pod { tls, role, .. } => {
                 let file = |of: &str| quoted(&tls.join(of));
                 format!(
-                    "{hosts}port={port} user={role} application_name={name} connect_timeout=2 \
+                    "user={role} application_name={name} connect_timeout=2 \
                      sslmode=verify-full sslrootcert={} sslcert={} sslkey={}",
                     file("ca.crt"),
                     file("client.crt"),
@@ -172,6 +191,16 @@ mod tests {
             parameters: BTreeMap::new(),
         };
         let mut setup = local(config, dir);
+        let source = SeedSource {
+            instance: "orders-3".to_owned(),
+            host: "orders-3-0.orders-instances.shop.svc".to_owned(),
+            address: "10.0.0.9".parse().expect("an address"),
+            port: 5433,
+        };
+        assert_eq!(
+            setup.conninfo_of(&source),
+            "host=orders-3-0.orders-instances.shop.svc port=5433 user=postgres application_name=orders-2"
+        );
         let told = Upstream {
             host: "orders-1-0.orders-instances.shop.svc".to_owned(),
             address: "10.0.0.7".parse().expect("an address"),
@@ -186,19 +215,23 @@ mod tests {
             tls: PathBuf::from("/etc/it's"),
             role: "understudy_replication",
         };
-        let rest = "port=5432 user=understudy_replication application_name=orders-2 \
+        let rest = "user=understudy_replication application_name=orders-2 \
                     connect_timeout=2 sslmode=verify-full sslrootcert='/etc/it\\'s/ca.crt' \
                     sslcert='/etc/it\\'s/client.crt' sslkey='/etc/it\\'s/client.key'";
         assert_eq!(
             setup.conninfo(Some(&told)),
             format!(
                 "host=orders-1-0.orders-instances.shop.svc,orders-primary.shop.svc \
-                 hostaddr='10.0.0.7,' {rest}"
+                 hostaddr='10.0.0.7,' port=5432 {rest}"
             )
         );
         assert_eq!(
+            setup.conninfo_of(&source),
+            format!("host=orders-3-0.orders-instances.shop.svc hostaddr=10.0.0.9 port=5433 {rest}")
+        );
+        assert_eq!(
             setup.conninfo(None),
-            format!("host=orders-primary.shop.svc {rest}")
+            format!("host=orders-primary.shop.svc port=5432 {rest}")
         );
     }
 }

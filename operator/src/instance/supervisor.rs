@@ -564,6 +564,10 @@ impl Supervisor {
             self.message = None;
             self.stumbles = 0;
         }
+        let receiver = status.receiver.as_ref();
+        if receiver.is_some_and(|receiver| receiver.state == "streaming") {
+            self.seeding.streamed();
+        }
         self.status = Some(status);
         if std::mem::take(&mut self.reload_due) {
             self.reload_engine();
@@ -930,12 +934,77 @@ mod tests {
         let id = supervisor.promise.instance_id.clone();
         for (term, attempts) in [(Term::FIRST, 0), (Term::FIRST.next(), 1)] {
             let (reply, answer) = tokio::sync::oneshot::channel();
-            let (id, upstream) = (id.clone(), None);
-            let call = Call::Follow(crate::api::FollowRequest { term, id, upstream });
+            let call = Call::Follow(crate::api::FollowRequest {
+                term,
+                id: id.clone(),
+                upstream: None,
+                source: None,
+            });
             supervisor.obey(Command { call, reply }).await;
             answer.await.expect("answered").expect("obeyed");
             assert_eq!(supervisor.seeding.report().attempts, attempts);
         }
+    }
+
+    async fn told_to_copy(
+        supervisor: &mut Supervisor,
+        instance: &str,
+    ) -> crate::api::SeedingReport {
+        use super::super::commands::{Call, Command};
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let call = Call::Follow(crate::api::FollowRequest {
+            term: Term::FIRST,
+            id: supervisor.promise.instance_id.clone(),
+            upstream: None,
+            source: Some(crate::api::SeedSource {
+                instance: instance.to_owned(),
+                host: "127.0.0.1".to_owned(),
+                address: std::net::Ipv4Addr::LOCALHOST.into(),
+                port: 1,
+            }),
+        });
+        supervisor.obey(Command { call, reply }).await;
+        answer.await.expect("answered").expect("obeyed");
+        supervisor.seeding.report()
+    }
+
+    /// One that can't be copied costs one attempt, however often it is told.
+    #[tokio::test]
+    async fn the_standby_that_it_is_told_is_copied_first_and_then_the_primary() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        // There is a database: this is not its very first instance.
+        supervisor.promise.system_id = Some("7".to_owned());
+        supervisor.begin().expect("begun");
+        let report = supervisor.seeding.report();
+        assert!(report.asks && report.source.is_none() && report.attempts == 1);
+        let report = told_to_copy(&mut supervisor, "orders-3").await;
+        assert_eq!(report.source.as_deref(), Some("orders-3"));
+        assert!(!report.asks && report.attempts == 1, "to ask is no attempt");
+        assert_eq!(told_to_copy(&mut supervisor, "orders-3").await, report);
+        // The operator has given that one up.
+        let report = told_to_copy(&mut supervisor, "orders-4").await;
+        assert_eq!(report.source.as_deref(), Some("orders-4"));
+        assert_eq!(report.attempts, 2);
+        // There is no engine that could make it.
+        let outcome = supervisor.seeding.ended().await;
+        assert!(outcome.is_err());
+        supervisor.seeded(outcome).expect("noted");
+        let failed = supervisor.seeding.report();
+        assert_eq!((failed.asks, failed.source.as_deref()), (false, None));
+        let said = failed.error.clone().unwrap_or_default();
+        assert!(said.starts_with("copying orders-4: "), "{said}");
+        assert_eq!(told_to_copy(&mut supervisor, "orders-4").await, failed);
+        supervisor.begin().expect("begun");
+        let report = supervisor.seeding.report();
+        assert_eq!((report.asks, report.source.as_deref()), (false, None));
+        // So does the primary's go on, whoever is told late.
+        assert_eq!(told_to_copy(&mut supervisor, "orders-3").await, report);
+        // A new copy asks again.
+        supervisor.abort_seed();
+        supervisor.seed_anew().await.expect("begun");
+        let report = supervisor.seeding.report();
+        assert!(report.asks && report.attempts == 1 && report.error.is_none());
     }
 
     /// Whatever the engine was being restarted for, it must not come back as a primary that has to close its writes.

@@ -17,14 +17,14 @@ use rustls::pki_types::ServerName;
 use super::speakers::{Speaker, Speakers};
 use super::stores::{ClusterKey, Stores};
 use super::upkeep::{complaint, stuck, upkeep};
-use crate::api::Upstream;
+use crate::api::{SeedSource, Upstream};
 use crate::crd::ReplicatedCluster;
 use crate::decide::{Routes, Upkeep};
 use crate::ids::Millis;
 use crate::names;
 use crate::observe::Watches;
 use crate::render::{
-    CONTROL_PORT, Certified, INSTANCE, PodSeen, ROLE, STANDBY, is_owned, secret_text,
+    CONTROL_PORT, Certified, INSTANCE, POSTGRES_PORT, PodSeen, ROLE, STANDBY, is_owned, secret_text,
 };
 use crate::tls;
 use crate::transport::Peer;
@@ -307,6 +307,17 @@ impl Cluster {
         Some(Upstream {
             host: self.pod_host(instance),
             address: address(&pod)?,
+        })
+    }
+
+    /// The pod of a standby, as an instance is told it that is to copy it.
+    pub fn seed_source(&self, instance: &str) -> Option<SeedSource> {
+        let Upstream { host, address } = self.upstream(instance)?;
+        Some(SeedSource {
+            instance: instance.to_owned(),
+            host,
+            address,
+            port: u16::try_from(POSTGRES_PORT).ok()?,
         })
     }
 

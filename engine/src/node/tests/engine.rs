@@ -200,6 +200,7 @@ impl Engine {
             interrupts: Interrupts::new(pid),
             socket: ClientSocket::unix(),
             activity: parking_lot::Mutex::new(Activity::default()),
+            waits_for_client: AtomicBool::new(false),
             log: parking_lot::Mutex::new(None),
         };
         let limits = Limits {

@@ -162,6 +162,7 @@ fn half_a_history_in_the_archive_hides_no_later_timeline() {
         target: TargetTimeline::Latest,
         retry_interval: Duration::ZERO,
         oldest_kept: String::new(),
+        archive_too: false,
         history: History::root(TimelineId::FIRST),
     });
     let newest = || source.newest_timeline(TimelineId::FIRST).expect("asked");

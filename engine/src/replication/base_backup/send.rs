@@ -22,7 +22,7 @@ use crate::replication::reply::{self, CommandError, Link, ServeError};
 use crate::storage::page;
 use crate::types::oids;
 use crate::wal::timeline::History;
-use crate::wal::{Wal, WalError};
+use crate::wal::{Wal, WalError, archive_status};
 
 const TAR_BLOCK: usize = 512;
 /// Bytes read and sent at a time.
@@ -486,6 +486,8 @@ impl<'a, L: Link> Archive<'a, L> {
         let size = wal.segment_size();
         let mut at = segment.start(size);
         let end = segment.next().start(size);
+        // Of the last one of a standby more may come.
+        let is_whole = wal.flush_lsn() >= end;
         let mut found = None;
         while at < end {
             let mut chunk = std::mem::take(&mut self.chunk);
@@ -510,7 +512,18 @@ impl<'a, L: Link> Archive<'a, L> {
             at = at.advance(n as u64);
             let_others_speak().await;
         }
-        Ok(())
+        match found {
+            Some(timeline) if is_whole => self.archived(&segment.file_name(timeline, size)).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Archiving the file is this server's duty. Without the note a copy would do it once more when it is promoted, and
+    /// a command that does not overwrite would fail there for ever.
+    async fn archived(&mut self, name: &str) -> Result<(), ServeError> {
+        let note = Path::new("pg_wal").join(archive_status::DIR);
+        self.tar_header(&note.join(format!("{name}.done")), 0, false)
+            .await
     }
 
     /// The timeline's history file, without which the copy cannot tell what it has.
@@ -518,13 +531,14 @@ impl<'a, L: Link> Archive<'a, L> {
         let name = timeline.history_file_name();
         let path = Path::new("pg_wal").join(&name);
         let exists = self.disk.exists(&path).map_err(read_error(&path))?;
+        // So little is known of the timeline here, too. An empty file would be taken for a damaged one.
+        if !exists && history.timeline() == timeline && history.ancestors().is_empty() {
+            return Ok(());
+        }
         // The log is no part of the manifest's list of files.
         let kept = self.manifest.take();
         let done = if exists {
             self.file(&path).await
-        } else if history.timeline() == timeline && history.ancestors().is_empty() {
-            // So little is known of the timeline here, too. An empty file would be taken for a damaged one.
-            Ok(())
         } else if history.timeline() == timeline {
             let text = history.to_text();
             self.bytes(&format!("pg_wal/{name}"), text.as_bytes()).await
@@ -533,7 +547,8 @@ impl<'a, L: Link> Archive<'a, L> {
             Err(CommandError::new("58P01", message).into())
         };
         self.manifest = kept;
-        done
+        done?;
+        self.archived(&name).await
     }
 
     async fn end(&mut self) -> Result<(), ServeError> {

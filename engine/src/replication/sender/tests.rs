@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{StartReplication, Upstream, stream};
 use crate::ids::{Lsn, ProcessId, TimelineId};
-use crate::replication::messages::FromPrimary;
+use crate::replication::messages::{FromPrimary, FromStandby};
 use crate::replication::reply::Link;
 use crate::replication::slots::Slots;
 use crate::replication::standbys::{Peer, Registration, Standbys};
@@ -47,18 +47,21 @@ impl Server {
     }
 
     fn registration(&self) -> Registration {
-        let peer = Peer {
-            process: ProcessId::MIN,
-            user_oid: 10,
-            user: "postgres".to_owned(),
-            application_name: "by script".to_owned(),
-            address: None,
-            started_at: 0,
-            instance: None,
-            term: None,
-        };
         let standbys = Standbys::new(1, Arc::clone(&self.world.txns));
-        standbys.register(peer).expect("a free slot")
+        standbys.register(peer()).expect("a free slot")
+    }
+}
+
+fn peer() -> Peer {
+    Peer {
+        process: ProcessId::MIN,
+        user_oid: 10,
+        user: "postgres".to_owned(),
+        application_name: "by script".to_owned(),
+        address: None,
+        started_at: 0,
+        instance: None,
+        term: None,
     }
 }
 
@@ -147,6 +150,50 @@ async fn a_stream_with_much_to_send_gives_way_after_each_piece() {
     let (done, turns) = tokio::time::timeout(LIMIT, both).await.expect("in time");
     done.expect("the standby ended it");
     assert!(turns >= 4, "{turns} turns while the segment was sent");
+}
+
+/// Whoever is believed that he has what is still to come acknowledges commits that nobody has.
+#[tokio::test]
+async fn what_was_not_sent_nobody_has() {
+    let server = Server::with_received(8000);
+    let standbys = Standbys::new(1, Arc::clone(&server.world.txns));
+    let registration = standbys.register(peer()).expect("a free slot");
+    let created = server.slots.create("kept", ProcessId::MIN, None);
+    created.expect("free");
+    let (mut link, heard, say) = standby();
+    let request = StartReplication {
+        slot: Some("kept".to_owned()),
+        ..from_the_start()
+    };
+    let streaming = stream(&mut link, &server, &registration, 1, request);
+    let beside_it = async {
+        let pause = || tokio::time::sleep(Duration::from_millis(5));
+        while heard.lock().len() < 8000 {
+            pause().await;
+        }
+        let mut status = BytesMut::new();
+        let everything = FromStandby::Status {
+            write: Lsn::MAX,
+            flush: Lsn::MAX,
+            apply: Lsn::MAX,
+            sent_at: 0,
+            reply_requested: false,
+        };
+        everything.encode(&mut status);
+        say.send((b'd', status.freeze())).expect("it listens");
+        while !standbys.rows()[0].flush.is_valid() {
+            pause().await;
+        }
+        let row = standbys.rows().remove(0);
+        let end = START.advance(8000);
+        assert_eq!((row.write, row.flush, row.apply), (end, end, end));
+        let slot = server.slots.get("kept").expect("it lives");
+        assert_eq!(slot.restart, end);
+        say.send(copy_done()).expect("it listens");
+    };
+    let both = async { tokio::join!(streaming, beside_it) };
+    let (done, ()) = tokio::time::timeout(LIMIT, both).await.expect("in time");
+    done.expect("the standby ended it");
 }
 
 /// Half a record was passed on, and then the server was promoted, or followed one that was.

@@ -387,7 +387,7 @@ impl RowSink for PortSink<'_> {
             return Err(no_binary_output());
         }
         self.row.clear();
-        self.formatter.row(row, &mut self.row, &self.function);
+        self.formatter.row(row, &mut self.row, &self.function)?;
         self.rows += 1;
         Ok(if self.port.data(&self.row) {
             SinkState::More

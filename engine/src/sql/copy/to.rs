@@ -12,10 +12,25 @@ use crate::sql::bound::{
     Body, ColumnRef, Distinct, Expr, FromItem, OutputColumn, Query, Range, RangeColumn,
     RangeSource, Select, Target,
 };
-use crate::sql::error::SqlError;
+use crate::sql::error::{SqlError, state};
 use crate::types::codec;
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
+
+/// PostgreSQL's largest allocation: no row may be longer. Bytes.
+const MAX_ROW: usize = 0x3fff_ffff;
+
+/// Error 54000 before a row becomes longer than one may be: a value that is long may stand in it many times.
+fn check_length(row: &[u8]) -> Result<(), SqlError> {
+    if row.len() <= MAX_ROW {
+        return Ok(());
+    }
+    Err(
+        SqlError::new(state::PROGRAM_LIMIT_EXCEEDED, "out of memory")
+            .detail("A row of COPY data is longer than 1 GB.")
+            .hint("Copy fewer columns at a time."),
+    )
+}
 
 /// Writes rows in the form that the options ask for.
 pub struct CopyTo {
@@ -65,10 +80,15 @@ impl CopyTo {
         out.push(b'\n');
     }
 
-    pub fn row(&mut self, row: &[Datum], out: &mut Vec<u8>, cx: &FunctionCx) {
+    /// Appends a row. Error 54000 for one that is longer than 1 GB.
+    pub fn row(
+        &mut self,
+        row: &[Datum],
+        out: &mut Vec<u8>,
+        cx: &FunctionCx,
+    ) -> Result<(), SqlError> {
         if self.is_binary() {
-            self.binary_row(row, out);
-            return;
+            return self.binary_row(row, out);
         }
         let alone = self.columns.len() == 1;
         for (number, (value, (name, ty))) in row.iter().zip(&self.columns).enumerate() {
@@ -80,6 +100,7 @@ impl CopyTo {
                 continue;
             }
             self.scratch.clear();
+            codec::check_text(value, cx)?;
             codec::write_text(*ty, value, &mut self.scratch, cx);
             if self.options.format == CopyFormat::Csv {
                 let force = self.options.force_quote.has(name);
@@ -87,11 +108,13 @@ impl CopyTo {
             } else {
                 lines::write_text(&self.scratch, self.options.delimiter, out);
             }
+            check_length(out)?;
         }
         out.push(b'\n');
+        Ok(())
     }
 
-    fn binary_row(&mut self, row: &[Datum], out: &mut Vec<u8>) {
+    fn binary_row(&mut self, row: &[Datum], out: &mut Vec<u8>) -> Result<(), SqlError> {
         let count = i16::try_from(row.len()).expect("a row has at most 1664 columns");
         out.extend_from_slice(&count.to_be_bytes());
         for (value, (_, ty)) in row.iter().zip(&self.columns) {
@@ -101,10 +124,13 @@ impl CopyTo {
             }
             self.scratch.clear();
             codec::encode_binary(*ty, value, &mut self.scratch);
-            let length = i32::try_from(self.scratch.len()).expect("a value has less than 1 GB");
+            check_length(&self.scratch)?;
+            let length = i32::try_from(self.scratch.len()).expect("just measured");
             out.extend_from_slice(&length.to_be_bytes());
             out.extend_from_slice(&self.scratch);
+            check_length(out)?;
         }
+        Ok(())
     }
 
     /// What comes behind the rows.

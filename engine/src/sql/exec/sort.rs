@@ -1,8 +1,9 @@
 //! ORDER BY: in memory, in runs on disk above `work_mem`, or only the first rows of a LIMIT.
 //!
 //! Rows lie side by side in one vector, and what is sorted is their numbers. A run is written in order; at the
-//! end the runs and what is left in memory are merged. With a limit the buffer is cut to it whenever it
-//! has grown to twice as much, so a row costs no more than one comparison once the limit's last row is known.
+//! end the runs and what is left in memory are merged. Rows with equal keys stay in the order in which they came.
+//! With a limit the buffer is cut to it whenever it has grown to twice as much, so a row costs no more than one
+//! comparison once the limit's last row is known.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::limit::row_count;
 use crate::sql::exec::memory::datum_bytes;
 use crate::sql::exec::node::{BoxNode, Node};
-use crate::sql::exec::spill::{SpillFile, SpillReader};
+use crate::sql::exec::runs::Runs;
 use crate::sql::plan::tree::{NodeKind, PlanNode, Sort, SortKey};
 use crate::types::datum::Datum;
 
@@ -22,8 +23,7 @@ pub struct SortNode {
     /// Where each key stands in a kept row.
     keys: Vec<(usize, SortKey)>,
     buffer: Buffer,
-    runs: Vec<Run>,
-    file: Option<SpillFile>,
+    runs: Runs,
     state: State,
     limit: Option<usize>,
 }
@@ -33,7 +33,9 @@ enum State {
     Loading,
     /// The next row of the sorted buffer.
     Memory(usize),
-    /// Heads of the runs, the least of which goes out next.
+    /// Runs become fewer.
+    Reducing,
+    /// The least of the runs' heads goes out next.
     Merging,
     Done,
 }
@@ -71,12 +73,6 @@ impl Buffer {
     }
 }
 
-struct Run {
-    reader: SpillReader,
-    end: u64,
-    head: Vec<Datum>,
-}
-
 /// One key's order, NULLs and direction included.
 #[inline]
 pub fn compare_key(key: &SortKey, a: &Datum, b: &Datum) -> Ordering {
@@ -102,7 +98,7 @@ pub fn compare_key(key: &SortKey, a: &Datum, b: &Datum) -> Ordering {
     }
 }
 
-fn compare_rows(keys: &[(usize, SortKey)], a: &[Datum], b: &[Datum]) -> Ordering {
+pub(super) fn compare_rows(keys: &[(usize, SortKey)], a: &[Datum], b: &[Datum]) -> Ordering {
     for (at, key) in keys {
         let order = compare_key(key, &a[*at], &b[*at]);
         if order != Ordering::Equal {
@@ -139,8 +135,7 @@ impl SortNode {
                 width,
                 ..Buffer::default()
             },
-            runs: Vec::new(),
-            file: None,
+            runs: Runs::new(width),
             state: State::New,
             limit: None,
         }
@@ -187,22 +182,13 @@ impl SortNode {
     /// Writes what is in memory as a run.
     fn spill(&mut self, cx: &mut EvalCx) -> Result<(), SqlError> {
         self.buffer.sort(&self.keys);
-        if self.file.is_none() {
-            self.file = Some(cx.access.temp()?.create()?);
-        }
-        let file = self.file.as_mut().expect("just made");
-        let start = file.position();
         for (count, number) in self.buffer.order.iter().enumerate() {
-            file.push(self.buffer.row(*number).iter())?;
+            self.runs.push(self.buffer.row(*number).iter(), cx)?;
             if count % 1024 == 0 {
                 cx.interrupts.check()?;
             }
         }
-        self.runs.push(Run {
-            reader: SpillReader::starting_at(start),
-            end: file.position(),
-            head: Vec::new(),
-        });
+        self.runs.end_run();
         cx.memory.give_back(self.buffer.bytes);
         self.buffer.values.clear();
         self.buffer.order.clear();
@@ -219,70 +205,20 @@ impl SortNode {
         if !self.buffer.order.is_empty() {
             self.spill(cx)?;
         }
-        for number in 0..self.runs.len() {
-            self.advance(number)?;
-        }
-        self.runs
-            .retain(|r| !r.head.is_empty() || self.buffer.width == 0);
-        self.state = State::Merging;
-        self.make_heap();
+        self.state = State::Reducing;
         Ok(())
     }
 
-    /// The run's next row becomes its head; false at its end.
-    fn advance(&mut self, number: usize) -> Result<bool, SqlError> {
-        let width = self.buffer.width;
-        let run = &mut self.runs[number];
-        run.head.clear();
-        let file = self.file.as_mut().expect("runs are in the file");
-        let head = &mut run.head;
-        run.reader
-            .read(file, run.end, width, |_, value| head.push(value))
-    }
-
-    fn less(&self, a: usize, b: usize) -> bool {
-        compare_rows(&self.keys, &self.runs[a].head, &self.runs[b].head) == Ordering::Less
-    }
-
-    fn make_heap(&mut self) {
-        for at in (0..self.runs.len() / 2).rev() {
-            self.sift(at);
-        }
-    }
-
-    /// Restores the heap order below `at`; the least head is at 0.
-    fn sift(&mut self, mut at: usize) {
-        loop {
-            let mut least = at;
-            for child in [2 * at + 1, 2 * at + 2] {
-                if child < self.runs.len() && self.less(child, least) {
-                    least = child;
-                }
-            }
-            if least == at {
-                return;
-            }
-            self.runs.swap(at, least);
-            at = least;
-        }
-    }
-
     fn merge_next(&mut self, frame: &mut [Datum]) -> Result<Step, SqlError> {
-        if self.runs.is_empty() {
-            self.state = State::Done;
-            return Ok(Step::Done);
-        }
         let slots = &spec_of(&self.spec).slots;
-        for (slot, value) in slots.iter().zip(self.runs[0].head.drain(..)) {
-            frame[*slot] = value;
+        let got = self
+            .runs
+            .next(&self.keys, |at, value| frame[slots[at]] = value)?;
+        if got {
+            return Ok(Step::Row);
         }
-        if !self.advance(0)? {
-            self.runs.swap_remove(0);
-        }
-        if !self.runs.is_empty() {
-            self.sift(0);
-        }
-        Ok(Step::Row)
+        self.state = State::Done;
+        Ok(Step::Done)
     }
 }
 
@@ -296,6 +232,15 @@ impl Node for SortNode {
                     Step::Yield => return Ok(Step::Yield),
                     Step::Done => self.loaded(cx)?,
                 },
+                State::Reducing => {
+                    if !self.runs.reduce(&self.keys, cx)? {
+                        return Ok(Step::Yield);
+                    }
+                    self.runs.begin(&self.keys)?;
+                    self.state = State::Merging;
+                }
+                // Nothing above a sort need ever yield, however many rows come out of it.
+                State::Memory(_) | State::Merging if cx.spend() => return Ok(Step::Yield),
                 State::Memory(next) => {
                     if next >= self.buffer.order.len() || self.limit.is_some_and(|l| next >= l) {
                         self.state = State::Done;
@@ -320,8 +265,7 @@ impl Node for SortNode {
             width: self.buffer.width,
             ..Buffer::default()
         };
-        self.runs.clear();
-        self.file = None;
+        self.runs = Runs::new(self.buffer.width);
         self.state = State::New;
         self.child.rewind(cx)
     }

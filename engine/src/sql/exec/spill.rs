@@ -6,14 +6,15 @@
 //!
 //! A value is a tag byte and its fields, little-endian; a length is a LEB128 number.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use num_bigint::BigInt;
 
 use crate::ids::{BlockNumber, Lsn, OffsetNumber, Oid, ProcessId, Tid};
-use crate::io::disk::{Access, DiskRef, FileRef};
+use crate::io::disk::{Access, Disk, DiskRef, EntryKind, FileRef};
 use crate::sql::error::SqlError;
 use crate::storage::StorageError;
 use crate::types::acl::{self, AclItem};
@@ -31,10 +32,14 @@ pub struct TempSpace {
 }
 
 const FOLDER: &str = "base/pgsql_tmp";
+/// How the files' names begin.
+const PREFIX: &str = "pgsql_tmp";
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Bytes gathered before a write, and read at a time.
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
+/// A buffer that one long value has made larger than this is not kept.
+const KEPT: usize = 4 * CHUNK;
 
 impl TempSpace {
     pub fn new(disk: DiskRef, pid: ProcessId) -> TempSpace {
@@ -43,7 +48,7 @@ impl TempSpace {
 
     pub fn create(&self) -> Result<SpillFile, SqlError> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = format!("{FOLDER}/pgsql_tmp{}.{number}", self.pid);
+        let path = format!("{FOLDER}/{PREFIX}{}.{number}", self.pid);
         let fail = |source| StorageError::Io {
             operation: "create temporary",
             path: path.clone(),
@@ -51,9 +56,9 @@ impl TempSpace {
         };
         let target = PathBuf::from(&path);
         let file = match self.disk.open(&target, Access::Truncate) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
                 match self.disk.create_dir(FOLDER.as_ref()) {
-                    Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                    Err(e) if e.kind() != ErrorKind::AlreadyExists => {
                         return Err(fail(e).into());
                     }
                     _ => {}
@@ -69,6 +74,29 @@ impl TempSpace {
             pending: Vec::new(),
             written: 0,
         })
+    }
+}
+
+/// Removes what a crash has left, or came with a copy of a running server's directory: before recovery, which would
+/// sync it, and before anybody spills. What cannot be removed stays, and is told in the log.
+pub fn remove_temporary_files(disk: &dyn Disk) {
+    let folder = Path::new(FOLDER);
+    let entries = match disk.list(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return,
+        Err(error) => {
+            tracing::warn!(path = FOLDER, %error, "could not read directory");
+            return;
+        }
+    };
+    for (name, kind) in entries {
+        if kind != EntryKind::File || !name.starts_with(PREFIX) {
+            continue;
+        }
+        let path = folder.join(name);
+        if let Err(error) = disk.remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "could not remove temporary file");
+        }
     }
 }
 
@@ -112,6 +140,9 @@ impl SpillFile {
             .map_err(|e| self.failed("write to temporary", e))?;
         self.written += self.pending.len() as u64;
         self.pending.clear();
+        if self.pending.capacity() > KEPT {
+            self.pending = Vec::new();
+        }
         Ok(())
     }
 }
@@ -176,12 +207,16 @@ impl SpillReader {
         Ok(true)
     }
 
-    /// Drops what was read and appends the next chunk.
+    /// Drops what was read and appends the next chunk. A value that is not whole is decoded anew with each chunk,
+    /// so the chunks of a long one grow with what there is of it.
     fn fill(&mut self, file: &SpillFile) -> Result<(), SqlError> {
         self.buffer.drain(..self.at);
         self.at = 0;
         let old = self.buffer.len();
-        self.buffer.resize(old + CHUNK, 0);
+        if old < CHUNK && self.buffer.capacity() > KEPT {
+            self.buffer.shrink_to(2 * CHUNK);
+        }
+        self.buffer.resize(old + old.max(CHUNK), 0);
         let read = file
             .file
             .read_at(&mut self.buffer[old..], self.next)
@@ -418,6 +453,8 @@ fn decode_rest(tag: u8, bytes: &[u8], at: &mut usize) -> Option<Datum> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::real::RealDisk;
+    use crate::types::oids;
     use proptest::prelude::*;
 
     fn datum() -> impl Strategy<Value = Datum> {
@@ -456,6 +493,56 @@ mod tests {
             panic!("of another kind")
         };
         assert_eq!(back.to_string(), text);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_removed() {
+        let folder = tempfile::tempdir().expect("a folder for temporary files");
+        let disk = RealDisk::new(folder.path());
+        remove_temporary_files(&disk);
+        let temporary = folder.path().join(FOLDER);
+        std::fs::create_dir_all(&temporary).expect("the folder");
+        for name in ["pgsql_tmp12.0", "pgsql_tmp12.1", "somebody's"] {
+            std::fs::write(temporary.join(name), "rows").expect("a file");
+        }
+        remove_temporary_files(&disk);
+        let names: Vec<String> = disk
+            .list(Path::new(FOLDER))
+            .expect("a folder")
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(names, ["somebody's"]);
+    }
+
+    #[test]
+    fn long_values_between_short_ones_come_back() {
+        let folder = tempfile::tempdir().expect("a folder for temporary files");
+        std::fs::create_dir(folder.path().join("base")).expect("a folder in it");
+        let disk = Arc::new(RealDisk::new(folder.path()));
+        let temp = TempSpace::new(disk, ProcessId::MIN);
+        let mut file = temp.create().expect("a file");
+        let numbers = (0..100_000).map(Datum::Int4).collect();
+        let rows = [
+            Datum::Int4(1),
+            Datum::text(&"x".repeat(20 * CHUNK)),
+            Datum::Array(Arc::new(Array::of(oids::INT4, numbers))),
+            Datum::Int4(2),
+        ];
+        for row in &rows {
+            file.push(std::iter::once(row)).expect("written");
+        }
+        assert!(
+            file.pending.capacity() <= KEPT,
+            "a long value's buffer is kept"
+        );
+        let (mut reader, end) = (SpillReader::default(), file.position());
+        let mut back = Vec::new();
+        while reader
+            .read(&mut file, end, 1, |_, value| back.push(value))
+            .expect("read")
+        {}
+        assert_eq!(format!("{back:?}"), format!("{rows:?}"));
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::catalog::relation::Relation;
 use crate::catalog::rights::{Holder, READ_ALL_STATS};
@@ -12,7 +13,7 @@ use crate::sql::error::SqlError;
 use crate::sql::pg_catalog::SystemTables;
 use crate::sql::pg_catalog::row::{RowBuilder, Timestamp};
 use crate::sql::session::Backend;
-use crate::sql::session::backends::{ActivityState, BackendKind};
+use crate::sql::session::backends::BackendKind;
 use crate::txn::release::SyncState;
 use crate::txn::{LockTag, ReleasePolicy};
 use crate::types::datum::Datum;
@@ -184,12 +185,10 @@ fn activity_row(
     waits_for: Option<&LockTag>,
     may_see: bool,
 ) -> Vec<Datum> {
-    let (activity, state) = {
-        let activity = backend.activity.lock();
-        (activity.shown(), activity.state)
-    };
+    let activity = backend.activity.lock().shown();
     // What it waits for is shown even of a session that tells nothing of what it does.
-    let rests = backend.kind == BackendKind::Client && state != ActivityState::Active;
+    let waits = backend.waits_for_client.load(Ordering::Relaxed);
+    let rests = backend.kind == BackendKind::Client && waits;
     row.set(
         "datid",
         backend.database.is_valid().then_some(backend.database),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
@@ -148,6 +148,13 @@ impl Activity {
         self.query_start = Some(now);
         self.state_change = Some(now);
     }
+
+    fn rests(&mut self, in_transaction: bool) {
+        if !in_transaction {
+            self.transaction_start = None;
+        }
+        self.query.rest();
+    }
 }
 
 /// What the session's own settings ask of the server's log; until it has them the server's are its own.
@@ -201,6 +208,8 @@ pub struct Backend {
     /// As long as the session has its place.
     pub socket: Arc<ClientSocket>,
     pub activity: Mutex<Activity>,
+    /// It waits for the client's next message, between two statements or in the middle of a pipeline. For views only.
+    pub waits_for_client: AtomicBool,
     pub log: Mutex<Option<SessionLog>>,
 }
 
@@ -378,14 +387,26 @@ impl Backend {
         self.activity.lock().command = command;
     }
 
-    pub fn rests(&self, state: ActivityState, now: i64) {
-        let mut a = self.activity.lock();
-        a.state = state;
-        a.state_change = Some(now);
-        if state == ActivityState::Idle {
-            a.transaction_start = None;
+    /// The wait for the client begins; `in_transaction`: one goes on meanwhile.
+    pub fn rests(&self, state: ActivityState, in_transaction: bool, now: i64) {
+        {
+            let mut a = self.activity.lock();
+            a.state = state;
+            a.state_change = Some(now);
+            a.rests(in_transaction);
         }
-        a.query.rest();
+        self.waits_for_client.store(true, Ordering::Relaxed);
+    }
+
+    /// The same in the middle of a pipeline: until its end the session counts as active.
+    pub fn pauses(&self, in_transaction: bool) {
+        self.activity.lock().rests(in_transaction);
+        self.waits_for_client.store(true, Ordering::Relaxed);
+    }
+
+    /// The wait has ended.
+    pub fn wakes(&self) {
+        self.waits_for_client.store(false, Ordering::Relaxed);
     }
 }
 

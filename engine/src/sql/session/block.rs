@@ -62,6 +62,11 @@ impl Block {
         matches!(self, Block::Open(_) | Block::Failed(_))
     }
 
+    /// A failed block has its transaction still where a savepoint keeps it.
+    pub fn has_transaction(&self) -> bool {
+        !matches!(self, Block::Idle | Block::Failed(None))
+    }
+
     pub fn is_failed(&self) -> bool {
         matches!(self, Block::Failed(_))
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::given::Given;
 use super::lifecycle::Session;
 use super::output::{Formats, Output};
 use super::prepared::{Portal, PortalState, Prepared};
@@ -80,6 +81,7 @@ impl<S: Services> Session<S> {
         &mut self,
         d: &DeclareCursor,
         source: &Arc<str>,
+        given: Given<'_>,
     ) -> Result<(), SqlError> {
         check_options(d)?;
         if d.hold {
@@ -103,7 +105,7 @@ impl<S: Services> Session<S> {
             "",
             Arc::clone(source),
             Some(parsed),
-            Vec::new(),
+            given.types.to_vec(),
         ));
         let ready = self.ready(&statement).await?;
         if ready.plan.locks_rows() {
@@ -115,7 +117,7 @@ impl<S: Services> Session<S> {
             isolation: run.isolation,
             function: Arc::clone(&run.function),
         };
-        let execution = self.start_at(&ready, &[], false, run);
+        let execution = self.start_at(&ready, given.values, false, run);
         let formats = if d.binary {
             Formats::new(vec![super::output::Format::Binary])
         } else {
@@ -127,7 +129,7 @@ impl<S: Services> Session<S> {
         let function = Arc::clone(&ready.function);
         let portal = Portal {
             statement,
-            parameters: Vec::new(),
+            parameters: given.values.to_vec(),
             formats,
             columns,
             types: Arc::clone(&ready.types),

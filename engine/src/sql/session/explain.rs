@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::given::Given;
 use super::lifecycle::Session;
 use super::prepared::Prepared;
 use super::query::is_planned;
@@ -21,6 +22,7 @@ impl<S: Services> Session<S> {
         &mut self,
         e: &Explain,
         source: &Arc<str>,
+        given: Given<'_>,
     ) -> Result<Outcome, SqlError> {
         let options = ExplainOptions::new(&e.options).map_err(|e| e.located(source))?;
         let lines = match &e.statement {
@@ -41,8 +43,10 @@ impl<S: Services> Session<S> {
                     text: 0..source.len(),
                     tag: planned.tag(),
                 };
-                let prepared = Prepared::new("", Arc::clone(source), Some(parsed), Vec::new());
-                self.explain_planned(&prepared, &[], &options).await?
+                let types = given.types.to_vec();
+                let prepared = Prepared::new("", Arc::clone(source), Some(parsed), types);
+                self.explain_planned(&prepared, given.values, &options)
+                    .await?
             }
             _ => explain::utility(&options),
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::block::Block;
+use super::given::Given;
 use super::lifecycle::{Session, functions_of, now};
 use super::logging;
 use super::output::{Format, Formats, Output};
@@ -10,7 +11,7 @@ use super::prepared::{Portal, PortalState, Prepared};
 use super::query::is_planned;
 use super::services::Services;
 use super::transaction::in_failed_block;
-use super::utility::{Outcome, ends_failed_block, no_statement};
+use super::utility::{Outcome, ends_failed_block, no_statement, runs_alone};
 use crate::ids::Oid;
 use crate::sql::bound::OutputColumn;
 use crate::sql::error::{Severity, SqlError, state};
@@ -141,9 +142,14 @@ impl<S: Services> Session<S> {
             }
         }
         let planned = parsed.as_ref().is_some_and(|p| is_planned(&p.statement));
-        if !planned && parsed.is_some() {
-            check_known(&types)?;
-        }
+        let types = match &parsed {
+            Some(p) if !planned => {
+                let types = self.types_within(p, &text, types, &settings)?;
+                check_known(&types)?;
+                types
+            }
+            _ => types,
+        };
         let prepared = Prepared::new(name, text, parsed, types);
         if planned {
             self.ensure_transaction()?;
@@ -275,12 +281,20 @@ impl<S: Services> Session<S> {
             let columns = Arc::clone(&cached.plan.output);
             (parameters, columns, Arc::clone(&cached.types))
         } else {
-            check_count(&b, statement.declared.len())?;
+            let parameters = if statement.parsed.is_none() || statement.declared.is_empty() {
+                check_count(&b, statement.declared.len())?;
+                Vec::new()
+            } else {
+                let plain = |oid: &Oid| SqlType::plain(*oid);
+                let types: Vec<SqlType> = statement.declared.iter().map(plain).collect();
+                let function = self.function_cx(&settings, self.received);
+                read_parameters(&b, &types, &function)?
+            };
             let columns = match &statement.parsed {
                 Some(p) => self.utility_columns(&p.statement)?,
                 None => Arc::default(),
             };
-            (Vec::new(), columns, Arc::default())
+            (parameters, columns, Arc::default())
         };
         if gives_rows(&statement, &columns) {
             b.result_formats.check(columns.len())?;
@@ -331,6 +345,19 @@ impl<S: Services> Session<S> {
             }
             out.parameter_description(&statement.declared);
             describe_columns(&statement, &columns, &Formats::default(), out);
+            return Ok(());
+        }
+        if self.block.is_failed()
+            && let Some(types) = statement.parameters.get()
+        {
+            // What gives no rows is described all the same, without a look at the catalog.
+            let told = statement.columns.get();
+            let columns: &[OutputColumn] = told.map_or(&[], |columns| &columns[..]);
+            if gives_rows(&statement, columns) {
+                return Err(in_failed_block());
+            }
+            out.parameter_description(types);
+            out.no_data();
             return Ok(());
         }
         self.ensure_transaction()?;
@@ -399,21 +426,27 @@ impl<S: Services> Session<S> {
             &settings,
         );
         let limit = (max_rows > 0).then_some(u64::from(max_rows));
+        let refused = self.block.is_failed();
         let done = self.execute_inner(name, &mut portal, limit, out).await;
         self.keep_numbers().await;
+        // COMMIT and ROLLBACK take all portals with them, this one included.
+        let ended = statement
+            .parsed
+            .as_ref()
+            .is_some_and(|p| ends_transaction(&p.statement));
         if done.is_ok() {
             // Each Execute that comes to its end is a statement of its own to the clock.
             if !portal.is_suspended() {
                 self.stop_clock();
             }
+            self.executed = !ended;
             self.log_duration(started, &statement.text, &message, logged, Some(&portal));
+        } else if !refused {
+            portal.state = PortalState::Failed;
         }
-        // COMMIT and ROLLBACK take all portals with them, this one included.
-        let ended = statement
-            .parsed
-            .as_ref()
-            .is_some_and(|p| matches!(p.statement, front::Statement::Transaction(_)));
-        if done.is_ok() && !ended {
+        // One that is older than the savepoint which an error goes back to outlives it, but can only be closed, unless it
+        // was not run at all.
+        if done.is_err() || !ended {
             self.portals.insert(name.into(), portal);
         }
         self.failing(done, &statement.text)
@@ -435,6 +468,9 @@ impl<S: Services> Session<S> {
         if self.block.is_failed() && !ends_failed_block(&parsed.statement) {
             return Err(in_failed_block());
         }
+        if matches!(portal.state, PortalState::Failed) {
+            return Err(portal_done(name));
+        }
         if portal.cursor.is_some() {
             return self.execute_cursor(portal, limit, out).await;
         }
@@ -443,11 +479,19 @@ impl<S: Services> Session<S> {
         }
         let rows = match std::mem::replace(&mut portal.state, PortalState::Done) {
             PortalState::New => {
+                let given = Given {
+                    types: &statement.declared,
+                    values: &portal.parameters,
+                };
                 match self
-                    .utility(parsed, &statement.text, true, false, out)
+                    .utility(parsed, &statement.text, true, false, given, out)
                     .await?
                 {
                     Outcome::Tag(tag) => {
+                        if runs_alone(&parsed.statement).is_some() {
+                            // It has to be there to stay before its end is told, whatever comes behind it.
+                            self.end_implicit().await?;
+                        }
                         self.tell_notices(out);
                         out.command_complete(&tag);
                         return Ok(());
@@ -590,14 +634,20 @@ impl<S: Services> Session<S> {
         }
         let done = self.end_implicit().await;
         self.stop_clock();
-        self.pipelined = false;
+        (self.pipelined, self.executed) = (false, false);
+        if matches!(self.block, Block::Idle) {
+            // Those too that were bound to statements which need no transaction.
+            self.end_portals();
+        }
         let done = self.failing(done, "");
         self.keep_numbers().await;
         done
     }
 
-    /// The protocol itself went wrong, outside of any call.
-    pub fn failed(&mut self) {
+    /// The protocol itself went wrong, outside of any call. `skips`: what is left of the pipeline is passed over, up to its
+    /// Sync.
+    pub fn failed(&mut self, skips: bool) {
+        self.pipelined = skips;
         self.after_error(&SqlError::new(state::PROTOCOL_VIOLATION, ""));
     }
 }
@@ -636,6 +686,12 @@ fn describe_columns<O: Output>(
     } else {
         out.no_data();
     }
+}
+
+/// Whether a transaction ends with it, and all portals do: BEGIN and the others of its kind are their own kind of
+/// statement to PostgreSQL, too, and so are those that commit by themselves.
+fn ends_transaction(statement: &front::Statement) -> bool {
+    matches!(statement, front::Statement::Transaction(_)) || runs_alone(statement).is_some()
 }
 
 /// The tag of a statement without a plan that has given all its rows before.

@@ -54,6 +54,9 @@ pub struct Session<S: Services> {
     /// Messages of the extended protocol have come since the last Sync: what comes from outside is meant for the next of
     /// them.
     pub(super) pipelined: bool,
+    /// An Execute of this pipeline has succeeded, if only for a part of its rows, and nothing has been committed since
+    /// (`XACT_FLAGS_PIPELINING`).
+    pub(super) executed: bool,
     /// When the message came that is dealt with: what `statement_timestamp()` gives, and `now()` where it begins a
     /// transaction (manual, 9.9.5). Microseconds since 2000-01-01 UTC.
     pub(super) received: i64,
@@ -146,6 +149,7 @@ impl<S: Services> Session<S> {
             known_roles: vec![me],
             timed: false,
             pipelined: false,
+            executed: false,
             received: now(),
         };
         session.apply_settings();
@@ -224,14 +228,25 @@ impl<S: Services> Session<S> {
         self.block.status()
     }
 
-    /// The wait for the client begins.
+    /// Whether something may be held (locks, a snapshot) that belongs to a transaction.
+    pub fn has_transaction(&self) -> bool {
+        self.block.has_transaction()
+    }
+
+    /// The wait for the client begins. In the middle of a pipeline the session is not idle, for views and for the clocks
+    /// of idle sessions: it is from ReadyForQuery on.
     pub fn rests(&mut self) {
+        let in_transaction = self.block.has_transaction();
+        if self.pipelined {
+            self.facts.backend.pauses(in_transaction);
+            return;
+        }
         let state = match self.block {
             Block::Idle | Block::Implicit(_) => ActivityState::Idle,
             Block::Open(_) => ActivityState::IdleInTransaction,
             Block::Failed(_) => ActivityState::IdleInFailedTransaction,
         };
-        self.facts.backend.rests(state, now());
+        self.facts.backend.rests(state, in_transaction, now());
         let s = self.settings();
         let (clock, limit) = if self.block.is_block() {
             (
@@ -248,6 +263,7 @@ impl<S: Services> Session<S> {
 
     /// The client has sent something. A time-out that fired too late is forgotten.
     pub fn wakes(&mut self) {
+        self.facts.backend.wakes();
         let interrupts = &self.facts.backend.interrupts;
         interrupts.disarm(Timeout::IdleInTransaction);
         interrupts.disarm(Timeout::IdleSession);

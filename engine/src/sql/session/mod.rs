@@ -30,6 +30,7 @@ pub mod copy;
 mod cursor;
 mod explain;
 mod extended;
+mod given;
 mod scroll;
 mod shapes;
 mod simple;

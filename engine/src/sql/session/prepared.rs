@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::output::Formats;
 use super::scroll::Cursor;
@@ -27,6 +28,9 @@ pub struct Prepared {
     pub declared: Vec<Oid>,
     /// What the client was told of its rows, where it was told: a later plan must give the same.
     pub columns: OnceLock<Arc<[OutputColumn]>>,
+    /// Types of its parameters, all of them, once it has been analysed: what clients send goes by them, so a change of the
+    /// catalog must not give them others.
+    pub(super) parameters: OnceLock<SmallVec<[Oid; 4]>>,
     pub(super) cached: Mutex<Option<Arc<Cached>>>,
     /// A finished execution of the cached plan, if it is one that can run again.
     pub(super) idle: Mutex<Option<Box<Execution>>>,
@@ -54,6 +58,7 @@ impl Prepared {
             parsed,
             declared,
             columns: OnceLock::new(),
+            parameters: OnceLock::new(),
             cached: Mutex::new(None),
             idle: Mutex::new(None),
         }
@@ -64,6 +69,13 @@ impl Prepared {
         if execution.park() {
             *self.idle.lock() = Some(execution);
         }
+    }
+
+    /// Types of parameters that the analyzer has to take as they are.
+    pub(super) fn known_types(&self) -> &[Oid] {
+        self.parameters
+            .get()
+            .map_or(self.declared.as_slice(), SmallVec::as_slice)
     }
 
     /// False if a new plan gives other columns than the client was told of.

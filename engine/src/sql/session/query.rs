@@ -151,7 +151,7 @@ impl<S: Services> Session<S> {
             source: &prepared.text,
             functions: function,
         };
-        let bound = bind::bind(&parsed.statement, &*view, &prepared.declared, &cx)
+        let bound = bind::bind(&parsed.statement, &*view, prepared.known_types(), &cx)
             .map_err(|e| e.located(&prepared.text))?;
         let denied = rights::check(&*view, &bound.rights).err();
         let planner = planner_settings(settings);
@@ -190,6 +190,8 @@ impl<S: Services> Session<S> {
                 "cached plan must not change result type",
             ));
         }
+        let types = || found.plan.parameters.iter().map(|p| p.oid).collect();
+        prepared.parameters.get_or_init(types);
         *prepared.cached.lock() = Some(Arc::clone(&found));
         Ok(found)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::given::{Given, no_parameter};
 use super::lifecycle::{Session, now};
 use super::logging;
 use super::output::{Formats, Output};
@@ -31,6 +32,8 @@ impl<S: Services> Session<S> {
         self.portals.remove("");
         let done = self.query_string(text, started, out).await;
         self.stop_clock();
+        // What a pipeline had run before it has been committed with it, but for what a block goes on with.
+        self.executed = false;
         match done {
             Ok(()) => {
                 self.keep_numbers().await;
@@ -87,6 +90,7 @@ impl<S: Services> Session<S> {
             &settings,
         );
         if statements.is_empty() {
+            self.end_implicit().await?;
             out.empty_query();
         }
         let source: Arc<str> = Arc::from(text);
@@ -206,7 +210,10 @@ impl<S: Services> Session<S> {
                 .await?;
             return Ok(ready.plan.command.tag(progress.rows).into_owned());
         }
-        match self.utility(&parsed, source, alone, true, out).await? {
+        match self
+            .utility(&parsed, source, alone, true, Given::default(), out)
+            .await?
+        {
             Outcome::Tag(tag) => Ok(tag),
             Outcome::Rows(rows, tag) => {
                 let columns = self.utility_columns(&parsed.statement)?;
@@ -221,11 +228,4 @@ impl<S: Services> Session<S> {
             }
         }
     }
-}
-
-fn no_parameter(number: u32) -> SqlError {
-    SqlError::new(
-        crate::sql::error::state::UNDEFINED_PARAMETER,
-        format!("there is no parameter ${number}"),
-    )
 }

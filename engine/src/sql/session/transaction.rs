@@ -159,6 +159,7 @@ impl<S: Services> Session<S> {
 
     /// The settings' levels end with the transaction.
     fn end_levels(&mut self, committed: bool) {
+        self.executed = false;
         let before = {
             let mut store = self.facts.settings.lock();
             let before = store.changes();
@@ -224,13 +225,15 @@ impl<S: Services> Session<S> {
     /// What an error does: ends an implicit transaction, fails a block.
     pub(super) fn after_error(&mut self, e: &SqlError) {
         self.stop_clock();
+        self.executed = false;
         if e.severity >= Severity::Fatal {
             self.end_portals();
             self.roll_back();
             return;
         }
         match std::mem::take(&mut self.block) {
-            Block::Idle => {}
+            // Bound to statements that need no transaction of ours; PostgreSQL's would end here.
+            Block::Idle => self.end_portals(),
             failed @ Block::Failed(_) => self.block = failed,
             implicit @ Block::Implicit(_) => {
                 self.block = implicit;
@@ -564,17 +567,18 @@ impl<S: Services> Session<S> {
 
     /// 25001 for statements that cannot be rolled back.
     pub(super) fn outside_block(&self, what: &str, alone: bool) -> Result<(), SqlError> {
-        let refused = match self.block {
-            Block::Open(_) | Block::Failed(_) => true,
-            Block::Implicit(_) | Block::Idle => !alone,
+        let inside = if self.block.is_block() || !alone {
+            "cannot run inside a transaction block"
+        } else if self.executed {
+            // It would commit what came before, which an error behind it is to roll back.
+            "cannot be executed within a pipeline"
+        } else {
+            return Ok(());
         };
-        if refused {
-            return Err(SqlError::new(
-                state::ACTIVE_SQL_TRANSACTION,
-                format!("{what} cannot run inside a transaction block"),
-            ));
-        }
-        Ok(())
+        Err(SqlError::new(
+            state::ACTIVE_SQL_TRANSACTION,
+            format!("{what} {inside}"),
+        ))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::given::{Given, check_given};
 use super::lifecycle::Session;
 use super::output::{Formats, Output};
 use super::prepared::Prepared;
@@ -73,7 +74,7 @@ fn writes(statement: &Statement) -> bool {
 }
 
 /// Statements that run transactions of their own and must not stand in one: their name in the error.
-fn runs_alone(statement: &Statement) -> Option<&'static str> {
+pub(super) fn runs_alone(statement: &Statement) -> Option<&'static str> {
     Some(match statement {
         Statement::Vacuum(v) if v.is_vacuum => "VACUUM",
         Statement::CreateDatabase(_) => "CREATE DATABASE",
@@ -114,6 +115,7 @@ impl<S: Services> Session<S> {
         source: &Arc<str>,
         alone: bool,
         announce: bool,
+        given: Given<'_>,
         out: &mut O,
     ) -> Result<Outcome, SqlError> {
         let statement = &parsed.statement;
@@ -123,6 +125,7 @@ impl<S: Services> Session<S> {
         if let Some(what) = runs_alone(statement) {
             self.outside_block(what, alone)?;
         }
+        check_given(parsed, source, given)?;
         match statement {
             Statement::Transaction(t) => {
                 return self.transaction_statement(t, out).await.map(Outcome::from);
@@ -152,12 +155,12 @@ impl<S: Services> Session<S> {
                     .await
                     .map(Outcome::Tag);
             }
-            Statement::DeclareCursor(d) => self.declare_cursor(d, source).await?,
+            Statement::DeclareCursor(d) => self.declare_cursor(d, source, given).await?,
             Statement::Fetch(f) => return self.fetch(f, announce, out).await.map(Outcome::Tag),
             Statement::CloseCursor(name) => {
                 self.close_cursor(name.as_ref().map(|n| n.name.as_str()))?;
             }
-            Statement::Explain(e) => return self.explain(e, source).await,
+            Statement::Explain(e) => return self.explain(e, source, given).await,
             Statement::Copy(c) => return self.copy(c, source, out).await.map(Outcome::Tag),
             Statement::LockTable(l) => self.lock_tables(l).await?,
             Statement::Listen(_) | Statement::Notify { .. } => {
@@ -203,11 +206,15 @@ impl<S: Services> Session<S> {
                 _ => read_only_error(parsed.tag),
             });
         }
-        // ANALYZE stands in a block like any statement, but by itself does one table after the other.
+        // ANALYZE stands in a block, or behind others in a pipeline, like any statement, but by itself does one table after
+        // the other.
         // An index is built in an ordinary transaction, CONCURRENTLY or not.
         let by_itself = (runs_alone(statement).is_some()
             && !matches!(statement, Statement::CreateIndex(_)))
-            || (matches!(statement, Statement::Vacuum(_)) && alone && !self.block.is_block());
+            || (matches!(statement, Statement::Vacuum(_))
+                && alone
+                && !self.executed
+                && !self.block.is_block());
         let touches_no_transaction = matches!(statement, Statement::Checkpoint);
         let mut notices = Vec::new();
         let settings = self.settings();

@@ -171,7 +171,8 @@ impl Accumulator for JsonItems {
     fn update(&mut self, args: &[Datum], cx: &FunctionCx) -> Result<(), TypeError> {
         let first = self.text.is_empty();
         self.text.push_str(if first { "[" } else { ", " });
-        let structured = self.ty == oids::RECORD || registry::element_of(self.ty).is_some();
+        let rows = matches!(self.ty, oids::RECORD | oids::RECORD_ARRAY);
+        let structured = rows || registry::element_of(self.ty).is_some();
         if !first && structured && !args[0].is_null() {
             self.text.push_str("\n ");
         }

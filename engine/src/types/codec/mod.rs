@@ -3,6 +3,7 @@
 mod binary;
 mod length;
 mod names;
+mod nested;
 mod scalar;
 
 use std::fmt::Write;
@@ -22,6 +23,7 @@ use crate::types::{array, float, interval, json, oids, registry};
 pub use binary::{decode_binary, encode_binary, text_of};
 pub use length::coerce_length;
 pub(crate) use length::{cut_name, round_time, round_timestamp};
+pub use nested::check_text;
 pub(crate) use scalar::{hex_digits, parse_bytea, parse_int, write_bytea};
 
 pub(crate) fn bad_input(type_name: &str, text: &str) -> TypeError {
@@ -130,7 +132,8 @@ fn parse_other(oid: Oid, modifier: i32, text: &str, cx: &FunctionCx) -> Result<D
     ))
 }
 
-/// Appends the text form. `value` is not NULL.
+/// Appends the text form. `value` is not NULL. A row may have been nested so deep that its text would fill the
+/// memory: where one can come, [`check_text`] is asked before.
 pub fn write_text(ty: Oid, value: &Datum, out: &mut BytesMut, cx: &FunctionCx) {
     match value {
         Datum::Null => {}

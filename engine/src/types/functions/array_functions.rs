@@ -170,6 +170,7 @@ fn joined(
     let mut out = String::new();
     let mut any = false;
     for item in &a.items {
+        codec::check_text(item, cx)?;
         let text = match (item.is_null(), null) {
             (false, _) => codec::to_text(a.element, item, cx),
             (true, Some(null)) => null.to_owned(),

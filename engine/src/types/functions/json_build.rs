@@ -118,7 +118,10 @@ fn write_json(
 
 fn codec_array(ty: Oid) -> bool {
     registry::element_of(ty).is_some()
-        || matches!(ty, oids::INT2VECTOR | oids::OIDVECTOR | oids::ANYARRAY)
+        || matches!(
+            ty,
+            oids::INT2VECTOR | oids::OIDVECTOR | oids::ANYARRAY | oids::RECORD_ARRAY
+        )
 }
 
 fn write_array(a: &Array, cx: &FunctionCx, lines: bool, out: &mut String) -> Result<(), TypeError> {

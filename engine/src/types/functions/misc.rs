@@ -9,8 +9,9 @@ use crate::types::error::TypeError;
 use crate::types::function::{CallTypes, FunctionCx};
 use crate::types::{array::Array, oids, registry, size};
 
-fn text(value: &Datum, ty: Oid, cx: &FunctionCx) -> String {
-    codec::to_text(ty, value, cx)
+fn text(value: &Datum, ty: Oid, cx: &FunctionCx) -> Result<String, TypeError> {
+    codec::check_text(value, cx)?;
+    Ok(codec::to_text(ty, value, cx))
 }
 
 /// Error 54000 beyond what a value may need.
@@ -120,7 +121,7 @@ impl Formatter<'_> {
         if value.is_null() {
             return Ok(0);
         }
-        codec::parse_int(&text(value, ty, cx), "integer")
+        codec::parse_int(&text(value, ty, cx)?, "integer")
     }
     fn run(mut self) -> Result<String, TypeError> {
         let mut out = String::new();
@@ -165,9 +166,9 @@ impl Formatter<'_> {
                         "null values cannot be formatted as an SQL identifier",
                     ));
                 }
-                ('s', false) => text(value, ty, cx),
-                ('I', false) => quote_identifier(&text(value, ty, cx)),
-                (_, false) => quote_literal_text(&text(value, ty, cx)),
+                ('s', false) => text(value, ty, cx)?,
+                ('I', false) => quote_identifier(&text(value, ty, cx)?),
+                (_, false) => quote_literal_text(&text(value, ty, cx)?),
             };
             size::grow(out.len(), shown.len() + width as usize)?;
             pad_field(&shown, width as usize, spec.left, &mut out);
@@ -197,7 +198,7 @@ typed! {
     fn text_concat[args, types, cx] -> String {
         let mut out = String::new();
         for (value, ty) in spread(args, types, 0) {
-            if !value.is_null() { append(&mut out, &text(value, ty, cx))?; }
+            if !value.is_null() { append(&mut out, &text(value, ty, cx)?)?; }
         }
         Ok(out)
     }
@@ -207,7 +208,7 @@ typed! {
         for (value, ty) in spread(args, types, 1) {
             if value.is_null() { continue; }
             if any { append(&mut out, separator)?; }
-            append(&mut out, &text(value, ty, cx))?;
+            append(&mut out, &text(value, ty, cx)?)?;
             any = true;
         }
         Ok(Some(out))

@@ -19,6 +19,7 @@ pub(crate) mod keywords;
 pub(crate) mod like;
 pub(crate) mod make_time;
 pub(crate) mod misc;
+pub(crate) mod number_to_char;
 pub(crate) mod numeric;
 pub(crate) mod regexp;
 pub(crate) mod series;

@@ -607,9 +607,13 @@ fn index(n: i64, end: i64) -> Result<usize, TypeError> {
 }
 
 typed! {
-    fn quote_literal_any[args, types, cx] -> String { Ok(quote_literal_text(&codec::to_text(types.args[0], &args[0], cx))) }
+    fn quote_literal_any[args, types, cx] -> String {
+        codec::check_text(&args[0], cx)?;
+        Ok(quote_literal_text(&codec::to_text(types.args[0], &args[0], cx)))
+    }
     fn quote_nullable_any[args, types, cx] -> String {
         if args[0].is_null() { return Ok("NULL".to_owned()); }
+        codec::check_text(&args[0], cx)?;
         Ok(quote_literal_text(&codec::to_text(types.args[0], &args[0], cx)))
     }
 }

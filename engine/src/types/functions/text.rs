@@ -140,20 +140,21 @@ pub(crate) fn char_count(text: &str) -> i32 {
 }
 
 /// A value cast to text: only `bool` has a cast that differs from its output function.
-fn cast_to_text(ty: Oid, value: &Datum, cx: &FunctionCx) -> String {
-    match value {
+fn cast_to_text(ty: Oid, value: &Datum, cx: &FunctionCx) -> Result<String, TypeError> {
+    codec::check_text(value, cx)?;
+    Ok(match value {
         Datum::Bool(true) => "true".to_owned(),
         Datum::Bool(false) => "false".to_owned(),
         _ => codec::to_text(ty, value, cx),
-    }
+    })
 }
 
 typed! {
     /// `anynonarray || text`
     fn anytextcat[args, types, cx] -> String {
-        Ok(joined(&cast_to_text(types.args[0], &args[0], cx), &cast_to_text(types.args[1], &args[1], cx)))
+        Ok(joined(&cast_to_text(types.args[0], &args[0], cx)?, &cast_to_text(types.args[1], &args[1], cx)?))
     }
     fn textanycat[args, types, cx] -> String {
-        Ok(joined(&cast_to_text(types.args[0], &args[0], cx), &cast_to_text(types.args[1], &args[1], cx)))
+        Ok(joined(&cast_to_text(types.args[0], &args[0], cx)?, &cast_to_text(types.args[1], &args[1], cx)?))
     }
 }

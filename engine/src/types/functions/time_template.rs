@@ -1,4 +1,10 @@
 //! Templates of `to_char`, `to_date` and `to_timestamp`: words, modifiers, text between them.
+//!
+//! As PostgreSQL reads them, a word has at most one modifier before it and one behind it: a second one is text, or a
+//! word of its own.
+
+use crate::types::error::TypeError;
+use crate::types::size;
 
 /// Template words, longest before their beginnings. Words for numbers may also be written in lower case.
 const WORDS: &[&str] = &[
@@ -73,26 +79,22 @@ fn word_at(text: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-pub(super) fn parts(template: &str) -> Vec<Part> {
+/// `text` behind a modifier, in capital or in small letters.
+fn behind<'t>(text: &'t str, upper: &str, lower: &str) -> Option<&'t str> {
+    text.strip_prefix(upper)
+        .or_else(|| text.strip_prefix(lower))
+}
+
+/// What a template is made of. Error 54000 where it is too long.
+pub(super) fn parts(template: &str) -> Result<Vec<Part>, TypeError> {
+    size::check(template.len().saturating_mul(size_of::<Part>()))?;
     let (mut out, mut rest) = (Vec::new(), template);
     while !rest.is_empty() {
         let (mut fill, mut translate, mut after) = (true, false, rest);
-        loop {
-            if let Some(r) = after
-                .strip_prefix("FM")
-                .or_else(|| after.strip_prefix("fm"))
-            {
-                fill = false;
-                after = r;
-            } else if let Some(r) = after
-                .strip_prefix("TM")
-                .or_else(|| after.strip_prefix("tm"))
-            {
-                translate = true;
-                after = r;
-            } else {
-                break;
-            }
+        if let Some(r) = behind(rest, "FM", "fm") {
+            (fill, after) = (false, r);
+        } else if let Some(r) = behind(rest, "TM", "tm") {
+            (translate, after) = (true, r);
         }
         if let Some((word, name)) = word_at(after) {
             rest = &after[name.len()..];
@@ -101,8 +103,7 @@ pub(super) fn parts(template: &str) -> Vec<Part> {
                 (ordinal, rest) = (Ordinal::Upper, r);
             } else if let Some(r) = rest.strip_prefix("th") {
                 (ordinal, rest) = (Ordinal::Lower, r);
-            }
-            if let Some(r) = rest.strip_prefix("SP").or_else(|| rest.strip_prefix("sp")) {
+            } else if let Some(r) = rest.strip_prefix("SP") {
                 rest = r;
             }
             out.push(Part::Field {
@@ -145,7 +146,7 @@ pub(super) fn parts(template: &str) -> Vec<Part> {
             out.push(Part::Text(c, between));
         }
     }
-    out
+    Ok(out)
 }
 
 pub(super) const ROMAN: [&str; 12] = [

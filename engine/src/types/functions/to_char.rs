@@ -5,7 +5,9 @@ use std::fmt::Write;
 use super::call::{Stamp, StampTz};
 use super::datetime::is_finite;
 use super::time_template::{FULL_DAYS, FULL_MONTHS, Ordinal, Part, ROMAN, parts};
-use crate::types::datetime::calendar::{Fields, day_of_week, day_of_year, days_from, iso_week};
+use crate::types::datetime::calendar::{
+    EPOCH_JULIAN, Fields, day_of_week, day_of_year, days_from, iso_day, iso_week,
+};
 use crate::types::datetime::encode::{MONTHS, WEEKDAYS};
 use crate::types::datetime::{HOUR, MINUTE, SECOND, zone};
 use crate::types::error::TypeError;
@@ -52,7 +54,7 @@ impl Shown {
             minute: i.micros / MINUTE % 60,
             second: i.micros / SECOND % 60,
             micros: i.micros % SECOND,
-            year_day: i64::from(i.months) * 30 + i64::from(i.days),
+            year_day: i.months.wrapping_mul(30).wrapping_add(i.days).into(),
             weekday: 0,
             zone: None,
             interval: true,
@@ -77,13 +79,72 @@ impl Shown {
         Ok(())
     }
     fn iso(&self) -> (i32, i32) {
-        iso_week(self.year as i32, self.month, self.day)
+        let (year, month, day) = (self.year as i32, self.month, self.day);
+        if self.interval {
+            c_iso_week(year, month, day)
+        } else {
+            iso_week(year, month, day)
+        }
     }
     fn iso_year_day(&self) -> i64 {
         let (year, _) = self.iso();
-        let start = crate::types::datetime::calendar::iso_day(year, 1, 1);
-        i64::from(days_from(self.year as i32, self.month, self.day) - start + 1)
+        let (day, start) = if self.interval {
+            (self.julian(), first_monday(year))
+        } else {
+            let day = days_from(self.year as i32, self.month, self.day);
+            (day, iso_day(year, 1, 1))
+        };
+        day.wrapping_sub(start).wrapping_add(1).into()
     }
+    /// The Julian day number.
+    fn julian(&self) -> i32 {
+        let (year, month, day) = (self.year as i32, self.month, self.day);
+        if self.interval {
+            c_julian(year, month, day)
+        } else {
+            days_from(year, month, day) + EPOCH_JULIAN
+        }
+    }
+}
+
+// The fields of an interval are no day, but PostgreSQL counts with them as if they were (`date2j` and what stands on
+// it): what it shows for them is what this arithmetic of C's integers gives.
+
+fn c_julian(year: i32, month: i32, day: i32) -> i32 {
+    let (month, year) = if month > 2 {
+        (month + 1, year.wrapping_add(4800))
+    } else {
+        (month + 13, year.wrapping_add(4799))
+    };
+    let century = year / 100;
+    let leap_days = year / 4 - century + century / 4;
+    year.wrapping_mul(365)
+        .wrapping_sub(32_167)
+        .wrapping_add(leap_days)
+        .wrapping_add(7834 * month / 256)
+        .wrapping_add(day)
+}
+
+/// The first day of the year's first ISO week.
+fn first_monday(year: i32) -> i32 {
+    let fourth = c_julian(year, 1, 4);
+    // Day 0 was a Monday.
+    fourth.wrapping_sub(fourth.rem_euclid(7))
+}
+
+/// The year of the ISO week that the day is in, and its number.
+fn c_iso_week(year: i32, month: i32, day: i32) -> (i32, i32) {
+    let day = c_julian(year, month, day);
+    let week = |first: i32| day.wrapping_sub(first) / 7 + 1;
+    let first = first_monday(year);
+    if day < first {
+        return (year - 1, week(first_monday(year - 1)));
+    }
+    let next = first_monday(year + 1);
+    if week(first) >= 52 && day >= next {
+        return (year + 1, week(next));
+    }
+    (year, week(first))
 }
 
 fn padded(value: i64, width: usize, fill: bool, out: &mut String) {
@@ -131,7 +192,7 @@ fn name(text: &str, word: &str, pad: bool, out: &mut String) {
 
 fn render(s: &Shown, template: &str) -> Result<String, TypeError> {
     let mut out = String::new();
-    for part in parts(template) {
+    for part in parts(template)? {
         match part {
             Part::Text(c, _) => out.push(c),
             Part::Field {
@@ -142,7 +203,9 @@ fn render(s: &Shown, template: &str) -> Result<String, TypeError> {
                 ..
             } => {
                 let start = out.len();
-                if field(s, word, fill, translate, &mut out)? && ordinal != Ordinal::None {
+                let number = field(s, word, fill, translate, &mut out)?;
+                // An interval without months has no quarter.
+                if number && ordinal != Ordinal::None && out.len() > start {
                     let suffix = ordinal_suffix(&out[start..], ordinal == Ordinal::Upper);
                     out.push_str(suffix);
                 }
@@ -222,7 +285,8 @@ fn field(
             zone_field(s, word, fill, out)?;
             return Ok(false);
         }
-        "HH" | "HH12" => padded(twelve(s.hour), 2, fill, out),
+        // For noon and midnight of a negative interval the place of the sign is filled as well.
+        "HH" | "HH12" => padded_signed(twelve(s.hour), 2 + usize::from(s.hour < 0), fill, out),
         "HH24" => padded(s.hour, 2, fill, out),
         "MI" => padded(s.minute, 2, fill, out),
         "SS" => padded(s.second, 2, fill, out),
@@ -264,10 +328,12 @@ fn zone_field(s: &Shown, word: &str, fill: bool, out: &mut String) -> Result<(),
 
 fn date_field(s: &Shown, word: &str, fill: bool, out: &mut String) -> Result<(), TypeError> {
     let year = s.people_year(s.year);
+    // A place for the sign of the year, whatever the number that is shown of it.
+    let sign = usize::from(year < 0);
     match word {
         "MM" => padded(s.month.into(), 2, fill, out),
         "DD" => padded_signed(s.day.into(), 2, fill, out),
-        "DDD" => padded(s.year_day, 3, fill, out),
+        "DDD" => padded_signed(s.year_day, 3, fill, out),
         "Q" => {
             if s.month != 0 {
                 padded(((s.month - 1) / 3 + 1).into(), 1, fill, out);
@@ -284,33 +350,31 @@ fn date_field(s: &Shown, word: &str, fill: bool, out: &mut String) -> Result<(),
         "Y,YYY" => {
             let _ = write!(out, "{},{:03}", year / 1000, year % 1000);
         }
-        "YYYY" => padded(year, 4, fill, out),
-        "YYY" => padded(year % 1000, 3, fill, out),
-        "YY" => padded(year % 100, 2, fill, out),
+        "YYYY" => padded_signed(year, 4 + sign, fill, out),
+        "YYY" => padded_signed(year % 1000, 3 + sign, fill, out),
+        "YY" => padded_signed(year % 100, 2 + sign, fill, out),
         "Y" => padded(year % 10, 1, fill, out),
-        "WW" => padded((s.year_day - 1) / 7 + 1, 2, fill, out),
+        "WW" => padded_signed((s.year_day - 1) / 7 + 1, 2, fill, out),
         "W" => padded(((s.day - 1) / 7 + 1).into(), 1, fill, out),
-        _ => {
+        "D" | "ID" => {
             s.calendar_only()?;
+            let day = match (word, s.weekday) {
+                ("ID", 0) => 7,
+                ("ID", day) => day,
+                (_, day) => day + 1,
+            };
+            padded(day.into(), 1, fill, out);
+        }
+        _ => {
             let iso_year = s.people_year(s.iso().0.into());
             match word {
-                "D" => padded((s.weekday + 1).into(), 1, fill, out),
-                "ID" => padded(
-                    (if s.weekday == 0 { 7 } else { s.weekday }).into(),
-                    1,
-                    fill,
-                    out,
-                ),
-                "IDDD" => padded(s.iso_year_day(), 3, fill, out),
-                "IW" => padded(s.iso().1.into(), 2, fill, out),
-                "IYYY" => padded(iso_year, 4, fill, out),
-                "IYY" => padded(iso_year % 1000, 3, fill, out),
-                "IY" => padded(iso_year % 100, 2, fill, out),
+                "IDDD" => padded_signed(s.iso_year_day(), 3, fill, out),
+                "IW" => padded_signed(s.iso().1.into(), 2, fill, out),
+                "IYYY" => padded_signed(iso_year, 4 + sign, fill, out),
+                "IYY" => padded_signed(iso_year % 1000, 3 + sign, fill, out),
+                "IY" => padded_signed(iso_year % 100, 2 + sign, fill, out),
                 "I" => padded(iso_year % 10, 1, fill, out),
-                _ => {
-                    let days = days_from(s.year as i32, s.month, s.day);
-                    padded(i64::from(days) + 2_451_545, 1, fill, out);
-                }
+                _ => padded(s.julian().into(), 1, fill, out),
             }
         }
     }

@@ -121,7 +121,7 @@ fn is_digits(word: &str) -> bool {
 }
 
 fn read(text: &str, template: &str) -> Result<Read, TypeError> {
-    let all = parts(template);
+    let all = parts(template)?;
     let mut scan = Scanner::new(text);
     let mut got = Read::default();
     for (i, part) in all.iter().enumerate() {

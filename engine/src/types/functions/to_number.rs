@@ -1,15 +1,11 @@
-//! `to_char` for numbers, and `to_number`: pictures such as `FM999,990.00`.
+//! Pictures of numbers such as `FM999,990.00`, and `to_number`, which reads by them.
 
-use super::strings::pad_field;
-use super::to_char::suffix_of;
 use crate::types::error::TypeError;
 use crate::types::numeric::Numeric;
-
-/// Places of a Roman number.
-const ROMAN_WIDTH: usize = 15;
+use crate::types::size;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Item {
+pub(super) enum Item {
     Nine,
     Zero,
     /// `.` and `D`.
@@ -31,11 +27,12 @@ enum Item {
     Exponent,
     Shift,
     Blank,
+    Nothing,
     Text(char),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum SignPlace {
+pub(super) enum SignPlace {
     None,
     Before,
     After,
@@ -43,30 +40,36 @@ enum SignPlace {
 
 /// What a picture asks for as a whole.
 #[derive(Debug)]
-struct Picture {
-    items: Vec<Item>,
-    before: usize,
-    after: usize,
-    shift: usize,
+pub(super) struct Picture {
+    pub items: Vec<Item>,
+    pub before: usize,
+    pub after: usize,
+    pub shift: usize,
     /// Place of the first 0 (from 1), and of the last.
-    zero_start: usize,
-    zero_end: usize,
-    zero: bool,
-    decimal: bool,
-    fill: bool,
-    sign: SignPlace,
+    pub zero_start: usize,
+    pub zero_end: usize,
+    pub zero: bool,
+    pub decimal: bool,
+    pub fill: bool,
+    pub sign: SignPlace,
     /// Digits before the S.
-    sign_at: usize,
-    bracket: bool,
-    minus: bool,
-    plus: bool,
-    roman: bool,
-    multi: bool,
-    scientific: bool,
+    pub sign_at: usize,
+    pub bracket: bool,
+    pub minus: bool,
+    pub plus: bool,
+    pub roman: bool,
+    pub multi: bool,
+    pub scientific: bool,
+    /// A B that stands before all digits.
+    pub blank: bool,
 }
 
 fn bad(message: &str) -> TypeError {
     TypeError::new("42601", message)
+}
+
+fn not_last() -> TypeError {
+    bad("\"EEEE\" must be the last pattern used")
 }
 
 const WORDS: &[(&str, Item)] = &[
@@ -76,13 +79,13 @@ const WORDS: &[(&str, Item)] = &[
     ("PR", Item::Bracket),
     ("SG", Item::Sign),
     // Known, and shown as nothing.
-    ("SP", Item::Blank),
+    ("SP", Item::Nothing),
     ("TH", Item::Ordinal { upper: true }),
     ("RN", Item::Roman { lower: false }),
     ("S", Item::AnchoredSign),
     ("V", Item::Shift),
     ("B", Item::Blank),
-    ("C", Item::Blank),
+    ("C", Item::Nothing),
     ("D", Item::Point),
     ("G", Item::Group),
     ("L", Item::Currency),
@@ -92,7 +95,13 @@ const WORDS: &[(&str, Item)] = &[
     ("9", Item::Nine),
 ];
 
-fn picture(text: &str) -> Result<Picture, TypeError> {
+fn has_capitals(text: &str) -> bool {
+    text.bytes().any(|b| b.is_ascii_uppercase())
+}
+
+/// What a template asks for. Error 42601 where its patterns do not go together, 54000 where it is too long.
+pub(super) fn picture(text: &str) -> Result<Picture, TypeError> {
+    size::check(text.len().saturating_mul(size_of::<Item>()))?;
     let mut p = Picture {
         items: Vec::new(),
         before: 0,
@@ -111,14 +120,18 @@ fn picture(text: &str) -> Result<Picture, TypeError> {
         roman: false,
         multi: false,
         scientific: false,
+        blank: false,
     };
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let begins = |w: &str| {
             rest.get(..w.len())
-                .is_some_and(|t| t == w || t == w.to_ascii_lowercase())
+                .is_some_and(|t| t == w || (t.eq_ignore_ascii_case(w) && !has_capitals(t)))
         };
         if begins("FM") {
+            if p.scientific {
+                return Err(not_last());
+            }
             p.fill = false;
             rest = &rest[2..];
             continue;
@@ -166,7 +179,7 @@ fn picture(text: &str) -> Result<Picture, TypeError> {
 impl Picture {
     fn take(&mut self, item: Item) -> Result<(), TypeError> {
         if self.scientific && item != Item::Exponent {
-            return Err(bad("\"EEEE\" must be the last pattern used"));
+            return Err(not_last());
         }
         match item {
             Item::Nine | Item::Zero => {
@@ -247,7 +260,8 @@ impl Picture {
                 if self.scientific {
                     return Err(bad("cannot use \"EEEE\" twice"));
                 }
-                let mixed = !self.fill
+                let mixed = self.blank
+                    || !self.fill
                     || self.sign != SignPlace::None
                     || self.bracket
                     || self.minus
@@ -261,367 +275,11 @@ impl Picture {
                 }
                 self.scientific = true;
             }
+            Item::Blank => self.blank |= self.before + self.after == 0 && !self.zero,
             _ => {}
         }
         Ok(())
     }
-}
-
-/// 1 to 3999.
-fn roman(n: i64) -> String {
-    const STEPS: [(i64, &str); 13] = [
-        (1000, "M"),
-        (900, "CM"),
-        (500, "D"),
-        (400, "CD"),
-        (100, "C"),
-        (90, "XC"),
-        (50, "L"),
-        (40, "XL"),
-        (10, "X"),
-        (9, "IX"),
-        (5, "V"),
-        (4, "IV"),
-        (1, "I"),
-    ];
-    if !(1..=3999).contains(&n) {
-        return "#".repeat(15);
-    }
-    let (mut text, mut rest) = (String::new(), n);
-    for (value, letters) in STEPS {
-        while rest >= value {
-            text.push_str(letters);
-            rest -= value;
-        }
-    }
-    text
-}
-
-/// A picture with RN shows the letters in 15 places, and of the rest only text and the blanks of what has no sign.
-fn fill_roman(p: &Picture, n: i64) -> String {
-    let letters = roman(n);
-    let mut out = String::new();
-    for item in &p.items {
-        match item {
-            Item::Roman { lower } => {
-                let shown = if *lower {
-                    letters.to_ascii_lowercase()
-                } else {
-                    letters.clone()
-                };
-                if p.fill {
-                    pad_field(&shown, ROMAN_WIDTH, false, &mut out);
-                } else {
-                    out.push_str(&shown);
-                }
-            }
-            Item::Text(c) => out.push(*c),
-            Item::Currency => out.push(' '),
-            Item::Comma | Item::Group | Item::Minus | Item::Plus if p.fill => out.push(' '),
-            // PostgreSQL writes the sign that is not there, a zero byte, which ends the text.
-            Item::Sign => break,
-            _ => {}
-        }
-    }
-    out
-}
-
-/// The digits that the picture is filled with, and what surrounds them.
-struct Filler<'a> {
-    p: &'a Picture,
-    number: &'a [u8],
-    /// Next byte of `number`.
-    at: usize,
-    /// Places before the number's first digit.
-    spaces: usize,
-    negative: bool,
-    sign_written: bool,
-    sign: SignPlace,
-    bracket: bool,
-    /// Index of the last digit that counts with FM; digits behind it are left out.
-    last: Option<usize>,
-    current: usize,
-    digits_begun: bool,
-    out: String,
-}
-
-impl Filler<'_> {
-    /// A lone 0 before the point, which is shown as a blank.
-    fn leading_blank(&self) -> bool {
-        !self.p.zero && self.at == 0 && self.number.first() == Some(&b'0') && self.p.after != 0
-    }
-    fn last_is_point(&self) -> bool {
-        self.last.is_some_and(|l| self.number.get(l) == Some(&b'.'))
-    }
-    fn write_sign(&mut self) {
-        match self.sign {
-            SignPlace::Before => {
-                self.out.push(if self.negative { '-' } else { '+' });
-                self.sign_written = true;
-            }
-            SignPlace::After => {}
-            SignPlace::None => {
-                if self.bracket {
-                    self.out.push(if self.negative { '<' } else { ' ' });
-                } else if self.negative {
-                    self.out.push('-');
-                } else if self.p.fill {
-                    self.out.push(' ');
-                }
-                self.sign_written = true;
-            }
-        }
-    }
-
-    fn digit(&mut self, item: Item) {
-        let p = self.p;
-        let due = self.current >= self.spaces || (p.zero && p.zero_start == self.current + 1);
-        if !self.sign_written && due && (!self.leading_blank() || self.last_is_point()) {
-            self.write_sign();
-        }
-        let before_number = self.current < self.spaces;
-        if before_number && (!p.zero || p.zero_start > self.current + 1) {
-            if p.fill {
-                self.out.push(' ');
-            }
-        } else if before_number {
-            self.out.push('0');
-            self.digits_begun = true;
-        } else {
-            self.number_digit(item);
-        }
-        let count = p.after + p.before + p.shift - 1
-            + usize::from(!self.initially_signed() && self.spaces == 0);
-        let mut end = count + usize::from(self.spaces > 0) + usize::from(p.decimal);
-        if self.last == Some(self.at) {
-            end = self.current;
-        }
-        if self.current + 1 == end {
-            if self.sign_written && self.bracket {
-                self.out.push(if self.negative { '>' } else { ' ' });
-            } else if self.sign == SignPlace::After {
-                self.out.push(if self.negative { '-' } else { '+' });
-            }
-        }
-        self.current += 1;
-    }
-
-    /// Was there never a sign to write at the digits?
-    fn initially_signed(&self) -> bool {
-        needs_no_sign(self.p, self.negative)
-    }
-
-    fn number_digit(&mut self, item: Item) {
-        match self.number.get(self.at) {
-            Some(b'.') if (!self.last_is_point() || !self.p.fill) => {
-                self.out.push('.');
-            }
-            Some(d) => {
-                let cut = self.last.is_some_and(|l| self.at > l) && item != Item::Zero;
-                if cut {
-                    // Left out.
-                } else if self.leading_blank() {
-                    if self.p.fill {
-                        self.out.push(' ');
-                    } else if self.last_is_point() {
-                        self.out.push('0');
-                    }
-                } else {
-                    self.out.push(char::from(*d));
-                    self.digits_begun = true;
-                }
-            }
-            None => {}
-        }
-        if self.at < self.number.len() {
-            self.at += 1;
-        }
-    }
-
-    fn separator(&mut self) {
-        if self.digits_begun {
-            self.out.push(',');
-        } else if self.p.fill {
-            self.out.push(' ');
-        }
-    }
-}
-
-/// With MI or SG the sign is written where they stand; with FM a plus is not written at all.
-fn needs_no_sign(p: &Picture, negative: bool) -> bool {
-    if p.minus || p.plus {
-        return p.minus;
-    }
-    !negative && !p.fill && p.sign == SignPlace::None
-}
-
-/// Fills the picture with the digits of a rounded number without its sign.
-fn fill(p: &Picture, number: &str, negative: bool, spaces: usize) -> String {
-    let bytes = number.as_bytes();
-    let last = (!p.fill && p.decimal)
-        .then(|| last_relevant(p, bytes, spaces))
-        .flatten();
-    let sign = if p.sign == SignPlace::Before && p.before + p.shift == p.sign_at {
-        SignPlace::After
-    } else {
-        p.sign
-    };
-    let mut f = Filler {
-        p,
-        number: bytes,
-        at: 0,
-        spaces,
-        negative,
-        sign_written: needs_no_sign(p, negative),
-        sign,
-        bracket: p.bracket && (negative || p.fill),
-        last,
-        current: 0,
-        digits_begun: false,
-        out: String::new(),
-    };
-    for item in &p.items {
-        match item {
-            Item::Nine | Item::Zero | Item::Point => f.digit(*item),
-            Item::Comma | Item::Group => f.separator(),
-            Item::Currency => f.out.push(' '),
-            Item::Minus if negative => f.out.push('-'),
-            Item::Minus if p.fill => f.out.push(' '),
-            Item::Plus if !negative => f.out.push('+'),
-            Item::Plus if p.fill => f.out.push(' '),
-            Item::Sign => f.out.push(if negative { '-' } else { '+' }),
-            Item::Ordinal { upper } if !negative && !p.decimal && bytes.first() != Some(&b'#') => {
-                f.out.push_str(suffix_of(number, *upper));
-            }
-            Item::Text(c) => f.out.push(*c),
-            _ => {}
-        }
-    }
-    f.out
-}
-
-/// The last digit behind the point that is not 0 (or the point), but not before the last 0 of the picture.
-fn last_relevant(p: &Picture, number: &[u8], spaces: usize) -> Option<usize> {
-    let point = number.iter().position(|b| *b == b'.')?;
-    let nonzero = number
-        .iter()
-        .rposition(|b| *b != b'0')
-        .unwrap_or(point)
-        .max(point);
-    if p.zero_end > spaces {
-        // Counted in digits, so the point adds one where it lies before.
-        let zero = (p.zero_end - spaces).min(number.len() - 1);
-        return Some(nonzero.max(zero));
-    }
-    Some(nonzero)
-}
-
-/// A value that is rounded already, or does not fit.
-fn plain(p: &Picture, text: &str) -> String {
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(d) => (true, d),
-        None => (false, text),
-    };
-    let whole = digits.find('.').unwrap_or(digits.len());
-    let before = p.before + p.shift;
-    if whole > before {
-        let mut hashes = "#".repeat(before);
-        if p.after > 0 || digits.contains('.') {
-            hashes.push('.');
-            hashes.push_str(&"#".repeat(p.after));
-        }
-        return fill(p, &hashes, negative, 0);
-    }
-    fill(p, digits, negative, before - whole)
-}
-
-fn scientific(p: &Picture, n: &Numeric) -> String {
-    let Numeric::Finite { unscaled, scale } = n else {
-        // Six more than the digits: sign, point, `e`, its sign and two digits.
-        let (before, after) = ("#".repeat(p.before), "#".repeat(p.after + 4));
-        return format!(" {before}.{after}");
-    };
-    let mut exponent = 0;
-    let mut mantissa = Numeric::zero();
-    if n.signum() != 0 {
-        exponent = crate::types::numeric::exponent(unscaled, *scale) - 1;
-        let scale = i64::from(*scale) + exponent;
-        let shifted = if scale >= 0 {
-            Numeric::new(unscaled.clone(), scale as u32)
-        } else {
-            Numeric::new(
-                unscaled * num_bigint::BigInt::from(10).pow((-scale) as u32),
-                0,
-            )
-        };
-        // Rounding may give 10.00, which PostgreSQL shows as it is.
-        mantissa = shifted.round_to(p.after as i64);
-    }
-    let mantissa = mantissa.round_to(p.after as i64);
-    let lead = if n.signum() < 0 { "" } else { " " };
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{lead}{mantissa}e{sign}{:02}", exponent.abs())
-}
-
-fn from_numeric(n: &Numeric, template: &str) -> Result<String, TypeError> {
-    let p = picture(template)?;
-    if p.roman {
-        let whole: i32 = n.to_integer_of("integer")?;
-        return Ok(fill_roman(&p, whole.into()));
-    }
-    if p.scientific {
-        return Ok(scientific(&p, n));
-    }
-    if p.before + p.after + p.shift == 0 {
-        return Ok(fill_without_digits(&p, n.signum() < 0));
-    }
-    let value = if p.multi {
-        n.mul(&Numeric::from(10_i64.pow(p.shift.min(18) as u32)))?
-    } else {
-        n.clone()
-    };
-    Ok(plain(&p, &value.round_to(p.after as i64).to_string()))
-}
-
-fn fill_without_digits(p: &Picture, negative: bool) -> String {
-    let mut out = String::new();
-    for item in &p.items {
-        match item {
-            Item::Text(c) => out.push(*c),
-            Item::Minus | Item::Sign if negative => out.push('-'),
-            Item::Plus | Item::Sign if !negative => out.push('+'),
-            Item::Minus | Item::Plus | Item::Comma | Item::Group if p.fill => out.push(' '),
-            Item::Currency => out.push(' '),
-            _ => {}
-        }
-    }
-    out
-}
-
-/// A float has 15 digits; places beyond them are left out.
-fn from_float(v: f64, significant: usize, template: &str) -> Result<String, TypeError> {
-    let mut p = picture(template)?;
-    if p.roman {
-        return Ok(fill_roman(&p, v.round_ties_even() as i64));
-    }
-    if p.scientific || !v.is_finite() {
-        return from_numeric(&Numeric::from_f64(v), template);
-    }
-    if p.before + p.after + p.shift == 0 {
-        return Ok(fill_without_digits(&p, v < 0.0));
-    }
-    let v = if p.multi {
-        v * 10_f64.powi(p.shift as i32)
-    } else {
-        v
-    };
-    let whole = format!("{:.0}", v.abs()).len();
-    if whole >= significant {
-        p.after = 0;
-    } else if whole + p.after > significant {
-        p.after = significant - whole;
-    }
-    Ok(plain(&p, &format!("{v:.*}", p.after)))
 }
 
 /// `to_number` at work (`NUM_processor` of PostgreSQL's formatting.c, whose leniency is its users' habit): each place
@@ -784,11 +442,6 @@ fn number_from(text: &str, template: &str) -> Result<Numeric, TypeError> {
 }
 
 scalar! {
-    fn int4_to_char(v: i32, template: &str) -> String { from_numeric(&Numeric::from(v), template) }
-    fn int8_to_char(v: i64, template: &str) -> String { from_numeric(&Numeric::from(v), template) }
-    fn numeric_to_char(v: &Numeric, template: &str) -> String { from_numeric(v, template) }
-    fn float4_to_char(v: f32, template: &str) -> String { from_float(v.into(), 6, template) }
-    fn float8_to_char(v: f64, template: &str) -> String { from_float(v, 15, template) }
     fn numeric_to_number(text: &str, template: &str) -> Option<Numeric> {
         if template.is_empty() { return Ok(None); }
         number_from(text, template).map(Some)

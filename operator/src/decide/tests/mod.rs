@@ -5,6 +5,7 @@ mod forced;
 mod lost;
 mod planned;
 mod reads;
+mod seeds;
 mod service;
 mod times;
 

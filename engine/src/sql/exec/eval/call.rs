@@ -137,6 +137,7 @@ pub fn via_text(arg: &Expr, ty: SqlType) -> EvalFn {
         if value.is_null() {
             return Ok(Datum::Null);
         }
+        codec::check_text(&value, &cx.function)?;
         let text = codec::to_text(from, &value, &cx.function);
         size::check(text.len())?;
         Ok(codec::parse_text(ty, &text, &cx.function)?)

@@ -15,7 +15,7 @@ use crate::types::array::Array;
 use crate::types::compare::{Hasher, comparator, hasher};
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::Function;
-use crate::types::{registry, size};
+use crate::types::{oids, registry, size};
 
 /// Shorter lists are compared one by one.
 const HASH_FROM: usize = 9;
@@ -211,12 +211,17 @@ fn row_hashers(comparison: &Expr, width: usize) -> Vec<Hasher> {
 }
 
 pub fn array_literal(items: &[Expr], ty: SqlType) -> EvalFn {
-    let element = registry::by_oid(ty.oid).map_or(Oid::INVALID, |t| t.element);
+    let element_of = |array: Oid| match array {
+        // Rows have no array type in the catalog.
+        oids::RECORD_ARRAY => oids::RECORD,
+        array => registry::by_oid(array).map_or(Oid::INVALID, |t| t.element),
+    };
+    let element = element_of(ty.oid);
     // An item that is an array itself adds a dimension.
     let nested = !items.is_empty()
         && items.iter().all(|i| {
-            registry::by_oid(i.ty().oid)
-                .is_some_and(|t| t.element == element && i.ty().oid != element)
+            let own = i.ty().oid;
+            own != element && element_of(own) == element
         });
     let items: Vec<EvalFn> = items.iter().map(compile).collect();
     Box::new(move |frame, cx| {

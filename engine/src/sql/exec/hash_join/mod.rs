@@ -181,7 +181,12 @@ impl HashJoinNode {
         self.table.clear(cx);
         let width = join.inner_keys.len();
         let (table, keys) = (&mut self.table, &mut self.keys);
+        let mut count = 0_u32;
         divided.inner.each(divided.current, &mut |row| {
+            count = count.wrapping_add(1);
+            if count.is_multiple_of(1024) {
+                cx.check_interrupts()?;
+            }
             keys.clear();
             keys.extend(row.drain(..width));
             let whole = keys.iter().all(|k| !k.is_null());
@@ -327,6 +332,10 @@ impl Node for HashJoinNode {
                     }
                 }
                 State::Probing(at) => {
+                    // One key may have as many partners as there are rows.
+                    if cx.spend() {
+                        return Ok(Step::Yield);
+                    }
                     if self.try_row(at, frame, cx)? {
                         return Ok(Step::Row);
                     }

@@ -156,6 +156,9 @@ impl Table {
         cx: &mut EvalCx,
     ) -> Result<(), SqlError> {
         for number in 0..self.hashes.len() {
+            if number.is_multiple_of(1024) {
+                cx.check_interrupts()?;
+            }
             let keys = key_at(&self.keys, self.key_width, number as u32);
             let hash = hash_of(order, keys);
             partitions.push(hash, keys.iter().chain(self.row(number as u32)), cx)?;

@@ -105,7 +105,8 @@ fn is_there(
     Ok(false)
 }
 
-/// A row that this transaction cannot see must not decide under REPEATABLE READ.
+/// A row that this transaction cannot see must not decide under REPEATABLE READ, unless it wrote the row itself: the same
+/// command may propose one key twice (`ExecCheckTupleVisible`).
 fn require_visible(
     modify: &Modify,
     tid: Tid,
@@ -124,6 +125,11 @@ fn require_visible(
         &mut work.buffer,
     )?;
     if seen {
+        return Ok(());
+    }
+    let there = heap::fetch_version(storage.table(), &modify.relation, tid, &mut work.buffer)?;
+    let writer = work.buffer.version().map(|row| row.header().xmin);
+    if there && writer.is_some_and(|xid| storage.snapshot.own().contains(xid)) {
         return Ok(());
     }
     newest::refuse_in_repeatable_read(cx, "update")

@@ -216,6 +216,41 @@ fn unique_keys_wait_for_their_rivals() {
     });
 }
 
+/// What the transaction wrote itself, be it by this very command, is nobody's change.
+#[test]
+fn repeatable_read_passes_over_its_own_rows() {
+    run_async(async {
+        let db = Database::new();
+        let mut txn = db.begin(RepeatableRead);
+        for (text, inserted) in [
+            (
+                "INSERT INTO t VALUES (1, 1, 'a'), (1, 2, 'b') ON CONFLICT DO NOTHING",
+                "1",
+            ),
+            (
+                "INSERT INTO t VALUES (1, 3, 'c'), (2, 4, 'd') ON CONFLICT (id) DO NOTHING",
+                "1",
+            ),
+        ] {
+            let done = db.run(&mut txn, text).await;
+            assert_eq!(done.expect(text), [inserted], "{text}");
+        }
+        db.commit(txn).await;
+        db.check("SELECT * FROM t ORDER BY id", &["1|1|a", "2|4|d"])
+            .await;
+        // That of somebody else is a change that came too late.
+        let mut late = db.begin(RepeatableRead);
+        let before = db.run(&mut late, "SELECT count(*) FROM t").await;
+        assert_eq!(before.expect("counted"), ["2"]);
+        let cx = db.exec_cx(&late);
+        db.check("INSERT INTO t VALUES (3, 3, 'x')", &["1"]).await;
+        let text = "INSERT INTO t VALUES (3, 4, 'y') ON CONFLICT DO NOTHING";
+        let refused = db.run_with(&mut late, text, &[], cx).await;
+        assert_eq!(refused.expect_err("refused").state, "40001");
+        db.world.txns.abort(late);
+    });
+}
+
 #[test]
 fn upserts_lose_nothing() {
     run_async(async {

@@ -335,6 +335,28 @@ pub fn execute_within(
     Ok(rows)
 }
 
+/// How often a plan hands back control behind its first row.
+pub fn pauses(plan: &Arc<Plan>) -> usize {
+    let mut cx = EvalCx::new(
+        Some(Arc::clone(plan)),
+        Vec::new(),
+        function_cx(),
+        Interrupts::new(ProcessId::MIN),
+        MemoryLimits::default(),
+        Access::none(),
+    );
+    let mut root = node::build(&plan.main.root, &cx);
+    let mut frame = vec![Datum::Null; plan.main.slots.len()];
+    let (mut begun, mut pauses) = (false, 0);
+    loop {
+        match root.next(&mut frame, &mut cx).expect("runs") {
+            Step::Row => begun = true,
+            Step::Yield => pauses += usize::from(begun),
+            Step::Done => return pauses,
+        }
+    }
+}
+
 pub fn integers(rows: &[Vec<Datum>]) -> Vec<Vec<Option<i64>>> {
     rows.iter()
         .map(|r| {

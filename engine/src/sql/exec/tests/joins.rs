@@ -159,3 +159,13 @@ proptest! {
         prop_assert_eq!(sorted(got), sorted(want));
     }
 }
+
+/// Otherwise a count of the pairs could not be cancelled.
+#[test]
+fn many_partners_of_one_row_hand_back_control() {
+    let few: Rows = vec![vec![Some(1), Some(1)]; 3];
+    let many: Rows = (0..3000).map(|n| vec![Some(1), Some(n)]).collect();
+    let on = op("=", column(0, 0), column(1, 0));
+    let q = two(JoinKind::Inner, &few, &many, on);
+    assert!(pauses(&planned(q, &settings(true, false))) > 12);
+}

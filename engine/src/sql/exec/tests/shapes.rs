@@ -200,6 +200,28 @@ fn a_negative_limit_is_refused() {
     assert_eq!(error.message, "LIMIT must not be negative");
 }
 
+/// With so little memory each row is a run: they are merged in several passes.
+#[test]
+fn equal_keys_keep_their_order_through_every_merge() {
+    let data: Rows = (0..2000).map(|n| vec![Some(n % 3), Some(n)]).collect();
+    let mut want = wide(&data);
+    want.sort_by_key(|r| r[0]);
+    for work in [1, 1000, 1 << 20] {
+        let mut q = query(of(&data));
+        q.order_by = vec![ascending(0)];
+        assert_eq!(run_default(q, work), want, "{work} bytes");
+    }
+}
+
+/// Otherwise an aggregate over a long sort could not be cancelled.
+#[test]
+fn a_sort_hands_back_control_between_its_rows() {
+    let data: Rows = (0..4000).map(|n| vec![Some(n % 7), Some(n)]).collect();
+    let mut q = query(of(&data));
+    q.order_by = vec![ascending(0)];
+    assert!(pauses(&planned(q, &PlannerSettings::default())) > 0);
+}
+
 /// `hash_mem_multiplier`: a hash table is no sort.
 #[test]
 fn a_hash_table_has_a_limit_of_its_own() {

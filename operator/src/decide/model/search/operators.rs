@@ -141,6 +141,7 @@ impl Search {
                         instance: instance.clone(),
                         term,
                         id: id.clone(),
+                        giver: None,
                     };
                     self.send(next, at, self.calls.number(follow));
                 }
