@@ -615,9 +615,15 @@ fn goes_by_the_spec_as_it_changes(world: &World, primary: &Pod, standby: &Pod) {
 /// The primary only has to stream to it then.
 fn copies_the_standby_that_it_is_told(world: &World, primary: &Pod, standby: &Pod) {
     let mut pod = Pod::new(world, 4);
+    let ready = |pod: &Pod, role: &str| json!({"name": pod.instance(), "role": role, "ready": true, "inSync": true});
+    world.record(&json!({ "instances": [ready(primary, "Primary"), ready(standby, "Standby")] }));
     pod.start();
-    // It asks; where this test comes late it has begun to look for the Service.
-    let asks = pod.until(world, "asking whom to copy", |s| s.seeding.is_some());
+    // Where this test comes late it has begun to look for the Service.
+    let asks = pod.until(world, "asking whom to copy", |s| {
+        s.seeding
+            .as_ref()
+            .is_some_and(|seeding| seeding.asks || seeding.error.is_some())
+    });
     let request = FollowRequest {
         term: Term::FIRST,
         id: id_of(&asks),
@@ -629,13 +635,11 @@ fn copies_the_standby_that_it_is_told(world: &World, primary: &Pod, standby: &Po
     let label = pod.volume().join("data/backup_label.old");
     let label = std::fs::read_to_string(label).expect("it was replayed from");
     assert!(label.contains("BACKUP FROM: standby"), "{label}");
-    let known = primary.status(world).expect("answered");
     let id = id_of(&asks);
-    let listed = known.engine.is_some_and(|engine| {
-        let mut streams = engine.standbys.iter();
+    primary.until(world, "streaming to it", |s| {
+        let mut streams = s.engine.iter().flat_map(|engine| &engine.standbys);
         streams.any(|stream| stream.instance_id.as_ref() == Some(&id))
     });
-    assert!(listed, "it does not stream from the primary");
     pod.terminate();
     assert!(pod.wait_for_end().success(), "{}", pod.words());
 }

@@ -6,12 +6,13 @@
 //! and is seeded anew where its log is not that primary's.
 
 use super::standbys::Scene;
-use super::{CAUGHT_UP_BYTES, Giver, Instance, Plan, Step};
+use super::{CAUGHT_UP_BYTES, Giver, Instance, Life, Plan, Step};
 use crate::api::{EngineRole, SupervisorState, SupervisorStatus};
 use crate::ids::{InstanceId, Lsn};
 
 /// Whom to copy is told when an instance asks, and again when whom it copies answers no more: the copy would wait for a
-/// process that is frozen, or for a node that is gone.
+/// process that is frozen, or for a node that is gone. One that an operator that has just started has not heard yet is not
+/// lost: what was copied of it would be thrown away.
 pub(super) fn tend(
     scene: &Scene<'_>,
     name: &str,
@@ -24,7 +25,7 @@ pub(super) fn tend(
     };
     let is_lost = |giver: &String| {
         let giver = scene.observed.instances.get(giver);
-        giver.is_none_or(|instance| !instance.answers())
+        giver.is_none_or(|i| i.life == Life::Ended || i.silence_ms() >= i.lost_after_ms)
     };
     let is_due = seeding.asks || seeding.source.as_ref().is_some_and(is_lost);
     if is_due && status.promised_term == scene.record.term {
@@ -62,7 +63,7 @@ fn giver(scene: &Scene<'_>, taker: &str, plan: &Plan) -> Giver {
     }
 }
 
-/// A standby that has what the primary has, and stays.
+/// A standby that has what the primary has, and stays. It keeps log for those who copy it, so it has to have room.
 fn can_give(scene: &Scene<'_>, name: &str, instance: &Instance) -> bool {
     let (Some(status), Some(id), Some(engine)) =
         (instance.heard(), instance.id(), instance.engine())
@@ -87,6 +88,7 @@ fn can_give(scene: &Scene<'_>, name: &str, instance: &Instance) -> bool {
         && engine.role == EngineRole::Standby
         && engine.consistent
         && !engine.replay_stuck
+        && status.volume_full.is_none()
         && is_near(engine.replay_lsn)
         && stream.is_some_and(|stream| is_near(stream.flush_lsn))
 }

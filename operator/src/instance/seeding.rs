@@ -33,8 +33,8 @@ pub(super) struct Seeding {
     error: Option<String>,
     /// Of the work that is under way; if there is none, of the next.
     choice: Choice,
-    /// The copy that is here was taken of a standby and has not streamed yet: the primary may have let go of log that it
-    /// needs.
+    /// The copy that is here was taken of a standby and has got nothing by a stream yet: the primary may have let go of log
+    /// that it needs.
     is_unproven: bool,
 }
 
@@ -91,6 +91,11 @@ impl Seeding {
         work.is_some_and(|work| work.asks() || copies_another)
     }
 
+    /// The first copy is the primary's, unasked: nobody else has one yet, and the operator may be slow to hear of who begins.
+    pub fn expect_the_primary(&mut self) {
+        self.choice = Choice::Primary;
+    }
+
     /// Whom to copy from now on. That it has asked was no attempt.
     pub fn take(&mut self, told: Choice) {
         if self.work.as_ref().is_some_and(Work::asks) {
@@ -119,10 +124,12 @@ impl Seeding {
         }
     }
 
-    /// Before the next attempt, after one that took so long.
-    fn pause(&self, took: Duration) -> Duration {
+    /// Before the next attempt, after one that took so long. After a standby's it is the primary's turn, which that one has
+    /// cost nothing.
+    fn pause(&self, error: &SeedError, took: Duration) -> Duration {
         let growing = (FIRST_PAUSE * self.attempts.min(1_000)).min(LONGEST_PAUSE);
-        if took < LONG {
+        let of_standby = matches!(self.choice, Choice::Standby(_));
+        if took < LONG || (of_standby && !error.is_for_space()) {
             growing
         } else {
             took.min(LONGEST_REST)
@@ -136,7 +143,7 @@ impl Seeding {
         self.is_unproven = matches!(done, Choice::Standby(_));
     }
 
-    /// The copy that is here has got from the primary what it needed.
+    /// The copy that is here gets from the primary what it needs.
     pub fn streamed(&mut self) {
         self.is_unproven = false;
     }
@@ -209,9 +216,10 @@ impl Supervisor {
 
     fn seed_failed(&mut self, error: &SeedError, took: Duration) {
         let attempts = self.seeding.attempts;
+        let pause = self.seeding.pause(error, took);
         let said = self.seeding.failed(error);
         tracing::warn!(error = %said, attempts, "seeding failed");
-        self.restart_at = Some(Instant::now() + self.seeding.pause(took));
+        self.restart_at = Some(Instant::now() + pause);
         if error.is_for_space() {
             self.make_room();
             if self.volume.has_unknown() {
@@ -294,19 +302,41 @@ mod tests {
     use super::*;
     use crate::api::SeedSource;
 
+    fn told_to_copy_a_standby() -> Seeding {
+        Seeding {
+            choice: Choice::Standby(SeedSource {
+                instance: "orders-3".to_owned(),
+                host: "127.0.0.1".to_owned(),
+                address: std::net::Ipv4Addr::LOCALHOST.into(),
+                port: 1,
+            }),
+            ..Seeding::default()
+        }
+    }
+
+    /// Each attempt costs its source a copy; the primary it has cost none yet.
+    #[test]
+    fn the_primary_does_not_wait_for_what_a_standby_has_cost() {
+        let took = Duration::from_secs(900);
+        let failed = |why: &str| SeedError::Failed {
+            program: "basebackup",
+            why: why.to_owned(),
+        };
+        let broken = failed("server closed the connection unexpectedly");
+        let mut seeding = told_to_copy_a_standby();
+        assert!(seeding.pause(&broken, took) <= LONGEST_PAUSE);
+        let full = failed("could not write: No space left on device");
+        assert_eq!(seeding.pause(&full, took), LONGEST_REST, "it is full here");
+        seeding.failed(&broken);
+        assert_eq!(seeding.choice, Choice::Primary);
+        assert_eq!(seeding.pause(&broken, took), LONGEST_REST);
+    }
+
     /// Else it would be made again and again of a standby whose copies need log that the primary does not keep.
     #[test]
     fn what_never_streamed_is_made_anew_of_the_primary() {
         let next = |has_streamed: bool| {
-            let mut seeding = Seeding {
-                choice: Choice::Standby(SeedSource {
-                    instance: "orders-3".to_owned(),
-                    host: "127.0.0.1".to_owned(),
-                    address: std::net::Ipv4Addr::LOCALHOST.into(),
-                    port: 1,
-                }),
-                ..Seeding::default()
-            };
+            let mut seeding = told_to_copy_a_standby();
             seeding.succeeded();
             if has_streamed {
                 seeding.streamed();

@@ -564,8 +564,11 @@ impl Supervisor {
             self.message = None;
             self.stumbles = 0;
         }
-        let receiver = status.receiver.as_ref();
-        if receiver.is_some_and(|receiver| receiver.state == "streaming") {
+        let streams = status.receiver.as_ref();
+        let streams = streams.is_some_and(|receiver| receiver.state == "streaming");
+        // A stream begins also where the log that it is to bring is gone.
+        let before = self.status.as_ref().and_then(flushed);
+        if streams && before.is_some() && before < status.flush_lsn {
             self.seeding.streamed();
         }
         self.status = Some(status);

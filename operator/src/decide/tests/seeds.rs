@@ -101,7 +101,7 @@ fn only_a_standby_that_has_all_and_stays_is_copied() {
         told(&observed, 3)
     };
     assert_eq!(of_m2(|_| {}), standby(2));
-    let cases: [(&str, fn(&mut Observed)); 15] = [
+    let cases: [(&str, fn(&mut Observed)); 16] = [
         ("drained", |o| seen(o, 2).upkeep.going = true),
         ("outdated", |o| seen(o, 2).upkeep.outdated = true),
         ("renewed", |o| seen(o, 2).upkeep.renewing = true),
@@ -121,6 +121,9 @@ fn only_a_standby_that_has_all_and_stays_is_copied() {
         }),
         ("inconsistent", |o| running_engine(o, 2).consistent = false),
         ("stuck", |o| running_engine(o, 2).replay_stuck = true),
+        ("full", |o| {
+            status(o, 2).volume_full = Some("it is full to 99%".to_owned());
+        }),
         ("not streaming", |o| running_engine(o, 1).standbys.clear()),
         ("behind", |o| {
             let far = Lsn::new(501 + CAUGHT_UP_BYTES);
@@ -160,6 +163,9 @@ fn another_is_told_only_where_the_one_that_is_copied_answers_no_more() {
     seen(&mut observed, 2).upkeep.going = true;
     running_engine(&mut observed, 2).replay_stuck = true;
     assert_eq!(told(&observed, 4), None, "it may come to its end");
+    let heard = seen(&mut observed, 2).status.take();
+    assert_eq!(told(&observed, 4), None, "the operator has just started");
+    seen(&mut observed, 2).status = heard;
     seen(&mut observed, 2).silent_ms = SILENT_MS;
     assert_eq!(told(&observed, 4), standby(3));
     seen(&mut observed, 3).upkeep.going = true;

@@ -16,7 +16,7 @@ use super::source::follow;
 use super::waiting::{Pauses, STILL_HERE, Waiting};
 use super::{Duty, News, Place, calls};
 use crate::api::Promise;
-use crate::crd::ReplicatedCluster;
+use crate::crd::{InstanceRole, ReplicatedCluster};
 use crate::durable::FileLock;
 use crate::faults;
 use crate::ids::Term;
@@ -36,6 +36,8 @@ struct Beginning {
     valid: Valid,
     setup: Setup,
     promise: Promise,
+    /// A standby could be copied, for all that is known.
+    has_givers: bool,
 }
 
 /// Runs until SIGTERM and, as a primary, until its role was handed over or the time for that is over. What a volume
@@ -72,6 +74,9 @@ pub async fn run(dir: &Path, place: Place) -> io::Result<()> {
     let duty = Duty::new(place, news, health, &first.valid);
     let mut supervisor = Supervisor::under(volume, first.setup, first.promise, waiting.out);
     supervisor.duty = Some(Box::new(duty));
+    if !first.has_givers {
+        supervisor.seeding.expect_the_primary();
+    }
     tracing::info!(instance = %name, "the supervisor runs");
     supervisor
         .run(orders, async move { end.asked().await })
@@ -166,10 +171,20 @@ fn prepare(
     };
     let setup = place.setup(&valid.cluster, &valid.uid, term)?;
     let promise = Supervisor::promise_on(volume, &setup)?;
+    let has_givers = object.is_none_or(|object| has_standbys(object, &place.instance));
     Ok(Beginning {
         valid,
         setup,
         promise,
+        has_givers,
+    })
+}
+
+/// Whether another instance is a ready standby. A database that is only just made has none.
+fn has_standbys(object: &ReplicatedCluster, instance: &str) -> bool {
+    object.status.as_ref().is_some_and(|status| {
+        let mut instances = status.instances.iter();
+        instances.any(|i| i.name != instance && i.role == InstanceRole::Standby && i.ready)
     })
 }
 
@@ -345,6 +360,35 @@ mod tests {
 
     fn primary_of(volume: &Volume) -> Promise {
         volume.load_promise().expect("read").expect("there")
+    }
+
+    /// The operator hears of a new pod late: whoever has nobody but the primary to copy does not wait for its word.
+    #[test]
+    fn an_instance_asks_whom_to_copy_where_a_standby_is_ready() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let place = Place::for_tests(dir.path());
+        let volume = Volume::new(dir.path());
+        let asks = |instances: serde_json::Value| {
+            let mut object = object("orders", "new");
+            let status = object.status.as_mut().expect("it has one");
+            status.instances = serde_json::from_value(instances).expect("reads");
+            let valid = kept::valid(&object).expect("valid");
+            let begins = prepare(&place, &volume, valid, Some(&object));
+            begins.expect("begun").has_givers
+        };
+        let is = |name: &str, role: &str, ready: bool| serde_json::json!({"name": name, "role": role, "ready": ready, "inSync": ready});
+        let own = place.instance.as_str();
+        let primary = is("orders-1", "Primary", true);
+        assert!(!asks(serde_json::json!([
+            primary,
+            is(own, "Standby", true)
+        ])));
+        let seeds = is("orders-3", "Seeding", false);
+        assert!(!asks(serde_json::json!([primary, seeds])));
+        let late = is("orders-3", "Standby", false);
+        assert!(!asks(serde_json::json!([primary, late])));
+        let gives = is("orders-3", "Standby", true);
+        assert!(asks(serde_json::json!([primary, gives])));
     }
 
     #[test]
