@@ -9,7 +9,7 @@ export UNDERSTUDY_BIN_DIR := $(CARGO_TARGET_DIR)/release
 # Where the quick start's cluster lives.
 export UNDERSTUDY_DIR ?= $(CURDIR)/.understudy
 
-# Where the Kubernetes test cluster lives.
+# Where the cluster of `make cluster` lives. The end-to-end tests have theirs in the cache; a machine has one at a time.
 CLUSTER_DIR ?= $(CURDIR)/.understudy-cluster
 
 # The container image, and where its OCI archive goes (for clusters without a registry).
@@ -73,7 +73,8 @@ bench: setup-referee build
 cluster: setup-cluster build
 	$(UNDERSTUDY_BIN_DIR)/cluster up --dir $(CLUSTER_DIR) --nodes $(or $(NODES),3)
 
-# Takes it down, whatever state it is in, and leaves nothing behind.
+# Takes it down, whatever state it is in, and leaves nothing behind. One of another folder, as the end-to-end tests leave it
+# with KEEP=1: make cluster-down CLUSTER_DIR=FOLDER.
 cluster-down:
 	@[ -x $(UNDERSTUDY_BIN_DIR)/cluster ] || { echo "$(UNDERSTUDY_BIN_DIR)/cluster is missing; run \`make build\`" >&2; exit 1; }
 	$(UNDERSTUDY_BIN_DIR)/cluster down --dir $(CLUSTER_DIR)
@@ -84,7 +85,8 @@ test-cluster: setup-cluster
 
 # Understudy on such a cluster, each fault once and what else tells most, within 20 minutes: test-e2e, the last part of
 # `make test`. Everything, with more rounds, every variant, ten minutes of load, the Dockerfile's own build: e2e.
-# FAULT=NAME, ROUNDS=N and TESTS="FILE ..." choose (scripts/e2e.sh says how); measurements add up in one file.
+# FAULT=NAME, ROUNDS=N and TESTS="FILE ..." choose, KEEP=1 leaves the cluster up (scripts/e2e.sh says how); measurements add
+# up in one file.
 test-e2e: setup-referee setup-cluster
 	./scripts/e2e.sh short
 

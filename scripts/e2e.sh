@@ -6,7 +6,8 @@
 #   ROUNDS=5             so many rounds of whatever has rounds
 #   TESTS="faults safety::two_failovers"   only these files of tests/e2e/tests, or those of their tests that are named so
 #   RESULTS=FILE         where a line for each measurement is appended      EVIDENCE=FOLDER  where logs of failures go
-#   KEEP=1               leaves the cluster up; the next run takes it as it is
+#   KEEP=1               leaves the cluster up; the next run takes it as it is, but for what was left half done, and for the
+#                        databases of tests: they may be another build's
 #   TWICE=1              a test that failed is run once more, unless data was lost; whoever fails again has failed
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,18 +20,20 @@ short=(
     faults::a_standby_takes_over_when_the_disk_completes_no_write
     scaling::standbys_come_and_go_under_load_without_a_failed_write
     scaling::a_primary_that_dies_at_any_step_of_a_change_of_the_set_loses_nothing
+    deletions::a_standby_whose_pod_is_deleted_comes_back_with_what_it_had
     safety::a_blocked_failover_goes_on_when_the_old_primary_returns
     safety::standbys_that_are_both_behind_take_over_without_a_loss
     safety::two_failovers_in_a_row_lose_nothing
     safety::the_frozen_processes_of_a_force_deleted_pod_do_no_harm_when_they_wake
     safety::a_status_that_is_wiped_is_rebuilt_from_the_volumes
+    safety::a_cluster_that_is_deleted_ends_at_once_and_has_its_data_when_it_is_applied_again
     operators::a_promotion_by_hand_is_refused
     operators::an_operator_that_dies_at_any_step_of_a_failover_is_followed_by_one_that_finishes_it
     updates::each_node_is_drained_in_turn_under_load
     updates::a_setting_that_needs_a_restart_is_rolled_out_standbys_first
     requests::an_image_that_is_nowhere_is_told_of_and_the_cluster_begins_when_it_is_corrected
 )
-long=(first_minutes rights requests scaling faults safety operators updates packaging)
+long=(first_minutes rights requests scaling faults safety operators updates deletions packaging)
 # Besides, unless something is chosen: tests of tests/tests that `make test-behaviour` leaves out, because they need what is
 # there by now (Kubernetes' programs, helm, the image).
 besides=(kubernetes_api kubernetes_pods chart image)
@@ -39,6 +42,12 @@ besides=(kubernetes_api kubernetes_pods chart image)
 changed_file='operator/src/render/pod.rs'
 changed_line='const STOP_SECONDS: i64 = 50;'
 changed_to='const STOP_SECONDS: i64 = 51;'
+
+# As tests/e2e/src/controller.rs has them: what deploy/understudy.yaml makes, and revisions that helm is at work on.
+plain_selector='app.kubernetes.io/name=understudy-operator,app.kubernetes.io/managed-by=kubectl'
+plain_kinds=customresourcedefinitions,clusterroles,clusterrolebindings,deployments,services,serviceaccounts
+plain_kinds+=,roles,rolebindings,poddisruptionbudgets
+unfinished='owner=helm,name=understudy,status in (pending-install,pending-upgrade,pending-rollback,uninstalling)'
 
 # What keeps this machine from having a cluster, one line each; what tests/cluster needs and no package brings.
 obstacles() {
@@ -79,12 +88,29 @@ esac
 # A fault that is asked for is in one file.
 [ -z "${FAULT:-}" ] || tests=(faults)
 [ -z "${TESTS:-}" ] || read -ra tests <<<"$TESTS"
+
+# Whoever has mistyped something hears of it now, not when everything is built and up.
+wrong() {
+    echo "e2e: $*" >&2
+    exit 2
+}
+faults() { sed -n 's/^ *Fault::[A-Za-z]* => "\([a-z-]*\)",$/\1/p' tests/e2e/src/faults.rs; }
+[ -z "${FAULT:-}" ] || grep -qxF -e "$FAULT" <<<"$(faults)" ||
+    wrong "there is no fault $FAULT; there are: $(faults | tr '\n' ' ')"
+[[ ${ROUNDS:-1} =~ ^[1-9][0-9]*$ ]] || wrong "ROUNDS=$ROUNDS is no number of rounds"
+for name in "${tests[@]}"; do
+    file=tests/e2e/tests/${name%%::*}.rs
+    [ -f "$file" ] || wrong "there is no $file, which $name names"
+    [[ $name != *::* ]] || grep -qE -e "^fn [a-z0-9_]*${name#*::}[a-z0-9_]*\(\) \{" "$file" ||
+        wrong "there is no test $name"
+done
 scripts/e2e.sh check
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/understudy
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 export UNDERSTUDY_BIN_DIR=$CARGO_TARGET_DIR/release
-dir=$cache/e2e/cluster
+# As the command writes it down.
+dir=$(realpath --canonicalize-missing --no-symlinks -- "$cache/e2e/cluster")
 archive=$cache/e2e/understudy.tar
 next=$cache/e2e/understudy-next.tar
 newer=$cache/e2e/understudy-newer.tar
@@ -105,7 +131,16 @@ export UNDERSTUDY_E2E_EVIDENCE=${EVIDENCE:-$cache/e2e/evidence}
 [[ $UNDERSTUDY_E2E_EVIDENCE = /* ]] || UNDERSTUDY_E2E_EVIDENCE=$PWD/$UNDERSTUDY_E2E_EVIDENCE
 UNDERSTUDY_E2E_COMMIT=$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 export UNDERSTUDY_E2E_COMMIT
+# What an earlier run has left in a cluster that it kept is told by this from what this one makes.
+UNDERSTUDY_E2E_RUN=$(date +%s)-$$
+export UNDERSTUDY_E2E_RUN
 
+# One machine has one cluster (tests/cluster/src/layout.rs), and its bridge says whose it is.
+owner=$(cat /sys/class/net/understudy0/ifalias 2>/dev/null || true)
+if [ -n "$owner" ] && [ "$owner" != "$dir" ]; then
+    echo "e2e: the machine's cluster is that of $owner; \`make cluster-down CLUSTER_DIR=$owner\` ends it" >&2
+    exit 1
+fi
 mkdir -p "$cache/e2e"
 other=$(cat "$cache/e2e/pid" 2>/dev/null || true)
 if [ -n "$other" ] && grep -qs e2e.sh "/proc/$other/cmdline"; then
@@ -237,6 +272,16 @@ helm=$(scripts/helm.sh "$cache")
 kubernetes=(env "KUBECONFIG=$dir/kubeconfig" "KUBECACHEDIR=$dir/helm/kube-cache" "HELM_CACHE_HOME=$dir/helm/cache"
     "HELM_CONFIG_HOME=$dir/helm/config" "HELM_DATA_HOME=$dir/helm/data" NO_PROXY='*' no_proxy='*')
 kubectl=("${kubernetes[@]}" "$programs/kubectl" --namespace understudy-system)
+# A test that failed in the middle leaves what it had applied without helm, which would take over nothing of that; with the
+# definition go the databases. A helm that was ended leaves a revision that every later one would wait for.
+plain=$("${kubectl[@]}" get --all-namespaces --ignore-not-found --output name --selector "$plain_selector" "$plain_kinds")
+if [ -n "$plain" ]; then
+    say "what was applied without helm goes"
+    run "${kubectl[@]}" delete --ignore-not-found --timeout=180s -f deploy/understudy.yaml
+fi
+phase=$("${kubectl[@]}" get namespace understudy-system --ignore-not-found --output 'jsonpath={.status.phase}')
+[ "$phase" != Terminating ] ||
+    run "${kubectl[@]}" wait --for=delete --timeout=180s namespace/understudy-system
 "${kubectl[@]}" apply -f - <<'END'
 apiVersion: v1
 kind: Namespace
@@ -244,6 +289,7 @@ metadata:
   name: understudy-system
   labels: {pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted}
 END
+"${kubectl[@]}" delete secret --selector "$unfinished" >/dev/null
 operator=deployment/understudy-operator
 before=$("${kubectl[@]}" get "$operator" --ignore-not-found -o name)
 run "${kubernetes[@]}" "$helm" upgrade --install understudy charts/understudy --namespace understudy-system \

@@ -71,7 +71,7 @@ fn run(dir: &Path, action: Action) -> Result<ExitCode> {
                 nodes,
                 volumes,
             };
-            introduce(&Cluster::up(&options, &progress)?);
+            introduce(&Cluster::up(&options, &progress)?)?;
         }
         Action::Down => Cluster::down(dir, &progress)?,
         Action::Status => return status(&Cluster::attach(dir)?),
@@ -92,20 +92,24 @@ fn run(dir: &Path, action: Action) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn introduce(cluster: &Cluster) {
+fn introduce(cluster: &Cluster) -> Result<()> {
     println!(
         "
   export KUBECONFIG={}
   export PATH={}:$PATH     # kubectl and helm
+  alias cluster='\"{}\" --dir \"{}\"'
 
   volumes:  storage class \"local\" (the default); `cluster recycle` empties released ones
   images:   `cluster load ARCHIVE` (an OCI archive); there is no registry, so pods say imagePullPolicy: IfNotPresent
   a fault:  `cluster cut node2`, `cluster mend node2`
-  end:      `cluster down`, or `make cluster-down`
+  end:      `cluster down` (of the one that `make cluster` has made: `make cluster-down`)
 ",
         cluster.kubeconfig().display(),
         cluster.programs().display(),
+        std::env::current_exe()?.display(),
+        cluster.dir().display(),
     );
+    Ok(())
 }
 
 fn status(cluster: &Cluster) -> Result<ExitCode> {

@@ -46,7 +46,7 @@ pub fn take_down(layout: &Layout, progress: &Progress) -> Result<()> {
     {
         bail!(
             "the cluster on this machine is that of {owner}, not of {}; \
-             `cluster down --dir {owner}` takes it down",
+             `cluster down --dir {owner}`, or `make cluster-down CLUSTER_DIR={owner}`, takes it down",
             layout.dir().display()
         );
     }

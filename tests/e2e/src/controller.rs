@@ -23,6 +23,14 @@ pub const RELEASE: &str = "understudy";
 pub const DEPLOYMENT: &str = "deployment/understudy-operator";
 const LEASE: &str = "understudy-operator";
 const SELECTOR: &str = "app.kubernetes.io/name=understudy-operator";
+/// The Secrets in which helm keeps revisions that it is, or was, at work on.
+const UNFINISHED: &str = "owner=helm,name=understudy,status in (pending-install,pending-upgrade,pending-rollback,uninstalling)";
+/// What somebody has made who is not helm, which would take over none of it.
+const PLAIN_SELECTOR: &str =
+    "app.kubernetes.io/name=understudy-operator,app.kubernetes.io/managed-by=kubectl";
+/// The kinds of what the one file makes, beside its namespace.
+const PLAIN_KINDS: &str = "customresourcedefinitions,clusterroles,clusterrolebindings,deployments,services,serviceaccounts,\
+                           roles,rolebindings,poddisruptionbudgets";
 /// Tests run in the package's folder.
 pub const CHART: &str = "../../charts/understudy";
 /// What the chart renders, as one file for plain kubectl.
@@ -48,6 +56,7 @@ pub fn image_values(image: &str) -> Vec<String> {
 /// With what helm said.
 pub fn install(cluster: &Cluster, values: &[String]) -> Result<()> {
     cluster.apply(&namespace(NAMESPACE).to_string())?;
+    forget_unfinished(cluster)?;
     let mut arguments = vec!["upgrade", "--install", RELEASE, CHART, "-n", NAMESPACE];
     for value in values {
         arguments.extend(["--set", value.as_str()]);
@@ -55,6 +64,12 @@ pub fn install(cluster: &Cluster, values: &[String]) -> Result<()> {
     arguments.extend(["--wait", "--timeout", "180s"]);
     cluster.helm(&arguments)?;
     rolled_out(cluster)
+}
+
+/// A helm that was killed leaves a revision that is never finished, and every later one would wait for that.
+fn forget_unfinished(cluster: &Cluster) -> Result<()> {
+    let of = ["delete", "secret", "-n", NAMESPACE, "-l", UNFINISHED];
+    cluster.kubectl(&of).map(drop)
 }
 
 /// Waits until the Deployment runs as it is written.
@@ -114,11 +129,12 @@ pub fn uninstall_plain(cluster: &Cluster) -> Result<()> {
         .map(drop)
 }
 
-/// Whether somebody has installed it who is not helm: helm would take over nothing of that.
+/// Whether somebody has installed it who is not helm, or a part of it: a test that failed in the middle.
 fn is_plain(cluster: &Cluster) -> Result<bool> {
-    let owner = r"jsonpath={.metadata.name} {.metadata.annotations.meta\.helm\.sh/release-name}";
-    let found = ["get", "crd", DEFINITION, "--ignore-not-found", "-o", owner];
-    Ok(cluster.kubectl(&found)?.trim() == DEFINITION)
+    let of = ["get", PLAIN_KINDS, "-A", "-l", PLAIN_SELECTOR];
+    let how = ["--ignore-not-found", "-o", "name"];
+    let found = cluster.kubectl(&[of.as_slice(), &how].concat())?;
+    Ok(!found.trim().is_empty())
 }
 
 /// Installed as usual, with both replicas ready and on nodes of their own, and with the image that is tested.
@@ -408,6 +424,27 @@ mod tests {
         assert!(given.contains("- --default-image=registry.example/understudy:1"));
         assert!(plain("image: a:1\n", "b:1").is_err(), "once");
         assert!(plain("kind: Pod\n", "b:1").is_err(), "never");
+    }
+
+    /// Else what a test has left of it would be in the way of every later one, and of the next run.
+    #[test]
+    fn what_the_one_file_makes_is_found_again() {
+        let read = |path: &str| std::fs::read_to_string(path).expect(path);
+        let (text, script) = (read(PLAIN), read("../../scripts/e2e.sh"));
+        let kinds = text.lines().filter_map(|line| line.strip_prefix("kind: "));
+        let kinds: Vec<&str> = kinds.filter(|kind| *kind != "Namespace").collect();
+        for kind in &kinds {
+            let all = format!("{}s", kind.to_lowercase());
+            let is_known = PLAIN_KINDS.split(',').any(|known| known == all);
+            assert!(is_known && script.contains(&all), "{kind}");
+        }
+        for label in PLAIN_SELECTOR.split(',') {
+            let line = label.replace('=', ": ");
+            assert!(text.matches(&line).count() >= kinds.len(), "{label}");
+        }
+        for words in [PLAIN_SELECTOR, UNFINISHED] {
+            assert!(script.contains(words), "scripts/e2e.sh lacks {words}");
+        }
     }
 
     #[test]

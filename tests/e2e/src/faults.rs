@@ -242,4 +242,14 @@ mod tests {
             assert_eq!(fault.spec()["replicas"], 2);
         }
     }
+
+    /// `scripts/e2e.sh` reads them here, so that a mistyped one is told of before anything is built.
+    #[test]
+    fn each_name_is_on_a_line_of_its_own() {
+        let text = include_str!("faults.rs");
+        for fault in Fault::ALL {
+            let wanted = format!("Fault::{fault:?} => \"{}\",", fault.name());
+            assert!(text.lines().any(|line| line.trim() == wanted), "{wanted}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! A fault from its beginning to full strength again: what the clients saw, what the operator says of it, and whether
-//! the two agree.
+//! the two agree. And the end of what was no fault: how long writes paused for it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::agreement::{Agreement, Stalls};
 use crate::controller;
 use crate::database::{Database, Event, Instance, spec};
 use crate::faults::{Fault, Made, Victim, provide_disks};
-use crate::ledger::{Ledger, first_above, first_in, longest_pause};
+use crate::ledger::{Ledger, Way, first_above, first_in, longest_pause};
 use crate::results::Line;
 use crate::settings::{LIMIT, Settings};
 use crate::space::Space;
@@ -25,6 +25,9 @@ const FAILOVER: &str = "Failover";
 const SWITCHOVER: &str = "Switchover";
 /// How long an old primary gets to do harm, before and after it is woken.
 const HARM: Duration = Duration::from_secs(3);
+
+/// What a change that was made on purpose may cost writes, as it is aimed at; seconds.
+const PAUSE_GOAL: f64 = 1.0;
 
 /// After so many that failed there is something wrong with all.
 const MOST_FAILED: usize = 3;
@@ -198,6 +201,37 @@ pub fn spread_out(database: &Database<'_>) {
         database.full_strength();
     }
     panic!("instances stay together: {:?}", database.instances());
+}
+
+/// The end of a change that was made on purpose: full strength, both promises, and how long writes paused for it.
+///
+/// # Panics
+/// If a promise is broken, or full strength does not come.
+#[track_caller]
+pub fn settle(
+    database: &Database<'_>,
+    ledger: &Ledger,
+    writers: Writers,
+    (variant, round): (&str, u32),
+    begin_ms: u64,
+) {
+    database.full_strength();
+    writers.wait_for(20);
+    let end_ms = now_ms();
+    writers.finish();
+    let rows = judge(database, ledger);
+    let pause = longest_pause(&ledger.rows(), (begin_ms, end_ms), Way::is_service) as f64 / 1000.0;
+    let space = database.space;
+    let line = Line::new(&space.settings, &space.test, variant, round)
+        .seconds("took", (end_ms - begin_ms) as f64 / 1000.0)
+        .seconds("longest pause of writes", pause)
+        .count("acknowledged", rows)
+        .count("missing", 0)
+        .count("goal missed", usize::from(pause >= PAUSE_GOAL));
+    space.keep(&line);
+    if pause >= PAUSE_GOAL {
+        println!("GOAL MISSED: writes paused for {pause:.3} s, the goal is {PAUSE_GOAL} s");
+    }
 }
 
 /// The metric of changes of roles of one kind, by the operator's pod: how many, and how long they took together.

@@ -26,6 +26,8 @@ pub struct Settings {
     /// Where the logs of what failed are kept.
     pub evidence: PathBuf,
     pub commit: String,
+    /// Which run of the suite this is.
+    pub run: String,
 }
 
 impl Settings {
@@ -54,6 +56,7 @@ impl Settings {
             results: path("UNDERSTUDY_E2E_RESULTS", "understudy-e2e.jsonl"),
             evidence: path("UNDERSTUDY_E2E_EVIDENCE", "understudy-e2e-evidence"),
             commit: text("UNDERSTUDY_E2E_COMMIT").unwrap_or_else(|| "unknown".to_owned()),
+            run: text("UNDERSTUDY_E2E_RUN").unwrap_or_else(|| "by-hand".to_owned()),
         }
     }
 

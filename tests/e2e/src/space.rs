@@ -61,6 +61,9 @@ const PAGES: [&str; 2] = ["/status", "/metrics"];
 
 /// On the namespaces of tests, so that one that was left is found.
 pub const LABEL: &str = "understudy.dev/e2e";
+/// On them as well: the run that made them. In a cluster that an earlier run has kept the database that tests share may
+/// be of another build.
+const RUN_LABEL: &str = "understudy.dev/e2e-run";
 /// The namespace of the tests that share one.
 const SHARED: &str = "shared";
 
@@ -124,10 +127,13 @@ impl Space {
     fn prepare(&self) -> Result<()> {
         heal(&self.cluster)?;
         let label = format!("{LABEL}=test");
-        let path = "jsonpath={.items[*].metadata.name}";
-        let left = ["get", "namespaces", "-l", label.as_str(), "-o", path];
-        for name in self.cluster.kubectl(&left)?.split_whitespace() {
-            if name != SHARED {
+        let run = self.settings.run.as_str();
+        let left = ["get", "namespaces", "-l", label.as_str()];
+        let left = self.cluster.kubectl_json(&left)?;
+        for namespace in left["items"].as_array().into_iter().flatten() {
+            let metadata = &namespace["metadata"];
+            let name = metadata["name"].as_str().unwrap_or_default();
+            if name != SHARED || metadata["labels"][RUN_LABEL] != run {
                 remove_namespace(&self.cluster, name)?;
             }
         }
@@ -135,6 +141,7 @@ impl Space {
         controller::ensure(&self.cluster, &self.settings)?;
         let mut own = namespace(&self.name);
         own["metadata"]["labels"][LABEL] = json!("test");
+        own["metadata"]["labels"][RUN_LABEL] = json!(run);
         self.cluster.apply(&own.to_string()).map(drop)
     }
 

@@ -215,6 +215,17 @@ pub fn judge(database: &Database<'_>, ledger: &Ledger) -> usize {
     rows.len()
 }
 
+/// Whoever keeps a session through the write Service was told of every row since that moment that it is written.
+///
+/// # Panics
+/// If one was refused, or not answered in time.
+#[track_caller]
+pub fn no_write_failed(ledger: &Ledger, since_ms: u64) {
+    let mut failed = ledger.failures(since_ms);
+    failed.retain(|failed| failed.way == Way::Service);
+    assert!(failed.is_empty(), "writes failed: {failed:#?}");
+}
+
 /// One client.
 struct Client {
     access: Access,

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use understudy_cluster::Node;
@@ -281,14 +281,25 @@ fn the_frozen_processes_of_a_force_deleted_pod_do_no_harm_when_they_wake() {
     end(&database, &ledger, writers);
 }
 
+/// Its primary would hand its role over for as long as this, if there were anybody to take it: milliseconds.
+const HANDOVER_MS: u64 = 240_000;
+/// When all pods are gone at the latest, on a machine that is busy.
+const GONE_WITHIN: Duration = Duration::from_secs(90);
+
+/// With clients that write to the end. The primary of a cluster that is no more waits for nobody; and whoever applies it
+/// again may ask for more.
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
-fn a_cluster_that_is_deleted_and_applied_again_has_its_data() {
+fn a_cluster_that_is_deleted_ends_at_once_and_has_its_data_when_it_is_applied_again() {
     let space = Space::enter("applied-again");
-    let (database, ledger, writers) = begin(&space, 2);
-    writers.finish();
+    let mut manifest = spec(2);
+    manifest["failover"] = json!({"switchoverWithinMilliseconds": HANDOVER_MS});
+    let database = Database::create(&space, "orders", &manifest);
+    let ledger = noted_ledger(&space);
+    let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
     let before = database.status();
     drop(database);
+    let begin = Instant::now();
     space.kubectl(&["delete", "rcl", "orders", "--timeout=120s"]);
     wait_for("its pods to be gone", LIMIT, || {
         let pods = space.try_get(&["pods", "-l", "understudy.dev/cluster=orders"])?;
@@ -296,13 +307,21 @@ fn a_cluster_that_is_deleted_and_applied_again_has_its_data() {
         Ok(none.then_some(()))
     })
     .expect("gone");
+    let gone = begin.elapsed();
+    writers.finish();
+    let line = Line::new(&space.settings, &space.test, "", 1);
+    space.keep(&line.seconds("pods gone", gone.as_secs_f64()));
+    assert!(gone < GONE_WITHIN, "pods stayed for {gone:?}");
     let claims = space.get(&["pvc", "-l", "understudy.dev/cluster=orders"]);
     assert_eq!(claims["items"].as_array().map(Vec::len), Some(3));
 
-    let database = Database::create(&space, "orders", &spec(2));
+    let mut manifest = spec(2);
+    manifest["durability"] = json!("strict");
+    let database = Database::create(&space, "orders", &manifest);
     let after = database.status();
     assert_eq!(after["systemId"], before["systemId"], "another database");
     assert!(after["term"].as_u64() > before["term"].as_u64(), "{after}");
+    assert_eq!(after["inSync"][0]["required"], 2, "{after:#}");
     judge(&database, &ledger);
     let writers = Writers::start(&database, &ledger, Who::Everybody);
     end(&database, &ledger, writers);

@@ -1,19 +1,27 @@
-//! `kubectl scale` under load: rows are kept, no write fails, the primary stays where it is; and the primary is killed
-//! at each step of each change of the in-sync set.
+//! `kubectl scale` under load: rows are kept, no write fails, the primary stays where it is and gives no base backup; and
+//! the primary is killed at each step of each change of the in-sync set.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use understudy_e2e::database::{Database, is_true, is_whole, spec};
+use understudy_cluster::command::wait_for;
+use understudy_e2e::calls;
+use understudy_e2e::database::{Database, HTTP_PORT, Instance, is_true, is_whole, spec};
 use understudy_e2e::history::sets;
 use understudy_e2e::ledger::{Ledger, Way, longest_pause};
 use understudy_e2e::results::Line;
 use understudy_e2e::round::noted_ledger;
 use understudy_e2e::settings::LIMIT;
 use understudy_e2e::space::Space;
-use understudy_e2e::writers::{Who, Writers, judge};
+use understudy_e2e::writers::{Who, Writers, judge, no_write_failed};
 use understudy_tests::local::now_ms;
+
+/// Between two questions to each instance: the copy of a small database takes some tenths of a second.
+const LOOK: Duration = Duration::from_millis(50);
 
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
@@ -24,6 +32,9 @@ fn standbys_come_and_go_under_load_without_a_failed_write() {
     let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
     let (primary, term) = (database.primary(), database.term());
     for (round, replicas) in (1..).zip([4, 1, 2]) {
+        let (before, claimed) = (database.instances(), claims(&space));
+        let grows = before.len() <= replicas as usize;
+        let givers = grows.then(|| Givers::watch(before));
         let (begin, begin_ms) = (Instant::now(), now_ms());
         database.scale(replicas);
         let object = format!("scaled to {replicas}");
@@ -32,33 +43,139 @@ fn standbys_come_and_go_under_load_without_a_failed_write() {
         });
         database.full_strength();
         let took = begin.elapsed();
+        let given = givers.map(Givers::end);
         writers.wait_for(50);
-        let failed: Vec<_> = ledger
-            .failures(begin_ms)
-            .into_iter()
-            .filter(|failed| failed.way == Way::Service)
-            .collect();
-        assert!(failed.is_empty(), "writes failed: {failed:#?}");
+        no_write_failed(&ledger, begin_ms);
         assert_eq!(database.primary(), primary, "the primary has moved");
         assert_eq!(database.term(), term, "the role has moved");
         let pause = longest_pause(&ledger.rows(), (begin_ms, now_ms()), Way::is_service);
         let variant = format!("to {replicas}");
-        let line = Line::new(&space.settings, "scaling", &variant, round)
+        let mut line = Line::new(&space.settings, "scaling", &variant, round)
             .seconds("scaled", took.as_secs_f64())
             .seconds("longest pause of writes", pause as f64 / 1000.0);
+        if let Some(given) = given {
+            let seeded = seeded_by_standbys(&database, &primary, &claimed, begin_ms);
+            given.judge(&primary);
+            line = line.count("seeded by standbys", seeded);
+        }
         space.keep(&line);
     }
     writers.finish();
     judge(&database, &ledger);
-    removed_volumes_are_kept(&space);
+    // Tests that share the database may have had some more.
+    let kept = claims(&space);
+    assert!(kept.len() >= 5, "claims of five instances: {kept:?}");
 }
 
 /// A claim outlives its instance, marked.
-fn removed_volumes_are_kept(space: &Space) {
+fn claims(space: &Space) -> BTreeSet<String> {
     let claims = space.get(&["pvc", "-l", "understudy.dev/cluster=orders"]);
-    let items = claims["items"].as_array().expect("a list");
-    // Tests that share the database may have had some more.
-    assert!(items.len() >= 5, "claims of five instances: {claims:#}");
+    let items = claims["items"].as_array().into_iter().flatten();
+    let names = items.filter_map(|claim| claim["metadata"]["name"].as_str());
+    names.map(str::to_owned).collect()
+}
+
+/// Each instance whose volume is new was told to copy a standby; gives their number. One that comes back on the volume of
+/// an instance that was removed has its copy already.
+fn seeded_by_standbys(
+    database: &Database<'_>,
+    primary: &str,
+    claimed: &BTreeSet<String>,
+    since_ms: u64,
+) -> usize {
+    let names = database.instances().into_iter().map(|i| i.name);
+    let new: Vec<String> = names
+        .filter(|name| !claimed.contains(&format!("data-{name}-0")))
+        .collect();
+    let standbys = database.standbys();
+    for name in &new {
+        // As the operator words it.
+        let words = format!("{name} takes its base backup of ");
+        let told = wait_for(&format!("an event that says: {words}"), LIMIT, || {
+            let events = database.events(since_ms)?;
+            let seeds = events.iter().filter(|event| event.reason == "Seeding");
+            let of: Vec<String> = seeds
+                .filter_map(|event| event.note.strip_prefix(&words))
+                .map(str::to_owned)
+                .collect();
+            Ok((!of.is_empty()).then_some(of))
+        });
+        let told = told.unwrap_or_else(|error| panic!("{error:#}"));
+        println!("{name} was seeded by {told:?}");
+        let is_standby = |of: &String| {
+            let named = of.strip_suffix(", a standby");
+            named.is_some_and(|of| of != primary && standbys.iter().any(|s| s == of))
+        };
+        assert!(told.iter().all(is_standby), "{words}{told:?}");
+    }
+    new.len()
+}
+
+/// Asks instances all the time to whom they give base backups, until this value goes.
+struct Givers {
+    held: Arc<()>,
+    thread: JoinHandle<Given>,
+}
+
+/// What they have answered.
+#[derive(Default)]
+struct Given {
+    /// How often, by instance.
+    answers: BTreeMap<String, usize>,
+    /// Those that gave a base backup at such a moment.
+    givers: BTreeSet<String>,
+}
+
+impl Givers {
+    fn watch(instances: Vec<Instance>) -> Givers {
+        let held = Arc::new(());
+        let watched = Arc::clone(&held);
+        let thread = std::thread::spawn(move || {
+            let mut given = Given::default();
+            while Arc::strong_count(&watched) > 1 {
+                for instance in &instances {
+                    given.ask(instance);
+                }
+                std::thread::sleep(LOOK);
+            }
+            given
+        });
+        Givers { held, thread }
+    }
+
+    fn end(self) -> Given {
+        let Givers { held, thread } = self;
+        drop(held);
+        thread.join().expect("asking does not panic")
+    }
+}
+
+impl Given {
+    fn ask(&mut self, instance: &Instance) {
+        let to = SocketAddr::new(instance.address, HTTP_PORT);
+        let Ok(answer) = calls::peek(to, "/status") else {
+            return;
+        };
+        let status: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let Some(streams) = status["standbys"].as_array() else {
+            return;
+        };
+        *self.answers.entry(instance.name.clone()).or_default() += 1;
+        if streams.iter().any(|stream| stream["state"] == "backup") {
+            self.givers.insert(instance.name.clone());
+        }
+    }
+
+    #[track_caller]
+    fn judge(&self, primary: &str) {
+        let (answers, givers) = (&self.answers, &self.givers);
+        println!("base backups were given by {givers:?}; answers: {answers:?}");
+        assert!(answers.contains_key(primary), "{primary} does not answer");
+        assert!(
+            !givers.contains(primary),
+            "{primary}, the primary, gave one"
+        );
+    }
 }
 
 /// A step of a change of the in-sync set, by what the status shows of it.
