@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use understudy_tests::local::{
-    Acknowledged, Cluster, Writer, freeze, has_every_field, is_gone, now_ms, signal,
+    Acknowledged, Cluster, Writer, freeze, has_every_field, is_gone, manifest, now_ms, signal,
 };
 use understudy_tests::soak::rounds;
 use understudy_tests::stalls::stalled;
@@ -235,6 +235,40 @@ fn a_frozen_instance_is_fenced_and_taken_over_from() {
 #[test]
 fn without_fencing_a_woken_primary_acknowledges_nothing_more() {
     rounds_of(false, freeze_instance);
+}
+
+/// Its supervisor says nothing any more, and its engine serves: a way that is broken between operator and primary alone looks
+/// the same. Nobody takes over before its standbys do not hear it either.
+#[test]
+fn a_primary_that_only_the_operator_does_not_hear_stays() {
+    let cluster = Cluster::up(2, true);
+    // Longer than this machine may keep a program waiting.
+    let times = "spec: {failover: {lostAfterMilliseconds: 8000}, ";
+    let file = cluster.dir().with_extension("yaml");
+    let patient = manifest(2, "quorum").replace("spec: {", times);
+    std::fs::write(&file, patient).expect("written");
+    cluster.run_ok(&["up", "-f", &file.display().to_string()]);
+    let mut client = cluster.client();
+    client.rows("CREATE TABLE t (a int)");
+    let (primary, term) = (cluster.primary(), cluster.term());
+    let pids = cluster.pids(&primary);
+    freeze(&pids[..1]);
+    let is_told = |status: &Value| {
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        conditions.any(|c| c["reason"] == "PrimaryUnheard")
+    };
+    let status = cluster.wait("it is told", FAILOVER_LIMIT, is_told);
+    assert_eq!(status["term"].as_u64(), Some(term), "{status:#}");
+    client.rows("INSERT INTO t VALUES (1)");
+    let logs = || cluster.logs();
+    assert_eq!(cluster.term(), term, "{}", logs());
+
+    freeze(&pids[1..]);
+    let status = cluster.wait_failover(term, FAILOVER_LIMIT);
+    assert_eq!(status["lastFailover"]["old"], primary.as_str());
+    cluster.wait_ready(3);
+    let rows = cluster.client().value("SELECT count(*) FROM t");
+    assert_eq!(rows, "1", "{}", logs());
 }
 
 /// The primary is killed while a standby does not answer: just frozen, out of the in-sync set, or killed as well.

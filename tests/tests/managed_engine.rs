@@ -1,12 +1,14 @@
 //! An engine under a supervisor: it obeys its promise, acknowledges only by the set of its own term, refuses to be
 //! promoted by hand, and ends when it is deposed (ARCHITECTURE.md, "instance, server, operator").
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use understudy_tests::managed::{Managed, set};
 use understudy_tests::programs::{ours, run};
 use understudy_tests::server::Stop;
+use understudy_tests::standby::frozen;
 
 fn wait_writable(engine: &mut Managed) -> Value {
     engine.wait("writable", |s| s["writable"] == true)
@@ -295,6 +297,34 @@ fn a_standby_that_follows_serves_no_other_one_of_its_term() {
         streams.iter().any(|s| s["instance_id"] == "x"),
         "{streams:?}"
     );
+}
+
+/// By that its operator judges a primary that it does not hear itself: by messages, because a connection outlasts its
+/// process's standstill.
+#[test]
+fn a_standby_says_when_it_heard_its_primary_last() {
+    let (primary, mut standby) = pair();
+    let heard_ms = |status: &Value| status["receiver"]["heard_ms"].as_u64();
+    // Nothing is written, and there is a word again and again.
+    let (last, words) = (Cell::new(u64::MAX), Cell::new(0));
+    standby.wait("it is spoken to", |s| {
+        let now = heard_ms(s).unwrap_or(u64::MAX);
+        if now < last.replace(now) {
+            words.set(words.get() + 1);
+        }
+        words.get() >= 4
+    });
+    let silent = frozen(&primary.server);
+    standby.wait("it hears nothing", |s| {
+        s["receiver"]["state"] == "streaming" && heard_ms(s) >= Some(3_000)
+    });
+    drop(silent);
+    standby.wait("it hears it again", |s| {
+        heard_ms(s).is_some_and(|ms| ms < 3_000)
+    });
+    standby.promise(2, true, &Value::Null);
+    let sealed = standby.obey();
+    assert_eq!(heard_ms(&sealed), None, "{sealed:#}");
 }
 
 #[test]

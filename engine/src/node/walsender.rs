@@ -47,6 +47,10 @@ impl Upstream for NodeReplication {
     fn shutting_down(&self) -> watch::Receiver<bool> {
         self.shutting_down.clone()
     }
+    fn is_managed_primary(&self) -> bool {
+        let managed = self.managed.as_ref();
+        managed.is_some_and(|m| m.primary_term().is_some())
+    }
     fn feedback(&self, sender: u64, oldest: Option<Lsn>) {
         self.instance.txns.set_feedback(sender, oldest);
     }

@@ -6,6 +6,8 @@
 //! lower promised term. A crash at any point leaves a prefix of the upstream's WAL in `pg_wal`, ending in
 //! the middle of a record at worst; recovery asks again from the page in which its last whole record ends.
 
+mod lateness;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::lateness::Lateness;
 use crate::config::conninfo::ConnInfo;
 use crate::ids::{Lsn, SystemId, Term, TimelineId};
 use crate::replication::client::{Connection, CopyEvent, Identity, Row};
@@ -124,6 +127,8 @@ pub struct Progress {
     pub latest_end_at: i64,
     pub last_sent_at: i64,
     pub last_received_at: i64,
+    /// When the last message of any kind that was read of this stream had come. Changes of it wake nobody.
+    pub heard_at: Option<Instant>,
     pub upstream: Option<(String, u16)>,
     pub upstream_term: Option<Term>,
     pub slot: Option<String>,
@@ -233,6 +238,7 @@ impl Progress {
             latest_end_at: 0,
             last_sent_at: 0,
             last_received_at: 0,
+            heard_at: None,
             upstream: None,
             upstream_term: None,
             slot: None,
@@ -339,7 +345,11 @@ impl Worker {
         }
         tracing::info!("streaming replication successfully connected to primary");
         tracing::info!("started streaming WAL from primary at {from} on timeline {timeline}");
-        self.publish.send_modify(|p| p.state = State::Streaming);
+        let heard_at = Instant::now();
+        self.publish.send_modify(|p| {
+            p.state = State::Streaming;
+            p.heard_at = Some(heard_at);
+        });
         self.receive(&mut connection, &settings, from, timeline)
             .await
     }
@@ -502,7 +512,14 @@ impl Worker {
         let received_at = now_micros();
         session.heard_at = Instant::now();
         session.asked = false;
-        match FromPrimary::decode(payload)? {
+        let message = FromPrimary::decode(payload)?;
+        // Before anything is written: a volume that hangs must not make its upstream look silent any sooner.
+        let came_at = session.came_at(&message, received_at);
+        self.publish.send_if_modified(|p| {
+            p.heard_at = came_at;
+            false
+        });
+        match message {
             FromPrimary::XLogData {
                 start,
                 end,
@@ -615,6 +632,7 @@ struct Session {
     /// The number that the upstream wants back.
     probed: Option<u64>,
     heard_at: Instant,
+    lateness: Lateness,
     reported_at: Instant,
     /// A reply was asked for after half the time-out without a word.
     asked: bool,
@@ -635,6 +653,7 @@ impl Session {
             reply_requested: false,
             probed: None,
             heard_at: now,
+            lateness: Lateness::default(),
             reported_at: now,
             asked: false,
             status_interval: settings.status_interval,
@@ -642,6 +661,16 @@ impl Session {
             feedback: settings.feedback,
             fed_back: None,
         }
+    }
+
+    /// When the message that was read just now had come.
+    fn came_at(&mut self, message: &FromPrimary, received_at: i64) -> Option<Instant> {
+        if let FromPrimary::XLogData { sent_at, .. } | FromPrimary::Keepalive { sent_at, .. } =
+            message
+        {
+            self.lateness.note(*sent_at, received_at, self.heard_at);
+        }
+        self.lateness.came_at(self.heard_at)
     }
 
     fn next_status(&self) -> Instant {
@@ -706,3 +735,6 @@ fn identified(rows: &[Vec<Option<String>>]) -> Result<(SystemId, TimelineId), Re
         ReplicationError::Protocol("could not identify system: another form of answer".to_owned())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! The walsender: streams the log to one standby from the moment it is flushed here.
 //!
 //! Sends only what is flushed locally, whole ranges of bytes without looking at records. Wakes when the flush
-//! position moves, not on a timer (but for a look at the clock, see [`standstill`]). However much there is to send, it gives
+//! position moves, not on a timer (but for a look at the clock, see [`standstill`]; where that finds that nothing was said
+//! for a while, a managed primary says that it is there). However much there is to send, it gives
 //! way after each chunk and looks at everything else that may have come: the standby's answers, its silence, whoever ends
 //! the session. Ends the stream with CopyDone where its timeline ends (a standby that is
 //! being promoted, or an old timeline asked for by number), at a fast shutdown only after the standby has
@@ -27,6 +28,10 @@ use crate::wal::{Wal, WalError};
 /// WAL bytes in one message; PostgreSQL's `MAX_SEND_SIZE`.
 const CHUNK: usize = 128 << 10;
 
+/// A managed primary leaves its standbys without a word for no longer than this, give or take a look at the clock: by when
+/// they heard it last their operator judges a primary that it does not hear itself (`operator/src/decide/streams.rs`).
+const SPEAK_EVERY: Duration = Duration::from_millis(500);
+
 /// What a sender asks of its server.
 pub trait Upstream: Send + Sync + 'static {
     fn wal(&self) -> &Arc<Wal>;
@@ -37,6 +42,8 @@ pub trait Upstream: Send + Sync + 'static {
     fn safe_watch(&self) -> watch::Receiver<(Lsn, bool)>;
     /// True once a shutdown has written its last record: send what is left, then end.
     fn shutting_down(&self) -> watch::Receiver<bool>;
+    /// Whether this server is an operator's primary now. A standby's word would tell nothing of its primary.
+    fn is_managed_primary(&self) -> bool;
     /// The standby's oldest snapshot, by the slot of its sender; `None` takes it back.
     fn feedback(&self, sender: u64, oldest: Option<Lsn>);
 }
@@ -131,6 +138,7 @@ pub async fn stream<L: Link>(
         flushed_there: Lsn::INVALID,
         lag: LagTracker::default(),
         heard_at: Instant::now(),
+        spoke_at: Instant::now(),
         asked: false,
         caught_up: false,
         peer_done: false,
@@ -159,6 +167,8 @@ struct Sender<'a, L: Link> {
     flushed_there: Lsn,
     lag: LagTracker,
     heard_at: Instant,
+    /// When something was sent last.
+    spoke_at: Instant,
     asked: bool,
     caught_up: bool,
     peer_done: bool,
@@ -226,6 +236,7 @@ impl<L: Link> Sender<'_, L> {
                 reply::copy_data(self.link.out(), |out| message.encode(out));
             }
             let more = self.send_some().await?;
+            self.break_silence();
             self.flush_within_timeout().await?;
             // A standby that is promoted may have passed on half a record, which its new timeline does not begin with.
             if self.end.is_some_and(|end| end <= self.sent) {
@@ -337,14 +348,20 @@ impl<L: Link> Sender<'_, L> {
     }
 
     async fn flush_within_timeout(&mut self) -> Result<(), ServeError> {
+        let has_words = !self.link.out().is_empty();
         let limit = self.timeout();
         if limit.is_zero() {
-            return Ok(self.link.flush().await?);
+            self.link.flush().await?;
+        } else {
+            match tokio::time::timeout(limit, self.link.flush()).await {
+                Ok(done) => done?,
+                Err(_) => return Err(timed_out()),
+            }
         }
-        match tokio::time::timeout(limit, self.link.flush()).await {
-            Ok(done) => Ok(done?),
-            Err(_) => Err(timed_out()),
+        if has_words {
+            self.spoke_at = Instant::now();
         }
+        Ok(())
     }
 
     async fn take_message(&mut self) -> Result<(), ServeError> {
@@ -440,6 +457,14 @@ impl<L: Link> Sender<'_, L> {
             reply_requested,
         };
         reply::copy_data(self.link.out(), |out| message.encode(out));
+    }
+
+    /// Queues a word, which nobody has to answer, where there was none for a while.
+    fn break_silence(&mut self) {
+        let is_silent = self.link.out().is_empty() && self.spoke_at.elapsed() >= SPEAK_EVERY;
+        if is_silent && self.own_messages && self.upstream.is_managed_primary() {
+            self.keepalive(false);
+        }
     }
 
     fn next_check(&self) -> Instant {

@@ -25,6 +25,10 @@ pub struct Receiver {
     pub state: String,
     #[serde(default)]
     pub upstream_term: Option<Term>,
+    /// Since its last message came from the upstream, milliseconds: as of the moment at which the status that this is in
+    /// was made, or was passed on. None where nothing streams, and from an engine that does not say.
+    #[serde(default)]
+    pub heard_ms: Option<u64>,
 }
 
 /// A standby as the primary's walsender sees it.
@@ -115,7 +119,13 @@ impl EngineStatus {
             s.instance_id.as_ref() == Some(id) && s.term == Some(term) && s.state == "streaming"
         })
     }
-    /// Without what moves with every commit: equal values need no new look.
+    /// So many milliseconds have gone by since it was made, or was passed on.
+    pub fn grow_older(&mut self, ms: u64) {
+        if let Some(heard) = self.receiver.as_mut().and_then(|r| r.heard_ms.as_mut()) {
+            *heard = heard.saturating_add(ms);
+        }
+    }
+    /// Without what moves with every commit, and with time: equal values need no new look.
     #[must_use]
     pub fn without_positions(&self) -> EngineStatus {
         let mut quiet = self.clone();
@@ -124,6 +134,9 @@ impl EngineStatus {
         quiet.flush_lsn = None;
         quiet.replay_lsn = None;
         quiet.released_lsn = None;
+        if let Some(receiver) = &mut quiet.receiver {
+            receiver.heard_ms = None;
+        }
         for stream in &mut quiet.standbys {
             stream.sent_lsn = None;
             stream.write_lsn = None;

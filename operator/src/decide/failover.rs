@@ -479,7 +479,7 @@ pub(super) fn promote(
             let cause = format!("the candidate {} was lost: {cause}", candidate.name);
             begin_again(observed, record, cause, now, plan);
         }
-        Health::Good | Health::Grace(_) => {
+        Health::Good | Health::Grace(..) => {
             plan.step(Step::Promote {
                 instance: candidate.name.clone(),
                 term: record.term,

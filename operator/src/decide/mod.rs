@@ -21,6 +21,7 @@ mod report;
 mod running;
 mod seeds;
 mod standbys;
+mod streams;
 
 pub use observed::{Instance, Life, Observed, Past, Upkeep};
 pub use plan::{Event, Giver, Outcome, Plan, Renewal, RequestKind, Routes, Seed, Step, Swap};

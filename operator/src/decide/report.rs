@@ -270,6 +270,7 @@ const BLOCKED: &[&str] = &[
     "ForeignData",
     "RecordDamaged",
     "PodNotRunning",
+    "PrimaryUnheard",
 ];
 
 fn protected(

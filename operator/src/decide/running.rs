@@ -4,9 +4,9 @@
 use super::planned::Serving;
 use super::{
     FIRST_WORD_MS, Instance, Life, Observed, Outcome, Plan, RequestKind, Step, answers, failover,
-    in_sync, planned, standbys,
+    in_sync, planned, standbys, streams,
 };
-use crate::api::{EngineRole, EngineSet, EngineStatus, SupervisorState};
+use crate::api::{EngineRole, EngineSet, EngineStatus, SupervisorState, SupervisorStatus};
 use crate::crd::{ChangeKind, Durability, LastRoleChange, Member, Phase, Record, RoleChange};
 use crate::ids::Millis;
 use crate::validate::{FailoverTimes, ValidatedCluster};
@@ -15,8 +15,8 @@ use crate::validate::{FailoverTimes, ValidatedCluster};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Health {
     Good,
-    /// Not serving, and given a moment more.
-    Grace(&'static str),
+    /// Not serving, or not heard, and not lost yet: the reason of the condition, and what it says.
+    Grace(&'static str, String),
     Lost(String),
 }
 
@@ -34,12 +34,46 @@ pub(super) fn health(
     if instance.life == Life::Ended {
         return lost("has ended");
     }
-    if instance.is_silent() {
-        return lost("does not answer");
+    if !instance.is_silent() {
+        return match &instance.status {
+            Some(status) => by_status(times, record, member, instance, status),
+            None => grace(member, "is not heard yet"),
+        };
     }
-    let Some(status) = &instance.status else {
-        return Health::Grace("is not heard yet");
+    let Some(standbys) = streams::that_hear(times, observed, record, member) else {
+        return lost("does not answer");
     };
+    // Whatever made it count as lost when it said it has not been taken back.
+    let last = instance.status.as_ref();
+    match last.map(|status| by_status(times, record, member, instance, status)) {
+        Some(Health::Lost(why)) => Health::Lost(why),
+        _ => unheard(member, &standbys),
+    }
+}
+
+fn grace(member: &Member, why: &str) -> Health {
+    Health::Grace("PrimaryRestarting", format!("{} {why}", member.name))
+}
+
+fn unheard(member: &Member, standbys: &[&str]) -> Health {
+    let name = &member.name;
+    let text = format!(
+        "{name} does not answer the operator but still speaks to as many of {} as a commit waits for, so it serves and \
+         nobody takes over: mend the network between the operator and {name}, or end {name} to have a standby take over",
+        standbys.join(", ")
+    );
+    Health::Grace("PrimaryUnheard", text)
+}
+
+/// The health of a copy by what it said last.
+fn by_status(
+    times: FailoverTimes,
+    record: &Record,
+    member: &Member,
+    instance: &Instance,
+    status: &SupervisorStatus,
+) -> Health {
+    let lost = |why: &str| Health::Lost(format!("{} {why}", member.name));
     match &status.instance_id {
         Some(id) if *id != member.id => return lost("holds another copy now"),
         // Whoever served has ended: this is another process, and it may never get at the volume.
@@ -72,7 +106,7 @@ pub(super) fn health(
         return lost("runs as a standby");
     }
     if status.down_ms > 0 {
-        Health::Grace("is restarted in place")
+        grace(member, "is restarted in place")
     } else {
         Health::Good
     }
@@ -116,8 +150,8 @@ pub(super) fn tend(
             }
         }
         Health::Lost(cause) => start_failover(observed, record, primary, cause, now, plan),
-        Health::Grace(why) => {
-            plan.obstacle("PrimaryRestarting", format!("{} {why}", primary.name));
+        Health::Grace(reason, text) => {
+            plan.obstacle(reason, text);
             keep_set(observed, record, primary, plan);
         }
         Health::Good => {

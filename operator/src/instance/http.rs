@@ -139,6 +139,9 @@ fn current(published: &Published) -> SupervisorStatus {
     if status.down_ms > 0 {
         status.down_ms += age;
     }
+    if let Some(engine) = &mut status.engine {
+        engine.grow_older(age);
+    }
     if age >= 400 {
         // The loop itself hangs: so does whatever it would have seen of the engine, or started in its place.
         status.engine_silent_ms += age;
@@ -231,5 +234,35 @@ mod tests {
             assert!(said.engine_silent_ms >= 5_000, "{engine_pid:?}");
             assert_eq!(said.down_ms, 0, "it has not crashed");
         }
+    }
+
+    /// What is told of a message is as old as the message, not as the telling.
+    #[test]
+    fn what_the_engine_heard_grows_older_until_it_is_passed_on() {
+        let passed_on = |receiver: serde_json::Value| {
+            let engine = serde_json::json!({
+                "system_id": "1", "role": "standby", "timeline": 3, "receiver": receiver,
+            });
+            let at = Instant::now().checked_sub(Duration::from_secs(2));
+            let at = at.expect("the machine has been up for a while");
+            let status = SupervisorStatus {
+                engine: Some(serde_json::from_value(engine).expect("an engine's status")),
+                ..empty_status()
+            };
+            let heard_ms = |status: SupervisorStatus| {
+                let receiver = status.engine.and_then(|engine| engine.receiver);
+                receiver.expect("it has one").heard_ms
+            };
+            let said = current(&Published { status, at });
+            // No change that anybody should hear of at once.
+            assert_eq!(heard_ms(said.without_positions()), None);
+            heard_ms(said)
+        };
+        let says = serde_json::json!({
+            "state": "streaming", "upstream_term": 3, "heard_ms": 400,
+        });
+        assert!(passed_on(says) >= Some(2_400));
+        let says_nothing = serde_json::json!({"state": "streaming", "upstream_term": 3});
+        assert_eq!(passed_on(says_nothing), None, "an older engine");
     }
 }

@@ -539,8 +539,14 @@ impl Supervisor {
 
     pub(super) async fn ask_engine(&mut self) {
         let Some(engine) = &self.engine else { return };
+        let asked_at = Instant::now();
         match engine.control().status(STATUS_LIMIT).await {
-            Ok(status) => self.heard(status),
+            Ok(mut status) => {
+                // It may have been made as soon as it was asked for.
+                let age = asked_at.elapsed().as_millis();
+                status.grow_older(u64::try_from(age).unwrap_or(u64::MAX));
+                self.heard(status);
+            }
             Err(error) => tracing::debug!(%error, "the engine does not answer"),
         }
     }
@@ -671,6 +677,10 @@ impl Supervisor {
         let said = said.chain(duty.complaints);
         let message = said.reduce(|all, more| format!("{all}; {more}"));
         let serial = self.out.borrow().status.serial + 1;
+        let mut engine = self.status.clone();
+        if let Some(engine) = &mut engine {
+            engine.grow_older(milliseconds(self.answered_at));
+        }
         let status = SupervisorStatus {
             cluster_id: self.setup.cluster_id.clone(),
             name: self.setup.name.clone(),
@@ -690,7 +700,7 @@ impl Supervisor {
                 .map_or(0, |since| milliseconds(since).max(1)),
             engine_silent_ms: silent,
             seeding: self.seeding_report(),
-            engine: self.status.clone(),
+            engine,
             message,
             began_at: self.began_at,
             serial,

@@ -169,9 +169,12 @@ impl Reporter {
             _ if self.instance.settings.current().primary_conninfo.is_some() => "connecting",
             _ => "stopped",
         };
+        let streams = progress.state == ReceiverState::Streaming;
+        let heard = progress.heard_at.filter(|_| streams).map(|at| at.elapsed());
         json!({
             "state": state,
             "upstream_term": progress.upstream_term.map(Term::raw),
+            "heard_ms": heard.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             "last_error": progress.last_error,
         })
     }

@@ -26,6 +26,7 @@ struct Server {
     slots: Arc<Slots>,
     safe: watch::Sender<(Lsn, bool)>,
     stopping: watch::Sender<bool>,
+    is_managed_primary: bool,
 }
 
 impl Server {
@@ -43,6 +44,7 @@ impl Server {
             slots: Slots::new(1),
             safe: watch::Sender::new((Lsn::INVALID, false)),
             stopping: watch::Sender::new(false),
+            is_managed_primary: false,
         }
     }
 
@@ -80,6 +82,9 @@ impl Upstream for Server {
     }
     fn shutting_down(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
+    }
+    fn is_managed_primary(&self) -> bool {
+        self.is_managed_primary
     }
     fn feedback(&self, _: u64, _: Option<Lsn>) {}
 }
@@ -294,4 +299,49 @@ async fn a_client_may_have_a_timeout_of_its_own() {
     let ended = tokio::time::timeout(LIMIT, streaming).await;
     let why = ended.expect("in time").expect_err("nobody answered");
     assert!(why.to_string().contains("replication timeout"), "{why}");
+}
+
+/// How often a standby that has everything was spoken to: as soon as that was twice, or after so long.
+async fn words_when_idle(is_managed_primary: bool, own_messages: bool, within: Duration) -> usize {
+    let mut server = Server::with_received(8000);
+    server.is_managed_primary = is_managed_primary;
+    let registration = server.registration();
+    let (mut link, heard, say) = standby();
+    let request = StartReplication {
+        own_messages,
+        ..from_the_start()
+    };
+    let streaming = stream(&mut link, &server, &registration, 1, request);
+    let beside_it = async {
+        let began = tokio::time::Instant::now();
+        let keepalives = || {
+            let heard = heard.lock();
+            let begins = |message: &&[u8]| **message == *b"d\0\0\0\x16k";
+            heard.windows(6).filter(begins).count()
+        };
+        while keepalives() < 2 && began.elapsed() < within {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        say.send(copy_done()).expect("it listens");
+        keepalives()
+    };
+    let both = async { tokio::join!(streaming, beside_it) };
+    let (done, words) = tokio::time::timeout(2 * LIMIT, both)
+        .await
+        .expect("in time");
+    done.expect("the standby ended it");
+    words
+}
+
+/// Standbys are asked when they heard their primary last: it is never silent for long, and nobody else speaks for it.
+#[tokio::test]
+async fn a_managed_primary_speaks_also_when_there_is_nothing_to_send() {
+    let a_while = Duration::from_secs(2);
+    let (managed, another, stranger) = tokio::join!(
+        words_when_idle(true, true, LIMIT),
+        words_when_idle(false, true, a_while),
+        words_when_idle(true, false, a_while),
+    );
+    assert!(managed >= 2, "{managed}");
+    assert_eq!((another, stranger), (0, 0));
 }

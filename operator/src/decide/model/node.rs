@@ -147,6 +147,7 @@ impl Node {
             receiver: Some(Receiver {
                 state: "connecting".to_owned(),
                 upstream_term: None,
+                heard_ms: None,
             }),
             standbys: self
                 .streams

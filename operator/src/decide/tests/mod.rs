@@ -8,6 +8,7 @@ mod reads;
 mod seeds;
 mod service;
 mod times;
+mod unheard;
 
 use std::collections::BTreeMap;
 

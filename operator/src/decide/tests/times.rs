@@ -63,7 +63,7 @@ fn a_standby_that_can_not_stream_is_seeded_anew_after_the_manifest_s_time() {
     let third = status(&mut observed, 3).engine.as_mut().expect("it runs");
     third.receiver = Some(Receiver {
         state: "connecting".to_owned(),
-        upstream_term: None,
+        ..Receiver::default()
     });
     for (unstreamed, reseeded) in [(599_999, false), (600_000, true)] {
         observed.unstreamed_ms = BTreeMap::from([(member(3).id, unstreamed)]);
