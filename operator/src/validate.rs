@@ -17,6 +17,7 @@ pub use bootstrap::Bootstrap;
 pub use change::validate_change;
 pub use pod::PodSettings;
 pub use requests::{ForcePromote, Requests, SwitchoverTarget};
+pub use settings::least_wal_senders;
 pub use unknown::unknown_fields;
 
 use std::collections::BTreeMap;
@@ -124,6 +125,7 @@ pub fn validate(cluster: &ReplicatedCluster) -> Result<ValidatedCluster, Vec<Inv
     check_replicas(spec.replicas, spec.durability, &mut wrong);
     let storage_bytes = settings::check_storage(&spec.storage, &mut wrong);
     let parameters = settings::check_parameters(&spec.parameters, &mut wrong);
+    settings::check_wal_senders(&parameters, spec.replicas, &mut wrong);
     settings::check_hba(&spec.pg_hba, &mut wrong);
     let bootstrap = bootstrap::check(&name, spec.bootstrap.as_ref(), &mut wrong);
     let pod = pod::check(spec, &mut wrong);

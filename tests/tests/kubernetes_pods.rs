@@ -104,6 +104,10 @@ impl World {
             &patch,
         ];
         self.server.ok(&what);
+        self.generation()
+    }
+
+    fn generation(&self) -> i64 {
         let stored = self.server.get(&["rcl", "orders", "-n", "shop"]);
         stored["metadata"]["generation"].as_i64().expect("a number")
     }
@@ -400,8 +404,10 @@ fn pods_go_by_the_cluster_object_and_the_operator_s_calls() {
     let mut second = Pod::new(&world, 2);
     follows_where_it_is_told(&world, &first, &mut second);
     goes_by_the_spec_as_it_changes(&world, &first, &second);
+    lets_in_whom_the_manifest_s_records_let_in(&world, &first);
     copies_the_standby_that_it_is_told(&world, &first, &second);
-    says_why_it_does_not_start_until_that_is_mended(&world, &mut second);
+    comes_back_with_the_parameters_before_those_that_are_refused(&world, &mut second);
+    says_why_it_does_not_start_until_that_is_mended(&world, &first, &second);
     passwords_follow_the_secrets(&world, &first);
     let mut third = Pod::new(&world, 3);
     refuses_a_volume_of_another_cluster(&world, &mut third);
@@ -612,6 +618,27 @@ fn goes_by_the_spec_as_it_changes(world: &World, primary: &Pod, standby: &Pod) {
     standby.until(world, "streaming again", streams);
 }
 
+fn lets_in_whom_the_manifest_s_records_let_in(world: &World, pod: &Pod) {
+    for (records, comes_in) in [
+        (json!(["host all keeper all reject"]), false),
+        (json!(null), true),
+    ] {
+        world.change_spec(&json!({ "pgHba": records }));
+        let begin = Instant::now();
+        loop {
+            let password = &world.credentials.app_password;
+            let seen = pod.psql(world, "keeper", password, "SELECT 1");
+            let said = String::from_utf8_lossy(&seen.stderr).into_owned();
+            let is_rejected = said.contains("pg_hba.conf rejects");
+            if seen.status.success() == comes_in && is_rejected != comes_in {
+                break;
+            }
+            assert!(begin.elapsed() < LIMIT, "{said}\n{}", pod.words());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
 /// The primary only has to stream to it then.
 fn copies_the_standby_that_it_is_told(world: &World, primary: &Pod, standby: &Pod) {
     let mut pod = Pod::new(world, 4);
@@ -644,23 +671,54 @@ fn copies_the_standby_that_it_is_told(world: &World, primary: &Pod, standby: &Po
     assert!(pod.wait_for_end().success(), "{}", pod.words());
 }
 
-/// A pod that begins under parameters that no engine takes has none before them to stay with.
-fn says_why_it_does_not_start_until_that_is_mended(world: &World, standby: &mut Pod) {
-    let before = standby.status(world).expect("answered");
+/// They are on its volume. The spec stays as it is.
+fn comes_back_with_the_parameters_before_those_that_are_refused(world: &World, standby: &mut Pod) {
+    let generation = world.generation();
+    let before = standby.until(world, "settled", |s| has_settled(s, generation));
     world.change_spec(&json!({"parameters": {"work_mem": "lots"}}));
     standby.until(world, "told", |s| s.refused_settings.is_some());
     standby.kill();
     standby.start();
-    standby.until(world, "saying why it does not start", |s| {
+    let back = standby.until(world, "streaming again under what is refused", |s| {
+        s.supervisor_pid != before.supervisor_pid && has_settled(s, generation) && streams(s)
+    });
+    assert_eq!(back.instance_id, before.instance_id);
+    let said = back.refused_settings.clone().unwrap_or_default();
+    assert!(said.contains("work_mem") && said.contains("lots"), "{said}");
+    assert!(!back.pending_restart, "it has what it was told before");
+    assert_eq!(standby.asks(world, "SHOW work_mem"), "9MB");
+    assert_eq!(standby.asks(world, "SHOW max_connections"), "77");
+}
+
+/// A pod whose first start comes under parameters that no engine takes has none before them to go by.
+fn says_why_it_does_not_start_until_that_is_mended(world: &World, primary: &Pod, standby: &Pod) {
+    let mut pod = Pod::new(world, 5);
+    pod.start();
+    let asks = pod.until(world, "asking whom to copy", |s| {
+        s.seeding
+            .as_ref()
+            .is_some_and(|seeding| seeding.asks || seeding.error.is_some())
+    });
+    let request = FollowRequest {
+        term: Term::FIRST,
+        id: id_of(&asks),
+        upstream: Some(primary.upstream()),
+        source: None,
+    };
+    pod.order(world, "/follow", &request);
+    pod.until(world, "saying why it does not start", |s| {
         let said = s.message.as_deref().unwrap_or_default();
         s.down_ms > 0 && said.contains("work_mem") && said.contains("lots")
     });
     let generation = world.change_spec(&json!({"parameters": {"work_mem": "9MB"}}));
-    let mended = standby.until(world, "streaming once it is mended", |s| {
-        has_settled(s, generation) && streams(s)
-    });
-    assert_eq!(mended.instance_id, before.instance_id);
-    assert_eq!(mended.refused_settings, None);
+    for pod in [&pod, standby] {
+        let mended = pod.until(world, "streaming once it is mended", |s| {
+            has_settled(s, generation) && streams(s)
+        });
+        assert_eq!(mended.refused_settings, None);
+    }
+    pod.terminate();
+    assert!(pod.wait_for_end().success(), "{}", pod.words());
 }
 
 fn passwords_follow_the_secrets(world: &World, primary: &Pod) {

@@ -214,6 +214,7 @@ impl Act for KubernetesActor {
     async fn write(&self, seen: &Seen, plan: &Plan) -> Result<Written, kube::Error> {
         let inner = &self.inner;
         inner.told.crashes(&inner.events, seen);
+        inner.told.settings(&inner.events, seen);
         let before = seen.cluster.status.clone().unwrap_or_default();
         let after = inner.reports(&before, plan, seen);
         let is_noted = inner.cluster.object().is_none_or(|o| !has_withdrawn(&o));

@@ -1,6 +1,6 @@
 //! Events: a plan's own, and what the reports newly say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -27,6 +27,18 @@ pub(super) struct Told {
     crashes: Mutex<HashMap<String, (Option<u32>, u32)>>,
     /// By what they are of: the troubles, and when each was told.
     troubles: Mutex<HashMap<String, Vec<(String, Instant)>>>,
+    settings: Mutex<Option<Settings>>,
+}
+
+/// What the manifest gives engines to read, and who reads it.
+#[derive(Debug)]
+struct Settings {
+    parameters: BTreeMap<String, String>,
+    hba: Vec<String>,
+    /// The generation that they came with; none if that was before this process looked.
+    since: Option<i64>,
+    /// The instances that go by them, as far as that was told.
+    told: BTreeSet<String>,
 }
 
 impl Told {
@@ -64,6 +76,48 @@ impl Told {
                     format!("the engine of {name} has crashed and is restarted in place: {why}");
                 to.tell("RestartedInPlace", true, &message);
             }
+        }
+    }
+
+    /// Supervisors take settings up by themselves: whoever has changed them learns here who goes by them.
+    pub fn settings(&self, to: &impl Tell, seen: &Seen) {
+        let spec = &seen.cluster.spec;
+        let mut known = self.settings.lock();
+        let is_same = known
+            .as_ref()
+            .is_some_and(|known| known.parameters == spec.parameters && known.hba == spec.pg_hba);
+        if !is_same {
+            let generation = seen.cluster.metadata.generation;
+            *known = Some(Settings {
+                since: generation.filter(|_| known.is_some()),
+                parameters: spec.parameters.clone(),
+                hba: spec.pg_hba.clone(),
+                told: BTreeSet::new(),
+            });
+        }
+        let Some(Settings {
+            since: Some(since),
+            told,
+            ..
+        }) = known.as_mut()
+        else {
+            return;
+        };
+        for (name, instance) in &seen.observed.instances {
+            let Some(status) = &instance.status else {
+                continue;
+            };
+            let goes_by_them = status.engine_pid.is_some() && status.generation >= *since;
+            if !goes_by_them || !told.insert(name.clone()) {
+                continue;
+            }
+            let rest = if status.pending_restart {
+                ", except for those that need a restart, which follows"
+            } else {
+                ""
+            };
+            let message = format!("{name} goes by the settings of generation {since}{rest}");
+            to.tell("ConfigReloaded", false, &message);
         }
     }
 }
@@ -125,6 +179,68 @@ fn waits_for_primary(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::{Instance, Life, Observed, SILENT_MS, Upkeep};
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Tell for Heard {
+        fn tell(&self, reason: &str, _warning: bool, message: &str) {
+            self.0.lock().push(format!("{reason}: {message}"));
+        }
+    }
+
+    /// A manifest, and how far an instance has read it.
+    fn seen(generation: i64, spec: &str, read: i64, pending_restart: bool) -> Seen {
+        let manifest = format!(
+            "apiVersion: understudy.dev/v1alpha1\nkind: ReplicatedCluster\n\
+             metadata: {{name: orders, generation: {generation}}}\nspec: {{storage: {{size: 1Gi}}{spec}}}\n"
+        );
+        let instance = Instance {
+            life: Life::Alive,
+            pid: None,
+            silent_ms: 0,
+            status: Some(crate::api::SupervisorStatus {
+                engine_pid: Some(7),
+                generation: read,
+                pending_restart,
+                ..crate::instance::empty_status()
+            }),
+            lost_after_ms: SILENT_MS,
+            upkeep: Upkeep::default(),
+        };
+        let mut observed = Observed::default();
+        observed.instances.insert("orders-1".to_owned(), instance);
+        Seen {
+            cluster: serde_norway::from_str(&manifest).expect("a manifest"),
+            observed,
+        }
+    }
+
+    #[test]
+    fn whoever_changes_settings_is_told_who_goes_by_them() {
+        let (told, heard) = (Told::default(), Heard::default());
+        let first = ", parameters: {work_mem: 8MB}";
+        told.settings(&heard, &seen(3, first, 3, false));
+        // Another part of the manifest is no setting.
+        told.settings(&heard, &seen(4, &format!("{first}, replicas: 1"), 4, false));
+        let second = ", parameters: {work_mem: 9MB}, replicas: 1";
+        told.settings(&heard, &seen(5, second, 4, false));
+        assert_eq!(*heard.0.lock(), [""; 0], "it was not read yet");
+        for _ in 0..2 {
+            told.settings(&heard, &seen(5, second, 5, false));
+        }
+        let by_address = format!("{second}, pgHba: [host all all samenet md5]");
+        told.settings(&heard, &seen(6, &by_address, 6, true));
+        assert_eq!(
+            *heard.0.lock(),
+            [
+                "ConfigReloaded: orders-1 goes by the settings of generation 5",
+                "ConfigReloaded: orders-1 goes by the settings of generation 6, except for those that need a restart, \
+                 which follows"
+            ]
+        );
+    }
 
     #[test]
     fn a_trouble_is_told_once_in_a_while_and_turns_are_no_news() {

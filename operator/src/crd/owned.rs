@@ -38,6 +38,10 @@ pub const SETTINGS: &[(&str, &str)] = &[
         "listen_addresses",
         "the supervisor gives each instance its address",
     ),
+    (
+        "password_encryption",
+        "passwords are kept for SCRAM, which is what pg_hba.conf asks for",
+    ),
     ("port", "the supervisor gives each instance its port"),
     ("primary_conninfo", "it names the cluster's Service"),
     (
@@ -64,6 +68,13 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("recovery_target_time", "standbys follow the primary"),
     ("recovery_target_timeline", "standbys follow the primary"),
     ("recovery_target_xid", "standbys follow the primary"),
+    (
+        "ssl",
+        "the supervisor sets up TLS, which standbys stream over",
+    ),
+    ("ssl_ca_file", "the certificates are the operator's"),
+    ("ssl_cert_file", "the certificates are the operator's"),
+    ("ssl_key_file", "the certificates are the operator's"),
     ("standby_mode", "the operator decides who is a standby"),
     (
         "synchronous_standby_names",

@@ -1,7 +1,7 @@
 //! What names must look like: one text for the CRD's rules and for [`crate::validate`].
 //!
-//! Both sides' regular expressions are RE2's. The texts hold no quote and no backslash, so that they stand in CEL as
-//! they are.
+//! Both sides' regular expressions are RE2's. The texts hold no single quote and no backslash, so that they stand in
+//! CEL as they are.
 
 use std::sync::OnceLock;
 
@@ -58,12 +58,84 @@ pub static QUANTITY: Pattern =
     Pattern::new("^[+]?([0-9]+([.][0-9]*)?|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$");
 /// A setting of `postgresql.conf`.
 pub static SETTING: Pattern = Pattern::new("^[a-zA-Z_][a-zA-Z0-9_.]*$");
+/// A setting's value that is a plain number.
+pub static COUNT: Pattern = Pattern::new("^[0-9]{1,9}$");
 /// The application's database and role.
 pub static IDENTIFIER: Pattern = Pattern::new("^[A-Za-z_][A-Za-z0-9_-]*$");
-/// A record of `pg_hba.conf`: type, database, role, address unless it is local, method and its options.
-pub static HBA_RECORD: Pattern = Pattern::new(
-    "^(local([[:blank:]]+[^[:space:]]+){3,}|(host|hostssl|hostnossl)([[:blank:]]+[^[:space:]]+){4,})[[:blank:]]*$",
+/// A resource of a container: Kubernetes knows these by themselves, and all others by a domain.
+pub static RESOURCE: Pattern = Pattern::new(
+    "^(cpu|memory|ephemeral-storage|hugepages-[0-9]+[A-Za-z]*|[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)$",
 );
+
+macro_rules! name_of_hba {
+    () => {
+        "(\"[^\"[:cntrl:]]*\"|[^[:space:],\"#@][^[:space:],\"#]*)"
+    };
+}
+/// Databases and roles. A list goes on behind a comma, over blanks too.
+macro_rules! whom_of_hba {
+    () => {
+        concat!(
+            "([[:blank:]]+",
+            name_of_hba!(),
+            "(,[[:blank:]]*",
+            name_of_hba!(),
+            ")*){2}[[:blank:]]+"
+        )
+    };
+}
+macro_rules! ipv4 {
+    () => {
+        "((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+    };
+}
+macro_rules! ipv6 {
+    () => {
+        "[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,8}"
+    };
+}
+macro_rules! address_of_hba {
+    () => {
+        concat!(
+            "(all|samehost|samenet|",
+            ipv4!(),
+            "(/([0-9]|[12][0-9]|3[0-2])|[[:blank:]]+[0-9]{1,3}([.][0-9]{1,3}){3})|",
+            ipv6!(),
+            "(/([0-9]{1,2}|1[01][0-9]|12[0-8])|[[:blank:]]+",
+            ipv6!(),
+            "))[[:blank:]]+"
+        )
+    };
+}
+macro_rules! method_of_hba {
+    () => {
+        "(trust|reject|scram-sha-256|md5)"
+    };
+}
+
+/// A record of `pg_hba.conf` that the engine takes: type, database, role, address unless it is local, method and its
+/// options. One that it does not take would leave a running engine with its old file and keep every later start from
+/// succeeding. No `@file`, because there is none, and no backslash at the end, which would swallow the record behind it.
+/// What is left to the engine is whether the groups of an IPv6 address make one, and the numbers of a mask. With the
+/// longest list of records its length costs half of what a rule may.
+pub static HBA_RECORD: Pattern = Pattern::new(concat!(
+    "^(local",
+    whom_of_hba!(),
+    "(",
+    method_of_hba!(),
+    "|peer([[:blank:]]+map=[A-Za-z0-9_.-]+)*)|(host|hostnossl)",
+    whom_of_hba!(),
+    address_of_hba!(),
+    method_of_hba!(),
+    "|hostssl",
+    whom_of_hba!(),
+    address_of_hba!(),
+    "(",
+    method_of_hba!(),
+    "([[:blank:]]+(clientcert=verify-(ca|full)|clientname=(CN|DN)))*",
+    "|cert([[:blank:]]+(map=[A-Za-z0-9_.-]+|clientcert=verify-full|clientname=(CN|DN)))*))",
+    "([[:blank:]]+#([^[:cntrl:]]*([^[:cntrl:][:punct:]]|[.,;:!?)]))?)?[[:blank:]]*$"
+));
 pub static NOT_BLANK: Pattern = Pattern::new("[^[:space:]]");
 
 #[cfg(test)]
@@ -81,7 +153,9 @@ mod tests {
             &IMAGE,
             &SIZE,
             &QUANTITY,
+            &RESOURCE,
             &SETTING,
+            &COUNT,
             &IDENTIFIER,
             &HBA_RECORD,
             &NOT_BLANK,
@@ -91,19 +165,43 @@ mod tests {
         }
     }
 
+    /// The engine reads the same table (`config/hba/tests.rs`).
     #[test]
     fn records_of_hba() {
-        for (record, is) in [
-            ("host all all 10.0.0.0/8 scram-sha-256", true),
-            ("hostssl\tall\tapp\t::/0\tcert map=m", true),
-            ("local all all peer", true),
-            ("local all all", false),
-            ("host all all scram-sha-256", false),
-            ("# host all all all trust", false),
-            ("host all all all\ntrust", false),
+        let table = std::fs::read_to_string("../tests/manifests/hba_records.txt").expect("there");
+        let mut seen = [0, 0];
+        for line in table.lines().filter(|line| !line.starts_with('#')) {
+            let (is, record) = line.split_once(' ').expect("a verdict and a record");
+            let is_taken = is == "taken";
+            assert!(is_taken || is == "refused", "{line}");
+            seen[usize::from(is_taken)] += 1;
+            assert_eq!(HBA_RECORD.matches(record), is_taken, "{record:?}");
+        }
+        assert!(seen.iter().all(|count| *count > 15), "{seen:?}");
+        for record in [
+            "",
+            "host all all all\ntrust",
+            "hostgssenc all all all trust",
+        ] {
+            assert!(!HBA_RECORD.matches(record), "{record:?}");
+        }
+        assert!(HBA_RECORD.matches("hostssl\tall\tapp\t::/0\tcert map=m"));
+    }
+
+    #[test]
+    fn resources_of_containers() {
+        for (name, is) in [
+            ("cpu", true),
+            ("memory", true),
+            ("ephemeral-storage", true),
+            ("hugepages-2Mi", true),
+            ("example.com/gpu", true),
+            ("disk", false),
+            ("Memory", false),
+            ("/cpu", false),
             ("", false),
         ] {
-            assert_eq!(HBA_RECORD.matches(record), is, "{record:?}");
+            assert_eq!(RESOURCE.matches(name), is, "{name:?}");
         }
     }
 }

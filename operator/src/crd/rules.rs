@@ -60,6 +60,18 @@ fn object_rules() -> Vec<Rule> {
                 "strict waits for every standby and there is none; raise spec.replicas to at least 1, or choose quorum",
             )
         },
+        Rule {
+            field_path: Some(".parameters"),
+            ..rule(
+                "spec",
+                format!(
+                    "!has(self.parameters) || self.replicas == 0 || self.parameters.all(k, k.lowerAscii() != 'max_wal_senders' \
+                     || !{} || int(self.parameters[k]) >= 2 * self.replicas + 2)",
+                    patterns::COUNT.cel("self.parameters[k]")
+                ),
+                "max_wal_senders is too low for so many standbys; give at least 2 for each of them and 2 more, or leave it out",
+            )
+        },
     ]
 }
 
@@ -97,6 +109,12 @@ fn size_rules() -> Vec<Rule> {
         quantities("spec.resources.limits"),
         requests_within_limits("cpu"),
         requests_within_limits("memory"),
+        // Mostly a unit that is missing, or `m`, which is a thousandth.
+        rule(
+            "spec.resources",
+            "!has(self.limits) || !('memory' in self.limits) || quantity(string(self.limits['memory'])).compareTo(quantity('64Mi')) >= 0",
+            "the limit of memory is too low for an engine and its supervisor; give at least 64Mi",
+        ),
     ]
 }
 
@@ -104,8 +122,11 @@ fn size_rules() -> Vec<Rule> {
 fn quantities(at: &'static str) -> Rule {
     rule(
         at,
-        format!("self.all(k, {} && size(k) <= 317)", patterns::KEY.cel("k")),
-        "a key does not name a resource; use cpu, memory and the like",
+        format!(
+            "self.all(k, {} && size(k) <= 317)",
+            patterns::RESOURCE.cel("k")
+        ),
+        "a key does not name a resource; use cpu, memory, ephemeral-storage or DOMAIN/NAME",
     )
 }
 
@@ -122,6 +143,10 @@ fn requests_within_limits(name: &str) -> Rule {
         ),
     )
 }
+
+const HBA_MESSAGE: &str = "an entry is not one record of pg_hba.conf that the engine takes; write TYPE DATABASE USER ADDRESS METHOD, with TYPE \
+                           host, hostssl or hostnossl (local has no ADDRESS), ADDRESS all, samenet, samehost or 10.0.0.0/8, \
+                           METHOD scram-sha-256, md5, reject or trust (cert behind hostssl, peer behind local), and no @FILE";
 
 fn database_rules() -> Vec<Rule> {
     let mut all = vec![
@@ -151,7 +176,7 @@ fn database_rules() -> Vec<Rule> {
         rule(
             "spec.pgHba",
             format!("self.all(line, {})", patterns::HBA_RECORD.cel("line")),
-            "an entry is not one record of pg_hba.conf; write TYPE DATABASE USER ADDRESS METHOD, with TYPE host, hostssl or hostnossl (local has no ADDRESS)",
+            HBA_MESSAGE,
         ),
         rule(
             "spec.parameters",

@@ -168,12 +168,14 @@ pub struct PodMetadata {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverSpec {
-    /// A primary whose supervisor or engine has been silent for so long counts as lost.
+    /// A primary whose supervisor or engine has been silent for so long counts as lost, unless enough standbys still hear a
+    /// primary whose supervisor is silent.
     #[serde(default = "lost_after")]
     #[schemars(range(min = 1_000, max = 600_000))]
     pub lost_after_milliseconds: u32,
 
-    /// What a crashed engine gets to be restarted in place before a failover begins.
+    /// What a crashed engine gets to be restarted in place, its recovery included, before a failover begins. It may be longer
+    /// than `lostAfterMilliseconds`: supervisor and engine answer meanwhile.
     #[serde(default = "restart_within")]
     #[schemars(range(min = 0, max = 600_000))]
     pub restart_within_milliseconds: u32,

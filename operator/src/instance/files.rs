@@ -61,6 +61,8 @@ fn settings(volume: &Volume, content: &Content<'_>) -> String {
         found.f_blocks.saturating_mul(found.f_frsize)
     });
     let keep = kept_log(setup.storage_bytes, there);
+    // Whatever the cluster may be scaled to: another number takes a restart.
+    let senders = validate::least_wal_senders(validate::MAX_REPLICAS).to_string();
     let path = |p: &Path| p.to_string_lossy().into_owned();
     for (name, value) in [
         ("port", port.as_str()),
@@ -79,7 +81,7 @@ fn settings(volume: &Volume, content: &Content<'_>) -> String {
     }
     for (name, value) in [
         ("wal_keep_size", keep.as_str()),
-        ("max_wal_senders", "32"),
+        ("max_wal_senders", senders.as_str()),
         ("wal_retrieve_retry_interval", "200ms"),
     ] {
         if !setup.parameters.contains_key(name) {

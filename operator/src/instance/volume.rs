@@ -7,7 +7,7 @@
 //! aside/          copies that were given up           trigger        the promotion trigger file
 //! engine.log supervisor.log seed.log            upstream.json  where the primary of a term was said to be
 //! cluster.json    the last valid cluster object    probe         written to see whether writes complete
-//! ballast         room for the next promise
+//! ballast         room for the next promise         parameters.json  the last that the engine's program took
 //! ```
 //! `data.id` names the copy that comes, and then `data` appears by rename, complete: a crash in between leaves no
 //! `data`, and the copy is seeded again. A copy that was given up is kept for [`KEEP_ASIDE`], the newest two of them,
@@ -73,6 +73,10 @@ impl Volume {
     /// On Kubernetes: the last valid cluster object.
     pub fn cluster(&self) -> PathBuf {
         self.dir.join("cluster.json")
+    }
+    /// On Kubernetes: the last parameters that the engine's program took.
+    pub fn parameters(&self) -> PathBuf {
+        self.dir.join("parameters.json")
     }
     /// On Kubernetes: where the primary is, as it was told with a term.
     pub fn upstream(&self) -> PathBuf {

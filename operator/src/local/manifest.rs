@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use crate::crd::{FailoverSpec, ReplicatedCluster, ReplicatedClusterSpec};
+use crate::crd::{ReplicatedCluster, ReplicatedClusterSpec};
 use crate::validate::{Invalid, ValidatedCluster, unknown_fields, validate};
 
 /// The manifest in `file` (`-` is standard input).
@@ -62,7 +62,6 @@ fn not_for_processes(spec: &ReplicatedClusterSpec) -> Vec<Invalid> {
 
 /// Fields that were given and mean nothing to local processes, or nothing yet.
 pub fn not_applied(spec: &ReplicatedClusterSpec) -> Vec<&'static str> {
-    let times = spec.failover.unwrap_or_default();
     [
         ("spec.image", spec.image.is_some()),
         ("spec.imagePullPolicy", spec.image_pull_policy.is_some()),
@@ -80,7 +79,6 @@ pub fn not_applied(spec: &ReplicatedClusterSpec) -> Vec<&'static str> {
         ("spec.nodeSelector", !spec.node_selector.is_empty()),
         ("spec.priorityClassName", spec.priority_class_name.is_some()),
         ("spec.serviceTemplate", spec.service_template.is_some()),
-        ("spec.failover", times != FailoverSpec::default()),
         ("spec.podMetadata", spec.pod_metadata.is_some()),
         ("spec.env", !spec.env.is_empty()),
     ]
@@ -143,20 +141,15 @@ mod tests {
     #[test]
     fn what_means_nothing_to_processes_is_told() {
         assert_eq!(not_applied(&spec("")), [""; 0]);
-        let given = spec(
-            "image: x, pgHba: [local all all peer], nodeSelector: {a: b}, failover: {lostAfterMilliseconds: 4000}",
-        );
+        let given = spec("image: x, pgHba: [local all all peer], nodeSelector: {a: b}");
         assert_eq!(
             not_applied(&given),
-            [
-                "spec.image",
-                "spec.pgHba",
-                "spec.nodeSelector",
-                "spec.failover"
-            ]
+            ["spec.image", "spec.pgHba", "spec.nodeSelector"]
         );
-        let defaults = spec("failover: {}, durability: strict, parameters: {work_mem: 1MB}");
-        assert_eq!(not_applied(&defaults), [""; 0]);
+        let applied = spec(
+            "failover: {lostAfterMilliseconds: 4000}, durability: strict, parameters: {work_mem: 1MB}",
+        );
+        assert_eq!(not_applied(&applied), [""; 0]);
     }
 
     #[test]

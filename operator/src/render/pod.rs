@@ -56,10 +56,10 @@ pub(super) fn template(input: &Input<'_>, instance: &str) -> PodTemplateSpec {
     let mut labels = given.labels;
     labels.extend(labels::instance_labels(input.cluster, instance));
     let mut annotations = given.annotations;
-    annotations.insert(
-        "kubectl.kubernetes.io/default-container".to_owned(),
-        CONTAINER.to_owned(),
-    );
+    // Whoever injects containers may want another one.
+    annotations
+        .entry("kubectl.kubernetes.io/default-container".to_owned())
+        .or_insert_with(|| CONTAINER.to_owned());
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels),

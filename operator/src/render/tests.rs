@@ -425,6 +425,21 @@ fn instances_are_spread_unless_the_manifest_says_how_they_stand_to_each_other() 
 }
 
 #[test]
+fn a_container_that_the_manifest_names_stays_the_default_one() {
+    let name = "kubectl.kubernetes.io/default-container";
+    let of = |spec: &str| {
+        let world = World::new(spec);
+        let set = created(&world.render().workloads["orders-1"]).clone();
+        let metadata = set.spec.expect("a spec").template.metadata;
+        let annotations = metadata.and_then(|m| m.annotations).expect("annotations");
+        annotations[name].clone()
+    };
+    assert_eq!(of(""), "database");
+    let given = format!("  podMetadata: {{annotations: {{{name}: proxy}}}}\n");
+    assert_eq!(of(&given), "proxy");
+}
+
+#[test]
 fn another_s_objects_are_named_and_left_alone() {
     let mut world = World::new("");
     let nobodys = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {

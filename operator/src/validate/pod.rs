@@ -18,6 +18,8 @@ use crate::crd::{ImagePullPolicy, PodMetadata, ReplicatedClusterSpec, Resources}
 const LONGEST_KEY: usize = 317;
 const LONGEST_LABEL_VALUE: usize = 63;
 const LONGEST_QUANTITY: usize = 32;
+/// Less is mostly a unit that is missing, or `m`, which is a thousandth.
+const LEAST_MEMORY: &str = "64Mi";
 
 /// The fields of `spec` that make a pod. A change of one of them restarts the instances.
 ///
@@ -162,11 +164,11 @@ fn check_resources(resources: &Resources, wrong: &mut Vec<Invalid>) {
     ] {
         for (key, quantity) in all {
             let path = format!("spec.resources.{part}.{key}");
-            if key.len() > LONGEST_KEY || !patterns::KEY.matches(key) {
+            if key.len() > LONGEST_KEY || !patterns::RESOURCE.matches(key) {
                 wrong.push(Invalid::new(
                     path,
                     "a key does not name a resource",
-                    "use cpu, memory and the like",
+                    "use cpu, memory, ephemeral-storage or DOMAIN/NAME",
                 ));
             } else if quantity.0.len() > LONGEST_QUANTITY
                 || !patterns::QUANTITY.matches(&quantity.0)
@@ -192,6 +194,15 @@ fn check_resources(resources: &Resources, wrong: &mut Vec<Invalid>) {
                 "raise the limit or lower the request",
             ));
         }
+    }
+    let memory = resources.limits.get("memory");
+    let least = billionths(LEAST_MEMORY);
+    if memory.is_some_and(|limit| billionths(&limit.0).is_some_and(|limit| Some(limit) < least)) {
+        wrong.push(Invalid::new(
+            "spec.resources",
+            "the limit of memory is too low for an engine and its supervisor",
+            format!("give at least {LEAST_MEMORY}"),
+        ));
     }
 }
 

@@ -95,6 +95,37 @@ pub(super) fn check_parameters(
     parameters
 }
 
+/// The least `max_wal_senders` for so many standbys. Each of them streams, or copies the database, by one connection, and
+/// one whose other end vanished keeps its place beside the next one until it is given up; a backup takes two. Without
+/// standbys none is needed.
+pub const fn least_wal_senders(replicas: u32) -> u32 {
+    if replicas == 0 {
+        0
+    } else {
+        replicas.saturating_mul(2).saturating_add(2)
+    }
+}
+
+/// Too few would keep a standby from its stream for ever, and only its log would say so. What is no plain number the
+/// engine judges.
+pub(super) fn check_wal_senders(
+    parameters: &BTreeMap<String, String>,
+    replicas: u32,
+    wrong: &mut Vec<Invalid>,
+) {
+    let given = parameters.get("max_wal_senders");
+    let given = given.filter(|value| patterns::COUNT.matches(value));
+    let given = given.and_then(|value| value.parse::<u32>().ok());
+    let least = least_wal_senders(replicas);
+    if let Some(given) = given.filter(|given| *given < least) {
+        wrong.push(Invalid::new(
+            "spec.parameters.max_wal_senders",
+            format!("{given} are too few for spec.replicas {replicas}"),
+            format!("give at least {least}, or leave it out"),
+        ));
+    }
+}
+
 pub(super) fn check_hba(records: &[String], wrong: &mut Vec<Invalid>) {
     if records.len() > MOST_RECORDS {
         wrong.push(Invalid::new(
@@ -107,8 +138,12 @@ pub(super) fn check_hba(records: &[String], wrong: &mut Vec<Invalid>) {
         if record.chars().count() > LONGEST_RECORD || !patterns::HBA_RECORD.matches(record) {
             wrong.push(Invalid::new(
                 format!("spec.pgHba[{index}]"),
-                format!("\"{record}\": an entry is not one record of pg_hba.conf"),
-                "write TYPE DATABASE USER ADDRESS METHOD, with TYPE host, hostssl or hostnossl (local has no ADDRESS)",
+                format!(
+                    "\"{record}\": an entry is not one record of pg_hba.conf that the engine takes"
+                ),
+                "write TYPE DATABASE USER ADDRESS METHOD, with TYPE host, hostssl or hostnossl (local has no ADDRESS), \
+                 ADDRESS all, samenet, samehost or 10.0.0.0/8, METHOD scram-sha-256, md5, reject or trust (cert behind \
+                 hostssl, peer behind local), and no @FILE",
             ));
         }
     }

@@ -74,6 +74,36 @@ fn one_setting_in_two_spellings_is_refused() {
     assert!(all[0].contains("given twice"), "{all:?}");
 }
 
+#[test]
+fn there_are_walsenders_for_every_standby() {
+    // What is written where the manifest gives none.
+    assert_eq!(least_wal_senders(MAX_REPLICAS), 32);
+    let with = |replicas: u32, name: &str, value: &str| {
+        validate(&spec(&format!(
+            "  replicas: {replicas}\n  parameters: {{{name}: \"{value}\"}}\n"
+        )))
+    };
+    for (replicas, value, is_taken) in [
+        (2, "6", true),
+        (2, "5", false),
+        (2, "0", false),
+        (15, "32", true),
+        (15, "31", false),
+        (0, "0", true),
+        // The engine says what is wrong with these.
+        (2, "few", true),
+        (2, "-1", true),
+    ] {
+        let judged = with(replicas, "max_wal_senders", value);
+        assert_eq!(judged.is_ok(), is_taken, "{value} for {replicas}");
+    }
+    let wrong = with(3, "Max_WAL_Senders", "7").expect_err("too few");
+    assert_eq!(
+        wrong[0].to_string(),
+        "spec.parameters.max_wal_senders: 7 are too few for spec.replicas 3; give at least 8, or leave it out"
+    );
+}
+
 /// As an older supervisor meets it, whose image is pinned while the definition goes on.
 #[test]
 fn a_field_of_a_newer_definition_keeps_nobody_from_reading_the_object() {

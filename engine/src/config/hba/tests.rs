@@ -86,6 +86,23 @@ fn the_first_record_that_matches_decides() {
     }
 }
 
+/// `spec.pgHba` of a cluster is judged before it comes here, by the same table (`crd/patterns.rs` of the operator): what
+/// passes there and stops a start here would stop every later start of every instance.
+#[test]
+fn records_of_manifests_are_judged_as_the_operator_judges_them() {
+    let table = std::fs::read_to_string("../tests/manifests/hba_records.txt").expect("there");
+    let mut seen = 0;
+    for line in table.lines().filter(|line| !line.starts_with('#')) {
+        let (is, record) = line.split_once(' ').expect("a verdict and a record");
+        let file = format!("{record}\nhostssl all all all scram-sha-256\n");
+        let read = Hba::parse(file.as_bytes(), Path::new("/d/pg_hba.conf"));
+        let is_taken = read.is_ok_and(|hba| hba.records.len() == 2);
+        assert_eq!(is_taken, is == "taken", "{record:?}");
+        seen += 1;
+    }
+    assert!(seen > 30, "{seen}");
+}
+
 #[test]
 fn wrong_lines_have_postgresql_s_words() {
     for (line, message) in [

@@ -1,5 +1,5 @@
-//! Parameters that a running engine has not seen yet are shown to its program first: a wrong one is told at once, and is
-//! neither written for a later start to fail on nor a reason to restart anything.
+//! Parameters that an engine has not seen yet are shown to its program first: a wrong one is told at once, and is neither
+//! written for a later start to fail on nor a reason to restart anything.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,31 +17,37 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// The exit code of a start that was refused.
 const REFUSED: i32 = 1;
 
+/// What the engine's program says of parameters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    Taken,
+    /// Why.
+    Refused(String),
+    /// It could not be asked: what is wrong shows when the engine reads them.
+    Unknown,
+}
+
 /// A spec whose parameters are being looked at.
 pub struct Checking {
     pub setup: Setup,
     pub cluster: ValidatedCluster,
-    /// Why they are not taken; none if they are.
-    pub task: JoinHandle<Option<String>>,
+    pub task: JoinHandle<Verdict>,
 }
 
 impl Checking {
     /// `folder` is one in which the engine finds no settings of its own.
     pub fn begin(setup: Setup, cluster: ValidatedCluster, folder: &Path) -> Checking {
-        let work = refusal(
-            setup.engine.clone(),
-            folder.to_path_buf(),
-            setup.parameters.clone(),
-        );
+        let work = look(&setup, folder);
         Checking {
+            task: tokio::spawn(work),
             setup,
             cluster,
-            task: tokio::spawn(work),
         }
     }
 }
 
 /// Parameters that the engine does not take.
+#[derive(Debug)]
 pub struct Refused {
     pub parameters: BTreeMap<String, String>,
     pub generation: i64,
@@ -60,12 +66,20 @@ impl Refused {
     }
 }
 
-/// A program that can't be asked refuses nothing: what is wrong shows when the engine reads it.
-async fn refusal(
+/// Shows the setup's parameters to its engine's program. `folder` is as in [`Checking::begin`].
+pub fn look(setup: &Setup, folder: &Path) -> impl Future<Output = Verdict> + Send + use<> {
+    verdict(
+        setup.engine.clone(),
+        folder.to_path_buf(),
+        setup.parameters.clone(),
+    )
+}
+
+async fn verdict(
     engine: PathBuf,
     folder: PathBuf,
     parameters: BTreeMap<String, String>,
-) -> Option<String> {
+) -> Verdict {
     let mut command = Command::new(engine);
     command
         .args(["postgres", "-D"])
@@ -78,20 +92,20 @@ async fn refusal(
     }
     match tokio::time::timeout(LIMIT, command.output()).await {
         Ok(Ok(output)) if output.status.code() == Some(REFUSED) => {
-            Some(reason(&String::from_utf8_lossy(&output.stderr)))
+            Verdict::Refused(reason(&String::from_utf8_lossy(&output.stderr)))
         }
-        Ok(Ok(output)) if output.status.success() => None,
+        Ok(Ok(output)) if output.status.success() => Verdict::Taken,
         Ok(Ok(output)) => {
             tracing::warn!(status = %output.status, "the engine's program could not look at parameters");
-            None
+            Verdict::Unknown
         }
         Ok(Err(error)) => {
             tracing::warn!(%error, "the engine's program could not be asked about parameters");
-            None
+            Verdict::Unknown
         }
         Err(_) => {
             tracing::warn!("the engine's program did not end when it was asked about parameters");
-            None
+            Verdict::Unknown
         }
     }
 }
@@ -130,7 +144,7 @@ mod tests {
     async fn a_program_that_can_t_be_asked_refuses_nothing() {
         let dir = tempfile::tempdir().expect("a folder");
         let missing = dir.path().join("understudy");
-        let asked = refusal(missing, dir.path().to_path_buf(), BTreeMap::new());
-        assert_eq!(asked.await, None);
+        let asked = verdict(missing, dir.path().to_path_buf(), BTreeMap::new());
+        assert_eq!(asked.await, Verdict::Unknown);
     }
 }

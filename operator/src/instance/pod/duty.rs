@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::checked::{Checking, Refused};
+use super::checked::{Checking, Refused, Verdict};
 use super::health::Health;
 use super::kept::{self, Valid};
 use super::leave::Leave;
 use super::mounted::Mounted;
 use super::orphans::Orphans;
 use super::roles::{Occasion, Roles, connect};
+use super::taken::{Keeper, Known};
 use super::{News, Place};
 use crate::api::EngineRole;
 use crate::crd::ReplicatedCluster;
@@ -40,6 +41,8 @@ pub struct Duty {
     checking: Option<Checking>,
     /// What it has not taken.
     refused: Option<Refused>,
+    /// What it took last.
+    taken: Keeper,
     /// What keeps it from going by the newest spec.
     object_problem: Option<String>,
     /// The newest valid object, until the volume has it.
@@ -135,7 +138,13 @@ impl NeedsRestart {
 }
 
 impl Duty {
-    pub fn new(place: Place, news: mpsc::Receiver<News>, health: Health, valid: &Valid) -> Duty {
+    pub fn new(
+        place: Place,
+        news: mpsc::Receiver<News>,
+        health: Health,
+        valid: &Valid,
+        parameters: Known,
+    ) -> Duty {
         let passwords = ["superuser", "replication", "app"].map(|of| place.password_file(of));
         let mut files = Mounted::tls(&place.tls);
         files.extend(passwords);
@@ -152,7 +161,8 @@ impl Duty {
             restarts: NeedsRestart::default(),
             cluster: valid.cluster.clone(),
             checking: None,
-            refused: None,
+            refused: parameters.refused,
+            taken: parameters.taken,
             object_problem: None,
             unkept: None,
             away: None,
@@ -278,6 +288,15 @@ impl Supervisor {
         }
     }
 
+    /// Makes the parameters that were taken last what a start goes by while newer ones are refused.
+    fn keep_parameters(&mut self) {
+        if let Some(duty) = &mut self.duty
+            && duty.takes_writes()
+        {
+            duty.taken.see_to(&self.volume);
+        }
+    }
+
     /// Parameters that the engine has not seen yet are looked at first, whether it runs or not: in place of one that has
     /// crashed another must come up. All others are gone by at once.
     fn consider(&mut self, setup: Setup, cluster: ValidatedCluster) {
@@ -312,6 +331,7 @@ impl Supervisor {
             tracing::info!(generation = setup.generation, "the settings have changed");
             duty.unwritten = Some(Instant::now());
         }
+        duty.taken.goes_by(&setup);
         duty.cluster = cluster;
         self.setup = setup;
     }
@@ -337,21 +357,26 @@ impl Supervisor {
             cluster,
             task,
         } = checked;
-        let refused = task.await.unwrap_or_else(|error| {
+        let verdict = task.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "looking at the parameters failed");
-            None
+            Verdict::Unknown
         });
-        duty.refused = refused.map(|why| Refused {
-            parameters: setup.parameters.clone(),
-            generation: setup.generation,
-            why,
-        });
-        match &duty.refused {
-            Some(refused) => {
-                tracing::warn!(why = %refused.why, "parameters are not taken");
+        duty.refused = None;
+        match verdict {
+            Verdict::Refused(why) => {
+                tracing::warn!(%why, "parameters are not taken");
+                duty.refused = Some(Refused {
+                    parameters: setup.parameters.clone(),
+                    generation: setup.generation,
+                    why,
+                });
                 self.go_by_the_rest_of(setup, cluster);
             }
-            None => self.go_by(setup, cluster),
+            Verdict::Taken => {
+                duty.taken.took(&setup);
+                self.go_by(setup, cluster);
+            }
+            Verdict::Unknown => self.go_by(setup, cluster),
         }
     }
 
@@ -390,6 +415,7 @@ impl Supervisor {
         self.duty = Some(duty);
         self.take_checked().await;
         self.keep_object();
+        self.keep_parameters();
         self.write_what_changed();
         self.note_generation();
     }
@@ -495,6 +521,7 @@ impl Supervisor {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::taken;
     use super::*;
 
     #[test]
@@ -543,7 +570,8 @@ pub(super) mod tests {
         let setup = place.setup(&valid.cluster, "u", crate::ids::Term::FIRST);
         let volume = crate::instance::Volume::new(dir);
         let (_, news) = mpsc::channel(1);
-        let duty = Duty::new(place, news, Health::new(volume.probe()), &valid);
+        let health = Health::new(volume.probe());
+        let duty = Duty::new(place, news, health, &valid, Known::default());
         let out = crate::instance::supervisor::nobody_yet();
         let mut supervisor = Supervisor::open(volume, setup.expect("made"), out).expect("opened");
         supervisor.duty = Some(Box::new(duty));
@@ -618,6 +646,41 @@ pub(super) mod tests {
         assert_eq!(supervisor.setup.parameters["work_mem"], "8MB");
         let report = supervisor.duty_report();
         assert_eq!((report.generation, report.refused_settings), (3, None));
+    }
+
+    /// `true` and `false` stand for an engine's program that takes what it is shown and one that refuses it.
+    #[tokio::test]
+    async fn what_was_taken_is_kept_and_what_was_refused_is_not() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        let place = Place::for_tests(dir.path());
+        for (engine, work_mem, generation, wanted) in [
+            ("true", "8MB", 2, (2, "8MB")),
+            ("false", "lots", 3, (2, "8MB")),
+            ("false", "more", 4, (2, "8MB")),
+            // These it has already.
+            ("false", "8MB", 5, (5, "8MB")),
+            ("false", "lots", 6, (5, "8MB")),
+            ("/nowhere/understudy", "9MB", 7, (5, "8MB")),
+        ] {
+            let parameters = serde_json::json!({ "work_mem": work_mem });
+            let News::Cluster(object) = object("u", generation, &parameters) else {
+                unreachable!("an object was made");
+            };
+            let cluster = kept::valid(&object).expect("valid").cluster;
+            let setup = place.setup(&cluster, "u", crate::ids::Term::FIRST);
+            let setup = Setup {
+                engine: engine.into(),
+                ..setup.expect("made")
+            };
+            supervisor.consider(setup, cluster);
+            see_to(&mut supervisor).await;
+            let taken = taken::load(&supervisor.volume, "u").expect("read");
+            let taken = taken.expect("kept");
+            let has = (taken.generation, taken.parameters["work_mem"].as_str());
+            assert_eq!(has, wanted, "{engine} {work_mem}");
+        }
+        assert_eq!(supervisor.setup.parameters["work_mem"], "9MB");
     }
 
     /// A volume that takes nothing now is no reason not to go by what the user has changed; it may take it later.

@@ -15,6 +15,7 @@ mod roles;
 mod run;
 mod source;
 mod stand_in;
+mod taken;
 mod waiting;
 
 pub use duty::Duty;

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::checked::{self, Refused, Verdict};
 use super::health::Health;
 use super::kept::{self, Valid};
 use super::source::follow;
+use super::taken::{self, Keeper, Known, Taken};
 use super::waiting::{Pauses, STILL_HERE, Waiting};
 use super::{Duty, News, Place, calls};
 use crate::api::Promise;
@@ -38,6 +40,7 @@ struct Beginning {
     promise: Promise,
     /// A standby could be copied, for all that is known.
     has_givers: bool,
+    parameters: Known,
 }
 
 /// Runs until SIGTERM and, as a primary, until its role was handed over or the time for that is over. What a volume
@@ -71,7 +74,7 @@ pub async fn run(dir: &Path, place: Place) -> io::Result<()> {
         () = end.asked() => return Ok(()),
     };
     let name = first.setup.name.clone();
-    let duty = Duty::new(place, news, health, &first.valid);
+    let duty = Duty::new(place, news, health, &first.valid, first.parameters);
     let mut supervisor = Supervisor::under(volume, first.setup, first.promise, waiting.out);
     supervisor.duty = Some(Box::new(duty));
     if !first.has_givers {
@@ -139,10 +142,12 @@ async fn first(
             waiting.say(&why);
             continue;
         };
-        let (place, volume) = (place.clone(), volume.clone());
-        let work = move || prepare(&place, &volume, valid, object.as_deref());
+        let work = {
+            let (place, volume) = (place.clone(), volume.clone());
+            move || prepare(&place, &volume, valid, object.as_deref())
+        };
         match waiting.attempt(work).await {
-            Ok(beginning) => return Ok(beginning),
+            Ok(beginning) => return Ok(look_at_parameters(beginning, volume, waiting).await),
             Err(error) => waiting.rest(&error, pauses.longer()).await,
         }
     }
@@ -172,12 +177,51 @@ fn prepare(
     let setup = place.setup(&valid.cluster, &valid.uid, term)?;
     let promise = Supervisor::promise_on(volume, &setup)?;
     let has_givers = object.is_none_or(|object| has_standbys(object, &place.instance));
+    let parameters = Known {
+        taken: Keeper::new(taken::load(volume, &valid.uid)?),
+        refused: None,
+    };
     Ok(Beginning {
         valid,
         setup,
         promise,
         has_givers,
+        parameters,
     })
+}
+
+/// Parameters that are not those which the engine's program took last are shown to it. Where it refuses them those before
+/// are gone by, with all else of the spec: whoever runs does so too. Where there are none before, the engine says why it
+/// does not start.
+async fn look_at_parameters(
+    mut beginning: Beginning,
+    volume: &Volume,
+    waiting: &mut Waiting,
+) -> Beginning {
+    let Beginning {
+        setup, parameters, ..
+    } = &mut beginning;
+    let before = parameters.taken.newest().cloned();
+    let same = |before: &Taken| before.parameters == setup.parameters;
+    if before.as_ref().is_some_and(same) {
+        parameters.taken.goes_by(setup);
+        return beginning;
+    }
+    let why = "waits for the engine's program, which looks at spec.parameters";
+    let looked = checked::look(setup, volume.dir());
+    match (waiting.during(why, looked).await, before) {
+        (Verdict::Taken, _) => parameters.taken.took(setup),
+        (Verdict::Refused(why), Some(before)) => {
+            tracing::warn!(%why, "parameters are not taken; those before stay in effect");
+            parameters.refused = Some(Refused {
+                parameters: std::mem::replace(&mut setup.parameters, before.parameters),
+                generation: std::mem::replace(&mut setup.generation, before.generation),
+                why,
+            });
+        }
+        (Verdict::Refused(_) | Verdict::Unknown, _) => {}
+    }
+    beginning
 }
 
 /// Whether another instance is a ready standby. A database that is only just made has none.
@@ -389,6 +433,46 @@ mod tests {
         assert!(!asks(serde_json::json!([primary, late])));
         let gives = is("orders-3", "Standby", true);
         assert!(asks(serde_json::json!([primary, gives])));
+    }
+
+    /// `true` and `false` stand for an engine's program that takes what it is shown and one that refuses it.
+    #[tokio::test]
+    async fn a_start_goes_by_the_parameters_before_those_that_are_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (place, volume) = (Place::for_tests(dir.path()), Volume::new(dir.path()));
+        let mut waiting = Waiting::new(&place);
+        for (engine, work_mem, generation, gone_by, is_refused) in [
+            // The first start has none before.
+            ("false", "lots", 1, (1, "lots"), false),
+            ("true", "8MB", 2, (2, "8MB"), false),
+            ("false", "lots", 3, (2, "8MB"), true),
+            ("false", "more", 4, (2, "8MB"), true),
+            // It is not asked again about what it took.
+            ("false", "8MB", 5, (5, "8MB"), false),
+            ("false", "lots", 6, (5, "8MB"), true),
+            // One that can't be asked refuses nothing.
+            ("/nowhere/understudy", "lots", 6, (6, "lots"), false),
+            ("false", "lots", 6, (5, "8MB"), true),
+            ("true", "9MB", 7, (7, "9MB"), false),
+        ] {
+            let mut object = object("orders", "u");
+            object.metadata.generation = Some(generation);
+            let given = [("work_mem".to_owned(), work_mem.to_owned())];
+            object.spec.parameters = given.into();
+            let valid = kept::valid(&object).expect("valid");
+            let begins = prepare(&place, &volume, valid, Some(&object));
+            let mut begins = begins.expect("begun");
+            begins.setup.engine = engine.into();
+            let mut begun = look_at_parameters(begins, &volume, &mut waiting).await;
+            let setup = &begun.setup;
+            let has = (setup.generation, setup.parameters["work_mem"].as_str());
+            assert_eq!(has, gone_by, "{engine} {work_mem}");
+            let told = begun.parameters.refused.as_ref().map(Refused::complaint);
+            assert_eq!(told.is_some(), is_refused, "{engine} {work_mem}");
+            let names = format!("generation {generation}");
+            assert!(told.is_none_or(|told| told.contains(&names)));
+            begun.parameters.taken.see_to(&volume);
+        }
     }
 
     #[test]

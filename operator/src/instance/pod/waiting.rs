@@ -112,6 +112,17 @@ impl Waiting {
         }
     }
 
+    /// Says `why` for as long as `work` takes, where that is long.
+    pub async fn during<T>(&mut self, why: &str, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            match tokio::time::timeout(STILL_HERE, work.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) => self.say(why),
+            }
+        }
+    }
+
     /// Says what the volume has refused, for as long as the pause before the next attempt is.
     pub async fn rest(&mut self, error: &io::Error, pause: Duration) {
         let begun = Instant::now();
