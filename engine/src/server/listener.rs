@@ -16,6 +16,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
+use super::cli::pid_file::is_server;
 use super::connection::Connection;
 use super::host::{Host, NewSession, ReplicationPeer, Statements};
 use super::log::{self, Entry, identified};
@@ -225,12 +226,8 @@ fn take_socket_lock(lock: &Path, socket: &Path, s: &ServerSettings) -> Result<()
                 )));
             }
         }
-        let owner = std::fs::read_to_string(lock)
-            .ok()
-            .and_then(|t| t.lines().next().and_then(|l| l.trim().parse::<i32>().ok()));
-        if let Some(pid) = owner
-            && process::is_alive(pid)
-        {
+        let text = std::fs::read_to_string(lock).unwrap_or_default();
+        if let Some(pid) = holder(&text, &s.data_directory) {
             return Err(Complaint {
                 hint: Some(format!(
                     "Is another postmaster (PID {pid}) using socket file \"{}\"?",
@@ -246,6 +243,18 @@ fn take_socket_lock(lock: &Path, socket: &Path, s: &ServerSettings) -> Result<()
         "could not create lock file \"{}\"",
         lock.display()
     )))
+}
+
+/// The server that a lock file names, if it is one and lives. In its own data directory this server is alone
+/// (`cli/pid_file.rs`): a file that names it was left behind, whoever has that number now. In a container that begins anew
+/// it is easily a thread's of the program that starts us.
+fn holder(text: &str, data_directory: &Path) -> Option<i32> {
+    let mut lines = text.lines();
+    let pid = lines.next()?.trim().parse().ok()?;
+    let is_ours = lines
+        .next()
+        .is_some_and(|of| Path::new(of) == data_directory);
+    (!is_ours && process::is_alive(pid) && is_server(pid)).then_some(pid)
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
@@ -659,4 +668,21 @@ fn own_addresses() -> Vec<(IpAddr, IpAddr)> {
                 .collect()
         })
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its number is a live process's, which is no server; or the file names this server's own directory.
+    #[test]
+    fn a_lock_file_that_was_left_behind_keeps_nobody_out() {
+        let own = std::process::id();
+        let (here, there) = (Path::new("/var/lib/here"), "/var/lib/there");
+        assert_eq!(holder(&format!("{own}\n{there}\n1\n"), here), None);
+        assert_eq!(holder(&format!("{own}\n/var/lib/here\n1\n"), here), None);
+        for text in ["", "x", "4194305\n/var/lib/there"] {
+            assert_eq!(holder(text, here), None, "{text:?}");
+        }
+    }
 }

@@ -199,7 +199,7 @@ fn own_pid() -> i32 {
 
 /// Whether a live process looks like a database server: a pid file that was copied from another machine, or outlived
 /// a reboot, names processes that have nothing to do with it.
-fn is_server(pid: i32) -> bool {
+pub fn is_server(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or(true, |name| {
         matches!(name.trim(), "postgres" | "postmaster" | "understudy")
     })
