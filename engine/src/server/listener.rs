@@ -674,14 +674,33 @@ fn own_addresses() -> Vec<(IpAddr, IpAddr)> {
 mod tests {
     use super::*;
 
-    /// Its number is a live process's, which is no server; or the file names this server's own directory.
+    /// A live process that looks like a server, as far as `/proc` says.
+    struct Seeming(std::process::Child);
+
+    impl Drop for Seeming {
+        fn drop(&mut self) {
+            self.0.kill().expect("it sleeps");
+            self.0.wait().expect("it ended");
+        }
+    }
+
     #[test]
-    fn a_lock_file_that_was_left_behind_keeps_nobody_out() {
-        let own = std::process::id();
-        let (here, there) = (Path::new("/var/lib/here"), "/var/lib/there");
-        assert_eq!(holder(&format!("{own}\n{there}\n1\n"), here), None);
-        assert_eq!(holder(&format!("{own}\n/var/lib/here\n1\n"), here), None);
-        for text in ["", "x", "4194305\n/var/lib/there"] {
+    fn a_lock_file_keeps_out_whoever_is_not_the_only_server_and_nobody_when_it_was_left_behind() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let program = dir.path().join("understudy");
+        std::fs::copy("/bin/sleep", &program).expect("copied");
+        let mut sleep = std::process::Command::new(&program);
+        let server = Seeming(sleep.arg("600").spawn().expect("started"));
+        let pid = i32::try_from(server.0.id()).expect("a pid");
+        let here = Path::new("/var/lib/here");
+        let named = |pid: i32, of: &str| holder(&format!("{pid}\n{of}\n1\n"), here);
+        assert_eq!(named(pid, "/var/lib/there"), Some(pid));
+        assert_eq!(named(pid, "/var/lib/here"), None, "it would be this one");
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        assert_eq!(named(own, "/var/lib/there"), None, "it is no server");
+        drop(server);
+        assert_eq!(named(pid, "/var/lib/there"), None, "it has ended");
+        for text in ["", "x"] {
             assert_eq!(holder(text, here), None, "{text:?}");
         }
     }
