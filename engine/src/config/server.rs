@@ -235,7 +235,6 @@ pub struct ServerSettings {
     /// Bytes.
     pub maintenance_work_mem: usize,
 
-    pub fsync: bool,
     pub full_page_writes: bool,
     pub wal_level: WalLevel,
     pub wal_writer_delay: Duration,
@@ -334,7 +333,6 @@ impl ServerSettings {
             wal_buffers: wal_buffers(v),
             maintenance_work_mem: usize::try_from(v.bytes("maintenance_work_mem").unwrap_or(0))
                 .unwrap_or(usize::MAX),
-            fsync: v.bool("fsync"),
             full_page_writes: v.bool("full_page_writes"),
             wal_level: if v.choice("wal_level") == "minimal" {
                 WalLevel::Minimal

@@ -87,14 +87,6 @@ pub enum RecoveryError {
     LastTimeline(TimelineId),
     #[error("recovery target timeline {0} does not exist")]
     NoSuchTimeline(TimelineId),
-    #[error(
-        "hot standby is not possible because {setting} = {here} is a lower setting than on the primary server, where its value was {primary}"
-    )]
-    LowerSetting {
-        setting: &'static str,
-        here: i32,
-        primary: i32,
-    },
     /// The server is being stopped.
     #[error("recovery was interrupted")]
     Interrupted,
