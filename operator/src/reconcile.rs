@@ -2,13 +2,17 @@
 //!
 //! It keeps nothing that matters: killed between any two steps and started again, it goes on from the record.
 //! An API that refuses or does not hear is written to less and less often; looking, deciding and the steps go on meanwhile.
+//! So they do while the manifest makes no sense (`held.rs`), whatever this process has known of it before.
+
+mod held;
 
 use std::time::{Duration, Instant};
 
 use crate::crd::ReplicatedCluster;
 use crate::decide::{self, Observed, Plan, Step};
 use crate::ids::Millis;
-use crate::validate::{Invalid, ValidatedCluster, asked, validate};
+use crate::validate::{Invalid, ValidatedCluster, validate};
+use held::GoneBy;
 
 /// How long the loop sleeps when nothing is reported: the resolution of every time-out.
 const TICK: Duration = Duration::from_millis(100);
@@ -49,14 +53,15 @@ pub trait Act {
     type Error: std::error::Error;
     /// Begins a step, unless it is being taken already.
     fn take(&self, step: &Step);
-    /// Applies what the spec says of instances that exist.
+    /// Applies what the spec says of instances that exist. Until it is called no spec that made sense is known: steps then
+    /// make what they make as it is made already.
     fn configure(&self, cluster: &ValidatedCluster);
     /// Swaps the record if the plan says so, and writes the reports.
     fn write(&self, seen: &Seen, plan: &Plan)
     -> impl Future<Output = Result<Written, Self::Error>>;
     /// A round has ended, after so long.
     fn measured(&self, _took: Duration, _well: bool) {}
-    /// The spec makes no sense: say so, and change nothing else.
+    /// The spec makes no sense: say so. What is there goes on.
     fn refuse(
         &self,
         seen: &Seen,
@@ -104,7 +109,7 @@ impl Writes {
 
 /// Runs until the future is dropped.
 pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
-    let mut valid: Option<ValidatedCluster> = None;
+    let mut gone_by: Option<GoneBy> = None;
     let (mut looks, mut writes) = (Backoff::default(), Writes::default());
     // Of their own: a failover must not wait for a word about a typo either.
     let mut refusals = Backoff::default();
@@ -121,23 +126,20 @@ pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
             }
         };
         looks = Backoff::default();
-        match validate(&seen.cluster) {
-            Ok(cluster) => valid = Some(cluster),
-            Err(findings) => {
-                // What is asked for by annotation is asked for now: an old request must not be acted on again and again.
-                if let Some(cluster) = &mut valid {
-                    cluster.requests = asked(&seen.cluster);
-                }
-                if !refusals.waits(began) {
-                    refuse(&actor, &seen, &findings, &mut refusals).await;
-                }
-            }
-        }
-        // With a spec that makes no sense the last one that did goes on: a failover must not wait for a typo.
-        let written = match &valid {
-            Some(cluster) => round(cluster, &seen, &actor, &mut writes).await,
+        // A failover must not wait for a typo.
+        let (now, findings) = match validate(&seen.cluster) {
+            Ok(cluster) => (Some(GoneBy::whole(cluster)), Vec::new()),
+            Err(findings) => (GoneBy::held(gone_by.take(), &seen), findings),
+        };
+        gone_by = now;
+        let written = match &gone_by {
+            Some(gone_by) => round(gone_by, &seen, &actor, &mut writes).await,
             None => Ok(Written::Settled),
         };
+        // After what is decided: the reports of this round would take its words away again.
+        if !findings.is_empty() && !refusals.waits(began) {
+            refuse(&actor, &seen, &findings, &mut refusals).await;
+        }
         actor.measured(began.elapsed(), written.is_ok());
         match written {
             Ok(Written::Moved) => continue,
@@ -163,13 +165,14 @@ async fn refuse<A: Act>(actor: &A, seen: &Seen, findings: &[Invalid], refusals: 
 }
 
 async fn round<A: Act>(
-    cluster: &ValidatedCluster,
+    gone_by: &GoneBy,
     seen: &Seen,
     actor: &A,
     writes: &mut Writes,
 ) -> Result<Written, A::Error> {
-    // Paused, nothing is changed: the objects of the manifest neither.
-    if !cluster.paused {
+    let GoneBy { cluster, is_whole } = gone_by;
+    // Paused, nothing is changed: the objects of the manifest neither. Of one that is not known there are none.
+    if *is_whole && !cluster.paused {
         actor.configure(cluster);
     }
     let plan = decide::decide(cluster, &seen.observed, Millis::now());
@@ -200,7 +203,10 @@ mod tests {
 
     use parking_lot::Mutex;
 
+    use super::held::tests::running;
     use super::*;
+    use crate::crd::Phase;
+    use crate::decide::Life;
 
     const LIMIT: Duration = Duration::from_secs(60);
 
@@ -209,6 +215,7 @@ mod tests {
         looks: u32,
         configured: u32,
         writes: u32,
+        failovers: u32,
         refusals: u32,
     }
 
@@ -216,6 +223,7 @@ mod tests {
     struct Sees {
         first: ReplicatedCluster,
         then: ReplicatedCluster,
+        observed: Observed,
         done: Arc<Mutex<Done>>,
     }
 
@@ -232,7 +240,7 @@ mod tests {
             };
             Ok(Seen {
                 cluster: now.clone(),
-                observed: Observed::default(),
+                observed: self.observed.clone(),
             })
         }
 
@@ -271,8 +279,13 @@ mod tests {
             self.done.lock().configured += 1;
         }
 
-        async fn write(&self, _seen: &Seen, _plan: &Plan) -> Result<Written, Away> {
-            self.done.lock().writes += 1;
+        async fn write(&self, _seen: &Seen, plan: &Plan) -> Result<Written, Away> {
+            let swap = plan.swap.as_ref();
+            let begins = swap.is_some_and(|swap| swap.record.phase == Phase::FailingOver);
+            let mut done = self.done.lock();
+            done.writes += 1;
+            done.failovers += u32::from(begins);
+            drop(done);
             answer(self.fails == Fails::Everything, Written::Settled)
         }
 
@@ -290,8 +303,13 @@ mod tests {
         serde_norway::from_str(&text).expect("a manifest of this test parses")
     }
 
-    /// Runs until that is so.
-    async fn run_until(
+    /// Runs until that is so, with nothing to see but the manifests.
+    async fn run_until(specs: [&str; 2], fails: Fails, is_so: impl Fn(Done) -> bool) -> Done {
+        run_seeing(Observed::default(), specs, fails, is_so).await
+    }
+
+    async fn run_seeing(
+        observed: Observed,
         [first, then]: [&str; 2],
         fails: Fails,
         is_so: impl Fn(Done) -> bool,
@@ -300,6 +318,7 @@ mod tests {
         let observer = Sees {
             first: manifest(first),
             then: manifest(then),
+            observed,
             done: Arc::clone(&done),
         };
         let actor = Counts {
@@ -340,6 +359,22 @@ mod tests {
         run_until(["", typo], Fails::Nothing, goes_on).await;
         let none_before = run_until([typo; 2], Fails::Nothing, |done| done.refusals > 1).await;
         assert_eq!(none_before.writes, 0);
+    }
+
+    /// After an upgrade, say, whose rules are stricter than those that the object was stored under.
+    #[tokio::test]
+    async fn an_operator_that_has_known_no_spec_that_made_sense_fails_over_all_the_same() {
+        let mut observed = running(3, "quorum", 1);
+        let primary = observed.instances.get_mut("orders-1");
+        primary.expect("it is there").life = Life::Ended;
+        let specs = ["parameters: {port: '1'}"; 2];
+        let both = |done: Done| done.failovers > 0 && done.refusals > 0;
+        let done = run_seeing(observed.clone(), specs, Fails::Nothing, both).await;
+        assert_eq!(done.configured, 0, "nobody knows what would be applied");
+        let paused = ["paused: true, parameters: {port: '1'}"; 2];
+        let looks = |done: Done| done.writes > 2;
+        let done = run_seeing(observed, paused, Fails::Nothing, looks).await;
+        assert_eq!(done.failovers, 0);
     }
 
     #[tokio::test]

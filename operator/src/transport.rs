@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,6 +46,29 @@ pub enum CallError {
     BadJson(#[from] serde_json::Error),
     #[error("refused ({status}): {body}")]
     Refused { status: StatusCode, body: String },
+}
+
+impl CallError {
+    /// Whether the other side may have fallen silent. What keeps this process from asking (no descriptor is to be had, say)
+    /// says nothing of it, nor does an answer that is not understood.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            CallError::Connect(error) => matches!(
+                error.kind(),
+                ErrorKind::NotFound
+                    | ErrorKind::ConnectionRefused
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::TimedOut
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::UnexpectedEof
+                    // Too many wait to be taken in.
+                    | ErrorKind::WouldBlock
+            ),
+            CallError::Broken(_) | CallError::TimedOut(_) => true,
+            CallError::BadBody | CallError::BadJson(_) | CallError::Refused { .. } => false,
+        }
+    }
 }
 
 /// Where a service listens.

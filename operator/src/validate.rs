@@ -7,6 +7,7 @@
 
 mod bootstrap;
 mod change;
+mod essentials;
 mod pod;
 mod quantity;
 mod requests;
@@ -15,6 +16,7 @@ mod unknown;
 
 pub use bootstrap::Bootstrap;
 pub use change::validate_change;
+pub use essentials::{Essentials, essentials, failover_times};
 pub use pod::PodSettings;
 pub use requests::{ForcePromote, Requests, SwitchoverTarget};
 pub use settings::least_wal_senders;
@@ -142,10 +144,7 @@ pub fn validate(cluster: &ReplicatedCluster) -> Result<ValidatedCluster, Vec<Inv
     }
     Ok(ValidatedCluster {
         name,
-        namespace: metadata
-            .namespace
-            .clone()
-            .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+        namespace: namespace(cluster),
         replicas: spec.replicas,
         durability: spec.durability,
         storage_bytes,
@@ -163,9 +162,9 @@ pub fn validate(cluster: &ReplicatedCluster) -> Result<ValidatedCluster, Vec<Inv
     })
 }
 
-/// What its annotations ask for, whatever its spec is like.
-pub fn asked(cluster: &ReplicatedCluster) -> Requests {
-    Requests::of(cluster.metadata.annotations.as_ref())
+fn namespace(cluster: &ReplicatedCluster) -> String {
+    let given = cluster.metadata.namespace.clone();
+    given.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
 }
 
 /// Whether the operator sets this one itself, however it is spelled; the answer is the reason.

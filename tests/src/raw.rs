@@ -266,6 +266,23 @@ impl Raw {
         }
     }
 
+    /// Reads up to the first message of this kind, or to whatever ends it before.
+    pub fn until_tag(&mut self, tag: u8, patience: Duration) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        loop {
+            while let Some(reply) = self.whole() {
+                let last = reply.tag == tag;
+                replies.push(reply);
+                if last {
+                    return replies;
+                }
+            }
+            if self.fill(patience).is_some() {
+                return replies;
+            }
+        }
+    }
+
     fn whole(&mut self) -> Option<Reply> {
         let length = self.incoming.get(1..5)?;
         let length = u32::from_be_bytes(length.try_into().expect("four bytes")) as usize;

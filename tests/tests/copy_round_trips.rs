@@ -6,6 +6,7 @@ use std::time::Duration;
 use understudy_tests::raw::{End, Raw, Reply, frame, query, short};
 use understudy_tests::reference::Reference;
 use understudy_tests::server::Server;
+use understudy_tests::wire::Client;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -296,6 +297,7 @@ fn faults() -> Vec<(&'static str, Vec<u8>)> {
     ] {
         all.push(("FORMAT binary", row(fields)));
     }
+    all.push(("FORMAT binary", Vec::new()));
     all
 }
 
@@ -325,4 +327,40 @@ fn an_error_says_where_in_the_input_it_is() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Of a statement that succeeds.
+fn tag_of(client: &mut Client, sql: &str) -> String {
+    let answers = client.query(sql).expect("it answers");
+    let last = answers.last().expect("an answer");
+    assert!(last.error.is_none(), "{sql}: {:?}", last.error);
+    last.tag.clone().unwrap_or_default()
+}
+
+/// What COPY writes to files of the server it reads from there again, many buffers of it and in every format.
+#[test]
+fn files_of_the_server_are_written_and_read() {
+    let server = Server::started();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut client = server.client();
+    tag_of(&mut client, "CREATE TABLE written (n int, t text)");
+    let rows = "SELECT n, repeat('x', n % 50) || E'\\t\"' FROM generate_series(1, 20000) AS g (n)";
+    tag_of(&mut client, &format!("INSERT INTO written {rows}"));
+    for format in ["text", "csv", "binary"] {
+        let path = folder.path().join(format);
+        let path = path.display();
+        let copy = |way: &str| format!("COPY {way} '{path}' (FORMAT {format})");
+        assert_eq!(tag_of(&mut client, &copy("written TO")), "COPY 20000");
+        tag_of(&mut client, "CREATE TABLE again (n int, t text)");
+        assert_eq!(tag_of(&mut client, &copy("again FROM")), "COPY 20000");
+        let missing =
+            "SELECT count(*) FROM (SELECT * FROM written EXCEPT ALL SELECT * FROM again) AS d";
+        assert_eq!(client.value(missing), "0", "{format}");
+        tag_of(&mut client, "DROP TABLE again");
+    }
+    // A file that is there is emptied first.
+    let path = folder.path().join("text");
+    let copy = format!("COPY (SELECT 7) TO '{}'", path.display());
+    assert_eq!(tag_of(&mut client, &copy), "COPY 1");
+    assert_eq!(std::fs::read_to_string(&path).expect("readable"), "7\n");
 }

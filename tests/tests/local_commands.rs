@@ -3,13 +3,16 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
-use understudy_tests::local::{Cluster, Writer, freeze, instances, is_true, manifest, signal};
+use serde_json::{Value, json};
+use understudy_tests::local::{
+    Cluster, Writer, freeze, instances, is_gone, is_true, manifest, signal,
+};
 use understudy_tests::programs::{free_port, ours};
+use understudy_tests::standby::eventually;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -303,4 +306,52 @@ fn damaged_files_are_told_and_nothing_is_lost() {
     std::fs::rename(&volume, cluster.dir().join("moved")).expect("moved");
     cluster.wait_ready(3);
     writer.finish(&cluster);
+}
+
+/// An upgrade may bring stricter rules than those that the object was stored under, and what the operator before it knew
+/// has ended with that.
+#[test]
+fn an_operator_that_knows_no_manifest_that_makes_sense_keeps_the_cluster_whole() {
+    let cluster = Cluster::up(2, true);
+    let writer = Writer::start(&cluster);
+    let before = cluster.operator_pid();
+    signal(&[before], Signal::KILL);
+    eventually("the operator has ended", || is_gone(&before));
+    let file = cluster.dir().join("cluster.json");
+    let object = std::fs::read(&file).expect("read");
+    let mut object: Value = serde_json::from_slice(&object).expect("JSON");
+    object["spec"]["parameters"] = json!({"port": "1"});
+    object["spec"]["replicas"] = json!(3);
+    std::fs::write(&file, object.to_string()).expect("written");
+    let mut operator = Command::new(ours("understudy-operator"))
+        .args(["local", "operate", "--dir"])
+        .arg(cluster.dir())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the operator runs");
+    let limit = Duration::from_secs(120);
+    let is_whole = |status: &Value| status["readyInstances"] == 4;
+    cluster.wait("the missing one is made as the others", limit, is_whole);
+    let (old, term) = (cluster.primary(), cluster.term());
+    signal(&cluster.pids(&old), Signal::KILL);
+    let status = cluster.wait_failover(term, LIMIT);
+    assert_ne!(status["currentPrimary"], old.as_str());
+    let status = cluster.wait("the old primary is back", limit, is_whole);
+    let conditions = status["conditions"].as_array().expect("conditions");
+    let ready = conditions.iter().find(|c| c["type"] == "Ready");
+    let ready = ready.expect("it is told");
+    assert_eq!(ready["reason"], "InvalidSpec", "{status:#}");
+    let said = ready["message"].as_str().expect("a text");
+    assert!(said.contains("spec.parameters.port"), "{said}");
+    let events = cluster.events();
+    assert_eq!(events.matches(" InvalidSpec ").count(), 1, "{events}");
+    cluster.apply(3);
+    cluster.wait_ready(4);
+    writer.finish(&cluster);
+    operator
+        .kill()
+        .and_then(|()| operator.wait())
+        .expect("it has ended");
 }

@@ -347,6 +347,160 @@ fn blocks() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     ]
 }
 
+/// What is left of portals in a block that has failed, and what each message is told there.
+fn failed_blocks() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let fails = || query("SELECT 1/0");
+    vec![
+        (
+            "portals of a failed block are there until it ends",
+            vec![
+                query("BEGIN"),
+                parse("one", "SELECT 1", &[]),
+                bind("one", "one", 0, &[]),
+                parse("end", "ROLLBACK", &[]),
+                bind("end", "end", 0, &[]),
+                sync(),
+                fails(),
+                execute("one", 0),
+                sync(),
+                describe(b'P', "one"),
+                sync(),
+                describe(b'P', "end"),
+                execute("end", 0),
+                sync(),
+                execute("none", 0),
+                sync(),
+                query("ROLLBACK"),
+                execute("one", 0),
+            ],
+        ),
+        (
+            "portals of a savepoint are there until it is rolled back",
+            vec![
+                query("BEGIN"),
+                query("SAVEPOINT s"),
+                parse("one", "SELECT 1", &[]),
+                bind("one", "one", 0, &[]),
+                sync(),
+                fails(),
+                execute("one", 0),
+                sync(),
+                query("ROLLBACK TO s"),
+                execute("one", 0),
+            ],
+        ),
+        (
+            "the unnamed portal in a failed block",
+            vec![
+                query("BEGIN"),
+                prepared("SELECT 1"),
+                sync(),
+                fails(),
+                execute("", 0),
+                sync(),
+                query("SELECT 1"),
+                execute("", 0),
+                sync(),
+                prepared("ROLLBACK"),
+                execute("", 0),
+            ],
+        ),
+        (
+            "what Bind looks at first in a failed block",
+            vec![
+                query("BEGIN"),
+                parse("value", "SELECT $1::int", &[]),
+                parse("end", "ROLLBACK", &[]),
+                parse("nothing", "", &[]),
+                bind("taken", "value", 0, &[Some(b"1")]),
+                sync(),
+                fails(),
+                bind("", "value", 0, &[]),
+                sync(),
+                bind("taken", "value", 0, &[Some(b"1")]),
+                sync(),
+                bind("", "nothing", 0, &[]),
+                sync(),
+                bind("", "missing", 0, &[]),
+                sync(),
+                bind("taken", "end", 0, &[]),
+                sync(),
+                parse("", "SELECT 1", &[]),
+                sync(),
+                parse("", "SELEC", &[]),
+                sync(),
+                parse("", "", &[]),
+                sync(),
+                bind("ends", "end", 0, &[]),
+                execute("ends", 0),
+            ],
+        ),
+        (
+            "a name that is taken comes behind the number of values",
+            vec![
+                query("BEGIN"),
+                parse("value", "SELECT $1::int", &[]),
+                bind("taken", "value", 0, &[Some(b"1")]),
+                bind("taken", "value", 0, &[]),
+            ],
+        ),
+        (
+            "a prepared transaction's beginning ends a failed block",
+            vec![query("BEGIN"), fails(), query("PREPARE TRANSACTION 'p'")],
+        ),
+    ]
+}
+
+/// Which rows a portal sees, and from when on a transaction looks.
+fn snapshots() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let table = || query("DROP TABLE IF EXISTS pipes; CREATE TABLE pipes (a int)");
+    let count = |name: &str| {
+        let statement = parse(name, "SELECT count(*) FROM pipes", &[]);
+        [statement, bind(name, name, 0, &[])].concat()
+    };
+    vec![
+        (
+            "a query sees what there was at Bind, a change what there is at Execute",
+            vec![
+                table(),
+                query("BEGIN"),
+                parse("read", "SELECT a FROM pipes", &[]),
+                bind("read", "read", 0, &[]),
+                parse("change", "UPDATE pipes SET a = a + 1 RETURNING a", &[]),
+                bind("change", "change", 0, &[]),
+                parse("", "INSERT INTO pipes VALUES (1)", &[]),
+                bind("", "", 0, &[]),
+                execute("", 0),
+                execute("read", 0),
+                execute("change", 0),
+                sync(),
+                query("COMMIT"),
+            ],
+        ),
+        (
+            "the isolation level is settled once something was analysed",
+            vec![
+                query("BEGIN"),
+                parse("", "SELECT 1", &[]),
+                sync(),
+                query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"),
+            ],
+        ),
+        (
+            "what only reads is told so at Bind",
+            vec![
+                table(),
+                query("BEGIN READ ONLY"),
+                count("read"),
+                execute("read", 0),
+                parse("lock", "SELECT a FROM pipes FOR UPDATE", &[]),
+                bind("lock", "lock", 0, &[]),
+                execute("lock", 0),
+            ],
+        ),
+    ]
+}
+
 /// Types of parameters, and statements around a query that has some.
 fn parameters() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let all = || execute("", 0);
@@ -419,7 +573,14 @@ fn every_message_is_answered_as_postgresql_answers_it() {
     let server = Server::started();
     let reference = Reference::started();
     let mut wrong = Vec::new();
-    let all = [pipelines(), blocks(), parameters()].concat();
+    let all = [
+        pipelines(),
+        blocks(),
+        failed_blocks(),
+        snapshots(),
+        parameters(),
+    ]
+    .concat();
     for (name, mut messages) in all {
         messages.push(sync());
         messages.push(query("SELECT 1"));
@@ -432,6 +593,74 @@ fn every_message_is_answered_as_postgresql_answers_it() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What others commit between Bind and Execute is not seen by a query, and by none of the transaction's where one snapshot
+/// serves them all: that one is taken when the first of them is analysed.
+#[test]
+fn a_query_sees_what_there_was_when_it_was_bound() {
+    let server = Server::started();
+    let reference = Reference::started();
+    let statement = || parse("count", "SELECT count(*) FROM pipes", &[]);
+    let bound = || bind("count", "count", 0, &[]);
+    let repeatable = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+    // What is sent before the row is there, the answer that says it has been done, and what is sent behind it.
+    let cases = [
+        ("BEGIN", [statement(), bound()].concat(), b'2', Vec::new()),
+        ("BEGIN", statement(), b'1', bound()),
+        (repeatable, statement(), b'1', bound()),
+    ];
+    for (begin, before, done, after) in cases {
+        let [theirs, own] = [reference.port, server.port].map(|port| {
+            let mut other = Client::connect(port).expect("it answers");
+            for sql in ["DROP TABLE IF EXISTS pipes", "CREATE TABLE pipes (a int)"] {
+                other.query(sql).expect("it answers");
+            }
+            let mut raw = Raw::session(port).expect("it answers");
+            raw.send(&query(begin)).expect("sent");
+            raw.until_ready(1, PATIENCE);
+            raw.send(&[before.clone(), frame(b'H', b"")].concat())
+                .expect("sent");
+            let first = raw.until_tag(done, PATIENCE);
+            other
+                .query("INSERT INTO pipes VALUES (1)")
+                .expect("it answers");
+            let rest = [after.clone(), execute("count", 0), sync()].concat();
+            raw.send(&rest).expect("sent");
+            let (replies, end) = raw.until_ready(1, PATIENCE);
+            assert_eq!(end, End::Ready, "{port}: {}", shown(&replies));
+            let rows: Vec<Vec<u8>> = replies
+                .iter()
+                .filter(|reply| reply.tag == b'D')
+                .map(|reply| reply.body.clone())
+                .collect();
+            (shown(&first), shown(&replies), rows)
+        });
+        assert_eq!(own, theirs);
+    }
+}
+
+/// What a portal holds that is bound and never run goes with its transaction: at Sync, and with an error.
+#[test]
+fn a_portal_that_is_never_run_is_let_go_with_its_transaction() {
+    let server = Server::started();
+    let mut other = server.client();
+    other.rows("CREATE TABLE pipes (a int)");
+    let lock = "LOCK TABLE pipes IN ACCESS EXCLUSIVE MODE NOWAIT";
+    let mut raw = Raw::session(server.port).expect("it answers");
+    for end in [sync(), [parse("", "SELEC", &[]), sync()].concat()] {
+        let bound = [prepared("SELECT a FROM pipes"), frame(b'H', b"")].concat();
+        raw.send(&bound).expect("sent");
+        raw.until_tag(b'2', PATIENCE);
+        other.rows("BEGIN");
+        assert_eq!(other.error(lock).state, "55P03");
+        other.rows("ROLLBACK");
+        raw.send(&end).expect("sent");
+        raw.until_ready(1, PATIENCE);
+        other.rows("BEGIN");
+        other.rows(lock);
+        other.rows("ROLLBACK");
+    }
 }
 
 /// Each Execute has the whole time to itself, however many stand before one Sync.

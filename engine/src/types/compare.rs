@@ -4,6 +4,9 @@
 //! called for each row. `hash` agrees with equality: `numeric` 1.0 and 1.00, `float8` 0 and -0, `char(n)` with
 //! and without trailing blanks. Values of int2, int4 and int8 that are equal hash alike, and so do float4 and
 //! float8, so cross-type hash joins work.
+//!
+//! Arrays and rows are compared part by part (`nested`), in a total order here, which sorts and hash tables need, and with
+//! PostgreSQL's refusals where an operator or a function asks.
 
 use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hash, Hasher as _};
@@ -12,11 +15,17 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::ids::Oid;
 use crate::types::array::Array;
-use crate::types::codec::natural_type;
 use crate::types::datum::Datum;
 use crate::types::functions::call::{Arg, wrong_kind};
 use crate::types::interval::Interval;
+use crate::types::record::Record;
 use crate::types::{json, oids, registry};
+
+mod nested;
+
+pub(crate) use nested::{
+    Asked, compare_arrays, compare_vectors, order_of_arrays, order_of_records,
+};
 
 pub type Comparator = fn(&Datum, &Datum) -> Ordering;
 pub type Hasher = fn(&Datum) -> u64;
@@ -40,51 +49,6 @@ pub(crate) fn unpadded(text: &str) -> &str {
 pub(crate) fn compare_timetz(a: (i64, i32), b: (i64, i32)) -> Ordering {
     let utc = |(micros, west): (i64, i32)| micros + i64::from(west) * 1_000_000;
     utc(a).cmp(&utc(b)).then(a.1.cmp(&b.1))
-}
-
-/// Items in order, then number of items, dimensions and bounds.
-pub(crate) fn compare_arrays(a: &Array, b: &Array) -> Ordering {
-    let by_type = comparator(a.element);
-    for (x, y) in a.items.iter().zip(&b.items) {
-        let order = match (x.is_null(), y.is_null()) {
-            (true, true) => Ordering::Equal,
-            (true, false) => Ordering::Greater,
-            (false, true) => Ordering::Less,
-            _ => by_type.map_or(Ordering::Equal, |f| f(x, y)),
-        };
-        if order.is_ne() {
-            return order;
-        }
-    }
-    a.items
-        .len()
-        .cmp(&b.items.len())
-        .then(a.dimensions.len().cmp(&b.dimensions.len()))
-        .then_with(|| a.dimensions.cmp(&b.dimensions))
-}
-
-/// `oidvector`: the shorter first.
-pub(crate) fn compare_vectors(a: &Array, b: &Array) -> Ordering {
-    a.items
-        .len()
-        .cmp(&b.items.len())
-        .then_with(|| compare_arrays(a, b))
-}
-
-/// Field by field, each by its own type; NULLs last.
-pub(crate) fn compare_records(a: &[Datum], b: &[Datum]) -> Ordering {
-    for (x, y) in a.iter().zip(b) {
-        let order = match (x.is_null(), y.is_null()) {
-            (true, true) => Ordering::Equal,
-            (true, false) => Ordering::Greater,
-            (false, true) => Ordering::Less,
-            _ => comparator(natural_type(x)).map_or(Ordering::Equal, |f| f(x, y)),
-        };
-        if order.is_ne() {
-            return order;
-        }
-    }
-    a.len().cmp(&b.len())
 }
 
 /// Makes a comparison of datums of one variant.
@@ -148,13 +112,20 @@ fn vectors(a: &Datum, b: &Datum) -> Ordering {
     compare_vectors(<&Array>::get(a), <&Array>::get(b))
 }
 fn records(a: &Datum, b: &Datum) -> Ordering {
-    compare_records(<&[Datum]>::get(a), <&[Datum]>::get(b))
+    nested::compare_records(<&Record>::get(a), <&Record>::get(b))
 }
-/// `xid` and `cid` have equality only; this order serves hashing's equality test.
+/// `xid`, `cid` and `aclitem` have equality only; these orders serve hashing's equality test.
 fn xids(a: &Datum, b: &Datum) -> Ordering {
     match (a, b) {
         (Datum::Xid(x), Datum::Xid(y)) => x.cmp(y),
         (Datum::Xid(_), other) | (other, _) => wrong_kind("Xid", other),
+    }
+}
+
+fn acl_items(a: &Datum, b: &Datum) -> Ordering {
+    match (a, b) {
+        (Datum::AclItem(x), Datum::AclItem(y)) => x.to_bytes().cmp(&y.to_bytes()),
+        (Datum::AclItem(_), other) | (other, _) => wrong_kind("AclItem", other),
     }
 }
 
@@ -206,7 +177,8 @@ pub fn comparator(ty: Oid) -> Option<Comparator> {
 pub fn equality(ty: Oid) -> Option<Comparator> {
     match ty {
         oids::XID | oids::CID => Some(xids),
-        ty => comparator(ty),
+        oids::ACLITEM => Some(acl_items),
+        ty => comparator(ty).or_else(|| equality(registry::element_of(ty)?).map(|_| arrays as _)),
     }
 }
 
@@ -262,8 +234,9 @@ fn hash_plain(value: &Datum) -> u64 {
         Datum::Lsn(v) => finish(|s| v.hash(s)),
         Datum::AclItem(v) => finish(|s| v.hash(s)),
         Datum::Array(v) => hash_items(v.element, &v.items),
-        Datum::Record(v) => v.iter().fold(1, |h, i| {
-            mix(h, if i.is_null() { 0 } else { hash_plain(i) })
+        Datum::Record(v) => v.typed().fold(1, |h, (ty, i)| {
+            let by_type = hasher(ty).unwrap_or(hash_plain);
+            mix(h, if i.is_null() { 0 } else { by_type(i) })
         }),
         Datum::Null | Datum::Void => 0,
     }

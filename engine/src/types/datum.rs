@@ -1,7 +1,8 @@
 //! A value of any SQL type, as it travels between expressions.
 //!
 //! Cheap to clone: at most a reference count. The type is *not* in the value (a `Datum::Text` may be a `text`,
-//! a `varchar` or a `name`): the expression that made it knows. Numbers of days and microseconds count from
+//! a `varchar` or a `name`): the expression that made it knows. Of what is within an array or a row no expression
+//! knows, so these carry the types of their parts. Numbers of days and microseconds count from
 //! 2000-01-01 00:00:00 UTC, as in PostgreSQL's binary wire format.
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use crate::types::acl::AclItem;
 use crate::types::array::Array;
 use crate::types::interval::Interval;
 use crate::types::numeric::Numeric;
+use crate::types::record::Record;
 
 /// A type and its modifier: length for `varchar(n)` (plus 4), precision and scale for `numeric`, or -1.
 /// Source: PostgreSQL 15 manual, `pg_attribute.atttypmod`.
@@ -64,8 +66,7 @@ pub enum Datum {
     Lsn(Lsn),
     AclItem(AclItem),
     Array(Arc<Array>),
-    /// A row value; its field types are known to the expression.
-    Record(Arc<[Datum]>),
+    Record(Arc<Record>),
     Void,
 }
 

@@ -3,6 +3,8 @@
 //! One table fills `pg_proc`, `pg_operator`, `pg_cast` and `pg_aggregate` *and* resolves calls, so the catalog
 //! cannot lie. An implementation never sees a NULL argument if it is strict. Object ids are PostgreSQL 15's.
 
+use std::sync::Arc;
+
 use crate::ids::Oid;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
@@ -113,6 +115,11 @@ impl Function {
             self.implementation,
             Implementation::Set(_) | Implementation::TypedSet(_) | Implementation::HostSet
         )
+    }
+
+    /// The types of the rows it gives, if it gives rows.
+    pub fn out_types(&self) -> Arc<[Oid]> {
+        self.out.iter().map(|(_, ty)| *ty).collect()
     }
 }
 

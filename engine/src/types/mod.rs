@@ -22,6 +22,7 @@ pub mod numeric;
 pub mod oids;
 mod operator_table;
 pub mod operators;
+pub mod record;
 pub(crate) mod regex;
 pub mod registry;
 pub mod size;

@@ -439,6 +439,8 @@ pub fn format_type(ty: SqlType) -> Cow<'static, str> {
         oids::TIMESTAMP | oids::TIMESTAMPTZ if ty.modifier >= 0 => "timestamp",
         oids::TIMESTAMPTZ => "timestamp with time zone",
         oids::ANY => "\"any\"",
+        // A pseudo-type, and so none of those that are arrays by their category.
+        oids::RECORD_ARRAY => "record[]",
         oid => match by_oid(oid) {
             Some(t) => t.name,
             None => return Cow::Borrowed("???"),

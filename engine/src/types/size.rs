@@ -11,6 +11,7 @@ use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::json::MAX_DEPTH;
 use crate::types::numeric::Numeric;
+use crate::types::record::Record;
 
 /// What a value may need at most, as PostgreSQL's allocator has it. Bytes.
 pub(crate) const MAX_BYTES: usize = 0x3fff_ffff;
@@ -33,7 +34,9 @@ pub fn held(value: &Datum) -> usize {
         Datum::Interval(_) => 32,
         Datum::Jsonb(j) => json(j).max(LEAST_JSON),
         Datum::Array(a) => 64 + items(&a.items),
-        Datum::Record(r) => COUNTS + items(r),
+        Datum::Record(r) => {
+            COUNTS + size_of::<Record>() + size_of_val(r.types()) + items(r.fields())
+        }
         _ => 0,
     }
 }

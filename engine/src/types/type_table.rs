@@ -122,6 +122,7 @@ pub(super) static TYPES: &[Type] = types! {
     2280 "language_handler" 4 true b'p' b'P' false 0 0 b'i' b'p' ["language_handler_in" "language_handler_out" "" ""] ["" ""] 0 "";
     2281 "internal" 8 true b'p' b'P' false 0 0 b'd' b'p' ["internal_in" "internal_out" "" ""] ["" ""] 0 "";
     2283 "anyelement" 4 true b'p' b'P' false 0 0 b'i' b'p' ["anyelement_in" "anyelement_out" "" ""] ["" ""] 0 "";
+    2287 "_record" -1 false b'p' b'P' false 2249 0 b'd' b'x' ["array_in" "array_out" "array_recv" "array_send"] ["" ""] 0 "array_subscript_handler";
     2776 "anynonarray" 4 true b'p' b'P' false 0 0 b'i' b'p' ["anynonarray_in" "anynonarray_out" "" ""] ["" ""] 0 "";
     2950 "uuid" 16 false b'b' b'U' false 0 2951 b'c' b'p' ["uuid_in" "uuid_out" "uuid_recv" "uuid_send"] ["" ""] 0 "";
     2951 "_uuid" -1 false b'b' b'A' false 2950 0 b'i' b'x' ["array_in" "array_out" "array_recv" "array_send"] ["" ""] 0 "array_subscript_handler";

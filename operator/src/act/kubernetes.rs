@@ -1,5 +1,7 @@
 //! Acting on Kubernetes: supervisors' calls over TLS, objects, pods, the record by compare-and-swap.
 
+mod held;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +32,7 @@ use crate::kubernetes::{
 };
 use crate::names;
 use crate::reconcile::{Act, Seen, Written};
-use crate::render::{Kind, ObjectKey};
+use crate::render::ObjectKey;
 use crate::transport::{self, Address, CallError};
 use crate::validate::{Invalid, ValidatedCluster};
 
@@ -104,6 +106,7 @@ struct Inner {
     health: Arc<Health>,
     steps: Steps,
     told: Told,
+    /// The last that made sense; none if none did since this operator began.
     spec: Mutex<Option<ValidatedCluster>>,
     /// Why things are not as they should be, as of the last attempts.
     problems: Problems,
@@ -225,6 +228,8 @@ impl Act for KubernetesActor {
             };
             inner.cluster.wrote(written);
             tell_changes(&inner.events, &before, &after, plan);
+            let wanted = seen.cluster.spec.replicas;
+            inner.told.ends(&inner.events, &before, &after, wanted);
         }
         inner.measure(&before, &after, plan);
         inner.take_off(plan).await?;
@@ -248,15 +253,15 @@ impl Act for KubernetesActor {
             return Ok(());
         };
         let inner = &self.inner;
-        inner.events.tell("InvalidSpec", true, &refused.message);
-        let api = inner.objects();
-        let mut object = api.get_status(&inner.cluster.key.name).await?;
+        let Some(mut object) = inner.newest().await? else {
+            return Ok(()); // Another object of the same name has a spec of its own.
+        };
+        let message = refused.message.clone();
         put_refusal(&mut object, refused);
-        let name = &inner.cluster.key.name;
-        let written = api
-            .replace_status(name, &PostParams::default(), &object)
-            .await?;
-        inner.cluster.wrote(written);
+        // Who came first is looked at again; told is what stands there.
+        if inner.replace_status(&object).await?.is_some() {
+            inner.events.tell("InvalidSpec", true, &message);
+        }
         Ok(())
     }
 }
@@ -503,11 +508,6 @@ impl Inner {
         Ok(())
     }
 
-    fn spec(&self) -> Result<ValidatedCluster, StepError> {
-        let spec = self.spec.lock().clone();
-        spec.ok_or_else(|| StepError::Other("no valid spec yet".to_owned()))
-    }
-
     async fn create(
         self: &Arc<Inner>,
         instance: &str,
@@ -515,7 +515,7 @@ impl Inner {
         sight: &Sight,
     ) -> Result<(), StepError> {
         if let Some(claim) = sight.of(instance).claim {
-            let spec = self.spec()?;
+            let spec = self.spec_or_name();
             let look = Look::at(
                 &self.cluster,
                 &spec,
@@ -699,7 +699,7 @@ impl Inner {
     }
 
     async fn route(&self, routes: &Routes, sight: &Sight) -> Result<(), StepError> {
-        let spec = self.spec()?;
+        let spec = self.spec_or_name();
         let (image, sight) = (&self.default_image, sight.clone());
         let look = Look::at(&self.cluster, &spec, image, &[], sight);
         Ok(look.lead_to(routes).await?)
@@ -758,16 +758,6 @@ impl Inner {
                 }
             }
         }
-    }
-
-    /// True if its StatefulSet was made just now.
-    async fn make(self: &Arc<Inner>, instance: &str, sight: &Sight) -> Result<bool, StepError> {
-        let spec = self.spec()?;
-        let more = [instance.to_owned()];
-        let made = self.bring_objects(&spec, &more, sight).await?;
-        Ok(made
-            .iter()
-            .any(|key| key.kind == Kind::StatefulSet && key.name == instance))
     }
 }
 

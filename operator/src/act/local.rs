@@ -20,7 +20,7 @@ use crate::ids::{Millis, Term};
 use crate::instance::{InstanceConfig, read_config, write_config};
 use crate::local::{
     ClusterFolder, EventLog, ObjectError, ObjectStore, Process, ServiceConfig, free_ports, is_free,
-    send_routes, spawn_detached,
+    send_routes, spawn_detached, supervisor_of,
 };
 use crate::observe::Watches;
 use crate::reconcile::{Act, Seen, Written};
@@ -29,6 +29,8 @@ use crate::validate::{Invalid, ValidatedCluster};
 
 const FENCE_LIMIT: Duration = Duration::from_secs(2);
 const STOP_LIMIT: Duration = Duration::from_secs(40);
+/// Between two attempts to give instances their settings.
+const RECONFIGURE_PAUSE: Duration = Duration::from_secs(5);
 /// A process that ends at once is started again with pauses that grow up to this.
 const START_RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -60,6 +62,7 @@ struct Inner {
     told: Told,
     /// When each instance's process was last started, and how often soon after another start.
     starts: Mutex<HashMap<String, (Instant, u32)>>,
+    /// The last that made sense; none if none did since this operator began.
     spec: Mutex<Option<ValidatedCluster>>,
 }
 
@@ -137,8 +140,14 @@ impl Act for LocalActor {
         if changed {
             let (inner, cluster) = (Arc::clone(&self.inner), cluster.clone());
             tokio::spawn(async move {
-                if let Err(error) = inner.reconfigure(&cluster).await {
-                    tracing::warn!(%error, "an instance could not be given its settings");
+                loop {
+                    match inner.reconfigure(&cluster).await {
+                        Ok(()) => return,
+                        Err(error) => {
+                            tracing::warn!(%error, "an instance could not be given its settings; trying again");
+                        }
+                    }
+                    tokio::time::sleep(RECONFIGURE_PAUSE).await;
                 }
             });
         }
@@ -178,6 +187,8 @@ impl Act for LocalActor {
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
         tell_changes(&self.inner.events, &before, &after, plan);
+        let (told, wanted) = (&self.inner.told, seen.cluster.spec.replicas);
+        told.ends(&self.inner.events, &before, &after, wanted);
         Ok(if plan.swap.is_some() {
             Written::Moved
         } else {
@@ -189,14 +200,14 @@ impl Act for LocalActor {
         let Some(refused) = refusal(seen, findings) else {
             return Ok(());
         };
-        self.inner
-            .events
-            .tell("InvalidSpec", true, &refused.message);
+        let message = refused.message.clone();
         self.inner.store.update(|current| {
             let mut object = current.ok_or(ObjectError::Missing)?;
             put_refusal(&mut object, refused);
             Ok(object)
         })?;
+        // Not before: what could not be written would be told at each attempt.
+        self.inner.events.tell("InvalidSpec", true, &message);
         Ok(())
     }
 }
@@ -274,15 +285,11 @@ impl Inner {
 
     fn create(self: &Arc<Inner>, instance: &str, seed: Seed, term: Term) -> Result<(), StepError> {
         let volume = self.folder.volume(instance);
+        let (cluster, storage_bytes, parameters) = self.settings_of_new(instance)?;
         std::fs::create_dir_all(volume.dir())?;
-        let spec = self
-            .spec
-            .lock()
-            .clone()
-            .ok_or_else(|| io::Error::other("no spec yet"))?;
         let [control_port, port, http_port] = free_ports()?;
         let config = InstanceConfig {
-            cluster: spec.name,
+            cluster,
             cluster_id: self.cluster_id.clone(),
             name: instance.to_owned(),
             control_port,
@@ -293,8 +300,8 @@ impl Inner {
             engine: self.engine.clone(),
             seed,
             term,
-            storage_bytes: spec.storage_bytes,
-            parameters: spec.parameters,
+            storage_bytes,
+            parameters,
         };
         write_config(&volume.config(), &config)?;
         durable::sync_dir(&self.folder.instances())?;
@@ -302,6 +309,29 @@ impl Inner {
         self.events
             .tell("InstanceCreated", false, &made(instance, seed));
         Ok(())
+    }
+
+    /// The cluster's name, the volume's size and the parameters of a new instance: the manifest's, or, while that is refused
+    /// and was never accepted in this process's time, what another instance has.
+    fn settings_of_new(
+        &self,
+        instance: &str,
+    ) -> io::Result<(String, u64, BTreeMap<String, String>)> {
+        let spec = self.spec.lock().clone();
+        if let Some(spec) = spec {
+            return Ok((spec.name, spec.storage_bytes, spec.parameters));
+        }
+        for other in self.folder.volumes()? {
+            if other != instance
+                && let Ok(config) = read_config(&self.folder.volume(&other).config())
+            {
+                return Ok((config.cluster, config.storage_bytes, config.parameters));
+            }
+        }
+        Err(io::Error::other(format!(
+            "{instance} can't be made while the manifest is refused: no other instance says how. Give a manifest that is \
+             accepted, by `local up -f FILE`"
+        )))
     }
 
     /// Starts the process of an instance that has a volume, on ports that are free now.
@@ -402,7 +432,9 @@ impl Inner {
     async fn remove(&self, instance: &str) -> Result<(), StepError> {
         let volume = self.folder.volume(instance);
         let dir = volume.dir().to_string_lossy().into_owned();
-        let pid = self.watches.status_of(instance).map(|s| s.supervisor_pid);
+        // One that hung when this operator began has never told it.
+        let told = self.watches.status_of(instance).map(|s| s.supervisor_pid);
+        let pid = told.or_else(|| supervisor_of(&dir));
         if let Some(process) = pid.and_then(|pid| Process::find(pid, &dir)) {
             process.terminate();
             if !process.ends_within(STOP_LIMIT).await {
@@ -440,29 +472,102 @@ impl Inner {
         Ok(())
     }
 
-    /// Gives running instances the parameters of the spec.
+    /// Gives all instances the parameters of the spec; one that can't be given them keeps no other from it. Nothing is done
+    /// for a spec that is over.
+    ///
+    /// # Errors
+    /// The first that came up.
     async fn reconfigure(self: &Arc<Inner>, cluster: &ValidatedCluster) -> Result<(), StepError> {
+        let mut failed = None;
         for instance in self.folder.volumes()? {
-            let volume = self.folder.volume(&instance);
-            let mut config = read_config(&volume.config())?;
-            if config.parameters == cluster.parameters
-                && config.storage_bytes == cluster.storage_bytes
-            {
-                continue;
+            let is_over = self.spec.lock().as_ref().is_some_and(|spec| {
+                spec.parameters != cluster.parameters || spec.storage_bytes != cluster.storage_bytes
+            });
+            if is_over {
+                return Ok(());
             }
-            config.parameters.clone_from(&cluster.parameters);
-            config.storage_bytes = cluster.storage_bytes;
-            write_config(&volume.config(), &config)?;
-            // One that does not run reads it when it starts.
-            if self
-                .call(&instance, "/reload", b"{}".to_vec())
-                .await
-                .is_ok()
-            {
-                let message = format!("{instance} was given its new parameters");
-                self.events.tell("ConfigReloaded", false, &message);
+            if let Err(error) = self.reconfigure_one(&instance, cluster).await {
+                failed = failed.or(Some(error));
             }
         }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn reconfigure_one(
+        self: &Arc<Inner>,
+        instance: &str,
+        cluster: &ValidatedCluster,
+    ) -> io::Result<()> {
+        let volume = self.folder.volume(instance);
+        let mut config = read_config(&volume.config())?;
+        if config.parameters == cluster.parameters && config.storage_bytes == cluster.storage_bytes
+        {
+            return Ok(());
+        }
+        config.parameters.clone_from(&cluster.parameters);
+        config.storage_bytes = cluster.storage_bytes;
+        write_config(&volume.config(), &config)?;
+        // One that does not run reads it when it starts.
+        let told = self.call(instance, "/reload", b"{}".to_vec()).await;
+        if told.is_ok() {
+            let message = format!("{instance} was given its new parameters");
+            self.events.tell("ConfigReloaded", false, &message);
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_instance_is_as_the_manifest_is_or_as_the_others_are() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let folder = ClusterFolder::new(dir.path());
+        let actor = LocalActor::new(LocalContext {
+            folder: folder.clone(),
+            watches: Arc::default(),
+            cluster_id: "u".to_owned(),
+            engine: "understudy".into(),
+            port: 5432,
+        })
+        .expect("an actor");
+        let of_new = || actor.inner.settings_of_new("orders-2");
+        let said = of_new().expect_err("nobody says how").to_string();
+        assert!(
+            said.contains("orders-2") && said.contains("local up"),
+            "{said}"
+        );
+        let parameters =
+            |work_mem: &str| BTreeMap::from([("work_mem".to_owned(), work_mem.to_owned())]);
+        let config = InstanceConfig {
+            cluster: "orders".to_owned(),
+            cluster_id: "u".to_owned(),
+            name: "orders-1".to_owned(),
+            control_port: 1,
+            port: 2,
+            http_port: 3,
+            service_port: 5432,
+            token_file: folder.file("token"),
+            engine: "understudy".into(),
+            seed: Seed::Backup,
+            term: Term::FIRST,
+            storage_bytes: 1 << 30,
+            parameters: parameters("8MB"),
+        };
+        let volume = folder.volume("orders-1");
+        std::fs::create_dir_all(volume.dir()).expect("made");
+        write_config(&volume.config(), &config).expect("written");
+        let of_others = ("orders".to_owned(), 1_u64 << 30, parameters("8MB"));
+        assert_eq!(of_new().expect("as orders-1"), of_others);
+        *actor.inner.spec.lock() = Some(ValidatedCluster {
+            name: "orders".to_owned(),
+            storage_bytes: 2 << 30,
+            parameters: parameters("16MB"),
+            ..ValidatedCluster::default()
+        });
+        let of_manifest = ("orders".to_owned(), 2_u64 << 30, parameters("16MB"));
+        assert_eq!(of_new().expect("as the manifest"), of_manifest);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,8 +23,8 @@ use crate::kubernetes::{
 use crate::names;
 use crate::render::{
     CLUSTER, Credentials, CredentialsError, Existing, ForeignObject, Found, INSTANCE, Input, Kind,
-    Object, ObjectKey, PRIMARY, ROLE, STANDBY, Secrets, TERM, Workload, WriteRouting, render,
-    write_traffic,
+    Object, ObjectKey, PRIMARY, ROLE, STANDBY, Secrets, TERM, Workload, WriteRouting, is_owned,
+    made_like, render, write_traffic,
 };
 use crate::validate::ValidatedCluster;
 
@@ -41,6 +42,11 @@ pub(super) enum ObjectsError {
     /// In the way of where the write Service leads.
     #[error("{0}")]
     Foreign(ForeignObject),
+    #[error(
+        "{0} can't be made while the manifest is refused: no other instance has a StatefulSet that says how. Correct the \
+         fields that the condition Ready names"
+    )]
+    NothingLike(String),
     /// Nothing is the matter: what was looked at is looked at again.
     #[error("somebody else was faster")]
     Overtaken,
@@ -64,7 +70,9 @@ impl ObjectsError {
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
             ObjectsError::Kube(error) | ObjectsError::Object(_, error) => verdict(error),
-            ObjectsError::Credentials(_) | ObjectsError::Foreign(_) => Some(Verdict::Refused),
+            ObjectsError::Credentials(_)
+            | ObjectsError::Foreign(_)
+            | ObjectsError::NothingLike(_) => Some(Verdict::Refused),
             ObjectsError::Overtaken => None,
         }
     }
@@ -77,7 +85,9 @@ impl ObjectsError {
     pub fn is_passing(&self) -> bool {
         match self {
             ObjectsError::Kube(error) | ObjectsError::Object(_, error) => is_conflict(error),
-            ObjectsError::Credentials(_) | ObjectsError::Foreign(_) => false,
+            ObjectsError::Credentials(_)
+            | ObjectsError::Foreign(_)
+            | ObjectsError::NothingLike(_) => false,
             ObjectsError::Overtaken => true,
         }
     }
@@ -228,6 +238,32 @@ impl<'a> Look<'a> {
                 Ok(true)
             }
             Some(Workload::Create(_) | Workload::Keep) | None => Ok(false),
+        }
+    }
+
+    /// Makes the StatefulSet of an instance as another one's is, whatever manifest that was made of: this one's is not
+    /// known. True if it was made just now.
+    pub async fn make_like_others(&self, instance: &str) -> Result<bool, ObjectsError> {
+        let (sets, uid) = (&self.existing.stateful_sets, &self.cluster.uid);
+        let there = sets.get(instance);
+        if there.is_some_and(|set| is_owned(&set.metadata, uid)) {
+            return Ok(false);
+        }
+        let object = self.cluster.object();
+        let record = object.and_then(|object| object.status?.record());
+        let primary = record.and_then(|record| record.primary);
+        let primary = primary.as_ref().map(|member| member.name.as_str());
+        let pattern = pattern(sets, uid, primary);
+        let pattern = pattern.ok_or_else(|| ObjectsError::NothingLike(instance.to_owned()))?;
+        let object = Object::StatefulSet(Box::new(made_like(pattern, instance)));
+        match self.bring_one(&object).await? {
+            Applied::Created => Ok(true),
+            Applied::Same | Applied::Changed => Ok(false),
+            Applied::Overtaken => Err(ObjectsError::Overtaken),
+            Applied::Foreign(found) => {
+                let foreign = ForeignObject::of(&found, &self.spec.name, uid);
+                Err(foreign.map_or(ObjectsError::Overtaken, ObjectsError::Foreign))
+            }
         }
     }
 
@@ -466,6 +502,18 @@ pub(super) fn with_problem(conditions: &[Condition], problem: Option<&str>) -> V
     all
 }
 
+/// The cluster's own StatefulSet that another one is made like: the primary's, which comes last in a roll-out and serves;
+/// else the first.
+fn pattern<'a>(
+    sets: &'a BTreeMap<String, StatefulSet>,
+    uid: &str,
+    primary: Option<&str>,
+) -> Option<&'a StatefulSet> {
+    let is_own = |set: &&StatefulSet| is_owned(&set.metadata, uid);
+    let primary = primary.and_then(|name| sets.get(name)).filter(is_own);
+    primary.or_else(|| sets.values().find(is_own))
+}
+
 /// The version of the record that a slice was written for.
 fn led_for(metadata: &ObjectMeta) -> u64 {
     let all = metadata.annotations.as_ref();
@@ -611,6 +659,27 @@ mod tests {
         assert_eq!(problem(&[500, 403]), of(Verdict::Refused));
         assert_eq!(problem(&[409, 500]), of(Verdict::Failed));
         assert_eq!(problem(&[409]), None);
+    }
+
+    #[test]
+    fn an_instance_is_made_like_the_primary_or_like_the_first() {
+        let set = |name: &str, owner: &str| -> (String, StatefulSet) {
+            let owner = json!({"apiVersion": "understudy.dev/v1alpha1", "kind": "ReplicatedCluster", "name": "orders",
+                               "uid": owner, "controller": true});
+            let set = json!({"metadata": {"name": name, "ownerReferences": [owner]}});
+            (name.to_owned(), serde_json::from_value(set).expect("a set"))
+        };
+        let sets = BTreeMap::from([
+            set("orders-1", "another"),
+            set("orders-2", "u"),
+            set("orders-3", "u"),
+        ]);
+        let like = |primary: Option<&str>| pattern(&sets, "u", primary)?.metadata.name.clone();
+        assert_eq!(like(Some("orders-3")).as_deref(), Some("orders-3"));
+        for elsewhere in [None, Some("orders-1"), Some("orders-4")] {
+            assert_eq!(like(elsewhere).as_deref(), Some("orders-2"));
+        }
+        assert_eq!(pattern(&sets, "v", Some("orders-3")), None);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::crd::{ConditionStatus, InstanceReport, InstanceRole, Phase, ReplicatedClusterStatus};
+use crate::crd::{
+    ConditionStatus, InstanceReport, InstanceRole, LastRoleChange, Phase, ReplicatedClusterStatus,
+};
 use crate::decide::Plan;
 use crate::reconcile::Seen;
 
@@ -28,6 +30,10 @@ pub(super) struct Told {
     /// By what they are of: the troubles, and when each was told.
     troubles: Mutex<HashMap<String, Vec<(String, Instant)>>>,
     settings: Mutex<Option<Settings>>,
+    /// Those that had the primary's role and do not follow yet.
+    former: Mutex<BTreeSet<String>>,
+    /// How many standbys there were when there were as many as asked for.
+    standbys: Mutex<Option<u32>>,
 }
 
 /// What the manifest gives engines to read, and who reads it.
@@ -67,15 +73,57 @@ impl Told {
             };
             let now = (instance.pid, status.crashes);
             let old = self.crashes.lock().insert(name.clone(), now);
-            let before = old
-                .filter(|(pid, _)| *pid == now.0)
-                .map_or(0, |(_, count)| count);
+            let before = match old {
+                Some((pid, count)) if pid == now.0 => count,
+                // Another operator has told of those that are over.
+                None if status.down_ms == 0 => status.crashes,
+                Some(_) | None => 0,
+            };
             if status.crashes > before {
                 let why = status.message.as_deref().unwrap_or("it left no message");
                 let message =
                     format!("the engine of {name} has crashed and is restarted in place: {why}");
                 to.tell("RestartedInPlace", true, &message);
             }
+        }
+    }
+
+    /// What has come to its end: a former primary that follows, and a number of standbys that was asked for. `wanted` is
+    /// the manifest's.
+    pub fn ends(
+        &self,
+        to: &impl Tell,
+        before: &ReplicatedClusterStatus,
+        after: &ReplicatedClusterStatus,
+        wanted: u32,
+    ) {
+        let mut former = self.former.lock();
+        for (old, new) in [
+            (&before.last_failover, &after.last_failover),
+            (&before.last_switchover, &after.last_switchover),
+        ] {
+            let term = |change: &Option<LastRoleChange>| change.as_ref().map(|change| change.term);
+            if term(old) != term(new) {
+                former.extend(new.as_ref().and_then(|change| change.old.clone()));
+            }
+        }
+        for instance in after.instances.iter().filter(|i| i.ready) {
+            let was_primary = former.remove(&instance.name);
+            if was_primary && instance.role == InstanceRole::Standby {
+                let name = &instance.name;
+                let message = format!("{name}, a former primary, follows as a standby again");
+                to.tell("Rejoined", false, &message);
+            }
+        }
+        drop(former);
+        // Without a primary all of them count as standbys.
+        if after.current_primary.is_none() || after.replicas != wanted {
+            return;
+        }
+        let known = self.standbys.lock().replace(wanted);
+        if let Some(known) = known.filter(|known| *known != wanted) {
+            let message = format!("the cluster has {wanted} standbys now; it had {known}");
+            to.tell("Scaled", false, &message);
         }
     }
 
@@ -215,6 +263,77 @@ mod tests {
             cluster: serde_norway::from_str(&manifest).expect("a manifest"),
             observed,
         }
+    }
+
+    /// An operator that takes over sees crashes that are over, and told of.
+    #[test]
+    fn a_crash_is_told_by_who_saw_it() {
+        let crashed = |crashes: u32, down_ms: u64| {
+            let mut seen = seen(1, "", 1, false);
+            let instance = seen.observed.instances.get_mut("orders-1");
+            let status = instance.and_then(|instance| instance.status.as_mut());
+            let status = status.expect("it is heard");
+            (status.crashes, status.down_ms) = (crashes, down_ms);
+            seen
+        };
+        let told = |looks: &[(u32, u64)]| {
+            let (told, heard) = (Told::default(), Heard::default());
+            for (crashes, down_ms) in looks {
+                told.crashes(&heard, &crashed(*crashes, *down_ms));
+            }
+            heard.0.into_inner().len()
+        };
+        assert_eq!(told(&[(0, 0), (1, 5), (1, 0)]), 1);
+        assert_eq!(told(&[(0, 0), (1, 0)]), 1, "it was back before the look");
+        assert_eq!(told(&[(1, 0), (1, 0)]), 0);
+        assert_eq!(told(&[(1, 5), (1, 0), (2, 0)]), 2);
+    }
+
+    #[test]
+    fn what_has_come_to_its_end_is_told_once() {
+        let (told, heard) = (Told::default(), Heard::default());
+        let look = |status: serde_json::Value| -> ReplicatedClusterStatus {
+            serde_json::from_value(status).expect("a status")
+        };
+        let is = |name: &str, role: &str, ready: bool| serde_json::json!({"name": name, "role": role, "ready": ready, "inSync": ready});
+        let served = |replicas: u32| {
+            look(serde_json::json!({"currentPrimary": "orders-1", "replicas": replicas}))
+        };
+        // A new cluster grows, and has what was asked for.
+        for replicas in [0, 1, 2, 2] {
+            told.ends(&heard, &served(0), &served(replicas), 2);
+        }
+        assert_eq!(*heard.0.lock(), [""; 0]);
+        told.ends(&heard, &served(2), &served(3), 4);
+        told.ends(&heard, &served(3), &served(4), 4);
+        told.ends(&heard, &served(4), &served(4), 4);
+        let scaled = "Scaled: the cluster has 4 standbys now; it had 2";
+        assert_eq!(*heard.0.lock(), [scaled]);
+        heard.0.lock().clear();
+        // All are standbys for a moment.
+        told.ends(
+            &heard,
+            &served(4),
+            &look(serde_json::json!({"replicas": 5})),
+            5,
+        );
+        let changed = |role: &str, ready: bool| {
+            let change = serde_json::json!({
+                "cause": "x", "old": "orders-1", "new": "orders-2", "term": 4, "detectedAt": 1, "promotedAt": 2,
+                "writableAt": 3, "seconds": 0.1,
+            });
+            look(serde_json::json!({
+                "currentPrimary": "orders-2", "replicas": 4, "lastFailover": change,
+                "instances": [is("orders-1", role, ready), is("orders-2", "Primary", true)],
+            }))
+        };
+        told.ends(&heard, &served(4), &changed("Lost", false), 4);
+        let lost = changed("Lost", false);
+        for now in [("Standby", false), ("Standby", true), ("Standby", true)] {
+            told.ends(&heard, &lost, &changed(now.0, now.1), 4);
+        }
+        let rejoined = "Rejoined: orders-1, a former primary, follows as a standby again";
+        assert_eq!(*heard.0.lock(), [rejoined]);
     }
 
     #[test]

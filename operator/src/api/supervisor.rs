@@ -88,6 +88,12 @@ impl SupervisorStatus {
         self.began_at == other.began_at && self.serial < other.serial
     }
 
+    /// Whether this is `other`, told once more. Of a supervisor that does not count nobody knows.
+    pub fn is_same_as(&self, other: &SupervisorStatus) -> bool {
+        let counts = self.serial > 0;
+        counts && (self.began_at, self.serial) == (other.began_at, other.serial)
+    }
+
     /// Without what moves by itself: two equal values need no new look.
     #[must_use]
     pub fn without_positions(&self) -> SupervisorStatus {

@@ -73,6 +73,7 @@ pub fn decide(cluster: &ValidatedCluster, observed: &Observed, now: Millis) -> P
         },
     }
     planned::mend(observed, &mut plan);
+    planned::end_hung(observed, &mut plan);
     report::fill(cluster, observed, &mut plan);
     plan
 }

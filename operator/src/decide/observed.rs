@@ -46,6 +46,10 @@ pub struct Upkeep {
     pub trouble: Option<String>,
     /// For how long there has been some, counted only while the operator itself ran.
     pub trouble_ms: u64,
+    /// Why it may not be heard, with what to do. It may run all the same, so nothing is done because of it.
+    pub away: Option<String>,
+    /// Its supervisor is there, has said nothing new for long, and nobody else would end it. In a pod the kubelet does.
+    pub hangs: bool,
 }
 
 impl Upkeep {

@@ -5,7 +5,9 @@
 //! the one before has caught up; the primary's role then moves to one of them, and the former primary comes last. Only an
 //! instance that can't run as it is made waits for nothing: a cluster that is down may be down for that very reason.
 
-use super::{Instance, Observed, Outcome, Plan, Renewal, RequestKind, Step, failover, standbys};
+use super::{
+    Instance, Life, Observed, Outcome, Plan, Renewal, RequestKind, Step, failover, standbys,
+};
 use crate::api::EngineStatus;
 use crate::crd::{ChangeKind, Member, Phase, Record, RoleChange};
 use crate::ids::Millis;
@@ -229,6 +231,30 @@ pub(super) fn mend(observed: &Observed, plan: &mut Plan) {
         // Steps of one instance wait for each other: starting it as it was would come first each time.
         let starts = |step: &Step| matches!(step, Step::Start { instance } if instance == name);
         plan.steps.retain(|step| !starts(step));
+    }
+}
+
+/// Whatever the plan is about: a supervisor that hangs can be told nothing, and neither restarts, leads elsewhere nor ends
+/// its engine. Its process is ended, and with it the engine; the rest is as for any other that has ended. Where several are
+/// alive and none is heard it may be the operator that does not hear: then nobody is ended.
+pub(super) fn end_hung(observed: &Observed, plan: &mut Plan) {
+    let mut alive = (observed.instances.values()).filter(|i| i.life == Life::Alive);
+    let may_be_deaf = alive.clone().count() > 1 && alive.all(|i| i.heard().is_none());
+    if !observed.fencing || may_be_deaf {
+        return;
+    }
+    for (name, instance) in &observed.instances {
+        let hangs = instance.upkeep.hangs && instance.life == Life::Alive;
+        let Some(pid) = instance.pid.filter(|_| hangs) else {
+            continue;
+        };
+        let fence = Step::Fence {
+            instance: name.clone(),
+            pid,
+        };
+        if !plan.steps.contains(&fence) {
+            plan.steps.push(fence);
+        }
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) fn fill(cluster: &ValidatedCluster, observed: &Observed, plan: &mut P
 /// Whatever is in the way: a pod that does not run may be why, and Kubernetes knows what keeps it.
 fn tell_troubles(message: &mut String, observed: &Observed) {
     for (name, instance) in &observed.instances {
-        let trouble = instance.upkeep.trouble.as_deref();
+        let upkeep = &instance.upkeep;
+        let trouble = upkeep.trouble.as_deref().or(upkeep.away.as_deref());
         if let Some(trouble) = trouble.filter(|_| instance.heard().is_none())
             && !message.contains(trouble)
         {
@@ -147,7 +148,11 @@ fn report(
                     .clone()
                     .or_else(|| s.seeding.as_ref().and_then(|seed| seed.error.clone()))
             })
-            .or_else(|| instance.upkeep.trouble.clone()),
+            .or_else(|| instance.upkeep.trouble.clone())
+            .or_else(|| {
+                let away = instance.upkeep.away.clone();
+                away.filter(|_| instance.heard().is_none())
+            }),
         id,
     }
 }

@@ -129,7 +129,7 @@ pub(super) fn tend(
     let health = health(cluster.failover, observed, record, primary);
     let held_out = matches!(health, Health::Lost(_)) && !may_fail_over(observed, record, primary);
     if !held_out {
-        refuse_force(cluster, record, plan);
+        refuse_force(cluster, record, primary, &health, plan);
     }
     if let Some(term) = newer_promise(observed, record) {
         let cause = format!("an instance has promised term {term}, which the record does not know");
@@ -501,13 +501,33 @@ pub(super) fn lost_bytes(
     lines.lost(&answer, report.term)
 }
 
-/// Nothing is forced where nothing stands in the way.
-fn refuse_force(cluster: &ValidatedCluster, record: &Record, plan: &mut Plan) {
-    if let Some(text) = &cluster.requests.force_promote {
-        let message = format!(
-            "{text}: no failover is blocked, term {} has its primary; use a switchover",
-            record.term
-        );
-        failover::refuse_force(plan, text, message);
-    }
+/// Nothing is forced where nothing stands in the way; said is what helps instead.
+fn refuse_force(
+    cluster: &ValidatedCluster,
+    record: &Record,
+    primary: &Member,
+    health: &Health,
+    plan: &mut Plan,
+) {
+    let Some(text) = &cluster.requests.force_promote else {
+        return;
+    };
+    let (name, term) = (&primary.name, record.term);
+    let why = match health {
+        Health::Good => {
+            format!("no failover is blocked, term {term} has its primary; use a switchover")
+        }
+        // A switchover would have to be told to the very one that does not hear it.
+        Health::Grace("PrimaryUnheard", _) => format!(
+            "no failover is blocked: {name} serves in term {term}, though the operator does not hear it. End {name} (delete \
+             its pod, by force if its node does not answer), and a standby takes over without loss"
+        ),
+        Health::Grace(..) => format!(
+            "no failover is blocked: {name} is given a moment to come back in term {term}; look at the condition again"
+        ),
+        Health::Lost(_) => "a failover begins by itself; should it be blocked, its condition says \
+                            how to go on"
+            .to_owned(),
+    };
+    failover::refuse_force(plan, text, format!("{text}: {why}"));
 }

@@ -58,6 +58,8 @@ pub struct Engine {
     socket: PathBuf,
     said: Said,
     serves_clients: bool,
+    /// It did not answer any more and was ended.
+    is_given_up: bool,
 }
 
 impl Engine {
@@ -100,7 +102,21 @@ impl Engine {
             socket,
             said,
             serves_clients,
+            is_given_up: false,
         })
+    }
+
+    /// Another program in its place, which would answer on that socket.
+    #[cfg(test)]
+    pub fn of_child(child: Child, socket: PathBuf) -> Engine {
+        Engine {
+            pid: child.id().expect("it runs"),
+            child,
+            socket,
+            said: Said::Passed(Arc::default()),
+            serves_clients: true,
+            is_given_up: false,
+        }
     }
 
     pub fn serves_clients(&self) -> bool {
@@ -132,6 +148,13 @@ impl Engine {
                 ),
             )),
         }
+    }
+
+    /// SIGKILL, for one that does not answer any more. [`Engine::exited`] sees its end.
+    pub fn give_up(&mut self) {
+        // One that has ended already can't be killed.
+        let _ = self.child.start_kill();
+        self.is_given_up = true;
     }
 
     /// Fast shutdown.
@@ -196,6 +219,9 @@ pub fn guard(parent: u32, program: &Path, arguments: &[String]) -> io::Error {
 
 /// Why an engine has ended, for people: what it said itself, or else how the system saw it end.
 pub fn last_words(engine: Option<&Engine>, status: ExitStatus) -> String {
+    if engine.is_some_and(|engine| engine.is_given_up) {
+        return "it ran and did not answer any more, so it was ended".to_owned();
+    }
     let said = engine.and_then(|engine| engine.said.last_words());
     match status.signal() {
         // Whatever it had said before was about a session, unless it was the cause.
@@ -399,13 +425,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_was_killed_is_waited_for() {
         let child = Command::new("sleep").arg("600").spawn().expect("started");
-        let mut engine = Engine {
-            pid: child.id().expect("it runs"),
-            child,
-            socket: PathBuf::new(),
-            said: Said::Passed(Arc::default()),
-            serves_clients: true,
-        };
+        let mut engine = Engine::of_child(child, PathBuf::new());
         engine.kill(Duration::from_secs(20)).await.expect("ended");
         assert_eq!(engine.child.id(), None);
         engine

@@ -16,6 +16,7 @@ mod seed;
 mod seeding;
 mod setup;
 mod supervisor;
+mod unanswered;
 mod volume;
 
 pub use config::{InstanceConfig, read_config, write_config};

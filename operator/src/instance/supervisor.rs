@@ -18,6 +18,7 @@ use super::pod::{Duty, News};
 use super::seed::Outcome;
 use super::seeding::Seeding;
 use super::setup::Setup;
+use super::unanswered::Unanswered;
 use super::{Volume, files};
 use crate::api::{EngineRole, EngineStatus, Promise, SupervisorState, SupervisorStatus, Upstream};
 use crate::durable;
@@ -69,6 +70,7 @@ pub struct Supervisor {
     pub(super) crashes: VecDeque<Instant>,
     down_since: Option<Instant>,
     answered_at: Instant,
+    pub(super) unanswered: Unanswered,
     pub(super) restart_at: Option<Instant>,
     /// How often in a row it could not go on.
     stumbles: u32,
@@ -183,6 +185,7 @@ impl Supervisor {
             crashes: VecDeque::new(),
             down_since: None,
             answered_at: now,
+            unanswered: Unanswered::default(),
             restart_at: None,
             stumbles: 0,
             ticked_at: now,
@@ -363,6 +366,7 @@ impl Supervisor {
         self.reload_due = false;
         self.started_at = Instant::now();
         self.answered_at = self.started_at;
+        self.unanswered = Unanswered::default();
         let serves_clients = !self.gives_way();
         if serves_clients {
             self.stand_back();
@@ -533,6 +537,7 @@ impl Supervisor {
             }
         }
         self.ask_engine().await;
+        self.end_hung_engine().await;
         self.see_to_duty().await;
         Ok(())
     }
@@ -547,12 +552,19 @@ impl Supervisor {
                 status.grow_older(u64::try_from(age).unwrap_or(u64::MAX));
                 self.heard(status);
             }
-            Err(error) => tracing::debug!(%error, "the engine does not answer"),
+            Err(error) => {
+                // One that has only begun may have much to recover.
+                if self.status.is_some() && error.is_silence() {
+                    self.unanswered.note(Instant::now());
+                }
+                tracing::debug!(%error, "the engine does not answer");
+            }
         }
     }
 
     pub(super) fn heard(&mut self, status: EngineStatus) {
         self.answered_at = Instant::now();
+        self.unanswered = Unanswered::default();
         let flushed = |status: &EngineStatus| status.flush_lsn;
         if self.status.as_ref().map(flushed) != Some(status.flush_lsn)
             && let Some(duty) = &self.duty
@@ -1038,6 +1050,78 @@ mod tests {
         supervisor.obey(Command { call, reply }).await;
         answer.await.expect("answered").expect("obeyed");
         assert!(supervisor.demotion.is_some() && supervisor.restart_by.is_none());
+    }
+
+    /// A program in the engine's place, which has answered before.
+    fn run_as_engine(supervisor: &mut Supervisor) {
+        let mut program = tokio::process::Command::new("sleep");
+        let child = program.arg("600").kill_on_drop(true).spawn();
+        let socket = supervisor.volume.dir().join("its.sock");
+        supervisor.engine = Some(Engine::of_child(child.expect("started"), socket));
+        let status = serde_json::json!({"system_id": "7", "role": "standby", "timeline": 1});
+        supervisor.heard(serde_json::from_value(status).expect("reads"));
+    }
+
+    /// Until the last question has been asked, and what follows from it done.
+    async fn decide_on_engine(supervisor: &mut Supervisor) {
+        supervisor.unanswered = Unanswered::for_long(1_000);
+        let begin = Instant::now();
+        while supervisor.unanswered.questions() > 0 {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it is decided");
+            supervisor.end_hung_engine().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A standby's, or that of a primary without an heir: nobody else would end it.
+    #[tokio::test]
+    async fn an_engine_that_has_answered_and_never_will_again_is_ended() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        run_as_engine(&mut supervisor);
+        let status = supervisor.status.take();
+        supervisor.ask_engine().await;
+        assert_eq!(supervisor.unanswered.questions(), 0, "much to recover");
+        supervisor.status = status;
+        supervisor.ask_engine().await;
+        assert_eq!(supervisor.unanswered.questions(), 1);
+        decide_on_engine(&mut supervisor).await;
+        let engine = supervisor.engine.as_mut().expect("until its end is seen");
+        let ended = tokio::time::timeout(Duration::from_secs(60), engine.exited()).await;
+        let ended = ended.expect("in time").expect("waited for");
+        let said = last_words(supervisor.engine.as_ref(), ended);
+        assert!(said.contains("did not answer"), "{said}");
+    }
+
+    /// Whoever is slow, sealed or about to end may have been silent for long.
+    #[tokio::test]
+    async fn an_engine_that_is_silent_for_a_reason_is_left_alone() {
+        use std::os::unix::process::ExitStatusExt as _;
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut supervisor = supervisor(dir.path());
+        run_as_engine(&mut supervisor);
+        supervisor.restart_by = Some(Instant::now() + Duration::from_secs(600));
+        decide_on_engine(&mut supervisor).await;
+        supervisor.restart_by = None;
+        supervisor.promise.sealed = true;
+        decide_on_engine(&mut supervisor).await;
+        supervisor.promise.sealed = false;
+        let socket = tokio::net::UnixListener::bind(dir.path().join("its.sock")).expect("bound");
+        let answers = tokio::spawn(async move {
+            let (mut stream, _) = socket.accept().await.expect("accepted");
+            let asked = stream.read(&mut [0; 1024]).await.expect("read");
+            let body = r#"{"system_id": "7", "role": "standby", "timeline": 1}"#;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            let answer = format!("{head}{body}");
+            stream.write_all(answer.as_bytes()).await.expect("written");
+            asked
+        });
+        decide_on_engine(&mut supervisor).await;
+        assert!(answers.await.expect("asked") > 0);
+        let killed = ExitStatus::from_raw(9);
+        let said = last_words(supervisor.engine.as_ref(), killed);
+        assert!(!said.contains("did not answer"), "{said}");
     }
 
     /// Before it has answered once it may not know the signal yet, and would die of it.

@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 
 use super::speakers::{Speaker, Speakers};
 use super::stores::{ClusterKey, Stores};
-use super::upkeep::{complaint, stuck, upkeep};
+use super::upkeep::{complaint, stuck, upkeep, with_remedy};
 use crate::api::{SeedSource, Upstream};
 use crate::crd::ReplicatedCluster;
 use crate::decide::{Routes, Upkeep};
@@ -240,17 +240,27 @@ impl Cluster {
         Ok(complaint(&events.list(&its).await?.items))
     }
 
-    pub fn upkeep(&self, fingerprint: &str, instance: &str) -> Upkeep {
+    /// `fingerprint` is the manifest's; one that is refused has none.
+    pub fn upkeep(&self, fingerprint: Option<&str>, instance: &str) -> Upkeep {
         let set = self.stateful_set(instance);
         let pod = self.pod(instance);
         let node = pod
             .as_ref()
             .and_then(|pod| pod.spec.as_ref()?.node_name.clone())
             .and_then(|node| self.stores.nodes.get(&ObjectRef::new(&node)));
+        let found = upkeep(fingerprint, set.as_deref(), pod.as_deref(), node.as_deref());
+        let told = |trouble: String| with_remedy(trouble, self.claim(instance).as_deref());
         Upkeep {
             forced: self.left_over(instance).is_some(),
-            ..upkeep(fingerprint, set.as_deref(), pod.as_deref(), node.as_deref())
+            trouble: found.trouble.map(told),
+            ..found
         }
+    }
+
+    fn claim(&self, instance: &str) -> Option<Arc<PersistentVolumeClaim>> {
+        let name = names::claim(instance);
+        let mut claims = self.stores.claims.of_cluster(&self.key).into_iter();
+        claims.find(|claim| claim.name_any() == name)
     }
 
     pub fn pods(&self) -> BTreeMap<String, PodSeen> {

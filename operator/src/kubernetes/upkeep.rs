@@ -2,23 +2,25 @@
 //! not run.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ContainerStatus, Event, Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Node, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 
 use super::is_cordoned;
+use crate::crd::REPLACE_INSTANCE;
 use crate::decide::Upkeep;
 use crate::render::{CONTAINER, FINGERPRINT};
 
-/// Of one instance. `fingerprint` is the manifest's.
+/// Of one instance. `fingerprint` is the manifest's. By one that is refused nothing is made anew: whatever template there is
+/// stays.
 pub fn upkeep(
-    fingerprint: &str,
+    fingerprint: Option<&str>,
     set: Option<&StatefulSet>,
     pod: Option<&Pod>,
     node: Option<&Node>,
 ) -> Upkeep {
     let outdated = set.is_some_and(|set| {
         let made_of = set.annotations().get(FINGERPRINT);
-        made_of.map(String::as_str) != Some(fingerprint)
+        fingerprint.is_some() && made_of.map(String::as_str) != fingerprint
     });
     let deleted = pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
     Upkeep {
@@ -30,7 +32,37 @@ pub fn upkeep(
         trouble: pod.and_then(trouble),
         // Whoever looks again and again counts it.
         trouble_ms: 0,
+        away: node.and_then(away),
+        // The kubelet ends a supervisor that hangs.
+        hangs: false,
     }
+}
+
+/// What is in the way of a pod, with what helps where no node can have the volume that it was given: the pod waits for a
+/// node that may never come back, and nobody else says so.
+pub fn with_remedy(trouble: String, claim: Option<&PersistentVolumeClaim>) -> String {
+    let volume = claim
+        .and_then(|claim| claim.spec.as_ref()?.volume_name.as_ref())
+        .filter(|volume| !volume.is_empty());
+    match volume {
+        Some(volume) if trouble.to_lowercase().contains("volume") => format!(
+            "{trouble}; it has the volume {volume}: bring its node back, or, where that never comes back and the instance \
+             is not the primary, {REPLACE_INSTANCE} makes it anew on another volume"
+        ),
+        _ => trouble,
+    }
+}
+
+/// Kubernetes does not hear of the pod's node: what is there may run, or be lost for good.
+fn away(node: &Node) -> Option<String> {
+    let mut conditions = node.status.as_ref()?.conditions.iter().flatten();
+    let not_ready = conditions.find(|c| c.type_ == "Ready" && c.status != "True")?;
+    let reason = not_ready.reason.as_deref().unwrap_or("Unknown");
+    let name = node.name_any();
+    Some(format!(
+        "its node {name} is not ready ({reason}): bring it back, or, where it never comes back and the instance is not the \
+         primary, {REPLACE_INSTANCE} makes it anew on another node"
+    ))
 }
 
 /// The uid of what Kubernetes does not get on with, or has only just begun with: a StatefulSet without its pod, a pod whose
@@ -144,11 +176,24 @@ mod tests {
     #[test]
     fn a_pod_is_being_renewed_until_it_is_of_the_newest_revision() {
         let (old, new) = (pod("1", json!({})), pod("2", json!({})));
-        let of = |set: &StatefulSet, pod: &Pod| upkeep("f", Some(set), Some(pod), None);
+        let of = |set: &StatefulSet, pod: &Pod| upkeep(Some("f"), Some(set), Some(pod), None);
         assert!(of(&set("2", 2), &old).renewing);
         assert!(!of(&set("2", 2), &new).renewing);
         assert!(of(&set("2", 1), &new).renewing, "its controller is behind");
-        assert!(upkeep("g", Some(&set("2", 2)), Some(&new), None).outdated);
+        assert!(upkeep(Some("g"), Some(&set("2", 2)), Some(&new), None).outdated);
+    }
+
+    /// A drained node is left all the same, and a pod that is on its way is waited for.
+    #[test]
+    fn by_a_refused_manifest_no_pod_is_made_anew() {
+        let (old, new) = (pod("1", json!({})), pod("2", json!({})));
+        let cordoned: Node =
+            serde_json::from_value(json!({"metadata": {}, "spec": {"unschedulable": true}}))
+                .expect("a node");
+        let found = upkeep(None, Some(&set("2", 2)), Some(&new), Some(&cordoned));
+        assert!(!found.outdated && !found.renewing && found.going);
+        let found = upkeep(None, Some(&set("2", 2)), Some(&old), None);
+        assert!(!found.outdated && found.renewing && !found.going);
     }
 
     #[test]
@@ -173,16 +218,60 @@ mod tests {
         );
     }
 
+    /// Nobody calls `replace-instance` who is not told that it takes that.
+    #[test]
+    fn a_node_that_is_not_heard_is_named_with_what_helps() {
+        let away = |ready: &str| {
+            let conditions = json!([
+                {"type": "MemoryPressure", "status": "Unknown"},
+                {"type": "Ready", "status": ready, "reason": "NodeStatusUnknown"},
+            ]);
+            let node =
+                json!({"metadata": {"name": "node-2"}, "status": {"conditions": conditions}});
+            let node: Node = serde_json::from_value(node).expect("a node");
+            upkeep(Some("f"), None, None, Some(&node)).away
+        };
+        assert_eq!(away("True"), None);
+        for status in ["Unknown", "False"] {
+            let said = away(status).unwrap_or_default();
+            let words = ["node-2", "NodeStatusUnknown", REPLACE_INSTANCE];
+            assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        }
+        assert_eq!(upkeep(Some("f"), None, None, None).away, None);
+    }
+
+    #[test]
+    fn a_pod_that_can_not_get_at_its_volume_is_told_of_with_what_helps() {
+        let claim = |spec: Value| -> PersistentVolumeClaim {
+            serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a claim")
+        };
+        let bound = claim(json!({"volumeName": "pv-7"}));
+        let told = |trouble: &str, claim: Option<&PersistentVolumeClaim>| {
+            let said = with_remedy(trouble.to_owned(), claim);
+            assert!(said.starts_with(trouble), "{said}");
+            said.contains(REPLACE_INSTANCE) && said.contains("pv-7")
+        };
+        for trouble in [
+            "Unschedulable: 0/3 nodes are available: 1 node(s) had volume node affinity conflict",
+            "Unschedulable: 1 node(s) didn't match PersistentVolume's node affinity",
+        ] {
+            assert!(told(trouble, Some(&bound)));
+            assert!(!told(trouble, Some(&claim(json!({})))), "it has none yet");
+            assert!(!told(trouble, None));
+        }
+        assert!(!told("Unschedulable: Insufficient cpu", Some(&bound)));
+    }
+
     #[test]
     fn who_has_to_go() {
         let cordoned: Node =
             serde_json::from_value(json!({"spec": {"unschedulable": true}})).expect("a node");
-        assert!(upkeep("f", None, None, Some(&cordoned)).going);
+        assert!(upkeep(Some("f"), None, None, Some(&cordoned)).going);
         let mut pod = pod("1", json!({}));
-        assert!(!upkeep("f", None, Some(&pod), None).going);
+        assert!(!upkeep(Some("f"), None, Some(&pod), None).going);
         pod.metadata.deletion_timestamp =
             serde_json::from_value(json!("2026-01-01T00:00:00Z")).ok();
-        assert!(upkeep("f", None, Some(&pod), None).going);
+        assert!(upkeep(Some("f"), None, Some(&pod), None).going);
     }
 
     #[test]

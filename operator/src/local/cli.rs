@@ -10,7 +10,7 @@ use super::folder::LocalSettings;
 use super::operator::{knock, operate};
 use super::{
     ClusterFolder, EventLog, ObjectError, ObjectStore, Process, is_free, manifest, serve_forever,
-    spawn_detached, status,
+    spawn_detached, status, supervisor_of,
 };
 use crate::crd::{FORCE_PROMOTE, Phase, ReplicatedCluster, SWITCHOVER_TO};
 use crate::durable::FileLock;
@@ -572,7 +572,7 @@ async fn down(folder: &ClusterFolder, purge: bool) -> anyhow::Result<()> {
         let pid = status
             .filter(|s| s.name == *name && Process::find(s.supervisor_pid, &dir).is_some())
             .map(|s| s.supervisor_pid)
-            .or(holder(&dir));
+            .or_else(|| supervisor_of(&dir));
         end(pid, &dir, Duration::from_secs(40)).await;
         if FileLock::try_acquire(&lock)?.is_none() {
             bail!("{name} could not be stopped");
@@ -601,7 +601,7 @@ async fn end_late_ones(folder: &ClusterFolder, names: &[String]) {
     tokio::time::sleep(Duration::from_millis(200)).await;
     for name in names {
         let dir = folder.volume(name).dir().to_string_lossy().into_owned();
-        if let Some(pid) = holder(&dir) {
+        if let Some(pid) = supervisor_of(&dir) {
             end(Some(pid), &dir, Duration::from_secs(40)).await;
         }
     }
@@ -620,22 +620,6 @@ async fn remove(dir: &Path) -> std::io::Result<()> {
             result => return result,
         }
     }
-}
-
-/// The supervisor of a volume that does not answer: found by its command line.
-fn holder(volume: &str) -> Option<u32> {
-    let processes = std::fs::read_dir("/proc").ok()?;
-    processes.flatten().find_map(|entry| {
-        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let words: Vec<String> = line
-            .split(|b| *b == 0)
-            .map(|w| String::from_utf8_lossy(w).into_owned())
-            .collect();
-        let ours =
-            words.get(1).is_some_and(|w| w == "instance") && words.iter().any(|w| w == volume);
-        ours.then_some(pid)
-    })
 }
 
 fn read_pid(path: &Path) -> Option<u32> {

@@ -17,5 +17,5 @@ pub use events::{EventLine, EventLog};
 pub use folder::ClusterFolder;
 pub use object::{ObjectError, ObjectStore};
 pub use ports::{free_ports, is_free};
-pub use process::{Process, spawn_detached};
+pub use process::{Process, spawn_detached, supervisor_of};
 pub use services::{ServiceConfig, send_routes, serve_forever};

@@ -61,6 +61,22 @@ impl Process {
     }
 }
 
+/// The number of the supervisor that was started on this volume, whether it answers or not: found by its command line.
+pub fn supervisor_of(volume: &str) -> Option<u32> {
+    let processes = std::fs::read_dir("/proc").ok()?;
+    processes.flatten().find_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let words: Vec<String> = line
+            .split(|b| *b == 0)
+            .map(|w| String::from_utf8_lossy(w).into_owned())
+            .collect();
+        let ours =
+            words.get(1).is_some_and(|w| w == "instance") && words.iter().any(|w| w == volume);
+        ours.then_some(pid)
+    })
+}
+
 /// Starts this program again with other arguments, its output in `log`. It makes a session of its own.
 pub fn spawn_detached(arguments: &[&str], log: &Path) -> io::Result<u32> {
     let log = OpenOptions::new().create(true).append(true).open(log)?;

@@ -51,14 +51,12 @@ impl Observe for KubernetesObserver {
         } = self.listener.listen()?;
         let status = cluster.status.clone().unwrap_or_default();
         forget_handled(&mut cluster, &status.handled_requests);
-        if let Ok(spec) = validate(&cluster) {
-            let fingerprint = fingerprint(&spec);
-            for (name, instance) in &mut instances {
-                let said = instance.upkeep.trouble.take();
-                instance.upkeep = self.cluster.upkeep(&fingerprint, name);
-                // What it says itself is nearer to the cause than what Kubernetes sees of it.
-                instance.upkeep.trouble = said.or(instance.upkeep.trouble.take());
-            }
+        let fingerprint = validate(&cluster).ok().map(|spec| fingerprint(&spec));
+        for (name, instance) in &mut instances {
+            let said = instance.upkeep.trouble.take();
+            instance.upkeep = self.cluster.upkeep(fingerprint.as_deref(), name);
+            // What it says itself is nearer to the cause than what Kubernetes sees of it.
+            instance.upkeep.trouble = said.or(instance.upkeep.trouble.take());
         }
         self.troubles
             .forget_others(|name| instances.contains_key(name));

@@ -26,6 +26,7 @@ use crate::decide::{Instance, Life};
 use crate::ids::InstanceId;
 use crate::kubernetes::Cluster;
 use crate::transport::{self, CallError, Peer};
+use crate::validate::failover_times;
 
 /// Between two attempts to reach a pod that does not answer.
 const UNREACHED: Duration = Duration::from_millis(200);
@@ -107,8 +108,7 @@ impl Senses {
         self.cluster.look(&object);
         self.follow_pods();
         let record = object.status.as_ref().and_then(|status| status.record());
-        let times = object.spec.failover.unwrap_or_default();
-        let lost_after_ms = u64::from(times.lost_after_milliseconds);
+        let lost_after_ms = failover_times(&object.spec).lost_after_ms;
         let instances = self.cluster.watches.instances(lost_after_ms);
         let unstreamed_ms = self.streams.count(record.as_ref(), &instances);
         Ok(Heard {

@@ -14,9 +14,13 @@ use crate::api::SupervisorStatus;
 use crate::decide::{Life, Observed, Past};
 use crate::durable::FileLock;
 use crate::instance::{Volume, read_config};
-use crate::local::{ClusterFolder, ObjectError, ObjectStore, Process};
+use crate::local::{ClusterFolder, ObjectError, ObjectStore, Process, supervisor_of};
 use crate::reconcile::{Observe, Seen};
-use crate::transport;
+use crate::transport::{self, CallError};
+use crate::validate::failover_times;
+
+/// A supervisor that runs and has said nothing new for so long hangs for good. In a pod the kubelet waits as long.
+const HANGS: Duration = Duration::from_secs(60);
 
 impl Watches {
     /// A process was started for this instance; it is watched from now on.
@@ -103,7 +107,15 @@ impl LocalObserver {
         for name in volumes {
             if !self.tasks.contains_key(&name) {
                 let volume = self.folder.volume(&name);
-                self.watches.know(&name, || first_look(&volume));
+                let mut found = None;
+                self.watches.know(&name, || {
+                    let first = first_look(&volume);
+                    found = first.pid;
+                    first
+                });
+                if let Some(pid) = found {
+                    self.watches.watch_process(&volume, &name, pid);
+                }
                 let task = watch_instance(Arc::clone(&self.watches), volume, name.clone());
                 self.tasks.insert(name, tokio::spawn(task));
             }
@@ -120,6 +132,7 @@ impl Observe for LocalObserver {
             self.watches.forgive(stalled);
             self.streams.forgive(stalled);
         }
+        let at = self.stalls.looked_at();
         self.follow_volumes().map_err(|source| ObjectError::Io {
             path: self.folder.instances(),
             source,
@@ -127,9 +140,11 @@ impl Observe for LocalObserver {
         let cluster = self.store.read()?.ok_or(ObjectError::Missing)?;
         let status = cluster.status.clone().unwrap_or_default();
         let record = status.record();
-        let times = cluster.spec.failover.unwrap_or_default();
-        let lost_after_ms = u64::from(times.lost_after_milliseconds);
-        let instances = self.watches.instances(lost_after_ms);
+        let lost_after_ms = failover_times(&cluster.spec).lost_after_ms;
+        let mut instances = self.watches.instances(lost_after_ms);
+        for (name, instance) in &mut instances {
+            instance.upkeep.hangs = self.watches.stands_still(name, HANGS, at);
+        }
         let unstreamed_ms = self.streams.count(record.as_ref(), &instances);
         let observed = Observed {
             record,
@@ -159,13 +174,14 @@ impl Drop for LocalObserver {
     }
 }
 
+/// One that hangs says nothing: who it is its command line tells.
 fn first_look(volume: &Volume) -> Known {
-    let life = if is_held(volume) {
-        Life::Alive
+    if is_held(volume) {
+        let pid = supervisor_of(&volume.dir().to_string_lossy());
+        Known::unheard(Life::Alive, pid)
     } else {
-        Life::Ended
-    };
-    Known::unheard(life, None)
+        Known::unheard(Life::Ended, None)
+    }
 }
 
 /// Whether some supervisor holds the volume. When in doubt it does.
@@ -178,12 +194,24 @@ async fn watch_instance(watches: Arc<Watches>, volume: Volume, name: String) {
     loop {
         if let Err(error) = listen(&watches, &volume, &name).await {
             tracing::debug!(instance = %name, %error, "the status stream ended");
+            if !is_silence(&*error) {
+                watches.could_not_ask(&name);
+            }
         }
         if !watches.has_process(&name) && !is_held(&volume) {
             watches.ended(&name, None);
         }
         tokio::time::sleep(RECONNECT).await;
     }
+}
+
+/// Whether a supervisor may be at fault that is not heard. What keeps this process from asking it (no descriptor is to be had,
+/// a file can't be read) says nothing of it, and one whose words are not understood does not hang.
+fn is_silence(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<CallError>() {
+        return error.is_silence();
+    }
+    !error.is::<std::io::Error>() && !error.is::<serde_json::Error>()
 }
 
 async fn listen(
@@ -304,6 +332,48 @@ mod tests {
         // At once, not when its stream has been silent for long enough: a real one never is.
         assert!(began.elapsed() < STREAM_LIMIT);
         own.kill().and_then(|()| own.wait()).expect("ended");
+    }
+
+    /// One that hung when this operator began could be ended by nobody else.
+    #[test]
+    fn who_holds_a_volume_and_says_nothing_is_known_by_its_process() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let volume = volume(dir.path(), 1);
+        // Its command line is a supervisor's, as far as it is looked at.
+        std::fs::write(dir.path().join("instance"), "read _\n").expect("written");
+        let mut command = Command::new("sh");
+        command.args(["instance", "--dir"]).arg(volume.dir());
+        command.current_dir(dir.path());
+        command.stdin(std::process::Stdio::piped());
+        let mut own = command.spawn().expect("started");
+        let held = FileLock::try_acquire(&volume.lock()).expect("looked at");
+        assert!(held.is_some());
+        let first = first_look(&volume);
+        assert_eq!((first.life, first.pid), (Life::Alive, Some(own.id())));
+        drop(held);
+        // What another test is about to begin may have the lock for as long as it has this process's files.
+        let begin = std::time::Instant::now();
+        while first_look(&volume).life == Life::Alive {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it is let go");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(first_look(&volume).pid, None);
+        own.kill().and_then(|()| own.wait()).expect("ended");
+    }
+
+    /// Else an operator that has no descriptor left would end everybody.
+    #[test]
+    fn who_was_not_asked_is_not_silent() {
+        let connect = |errno: i32| CallError::Connect(std::io::Error::from_raw_os_error(errno));
+        let is_silent = |errno: i32| is_silence(&connect(errno));
+        // ECONNREFUSED, ETIMEDOUT; EMFILE, ENFILE, EADDRNOTAVAIL.
+        assert_eq!([111, 110].map(is_silent), [true; 2]);
+        assert_eq!([24, 23, 99].map(is_silent), [false; 3]);
+        let unread = std::io::Error::other("instance.json is damaged");
+        assert!(!is_silence(&unread));
+        let not_json = serde_json::from_str::<u32>("x").expect_err("no number");
+        assert!(!is_silence(&not_json));
+        assert!(is_silence(&CallError::TimedOut(STREAM_LIMIT)));
     }
 
     #[tokio::test]

@@ -38,6 +38,8 @@ pub(super) struct Known {
     pub life: Life,
     pub pid: Option<u32>,
     pub heard_at: Instant,
+    /// When it last said something that its loop had made since: another task may tell an old status again and again.
+    pub moved_at: Instant,
     pub status: Option<SupervisorStatus>,
     /// What a supervisor that has no volume yet waits for. It can answer for no copy, so it counts as silent.
     pub waits_for: Option<String>,
@@ -45,10 +47,12 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn unheard(life: Life, pid: Option<u32>) -> Known {
+        let now = Instant::now();
         Known {
             life,
             pid,
-            heard_at: Instant::now(),
+            heard_at: now,
+            moved_at: now,
             status: None,
             waits_for: None,
         }
@@ -111,10 +115,17 @@ impl Watches {
             .as_ref()
             .map(SupervisorStatus::without_positions);
         let news = another || before != Some(status.without_positions());
+        let now = Instant::now();
+        let is_told_again = newest.is_some_and(|newest| status.is_same_as(newest));
         *instance = Known {
             life: Life::Alive,
             pid: Some(pid),
-            heard_at: Instant::now(),
+            heard_at: now,
+            moved_at: if is_told_again {
+                instance.moved_at
+            } else {
+                now
+            },
             status: Some(status),
             waits_for: None,
         };
@@ -194,6 +205,25 @@ impl Watches {
         })
     }
 
+    /// Whether the supervisor there runs and had said nothing new for so long `at` that moment, which is that of this look:
+    /// whatever has passed since then this process may have stood still. A supervisor's loop goes round several times a
+    /// second.
+    pub(super) fn stands_still(&self, name: &str, time: Duration, at: Instant) -> bool {
+        let known = self.known.lock();
+        known.get(name).is_some_and(|instance| {
+            let still = at.saturating_duration_since(instance.moved_at);
+            instance.life == Life::Alive && still >= time
+        })
+    }
+
+    /// This process could not ask the supervisor there, or has not understood it: until now nobody knows whether it stands
+    /// still.
+    pub(super) fn could_not_ask(&self, name: &str) {
+        if let Some(instance) = self.known.lock().get_mut(name) {
+            instance.moved_at = Instant::now();
+        }
+    }
+
     pub fn status_of(&self, name: &str) -> Option<SupervisorStatus> {
         self.known.lock().get(name).and_then(|i| i.status.clone())
     }
@@ -237,6 +267,7 @@ impl Watches {
         let now = Instant::now();
         for instance in self.known.lock().values_mut() {
             instance.heard_at = (instance.heard_at + stalled).min(now);
+            instance.moved_at = (instance.moved_at + stalled).min(now);
         }
     }
 }
@@ -259,6 +290,11 @@ impl StallWatch {
         let pause = self.looked_at.elapsed();
         self.looked_at = Instant::now();
         (pause > STALL).then(|| pause.saturating_sub(Duration::from_millis(100)))
+    }
+
+    /// The moment of the last look.
+    pub fn looked_at(&self) -> Instant {
+        self.looked_at
     }
 }
 
@@ -433,6 +469,40 @@ mod tests {
         was_heard(&watches, "orders-1", before);
         watches.forgive(long / 2);
         assert_eq!(heard_at(&watches), before + long / 2);
+    }
+
+    /// Another task than the loop may tell what that said last, again and again.
+    #[test]
+    fn a_loop_that_makes_nothing_new_stands_still() {
+        let watches = watches();
+        let (limit, long) = (Duration::from_secs(10), Duration::from_secs(20));
+        let stands_at = |at: Instant| watches.stands_still("orders-1", limit, at);
+        let stands = || stands_at(Instant::now());
+        let was_long_ago = || {
+            let mut known = watches.known.lock();
+            known.get_mut("orders-1").expect("known").moved_at = ago(long);
+        };
+        assert!(!stands(), "it was only just begun to be listened to");
+        watches.said("orders-1", 4, status(8, 80));
+        was_long_ago();
+        watches.said("orders-1", 4, status(8, 80));
+        assert!(stands());
+        assert!(!stands_at(ago(long)), "whatever came after the look");
+        watches.could_not_ask("orders-1");
+        assert!(!stands(), "nobody knows");
+        was_long_ago();
+        watches.said("orders-1", 4, status(9, 80));
+        assert!(!stands());
+        was_long_ago();
+        watches.forgive(long);
+        assert!(!stands(), "nobody listened");
+        watches.said("orders-1", 5, status(0, 80));
+        was_long_ago();
+        watches.said("orders-1", 5, status(0, 80));
+        assert!(!stands(), "it does not count");
+        was_long_ago();
+        watches.ended("orders-1", Some(5));
+        assert!(!stands() && !watches.stands_still("orders-2", limit, Instant::now()));
     }
 
     #[test]

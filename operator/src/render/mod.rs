@@ -38,6 +38,7 @@ pub use pod::{
     CONTAINER, CONTROL_PORT, DATA_DIR, HTTP_PORT, POSTGRES_PORT, RUN_DIR, SECRETS_DIR, TLS_DIR,
 };
 pub use services::{PodSeen, WriteRouting, write_traffic};
+pub use workload::made_like;
 
 use crate::crd::Record;
 use crate::decide::Routes;

@@ -225,6 +225,30 @@ fn a_manifest_with_everything() {
     check("everything", &World::new(EVERYTHING).render());
 }
 
+/// While a manifest is refused, what it was before is known of the StatefulSets that there are only.
+#[test]
+fn an_instance_made_like_another_is_what_its_manifest_would_make() {
+    for manifest in ["  replicas: 1\n", EVERYTHING] {
+        let rendered = World::new(manifest).render();
+        let wanted = created(&rendered.workloads["orders-2"]);
+        let mut pattern = created(&rendered.workloads["orders-1"]).clone();
+        // As the API server has it.
+        let metadata = &mut pattern.metadata;
+        metadata.uid = Some("u".to_owned());
+        metadata.resource_version = Some("7".to_owned());
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert("understudy.dev/rendered".to_owned(), "mark".to_owned());
+        pattern.status = Some(Default::default());
+        if let Some(spec) = &mut pattern.spec {
+            spec.replicas = Some(0);
+            for claim in spec.volume_claim_templates.iter_mut().flatten() {
+                claim.status = Some(Default::default());
+            }
+        }
+        assert_eq!(made_like(&pattern, "orders-2"), *wanted);
+    }
+}
+
 #[test]
 fn the_primary_by_selector() {
     let mut world = World::new("");

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::labels::Labels;
 use super::object::is_owned;
 use super::{Input, Workload, fingerprint, labels, pod};
 use crate::names;
@@ -29,6 +30,39 @@ pub(super) fn workload(input: &Input<'_>, instance: &str) -> Option<Workload> {
         return Some(Workload::Keep);
     }
     Some(Workload::Replace(Box::new(replacement(existing, wanted))))
+}
+
+/// A StatefulSet of the same cluster for another instance: the same template of whatever manifest, and its fingerprint.
+pub fn made_like(pattern: &StatefulSet, instance: &str) -> StatefulSet {
+    let of_it = |given: &Option<Labels>| {
+        let mut all = given.clone().unwrap_or_default();
+        all.insert(labels::INSTANCE.to_owned(), instance.to_owned());
+        Some(all)
+    };
+    let mut spec = pattern.spec.clone().unwrap_or_default();
+    spec.replicas = Some(1);
+    spec.selector.match_labels = of_it(&spec.selector.match_labels);
+    let template = spec.template.metadata.get_or_insert_default();
+    template.labels = of_it(&template.labels);
+    for claim in spec.volume_claim_templates.iter_mut().flatten() {
+        claim.metadata.labels = of_it(&claim.metadata.labels);
+        claim.status = None;
+    }
+    let fingerprint = pin(pattern).map(|pin| (fingerprint::ANNOTATION.to_owned(), pin.clone()));
+    // What Kubernetes and others have written there is about the other one.
+    let metadata = ObjectMeta {
+        name: Some(instance.to_owned()),
+        namespace: pattern.metadata.namespace.clone(),
+        labels: of_it(&pattern.metadata.labels),
+        annotations: fingerprint.map(|pin| BTreeMap::from([pin])),
+        owner_references: pattern.metadata.owner_references.clone(),
+        ..ObjectMeta::default()
+    };
+    StatefulSet {
+        metadata,
+        spec: Some(spec),
+        status: None,
+    }
 }
 
 /// The fingerprint of the manifest that it was rendered from.

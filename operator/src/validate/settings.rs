@@ -1,6 +1,7 @@
 //! The database's own part of the manifest: its volume, its settings, who may connect, the times of a failover.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::Invalid;
 use super::quantity::bytes;
@@ -149,37 +150,59 @@ pub(super) fn check_hba(records: &[String], wrong: &mut Vec<Invalid>) {
     }
 }
 
-pub(super) fn check_failover(times: &FailoverSpec, wrong: &mut Vec<Invalid>) {
+/// A time of a failover, milliseconds, by its name in the manifest, and what it may be.
+type FailoverTime<'a> = (&'static str, &'a mut u32, RangeInclusive<u32>);
+
+fn bounds_of(times: &mut FailoverSpec) -> [FailoverTime<'_>; 6] {
     const LONG: u32 = 600_000;
-    for (field, value, least, most) in [
-        ("lostAfter", times.lost_after_milliseconds, 1_000, LONG),
-        ("restartWithin", times.restart_within_milliseconds, 0, LONG),
+    [
+        (
+            "lostAfter",
+            &mut times.lost_after_milliseconds,
+            1_000..=LONG,
+        ),
+        (
+            "restartWithin",
+            &mut times.restart_within_milliseconds,
+            0..=LONG,
+        ),
         (
             "memberLostAfter",
-            times.member_lost_after_milliseconds,
-            1_000,
-            LONG,
+            &mut times.member_lost_after_milliseconds,
+            1_000..=LONG,
         ),
         (
             "asyncAnswersWithin",
-            times.async_answers_within_milliseconds,
-            0,
-            LONG,
+            &mut times.async_answers_within_milliseconds,
+            0..=LONG,
         ),
         (
             "switchoverWithin",
-            times.switchover_within_milliseconds,
-            1_000,
-            LONG,
+            &mut times.switchover_within_milliseconds,
+            1_000..=LONG,
         ),
         (
             "reseedAfter",
-            times.reseed_after_milliseconds,
-            10_000,
-            86_400_000,
+            &mut times.reseed_after_milliseconds,
+            10_000..=86_400_000,
         ),
-    ] {
-        if !(least..=most).contains(&value) {
+    ]
+}
+
+/// Each time as near to the given one as it may be.
+pub(super) fn bounded(mut times: FailoverSpec) -> FailoverSpec {
+    for (_, value, bounds) in bounds_of(&mut times) {
+        *value = (*value).clamp(*bounds.start(), *bounds.end());
+    }
+    times
+}
+
+pub(super) fn check_failover(times: &FailoverSpec, wrong: &mut Vec<Invalid>) {
+    let mut times = *times;
+    for (field, value, bounds) in bounds_of(&mut times) {
+        let value = *value;
+        if !bounds.contains(&value) {
+            let (least, most) = bounds.into_inner();
             wrong.push(Invalid::new(
                 format!("spec.failover.{field}Milliseconds"),
                 format!("{value} is not from {least} to {most}"),

@@ -127,6 +127,41 @@ fn the_defaults_of_times_are_those_that_decide_goes_by() {
     assert_eq!(times.reseed_after_ms, decide::STUCK_MS);
 }
 
+/// What is decided by is there whatever else is refused; what passes means the same to both.
+#[test]
+fn what_is_decided_by_is_read_from_a_refused_manifest_as_well() {
+    let refused = spec(
+        "  replicas: 3\n  durability: async\n  paused: true\n  parameters: {port: \"1\"}\n  failover: {lostAfterMilliseconds: 7, \
+         reseedAfterMilliseconds: 99999999, restartWithinMilliseconds: 5000}\n",
+    );
+    assert_eq!(findings(&refused).len(), 3);
+    let read = essentials(&refused);
+    assert_eq!(read.counts, Some((3, Durability::Async)));
+    assert!(read.paused);
+    let times = read.failover;
+    assert_eq!(
+        (times.lost_after_ms, times.restart_within_ms),
+        (1_000, 5_000)
+    );
+    assert_eq!(times.reseed_after_ms, 86_400_000);
+    for counts in [
+        "  replicas: 16\n",
+        "  replicas: 0\n  durability: strict\n",
+        "  replicas: 6\n  parameters: {MAX_WAL_SENDERS: \"8\"}\n",
+    ] {
+        assert_eq!(essentials(&spec(counts)).counts, None, "{counts}");
+    }
+    let sound = spec("  replicas: 4\n  failover: {lostAfterMilliseconds: 4000}\n");
+    let (whole, read) = (validate(&sound).expect("valid"), essentials(&sound));
+    assert_eq!(read.counts, Some((whole.replicas, whole.durability)));
+    assert_eq!((read.name, read.namespace), (whole.name, whole.namespace));
+    assert_eq!((read.failover, read.paused), (whole.failover, whole.paused));
+    assert_eq!(
+        (read.generation, read.requests),
+        (whole.generation, whole.requests)
+    );
+}
+
 #[test]
 fn what_is_left_out_means_what_the_empty_part_means() {
     let empty = "  bootstrap: {}\n  failover: {}\n  serviceTemplate: {}\n  podMetadata: {}\n  resources: {}\n  affinity: {}\n";

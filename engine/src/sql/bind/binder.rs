@@ -304,10 +304,7 @@ impl<'a> Binder<'a> {
             .enumerate()
             .map(|(i, oid)| {
                 if *oid == Oid::INVALID || *oid == oids::UNKNOWN {
-                    Err(SqlError::new(
-                        state::INDETERMINATE_DATATYPE,
-                        format!("could not determine data type of parameter ${}", i + 1),
-                    ))
+                    Err(undetermined(i))
                 } else {
                     Ok(SqlType::plain(*oid))
                 }
@@ -417,4 +414,10 @@ impl<'a> Binder<'a> {
             columns_visible: true,
         }
     }
+}
+
+/// 42P18 for a parameter, counted from 0, whose type nothing told.
+pub(super) fn undetermined(index: usize) -> SqlError {
+    let message = format!("could not determine data type of parameter ${}", index + 1);
+    SqlError::new(state::INDETERMINATE_DATATYPE, message)
 }

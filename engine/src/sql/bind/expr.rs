@@ -1,6 +1,6 @@
 //! Expressions, one by one (`transformExprRecurse`).
 
-use super::binder::{Binder, Context};
+use super::binder::{Binder, Context, undetermined};
 use super::resolve;
 use super::types::type_text;
 use super::walk;
@@ -507,7 +507,8 @@ impl Binder<'_> {
                 .strip_prefix('f')
                 .and_then(|n| n.parse::<usize>().ok());
             if let Some(e) = n.and_then(|n| fields.get(n.wrapping_sub(1))) {
-                return Ok(e.clone());
+                let e = e.clone();
+                return self.settle(e, at);
             }
         }
         Err(SqlError::new(
@@ -520,7 +521,8 @@ impl Binder<'_> {
         .at(location(arg)))
     }
 
-    /// Fields of a ROW, with `t.*` spread out.
+    /// Fields of a ROW, with `t.*` spread out. A literal that nobody gave a type has none in the row either; a parameter must
+    /// have one, for its value is of another kind as soon as something else tells the type.
     fn expand_fields(&mut self, fields: &[ast::Expr]) -> Result<Vec<Expr>> {
         let mut out = Vec::with_capacity(fields.len());
         for field in fields {
@@ -529,8 +531,13 @@ impl Binder<'_> {
                     out.push(column);
                 }
             } else {
-                let (e, at) = self.operand(field)?;
-                out.push(self.settle(e, at)?);
+                let (e, _) = self.operand(field)?;
+                if let Expr::Param(n, ty) = &e
+                    && ty.oid == oids::UNKNOWN
+                {
+                    return Err(undetermined(*n));
+                }
+                out.push(e);
             }
         }
         Ok(out)

@@ -20,7 +20,9 @@ pub fn is_preferred(ty: Oid) -> bool {
 /// Element type of a true array type.
 pub fn array_element(ty: Oid) -> Option<Oid> {
     let t = registry::by_oid(ty)?;
-    (t.category == b'A' && t.element != Oid::INVALID).then_some(t.element)
+    // `record[]` is one although its category is that of the pseudo-types.
+    let is_array = t.category == b'A' || ty == oids::RECORD_ARRAY;
+    (is_array && t.element != Oid::INVALID).then_some(t.element)
 }
 
 pub fn array_of(element: Oid) -> Option<Oid> {
@@ -103,7 +105,6 @@ pub fn can_coerce(source: Oid, target: Oid, context: CastContext) -> bool {
         || target == oids::ANY
         || is_polymorphic(target)
         || source == oids::UNKNOWN
-        || (source == oids::RECORD_ARRAY && target == oids::RECORD)
         || pathway(source, target, context).is_some()
 }
 

@@ -241,7 +241,8 @@ impl CopyFrom {
     /// The input ended without a trailer: right if it ended between two rows, as for PostgreSQL. Drivers do that.
     fn binary_end(&self) -> Result<(), SqlError> {
         if !self.begun {
-            return Err(bad("COPY file signature not recognized").context(self.place()));
+            // Told before there is a line to speak of.
+            return Err(bad("COPY file signature not recognized"));
         }
         let rest = &self.buffer[self.at..];
         let Row::More(Some(fields)) = binary::cut_row(rest, self.target.columns.len())? else {

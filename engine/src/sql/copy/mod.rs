@@ -2,10 +2,12 @@
 //!
 //! `COPY FROM` is pushed: the session hands over the bytes that the client sent and gets control back when the whole
 //! rows among them are written, which is the back-pressure. `COPY TO` is a row sink's formatter: the session plans
-//! [`to::table_query`] or the statement's query and lets [`to::CopyTo`] write each row. Nothing here knows a socket.
+//! [`to::table_query`] or the statement's query and lets [`to::CopyTo`] write each row. Nothing here knows a socket; a file of
+//! the server takes the client's place (`file`).
 
 mod binary;
 mod csv;
+mod file;
 pub mod from;
 mod lines;
 pub mod options;

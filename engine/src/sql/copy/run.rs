@@ -1,13 +1,15 @@
-//! A whole COPY: names, locks, then bytes one way or the other. Files on the server are refused.
+//! A whole COPY: names, locks, then bytes one way or the other. Programs on the server are refused.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::file::ServerFile;
 use super::from::{CopyFrom, CopyTarget};
 use super::options::CopyOptions;
 use super::to::{CopyTo, table_query};
 use crate::catalog::relation::{Index, LockMode, Relation, RelationKind};
+use crate::catalog::rights::Holder;
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bind::{self, BindCx};
@@ -43,6 +45,11 @@ pub struct CopyCall<'a> {
 /// How often names are resolved again while the catalog moves.
 const MAX_REBINDS: usize = 16;
 
+/// Predefined roles.
+const READ_SERVER_FILES: Oid = Oid::new(4569);
+const WRITE_SERVER_FILES: Oid = Oid::new(4570);
+const EXECUTE_SERVER_PROGRAM: Oid = Oid::new(4571);
+
 /// What a COPY did.
 pub struct Copied {
     pub rows: u64,
@@ -62,16 +69,10 @@ pub async fn run(
     txn: &mut Transaction,
     port: &mut dyn CopyPort,
 ) -> Result<Copied, SqlError> {
-    match &call.copy.end {
-        CopyEnd::Client => {}
-        CopyEnd::File(_) => {
-            return Err(SqlError::unsupported("COPY with a file of the server is not supported")
-                .hint("Use COPY with STDIN or STDOUT, or psql's \\copy, which reads and writes files of the client."));
-        }
-        CopyEnd::Program(_) => {
-            return Err(SqlError::unsupported("COPY with PROGRAM is not supported")
-                .hint("Use psql's \\copy with PROGRAM, which runs it at the client."));
-        }
+    check_server_end(&call, txn)?;
+    if let CopyEnd::Program(_) = &call.copy.end {
+        return Err(SqlError::unsupported("COPY with PROGRAM is not supported")
+            .hint("Use psql's \\copy with PROGRAM, which runs it at the client."));
     }
     match call.copy.direction {
         CopyDirection::From => copy_in(call, txn, port).await,
@@ -80,6 +81,33 @@ pub async fn run(
             into: None,
         }),
     }
+}
+
+/// 42501 for who may not use the server's files, or run programs there.
+fn check_server_end(call: &CopyCall<'_>, txn: &Transaction) -> Result<(), SqlError> {
+    let (role, name, what) = match (&call.copy.end, call.copy.direction) {
+        (CopyEnd::Client, _) => return Ok(()),
+        (CopyEnd::File(_), CopyDirection::From) => {
+            (READ_SERVER_FILES, "pg_read_server_files", "from a file")
+        }
+        (CopyEnd::File(_), CopyDirection::To) => {
+            (WRITE_SERVER_FILES, "pg_write_server_files", "to a file")
+        }
+        (CopyEnd::Program(_), _) => (
+            EXECUTE_SERVER_PROGRAM,
+            "pg_execute_server_program",
+            "to or from an external program",
+        ),
+    };
+    let view = call.catalog.view(txn);
+    let may = Holder::asker(&*view)?.acts_as(role)?;
+    if may {
+        return Ok(());
+    }
+    let message = format!("must be superuser or have privileges of the {name} role to COPY {what}");
+    Err(SqlError::new(state::INSUFFICIENT_PRIVILEGE, message).hint(
+        "Anyone can COPY to stdout or from stdin. psql's \\copy command also works for anyone.",
+    ))
 }
 
 /// The table, locked: named again after the lock until two answers agree.
@@ -194,7 +222,8 @@ async fn copy_in(
     let relation = locked_table(&call, name, LockMode::RowExclusive, txn).await?;
     let format = format_of(&options);
     let into = Some(Arc::clone(&relation));
-    let (freeze, file) = (options.freeze, relation.file);
+    let (freeze, relfile) = (options.freeze, relation.file);
+    let mut file = None;
     let mut copy = {
         let view = call.catalog.view(txn);
         let cx = BindCx {
@@ -212,6 +241,9 @@ async fn copy_in(
         }
         rights::check(&*view, &[(relation.oid, needed)])?;
         let disclosure = rights::disclosure(&*view, &relation, &columns)?;
+        if let CopyEnd::File(name) = &call.copy.end {
+            file = Some(ServerFile::to_read(name, &call.exec)?);
+        }
         check_kind(&relation, CopyDirection::From)?;
         let target = CopyTarget {
             columns,
@@ -221,8 +253,12 @@ async fn copy_in(
         };
         CopyFrom::new(target, options, &*view, call.exec)?
     };
+    let port: &mut dyn CopyPort = match &mut file {
+        Some(file) => file,
+        None => port,
+    };
     port.begin_in(format, copy.columns());
-    if freeze && !txn.made_here(file) {
+    if freeze && !txn.made_here(relfile) {
         return Err(SqlError::new(
             state::OBJECT_NOT_IN_PREREQUISITE_STATE,
             "cannot perform COPY FREEZE because the table was not created or truncated in the \
@@ -288,6 +324,15 @@ async fn copy_out(
         ));
     }
     let mut formatter = CopyTo::new(options, &columns)?;
+    let mut file = match &call.copy.end {
+        CopyEnd::File(name) => Some(ServerFile::to_write(name, &call.exec)?),
+        CopyEnd::Client | CopyEnd::Program(_) => None,
+    };
+    let to_file = file.is_some();
+    let port: &mut dyn CopyPort = match &mut file {
+        Some(file) => file,
+        None => port,
+    };
     port.begin_out(format, columns.len());
     let mut head = Vec::new();
     formatter.begin(&mut head);
@@ -321,6 +366,9 @@ async fn copy_out(
         port.data(&row);
     }
     port.end_out();
+    if to_file {
+        port.flush().await?;
+    }
     Ok(rows)
 }
 

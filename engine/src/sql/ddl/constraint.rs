@@ -87,8 +87,11 @@ pub fn of_column<'s>(d: &'s ColumnDefinition) -> (Vec<NewKey>, Vec<NewCheck<'s>>
 pub enum Asked<'s> {
     Key(NewKey),
     Check(NewCheck<'s>),
-    /// Makes a constraint of an index that is there.
-    UsingIndex,
+    /// A key made of an index that is there.
+    UsingIndex {
+        primary: bool,
+        index: &'s Ident,
+    },
 }
 
 pub fn of_table(c: &TableConstraint) -> Result<Asked<'_>> {
@@ -130,7 +133,10 @@ pub fn of_table(c: &TableConstraint) -> Result<Asked<'_>> {
             timing: c.timing,
             at: c.at,
         })),
-        TableConstraintKind::UniqueUsingIndex { .. } => Ok(Asked::UsingIndex),
+        TableConstraintKind::UniqueUsingIndex { primary, index } => Ok(Asked::UsingIndex {
+            primary: *primary,
+            index,
+        }),
         TableConstraintKind::ForeignKey { .. } => Err(super::column::no_foreign_keys().at(c.at)),
         TableConstraintKind::Exclude => {
             Err(SqlError::unsupported("exclusion constraints are not supported").at(c.at))

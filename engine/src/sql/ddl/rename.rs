@@ -87,7 +87,12 @@ async fn itself(s: &Rename, cx: &mut DdlCx<'_>, relation: &Relation) -> Result<(
     Ok(())
 }
 
-async fn rename_relation(cx: &mut DdlCx<'_>, oid: Oid, schema: Oid, to: &str) -> Result<()> {
+pub(super) async fn rename_relation(
+    cx: &mut DdlCx<'_>,
+    oid: Oid,
+    schema: Oid,
+    to: &str,
+) -> Result<()> {
     if cx.taken(schema, to)? {
         return Err(SqlError::new(
             state::DUPLICATE_TABLE,

@@ -253,7 +253,7 @@ fn elements<'s>(s: &'s CreateTable, cx: &DdlCx<'_>) -> Result<Parts<'s>> {
                     not_valid: false,
                     ..check
                 }),
-                Asked::UsingIndex => {
+                Asked::UsingIndex { .. } => {
                     return Err(SqlError::new(
                         state::SYNTAX_ERROR,
                         "cannot use an existing index in CREATE TABLE",

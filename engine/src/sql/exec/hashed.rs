@@ -124,8 +124,8 @@ impl RowSet {
             rows,
         };
         for (number, row) in set.rows.items.iter().enumerate() {
-            let Datum::Record(values) = row else { continue };
-            match hash_row(values, hashers) {
+            let Datum::Record(row) = row else { continue };
+            match hash_row(row.fields(), hashers) {
                 Some(hash) => set.by_hash.entry(hash).or_default().push(number),
                 None => set.with_null.push(number),
             }
@@ -158,7 +158,7 @@ impl RowSet {
 
 fn record(row: &Datum) -> Option<&[Datum]> {
     match row {
-        Datum::Record(values) => Some(values),
+        Datum::Record(row) => Some(row.fields()),
         _ => None,
     }
 }

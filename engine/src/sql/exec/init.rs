@@ -15,6 +15,7 @@ use crate::sql::plan::tree::InitKind;
 use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::oids;
+use crate::types::record::Record;
 
 /// An init plan on its way.
 pub struct Running {
@@ -22,6 +23,8 @@ pub struct Running {
     number: usize,
     root: BoxNode,
     frame: Vec<Datum>,
+    /// Of the result's columns.
+    types: Arc<[Oid]>,
     values: Vec<Datum>,
     seen: bool,
 }
@@ -33,6 +36,11 @@ impl Running {
         Running {
             root: node::build(&level.root, cx),
             frame: vec![Datum::Null; level.slots.len()],
+            types: level
+                .output
+                .iter()
+                .map(|s| level.slots[*s].ty.oid)
+                .collect(),
             plan: Arc::clone(plan),
             number,
             values: Vec::new(),
@@ -65,7 +73,7 @@ impl Running {
                     }
                     let value = if init.kind == InitKind::Rows {
                         let row = init.level.output.iter().map(|s| self.frame[*s].clone());
-                        Datum::Record(row.collect())
+                        Record::new(&self.types, row.collect()).into()
                     } else {
                         self.frame[init.level.output[0]].clone()
                     };

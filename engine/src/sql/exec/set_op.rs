@@ -1,4 +1,5 @@
-//! INTERSECT and EXCEPT, with and without ALL, by counting the rows of both sides in one hash table.
+//! INTERSECT and EXCEPT, with and without ALL, by counting the rows of both sides in one hash table. Rows for which there is
+//! no room go to disk, divided by hash, and are counted part by part when the groups in memory have gone out.
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::sql::bound::SetOp;
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::distinct::keys_equal;
+use crate::sql::exec::hash_join::partition::{COUNT, Partitions};
 use crate::sql::exec::hashed::hash_keys;
 use crate::sql::exec::memory::datum_bytes;
 use crate::sql::exec::node::{BoxNode, Node};
@@ -25,6 +27,14 @@ enum State {
     Right,
     /// (group, copies of it still to give)
     Giving(usize, u64),
+    Done,
+}
+
+/// What did not fit, and the next part of it to count.
+struct Spilled {
+    left: Partitions,
+    right: Partitions,
+    part: usize,
 }
 
 pub struct SetOpNode {
@@ -34,6 +44,7 @@ pub struct SetOpNode {
     table: HashTable<(u64, usize)>,
     groups: Vec<Group>,
     bytes: usize,
+    spilled: Option<Spilled>,
     state: State,
 }
 
@@ -46,6 +57,7 @@ impl SetOpNode {
             table: HashTable::new(),
             groups: Vec::new(),
             bytes: 0,
+            spilled: None,
             state: State::Left,
         }
     }
@@ -63,7 +75,13 @@ fn copies(spec: &Spec, group: &Group) -> u64 {
 
 impl SetOpNode {
     /// Rows that only the right side has never come out, so they are not kept.
-    fn count(&mut self, frame: &[Datum], cx: &mut EvalCx, from_left: bool) -> Result<(), SqlError> {
+    fn count(
+        &mut self,
+        frame: &[Datum],
+        cx: &mut EvalCx,
+        from_left: bool,
+        may_spill: bool,
+    ) -> Result<(), SqlError> {
         let NodeKind::SetOp(spec) = &self.spec.kind else {
             unreachable!("built from a set operation")
         };
@@ -82,10 +100,26 @@ impl SetOpNode {
             return Ok(());
         }
         if !from_left {
-            return Ok(());
+            // Rows like it may be on disk.
+            return match &mut self.spilled {
+                Some(spilled) if may_spill => {
+                    let row = spec.keys.iter().map(|k| &frame[k.slot]);
+                    spilled.right.push(hash, row, cx)
+                }
+                _ => Ok(()),
+            };
         }
         let row: Box<[Datum]> = spec.keys.iter().map(|k| frame[k.slot].clone()).collect();
         let bytes = row.iter().map(datum_bytes).sum::<usize>() + 64;
+        let full = self.spilled.is_some() || self.bytes + bytes > cx.memory.hash();
+        if may_spill && full && !groups.is_empty() {
+            let spilled = self.spilled.get_or_insert_with(|| Spilled {
+                left: Partitions::new(row.len()),
+                right: Partitions::new(row.len()),
+                part: 0,
+            });
+            return spilled.left.push(hash, row.iter(), cx);
+        }
         cx.memory.take(bytes)?;
         self.bytes += bytes;
         self.table
@@ -97,6 +131,47 @@ impl SetOpNode {
         });
         Ok(())
     }
+
+    fn forget(&mut self, cx: &mut EvalCx) {
+        cx.memory.give_back(self.bytes);
+        self.bytes = 0;
+        self.table.clear();
+        self.groups.clear();
+    }
+
+    /// The groups in memory are through: counts the next part from disk, if there is one.
+    fn next_part(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<(), SqlError> {
+        self.forget(cx);
+        self.state = State::Done;
+        let Some(mut spilled) = self.spilled.take() else {
+            return Ok(());
+        };
+        if spilled.part == COUNT {
+            return Ok(());
+        }
+        let number = spilled.part;
+        spilled.part += 1;
+        let NodeKind::SetOp(spec) = &self.spec.kind else {
+            unreachable!("built from a set operation")
+        };
+        let keys = spec.keys.clone();
+        for (side, from_left) in [(&mut spilled.left, true), (&mut spilled.right, false)] {
+            let mut count = 0_u32;
+            side.each(number, &mut |row| {
+                for (key, value) in keys.iter().zip(row.iter()) {
+                    frame[key.slot] = value.clone();
+                }
+                count = count.wrapping_add(1);
+                if count.is_multiple_of(1024) {
+                    cx.check_interrupts()?;
+                }
+                self.count(frame, cx, from_left, false)
+            })?;
+        }
+        self.spilled = Some(spilled);
+        self.state = State::Giving(0, u64::MAX);
+        Ok(())
+    }
 }
 
 impl Node for SetOpNode {
@@ -104,12 +179,12 @@ impl Node for SetOpNode {
         loop {
             match self.state {
                 State::Left => match self.left.next(frame, cx)? {
-                    Step::Row => self.count(frame, cx, true)?,
+                    Step::Row => self.count(frame, cx, true, true)?,
                     Step::Yield => return Ok(Step::Yield),
                     Step::Done => self.state = State::Right,
                 },
                 State::Right => match self.right.next(frame, cx)? {
-                    Step::Row => self.count(frame, cx, false)?,
+                    Step::Row => self.count(frame, cx, false, true)?,
                     Step::Yield => return Ok(Step::Yield),
                     Step::Done => self.state = State::Giving(0, u64::MAX),
                 },
@@ -118,7 +193,8 @@ impl Node for SetOpNode {
                         unreachable!("built from a set operation")
                     };
                     let Some(group) = self.groups.get(number) else {
-                        return Ok(Step::Done);
+                        self.next_part(frame, cx)?;
+                        continue;
                     };
                     let left = left.min(copies(spec, group));
                     if left == 0 {
@@ -136,15 +212,14 @@ impl Node for SetOpNode {
                     };
                     return Ok(Step::Row);
                 }
+                State::Done => return Ok(Step::Done),
             }
         }
     }
 
     fn rewind(&mut self, cx: &mut EvalCx) -> Result<(), SqlError> {
-        cx.memory.give_back(self.bytes);
-        self.bytes = 0;
-        self.table.clear();
-        self.groups.clear();
+        self.forget(cx);
+        self.spilled = None;
         self.state = State::Left;
         self.left.rewind(cx)?;
         self.right.rewind(cx)

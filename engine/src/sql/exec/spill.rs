@@ -4,7 +4,8 @@
 //! to end and then read, and goes when its owner is dropped. Nothing in it outlives the process: whatever a crash
 //! leaves behind is removed at the next start, and base backups leave the folder out.
 //!
-//! A value is a tag byte and its fields, little-endian; a length is a LEB128 number.
+//! A value is a tag byte and its fields, little-endian; a length is a LEB128 number. The types of a row stand before its
+//! fields.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use crate::types::datum::Datum;
 use crate::types::interval::Interval;
 use crate::types::json;
 use crate::types::numeric::Numeric;
+use crate::types::record::Record;
 
 /// Where temporary files go.
 #[derive(Clone)]
@@ -311,7 +313,13 @@ pub fn encode(value: &Datum, out: &mut Vec<u8>) {
         }
         Datum::Record(r) => {
             out.push(29);
-            put_values(r, out);
+            put_length(r.types().len(), out);
+            for ty in r.types() {
+                out.extend_from_slice(&ty.raw().to_le_bytes());
+            }
+            for field in r.fields() {
+                encode(field, out);
+            }
         }
         Datum::Void => out.push(30),
         Datum::AclItem(item) => {
@@ -354,8 +362,16 @@ fn block<'b>(bytes: &'b [u8], at: &mut usize) -> Option<&'b [u8]> {
     take(bytes, at, n)
 }
 
-fn values(bytes: &[u8], at: &mut usize) -> Option<Vec<Datum>> {
+fn record(bytes: &[u8], at: &mut usize) -> Option<Record> {
     let n = length(bytes, at)?;
+    let types = take(bytes, at, n.checked_mul(size_of::<u32>())?)?;
+    let (types, _) = types.as_chunks();
+    let types = types.iter().map(|ty| Oid::new(u32::from_le_bytes(*ty)));
+    let types: Arc<[Oid]> = types.collect();
+    Some(Record::new(&types, values(bytes, at, n)?))
+}
+
+fn values(bytes: &[u8], at: &mut usize, n: usize) -> Option<Vec<Datum>> {
     let mut made = Vec::with_capacity(n.min(1024));
     for _ in 0..n {
         made.push(decode(bytes, at)?);
@@ -432,14 +448,15 @@ fn decode_rest(tag: u8, bytes: &[u8], at: &mut usize) -> Option<Datum> {
             for _ in 0..count {
                 dimensions.push((length(bytes, at)?, number!(i32, bytes, at)));
             }
-            let items = values(bytes, at)?;
+            let n = length(bytes, at)?;
+            let items = values(bytes, at, n)?;
             Datum::Array(Arc::new(Array {
                 element,
                 dimensions,
                 items,
             }))
         }
-        29 => Datum::Record(values(bytes, at)?.into()),
+        29 => record(bytes, at)?.into(),
         30 => Datum::Void,
         31 => Datum::AclItem(AclItem::from_bytes(
             take(bytes, at, acl::WIDTH)?
@@ -455,6 +472,7 @@ mod tests {
     use super::*;
     use crate::io::real::RealDisk;
     use crate::types::oids;
+    use crate::types::record::testing::row;
     use proptest::prelude::*;
 
     fn datum() -> impl Strategy<Value = Datum> {
@@ -478,7 +496,8 @@ mod tests {
             (any::<i64>(), any::<i32>()).prop_map(|(t, z)| Datum::TimeTz(t, z)),
         ];
         leaf.prop_recursive(2, 16, 4, |inner| {
-            proptest::collection::vec(inner, 0..4).prop_map(|v| Datum::Record(v.into()))
+            let field = (any::<u32>().prop_map(Oid::new), inner);
+            proptest::collection::vec(field, 0..4).prop_map(row)
         })
     }
 

@@ -266,7 +266,12 @@ impl Words<'_> {
             }
             value => {
                 let shown = codec::to_text(ty.oid, value, self.function);
-                format!("'{}'::{name}", shown.replace('\'', "''"))
+                let shown = format!("'{}'", shown.replace('\'', "''"));
+                // A field of a row may have no type.
+                match ty.oid {
+                    oids::UNKNOWN => shown,
+                    _ => format!("{shown}::{name}"),
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! EXPLAIN: a plan in words, as PostgreSQL words it, and with ANALYZE what its nodes did.
 //!
-//! A plan becomes a tree of [`item::Item`]s once; text and JSON are two ways to print that. Nodes that PostgreSQL does
+//! A plan becomes a tree of [`item::Item`]s once; text, JSON, XML and YAML are ways to print that. Nodes that PostgreSQL does
 //! not have (projection, a filter on its own) show as part of their child. BUFFERS, WAL and SETTINGS are accepted; there
 //! are no such counters yet, so nothing is printed for them rather than zeroes.
 
@@ -28,7 +28,7 @@ pub struct Times {
     pub execution: Duration,
 }
 
-/// The rows of EXPLAIN's one column, `QUERY PLAN`: lines of text, or one JSON document.
+/// The rows of EXPLAIN's one column, `QUERY PLAN`: lines of text, or one document.
 pub fn explain(
     plan: &Plan,
     options: &ExplainOptions,
@@ -39,6 +39,8 @@ pub fn explain(
     match options.format {
         ExplainFormat::Text => print::text(&root, options, times),
         ExplainFormat::Json => vec![print::json(&root, options, times)],
+        ExplainFormat::Xml => vec![print::xml(&root, options, times)],
+        ExplainFormat::Yaml => vec![print::yaml(&root, options, times)],
     }
 }
 
@@ -47,5 +49,7 @@ pub fn utility(options: &ExplainOptions) -> Vec<String> {
     match options.format {
         ExplainFormat::Text => vec!["Utility statements have no plan structure".to_owned()],
         ExplainFormat::Json => vec!["[\n  \"Utility Statement\"\n]".to_owned()],
+        ExplainFormat::Xml => vec![print::in_explain("  <Utility-Statement />\n")],
+        ExplainFormat::Yaml => vec!["- \"Utility Statement\"".to_owned()],
     }
 }

@@ -7,6 +7,8 @@ use crate::sql::front::ast::{OptionValue, UtilityOption};
 pub enum ExplainFormat {
     Text,
     Json,
+    Xml,
+    Yaml,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,10 +91,8 @@ fn format(option: &UtilityOption) -> Result<ExplainFormat, SqlError> {
     match name.to_ascii_lowercase().as_str() {
         "text" => Ok(ExplainFormat::Text),
         "json" => Ok(ExplainFormat::Json),
-        "xml" | "yaml" => Err(SqlError::unsupported(format!(
-            "EXPLAIN format \"{name}\" is not supported"
-        ))
-        .hint("Use FORMAT TEXT or FORMAT JSON.")),
+        "xml" => Ok(ExplainFormat::Xml),
+        "yaml" => Ok(ExplainFormat::Yaml),
         _ => Err(SqlError::new(
             state::INVALID_PARAMETER_VALUE,
             format!("unrecognized value for EXPLAIN option \"format\": \"{name}\""),

@@ -1,4 +1,4 @@
-//! The two forms of EXPLAIN's output.
+//! The forms of EXPLAIN's output: text, and three of one document.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -87,6 +87,29 @@ fn numbers(item: &Item, options: &ExplainOptions, line: &mut String) {
 }
 
 pub fn json(root: &Item, options: &ExplainOptions, times: Times) -> String {
+    let query = Value::Object(document(root, options, times));
+    serde_json::to_string_pretty(&Value::Array(vec![query])).expect("a map with string keys")
+}
+
+pub fn yaml(root: &Item, options: &ExplainOptions, times: Times) -> String {
+    let mut out = "- ".to_owned();
+    add_yaml(&document(root, options, times), 1, true, &mut out);
+    out
+}
+
+pub fn xml(root: &Item, options: &ExplainOptions, times: Times) -> String {
+    let mut query = String::new();
+    add_xml(&document(root, options, times), 2, &mut query);
+    in_explain(&format!("  <Query>\n{query}  </Query>\n"))
+}
+
+/// The root element around its content.
+pub fn in_explain(content: &str) -> String {
+    format!("<explain xmlns=\"http://www.postgresql.org/2009/explain\">\n{content}</explain>")
+}
+
+/// What the three forms show of one query, in this order.
+fn document(root: &Item, options: &ExplainOptions, times: Times) -> Map<String, Value> {
     let mut top = Map::new();
     top.insert("Plan".to_owned(), node(root, options, None));
     if options.summary {
@@ -98,8 +121,82 @@ pub fn json(root: &Item, options: &ExplainOptions, times: Times) -> String {
     if options.summary && options.analyze {
         top.insert("Execution Time".to_owned(), rounded(ms(times.execution), 3));
     }
-    serde_json::to_string_pretty(&Value::Array(vec![Value::Object(top)]))
-        .expect("a map with string keys")
+    top
+}
+
+/// `indent`: two blanks each. Each entry begins a line, but for the `first` one of a list's item, which has begun it.
+fn add_yaml(map: &Map<String, Value>, indent: usize, first: bool, out: &mut String) {
+    for (n, (key, value)) in map.iter().enumerate() {
+        if n > 0 || !first {
+            start_line(indent, out);
+        }
+        out.push_str(key);
+        out.push_str(": ");
+        match value {
+            Value::Object(inner) => add_yaml(inner, indent + 1, false, out),
+            Value::Array(items) => {
+                for item in items {
+                    start_line(indent + 1, out);
+                    out.push_str("- ");
+                    match item {
+                        Value::Object(inner) => add_yaml(inner, indent + 2, true, out),
+                        scalar => out.push_str(&scalar.to_string()),
+                    }
+                }
+            }
+            scalar => out.push_str(&scalar.to_string()),
+        }
+    }
+}
+
+fn start_line(indent: usize, out: &mut String) {
+    out.push('\n');
+    out.push_str(&" ".repeat(2 * indent));
+}
+
+fn add_xml(map: &Map<String, Value>, indent: usize, out: &mut String) {
+    let pad = " ".repeat(2 * indent);
+    for (key, value) in map {
+        let tag = key.replace(' ', "-");
+        match value {
+            Value::Object(inner) => {
+                out.push_str(&format!("{pad}<{tag}>\n"));
+                add_xml(inner, indent + 1, out);
+                out.push_str(&format!("{pad}</{tag}>\n"));
+            }
+            Value::Array(items) => {
+                out.push_str(&format!("{pad}<{tag}>\n"));
+                for item in items {
+                    match item {
+                        // The only list of objects is that of a node's children.
+                        Value::Object(inner) => {
+                            out.push_str(&format!("{pad}  <Plan>\n"));
+                            add_xml(inner, indent + 2, out);
+                            out.push_str(&format!("{pad}  </Plan>\n"));
+                        }
+                        scalar => {
+                            let text = xml_text(scalar);
+                            out.push_str(&format!("{pad}  <Item>{text}</Item>\n"));
+                        }
+                    }
+                }
+                out.push_str(&format!("{pad}</{tag}>\n"));
+            }
+            scalar => out.push_str(&format!("{pad}<{tag}>{}</{tag}>\n", xml_text(scalar))),
+        }
+    }
+}
+
+/// `escape_xml`
+fn xml_text(scalar: &Value) -> String {
+    let text = match scalar {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('\r', "&#x0d;")
 }
 
 fn rounded(value: f64, digits: usize) -> Value {

@@ -1,9 +1,11 @@
 //! Plans in words.
 
+use super::item::Item;
 use super::*;
 use crate::sql::bound::{Expr, FromItem, JoinKind};
 use crate::sql::exec::tests::harness::*;
 use crate::sql::plan::PlannerSettings;
+use crate::sql::plan::tree::Cost;
 
 fn lines(query: crate::sql::bound::Query) -> String {
     let plan = planned(query, &PlannerSettings::default());
@@ -87,4 +89,68 @@ fn json_is_json() {
     let parsed: serde_json::Value = serde_json::from_str(&shown[0]).expect("a document");
     assert_eq!(parsed[0]["Plan"]["Node Type"], "Values Scan");
     assert_eq!(parsed[0]["Plan"]["Plan Rows"].to_string(), "1");
+}
+
+#[test]
+fn yaml_and_xml_are_laid_out_as_postgresql_does() {
+    let cost = Cost {
+        startup: 0.0,
+        total: 0.0,
+        rows: 0.0,
+        width: 0.0,
+    };
+    let mut child = Item::new("Seq Scan", "Seq Scan on t", cost);
+    child.fact("Relation Name", "t");
+    child.text("Filter", "(a < 'x\"'::text)");
+    let mut root = Item::new("Sort", "Sort", cost);
+    root.list("Sort Key", vec!["a".to_owned(), "b".to_owned()]);
+    root.child("Outer", child);
+    let mut options = ExplainOptions::new(&[]).expect("defaults");
+    (options.costs, options.summary) = (false, true);
+    let yaml = [
+        "- Plan: ",
+        "    Node Type: \"Sort\"",
+        "    Parallel Aware: false",
+        "    Async Capable: false",
+        "    Sort Key: ",
+        "      - \"a\"",
+        "      - \"b\"",
+        "    Plans: ",
+        "      - Node Type: \"Seq Scan\"",
+        "        Parent Relationship: \"Outer\"",
+        "        Parallel Aware: false",
+        "        Async Capable: false",
+        "        Relation Name: \"t\"",
+        "        Filter: \"(a < 'x\\\"'::text)\"",
+        "  Planning Time: 0.000",
+    ];
+    let times = Times::default();
+    assert_eq!(print::yaml(&root, &options, times), yaml.join("\n"));
+    let xml = [
+        "<explain xmlns=\"http://www.postgresql.org/2009/explain\">",
+        "  <Query>",
+        "    <Plan>",
+        "      <Node-Type>Sort</Node-Type>",
+        "      <Parallel-Aware>false</Parallel-Aware>",
+        "      <Async-Capable>false</Async-Capable>",
+        "      <Sort-Key>",
+        "        <Item>a</Item>",
+        "        <Item>b</Item>",
+        "      </Sort-Key>",
+        "      <Plans>",
+        "        <Plan>",
+        "          <Node-Type>Seq Scan</Node-Type>",
+        "          <Parent-Relationship>Outer</Parent-Relationship>",
+        "          <Parallel-Aware>false</Parallel-Aware>",
+        "          <Async-Capable>false</Async-Capable>",
+        "          <Relation-Name>t</Relation-Name>",
+        "          <Filter>(a &lt; 'x\"'::text)</Filter>",
+        "        </Plan>",
+        "      </Plans>",
+        "    </Plan>",
+        "    <Planning-Time>0.000</Planning-Time>",
+        "  </Query>",
+        "</explain>",
+    ];
+    assert_eq!(print::xml(&root, &options, times), xml.join("\n"));
 }

@@ -16,6 +16,7 @@ use crate::sql::host::{boolean, text};
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, Rows};
+use crate::types::record::Record;
 
 type Answer = Result<Datum, TypeError>;
 
@@ -61,7 +62,7 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         ("pg_start_backup", _) => start(env, function, text(args, 0), boolean(args, 1)),
         ("pg_backup_stop", _) => {
             let stopped = stop(env, function, boolean(args, 0));
-            stopped.map(|s| record(&s, true))
+            stopped.map(|s| record(function, &s, true))
         }
         ("pg_stop_backup", 0) => {
             let stopped = stop_exclusive(env, function, true);
@@ -89,7 +90,7 @@ pub(super) fn call_set(
         stop(env, function, wait)
     };
     Some(stopped.map(|s| {
-        let row = record(&s, !exclusive);
+        let row = record(function, &s, !exclusive);
         Box::new(std::iter::once(Ok(row))) as Rows
     }))
 }
@@ -160,7 +161,7 @@ fn notice(env: &Environment, waited: bool) {
 }
 
 /// Position, and, where the label travels with the answer, its text and that of an empty tablespace map.
-fn record(stopped: &StoppedBackup, with_label: bool) -> Datum {
+fn record(function: &Function, stopped: &StoppedBackup, with_label: bool) -> Datum {
     let label = match with_label {
         true => Datum::text(&stopped.label_text),
         false => Datum::Null,
@@ -169,7 +170,8 @@ fn record(stopped: &StoppedBackup, with_label: bool) -> Datum {
         true => Datum::text(""),
         false => Datum::Null,
     };
-    Datum::Record(Arc::from([Datum::Lsn(stopped.end), label, map]))
+    let fields = vec![Datum::Lsn(stopped.end), label, map];
+    Record::new(&function.out_types(), fields).into()
 }
 
 fn exclusive(env: &Environment) -> Option<Lsn> {

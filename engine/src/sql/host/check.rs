@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::check::{Check, Finding};
 use crate::catalog::view::CatalogError;
+use crate::ids::Oid;
 use crate::sql::error::SqlError;
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::host::oid;
@@ -11,6 +12,7 @@ use crate::txn::TxnError;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, Rows};
+use crate::types::record::Record;
 
 pub(super) fn call_set(
     env: &Environment,
@@ -39,7 +41,9 @@ fn check(env: &Environment, function: &Function, args: &[Datum]) -> Result<Rows,
         check.one(oid(args, 0))
     };
     let findings = findings.map_err(|error| to_type_error(SqlError::from(error)))?;
-    Ok(Box::new(findings.into_iter().map(|f| Ok(row(f)))))
+    let types = function.out_types();
+    let rows = findings.into_iter().map(move |f| Ok(row(&types, f)));
+    Ok(Box::new(rows))
 }
 
 fn everything(check: &Check<'_>) -> Result<Vec<Finding>, CatalogError> {
@@ -50,14 +54,14 @@ fn everything(check: &Check<'_>) -> Result<Vec<Finding>, CatalogError> {
     Ok(findings)
 }
 
-fn row(finding: Finding) -> Datum {
+fn row(types: &Arc<[Oid]>, finding: Finding) -> Datum {
     let block = finding.block.map(|b| Datum::Int8(i64::from(b.raw())));
     let item = finding.item.map(|i| Datum::Int4(i32::from(i)));
-    let fields = [
+    let fields = vec![
         Datum::text(&finding.relation),
         block.unwrap_or(Datum::Null),
         item.unwrap_or(Datum::Null),
         Datum::text(&finding.what),
     ];
-    Datum::Record(fields.into())
+    Record::new(types, fields).into()
 }

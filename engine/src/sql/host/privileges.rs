@@ -21,6 +21,7 @@ use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, Rows};
 use crate::types::oids;
+use crate::types::record::Record;
 
 type Answer = Result<Datum, TypeError>;
 
@@ -64,22 +65,24 @@ pub(super) fn call_set(function: &Function, args: &[Datum]) -> Option<Result<Row
         let message = "ACL arrays must not contain null values";
         return Some(Err(TypeError::new("22004", message)));
     }
-    let rows = items.into_iter().flat_map(|item| match item {
-        Datum::AclItem(item) => exploded(item),
+    let types = function.out_types();
+    let rows = items.into_iter().flat_map(move |item| match item {
+        Datum::AclItem(item) => exploded(&types, item),
         _ => Vec::new(),
     });
     Some(Ok(Box::new(rows.map(Ok))))
 }
 
 /// A row for each privilege of an item.
-fn exploded(item: AclItem) -> Vec<Datum> {
+fn exploded(types: &Arc<[Oid]>, item: AclItem) -> Vec<Datum> {
     let row = |(one, word): (Privileges, &str)| {
-        Datum::Record(Arc::from([
+        let fields = vec![
             Datum::Oid(item.grantor),
             Datum::Oid(item.grantee),
             Datum::text(word),
             Datum::Bool(item.grantable.contains(one)),
-        ]))
+        ];
+        Record::new(types, fields).into()
     };
     item.privileges.each().map(row).collect()
 }

@@ -578,6 +578,26 @@ fn is_in_order(source: &Source, wanted: &[OrderKey]) -> bool {
         .all(|k| own.next() == Some(k))
 }
 
+/// Whether rows that agree in these keys follow one another.
+fn is_grouped_by(source: &Source, keys: &[KeySlot]) -> bool {
+    let varies = |slot: &Slot| !source.fixed.contains(*slot);
+    let set = |mut slots: Vec<Slot>| {
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    };
+    let wanted = set(keys.iter().map(|k| k.slot).filter(varies).collect());
+    let own = source.order.iter().map(|k| k.slot).filter(varies);
+    set(own.take(wanted.len()).collect()) == wanted
+}
+
+/// The first row of each run that agrees in these keys.
+fn unique(child: PlanNode, keys: Vec<KeySlot>) -> PlanNode {
+    let cost = child.cost;
+    let child = Arc::new(child);
+    node(NodeKind::Unique { child, keys }, cost)
+}
+
 /// The select list's values: where each goes, and what is computed before sorting and what behind it.
 struct Values {
     slots: Vec<Slot>,
@@ -665,8 +685,11 @@ fn finish(
     };
     if select.distinct == Distinct::All {
         let keys = distinct_keys(planner, &slots[..visible])?;
-        source.node = query::distinct(planner, source.node, keys);
-        if matches!(source.node.kind, NodeKind::Unique { .. }) {
+        if is_grouped_by(&source, &keys) {
+            source.node = unique(source.node, keys);
+        } else {
+            // A hash table that outgrows its memory gives rows in another order than they came in.
+            source.node = query::distinct(planner, source.node, keys);
             source.order = Vec::new();
         }
     }
@@ -754,9 +777,7 @@ fn ordered(
     }
     if let Some(on) = on {
         let keys = distinct_keys(planner, &on)?;
-        let cost = source.node.cost;
-        let child = Arc::new(source.node);
-        source.node = node(NodeKind::Unique { child, keys }, cost);
+        source.node = unique(source.node, keys);
     }
     Ok(source)
 }

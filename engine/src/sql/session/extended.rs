@@ -1,4 +1,4 @@
-//! The extended query protocol: Parse, Bind, Describe, Execute, Close, Sync.
+//! The extended query protocol: Parse, Describe, Execute, Close, Sync. Bind is `portal`'s.
 
 use std::sync::Arc;
 
@@ -6,34 +6,31 @@ use super::block::Block;
 use super::given::Given;
 use super::lifecycle::{Session, functions_of, now};
 use super::logging;
-use super::output::{Format, Formats, Output};
-use super::prepared::{Portal, PortalState, Prepared};
-use super::query::is_planned;
+use super::output::{Formats, Output};
+use super::prepared::{Begun, Portal, PortalState, Prepared};
+use super::query::{Ready, is_planned};
 use super::services::Services;
 use super::transaction::in_failed_block;
 use super::utility::{Outcome, ends_failed_block, no_statement, runs_alone};
 use crate::ids::Oid;
 use crate::sql::bound::OutputColumn;
-use crate::sql::error::{Severity, SqlError, state};
+use crate::sql::error::{SqlError, state};
+use crate::sql::exec::{Execution, RunCx};
 use crate::sql::front;
 use crate::sql::plan::Command;
+use crate::txn::Isolation;
 use crate::types::codec;
-use crate::types::datum::{Datum, SqlType};
+use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 use crate::types::oids;
 
-/// Bind's fields, read in place.
-pub struct BindRequest<'a> {
-    pub portal: &'a str,
-    pub statement: &'a str,
-    pub parameter_formats: Formats,
-    pub parameters: Vec<Option<&'a [u8]>>,
-    pub result_formats: Formats,
-}
-
 impl<S: Services> Session<S> {
     /// Does to the transaction and the log what an error of a message means, and gives it back for the client.
-    fn failing<T>(&mut self, done: Result<T, SqlError>, text: &str) -> Result<T, SqlError> {
+    pub(super) fn failing<T>(
+        &mut self,
+        done: Result<T, SqlError>,
+        text: &str,
+    ) -> Result<T, SqlError> {
         if let Err(e) = &done {
             self.log_error(e, text);
             self.after_error(e);
@@ -43,7 +40,7 @@ impl<S: Services> Session<S> {
 
     /// A message has come. What was meant for earlier statements is forgotten with the first one after a Sync; later on
     /// whoever cancels means what the client has under way, and hits the next of its messages.
-    fn joins_pipeline(&mut self) {
+    pub(super) fn joins_pipeline(&mut self) {
         let interrupts = &self.facts.backend.interrupts;
         if !self.pipelined && interrupts.is_pending() {
             interrupts.forget_statement();
@@ -52,7 +49,7 @@ impl<S: Services> Session<S> {
     }
 
     /// The clock starts unless it runs already (manual, `statement_timeout`), and what has come from outside counts.
-    fn starts_message(&mut self) -> Result<(), SqlError> {
+    pub(super) fn starts_message(&mut self) -> Result<(), SqlError> {
         if !self.timed {
             let settings = self.settings();
             self.start_clock(&settings);
@@ -61,12 +58,12 @@ impl<S: Services> Session<S> {
     }
 
     /// What a message about a prepared statement means for views and the log.
-    fn begins_prepared(&self, text: &Arc<str>, command: &'static str) {
+    pub(super) fn begins_prepared(&self, text: &Arc<str>, command: &'static str) {
         let (backend, most) = (&self.facts.backend, self.activity_size);
         backend.begins_prepared(text, command, self.received, most);
     }
 
-    fn statement_named(&self, name: &str) -> Result<Arc<Prepared>, SqlError> {
+    pub(super) fn statement_named(&self, name: &str) -> Result<Arc<Prepared>, SqlError> {
         self.prepared.get(name).cloned().ok_or_else(|| {
             if name.is_empty() {
                 SqlError::new(
@@ -153,6 +150,7 @@ impl<S: Services> Session<S> {
         let prepared = Prepared::new(name, text, parsed, types);
         if planned {
             self.ensure_transaction()?;
+            self.begins_to_look().await?;
             let function = self.function_cx(&settings, self.received);
             let found = self.find_plan(&prepared, &settings, &function)?;
             prepared
@@ -169,35 +167,11 @@ impl<S: Services> Session<S> {
         Ok(())
     }
 
-    pub async fn bind<O: Output>(
-        &mut self,
-        b: BindRequest<'_>,
-        _out: &mut O,
-    ) -> Result<(), SqlError> {
-        let started = self.receives();
-        self.joins_pipeline();
-        let message = logging::Message {
-            act: "bind",
-            statement: b.statement,
-            portal: b.portal,
-        };
-        let done = self.bind_inner(b).await;
-        if done.is_ok() && !self.logs_durations() {
-            return done;
-        }
-        let text = self.text_of_statement(message.statement);
-        if done.is_ok() {
-            let portal = self.portals.get(message.portal);
-            self.log_duration(started, &text, &message, false, portal);
-        }
-        self.failing(done, &text)
-    }
-
-    fn logs_durations(&self) -> bool {
+    pub(super) fn logs_durations(&self) -> bool {
         logging::wants_durations(self.facts.settings.lock().settings())
     }
 
-    fn log_duration(
+    pub(super) fn log_duration(
         &self,
         started: i64,
         text: &str,
@@ -243,73 +217,23 @@ impl<S: Services> Session<S> {
         ))
     }
 
-    fn text_of_statement(&self, name: &str) -> Arc<str> {
+    pub(super) fn text_of_statement(&self, name: &str) -> Arc<str> {
         self.prepared
             .get(name)
             .map_or_else(|| Arc::from(""), |p| Arc::clone(&p.text))
     }
 
-    async fn bind_inner(&mut self, b: BindRequest<'_>) -> Result<(), SqlError> {
-        self.starts_message()?;
-        let settings = self.settings();
-        let statement = self.statement_named(b.statement)?;
-        self.begins_prepared(&statement.text, "BIND");
-        b.parameter_formats.check_parameters(b.parameters.len())?;
-        if b.portal.is_empty() {
-            self.portals.remove("");
-        } else if self.portals.contains_key(b.portal) {
-            return Err(SqlError::new(
-                state::DUPLICATE_CURSOR,
-                format!("cursor \"{}\" already exists", b.portal),
-            ));
-        }
-        let planned = statement
-            .parsed
-            .as_ref()
-            .is_some_and(|p| is_planned(&p.statement));
-        if let Some(p) = &statement.parsed
-            && self.block.is_failed()
-            && !ends_failed_block(&p.statement)
-        {
+    /// Analysis counts as a query (`analyze_requires_snapshot`): the transaction's isolation level is settled with it, and
+    /// what REPEATABLE READ shows is what there is now.
+    pub(super) async fn begins_to_look(&mut self) -> Result<(), SqlError> {
+        let Some(running) = self.block.running() else {
             return Err(in_failed_block());
-        }
-        let (parameters, columns, types) = if planned {
-            self.ensure_transaction()?;
-            let function = self.function_cx(&settings, self.received);
-            let cached = self.find_plan(&statement, &settings, &function)?;
-            let parameters = read_parameters(&b, &cached.plan.parameters, &function)?;
-            let columns = Arc::clone(&cached.plan.output);
-            (parameters, columns, Arc::clone(&cached.types))
-        } else {
-            let parameters = if statement.parsed.is_none() || statement.declared.is_empty() {
-                check_count(&b, statement.declared.len())?;
-                Vec::new()
-            } else {
-                let plain = |oid: &Oid| SqlType::plain(*oid);
-                let types: Vec<SqlType> = statement.declared.iter().map(plain).collect();
-                let function = self.function_cx(&settings, self.received);
-                read_parameters(&b, &types, &function)?
-            };
-            let columns = match &statement.parsed {
-                Some(p) => self.utility_columns(&p.statement)?,
-                None => Arc::default(),
-            };
-            (parameters, columns, Arc::default())
         };
-        if gives_rows(&statement, &columns) {
-            b.result_formats.check(columns.len())?;
+        running.queried = true;
+        if running.isolation() == Isolation::RepeatableRead {
+            self.wait_until_readable().await?;
+            self.snapshot()?;
         }
-        let portal = Portal {
-            statement,
-            parameters,
-            formats: b.result_formats,
-            columns,
-            types,
-            cursor: None,
-            level: self.savepoints(),
-            state: PortalState::New,
-        };
-        self.portals.insert(b.portal.into(), portal);
         Ok(())
     }
 
@@ -412,7 +336,7 @@ impl<S: Services> Session<S> {
         let settings = self.settings();
         let message = logging::Message {
             act: match portal.state {
-                PortalState::New => "execute",
+                PortalState::New | PortalState::Bound(_) => "execute",
                 _ => "execute fetch from",
             },
             statement: &statement.name,
@@ -465,10 +389,12 @@ impl<S: Services> Session<S> {
             out.empty_query();
             return Ok(());
         };
-        if self.block.is_failed() && !ends_failed_block(&parsed.statement) {
+        // One that failed with its block is not run even if it would end it.
+        let failed = matches!(portal.state, PortalState::Failed);
+        if self.block.is_failed() && (failed || !ends_failed_block(&parsed.statement)) {
             return Err(in_failed_block());
         }
-        if matches!(portal.state, PortalState::Failed) {
+        if failed {
             return Err(portal_done(name));
         }
         if portal.cursor.is_some() {
@@ -504,7 +430,10 @@ impl<S: Services> Session<S> {
                 out.command_complete(tag_of_no_rows(parsed));
                 return Ok(());
             }
-            PortalState::Done | PortalState::Failed | PortalState::Suspended(..) => {
+            PortalState::Bound(_)
+            | PortalState::Done
+            | PortalState::Failed
+            | PortalState::Suspended(..) => {
                 return Err(portal_done(name));
             }
         };
@@ -582,6 +511,7 @@ impl<S: Services> Session<S> {
                     }
                     (execution, ready.function)
                 }
+                PortalState::Bound(begun) => self.start_begun(portal, begun),
                 PortalState::Suspended(execution, function) => (execution, function),
                 PortalState::Failed => return Err(portal_done(name)),
                 PortalState::Done | PortalState::Rows(_) => {
@@ -614,6 +544,25 @@ impl<S: Services> Session<S> {
             portal.state = PortalState::Suspended(execution, function);
         }
         Ok(())
+    }
+
+    /// The query as Bind left it, with the settings and the moment of this Execute.
+    fn start_begun(&mut self, portal: &Portal, begun: Begun) -> (Box<Execution>, Arc<FunctionCx>) {
+        let settings = self.settings();
+        let function = self.function_cx(&settings, self.received);
+        let ready = Ready {
+            plan: begun.plan,
+            types: Arc::clone(&portal.types),
+            settings: begun.settings,
+            function: Arc::clone(&function),
+        };
+        let run = RunCx {
+            snapshot: begun.snapshot,
+            isolation: begun.isolation,
+            function: Arc::clone(&function),
+        };
+        let execution = self.start_prepared_at(&portal.statement, &ready, &portal.parameters, run);
+        (execution, function)
     }
 
     pub fn close_statement(&mut self, name: &str) {
@@ -670,7 +619,7 @@ fn command_of(statement: &Prepared) -> Command {
 }
 
 /// Whether rows go to the client: those of a query, be they of no columns, and those of RETURNING, SHOW and the like.
-fn gives_rows(statement: &Prepared, columns: &[OutputColumn]) -> bool {
+pub(super) fn gives_rows(statement: &Prepared, columns: &[OutputColumn]) -> bool {
     let parsed = statement.parsed.as_ref().map(|p| &p.statement);
     matches!(parsed, Some(front::Statement::Query(_))) || !columns.is_empty()
 }
@@ -720,66 +669,4 @@ fn portal_done(name: &str) -> SqlError {
         state::OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("portal \"{name}\" cannot be run"),
     )
-}
-
-fn check_count(b: &BindRequest<'_>, wanted: usize) -> Result<(), SqlError> {
-    if b.parameters.len() == wanted {
-        return Ok(());
-    }
-    Err(SqlError::new(
-        state::PROTOCOL_VIOLATION,
-        format!(
-            "bind message supplies {} parameters, but prepared statement \"{}\" requires {wanted}",
-            b.parameters.len(),
-            b.statement
-        ),
-    ))
-}
-
-fn read_parameters(
-    b: &BindRequest<'_>,
-    types: &[SqlType],
-    cx: &FunctionCx,
-) -> Result<Vec<Datum>, SqlError> {
-    check_count(b, types.len())?;
-    let mut out = Vec::with_capacity(types.len());
-    for (i, (value, ty)) in b.parameters.iter().zip(types).enumerate() {
-        out.push(match value {
-            None => Datum::Null,
-            Some(bytes) => read_parameter(bytes, *ty, b.parameter_formats.of(i), cx)
-                .map_err(|e| within(e, b, i))?,
-        });
-    }
-    Ok(out)
-}
-
-fn read_parameter(
-    bytes: &[u8],
-    ty: SqlType,
-    format: Format,
-    cx: &FunctionCx,
-) -> Result<Datum, SqlError> {
-    match format {
-        Format::Binary => Ok(codec::decode_binary(ty, bytes, cx)?),
-        Format::Text => Ok(codec::parse_text(ty, codec::text_of(bytes)?, cx)?),
-    }
-}
-
-/// Which parameter was wrong, as CONTEXT. Its value is not shown (`log_parameter_max_length_on_error`).
-fn within(mut e: SqlError, b: &BindRequest<'_>, number: usize) -> SqlError {
-    let at = number + 1;
-    if e.message == "incorrect binary data format" {
-        e.message.push_str(&format!(" in bind parameter {at}"));
-    }
-    if e.severity > Severity::Error {
-        return e;
-    }
-    let portal = match b.portal {
-        "" => "unnamed portal".to_owned(),
-        name => format!("portal \"{name}\""),
-    };
-    e.context(match b.parameter_formats.of(number) {
-        Format::Text => format!("{portal} parameter ${at} = '...'"),
-        Format::Binary => format!("{portal} parameter ${at}"),
-    })
 }

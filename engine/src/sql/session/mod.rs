@@ -6,7 +6,8 @@
 //! crash loses all of it, and that is right.
 //!
 //! Reading order: `output` and `services` (both sides), `facts` (who this is), `block` (the transaction), `query`
-//! (one planned statement), `utility` and `settings` (the others), `prepared`, `shapes`, then `simple` and `extended`.
+//! (one planned statement), `utility` and `settings` (the others), `prepared`, `shapes`, then `simple`, `portal` (Bind) and
+//! `extended`.
 
 pub mod output;
 pub mod services;
@@ -31,16 +32,17 @@ mod cursor;
 mod explain;
 mod extended;
 mod given;
+mod portal;
 mod scroll;
 mod shapes;
 mod simple;
 
 pub use backends::{Backend, Backends};
 pub use copy::CopyPort;
-pub use extended::BindRequest;
 pub use facts::SessionFacts;
 pub use lifecycle::{Session, functions_of};
 pub use output::{CopyInput, Format, Formats, Gone, Output};
+pub use portal::BindRequest;
 pub use services::{Services, UtilityCall};
 pub use settings::{join_values, refused as settings_error};
 pub use transaction::commit_level;

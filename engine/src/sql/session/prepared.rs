@@ -14,6 +14,7 @@ use crate::sql::error::SqlError;
 use crate::sql::exec::Execution;
 use crate::sql::front::Parsed;
 use crate::sql::plan::Plan;
+use crate::txn::{Isolation, Snapshot};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -87,10 +88,20 @@ impl Prepared {
     }
 }
 
+/// What Bind has settled of a query: its plan, whose tables are locked, and which rows it sees.
+pub struct Begun {
+    pub plan: Arc<Plan>,
+    pub settings: Arc<SessionSettings>,
+    pub snapshot: Arc<Snapshot>,
+    pub isolation: Isolation,
+}
+
 /// How far a portal is.
 pub enum PortalState {
-    /// Bound, nothing has run.
+    /// A change, or a statement without a plan: nothing has been done for it but reading its parameters.
     New,
+    /// A query that has not run.
+    Bound(Begun),
     /// A query that has given some rows; more may come.
     Suspended(Box<Execution>, Arc<FunctionCx>),
     /// Rows of a utility statement that are left to be sent.
@@ -115,4 +126,12 @@ pub struct Portal {
     /// Savepoints that were open when it was made: it goes when one of them is rolled back.
     pub level: usize,
     pub state: PortalState,
+}
+
+impl Portal {
+    /// It can only be closed from here on; what ran of it ends.
+    pub(super) fn fail(&mut self) {
+        self.state = PortalState::Failed;
+        self.cursor = None;
+    }
 }

@@ -321,13 +321,25 @@ impl<S: Services> Session<S> {
         ready: &Ready,
         parameters: &[Datum],
     ) -> Result<Box<Execution>, SqlError> {
+        let run = self.run_cx(ready)?;
+        Ok(self.start_prepared_at(prepared, ready, parameters, run))
+    }
+
+    /// The same with a snapshot that is there already.
+    pub(super) fn start_prepared_at(
+        &self,
+        prepared: &Prepared,
+        ready: &Ready,
+        parameters: &[Datum],
+        run: RunCx,
+    ) -> Box<Execution> {
         let idle = prepared.idle.lock().take();
         match idle {
             Some(mut execution) if Arc::ptr_eq(execution.plan(), &ready.plan) => {
-                execution.restart(parameters, self.run_cx(ready)?);
-                Ok(execution)
+                execution.restart(parameters, run);
+                execution
             }
-            _ => Ok(Box::new(self.start(ready, parameters, false)?)),
+            _ => Box::new(self.start_at(ready, parameters, false, run)),
         }
     }
 

@@ -27,15 +27,15 @@ impl<S: Services> Session<S> {
         self.stop_clock();
         self.pipelined = false;
         self.begins(text, started);
-        // A simple query takes the unnamed statement and portal with it.
+        // A simple query takes the unnamed statement with it, and one that succeeds the unnamed portal.
         self.prepared.remove("");
-        self.portals.remove("");
         let done = self.query_string(text, started, out).await;
         self.stop_clock();
         // What a pipeline had run before it has been committed with it, but for what a block goes on with.
         self.executed = false;
         match done {
             Ok(()) => {
+                self.portals.remove("");
                 self.keep_numbers().await;
                 Ok(())
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::block::{Block, Running};
 use super::lifecycle::Session;
 use super::output::Output;
+use super::prepared::Portal;
 use super::services::Services;
 use crate::config::SessionStore;
 use crate::config::session::{Isolation as Level, SynchronousCommit};
@@ -246,9 +247,13 @@ impl<S: Services> Session<S> {
 
     /// Rolled back to the innermost savepoint if there is one, else altogether.
     fn fail_block(&mut self, mut r: Box<Running>) {
-        match r.txn.savepoints().count() {
-            0 => self.end_portals(),
-            open => self.end_portals_since(open - 1),
+        // They can no longer be run, but they are there until the block or the savepoint ends (`AtAbort_Portals`).
+        let open = r.txn.savepoints().count();
+        let made_since = |p: &Portal| !p.is_held() && p.level >= open;
+        for portal in self.portals.values_mut() {
+            if made_since(portal) {
+                portal.fail();
+            }
         }
         let innermost = r.txn.savepoints().last().map(str::to_owned);
         let kept = innermost.is_some_and(|name| {
@@ -287,8 +292,10 @@ impl<S: Services> Session<S> {
             TransactionStatement::Savepoint(name) => self.savepoint(&name.name)?,
             TransactionStatement::Release(name) => self.release(&name.name)?,
             TransactionStatement::RollbackTo(name) => self.rollback_to(&name.name)?,
-            // Outside a block it is a ROLLBACK with a warning, as in PostgreSQL.
-            TransactionStatement::PrepareTransaction(_) if !self.block.is_block() => {
+            // Outside a block it is a ROLLBACK with a warning, in one that failed a ROLLBACK, as in PostgreSQL.
+            TransactionStatement::PrepareTransaction(_)
+                if !self.block.is_block() || self.block.is_failed() =>
+            {
                 self.rollback_block(false, out)?;
                 return Ok("ROLLBACK");
             }

@@ -43,7 +43,9 @@ pub(super) fn ends_failed_block(statement: &Statement) -> bool {
     use crate::sql::front::ast::TransactionStatement as T;
     matches!(
         statement,
-        Statement::Transaction(T::Commit { .. } | T::Rollback { .. } | T::RollbackTo(_))
+        Statement::Transaction(
+            T::Commit { .. } | T::Rollback { .. } | T::RollbackTo(_) | T::PrepareTransaction(_)
+        )
     )
 }
 
@@ -470,12 +472,13 @@ pub(super) fn no_statement(name: &str) -> SqlError {
     )
 }
 
-/// The one column of EXPLAIN: text, or one JSON document.
+/// The one column of EXPLAIN: text (YAML too), or a document of its own type.
 fn explain_columns(e: &Explain) -> Arc<[OutputColumn]> {
-    let json = ExplainOptions::new(&e.options).is_ok_and(|o| o.format == ExplainFormat::Json);
     let mut column = text_column("QUERY PLAN");
-    if json {
-        column.ty = SqlType::plain(oids::JSON);
+    match ExplainOptions::new(&e.options).map(|o| o.format) {
+        Ok(ExplainFormat::Json) => column.ty = SqlType::plain(oids::JSON),
+        Ok(ExplainFormat::Xml) => column.ty = SqlType::plain(oids::XML),
+        Ok(ExplainFormat::Text | ExplainFormat::Yaml) | Err(_) => {}
     }
     Arc::new([column])
 }

@@ -15,6 +15,7 @@ use crate::types::datum::Datum;
 use crate::types::interval::Interval;
 use crate::types::numeric::Numeric;
 use crate::types::oids;
+use crate::types::record::Record;
 
 fn numeric() -> impl Strategy<Value = Datum> {
     prop_oneof![
@@ -171,7 +172,7 @@ proptest! {
 
     #[test]
     fn tagged_values_round_trip_and_damage_is_an_error(row in values(), cut in any::<usize>(), flip in any::<u8>()) {
-        let record = Datum::Record(row.clone().into());
+        let record = Datum::from(Record::new(&Arc::from(TYPES), row));
         let mut bytes = Vec::new();
         encode_tagged(&record, &mut bytes);
         encode_tagged(&Datum::Void, &mut bytes);

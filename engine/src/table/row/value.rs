@@ -14,6 +14,7 @@ use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::interval::Interval;
 use crate::types::numeric::Numeric;
+use crate::types::record::Record;
 use crate::types::{json, oids};
 
 /// How a type is stored. The numbers are the tags of the tagged form, so they are part of the format.
@@ -227,8 +228,11 @@ pub(super) fn put(class: Class, value: &Datum, out: &mut Vec<u8>) -> bool {
         (Class::Jsonb, Datum::Jsonb(v)) => out.extend_from_slice(v.to_string().as_bytes()),
         (Class::Array, Datum::Array(v)) => put_array(v, out),
         (Class::Record, Datum::Record(v)) => {
-            put_count(v.len(), out);
-            v.iter().for_each(|field| encode_tagged(field, out));
+            put_count(v.types().len(), out);
+            for ty in v.types() {
+                out.extend_from_slice(&ty.raw().to_le_bytes());
+            }
+            v.fields().iter().for_each(|f| encode_tagged(f, out));
         }
         (Class::Tagged, value) => encode_tagged(value, out),
         _ => return false,
@@ -392,7 +396,11 @@ fn get_nested(class: Class, bytes: &[u8], depth: u8) -> Result<Datum, &'static s
         Class::Record => {
             let mut rest = bytes;
             let count = u32::from_le_bytes(array(&mut rest)?);
-            Datum::Record(get_items(&mut rest, count, depth)?.into())
+            let types = take(&mut rest, (count as usize).saturating_mul(4))?;
+            let (types, _) = types.as_chunks();
+            let types = types.iter().map(|ty| Oid::new(u32::from_le_bytes(*ty)));
+            let types: Arc<[Oid]> = types.collect();
+            Record::new(&types, get_items(&mut rest, count, depth)?).into()
         }
         Class::Tagged => {
             let mut rest = bytes;

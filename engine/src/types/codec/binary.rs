@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::{REFCURSOR, coerce_length, natural_type};
+use super::{REFCURSOR, coerce_length};
 use crate::ids::{BlockNumber, Lsn, OffsetNumber, Oid, Tid};
 use crate::types::datetime::calendar::{is_valid_date, is_valid_timestamp};
 use crate::types::datetime::{DAY, date_out_of_range, timestamp_out_of_range};
@@ -57,10 +57,9 @@ pub fn encode_binary(_ty: Oid, value: &Datum, out: &mut BytesMut) {
         // PostgreSQL has no binary form: whoever asks for one is refused before.
         Datum::AclItem(item) => out.put_slice(&item.to_bytes()),
         Datum::Array(a) => array::encode(a, out),
-        Datum::Record(fields) => {
-            out.put_i32(fields.len() as i32);
-            for field in fields.iter() {
-                let oid = natural_type(field);
+        Datum::Record(record) => {
+            out.put_i32(record.fields().len() as i32);
+            for (oid, field) in record.typed() {
                 out.put_u32(oid.raw());
                 if field.is_null() {
                     out.put_i32(-1);

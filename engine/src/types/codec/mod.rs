@@ -18,6 +18,7 @@ use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::FunctionCx;
 use crate::types::numeric::Numeric;
+use crate::types::record::Record;
 use crate::types::{array, float, interval, json, oids, registry};
 
 pub use binary::{decode_binary, encode_binary, text_of};
@@ -170,15 +171,15 @@ pub fn write_text(ty: Oid, value: &Datum, out: &mut BytesMut, cx: &FunctionCx) {
         Datum::AclItem(item) => names::write_acl_item(*item, out, cx),
         Datum::Array(a) if array::vector_element(ty).is_some() => array::write_vector(a, out, cx),
         Datum::Array(a) => array::write_text(a, out, cx),
-        Datum::Record(fields) => write_record(fields, out, cx),
+        Datum::Record(record) => write_record(record, out, cx),
         Datum::Void => {}
     }
 }
 
 /// `(1,"a b",)`: fields in quotes where they need them, NULL as nothing.
-fn write_record(fields: &[Datum], out: &mut BytesMut, cx: &FunctionCx) {
+fn write_record(record: &Record, out: &mut BytesMut, cx: &FunctionCx) {
     out.put_u8(b'(');
-    for (i, field) in fields.iter().enumerate() {
+    for (i, (ty, field)) in record.typed().enumerate() {
         if i > 0 {
             out.put_u8(b',');
         }
@@ -186,7 +187,7 @@ fn write_record(fields: &[Datum], out: &mut BytesMut, cx: &FunctionCx) {
             continue;
         }
         let start = out.len();
-        write_text(natural_type(field), field, out, cx);
+        write_text(ty, field, out, cx);
         let text = &out[start..];
         let special = |b: &u8| {
             matches!(b, b'"' | b'\\' | b'(' | b')' | b',') || b.is_ascii_whitespace() || *b == 0x0b
@@ -206,44 +207,13 @@ fn write_record(fields: &[Datum], out: &mut BytesMut, cx: &FunctionCx) {
     out.put_u8(b')');
 }
 
-/// The type that a value has if nothing else is known: for fields of records and elements of new arrays.
-pub fn natural_type(value: &Datum) -> Oid {
-    match value {
-        Datum::Null | Datum::Text(_) => oids::TEXT,
-        Datum::Bool(_) => oids::BOOL,
-        Datum::Int2(_) => oids::INT2,
-        Datum::Int4(_) => oids::INT4,
-        Datum::Int8(_) => oids::INT8,
-        Datum::Float4(_) => oids::FLOAT4,
-        Datum::Float8(_) => oids::FLOAT8,
-        Datum::Numeric(_) => oids::NUMERIC,
-        Datum::Char(_) => oids::CHAR,
-        Datum::Bytea(_) => oids::BYTEA,
-        Datum::Date(_) => oids::DATE,
-        Datum::Time(_) => oids::TIME,
-        Datum::TimeTz(..) => oids::TIMETZ,
-        Datum::Timestamp(_) => oids::TIMESTAMP,
-        Datum::TimestampTz(_) => oids::TIMESTAMPTZ,
-        Datum::Interval(_) => oids::INTERVAL,
-        Datum::Uuid(_) => oids::UUID,
-        Datum::Jsonb(_) => oids::JSONB,
-        Datum::Oid(_) => oids::OID,
-        Datum::Xid(_) => oids::XID,
-        Datum::Xid8(_) => oids::XID8,
-        Datum::Tid(_) => oids::TID,
-        Datum::Lsn(_) => oids::PG_LSN,
-        Datum::AclItem(_) => oids::ACLITEM,
-        Datum::Array(a) => registry::array_of(a.element).unwrap_or(oids::TEXT_ARRAY),
-        Datum::Record(_) => oids::RECORD,
-        Datum::Void => oids::VOID,
-    }
-}
-
 /// False for a value that has no binary wire form: `aclitem` travels as text alone.
 pub fn has_binary(value: &Datum) -> bool {
     match value {
         Datum::AclItem(_) => false,
+        Datum::Array(array) if array.element == oids::RECORD => array.items.iter().all(has_binary),
         Datum::Array(array) => array.element != oids::ACLITEM,
+        Datum::Record(record) => record.fields().iter().all(has_binary),
         _ => true,
     }
 }

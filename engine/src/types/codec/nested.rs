@@ -5,11 +5,13 @@
 
 use bytes::BytesMut;
 
-use super::{natural_type, write_text};
+use super::write_text;
+use crate::ids::Oid;
 use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::FunctionCx;
+use crate::types::oids;
 use crate::types::size::MAX_BYTES;
 
 /// Error 54000 for a row, or an array of rows, whose text would be longer than a value may be. For any other value
@@ -17,7 +19,7 @@ use crate::types::size::MAX_BYTES;
 #[inline]
 pub fn check_text(value: &Datum, cx: &FunctionCx) -> Result<(), TypeError> {
     match value {
-        Datum::Record(fields) if fields.iter().any(has_rows) => check_nested(value, cx),
+        Datum::Record(r) if r.fields().iter().any(has_rows) => check_nested(value, cx),
         Datum::Array(array) if is_of_rows(array) => check_nested(value, cx),
         _ => Ok(()),
     }
@@ -38,7 +40,8 @@ fn is_of_rows(array: &Array) -> bool {
 
 #[inline(never)]
 fn check_nested(value: &Datum, cx: &FunctionCx) -> Result<(), TypeError> {
-    if !Shape::of(value, cx, &mut BytesMut::new()).is_too_long() {
+    // Its type matters only for what has no parts.
+    if !Shape::of(oids::RECORD, value, cx, &mut BytesMut::new()).is_too_long() {
         return Ok(());
     }
     Err(TypeError::new("54000", "out of memory")
@@ -69,9 +72,10 @@ impl Shape {
     }
 
     /// What is too long already is not looked at to its end: a row may hold one and the same row many times.
-    fn of(value: &Datum, cx: &FunctionCx, scratch: &mut BytesMut) -> Shape {
+    fn of(ty: Oid, value: &Datum, cx: &FunctionCx, scratch: &mut BytesMut) -> Shape {
         match value {
-            Datum::Record(fields) => {
+            Datum::Record(record) => {
+                let fields = record.fields();
                 // Brackets, and commas between the fields.
                 let mut shape = Shape {
                     bytes: fields.len().max(1) as u64 + 1,
@@ -79,8 +83,8 @@ impl Shape {
                     in_row: true,
                     in_array: fields.len() > 1,
                 };
-                for field in fields.iter().filter(|f| !f.is_null()) {
-                    let inner = Shape::of(field, cx, scratch);
+                for (ty, field) in record.typed().filter(|(_, f)| !f.is_null()) {
+                    let inner = Shape::of(ty, field, cx, scratch);
                     shape.add(inner, inner.in_row);
                     if shape.is_too_long() {
                         break;
@@ -103,7 +107,7 @@ impl Shape {
                         shape.bytes += "NULL".len() as u64;
                         continue;
                     }
-                    let inner = Shape::of(item, cx, scratch);
+                    let inner = Shape::of(array.element, item, cx, scratch);
                     shape.add(inner, inner.in_array);
                 }
                 shape
@@ -111,7 +115,7 @@ impl Shape {
             Datum::Text(text) => Shape::of_text(text.as_bytes()),
             value => {
                 scratch.clear();
-                write_text(natural_type(value), value, scratch, cx);
+                write_text(ty, value, scratch, cx);
                 Shape::of_text(scratch)
             }
         }
@@ -173,46 +177,54 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::types::oids;
+    use crate::types::record::testing::row;
     use crate::types::tests::context;
 
-    fn row(fields: Vec<Datum>) -> Datum {
-        Datum::Record(fields.into())
-    }
-
-    fn measured(value: &Datum, cx: &FunctionCx) {
+    fn measured(ty: Oid, value: &Datum, cx: &FunctionCx) {
         let mut text = BytesMut::new();
-        write_text(natural_type(value), value, &mut text, cx);
-        let shape = Shape::of(value, cx, &mut BytesMut::new());
+        write_text(ty, value, &mut text, cx);
+        let shape = Shape::of(ty, value, cx, &mut BytesMut::new());
         let shown = String::from_utf8_lossy(&text);
         assert_eq!(shape.bytes, text.len() as u64, "{shown}");
+    }
+
+    fn rows(items: Vec<Datum>) -> Datum {
+        Datum::Array(Arc::new(Array::of(oids::RECORD, items)))
     }
 
     #[test]
     fn the_length_is_that_of_the_text() {
         let cx = context();
+        let list =
+            |element: Oid, items: Vec<Datum>| Datum::Array(Arc::new(Array::of(element, items)));
         let leaves = [
-            Datum::Int4(1),
-            Datum::Null,
-            Datum::text(""),
-            Datum::text("a \"quoted\" one, with \\"),
-            Datum::text("{}"),
-            Datum::text("null"),
-            Datum::Bytea([1, 2, 3].into()),
-            Datum::Array(Arc::new(Array::of(
-                oids::TEXT,
-                vec![Datum::text("x y"), Datum::Null],
-            ))),
+            (oids::INT4, Datum::Int4(1)),
+            (oids::TEXT, Datum::Null),
+            (oids::TEXT, Datum::text("")),
+            (oids::UNKNOWN, Datum::text("a \"quoted\" one, with \\")),
+            (oids::TEXT, Datum::text("{}")),
+            (oids::TEXT, Datum::text("null")),
+            (oids::BYTEA, Datum::Bytea([1, 2, 3].into())),
+            (oids::REGTYPE, Datum::Oid(oids::TIMESTAMPTZ)),
+            (
+                oids::TEXT_ARRAY,
+                list(oids::TEXT, vec![Datum::text("x y"), Datum::Null]),
+            ),
+            (
+                oids::INT2VECTOR,
+                list(oids::INT2, vec![Datum::Int2(1), Datum::Int2(2)]),
+            ),
         ];
         for leaf in leaves {
-            let mut value = row(vec![leaf]);
+            let (mut ty, mut value) = (oids::RECORD, row(vec![leaf]));
             for level in 0..8 {
-                measured(&value, &cx);
-                value = if level % 3 == 2 {
+                measured(ty, &value, &cx);
+                (ty, value) = if level % 3 == 2 {
                     let items = vec![value.clone(), Datum::Null, value];
-                    Datum::Array(Arc::new(Array::of(oids::RECORD, items)))
+                    (oids::RECORD_ARRAY, rows(items))
                 } else {
-                    row(vec![value, Datum::Int4(level)])
+                    let fields = vec![(ty, value), (oids::INT4, Datum::Int4(level))];
+                    (oids::RECORD, row(fields))
                 };
             }
         }
@@ -223,34 +235,35 @@ mod tests {
         let cx = context();
         let one = |dimensions: Vec<(usize, i32)>| {
             let count: usize = dimensions.iter().map(|(length, _)| length).product();
-            let items = vec![row(vec![Datum::text("null")]); count];
+            let items = vec![row(vec![(oids::TEXT, Datum::text("null"))]); count];
             Datum::Array(Arc::new(Array {
                 element: oids::RECORD,
                 dimensions,
                 items,
             }))
         };
-        let none = Datum::Array(Arc::new(Array::of(oids::RECORD, Vec::new())));
+        let none = rows(Vec::new());
         for array in [
             none,
             one(vec![(2, 1), (3, 1)]),
             one(vec![(1, -12), (2, 1), (4, 7)]),
         ] {
-            measured(&array, &cx);
-            measured(&row(vec![row(vec![array])]), &cx);
+            measured(oids::RECORD_ARRAY, &array, &cx);
+            let nested = row(vec![(oids::RECORD_ARRAY, array)]);
+            measured(oids::RECORD, &row(vec![(oids::RECORD, nested)]), &cx);
         }
     }
 
     #[test]
     fn what_would_fill_the_memory_is_refused() {
         let cx = context();
-        let mut value = row(vec![Datum::Int4(1)]);
+        let mut value = row(vec![(oids::INT4, Datum::Int4(1))]);
         for _ in 0..20 {
-            value = row(vec![value]);
+            value = row(vec![(oids::RECORD, value)]);
         }
         check_text(&value, &cx).expect("some megabytes");
         for _ in 0..80 {
-            value = row(vec![value]);
+            value = row(vec![(oids::RECORD, value)]);
         }
         let error = check_text(&value, &cx).expect_err("more than there are");
         assert_eq!(error.state, "54000");
@@ -261,10 +274,10 @@ mod tests {
     #[test]
     fn what_is_shared_is_not_counted_for_ever() {
         let cx = context();
-        let mut value = row(vec![Datum::Null]);
+        let mut value = row(vec![(oids::INT4, Datum::Null)]);
         for _ in 0..80 {
             let items = vec![value.clone(), value, Datum::Null];
-            value = row(vec![Datum::Array(Arc::new(Array::of(oids::RECORD, items)))]);
+            value = row(vec![(oids::RECORD_ARRAY, rows(items))]);
         }
         let error = check_text(&value, &cx).expect_err("more than there are");
         assert_eq!(error.state, "54000");

@@ -5,23 +5,44 @@ use std::cmp::Ordering;
 use crate::ids::Oid;
 use crate::types::array::{Array, MAX_DIMENSIONS, too_deep};
 use crate::types::codec;
-use crate::types::compare::{compare_arrays, compare_records, compare_vectors, equality};
+use crate::types::compare::{Asked, compare_vectors, equality, order_of_arrays, order_of_records};
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::{FunctionCx, Rows};
+use crate::types::record::Record;
 use crate::types::{oids, registry, size};
 
+/// Comparisons of what may turn out not to be comparable.
+macro_rules! fallible_comparisons {
+    ($($eq:ident $ne:ident $lt:ident $le:ident $gt:ident $ge:ident $cmp:ident: $t:ty, $order:expr;)*) => {$(
+        scalar! {
+            fn $eq(a: $t, b: $t) -> bool { Ok($order(a, b, Asked::Equality)?.is_eq()) }
+            fn $ne(a: $t, b: $t) -> bool { Ok($order(a, b, Asked::Equality)?.is_ne()) }
+            fn $lt(a: $t, b: $t) -> bool { Ok($order(a, b, Asked::Order)?.is_lt()) }
+            fn $le(a: $t, b: $t) -> bool { Ok($order(a, b, Asked::Order)?.is_le()) }
+            fn $gt(a: $t, b: $t) -> bool { Ok($order(a, b, Asked::Order)?.is_gt()) }
+            fn $ge(a: $t, b: $t) -> bool { Ok($order(a, b, Asked::Order)?.is_ge()) }
+            fn $cmp(a: $t, b: $t) -> i32 { Ok($order(a, b, Asked::Order)? as i32) }
+        }
+    )*};
+}
+fallible_comparisons! {
+    array_eq array_ne array_lt array_le array_gt array_ge btarraycmp: &Array, order_of_arrays;
+    record_eq record_ne record_lt record_le record_gt record_ge btrecordcmp: &Record, order_of_records;
+}
 comparisons! {
-    array_eq array_ne array_lt array_le array_gt array_ge btarraycmp: &Array, &Array, compare_arrays;
     oidvectoreq oidvectorne oidvectorlt oidvectorle oidvectorgt oidvectorge btoidvectorcmp: &Array, &Array, compare_vectors;
-    record_eq record_ne record_lt record_le record_gt record_ge btrecordcmp: &[Datum], &[Datum], compare_records;
 }
 scalar! {
-    fn array_larger(a: &Datum, b: &Datum) -> Datum { Ok(if order(a, b).is_ge() { a.clone() } else { b.clone() }) }
-    fn array_smaller(a: &Datum, b: &Datum) -> Datum { Ok(if order(a, b).is_le() { a.clone() } else { b.clone() }) }
+    fn array_larger(a: &Datum, b: &Datum) -> Datum { Ok(if order(a, b)?.is_ge() { a.clone() } else { b.clone() }) }
+    fn array_smaller(a: &Datum, b: &Datum) -> Datum { Ok(if order(a, b)?.is_le() { a.clone() } else { b.clone() }) }
 }
-fn order(a: &Datum, b: &Datum) -> Ordering {
-    compare_arrays(super::call::Arg::get(a), super::call::Arg::get(b))
+fn order(a: &Datum, b: &Datum) -> Result<Ordering, TypeError> {
+    order_of_arrays(
+        super::call::Arg::get(a),
+        super::call::Arg::get(b),
+        Asked::Order,
+    )
 }
 
 /// Are two items the same, NULLs being the same as NULLs?

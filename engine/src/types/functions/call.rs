@@ -12,6 +12,7 @@ use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::interval::Interval;
 use crate::types::numeric::Numeric;
+use crate::types::record::Record;
 use crate::types::size;
 
 #[cold]
@@ -131,7 +132,7 @@ macro_rules! shared_kinds {
 }
 shared_kinds! {
     str, Text; [u8], Bytea; Numeric, Numeric; Interval, Interval; Array, Array; serde_json::Value, Jsonb;
-    [Datum], Record;
+    Record, Record;
 }
 macro_rules! give_shared {
     ($($ty:ty, $variant:ident;)*) => {$(

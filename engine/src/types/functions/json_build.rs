@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::ids::Oid;
 use crate::types::array::Array;
-use crate::types::codec::{self, natural_type};
+use crate::types::codec;
 use crate::types::datetime::calendar::{Fields, time_of};
 use crate::types::datetime::{SECOND, encode, zone};
 use crate::types::datum::Datum;
@@ -87,14 +87,14 @@ fn write_json(
         Datum::Null => out.push_str("null"),
         Datum::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
         Datum::Array(a) if codec_array(ty) => write_array(a, cx, lines, out)?,
-        Datum::Record(fields) => {
+        Datum::Record(record) => {
             out.push('{');
-            for (i, field) in fields.iter().enumerate() {
+            for (i, (ty, field)) in record.typed().enumerate() {
                 if i > 0 {
                     out.push_str(if lines { ",\n " } else { "," });
                 }
                 out.push_str(&format!("\"f{}\":", i + 1));
-                to_json(field, natural_type(field), cx, out)?;
+                to_json(field, ty, cx, out)?;
             }
             out.push('}');
         }
@@ -163,11 +163,11 @@ pub(crate) fn to_jsonb(value: &Datum, ty: Oid, cx: &FunctionCx) -> Result<Value,
         Datum::Jsonb(j) => Value::clone(j),
         Datum::Text(s) if ty == oids::JSON => json::parse_jsonb(s)?,
         Datum::Array(a) if codec_array(ty) => array_value(a, 0, &mut 0, cx)?,
-        Datum::Record(fields) => {
-            let pairs: Result<Vec<_>, TypeError> = fields
-                .iter()
+        Datum::Record(record) => {
+            let pairs: Result<Vec<_>, TypeError> = record
+                .typed()
                 .enumerate()
-                .map(|(i, f)| Ok((format!("f{}", i + 1), to_jsonb(f, natural_type(f), cx)?)))
+                .map(|(i, (ty, f))| Ok((format!("f{}", i + 1), to_jsonb(f, ty, cx)?)))
                 .collect();
             json::object(pairs?)
         }

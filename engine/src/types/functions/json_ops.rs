@@ -1,7 +1,10 @@
 //! Operators and functions on `jsonb`, and those on `json` that give text back.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
+use crate::ids::Oid;
 use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
@@ -9,6 +12,8 @@ use crate::types::function::Rows;
 use crate::types::json::compare::{compare, contains};
 use crate::types::json::{self, Kind, Node, to_numeric};
 use crate::types::numeric::Numeric;
+use crate::types::oids;
+use crate::types::record::Record;
 
 comparisons! {
     jsonb_eq jsonb_ne jsonb_lt jsonb_le jsonb_gt jsonb_ge jsonb_cmp: &Value, &Value, compare;
@@ -534,8 +539,11 @@ fn jsonb(v: &Value) -> Datum {
 fn text(t: Option<String>) -> Datum {
     t.map_or(Datum::Null, |t| Datum::Text(t.into()))
 }
-fn pair(key: &str, value: Datum) -> Datum {
-    Datum::Record([Datum::text(key), value].into())
+/// Rows of a key and a value of this type.
+fn pairs<'k>(value: Oid, of: impl Iterator<Item = (&'k str, Datum)>) -> Result<Rows, TypeError> {
+    let types: Arc<[Oid]> = Arc::from([oids::TEXT, value]);
+    let row = |(key, value)| Record::new(&types, vec![Datum::text(key), value]).into();
+    boxed(of.map(row).collect())
 }
 
 fn elements(j: &Value) -> Result<&[Value], TypeError> {
@@ -587,8 +595,8 @@ rows! {
         boxed(map.keys().map(|k| Datum::text(k)).collect())
     }
     fn json_object_keys(j: &str) { boxed(node_members(&json::parse(j, true)?, "json_object_keys")?.iter().map(|(k, _)| Datum::text(k)).collect()) }
-    fn jsonb_each(j: &Value) { boxed(members(j, "jsonb_each")?.iter().map(|(k, v)| pair(k, jsonb(v))).collect()) }
-    fn jsonb_each_text(j: &Value) { boxed(members(j, "jsonb_each_text")?.iter().map(|(k, v)| pair(k, text(as_text(v)))).collect()) }
-    fn json_each(j: &str) { boxed(node_members(&json::parse(j, true)?, "json_each")?.iter().map(|(k, n)| pair(k, Datum::text(n.raw))).collect()) }
-    fn json_each_text(j: &str) { boxed(node_members(&json::parse(j, true)?, "json_each_text")?.iter().map(|(k, n)| pair(k, text(node_text(n)))).collect()) }
+    fn jsonb_each(j: &Value) { pairs(oids::JSONB, members(j, "jsonb_each")?.iter().map(|(k, v)| (k.as_str(), jsonb(v)))) }
+    fn jsonb_each_text(j: &Value) { pairs(oids::TEXT, members(j, "jsonb_each_text")?.iter().map(|(k, v)| (k.as_str(), text(as_text(v))))) }
+    fn json_each(j: &str) { pairs(oids::JSON, node_members(&json::parse(j, true)?, "json_each")?.iter().map(|(k, n)| (k.as_str(), Datum::text(n.raw)))) }
+    fn json_each_text(j: &str) { pairs(oids::TEXT, node_members(&json::parse(j, true)?, "json_each_text")?.iter().map(|(k, n)| (k.as_str(), text(node_text(n))))) }
 }

@@ -194,6 +194,96 @@ fn a_primary_that_is_heard_is_judged_by_its_own_word() {
     assert_eq!(swap.expect("a swap").record.term, Term::new(4));
 }
 
+/// A switchover would have to be told to the very one that does not hear it.
+#[test]
+fn who_would_force_a_takeover_is_told_what_helps() {
+    let mut cluster = cluster(2, Durability::Quorum);
+    cluster.requests.force_promote = Some("m-2@3".to_owned());
+    let said = |observed: &Observed| {
+        let outcomes = decide(&cluster, observed, NOW).outcomes;
+        let [outcome] = outcomes.as_slice() else {
+            panic!("one answer: {outcomes:?}");
+        };
+        assert_eq!(outcome.event.reason, "ForcePromoteRefused");
+        outcome.event.message.clone()
+    };
+    assert!(said(&running(2)).contains("use a switchover"));
+    let unheard = said(&unheard([Some(100), Some(100)]));
+    assert!(
+        unheard.contains("End m-1") && !unheard.contains("switchover"),
+        "{unheard}"
+    );
+    let mut restarts = running(2);
+    let crashed = status(&mut restarts, 1);
+    (crashed.down_ms, crashed.crashes) = (1, 1);
+    assert!(said(&restarts).contains("m-1 is given a moment"));
+    let mut lost = running(2);
+    named(&mut lost, 1).life = Life::Ended;
+    assert!(said(&lost).contains("a failover begins by itself"));
+}
+
+/// In a pod the kubelet does it; locally nobody else.
+#[test]
+fn a_supervisor_that_hangs_is_ended_whatever_it_is_of() {
+    let ended = |cluster: &ValidatedCluster, observed: &Observed| {
+        let steps = decide(cluster, observed, NOW).steps;
+        let fenced = steps.into_iter().filter_map(|step| match step {
+            Step::Fence { instance, .. } => Some(instance),
+            _ => None,
+        });
+        fenced.collect::<Vec<_>>()
+    };
+    let mut cluster = cluster(2, Durability::Quorum);
+    let mut observed = unheard([Some(100), Some(100)]);
+    assert_eq!(ended(&cluster, &observed), [""; 0]);
+    for number in [1, 3] {
+        named(&mut observed, number).upkeep.hangs = true;
+    }
+    assert_eq!(ended(&cluster, &observed), ["m-1", "m-3"]);
+    let mut unfenced = observed.clone();
+    unfenced.fencing = false;
+    assert_eq!(ended(&cluster, &unfenced), [""; 0]);
+    let mut deaf = observed.clone();
+    for instance in deaf.instances.values_mut() {
+        (instance.silent_ms, instance.upkeep.hangs) = (SILENT_MS, true);
+    }
+    assert_eq!(ended(&cluster, &deaf), [""; 0], "the operator may be deaf");
+    for number in [2, 3] {
+        named(&mut deaf, number).life = Life::Ended;
+    }
+    assert_eq!(ended(&cluster, &deaf), ["m-1"], "nobody else is there");
+    named(&mut observed, 3).life = Life::Ended;
+    assert_eq!(ended(&cluster, &observed), ["m-1"]);
+    // Nobody would start it again.
+    cluster.paused = true;
+    assert_eq!(ended(&cluster, &observed), [""; 0]);
+    cluster.paused = false;
+    // A failover ends the old primary by itself.
+    let mut failing = failing(2, 0);
+    let old = named(&mut failing, 1);
+    (old.life, old.silent_ms, old.upkeep.hangs) = (Life::Alive, SILENT_MS, true);
+    assert_eq!(ended(&cluster, &failing), ["m-1"]);
+}
+
+/// It may run all the same: it is told of, and nothing is done about it.
+#[test]
+fn a_node_that_is_away_is_told_of_while_its_instance_is_not_heard() {
+    let why = "its node is not ready";
+    let mut observed = running(2);
+    named(&mut observed, 3).upkeep.away = Some(why.to_owned());
+    let told = |observed: &Observed| {
+        let plan = decide(&cluster(2, Durability::Quorum), observed, NOW);
+        let only_routes = |step: &Step| matches!(step, Step::Route(_));
+        assert!(plan.steps.iter().all(only_routes), "{:?}", plan.steps);
+        let mut conditions = plan.conditions.into_iter();
+        let degraded = conditions.find(|c| c.type_ == "Degraded");
+        degraded.expect("it is always there").message
+    };
+    assert!(!told(&observed).contains(why));
+    named(&mut observed, 3).silent_ms = SILENT_MS;
+    assert!(told(&observed).contains(why));
+}
+
 #[test]
 fn a_candidate_that_falls_silent_is_given_up_as_ever() {
     let mut observed = unheard([Some(100), Some(100)]);

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::catalog::relation::Relation;
-use crate::catalog::rows::{CatalogRow, ConstraintRow, DescriptionRow};
+use crate::catalog::relation::{Index, Relation, RelationKind};
+use crate::catalog::rows::{CatalogRow, ConstraintRow, DescriptionRow, IndexRow};
+use crate::catalog::view::CatalogView;
 use crate::sql::bind;
 use crate::sql::bound::Expr as Bound;
 use crate::sql::ddl::Result;
@@ -11,9 +12,11 @@ use crate::sql::ddl::constraint::{self, Asked};
 use crate::sql::ddl::cx::{DdlCx, by, oid_key};
 use crate::sql::ddl::drop::drop_index;
 use crate::sql::ddl::index;
+use crate::sql::ddl::rename::rename_relation;
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::cx::EvalCx;
 use crate::sql::exec::eval::{Test, slot_expr};
+use crate::sql::front::ast::{Ident, TableConstraint};
 use crate::types::datum::Datum;
 
 use super::column::{check_no_nulls, set_not_null};
@@ -32,15 +35,12 @@ pub(super) fn no_constraint(name: &str, table: &Relation) -> SqlError {
 pub(super) async fn add_constraint(
     cx: &mut DdlCx<'_>,
     table: &Arc<Relation>,
-    c: &crate::sql::front::ast::TableConstraint,
+    c: &TableConstraint,
 ) -> Result<()> {
     match constraint::of_table(c)? {
         Asked::Check(check) => add_check(cx, table, &check).await,
         Asked::Key(key) => add_key(cx, table, &key).await,
-        Asked::UsingIndex => Err(SqlError::unsupported(
-            "ADD CONSTRAINT USING INDEX is not supported",
-        )
-        .hint("Drop the index and add the constraint with its columns.")),
+        Asked::UsingIndex { primary, index } => add_index_key(cx, table, c, primary, index).await,
     }
 }
 
@@ -50,15 +50,7 @@ pub(super) async fn add_key(
     key: &constraint::NewKey,
 ) -> Result<()> {
     if key.primary {
-        if table.primary_key().is_some() {
-            return Err(SqlError::new(
-                state::INVALID_TABLE_DEFINITION,
-                format!(
-                    "multiple primary keys for table \"{}\" are not allowed",
-                    table.name
-                ),
-            ));
-        }
+        refuse_second_primary_key(table)?;
         let mut nullable = Vec::new();
         for name in &key.columns {
             let position = table.column_named(&name.name).ok_or_else(|| {
@@ -72,14 +64,143 @@ pub(super) async fn add_key(
                 nullable.push(position);
             }
         }
-        check_no_nulls(cx, table, &nullable).await?;
-        for position in nullable {
-            set_not_null(cx, table, position, true).await?;
-        }
-        cx.step()?;
+        forbid_nulls(cx, table, nullable).await?;
     }
     let table = cx.relation(table.oid)?;
     index::create_key(cx, &table, key, &mut Vec::new()).await
+}
+
+fn refuse_second_primary_key(table: &Relation) -> Result<()> {
+    if table.primary_key().is_none() {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        state::INVALID_TABLE_DEFINITION,
+        format!(
+            "multiple primary keys for table \"{}\" are not allowed",
+            table.name
+        ),
+    ))
+}
+
+/// The columns of a primary key at these positions become NOT NULL.
+async fn forbid_nulls(cx: &mut DdlCx<'_>, table: &Relation, nullable: Vec<usize>) -> Result<()> {
+    check_no_nulls(cx, table, &nullable).await?;
+    for position in nullable {
+        set_not_null(cx, table, position, true).await?;
+    }
+    cx.step()
+}
+
+/// PRIMARY KEY or UNIQUE of an index that is there: index and constraint have one name from then on
+/// (`ATExecAddIndexConstraint`).
+async fn add_index_key(
+    cx: &mut DdlCx<'_>,
+    table: &Arc<Relation>,
+    c: &TableConstraint,
+    primary: bool,
+    index: &Ident,
+) -> Result<()> {
+    let index = index_for_key(cx, table, &index.name, primary, c.at)?;
+    constraint::refuse_deferrable(c.timing)?;
+    let name = match &c.name {
+        Some(name) if name.name != index.name => {
+            cx.notice(format!(
+                "ALTER TABLE / ADD CONSTRAINT USING INDEX will rename index \"{}\" to \"{}\"",
+                index.name, name.name
+            ));
+            rename_relation(cx, index.oid, table.schema, &name.name).await?;
+            name.name.clone()
+        }
+        _ => index.name.clone(),
+    };
+    let taken = cx.constraint_rows(table.oid)?;
+    if taken.iter().any(|row| row.conname == name) {
+        return Err(SqlError::new(
+            state::DUPLICATE_OBJECT,
+            format!(
+                "constraint \"{name}\" for relation \"{}\" already exists",
+                table.name
+            ),
+        ));
+    }
+    if primary {
+        refuse_second_primary_key(table)?;
+        let columns = index.keys.iter().map(|key| key.column);
+        let nullable = columns.filter(|n| !table.columns[*n].not_null).collect();
+        forbid_nulls(cx, table, nullable).await?;
+        let key = oid_key(index.oid);
+        let (tid, mut row) = cx.find_one::<IndexRow>(by::INDEX_OID, &key, "index")?;
+        row.indisprimary = true;
+        cx.update(tid, &row).await?;
+    }
+    let mut made = (*index).clone();
+    made.primary = primary;
+    made.constraint = Some((cx.new_oid()?, name.clone()));
+    made.name = name;
+    cx.insert_key_constraint(table, &made).await?;
+    cx.changed(table.oid);
+    cx.changed(index.oid);
+    Ok(())
+}
+
+/// The index that is to be a key, if it can be one (`transformIndexConstraint`).
+fn index_for_key(
+    cx: &DdlCx<'_>,
+    table: &Relation,
+    name: &str,
+    primary: bool,
+    at: u32,
+) -> Result<Arc<Index>> {
+    let found = cx.view().relation_named(Some(&table.schema_name), name)?;
+    let Some(relation) = found else {
+        let message = format!("index \"{name}\" does not exist");
+        return Err(SqlError::new(state::UNDEFINED_OBJECT, message).at(at));
+    };
+    if relation.kind != RelationKind::Index {
+        let message = format!("\"{name}\" is not an index");
+        return Err(SqlError::new(state::WRONG_OBJECT_TYPE, message));
+    }
+    let (owner, index) = index::on_table(cx, &relation)?;
+    let not_now = if index.constraint.is_some() {
+        Some("is already associated with a constraint".to_owned())
+    } else if owner.oid != table.oid {
+        Some(format!("does not belong to table \"{}\"", table.name))
+    } else if !index.valid {
+        Some("is not valid".to_owned())
+    } else {
+        None
+    };
+    if let Some(why) = not_now {
+        let message = format!("index \"{name}\" {why}");
+        return Err(SqlError::new(state::OBJECT_NOT_IN_PREREQUISITE_STATE, message).at(at));
+    }
+    let sorts_otherwise = index
+        .keys
+        .iter()
+        .position(|k| k.descending || k.nulls_first);
+    let never = match sorts_otherwise {
+        _ if !index.unique => Some(format!("\"{name}\" is not a unique index")),
+        Some(n) => Some(format!(
+            "index \"{name}\" column number {} does not have default sorting behavior",
+            n + 1
+        )),
+        None => None,
+    };
+    if let Some(message) = never {
+        return Err(SqlError::new(state::WRONG_OBJECT_TYPE, message)
+            .detail("Cannot create a primary key or unique constraint using such an index.")
+            .at(at));
+    }
+    for (n, key) in index.keys.iter().enumerate() {
+        if index.keys[..n].iter().any(|k| k.column == key.column) {
+            let what = if primary { "primary key" } else { "unique" };
+            let column = &table.columns[key.column].name;
+            let message = format!("column \"{column}\" appears twice in {what} constraint");
+            return Err(SqlError::new(state::DUPLICATE_COLUMN, message).at(at));
+        }
+    }
+    Ok(index)
 }
 
 pub(super) async fn add_check(

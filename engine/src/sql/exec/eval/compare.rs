@@ -88,6 +88,10 @@ fn is_string(ty: Oid) -> bool {
 
 /// The one order in which values of both types can be compared as they are.
 pub fn shared_order(left: Oid, right: Oid) -> Option<Comparator> {
+    // Two rows may turn out not to be comparable: the operator's function says so.
+    if left == oids::RECORD {
+        return None;
+    }
     if left == right {
         return comparator(left);
     }

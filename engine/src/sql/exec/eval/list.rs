@@ -15,6 +15,7 @@ use crate::types::array::Array;
 use crate::types::compare::{Hasher, comparator, hasher};
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::Function;
+use crate::types::record::Record;
 use crate::types::{oids, registry, size};
 
 /// Shorter lists are compared one by one.
@@ -55,7 +56,11 @@ fn hashable(function: &'static Function, all: bool) -> Option<(Oid, bool)> {
     let [left, right] = function.args else {
         return None;
     };
-    if left != right || hasher(*left).is_none() || comparator(*left).is_none() {
+    // Two rows may turn out not to be comparable: the operator's function says so.
+    if left != right || *left == oids::RECORD {
+        return None;
+    }
+    if hasher(*left).is_none() || comparator(*left).is_none() {
         return None;
     }
     match (comparison_of(function)?, all) {
@@ -211,11 +216,7 @@ fn row_hashers(comparison: &Expr, width: usize) -> Vec<Hasher> {
 }
 
 pub fn array_literal(items: &[Expr], ty: SqlType) -> EvalFn {
-    let element_of = |array: Oid| match array {
-        // Rows have no array type in the catalog.
-        oids::RECORD_ARRAY => oids::RECORD,
-        array => registry::by_oid(array).map_or(Oid::INVALID, |t| t.element),
-    };
+    let element_of = |array: Oid| registry::by_oid(array).map_or(Oid::INVALID, |t| t.element);
     let element = element_of(ty.oid);
     // An item that is an array itself adds a dimension.
     let nested = !items.is_empty()
@@ -288,6 +289,7 @@ fn stack(element: Oid, parts: Vec<Datum>) -> Result<Datum, SqlError> {
 }
 
 pub fn row(items: &[Expr]) -> EvalFn {
+    let types: Arc<[Oid]> = items.iter().map(|item| item.ty().oid).collect();
     let items: Vec<EvalFn> = items.iter().map(compile).collect();
     Box::new(move |frame, cx| {
         let mut values = Vec::with_capacity(items.len());
@@ -295,6 +297,6 @@ pub fn row(items: &[Expr]) -> EvalFn {
             values.push(item(frame, cx)?);
         }
         size::check(size::items(&values))?;
-        Ok(Datum::Record(values.into()))
+        Ok(Record::new(&types, values).into())
     })
 }

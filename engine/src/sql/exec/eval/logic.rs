@@ -56,7 +56,7 @@ pub fn not(arg: &Expr) -> TestFn {
 /// A row is NULL if all its fields are, and not NULL if none is: the two are not each other's opposite.
 fn null_in(value: &Datum, negated: bool) -> bool {
     match value {
-        Datum::Record(fields) => fields.iter().all(|f| f.is_null() != negated),
+        Datum::Record(record) => record.fields().iter().all(|f| f.is_null() != negated),
         other => other.is_null() != negated,
     }
 }

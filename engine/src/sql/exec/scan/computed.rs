@@ -203,8 +203,8 @@ impl Node for FunctionScanNode {
 /// A record's fields, or the one value, into the slots.
 fn spread(spec: &FunctionScan, value: Datum, frame: &mut [Datum]) {
     match (&value, spec.fields) {
-        (Datum::Record(fields), true) => {
-            for (slot, field) in spec.slots.iter().zip(fields.iter()) {
+        (Datum::Record(record), true) => {
+            for (slot, field) in spec.slots.iter().zip(record.fields()) {
                 if let Some(slot) = slot {
                     frame[*slot] = field.clone();
                 }

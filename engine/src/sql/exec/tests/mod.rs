@@ -5,5 +5,6 @@ mod concurrency;
 mod database;
 pub(in crate::sql) mod harness;
 mod joins;
+mod row_values;
 mod shapes;
 mod statements;

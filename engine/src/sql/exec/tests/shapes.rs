@@ -128,11 +128,11 @@ proptest! {
     }
 
     #[test]
-    fn distinct(data in rows(60)) {
+    fn distinct(data in rows(60), work in memory()) {
         let mut s = of(&data);
         s.distinct = Distinct::All;
         let want: BTreeSet<Wide> = wide(&data).into_iter().collect();
-        prop_assert_eq!(sorted(run_default(query(s), 1 << 20)), want.into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(sorted(run_default(query(s), work)), want.into_iter().collect::<Vec<_>>());
     }
 
     #[test]
@@ -148,12 +148,12 @@ proptest! {
     }
 
     #[test]
-    fn set_operations(left in rows(20), right in rows(20), which in 0..3_usize, all: bool) {
+    fn set_operations(left in rows(20), right in rows(20), which in 0..3_usize, all: bool, work in memory()) {
         let (l, r) = (query(of(&left)), query(of(&right)));
         let output = l.output.clone();
         let op = [SetOp::Union, SetOp::Intersect, SetOp::Except][which];
         let body = Body::SetOperation(Box::new(SetOperation { op, all, left: l, right: r }));
-        let got = sorted(run_default(of_body(body, output), 1 << 20));
+        let got = sorted(run_default(of_body(body, output), work));
         let mut counts: BTreeMap<Wide, (usize, usize)> = BTreeMap::new();
         for row in wide(&left) { counts.entry(row).or_default().0 += 1; }
         for row in wide(&right) { counts.entry(row).or_default().1 += 1; }
@@ -276,4 +276,43 @@ fn what_a_group_has_collected_is_given_back() {
     };
     let got = execute_within(&plan, limits, true);
     assert_eq!(got.expect("a few kilobytes at a time").len(), 100);
+}
+
+/// All of them together are more than the statement may hold; what is on disk is looked at a part at a time.
+#[test]
+fn distinct_rows_and_set_operations_outgrow_the_memory() {
+    let data: Rows = (0..4000).map(|n| vec![Some(n), Some(n % 7)]).collect();
+    let half: Rows = data.iter().filter(|r| r[0] < Some(2000)).cloned().collect();
+    let limits = MemoryLimits {
+        work: 16 << 10,
+        hash: 16 << 10,
+        statement: 64 << 10,
+    };
+    let run = |q: Query, may_spill: bool| {
+        execute_within(&planned(q, &PlannerSettings::default()), limits, may_spill)
+    };
+    let distinct = || {
+        let mut s = of(&[data.clone(), data.clone()].concat());
+        s.distinct = Distinct::All;
+        query(s)
+    };
+    assert_eq!(run(distinct(), true).expect("spills").len(), 4000);
+    run(distinct(), false).expect_err("it needs a temporary file");
+    for (op, rows) in [
+        (SetOp::Union, 4000),
+        (SetOp::Intersect, 2000),
+        (SetOp::Except, 2000),
+    ] {
+        let (left, right) = (query(of(&data)), query(of(&half)));
+        let output = left.output.clone();
+        let all = false;
+        let body = Body::SetOperation(Box::new(SetOperation {
+            op,
+            all,
+            left,
+            right,
+        }));
+        let got = run(of_body(body, output), true).expect("spills");
+        assert_eq!(got.len(), rows, "{op:?}");
+    }
 }

@@ -209,9 +209,9 @@ impl Parser<'_> {
     }
 
     fn try_column_constraint(&mut self) -> Result<Option<ColumnConstraint>> {
+        let at = self.at();
         let named = self.eat(Kw::Constraint);
         let name = if named { Some(self.col_id()?) } else { None };
-        let at = self.at();
         let kind = match self.peek() {
             TokenKind::Keyword(Kw::Not) if self.is_at(1, Kw::Null) => {
                 self.bump();
@@ -392,12 +392,12 @@ impl Parser<'_> {
     }
 
     pub(super) fn table_constraint(&mut self) -> Result<TableConstraint> {
+        let at = self.at();
         let name = if self.eat(Kw::Constraint) {
             Some(self.col_id()?)
         } else {
             None
         };
-        let at = self.at();
         let kind = match self.peek() {
             TokenKind::Keyword(Kw::Check) => match self.check()? {
                 ColumnConstraintKind::Check {
