@@ -24,16 +24,23 @@ short=(
     safety::a_blocked_failover_goes_on_when_the_old_primary_returns
     safety::standbys_that_are_both_behind_take_over_without_a_loss
     safety::two_failovers_in_a_row_lose_nothing
+    safety::the_only_standby_takes_over
+    safety::a_primary_that_is_alone_comes_back_itself
+    safety::an_old_volume_that_is_put_back_does_not_count_for_what_it_was
     safety::the_frozen_processes_of_a_force_deleted_pod_do_no_harm_when_they_wake
     safety::a_status_that_is_wiped_is_rebuilt_from_the_volumes
     safety::a_cluster_that_is_deleted_ends_at_once_and_has_its_data_when_it_is_applied_again
     operators::a_promotion_by_hand_is_refused
     operators::an_operator_that_dies_at_any_step_of_a_failover_is_followed_by_one_that_finishes_it
+    operators::two_operators_that_both_take_themselves_for_the_leader_do_no_harm
+    operators::a_leader_that_is_deleted_with_the_primary_is_followed_by_the_other_replica
+    operators::a_failover_waits_for_the_api_server_and_loses_nothing
     updates::each_node_is_drained_in_turn_under_load
+    updates::the_node_of_the_primary_and_of_the_operators_leader_is_drained
     updates::a_setting_that_needs_a_restart_is_rolled_out_standbys_first
     requests::an_image_that_is_nowhere_is_told_of_and_the_cluster_begins_when_it_is_corrected
 )
-long=(first_minutes rights requests scaling faults safety operators updates deletions packaging)
+long=(first_minutes rights requests fields scaling faults safety operators updates deletions packaging)
 # Besides, unless something is chosen: tests of tests/tests that `make test-behaviour` leaves out, because they need what is
 # there by now (Kubernetes' programs, helm, the image).
 besides=(kubernetes_api kubernetes_pods chart image)

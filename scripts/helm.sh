@@ -14,7 +14,7 @@ for built in "$cache"/kubernetes/*/helm "$cache/helm-$version/helm"; do
     fi
 done
 command -v go >/dev/null || {
-    echo "helm: go is missing; install Go 1.24 or later, which builds helm" >&2
+    echo "helm: go is missing; install Go 1.26 or later, which builds helm" >&2
     exit 1
 }
 echo "helm: building helm $version, once, some minutes" >&2

@@ -23,6 +23,7 @@ need socat socat
 need ethtool ethtool
 need busybox busybox-static
 need openssl openssl
+need ps procps
 need mkfs.ext4 e2fsprogs
 need buildah buildah
 need skopeo skopeo
@@ -42,7 +43,19 @@ if [ ${#missing[@]} -gt 0 ]; then
     "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
+# helm and CoreDNS ask for this one. A Go of 1.21 or later fetches it by itself, unless it is told not to.
+least=1.26
 command -v go >/dev/null 2>&1 || {
-    echo "setup: go is missing; install Go 1.24 or later, which builds Kubernetes" >&2
+    echo "setup: go is missing; install Go $least or later, which builds Kubernetes" >&2
     exit 1
 }
+at_least() { # what found
+    [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
+}
+found=$(go env GOVERSION)
+found=${found#go}
+if [[ $found != devel* ]] && ! at_least "$least" "$found" &&
+    ! { at_least 1.21 "$found" && [ "$(go env GOTOOLCHAIN)" != local ]; }; then
+    echo "setup: this is Go ${found:-of an unknown version}; install Go $least or later, which builds Kubernetes" >&2
+    exit 1
+fi

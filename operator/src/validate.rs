@@ -3,7 +3,8 @@
 //! Every error names the field's path and the remedy. What passes here can be built: rendering and deciding
 //! have no errors of their own for it. On Kubernetes the API server has judged before, by the CRD's rules
 //! (`crd/rules.rs`), which say the same; here it is said once more for local mode, for objects that were stored under
-//! older rules, and because an operator trusts nobody.
+//! older rules, and because an operator trusts nobody. What only Kubernetes judges of its own types (`crd/scheduling.rs`)
+//! is not said here: a cluster whose spec is refused here may be left without failover, and that is not worth a toleration.
 
 mod bootstrap;
 mod change;

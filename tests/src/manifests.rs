@@ -7,6 +7,8 @@ use std::path::Path;
 pub enum Verdict {
     Taken,
     Refused,
+    /// The API server refuses it, and `validate` does not: it only concerns what the pods are like.
+    RefusedByApi,
     /// The first one is stored; its change is refused.
     ChangeRefused,
 }
@@ -52,6 +54,7 @@ fn case(text: &str) -> Case {
     let verdict = match verdict {
         "taken" => Verdict::Taken,
         "refused" => Verdict::Refused,
+        "api" => Verdict::RefusedByApi,
         "stored" => Verdict::ChangeRefused,
         other => panic!("{name}: unknown verdict {other}"),
     };
@@ -64,7 +67,7 @@ fn case(text: &str) -> Case {
     let parts: Vec<&str> = body.split("# then\n").collect();
     let (stored, last) = match (verdict, parts.as_slice()) {
         (Verdict::ChangeRefused, [first, second]) => (Some(whole(first)), *second),
-        (Verdict::Taken | Verdict::Refused, [only]) => (None, *only),
+        (Verdict::Taken | Verdict::Refused | Verdict::RefusedByApi, [only]) => (None, *only),
         _ => panic!("{name}: a change has two parts, everything else one"),
     };
     let says = remark("says").unwrap_or_default();

@@ -13,7 +13,7 @@ const CHART: &str = "../charts/understudy";
 const CRD: &str = "../crds/replicatedclusters.yaml";
 const DEPLOY: &str = "../deploy/understudy.yaml";
 /// A helm that was not built with a Kubernetes version knows only an ancient one by itself.
-const KUBERNETES: &str = "1.29.0";
+const KUBERNETES: &str = "1.33.0";
 
 fn helm(arguments: &[&str]) -> Command {
     let helm = std::env::var_os("UNDERSTUDY_HELM").expect("`make chart-test` says where helm is");
@@ -250,6 +250,20 @@ fn every_value_has_an_effect() {
     }
 }
 
+/// A value that is missing there would be in nobody's test.
+#[test]
+fn the_file_of_all_values_has_all_of_them() {
+    let leaves = |path: &str| {
+        let values: Value = serde_norway::from_str(&read(path)).expect("YAML");
+        let mut leaves = Vec::new();
+        gather_leaves("", &values, &mut leaves);
+        let names = leaves.into_iter().map(|(name, _)| name);
+        names.collect::<BTreeSet<String>>()
+    };
+    let usual = leaves(&format!("{CHART}/values.yaml"));
+    assert_eq!(leaves("chart/every-value.yaml"), usual);
+}
+
 fn gather_leaves(path: &str, value: &Value, leaves: &mut Vec<(String, Value)>) {
     // Maps of the user's own are one value.
     let own = [
@@ -318,11 +332,11 @@ fn wrong_values_are_refused_with_their_name() {
 #[test]
 #[ignore = "needs helm: make chart-test"]
 fn an_older_kubernetes_is_refused() {
-    let mut command = helm(&["template", "understudy", CHART, "--kube-version", "1.28.9"]);
+    let mut command = helm(&["template", "understudy", CHART, "--kube-version", "1.32.9"]);
     let Output { status, stderr, .. } = run(&mut command);
     let text = String::from_utf8_lossy(&stderr);
     assert!(
-        !status.success() && text.contains("incompatible with Kubernetes v1.28.9"),
+        !status.success() && text.contains("incompatible with Kubernetes v1.32.9"),
         "{text}"
     );
 }

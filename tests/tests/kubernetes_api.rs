@@ -1,6 +1,7 @@
 //! The API of the operator before both its judges: `validate`, and a real API server with the CRD's own rules.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
@@ -53,7 +54,7 @@ fn validate_says_what_the_table_says() {
     for case in cases() {
         let name = &case.name;
         let found = findings(&case);
-        if case.verdict == Verdict::Taken {
+        if matches!(case.verdict, Verdict::Taken | Verdict::RefusedByApi) {
             assert!(found.is_empty(), "{name}: {found:?}");
             continue;
         }
@@ -73,8 +74,9 @@ fn every_rule_refuses_a_manifest_of_the_table() {
     for rule in rules() {
         let at = format!("{}{}", rule.at, rule.field_path.unwrap_or_default());
         let at = match at.trim_start_matches('.') {
-            "" => "metadata.name",
-            at => at,
+            "" => "metadata.name".to_owned(),
+            // The table's first entry is the wrong one.
+            at => at.replace(".[]", "[0]"),
         };
         let said = rule.message.trim_start_matches("metadata.name: ");
         let breaks = |case: &&Case| {
@@ -144,9 +146,12 @@ fn a_real_api_server_judges_and_stores() {
     let server = ApiServer::started().unwrap_or_else(|why| panic!("no API server: {why}"));
     install(&server);
     judge(&server);
+    takes_the_longest_list_of_records(&server);
+    what_was_stored_under_older_rules_goes_on(&server);
     defaults_are_stored(&server);
     scales(&server);
     shows_columns(&server);
+    server.ok(&["create", "priorityclass", "high", "--value=1000"]);
     for variant in [WriteRouting::EndpointSlice, WriteRouting::Selector] {
         takes_what_is_rendered(&server, variant);
     }
@@ -182,7 +187,7 @@ fn judge(server: &ApiServer) {
         let said = server.apply(&case.manifest, &["--dry-run=server"]);
         match (case.verdict, &said) {
             (Verdict::Taken, Ok(_)) => {}
-            (Verdict::Refused | Verdict::ChangeRefused, Err(words))
+            (Verdict::Refused | Verdict::RefusedByApi | Verdict::ChangeRefused, Err(words))
                 if words.contains(&case.api_says) && words.contains(&case.at) => {}
             _ => wrong.push(format!("{}: {said:?}", case.name)),
         }
@@ -197,6 +202,89 @@ fn judge(server: &ApiServer) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A rule that is too dear is told of by the first manifest that is long enough.
+fn takes_the_longest_list_of_records(server: &ApiServer) {
+    for (begin, end) in [
+        ("hostssl all ", " all scram-sha-256 clientcert=verify-full"),
+        ("hostnossl all ", " 10.0.0.0/8 md5"),
+        ("local all ", " peer"),
+    ] {
+        let role = "r".repeat(512 - begin.len() - end.len());
+        let records = vec![format!("{begin}{role}{end}"); 64];
+        let records = serde_json::to_string(&records).expect("JSON");
+        let manifest = format!(
+            "apiVersion: understudy.dev/v1alpha1\nkind: ReplicatedCluster\n\
+             metadata: {{name: records}}\nspec: {{storage: {{size: 1Gi}}, pgHba: {records}}}\n"
+        );
+        valid(&manifest);
+        let said = server.apply(&manifest, &["--dry-run=server"]);
+        assert!(said.is_ok(), "{begin}: {said:?}");
+    }
+}
+
+/// The definition as somebody's older one may have been: it takes every toleration.
+fn older_definition() -> String {
+    let text = std::fs::read_to_string(format!("{ROOT}/crds/replicatedclusters.yaml"));
+    let mut crd: serde_json::Value =
+        serde_norway::from_str(&text.expect("it is there")).expect("YAML");
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    let toleration = crd.pointer_mut(&format!("{spec}/tolerations/items"));
+    let toleration = toleration.expect("a schema");
+    toleration["x-kubernetes-validations"] = serde_json::json!([]);
+    for field in ["operator", "effect", "key", "value"] {
+        let schema = serde_json::json!({"type": "string", "maxLength": 1024});
+        toleration["properties"][field] = schema;
+    }
+    crd.to_string()
+}
+
+/// Until the API server goes by a definition that was just changed.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(120), "{what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// An operator's upgrade brings stricter rules: what is stored keeps its record, its requests and its size.
+fn what_was_stored_under_older_rules_goes_on(server: &ApiServer) {
+    let with = |toleration: &str| {
+        format!(
+            "apiVersion: understudy.dev/v1alpha1\nkind: ReplicatedCluster\nmetadata: {{name: older}}\n\
+             spec: {{storage: {{size: 1Gi}}, tolerations: [{toleration}]}}\n"
+        )
+    };
+    let wrong = with("{operator: Exists, value: x, effect: Never}");
+    assert!(server.apply(&wrong, &[]).is_err());
+    server.apply(&older_definition(), &[]).expect("taken");
+    until("the older definition", || server.apply(&wrong, &[]).is_ok());
+    let file = format!("{ROOT}/crds/replicatedclusters.yaml");
+    server.ok(&["apply", "-f", &file]);
+    let other = with("{operator: Exists, value: y, effect: Never}");
+    until("the newer definition", || {
+        server.apply(&other, &["--dry-run=server"]).is_err()
+    });
+    let record = r#"{"status": {"term": 7, "recordVersion": 1}}"#;
+    let patch = ["--subresource=status", "--type=merge", "-p", record];
+    server.ok(&[&["patch", "rcl", "older"][..], &patch].concat());
+    server.ok(&[
+        "annotate",
+        "rcl",
+        "older",
+        "understudy.dev/switchover-to=any",
+    ]);
+    server.ok(&["scale", "rcl", "older", "--replicas=3"]);
+    let stored = server.get(&["rcl", "older"]);
+    assert_eq!(stored["status"]["term"], 7);
+    assert_eq!(stored["spec"]["replicas"], 3);
+    let right = with("{operator: Exists}");
+    server
+        .apply(&right, &[])
+        .expect("what is corrected is taken");
+    server.ok(&["delete", "rcl", "older"]);
 }
 
 /// What the API server fills in is what `validate` takes for granted.
@@ -453,6 +541,11 @@ fn takes_what_is_rendered(server: &ApiServer, routing: WriteRouting) {
         "pod-security.kubernetes.io/enforce=restricted",
     ]);
     let full = "{storage: {size: 1Gi}, resources: {limits: {cpu: 2}}, nodeSelector: {a: b}, \
+                imagePullPolicy: Never, imagePullSecrets: [{name: registry}], priorityClassName: high, \
+                tolerations: [{key: dedicated, operator: Exists, effect: NoExecute, tolerationSeconds: 60}], \
+                topologySpreadConstraints: [{maxSkew: 1, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}], \
+                affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+                [{matchExpressions: [{key: disk, operator: In, values: [ssd]}]}]}}}, \
                 podMetadata: {labels: {team: a}}, env: [{name: TZ, value: UTC}], \
                 serviceTemplate: {type: NodePort, annotations: {lb.example.com/scheme: internal}}}";
     let mut stored = Stored::new(server, namespace, full, routing);
@@ -487,7 +580,17 @@ fn what_was_taken_out_is_gone(server: &ApiServer, namespace: &str, set: &serde_j
     let template = &set["spec"]["template"];
     assert!(template["metadata"]["labels"]["team"].is_null(), "{set}");
     let pod = &template["spec"];
-    assert!(pod["nodeSelector"].is_null(), "{set}");
+    for field in ["nodeSelector", "imagePullSecrets", "priorityClassName"] {
+        assert!(pod[field].is_null(), "{field}: {set}");
+    }
+    // It has what the second one says, or what goes without saying.
+    assert_eq!(
+        pod["tolerations"],
+        serde_json::json!([{"operator": "Exists"}])
+    );
+    let spread = &pod["topologySpreadConstraints"];
+    assert_eq!(spread.as_array().map(Vec::len), Some(1), "{spread}");
+    assert_eq!(spread[0]["topologyKey"], "kubernetes.io/hostname");
     let container = &pod["containers"][0];
     assert!(container["resources"]["limits"].is_null(), "{set}");
     let names: Vec<&str> = container["env"]
@@ -530,6 +633,13 @@ fn pod_is_admitted(server: &ApiServer, stored: &Stored) {
         status: None,
     };
     apply(server, &pod);
+    let namespace = stored.cluster.namespace.as_str();
+    let admitted = server.get(&["pod", "orders-1-0", "-n", namespace]);
+    let spec = &admitted["spec"];
+    assert_eq!(spec["priority"], 1000, "its class's: {spec}");
+    let secrets = serde_json::json!([{"name": "registry"}]);
+    assert_eq!(spec["imagePullSecrets"], secrets);
+    assert_eq!(spec["containers"][0]["imagePullPolicy"], "Never");
 }
 
 fn instances_read_their_own_cluster_only(server: &ApiServer) {

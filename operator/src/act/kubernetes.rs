@@ -335,7 +335,15 @@ impl Inner {
             if merged == Err(Overtaken) {
                 return Ok(None);
             }
-            if let Some(written) = self.replace_status(&object).await? {
+            // Around the swap of the record as around every step: what is about to be written is as old as it gets here.
+            if swap.is_some() {
+                faults::point();
+            }
+            let replaced = self.replace_status(&object).await?;
+            if swap.is_some() {
+                faults::point();
+            }
+            if let Some(written) = replaced {
                 return Ok(Some(written));
             }
         }

@@ -11,7 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 use super::rules::{Rule, rules};
-use super::{LEAST_KUBERNETES, ReplicatedCluster, patterns};
+use super::{LEAST_KUBERNETES, ReplicatedCluster, patterns, scheduling};
 
 /// Fields of `spec` whose types are Kubernetes'.
 pub(super) const KUBERNETES_TYPES: &[&str] = &[
@@ -77,6 +77,7 @@ fn finish(root: &mut JSONSchemaProps) {
         field(spec, name).default = Some(JSON(serde_json::json!({})));
     }
     not_nullable(spec);
+    scheduling::narrow(root);
     bound(root);
     for (path, key) in KEYED_LISTS {
         let list = at(root, path);
@@ -110,7 +111,7 @@ fn validation(rule: Rule) -> ValidationRule {
 }
 
 /// The schema at a dotted path; `[]` are a list's items.
-fn at<'a>(root: &'a mut JSONSchemaProps, path: &str) -> &'a mut JSONSchemaProps {
+pub(super) fn at<'a>(root: &'a mut JSONSchemaProps, path: &str) -> &'a mut JSONSchemaProps {
     path.split('.')
         .filter(|name| !name.is_empty())
         .fold(root, |schema, name| match name {
@@ -119,7 +120,7 @@ fn at<'a>(root: &'a mut JSONSchemaProps, path: &str) -> &'a mut JSONSchemaProps 
         })
 }
 
-fn field<'a>(schema: &'a mut JSONSchemaProps, name: &str) -> &'a mut JSONSchemaProps {
+pub(super) fn field<'a>(schema: &'a mut JSONSchemaProps, name: &str) -> &'a mut JSONSchemaProps {
     schema
         .properties
         .as_mut()
@@ -127,14 +128,14 @@ fn field<'a>(schema: &'a mut JSONSchemaProps, name: &str) -> &'a mut JSONSchemaP
         .unwrap_or_else(|| panic!("the schema has no field {name}"))
 }
 
-fn item_mut(schema: &mut JSONSchemaProps) -> Option<&mut JSONSchemaProps> {
+pub(super) fn item_mut(schema: &mut JSONSchemaProps) -> Option<&mut JSONSchemaProps> {
     match schema.items.as_mut()? {
         JSONSchemaPropsOrArray::Schema(item) => Some(item),
         JSONSchemaPropsOrArray::Schemas(_) => None,
     }
 }
 
-fn value_mut(schema: &mut JSONSchemaProps) -> Option<&mut JSONSchemaProps> {
+pub(super) fn value_mut(schema: &mut JSONSchemaProps) -> Option<&mut JSONSchemaProps> {
     match schema.additional_properties.as_mut()? {
         JSONSchemaPropsOrBool::Schema(value) => Some(value),
         JSONSchemaPropsOrBool::Bool(_) => None,

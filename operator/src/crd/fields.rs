@@ -153,8 +153,10 @@ fn rules(page: &mut String) {
     section(
         page,
         "What is refused",
-        "Beside the types and bounds above. `kubectl apply` says it with the field.\n\n| field | |\n| --- | --- |",
+        "Beside the types and bounds above, and the words, keys and numbers that Kubernetes itself does not take in `affinity`, \
+         `topologySpreadConstraints` and `tolerations`. `kubectl apply` says it with the field.\n\n| field | |\n| --- | --- |",
     );
+    let mut before = String::new();
     for rule in super::rules() {
         if rule.at == "spec.parameters" && rule.message.starts_with("the operator owns ") {
             continue; // They have a section of their own.
@@ -162,10 +164,24 @@ fn rules(page: &mut String) {
         let at = match (rule.at, rule.field_path) {
             ("", Some(path)) => path.trim_start_matches('.').to_owned(),
             ("", None) => "metadata.name".to_owned(),
-            (at, path) => format!("{at}{}", path.unwrap_or_default()),
+            (at, path) => format!("{}{}", shown(at), path.unwrap_or_default()),
         };
         let text = rule.message.trim_start_matches("metadata.name: ");
-        line(page, &format!("| `{at}` | {text} |"));
+        let row = format!("| `{at}` | {text} |");
+        if row != before {
+            line(page, &row);
+        }
+        before = row;
+    }
+}
+
+/// Of `affinity` only the end: the same stands in many places there.
+fn shown(at: &str) -> String {
+    let end = ".matchExpressions.[]";
+    if at.starts_with("spec.affinity.") && at.ends_with(end) {
+        "spec.affinity...matchExpressions[]".to_owned()
+    } else {
+        at.replace(".[]", "[]")
     }
 }
 

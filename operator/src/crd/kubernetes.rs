@@ -1,11 +1,15 @@
 //! The least version of Kubernetes, and what it rests on.
 //!
-//! 1.29: rules in CEL for custom resources are stable, and know `quantity()`, by which a volume that would shrink is
-//! seen, and `fieldPath` (1.28), by which a refusal names the field. Also used, and older: budgets that let unready pods
-//! go (`unhealthyPodEvictionPolicy`, on since 1.27) and claims with a stated retention policy (on since 1.27).
+//! 1.33: what has been stored under older rules can be written again as long as the part that breaks a newer rule stays as
+//! it is (`CRDValidationRatcheting`), and its status too. Rules in CEL are judged at writes of the status, and from 1.30 to
+//! 1.32 only writes of the object itself let old faults pass there: an object that breaks a rule of a newer definition could
+//! not have its record written, and would have no failover. From 1.33 on nobody can turn it off. Also used, and older: rules
+//! in CEL for custom resources with `quantity()`, by which a volume that would shrink is seen (1.29), and `fieldPath` (1.28),
+//! by which a refusal names the field; budgets that let unready pods go (`unhealthyPodEvictionPolicy`, on since 1.27) and
+//! claims with a stated retention policy (on since 1.27).
 
 /// Major and minor.
-pub const LEAST_KUBERNETES: (u32, u32) = (1, 29);
+pub const LEAST_KUBERNETES: (u32, u32) = (1, 33);
 
 /// Why this API server can't hold the definition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +22,7 @@ pub struct TooOld {
     found: String,
 }
 
-/// Judges what the API server's `/version` says, where the minor may be `29+`.
+/// Judges what the API server's `/version` says, where the minor may be `33+`.
 ///
 /// # Errors
 /// When it is older than [`LEAST_KUBERNETES`], or can't be read.
@@ -41,13 +45,13 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        for (major, minor) in [("1", "29"), ("1", "29+"), ("1", "100"), ("2", "0")] {
+        for (major, minor) in [("1", "33"), ("1", "33+"), ("1", "100"), ("2", "0")] {
             assert_eq!(check_kubernetes(major, minor), Ok(()), "{major}.{minor}");
         }
-        for (major, minor) in [("1", "28"), ("1", "9"), ("0", "99"), ("", ""), ("1", "x")] {
+        for (major, minor) in [("1", "32"), ("1", "9"), ("0", "99"), ("", ""), ("1", "x")] {
             let refused = check_kubernetes(major, minor).expect_err("too old");
             let text = refused.to_string();
-            assert!(text.contains("1.29 is needed"), "{text}");
+            assert!(text.contains("1.33 is needed"), "{text}");
         }
     }
 }

@@ -10,6 +10,7 @@ mod record;
 mod reports;
 mod resource;
 mod rules;
+mod scheduling;
 mod spec;
 mod yaml;
 

@@ -47,8 +47,16 @@ pub static SUBDOMAIN: Pattern =
 pub static KEY: Pattern = Pattern::new(
     "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
 );
+/// The same, or nothing.
+pub static KEY_OR_NOTHING: Pattern = Pattern::new(
+    "^(([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$",
+);
+pub static NAMESPACE: Pattern = Pattern::new("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$");
 pub static LABEL_VALUE: Pattern =
     Pattern::new("^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$");
+/// What a taint may have, or a number, which is compared: taints above or below it are meant (Kubernetes 1.35).
+pub static TOLERATION_VALUE: Pattern =
+    Pattern::new("^(-[1-9][0-9]*|([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?)$");
 pub static ENV_NAME: Pattern = Pattern::new("^[-._a-zA-Z][-._a-zA-Z0-9]*$");
 pub static IMAGE: Pattern = Pattern::new("^[a-zA-Z0-9][a-zA-Z0-9._/:@-]*$");
 /// The size of a volume. Kubernetes takes more spellings; these have one meaning for everybody.
@@ -111,29 +119,55 @@ macro_rules! method_of_hba {
     };
 }
 
-/// A record of `pg_hba.conf` that the engine takes: type, database, role, address unless it is local, method and its
-/// options. One that it does not take would leave a running engine with its old file and keep every later start from
-/// succeeding. No `@file`, because there is none, and no backslash at the end, which would swallow the record behind it.
-/// What is left to the engine is whether too many groups stand around the `::` of an IPv6 address, and the numbers of a
-/// mask. With the longest list of records its length costs half of what a rule may by estimate; in fact an API server goes
-/// through 25 kB of records, and refuses more as too dear.
-pub static HBA_RECORD: Pattern = Pattern::new(concat!(
-    "^(local",
+/// Behind method and options: blanks, and a comment that does not end in a backslash.
+macro_rules! end_of_hba {
+    () => {
+        "([[:blank:]]+#([^[:cntrl:]]*([^!-~[:cntrl:]]|[!-Z^-~]))?)?[[:blank:]]*$"
+    };
+}
+
+/// The pattern that this record of `pg_hba.conf` has to match, for the engine to take it: type, database, role, address
+/// unless it is local, method and its options. One that it does not take would leave a running engine with its old file
+/// and keep every later start from succeeding. No `@file`, because there is none, and no backslash at the end, which
+/// would swallow the record behind it. What is left to the engine is whether too many groups stand around the `::` of an
+/// IPv6 address, and the numbers of a mask.
+///
+/// One for each type, because a rule's cost grows with the pattern's length, and an API server stops in the middle of one
+/// that is too dear: a test counts what the longest list costs.
+pub fn hba(record: &str) -> &'static Pattern {
+    if record.starts_with("hostssl") {
+        &HBA_HOSTSSL
+    } else if record.starts_with("local") {
+        &HBA_LOCAL
+    } else {
+        &HBA_HOST
+    }
+}
+
+pub static HBA_LOCAL: Pattern = Pattern::new(concat!(
+    "^local",
     whom_of_hba!(),
     "(",
     method_of_hba!(),
-    "|peer([[:blank:]]+map=[A-Za-z0-9_.-]+)*)|(host|hostnossl)",
+    "|peer([[:blank:]]+map=[A-Za-z0-9_.-]+)*)",
+    end_of_hba!()
+));
+pub static HBA_HOST: Pattern = Pattern::new(concat!(
+    "^(host|hostnossl)",
     whom_of_hba!(),
     address_of_hba!(),
     method_of_hba!(),
-    "|hostssl",
+    end_of_hba!()
+));
+pub static HBA_HOSTSSL: Pattern = Pattern::new(concat!(
+    "^hostssl",
     whom_of_hba!(),
     address_of_hba!(),
     "(",
     method_of_hba!(),
     "([[:blank:]]+(clientcert=verify-(ca|full)|clientname=(CN|DN)))*",
-    "|cert([[:blank:]]+(map=[A-Za-z0-9_.-]+|clientcert=verify-full|clientname=(CN|DN)))*))",
-    "([[:blank:]]+#([^[:cntrl:]]*([^!-~[:cntrl:]]|[!-Z^-~]))?)?[[:blank:]]*$"
+    "|cert([[:blank:]]+(map=[A-Za-z0-9_.-]+|clientcert=verify-full|clientname=(CN|DN)))*)",
+    end_of_hba!()
 ));
 pub static NOT_BLANK: Pattern = Pattern::new("[^[:space:]]");
 
@@ -156,7 +190,12 @@ mod tests {
             &SETTING,
             &COUNT,
             &IDENTIFIER,
-            &HBA_RECORD,
+            &HBA_LOCAL,
+            &HBA_HOST,
+            &HBA_HOSTSSL,
+            &KEY_OR_NOTHING,
+            &TOLERATION_VALUE,
+            &NAMESPACE,
             &NOT_BLANK,
         ] {
             assert!(!pattern.text().contains(['\'', '\\']), "{pattern:?}");
@@ -174,7 +213,7 @@ mod tests {
             let is_taken = is == "taken";
             assert!(is_taken || is == "refused", "{line}");
             seen[usize::from(is_taken)] += 1;
-            assert_eq!(HBA_RECORD.matches(record), is_taken, "{record:?}");
+            assert_eq!(hba(record).matches(record), is_taken, "{record:?}");
         }
         assert!(seen.iter().all(|count| *count > 15), "{seen:?}");
         for record in [
@@ -182,9 +221,21 @@ mod tests {
             "host all all all\ntrust",
             "hostgssenc all all all trust",
         ] {
-            assert!(!HBA_RECORD.matches(record), "{record:?}");
+            assert!(!hba(record).matches(record), "{record:?}");
         }
-        assert!(HBA_RECORD.matches("hostssl\tall\tapp\t::/0\tcert map=m"));
+        let tabs = "hostssl\tall\tapp\t::/0\tcert map=m";
+        assert!(hba(tabs).matches(tabs));
+    }
+
+    /// As an API server counts: a tenth of the text's length times a quarter of the pattern's, and a million for a rule.
+    #[test]
+    fn the_longest_list_of_records_is_not_too_dear() {
+        let (records, longest, limit) = (64, 513_usize.div_ceil(10), 1_000_000);
+        for pattern in [&HBA_LOCAL, &HBA_HOST, &HBA_HOSTSSL] {
+            let each = longest * pattern.text().len().div_ceil(4);
+            let all = records * (each + 50);
+            assert!(all < limit * 9 / 10, "{all} for {pattern:?}");
+        }
     }
 
     #[test]

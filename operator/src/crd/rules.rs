@@ -1,12 +1,17 @@
 //! What the API server itself refuses, in CEL: the same that [`crate::validate`] refuses, told with field and remedy.
 //!
 //! Only the API server sees the stored object beside the new one on Kubernetes, so rules about changes are here too;
-//! [`crate::validate::validate_change`] is their twin for local mode. `tests/manifests` holds a manifest for each of
-//! both judges' findings, and the tests demand that they agree. A rule's cost is bounded by the bounds of the field
+//! [`crate::validate::validate_change`] is their twin for local mode. What only concerns pods, in the form that Kubernetes
+//! gives it, is in `scheduling.rs` and has no twin. `tests/manifests` holds a manifest for each of both judges' findings,
+//! and the tests demand that they agree.
+//!
+//! The API server judges the whole object at each write of the status too, where it lets pass what is wrong in parts that
+//! have not changed. The object itself has changed then: a new rule there would keep the record of an object that breaks
+//! it from being written, and so its failover. New rules stand at fields. A rule's cost is bounded by the bounds of the field
 //! that it stands at (`definition.rs` gives a bound to every string, list and map). Messages are plain text: of one that is
 //! put together from keys the API server can't tell the cost. So what is owned has a rule for each name.
 
-use super::{owned, patterns};
+use super::{owned, patterns, scheduling};
 use crate::names::{self, MAX_NAME};
 
 /// A rule at one field.
@@ -21,7 +26,7 @@ pub struct Rule {
     pub field_path: Option<&'static str>,
 }
 
-fn rule(at: &'static str, rule: impl Into<String>, message: impl Into<String>) -> Rule {
+pub(super) fn rule(at: &'static str, rule: impl Into<String>, message: impl Into<String>) -> Rule {
     Rule {
         at,
         rule: rule.into(),
@@ -37,6 +42,7 @@ pub fn rules() -> Vec<Rule> {
     all.extend(database_rules());
     all.extend(bootstrap_rules());
     all.extend(pod_rules());
+    all.extend(scheduling::rules());
     all
 }
 
@@ -175,7 +181,12 @@ fn database_rules() -> Vec<Rule> {
         ),
         rule(
             "spec.pgHba",
-            format!("self.all(line, {})", patterns::HBA_RECORD.cel("line")),
+            format!(
+                "self.all(line, line.startsWith('hostssl') ? {} : line.startsWith('local') ? {} : {})",
+                patterns::HBA_HOSTSSL.cel("line"),
+                patterns::HBA_LOCAL.cel("line"),
+                patterns::HBA_HOST.cel("line")
+            ),
             HBA_MESSAGE,
         ),
         rule(

@@ -136,7 +136,7 @@ pub(super) fn check_hba(records: &[String], wrong: &mut Vec<Invalid>) {
         ));
     }
     for (index, record) in records.iter().enumerate() {
-        if record.chars().count() > LONGEST_RECORD || !patterns::HBA_RECORD.matches(record) {
+        if record.chars().count() > LONGEST_RECORD || !patterns::hba(record).matches(record) {
             wrong.push(Invalid::new(
                 format!("spec.pgHba[{index}]"),
                 format!(

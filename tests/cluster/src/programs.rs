@@ -19,6 +19,8 @@ use crate::layout::cache;
 use crate::progress::Progress;
 
 pub const KUBERNETES_VERSION: &str = "1.34.4";
+/// The least Go that builds all of it: helm and CoreDNS ask for this one, Kubernetes for an older.
+const LEAST_GO: &str = "1.26";
 const HELM: &str = "helm.sh/helm/v3/cmd/helm@v3.22.0";
 const COREDNS: &str = "github.com/coredns/coredns@v1.15.0";
 
@@ -240,7 +242,7 @@ fn run_go(command: &mut Command) -> Result<()> {
     match run(command) {
         Ok(_) => Ok(()),
         Err(error) if error.root_cause().is::<std::io::Error>() => {
-            bail!("Go is needed to build Kubernetes: install Go 1.24 or later ({error:#})")
+            bail!("Go is needed to build Kubernetes: install Go {LEAST_GO} or later ({error:#})")
         }
         Err(error) => Err(error),
     }
@@ -254,7 +256,9 @@ fn kubernetes(source: &Path, name: &str, target: &Path) -> Result<()> {
         "-s -w -X {base}.gitVersion=v{KUBERNETES_VERSION} -X {base}.gitMajor={major} -X {base}.gitMinor={minor}"
     );
     let mut command = go(source);
-    command.args(["build", "-trimpath", "-ldflags", &flags, "-o"]);
+    // Whose repository the cache may lie in is nobody's business.
+    command.args(["build", "-trimpath", "-buildvcs=false"]);
+    command.args(["-ldflags", flags.as_str(), "-o"]);
     run_go(
         command
             .arg(target)
@@ -294,6 +298,15 @@ mod tests {
         for line in replaced {
             assert!(line.ends_with(&format!(" v0.{minor_and_patch}")), "{line}");
         }
+    }
+
+    /// They are asked before anything is built.
+    #[test]
+    fn the_scripts_ask_for_the_same_go() {
+        let setup = include_str!("../../../scripts/setup-cluster.sh");
+        assert!(setup.contains(&format!("\nleast={LEAST_GO}\n")), "{setup}");
+        let helm = include_str!("../../../scripts/helm.sh");
+        assert!(helm.contains(&format!("Go {LEAST_GO} or later")), "{helm}");
     }
 
     #[test]

@@ -135,6 +135,11 @@ impl Agreement {
         }
     }
 
+    /// Whether anything of this kind was compared: what never was has not been shown to agree.
+    pub fn has(&self, what: &str) -> bool {
+        self.differences_ms.contains_key(what)
+    }
+
     /// Three of four have to agree whatever the machine did: who was late once is in time in most rounds. And half of each
     /// kind, where there are enough of them: what is never right is not made up for by the others.
     ///
@@ -199,6 +204,7 @@ mod tests {
             agreement.add("a", (Some(1_000.0), Some(other)), |_, _| None);
         }
         agreement.judge();
+        assert!(agreement.has("a") && !agreement.has("b"));
         agreement.add("b", (Some(1_000.0), Some(2_000.0)), |_, _| None);
         let judged = std::panic::catch_unwind(|| agreement.judge());
         assert!(judged.is_err(), "three of five");

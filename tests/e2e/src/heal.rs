@@ -15,6 +15,9 @@ const NODE_LIMIT: Duration = Duration::from_secs(180);
 const API_LIMIT: Duration = Duration::from_secs(120);
 const END_LIMIT: Duration = Duration::from_secs(30);
 
+/// The key of the taint that a test puts on a node.
+pub const TAINT: &str = "e2e/only";
+
 /// Puts this process, and with it whatever it starts, among the cluster's: taking the cluster down ends them all, however
 /// this one ends. What a test that was killed has left there is ended first.
 ///
@@ -66,12 +69,27 @@ pub fn heal(cluster: &Cluster) -> Result<()> {
         cluster.wait_ready(*node, true, NODE_LIMIT)?;
         cluster.kubectl(&["uncordon", &node.name()])?;
     }
+    untaint(cluster)?;
     let damage = cluster.is_whole()?;
     ensure!(
         damage.is_empty(),
         "the cluster is not whole: {}",
         damage.join(", ")
     );
+    Ok(())
+}
+
+/// Nobody's pods but the test's own would run there.
+fn untaint(cluster: &Cluster) -> Result<()> {
+    let none = format!("{TAINT}-");
+    let nodes = cluster.kubectl_json(&["get", "nodes"])?;
+    for node in nodes["items"].as_array().into_iter().flatten() {
+        let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
+        let name = node["metadata"]["name"].as_str().unwrap_or_default();
+        if taints.any(|taint| taint["key"] == TAINT) {
+            cluster.kubectl(&["taint", "node", name, &none])?;
+        }
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use understudy_cluster::Node;
 use understudy_tests::local::now_ms;
 
 use crate::agreement::{Agreement, Stalls};
@@ -23,6 +24,8 @@ use crate::writers::{Who, Writers, judge};
 /// What changes of roles are called in events, and behind `last` in the status.
 const FAILOVER: &str = "Failover";
 const SWITCHOVER: &str = "Switchover";
+/// As comparisons with it are named.
+const METRIC: &str = "metric role_change_seconds";
 /// How long an old primary gets to do harm, before and after it is woken.
 const HARM: Duration = Duration::from_secs(3);
 
@@ -66,8 +69,18 @@ pub fn run(fault: Fault) {
     spread_out(&database);
     let ledger = noted_ledger(&space);
     let mut agreement = Agreement::default();
-    all_rounds(&space, &database, &ledger, fault, &mut agreement);
+    let is_counted = all_rounds(&space, &database, &ledger, fault, &mut agreement);
+    metric_was_there(is_counted, &agreement);
     agreement.judge();
+}
+
+/// Where an operator has to have counted some change, the metric was held against the report at least once.
+#[track_caller]
+fn metric_was_there(is_counted: bool, agreement: &Agreement) {
+    assert!(
+        !is_counted || agreement.has(METRIC),
+        "{METRIC}: in no round was there one to compare"
+    );
 }
 
 /// One fault after the other on one database, which is the quicker way. After one that fails the rest have a new one.
@@ -102,21 +115,23 @@ fn turn(faults: &[Fault], done: &Cell<usize>) {
     let database = Database::create(&space, "orders", &spec(2));
     spread_out(&database);
     let ledger = noted_ledger(&space);
-    let mut agreement = Agreement::default();
+    let (mut agreement, mut is_counted) = (Agreement::default(), false);
     for fault in faults {
-        all_rounds(&space, &database, &ledger, *fault, &mut agreement);
+        is_counted |= all_rounds(&space, &database, &ledger, *fault, &mut agreement);
         done.set(done.get() + 1);
     }
+    metric_was_there(is_counted, &agreement);
     agreement.judge();
 }
 
+/// Whether an operator has to have counted the change of roles of at least one of them.
 fn all_rounds(
     space: &Space,
     database: &Database<'_>,
     ledger: &Arc<Ledger>,
     fault: Fault,
     agreement: &mut Agreement,
-) {
+) -> bool {
     let scene = Scene {
         fault,
         space,
@@ -124,11 +139,13 @@ fn all_rounds(
         ledger: Arc::clone(ledger),
         crashed: RefCell::default(),
     };
+    let mut is_counted = false;
     for place in places(fault, &space.settings) {
         for round in 1..=space.settings.rounds(1, 5) {
-            scene.round(*place, round, agreement);
+            is_counted |= scene.round(*place, round, agreement);
         }
     }
+    is_counted
 }
 
 /// Whether the operator's leader has to be on the primary's node. Where that is no matter nobody is moved first.
@@ -147,6 +164,17 @@ pub fn noted_ledger(space: &Space) -> Arc<Ledger> {
     let noted = Arc::clone(&ledger);
     space.note("ledger.txt", move || noted.shown());
     ledger
+}
+
+/// Whether the operator that leads is on this node.
+///
+/// # Panics
+/// If nobody leads.
+#[track_caller]
+pub fn leader_is_on(database: &Database<'_>, node: Node) -> bool {
+    let leader = controller::leader(&database.space.cluster);
+    let leader = leader.unwrap_or_else(|error| panic!("{error:#}"));
+    leader.node == node
 }
 
 /// Sees to it that the primary is, or is not, on the node of the operator that leads.
@@ -278,7 +306,8 @@ fn told(events: &[Event], reason: &str, term: Option<u64>) -> Option<f64> {
 }
 
 impl Scene<'_> {
-    fn round(&self, leader_there: Option<bool>, round: u32, agreement: &mut Agreement) {
+    /// Gives whether an operator that is still there has to have counted the change of roles, as one.
+    fn round(&self, leader_there: Option<bool>, round: u32, agreement: &mut Agreement) -> bool {
         let (database, fault) = (self.database, self.fault);
         database.full_strength();
         if let Some(crashed) = self.crashed.take() {
@@ -289,8 +318,7 @@ impl Scene<'_> {
         }
         self.reuse_volumes();
         let before = database.full_strength();
-        let metrics_before = |change: &str| role_changes(self, change);
-        let metrics_before = [metrics_before(FAILOVER), metrics_before(SWITCHOVER)];
+        let metrics_before = [FAILOVER, SWITCHOVER].map(|change| role_changes(self, change));
         let victim = Victim::of(database, &database.primary());
         let lost = victim.clone();
         let writers = Writers::start(database, &self.ledger, Who::Everybody);
@@ -302,6 +330,7 @@ impl Scene<'_> {
             lost.node,
             variant(leader_there)
         );
+        self.assert_placed(leader_there, lost.node);
         let stalls = Stalls::watch();
         let fault_ms = now_ms();
         let mut made = Made::make(fault, self.space, victim);
@@ -337,7 +366,7 @@ impl Scene<'_> {
         if fault.fails_over() {
             let before = &metrics_before[usize::from(change == SWITCHOVER)];
             self.compare_moments((&times, change), &said, &stalls, agreement);
-            if leader_there != Some(true) && times.terms == 1 {
+            if self.spares_the_leader(leader_there) && times.terms == 1 {
                 self.compare_metric(change, &said, before.as_ref(), agreement);
             }
         } else {
@@ -347,6 +376,22 @@ impl Scene<'_> {
         if fault == Fault::NodeDead {
             spread_out(database);
         }
+        // What it has counted may go with its node.
+        fault.fails_over() && !fault.is_node_loss() && times.terms == 1
+    }
+
+    /// The operator's leader is still where the round wants it.
+    #[track_caller]
+    fn assert_placed(&self, leader_there: Option<bool>, node: Node) {
+        if let Some(wanted) = leader_there {
+            let is_there = leader_is_on(self.database, node);
+            assert_eq!(is_there, wanted, "the operator's leader has moved");
+        }
+    }
+
+    /// Whether the operator that sees the fault is the one that counts it in the end.
+    fn spares_the_leader(&self, leader_there: Option<bool>) -> bool {
+        leader_there != Some(true) || !self.fault.is_node_loss()
     }
 
     /// Each loss of a node for good gives up the volumes of two instances, and a node has no more than it was made with:
@@ -475,10 +520,7 @@ impl Scene<'_> {
         let seconds = gained(&before.seconds, &now.seconds);
         let told = said["seconds"].as_f64();
         let ms = |seconds: f64| seconds * 1000.0;
-        agreement.numbers(
-            "metric role_change_seconds",
-            (seconds.map(ms), told.map(ms)),
-        );
+        agreement.numbers(METRIC, (seconds.map(ms), told.map(ms)));
     }
 
     /// A second crash of one engine within five minutes is a reason to fail over: the supervisor that has counted the first

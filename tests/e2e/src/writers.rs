@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use understudy_cluster::layout::Layout;
 use understudy_tests::local::now_ms;
 
-use crate::database::{Database, POSTGRES_PORT};
+use crate::database::{Database, Instance, POSTGRES_PORT};
 use crate::ledger::{Acknowledged, Ledger, Way, missing, overtaken};
 use crate::session::{Access, CONNECT_LIMIT, Session};
 
@@ -29,6 +29,8 @@ pub const TABLE: &str = "ledger";
 const LIMIT: Duration = Duration::from_secs(180);
 /// Between two attempts to open a session.
 const RETRY: Duration = Duration::from_millis(5);
+/// A client that is not answered for so long may be that of an instance that was about to go.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A standby's answer to a write.
 const READ_ONLY: &str = "25006";
 
@@ -69,6 +71,8 @@ pub struct Writers {
     stop: Arc<AtomicBool>,
     ledger: Arc<Ledger>,
     threads: Vec<JoinHandle<()>>,
+    /// Where each writes to, and how often it was answered, by whatever its server thinks of writes.
+    answered: Vec<(Way, SocketAddr, Arc<AtomicU64>)>,
     /// When they began, milliseconds since 1970.
     pub began_ms: u64,
 }
@@ -81,10 +85,10 @@ fn enter_network(namespace: &Path) -> Result<()> {
 }
 
 impl Writers {
-    /// Starts them, and waits until the Service's rows are acknowledged.
+    /// Starts them, and waits until the Service's rows are acknowledged and every client has been answered.
     ///
     /// # Panics
-    /// If there is no database to write to.
+    /// If there is no database to write to, or an instance that does not answer its client.
     #[track_caller]
     pub fn start(database: &Database<'_>, ledger: &Arc<Ledger>, who: Who) -> Writers {
         if ledger.is_new() {
@@ -100,6 +104,7 @@ impl Writers {
             stop: Arc::default(),
             ledger: Arc::clone(ledger),
             threads: Vec::new(),
+            answered: Vec::new(),
             began_ms: now_ms(),
         };
         for way in [Way::Service, Way::Fresh] {
@@ -115,10 +120,34 @@ impl Writers {
             }
         }
         writers.wait_for(20);
+        writers.wait_answered(database);
         writers
     }
 
+    /// Waits until each client was answered: one that never got through has nothing to say against anybody. A pod that was
+    /// ending when its client began answers nobody, and is waited for no longer than it is there.
+    #[track_caller]
+    fn wait_answered(&self, database: &Database<'_>) {
+        let begin = Instant::now();
+        for (way, to, answered) in &self.answered {
+            while answered.load(Ordering::Relaxed) == 0 {
+                if begin.elapsed() > PATIENCE && has_left(database, way, *to) {
+                    println!("the client {way:?} has nobody at {to} any more");
+                    break;
+                }
+                assert!(
+                    begin.elapsed() < LIMIT,
+                    "the client {way:?} is not answered: {:#?}",
+                    self.ledger.failures(self.began_ms)
+                );
+                std::thread::sleep(RETRY);
+            }
+        }
+    }
+
     fn begin(&mut self, access: &Access, to: SocketAddr, way: Way, network: Option<PathBuf>) {
+        let answered = Arc::<AtomicU64>::default();
+        self.answered.push((way.clone(), to, Arc::clone(&answered)));
         let client = Client {
             access: access.clone(),
             to,
@@ -126,6 +155,7 @@ impl Writers {
             way,
             ledger: Arc::clone(&self.ledger),
             stop: Arc::clone(&self.stop),
+            answered,
             open: None,
         };
         let thread = std::thread::Builder::new()
@@ -142,18 +172,24 @@ impl Writers {
         self.threads.push(thread.expect("a thread"));
     }
 
-    /// Waits until so many more rows were acknowledged through the Service.
+    /// Waits until so many more rows were acknowledged through the Service, some of them by each of its clients.
     ///
     /// # Panics
-    /// If nothing is acknowledged for long.
+    /// If one of them is not acknowledged anything for long.
     #[track_caller]
     pub fn wait_for(&self, more: usize) {
         let begin = Instant::now();
         let since = now_ms();
-        while self.ledger.count(since, Way::is_service) < more {
+        loop {
+            let kept = self.ledger.count(since, |way| *way == Way::Service);
+            let fresh = self.ledger.count(since, |way| *way == Way::Fresh);
+            if kept > 0 && fresh > 0 && kept + fresh >= more {
+                return;
+            }
             assert!(
                 begin.elapsed() < LIMIT,
-                "nothing is acknowledged through the Service for {} s; of late:\n{:#?}",
+                "in {} s only {kept} rows of the Service's kept session and {fresh} of its fresh ones were \
+                 acknowledged; of late:\n{:#?}",
                 LIMIT.as_secs(),
                 self.ledger.failures(since)
             );
@@ -171,6 +207,14 @@ impl Writers {
             thread.join().expect("a client does not panic");
         }
     }
+}
+
+/// Whether the instance that a client writes to has no pod at this address any more.
+fn has_left(database: &Database<'_>, way: &Way, to: SocketAddr) -> bool {
+    let Way::Own(name) = way else { return false };
+    let is_there = |i: &Instance| *i.name == **name && i.address == to.ip();
+    let all = database.try_instances();
+    all.is_ok_and(|all| !all.iter().any(is_there))
 }
 
 /// Writers that were not finished belong to a test that failed.
@@ -234,6 +278,7 @@ struct Client {
     manner: Manner,
     ledger: Arc<Ledger>,
     stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
     open: Option<Session>,
 }
 
@@ -254,7 +299,11 @@ impl Client {
                 continue;
             }
             let (id, sent_ms) = (self.ledger.next_id(), now_ms());
-            match self.insert(id) {
+            let outcome = self.insert(id);
+            if !matches!(outcome, Outcome::Broken(_)) {
+                self.answered.fetch_add(1, Ordering::Relaxed);
+            }
+            match outcome {
                 Outcome::Acknowledged(term) => self.ledger.acknowledge(Acknowledged {
                     id,
                     term,

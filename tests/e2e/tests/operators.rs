@@ -22,8 +22,16 @@ use understudy_tests::local::now_ms;
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long an operator gets to do what it must not do.
 const TEMPTATION: Duration = Duration::from_secs(15);
-/// So many points a failover has at least, at which an operator can be told to die or to stand still.
-const POINTS: u32 = 40;
+/// A database that goes on serving has no longer pause than this, on a machine that is busy.
+const SERVES_MS: u64 = 20_000;
+/// What the API server is asked to see that it is away.
+const NODES: [&str; 3] = ["get", "nodes", "--request-timeout=2s"];
+/// So often a failover is begun at most to catch one in its middle.
+const TRIES: u32 = 5;
+/// More points than a failover passes at which an operator can be told to die or to stand still.
+const BEYOND: u32 = 1_000_000;
+/// Whoever counts its points down may be about to write the number, and has emptied the file for it.
+const WRITES: Duration = Duration::from_millis(200);
 
 /// An operator of the test's own, with the lease of this name. Its own name is no other run's, whose lease may be there yet.
 fn operator(space: &Space, name: &str, lease: &str, die_at: Option<&Path>) -> HostOperator {
@@ -56,9 +64,56 @@ fn kill_primary<'a>(space: &'a Space, database: &Database<'_>) -> Made<'a> {
     Made::make(Fault::SupervisorKilled, space, victim)
 }
 
-/// How many points are passed before this round's operator meets its fate: in the middle of each part of a failover.
-fn points_of(round: u32, rounds: u32) -> u32 {
-    (2 * round + 1) * (POINTS / 2) / rounds
+/// How many points are passed before this round's operator meets its fate, where a failover has so many: in the middle of
+/// each part of it. The first round's meets none, and tells how many there are.
+fn points_of(round: u32, rounds: u32, of: u32) -> u32 {
+    if round == 0 {
+        return BEYOND;
+    }
+    (2 * round - 1) * of / (2 * rounds)
+}
+
+/// As results name it.
+fn point_named(points: u32) -> String {
+    if points == BEYOND {
+        "after all points".to_owned()
+    } else {
+        format!("after {points} points")
+    }
+}
+
+/// An order to an operator's points, given before the fault that begins a failover.
+struct Order {
+    file: PathBuf,
+    points: u32,
+}
+
+impl Order {
+    fn give(file: &Path, how: &str, points: u32) -> Order {
+        std::fs::write(file, format!("{how}{points}")).expect("written");
+        Order {
+            file: file.to_owned(),
+            points,
+        }
+    }
+
+    /// Takes it back. How many points were passed since, where nobody has met it.
+    fn take_back(&self) -> Option<u32> {
+        let taken = self.file.with_extension("taken");
+        std::fs::rename(&self.file, &taken).ok()?;
+        std::thread::sleep(WRITES);
+        let left: u32 = wait_for("the number of points", LIMIT, || {
+            let text = std::fs::read_to_string(&taken)?;
+            Ok(text.rsplit(' ').next().and_then(|left| left.parse().ok()))
+        })
+        .unwrap_or_else(|error| panic!("{error:#}"));
+        let passed = self.points - left;
+        println!(
+            "{} points: the failover was over before, after {passed}",
+            self.points
+        );
+        Some(passed)
+    }
 }
 
 /// Whether the failover is over that began with a death in `term`; or the primary serves again in its own term, because
@@ -132,15 +187,16 @@ fn an_operator_that_dies_at_any_step_of_a_failover_is_followed_by_one_that_finis
         operator(&space, &name, "e2e", Some(&die_at))
     };
     let mut current = start();
-    let rounds = space.settings.rounds(2, 40);
-    for round in 0..rounds {
+    let rounds = space.settings.rounds(2, 30);
+    let (mut most, mut cut_short) = (BEYOND, 0);
+    for round in 0..=rounds {
         wait_leading(&space, &current, "e2e");
         database.full_strength();
-        let points = points_of(round, rounds);
+        let points = points_of(round, rounds, most);
         let (term, begin_ms) = (database.term(), now_ms());
         let writers = Writers::start(&database, &ledger, Who::Everybody);
         let victim = Victim::of(&database, &database.primary());
-        std::fs::write(&death, points.to_string()).expect("written");
+        let order = Order::give(&death, "", points);
         let made = Made::make(Fault::SupervisorKilled, &space, victim);
         let begin = Instant::now();
         let (mut deaths, mut since_ms) = (0, u64::MAX);
@@ -153,31 +209,38 @@ fn an_operator_that_dies_at_any_step_of_a_failover_is_followed_by_one_that_finis
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        if std::fs::remove_file(&death).is_ok() {
-            println!("{points} points: the failover was over before");
+        if let Some(passed) = order.take_back() {
+            most = passed.min(most);
         } else if current.has_ended() || deaths == 0 {
             current = start();
         }
         drop(made);
         println!("{points} points: {deaths} deaths during the failover");
-        settle(
-            &database,
-            &ledger,
-            writers,
-            (&format!("{points} points"), round + 1),
-            begin_ms,
-        );
+        cut_short += u32::from(deaths > 0);
+        let variant = point_named(points);
+        settle(&database, &ledger, writers, (&variant, round), begin_ms);
     }
+    println!("in {cut_short} of {rounds} rounds an operator died in the middle of a failover");
+    assert!(
+        cut_short * 3 >= rounds,
+        "operators have hardly ever died in the middle: {cut_short} of {rounds}"
+    );
 }
 
-/// What a frozen operator was about to do is refused when it wakes: somebody else has gone on.
-fn freezes_at(database: &Database<'_>, ledger: &Arc<Ledger>, points: u32, round: u32) {
+/// What a frozen operator was about to do is refused when it wakes: somebody else has gone on. Gives the number of points
+/// of a failover in which it was not frozen.
+fn freezes_at(
+    database: &Database<'_>,
+    ledger: &Arc<Ledger>,
+    points: u32,
+    round: u32,
+) -> Option<u32> {
     let space = database.space;
     let (first, second) = (format!("first-{round}"), format!("second-{round}"));
     let lease = format!("e2e-{round}");
     let orders = space.log_folder().join("stop-at");
     std::fs::create_dir_all(&orders).expect("made");
-    let order = orders.join("operator");
+    let file = orders.join("operator");
     let frozen = operator(space, &first, &lease, Some(&orders));
     wait_leading(space, &frozen, &lease);
     let other = operator(space, &second, &lease, None);
@@ -185,16 +248,14 @@ fn freezes_at(database: &Database<'_>, ledger: &Arc<Ledger>, points: u32, round:
     let (term, begin_ms) = (database.term(), now_ms());
     let writers = Writers::start(database, ledger, Who::Everybody);
     let victim = Victim::of(database, &database.primary());
-    std::fs::write(&order, format!("stop {points}")).expect("written");
+    let order = Order::give(&file, "stop ", points);
     let _made = Made::make(Fault::SupervisorKilled, space, victim);
     let begin = Instant::now();
     while !frozen.stands_still() && !is_over(database, ledger, (term, u64::MAX)) {
         assert!(begin.elapsed() < LIMIT, "{}", database.history.shown());
         std::thread::sleep(Duration::from_millis(2));
     }
-    if std::fs::remove_file(&order).is_ok() {
-        println!("{points} points: the failover was over before");
-    }
+    let passed = order.take_back();
     // Where it was over before, and where it has only just been told to stand still.
     frozen.stop().expect("it ran");
     let status = database.status();
@@ -212,13 +273,9 @@ fn freezes_at(database: &Database<'_>, ledger: &Arc<Ledger>, points: u32, round:
     await_failover(database, term);
     frozen.go_on().expect("it stands still");
     std::thread::sleep(Duration::from_secs(5));
-    settle(
-        database,
-        ledger,
-        writers,
-        (&format!("frozen after {points} points"), round),
-        begin_ms,
-    );
+    let variant = format!("frozen, {}", point_named(points));
+    settle(database, ledger, writers, (&variant, round), begin_ms);
+    passed
 }
 
 #[test]
@@ -229,9 +286,19 @@ fn an_operator_that_freezes_in_a_failover_and_wakes_after_the_next_one_does_no_h
     let ledger = noted_ledger(&space);
     let _absence = Absence::begin(&space.cluster).expect("nobody else acts");
     let rounds = space.settings.rounds(2, 20);
-    for round in 0..rounds {
-        freezes_at(&database, &ledger, points_of(round, rounds), round + 1);
+    let (mut most, mut in_the_middle) = (BEYOND, 0);
+    for round in 0..=rounds {
+        let points = points_of(round, rounds, most);
+        match freezes_at(&database, &ledger, points, round) {
+            Some(passed) => most = passed.min(most),
+            None => in_the_middle += 1,
+        }
     }
+    println!("in {in_the_middle} of {rounds} rounds an operator froze in the middle of a failover");
+    assert!(
+        in_the_middle * 3 >= rounds,
+        "operators have hardly ever frozen in the middle: {in_the_middle} of {rounds}"
+    );
 }
 
 #[test]
@@ -241,7 +308,7 @@ fn two_operators_that_both_take_themselves_for_the_leader_do_no_harm() {
     let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
     let _absence = Absence::begin(&space.cluster).expect("nobody else acts");
-    let both = ["one", "two"].map(|name| {
+    let mut both = ["one", "two"].map(|name| {
         let operator = operator(&space, name, &format!("lease-of-{name}"), None);
         wait_leading(&space, &operator, &format!("lease-of-{name}"));
         operator
@@ -253,8 +320,11 @@ fn two_operators_that_both_take_themselves_for_the_leader_do_no_harm() {
         let _made = kill_primary(&space, &database);
         await_failover(&database, term);
         settle(&database, &ledger, writers, ("", round + 1), begin_ms);
+        for (operator, name) in both.iter_mut().zip(["one", "two"]) {
+            assert!(!operator.has_ended(), "{} has ended", operator.name);
+            wait_leading(&space, operator, &format!("lease-of-{name}"));
+        }
     }
-    drop(both);
 }
 
 #[test]
@@ -272,10 +342,13 @@ fn a_leader_that_is_deleted_with_the_primary_is_followed_by_the_other_replica() 
             .cluster
             .container(controller::NAMESPACE, &leader.name, None)
             .expect("its container");
-        let made = kill_primary(&space, &database);
+        let victim = Victim::of(&database, &database.primary());
+        // Something that lasts: a container that dies is started again by its kubelet before the other operator leads, and
+        // its primary goes on in its own term.
+        let mut made = Made::make(Fault::ContainerFrozen, &space, victim);
         container.kill().expect("it ran");
         await_failover(&database, term);
-        drop(made);
+        made.mend();
         settle(&database, &ledger, writers, ("", round + 1), begin_ms);
     }
 }
@@ -294,15 +367,76 @@ fn writes_go_on_while_the_api_server_is_away() {
     let begin_ms = now_ms();
     space.cluster.stop_api_server().expect("stopped");
     std::thread::sleep(Duration::from_secs(60));
+    let asked = space.try_kubectl(&NODES);
+    assert!(asked.is_err(), "the API server answers: {asked:?}");
     let end_ms = now_ms();
     space.cluster.continue_api_server().expect("continued");
     let pause = longest_pause(&ledger.rows(), (begin_ms, end_ms), Way::is_service);
     println!("writes paused for at most {pause} ms while the API server was away");
+    assert!(
+        pause < SERVES_MS,
+        "writes paused for {pause} ms of the minute"
+    );
     let acknowledged = ledger.count(begin_ms, Way::is_service);
     assert!(acknowledged > 100, "only {acknowledged} rows in a minute");
     std::thread::sleep(Duration::from_secs(10));
     settle(&database, &ledger, writers, ("load", 1), begin_ms);
     assert_eq!(database.term(), term, "the role has moved");
+}
+
+/// A primary's death with the API server away, for so long. Whether the failover was not over when it went: one that was
+/// tells nothing.
+fn dies_without_an_api_server(
+    database: &Database<'_>,
+    ledger: &Arc<Ledger>,
+    (away_first, away): (bool, Duration),
+    round: u32,
+) -> bool {
+    let space = database.space;
+    database.full_strength();
+    let term = database.term();
+    let victim = Victim::of(database, &database.primary());
+    let writers = Writers::start(database, ledger, Who::Everybody);
+    let begin_ms = now_ms();
+    let made = if away_first {
+        space.cluster.stop_api_server().expect("stopped");
+        std::thread::sleep(Duration::from_secs(5));
+        // Something that lasts: a container that dies is started again by its kubelet, and its primary goes on in its own
+        // term.
+        Made::make(Fault::ContainerFrozen, space, victim)
+    } else {
+        let made = Made::make(Fault::SupervisorKilled, space, victim);
+        let newer = |status: &Value| status["term"].as_u64() > Some(term);
+        let begun = reached(database, begin_ms, "a failover", newer);
+        space.cluster.stop_api_server().expect("stopped");
+        println!("seen first: {}", begun["phase"]);
+        made
+    };
+    // What it has sent before it went is heard by then.
+    std::thread::sleep(SETTLE);
+    let heard = database.status();
+    println!("heard last: {}", heard["phase"]);
+    let in_time = heard["lastFailover"]["term"].as_u64().unwrap_or_default() <= term;
+    if in_time {
+        std::thread::sleep(away);
+        let asked = space.try_kubectl(&NODES);
+        assert!(asked.is_err(), "the API server answers: {asked:?}");
+    }
+    if away_first {
+        let early = first_above(&ledger.rows(), term, |_| true);
+        assert_eq!(early, None, "somebody took over without the record");
+    }
+    space.cluster.continue_api_server().expect("continued");
+    writers.wait_for(20);
+    await_failover(database, term);
+    drop(made);
+    let variant = match (away_first, in_time) {
+        (true, _) => "away before the death",
+        (false, true) => "away during the failover",
+        (false, false) => "away after the failover",
+    };
+    settle(database, ledger, writers, (variant, round), begin_ms);
+    in_time
 }
 
 /// A primary's death while the API server is away waits for it.
@@ -312,50 +446,21 @@ fn a_failover_waits_for_the_api_server_and_loses_nothing() {
     let space = Space::share("api-away-failover");
     let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
+    let half_a_minute = Duration::from_secs(30);
+    let mut away = half_a_minute;
     // The short form has the harder one only.
-    let both: &[bool] = if space.settings.is_long {
-        &[true, false]
-    } else {
-        &[false]
-    };
-    for (round, away_first) in (1..).zip(both.iter().copied()) {
-        database.full_strength();
-        let term = database.term();
-        let victim = Victim::of(&database, &database.primary());
-        let writers = Writers::start(&database, &ledger, Who::Everybody);
-        let begin_ms = now_ms();
-        let made = if away_first {
-            space.cluster.stop_api_server().expect("stopped");
-            std::thread::sleep(Duration::from_secs(5));
-            // Something that lasts: a container that dies is started again by its kubelet, and its primary goes on in its
-            // own term.
-            Made::make(Fault::ContainerFrozen, &space, victim)
-        } else {
-            let made = Made::make(Fault::SupervisorKilled, &space, victim);
-            let newer = |status: &Value| status["term"].as_u64() > Some(term);
-            let begun = reached(&database, begin_ms, "a failover", newer);
-            space.cluster.stop_api_server().expect("stopped");
-            println!("seen first: {}", begun["phase"]);
-            made
-        };
-        let is_long = space.settings.is_long && !away_first;
-        std::thread::sleep(Duration::from_secs(if is_long { 60 } else { 30 }));
-        println!("heard last: {}", database.status()["phase"]);
-        if away_first {
-            let early = first_above(&ledger.rows(), term, |_| true);
-            assert_eq!(early, None, "somebody took over without the record");
-        }
-        space.cluster.continue_api_server().expect("continued");
-        writers.wait_for(20);
-        await_failover(&database, term);
-        drop(made);
-        let variant = if away_first {
-            "away before the death"
-        } else {
-            "away during the failover"
-        };
-        settle(&database, &ledger, writers, (variant, round), begin_ms);
+    if space.settings.is_long {
+        away *= 2;
+        let first = (true, half_a_minute);
+        let in_time = dies_without_an_api_server(&database, &ledger, first, 1);
+        assert!(
+            in_time,
+            "a failover was told of while nobody could write it"
+        );
     }
+    let mut rounds = 1..=TRIES;
+    let caught = rounds.any(|n| dies_without_an_api_server(&database, &ledger, (false, away), n));
+    assert!(caught, "no failover was caught in its middle");
 }
 
 /// While a cluster is paused nobody does anything about it, whatever is asked for and whatever happens; afterwards all of
@@ -416,6 +521,22 @@ fn a_paused_cluster_is_left_alone_until_it_is_paused_no_more() {
         .unwrap_or_else(|error| panic!("{error:#}"));
 }
 
+/// What was used of all processors' time, and all of it; in the kernel's ticks.
+fn processor_time() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/stat").expect("the kernel's account");
+    let line = text.lines().next().unwrap_or_default();
+    let ticks = line
+        .split_whitespace()
+        .skip(1)
+        .map_while(|n| n.parse().ok());
+    // What guests used, behind these, is counted in the first two already.
+    let ticks: Vec<u64> = ticks.take(8).collect();
+    // The fourth and the fifth were idle: without anything to wait for, and waiting for a disk.
+    let all: u64 = ticks.iter().sum();
+    let idle: u64 = ticks.iter().skip(3).take(2).sum();
+    (all - idle, all)
+}
+
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn a_machine_with_every_core_busy_is_no_reason_to_fail_over() {
@@ -426,7 +547,12 @@ fn a_machine_with_every_core_busy_is_no_reason_to_fail_over() {
     database.full_strength();
     let term = database.term();
     let seconds = if space.settings.is_long { 600 } else { 60 };
-    let output = Bench::start(&target, 32, seconds).finish();
+    let before = processor_time();
+    let output = Bench::start(&target, 64, seconds).finish();
+    let after = processor_time();
+    let (used, all) = (after.0 - before.0, after.1 - before.1);
+    let busy = usize::try_from(used * 100 / all.max(1)).unwrap_or_default();
+    println!("processors were busy for {busy} percent of the time");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{errors}");
@@ -440,6 +566,7 @@ fn a_machine_with_every_core_busy_is_no_reason_to_fail_over() {
     let line = Line::new(&space.settings, "busy", "", 1)
         .seconds("load", seconds as f64)
         .count("transactions per second", tps.unwrap_or_default())
+        .count("percent of processors", busy)
         .count("failovers", 0);
     space.keep(&line);
 }

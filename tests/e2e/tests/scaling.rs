@@ -216,10 +216,24 @@ impl At {
     }
 }
 
-/// Kills the primary's container when the change has come so far, or, where the step is over too quickly to be seen,
-/// when the change is complete.
-fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At) {
+/// Takes the claims away of instances that were removed, as the status of a whole cluster has it: whoever comes next has
+/// to be seeded.
+fn forget_claims(space: &Space, status: &Value) {
+    let all = status["instances"].as_array().into_iter().flatten();
+    let names = all.filter_map(|instance| instance["name"].as_str());
+    let used: BTreeSet<String> = names.map(|name| format!("data-{name}-0")).collect();
+    for claim in claims(space).difference(&used) {
+        space.kubectl(&["delete", "pvc", claim.as_str(), "--timeout=120s"]);
+    }
+}
+
+/// Kills the primary's container when the change has come so far, or, where seeding is over too quickly to be seen, when
+/// the change is complete. Gives whether it was seen.
+fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At) -> bool {
     let before = database.full_strength();
+    if matches!(at, At::Seeding) {
+        forget_claims(database.space, &before);
+    }
     let victim = database.container(&database.primary());
     let writers = Writers::start(database, ledger, Who::Everybody);
     let asked_ms = now_ms();
@@ -229,6 +243,8 @@ fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At)
         object["spec"]["replicas"].as_u64() == Some(u64::from(replicas)) && is_whole(object)
     };
     let seen = loop {
+        // Before the states are looked at: what comes in between is looked at the next time.
+        let is_late = is_over(&database.object()) || begin.elapsed() > LIMIT;
         let states = database.history.since(asked_ms);
         if let Some(state) = states
             .iter()
@@ -236,7 +252,7 @@ fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At)
         {
             break Some(now_ms().saturating_sub(state.at_ms));
         }
-        if is_over(&database.object()) || begin.elapsed() > LIMIT {
+        if is_late {
             break None;
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -246,6 +262,12 @@ fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At)
         Some(ms) => println!("to {replicas}, {at:?}: killed {ms} ms after it was seen"),
         None => println!("to {replicas}, {at:?}: was not seen; killed at the end"),
     }
+    // Everything else is a change of the record or of what it reports, and every one of those is seen.
+    assert!(
+        seen.is_some() || matches!(at, At::Seeding),
+        "to {replicas}, {at:?}: was never seen\n{}",
+        database.history.shown()
+    );
     let killed_ms = now_ms();
     writers.wait_for(50);
     database.wait("scaled", LIMIT, |status| {
@@ -263,9 +285,11 @@ fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At)
     let line = Line::new(&space.settings, "scaling-with-a-death", &variant, 1)
         .seconds("longest pause of writes", pause as f64 / 1000.0)
         .seconds("full strength", (whole_ms - killed_ms) as f64 / 1000.0)
+        .count("killed at this very step", usize::from(seen.is_some()))
         .count("acknowledged", rows)
         .count("missing", 0);
     space.keep(&line);
+    seen.is_some()
 }
 
 #[test]
@@ -280,6 +304,7 @@ fn a_primary_that_dies_at_any_step_of_a_change_of_the_set_loses_nothing() {
         kill_at(&database, &ledger, 2, At::TwoSets);
         return;
     }
+    let mut seedings = 0;
     for _ in 0..space.settings.rounds(1, 2) {
         for step in 0..GROWING.len().max(SHRINKING.len()) {
             let (up, down) = (
@@ -287,12 +312,13 @@ fn a_primary_that_dies_at_any_step_of_a_change_of_the_set_loses_nothing() {
                 SHRINKING[step % SHRINKING.len()],
             );
             // From 2 standbys to 3, to 1, and back, so that each set changes from and to an even and an odd size.
-            kill_at(&database, &ledger, 3, up);
-            kill_at(&database, &ledger, 2, down);
-            kill_at(&database, &ledger, 1, down);
-            kill_at(&database, &ledger, 2, up);
+            for (replicas, at) in [(3, up), (2, down), (1, down), (2, up)] {
+                let seen = kill_at(&database, &ledger, replicas, at);
+                seedings += u32::from(seen && matches!(at, At::Seeding));
+            }
         }
     }
+    assert!(seedings > 0, "nobody was seen to be seeded");
 }
 
 #[test]

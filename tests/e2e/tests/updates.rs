@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use understudy_cluster::Node;
 use understudy_e2e::database::{Database, settled, spec};
-use understudy_e2e::round::{noted_ledger, place, settle, spread_out};
+use understudy_e2e::round::{leader_is_on, noted_ledger, place, settle, spread_out};
 use understudy_e2e::settings::LIMIT;
 use understudy_e2e::space::Space;
 use understudy_e2e::writers::{Who, Writers};
@@ -91,9 +91,11 @@ fn the_node_of_the_primary_and_of_the_operators_leader_is_drained() {
         database.full_strength();
         let node = database.instance(&database.primary()).node;
         let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+        assert!(leader_is_on(&database, node), "the leader has moved");
         let begin_ms = now_ms();
         drain(&space, node);
         writers.wait_for(20);
+        assert!(!leader_is_on(&database, node), "its pod is there yet");
         uncordon(&space, node);
         settle(&database, &ledger, writers, ("", round), begin_ms);
         assert_ne!(database.instance(&database.primary()).node, node);
@@ -253,6 +255,27 @@ fn a_setting_that_needs_a_restart_is_rolled_out_standbys_first() {
     }
 }
 
+/// The former primary's pod is none older than any other.
+#[track_caller]
+fn came_last(space: &Space, primary: &str) {
+    let list = space.get(&["pods", "-l", "understudy.dev/cluster=orders"]);
+    let items = list["items"].as_array().into_iter().flatten();
+    // By the second, as text that sorts like the time itself.
+    let made: BTreeMap<&str, &str> = items
+        .filter_map(|pod| {
+            let metadata = &pod["metadata"];
+            let name = metadata["name"].as_str()?;
+            Some((name, metadata["creationTimestamp"].as_str()?))
+        })
+        .collect();
+    let pod = format!("{primary}-0");
+    let at = made.get(pod.as_str());
+    assert!(
+        at.is_some() && made.values().all(|other| Some(other) <= at),
+        "{pod} was not the last: {made:#?}"
+    );
+}
+
 /// Everything of the StatefulSets is new, one pod after the other.
 fn rolled(space: &Space, database: &Database<'_>, before: &BTreeMap<String, String>) {
     eventually("every pod is a new one", || {
@@ -276,8 +299,9 @@ fn resources_are_rolled_out_standbys_first() {
     let cpu = if current == "20m" { "30m" } else { "20m" };
     database.patch_spec(&json!({"resources": {"requests": {"cpu": cpu, "memory": "64Mi"}}}));
     rolled(&space, &database, &before);
+    came_last(&space, &primary);
     settle(&database, &ledger, writers, ("", 1), begin_ms);
-    assert_ne!(database.primary(), primary, "the former primary came last");
+    assert_ne!(database.primary(), primary, "the role was not handed over");
 }
 
 #[test]
@@ -293,11 +317,12 @@ fn an_image_is_rolled_out_and_back_under_load() {
     let ledger = noted_ledger(&space);
     let first = space.settings.image.clone();
     for (round, image) in (1..).zip([next, first]) {
-        let before = uids(&space);
+        let (primary, before) = (database.primary(), uids(&space));
         let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
         let begin_ms = now_ms();
         database.patch_spec(&json!({"image": image}));
         rolled(&space, &database, &before);
+        came_last(&space, &primary);
         let list = space.get(&["pods", "-l", "understudy.dev/cluster=orders"]);
         let items = list["items"].as_array().expect("a list");
         assert!(

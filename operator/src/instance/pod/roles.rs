@@ -19,6 +19,8 @@ use crate::validate::Bootstrap;
 /// What one round may take: its commits may have to wait for standbys.
 const LIMIT: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The database that `initdb` makes.
+const INITIAL_DATABASE: &str = "postgres";
 
 /// For what it was done: another primary, another spec or other passwords, and it is looked again.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -190,24 +192,32 @@ async fn role_is(client: &Client, role: &str, options: &str, password: &str) -> 
     Ok(())
 }
 
-/// CREATE DATABASE can't be part of a transaction: it is there, or it is made.
+/// CREATE DATABASE can't be part of a transaction: it is there, or it is made. The one that `initdb` makes is there before
+/// anybody asks for it, and is given to the owner, who could not make a table in it. Any other one that is there was made for
+/// somebody: whose it is is nobody's to change.
 async fn database_is(client: &Client, bootstrap: &Bootstrap) -> Result<(), String> {
     let database = &bootstrap.database;
     let failed = |e: tokio_postgres::Error| format!("database {database}: {}", told(&e));
     let found = client
-        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[database])
+        .query_opt(
+            "SELECT a.rolname FROM pg_database d JOIN pg_authid a ON a.oid = d.datdba WHERE d.datname = $1",
+            &[database],
+        )
         .await
         .map_err(failed)?;
-    if found.is_some() {
-        return Ok(());
-    }
-    let statement = format!(
-        "CREATE DATABASE {} OWNER {}",
-        identifier(database),
-        identifier(&bootstrap.owner)
-    );
+    let (name, owner) = (identifier(database), identifier(&bootstrap.owner));
+    let statement = match found {
+        None => format!("CREATE DATABASE {name} OWNER {owner}"),
+        Some(row) => {
+            let has: String = row.try_get(0).map_err(failed)?;
+            if database != INITIAL_DATABASE || has != SUPERUSER {
+                return Ok(());
+            }
+            format!("ALTER DATABASE {name} OWNER TO {owner}")
+        }
+    };
     client.batch_execute(&statement).await.map_err(failed)?;
-    tracing::info!(%database, "CREATE DATABASE");
+    tracing::info!(%database, %statement, "the application's database was made, or given to its owner");
     Ok(())
 }
 

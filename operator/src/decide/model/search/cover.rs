@@ -1,12 +1,16 @@
-//! When one state covers another (see [`super::explore`]), and an order in which what covers comes before what is covered.
+//! When one state covers another (see [`super::explore`]), and two orders to look at states in: one in which what covers
+//! comes before what is covered, and one that goes where a loss may be.
 
 use std::collections::BTreeSet;
 
 use super::Search;
-use super::explore::{Context, Sketched};
+use super::explore::{Context, Sketch, Sketched};
 use super::state::{Budget, MOST, Number, Report, Site, State, Wrong};
 use crate::crd::{Phase, Record};
-use crate::decide::model::node::Node;
+use crate::decide::model::node::{Entry, Node};
+
+/// What [`Search::peril`] says at most.
+pub(super) const MOST_PERILOUS: u32 = 4;
 
 /// All of a state but its context.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -64,13 +68,20 @@ impl Search {
         (core, context)
     }
 
-    fn sketch(&self, context: &Context) -> u128 {
+    fn sketch(&self, context: &Context) -> Sketch {
         let sets = (context.seen.iter()).chain(&context.calls);
-        let mut sketch = 0;
+        let mut sketch = [0; 2];
         for (kind, set) in sets.chain([&context.past]).enumerate() {
             for member in self.sets.value(*set).iter() {
+                // What is covered may have been read where the set could not change any more.
+                let is_view = kind < context.seen.len();
+                let member = if is_view {
+                    self.without_streams(*member)
+                } else {
+                    *member
+                };
                 let hash = (member ^ (kind as u32) << 24).wrapping_mul(0x9e37_79b9);
-                sketch |= 1 << (hash >> 25);
+                sketch[(hash >> 31) as usize] |= 1 << ((hash >> 25) & 63);
             }
         }
         sketch
@@ -86,8 +97,14 @@ impl Search {
             let all_hold = |wide: &[Number; MOST], narrow: &[Number; MOST]| {
                 wide.iter().zip(narrow).all(|(w, n)| holds(*w, *n))
             };
+            let mut seen = wide.seen;
+            if !self.streams_matter(narrow.left) {
+                for seen in seen.iter_mut().take(self.bounds.instances) {
+                    *seen = self.all_without_streams(*seen);
+                }
+            }
             wide.left.holds(narrow.left)
-                && all_hold(&wide.seen, &narrow.seen)
+                && all_hold(&seen, &narrow.seen)
                 && all_hold(&wide.calls, &narrow.calls)
                 && holds(wide.past, narrow.past)
         })
@@ -122,6 +139,41 @@ impl Search {
         });
         of_faults + record + nodes.sum::<u32>()
     }
+
+    /// How near a loss looks: two logs have parted (1), one of them parts from what is acknowledged and is no shorter (2),
+    /// the record has made its copy the candidate or the primary (3), and that copy serves in the record's term (4).
+    /// Nothing but how soon a loss is found depends on it.
+    pub(super) fn peril(&self, state: &State) -> u32 {
+        let sites: Vec<_> = state.sites[..self.bounds.instances]
+            .iter()
+            .map(|site| self.sites.value(*site))
+            .collect();
+        let record = self.records.value(state.record);
+        let history = self.histories.value(state.history);
+        let acknowledged = &history.acknowledged;
+        let chosen = match record.phase {
+            Phase::Promoting => record.candidate.as_ref(),
+            Phase::Running => record.primary.as_ref(),
+            _ => None,
+        };
+        let of_rival = |node: &Node| {
+            let is_chosen = chosen.is_some_and(|member| member.id == node.id);
+            let serves = node.primary_term() == Some(record.term);
+            2 + u32::from(is_chosen) + u32::from(is_chosen && serves)
+        };
+        let rivals = sites.iter().map(|site| &site.node).filter(|node| {
+            have_parted(&node.log, acknowledged) && node.log.len() >= acknowledged.len()
+        });
+        rivals.map(of_rival).max().unwrap_or_else(|| {
+            let parted = |a: &Site| sites.iter().any(|b| have_parted(&a.node.log, &b.node.log));
+            u32::from(sites.iter().any(|site| parted(site)))
+        })
+    }
+}
+
+/// Whether each of two logs holds what the other lacks.
+fn have_parted(one: &[Entry], other: &[Entry]) -> bool {
+    !one.starts_with(other) && !other.starts_with(one)
 }
 
 fn rank_of_record(record: &Record) -> u32 {

@@ -12,6 +12,9 @@
 //!   what the budget pays look at the context, and what operators may wish is collected over everything that they may
 //!   have read, so that it grows with that. (Where older records are kept, older statuses are kept as they were, and not
 //!   only as far as [`super::outlook::outdated`] leaves them; who decides on a record sees them so in any case.)
+//! - Where no change of the set is left to the covered state, who streams is not in what may have been read
+//!   ([`super::operators`]), and left out of the other's for the comparison. Whatever else an operator may wish is the same
+//!   with it and without.
 //! - Of the two states after it the one again covers the other: what an action does reads no context; a record or call
 //!   that is dropped is dropped for what instances have promised; the calls that operators could make are on their way
 //!   at once, in both. And something that is wrong in the covered state is wrong in the other.
@@ -28,6 +31,7 @@ use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
 use stateright::{Expectation, Model};
 
+use super::cover::MOST_PERILOUS;
 use super::state::{Budget, MOST, Number, State};
 use super::{Action, Search};
 
@@ -46,7 +50,13 @@ pub(super) enum How {
     NearestFirst,
     /// What can be come to again by a longer way last: by then all is there that could cover it.
     WidestFirst,
+    /// Where a loss looks nearest first, and of these what is nearest to the first state: for a loss that comes late, in
+    /// bounds within which there is too much that leads to none.
+    PerilousFirst,
 }
+
+/// More than the steps to any state.
+const FAR: u32 = 1 << 20;
 
 /// What of a state only makes more possible, the more it holds: numbers of sets, and what may still happen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -235,11 +245,14 @@ struct Shard {
     kept: Vec<Kept>,
 }
 
-/// A context with some bits for what it holds: most of those that don't cover another one are told by these.
+/// Some bits for what a context holds: most of those that don't cover another one are told by these.
+pub(super) type Sketch = [u64; 2];
+
+/// A context with these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Sketched {
     pub(super) context: Number,
-    pub(super) sketch: u128,
+    pub(super) sketch: Sketch,
 }
 
 #[derive(Clone, Copy)]
@@ -269,6 +282,10 @@ impl<'a> Known<'a> {
         match self.how {
             How::Each | How::NearestFirst => waiting.distance,
             How::WidestFirst => self.search.rank(&waiting.state),
+            How::PerilousFirst => {
+                let calm = MOST_PERILOUS - self.search.peril(&waiting.state);
+                calm * FAR + waiting.distance
+            }
         }
     }
 
@@ -294,8 +311,9 @@ impl<'a> Known<'a> {
         if wide.context == narrow.context {
             return true;
         }
+        let mut bits = narrow.sketch.iter().zip(wide.sketch);
         self.how != How::Each
-            && narrow.sketch & !wide.sketch == 0
+            && bits.all(|(narrow, wide)| narrow & !wide == 0)
             && self.search.covers(wide.context, narrow.context)
     }
 

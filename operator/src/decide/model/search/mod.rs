@@ -24,10 +24,10 @@ use std::sync::Arc;
 use stateright::{Model, Property};
 
 use self::cover::{Bare, Parts};
-use self::explore::Context;
+use self::explore::{Context, Sketch};
 use self::interner::{Interner, Memo};
 use self::moves::{Local, Moved};
-use self::operators::{Promise, Wishes};
+use self::operators::{Moment, Promise, Wishes};
 use self::outlook::{Breadth, Facts, Outlook, outlook, outlook_with};
 use self::state::{Budget, History, MOST, Number, Site, State, View, Wrong};
 use super::mutant::Mutant;
@@ -112,15 +112,19 @@ struct Search {
     wishes: Memo<(Number, [Number; MOST]), Number>,
     merged_wishes: Memo<(Number, [Number; MOST]), Number>,
     all_outdated: Memo<(Number, Term), Number>,
-    seen: Memo<(Number, Number, Term), Number>,
+    past: Memo<(Number, Term), Number>,
+    seen: Memo<(Number, Number, Moment), Number>,
+    without_streams: Memo<Number, Number>,
+    all_without_streams: Memo<Number, Number>,
     promises: Memo<Number, Promise>,
     moved: Memo<(Number, Local), Option<Moved>>,
     streamed: Memo<(Number, Number), Option<(Moved, Moved)>>,
+    forgetful: Memo<Number, Number>,
     checked: Memo<(Number, Number, usize), (Number, Option<Wrong>)>,
     bare: Interner<Bare>,
     parts: Memo<Number, Parts>,
     contexts: Interner<Context>,
-    sketches: Memo<Number, u128>,
+    sketches: Memo<Number, Sketch>,
     coverings: Memo<(Number, Number), bool>,
     ranks: Memo<Number, u32>,
 }
@@ -145,10 +149,14 @@ impl Search {
             wishes: Memo::new(),
             merged_wishes: Memo::new(),
             all_outdated: Memo::new(),
+            past: Memo::new(),
             seen: Memo::new(),
+            without_streams: Memo::new(),
+            all_without_streams: Memo::new(),
             promises: Memo::new(),
             moved: Memo::new(),
             streamed: Memo::new(),
+            forgetful: Memo::new(),
             checked: Memo::new(),
             bare: Interner::new(),
             parts: Memo::new(),
@@ -163,16 +171,10 @@ impl Search {
     }
 
     fn breadth(&self) -> Breadth {
-        let Budget {
-            faults,
-            changes,
-            switchovers,
-            ..
-        } = self.bounds.budget;
         Breadth {
             instances: self.bounds.instances,
-            streams_matter: (faults > 0 && changes > 0) || switchovers > 0,
-            switchovers: switchovers > 0,
+            streams_matter: self.streams_matter(self.bounds.budget),
+            switchovers: self.bounds.budget.switchovers > 0,
         }
     }
 

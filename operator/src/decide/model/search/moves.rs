@@ -71,7 +71,25 @@ impl Search {
             return None;
         }
         self.watch(state, &mut next);
+        self.forget_streams(&mut next);
         Some(next)
+    }
+
+    /// Where sets can't change any more, a primary that counts by the last set it will be told may forget who of its
+    /// members had flushed what is acknowledged already. Calls with another set are on their way by now, if there are any.
+    fn forget_streams(&self, next: &mut State) {
+        if !self.breadth().streams_matter || self.streams_matter(next.left) {
+            return;
+        }
+        for site in next.sites.iter_mut().take(self.bounds.instances) {
+            *site = self.forgetful.get(*site, || {
+                let mut site = Site::clone(&self.sites.value(*site));
+                if site.has_last_set(|call| self.calls.value(call), self.mutant) {
+                    site.forget_streams();
+                }
+                self.sites.number(site)
+            });
+        }
     }
 
     /// What `action` itself does; operators have not looked yet.
@@ -325,7 +343,7 @@ impl Search {
 }
 
 /// A set is appended while a primary serves: one that joins or leaves.
-fn is_change_of_set(before: &Record, after: &Record) -> bool {
+pub(super) fn is_change_of_set(before: &Record, after: &Record) -> bool {
     before.phase == Phase::Running
         && after.phase == Phase::Running
         && after.newest_set().map(crate::crd::InSyncSet::version)

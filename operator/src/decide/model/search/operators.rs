@@ -7,7 +7,11 @@
 //!
 //! - a record, as long as its calls may be obeyed: until every instance has promised a higher term. No swap that was
 //!   decided on it can succeed. One that another record [`replaces`] has no calls of its own left;
-//! - a status from before the term of the oldest such record only as far as [`outlook::outdated`] leaves it.
+//! - a status from before the term of the oldest such record only as far as [`outlook::outdated`] leaves it;
+//! - how far a primary has come with its set, and who streams from it, as long as its term is the present record's: what is
+//!   told to anybody does not depend on that, and swaps of older records can't succeed ([`outlook::past`]);
+//! - who streams, as long as the set may still change: where no change is left, only a swap that is out of bounds anyway
+//!   could come of that ([`outlook::without_streams`]).
 //!
 //! The calls that some operator can make are on their way at once. That makes fewer states and takes no behaviour away,
 //! as a call that is on its way may arrive late or never. Swaps are actions of their own.
@@ -22,7 +26,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::outlook;
-use super::state::{MOST, Number, State, View, Wrong};
+use super::state::{Budget, MOST, Number, State, View, Wrong};
 use super::{Search, moves};
 use crate::crd::{InSyncSet, Phase, Record};
 use crate::decide::Step;
@@ -44,6 +48,15 @@ pub(super) struct Promise {
     is_new: bool,
 }
 
+/// What makes a difference to which statuses still do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Moment {
+    /// The terms of the oldest record that some operator may still act on, and of the present one.
+    oldest: Term,
+    now: Term,
+    streams_matter: bool,
+}
+
 impl Search {
     /// Operators read what has changed since `before`, and make their calls.
     pub(super) fn watch(&self, before: &State, next: &mut State) {
@@ -56,8 +69,14 @@ impl Search {
         let oldest = terms.map(|number| self.records.value(*number).term).min();
         let oldest = oldest.unwrap_or_default();
         next.past = self.sets.number(past.clone());
+        let moment = Moment {
+            oldest,
+            now: self.records.value(next.record).term,
+            streams_matter: self.streams_matter(next.left),
+        };
         for at in 0..self.bounds.instances {
-            next.seen[at] = self.seen_with(next.seen[at], self.view_of(next.sites[at]), oldest);
+            let view = self.view_of(next.sites[at]);
+            next.seen[at] = self.seen_with(next.seen[at], view, moment);
         }
         if (next.record, next.past, next.seen) == (before.record, before.past, before.seen) {
             return;
@@ -149,12 +168,49 @@ impl Search {
         }
     }
 
-    fn seen_with(&self, seen: Number, view: Number, oldest: Term) -> Number {
-        self.seen.get((seen, view, oldest), || {
+    fn seen_with(&self, seen: Number, view: Number, moment: Moment) -> Number {
+        self.seen.get((seen, view, moment), || {
             let all = self.sets.value(seen);
             let all = all.iter().chain([&view]);
-            self.sets
-                .number(all.map(|view| self.outdated(*view, oldest)).collect())
+            let as_looked_at = |view: &Number| {
+                let view = self.outdated(*view, moment.oldest);
+                let view = self.past(view, moment.now);
+                if moment.streams_matter {
+                    view
+                } else {
+                    self.without_streams(view)
+                }
+            };
+            self.sets.number(all.map(as_looked_at).collect())
+        })
+    }
+
+    /// The view as it looks to whoever decides on a record, if this is the term of the newest one.
+    fn past(&self, view: Number, term: Term) -> Number {
+        self.past.get((view, term), || {
+            let whole = View::clone(&self.views.value(view));
+            self.views.number(outlook::past(whole, term))
+        })
+    }
+
+    /// Whether the set may still change, or a switchover look for its target: nothing else looks at who streams.
+    pub(super) fn streams_matter(&self, left: Budget) -> bool {
+        (left.faults > 0 && left.changes > 0) || self.bounds.budget.switchovers > 0
+    }
+
+    /// The view as it looks to whoever decides where the set can't change any more.
+    pub(super) fn without_streams(&self, view: Number) -> Number {
+        self.without_streams.get(view, || {
+            let whole = View::clone(&self.views.value(view));
+            self.views.number(outlook::without_streams(whole))
+        })
+    }
+
+    pub(super) fn all_without_streams(&self, seen: Number) -> Number {
+        self.all_without_streams.get(seen, || {
+            let seen = self.sets.value(seen);
+            let views = seen.iter().map(|view| self.without_streams(*view));
+            self.sets.number(views.collect())
         })
     }
 
@@ -252,6 +308,9 @@ impl Search {
 ///   these calls is on its way by then.
 /// - A primary that serves under the same newest set: older sets that are done with and a change that is finished only
 ///   kept copies from being seeded anew.
+/// - A primary that serves under another set: what the others are told does not depend on sets. The primary was told the
+///   old one when it was promoted, or the call is on its way as soon as the record is there and until it has obeyed; once
+///   it has, the same set again changes nothing unless that waits for nobody (a restarted primary is let go by it).
 pub(super) fn replaces(now: &Record, old: &Record, mutant: Mutant) -> bool {
     let newest = |record: &Record| record.newest_set().map(InSyncSet::version);
     match old.phase {
@@ -260,9 +319,11 @@ pub(super) fn replaces(now: &Record, old: &Record, mutant: Mutant) -> bool {
             now.phase == Phase::Running && now.term == old.term && mutant != Mutant::KeepId
         }
         Phase::Running => {
+            let waits = old.newest_set().is_some_and(|set| set.required > 0);
+            let was_told = waits && mutant != Mutant::KeepId;
             now.phase == Phase::Running
                 && now.term == old.term
-                && newest(now) == newest(old)
+                && (newest(now) == newest(old) || was_told)
                 && now.forks == old.forks
         }
         _ => false,

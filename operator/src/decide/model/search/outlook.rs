@@ -327,6 +327,32 @@ pub(super) fn cut_down(mut view: View, breadth: Breadth) -> View {
     view
 }
 
+/// A view by which the set can't be changed: nobody streams.
+pub(super) fn without_streams(mut view: View) -> View {
+    let engine = view.status.as_mut().and_then(|s| s.engine.as_mut());
+    if let Some(engine) = engine {
+        engine.standbys.clear();
+    }
+    view
+}
+
+/// A view from before the term of the present record, for whoever decides on an older one: calls alone can come of that,
+/// and no call depends on who streams from a primary or on whether it may write.
+pub(super) fn past(mut view: View, term: Term) -> View {
+    let Some(status) = &mut view.status else {
+        return view;
+    };
+    if status.promised_term >= term {
+        return view;
+    }
+    if let Some(engine) = &mut status.engine {
+        engine.standbys.clear();
+        engine.writable = false;
+        engine.set_caught_up = false;
+    }
+    view
+}
+
 /// A view from before the term of the record that its operator has read. Whatever that instance was, it has not
 /// answered, does not follow and is not the primary in this term: it makes no difference any more what it was. (A view
 /// of the primary that is so old would have it told its set again, which the promotion does as well.)

@@ -152,6 +152,26 @@ impl Site {
         self.reports.retain(|r| r.flushed > acknowledged);
     }
 
+    /// Whether no call on its way brings this primary another set, and its own has released all that was acknowledged
+    /// before, whatever the sets were then.
+    pub(super) fn has_last_set(
+        &self,
+        call: impl Fn(Number) -> std::sync::Arc<Step>,
+        mutant: Mutant,
+    ) -> bool {
+        let node = &self.node;
+        let own = node.set.as_ref().map(EngineSet::version);
+        let brings_another = |number: &Number| match &*call(*number) {
+            Step::Set { term, id, set, .. } => {
+                *id == node.id && *term == node.promised && Some(set.version()) != own
+            }
+            _ => false,
+        };
+        let is_caught_up =
+            (node.released(mutant)).is_some_and(|r| r >= node.owed.max(node.acknowledged));
+        is_caught_up && !self.calls.iter().any(brings_another)
+    }
+
     /// Takes away what can't matter any more, so that states that behave alike are equal.
     pub(super) fn settle(&mut self, call: impl Fn(Number) -> std::sync::Arc<Step>, mutant: Mutant) {
         let node = &mut self.node;

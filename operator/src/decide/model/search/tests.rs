@@ -7,19 +7,25 @@
 //! What `make soak` (`UNDERSTUDY_SOAK`) looks at in the units, and what that costs one processor, optimised: two failovers
 //! 61,525 unique states, 3 s, 45 MB; one failover each with an entry written, with a crash or a new seed, with a change
 //! of the set, 4 s at most; three safeguards 20 s together; 100 million steps of walks some 23 minutes. `make test` looks
-//! at a part of each.
+//! at a part of each, and finds the longer log of an older timeline: that takes a way of some 20 steps, to which 600 states
+//! looked at lead where what looks like a loss comes first ([`How::PerilousFirst`]), and not yet gigabytes of those nearest
+//! to the beginning.
 //!
-//! What is ignored here is too long for the units; `scripts/soak.sh` runs it too, one after the other, but for the last two
-//! named below. On one processor:
+//! What is ignored here is too long for the units; `scripts/soak.sh` runs it too, one after the other, but for the one
+//! that is named last. On one processor:
 //!
 //! | beside two failovers | unique states | looked at | time | memory |
 //! |---|---|---|---|---|
 //! | an entry written | 771,463 | 1,159,000 | 30 s | 330 MB |
 //! | a crash and a new seed | 2,748,453 | 6,786,000 | 192 s | 850 MB |
-//! | a change of the set and a crash | 1,392,326 | 8,325,000 | 437 s | 2.1 GB |
+//! | a change of the set and a crash | 1,392,326 | 2,963,000 | 125 s | 760 MB |
 //!
-//! Seven safeguards taken away are missed within 45 s together, 110 MB. The change of the set with a new seed, and
-//! a longer log of an older timeline, have not come to their end yet: 2.9 million states looked at took 150 s and 1.8 GB.
+//! The first two were measured before statuses of older terms were cut down ([`super::outlook::past`]), the third before
+//! primaries forgot who streams when the last change of the set is over: none of them is more by now. (Where the set can't
+//! change any more it makes no difference who streams: leaving that out took two thirds of the third away.)
+//!
+//! Seven safeguards taken away are missed within 45 s together, 110 MB. The change of the set with a new seed has not come
+//! to its end yet: within one failover it is 111,660 unique states, 229,000 looked at.
 //!
 //! `MODEL_BOUNDS` makes [`a_search_of_ones_own`] look within any bounds:
 //! `MODEL_BOUNDS=failovers=1,commits=1,faults=1,changes=1`.
@@ -32,12 +38,14 @@ use rand::{Rng, SeedableRng};
 use stateright::{Checker, Model};
 
 use super::explore::{Explored, How, Way, explore};
-use super::outlook::{Facts, members, outlook};
+use super::moves::is_change_of_set;
+use super::outlook::{Facts, members, outlook, past, without_streams};
 use super::random::{self, Walked};
 use super::state::{Budget, View};
 use super::{Bounds, REACHED, Search};
 use crate::decide::STUCK_MS;
 use crate::decide::model::mutant::Mutant;
+use crate::ids::Term;
 
 const NO_FAULTS: Budget = Budget {
     commits: 1,
@@ -143,9 +151,13 @@ fn tell(search: &Search, way: &Way) -> String {
 
 /// The shortest way to a loss where a safeguard is missing; the search ends there.
 fn search_for_loss(mutant: Mutant, bounds: Bounds) -> Duration {
+    search_for_loss_by(How::NearestFirst, mutant, bounds)
+}
+
+fn search_for_loss_by(how: How, mutant: Mutant, bounds: Bounds) -> Duration {
     let begin = Instant::now();
     let search = Search::new(bounds, mutant);
-    let explored = explore(&search, How::NearestFirst, threads(), |_| ());
+    let explored = explore(&search, how, threads(), |_| ());
     let looked_at = explored.looked_at;
     let Some((name, way)) = explored.broken else {
         panic!("{mutant:?} is missed by nobody in {looked_at} states");
@@ -288,28 +300,44 @@ fn a_new_seed_that_keeps_its_id_is_missed() {
     search_for_loss(Mutant::KeepId, two_failovers_with(1, 0, 1, 0));
 }
 
-/// The wrong primary waits for members that hold the right log, until they have left its set.
+/// The first primary writes an entry that nobody else gets; the second one, of copies that lack it, acknowledges its own
+/// first entry with the third copy; the first comes back, and its log is as long. It is chosen: waits for a member that
+/// holds the right log and can't stream from it, until that has left its set, and then acknowledges alone.
 #[test]
-#[ignore = "has not come to its end yet: run it by name"]
 fn a_longer_log_of_an_older_timeline_is_missed() {
-    search_for_loss(Mutant::LengthBeforeTimeline, two_failovers_with(1, 0, 0, 1));
+    let bounds = two_failovers_with(1, 0, 0, 1);
+    search_for_loss_by(How::PerilousFirst, Mutant::LengthBeforeTimeline, bounds);
 }
 
 /// A search comes to all states that one of `stateright` does; what covers others leaves none of the rest out.
 #[test]
 fn a_search_finds_what_one_of_stateright_does() {
-    let budget = Budget {
+    let faults = Budget {
         commits: u8::from(!is_soak()),
         faults: 2,
         crashes: 1,
         seeds: 1,
         ..NO_FAULTS
     };
-    let bounds = Bounds {
-        failovers: u32::from(is_soak()),
-        budget,
-        ..FAILOVER
+    let change = Budget {
+        faults: 1 + u8::from(is_soak()),
+        crashes: u8::from(is_soak()),
+        changes: 1,
+        ..NO_FAULTS
     };
+    let mut covered = 0;
+    for (failovers, budget) in [(u32::from(is_soak()), faults), (0, change)] {
+        covered += compare_with_stateright(Bounds {
+            failovers,
+            budget,
+            ..FAILOVER
+        });
+    }
+    assert!(covered > 100, "{covered}");
+}
+
+/// How many states less are looked at, in all orders together.
+fn compare_with_stateright(bounds: Bounds) -> usize {
     let theirs = Search::new(bounds, Mutant::None)
         .checker()
         .spawn_bfs()
@@ -318,12 +346,15 @@ fn a_search_finds_what_one_of_stateright_does() {
     let each = explore(&search, How::Each, 2, |_| ());
     assert_eq!(each.looked_at, theirs.unique_state_count());
     assert_eq!(each.steps + 1, theirs.state_count());
-    for how in [How::NearestFirst, How::WidestFirst] {
+    let mut covered = 0;
+    for how in [How::NearestFirst, How::WidestFirst, How::PerilousFirst] {
         let covering = explore(&search, how, 2, |_| ());
         assert_eq!(covering.cores, each.cores, "{how:?}");
-        assert!(covering.looked_at < each.looked_at, "{how:?}");
+        assert!(covering.looked_at <= each.looked_at, "{how:?}");
+        covered += each.looked_at - covering.looked_at;
     }
     assert!(each.cores > 50, "{}", each.cores);
+    covered
 }
 
 /// Everything at once, with three and with four instances.
@@ -401,6 +432,44 @@ fn what_is_cut_down_decides_nothing() {
         }
     }
     assert!(compared > 1_000, "{compared} views were cut down");
+}
+
+/// Who streams makes no difference but to changes of the set, and to a switchover; that and what a primary may write make
+/// none to what is told to anybody.
+#[test]
+fn streams_change_the_set_alone() {
+    let mut dice = StdRng::seed_from_u64(3);
+    let search = Search::new(EVERYTHING, Mutant::None);
+    let mut compared = 0;
+    for number in 0..10 {
+        let states = search.states_of_walk(number, 600);
+        for _ in 0..600 {
+            let state = |dice: &mut StdRng| &states[dice.random_range(0..states.len())];
+            let record = search.records.value(state(&mut dice).record);
+            let whole: Vec<View> = (0..EVERYTHING.instances)
+                .map(|at| search.whole_view(state(&mut dice).sites[at]))
+                .collect();
+            let less: Vec<View> = whole.iter().cloned().map(without_streams).collect();
+            let facts = search.draw_facts(&record, &whole.iter().collect::<Vec<_>>(), 0, &mut dice);
+            let decide = |views: &[View]| {
+                let views: Vec<&View> = views.iter().collect();
+                let mut decided = outlook(&search.cluster, Mutant::None, &record, &views, &facts);
+                decided.swap.take_if(|next| is_change_of_set(&record, next));
+                decided
+            };
+            let decided = decide(&whole);
+            assert_eq!(decided, decide(&less), "walk {number}");
+            let newer = Term::new(u32::MAX);
+            let old: Vec<View> = whole
+                .iter()
+                .cloned()
+                .map(|view| past(view, newer))
+                .collect();
+            assert_eq!(decided.calls, decide(&old).calls, "walk {number}");
+            compared += usize::from(whole != less && less != old);
+        }
+    }
+    assert!(compared > 300, "{compared} views were cut down");
 }
 
 /// For how long a copy that is not a member has not streamed makes no difference, before it is seeded anew.
