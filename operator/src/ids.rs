@@ -201,4 +201,24 @@ impl Millis {
         jiff::Timestamp::from_millisecond(raw)
             .map_or_else(|_| self.0.to_string(), |at| format!("{at:.3}"))
     }
+    /// What [`Millis::rfc3339`] has written; none where it is something else.
+    pub fn of_rfc3339(text: &str) -> Option<Millis> {
+        let at: jiff::Timestamp = text.parse().ok()?;
+        u64::try_from(at.as_millisecond()).ok().map(Millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_as_it_was_written() {
+        for raw in [0, 1_766_000_000_123] {
+            let at = Millis::new(raw);
+            assert_eq!(Millis::of_rfc3339(&at.rfc3339()), Some(at));
+        }
+        assert_eq!(Millis::of_rfc3339(""), None);
+        assert_eq!(Millis::of_rfc3339("1969-12-31T23:59:59Z"), None);
+    }
 }

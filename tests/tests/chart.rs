@@ -314,7 +314,17 @@ fn wrong_values_are_refused_with_their_name() {
         ("image.pullPolicy=Sometimes", "pullPolicy"),
         ("watchNamespaces={Shop}", "watchNamespaces"),
         ("watchNamespaces={shop,shop}", "watchNamespaces"),
+        ("image.tag=-a", "tag"),
         ("leaseName=Under_study", "leaseName"),
+        ("leaseName=a..b", "leaseName"),
+        ("nameOverride=A_b", "nameOverride"),
+        ("fullnameOverride=a.b", "fullnameOverride"),
+        ("serviceAccount.name=A", "serviceAccount"),
+        ("databaseImage=a b", "databaseImage"),
+        ("priorityClassName=B_", "priorityClassName"),
+        ("podLabels.a=b c", "podLabels"),
+        ("resources.limits.cpu=lots", "resources"),
+        ("resources.limits.cpu=-1", "resources"),
         ("podLabels.a=1", "podLabels"),
         ("podLabels.app\\.kubernetes\\.io/name=x", "podLabels"),
         (
@@ -326,6 +336,108 @@ fn wrong_values_are_refused_with_their_name() {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "{values} is taken");
         assert!(text.contains(said), "{values}: {text}");
+    }
+}
+
+/// What YAML takes for a number or a boolean, what is longer than a Service's name may be, dots.
+#[test]
+#[ignore = "needs helm: make chart-test"]
+fn whatever_a_release_is_called_its_objects_have_names() {
+    let long = format!("understudy-{}", "x".repeat(42));
+    let dots = format!("{}y", "x.".repeat(26));
+    for (release, namespace, more) in [
+        ("123", "on", "nameOverride="),
+        ("1e3", "0x1f", "fullnameOverride=12"),
+        ("null", "yes", "priorityClassName=no"),
+        ("db", "12", "serviceAccount.name=1e3"),
+        ("db", "shop", "leaseName=null"),
+        ("on", "shop", "nameOverride=on"),
+        (long.as_str(), "shop", "nameOverride="),
+        (dots.as_str(), "shop", "nameOverride=pg"),
+    ] {
+        let mut command = helm(&["template", release, CHART, "--namespace", namespace]);
+        command.args(["--kube-version", KUBERNETES]);
+        command.args(["--set", "crd.install=false"]);
+        command.args(["--set-json", r#"watchNamespaces=["123","off"]"#]);
+        let text = run_ok(command.args(["--set-string", more]));
+        // These are booleans to Kubernetes, and words to the reader below.
+        for word in ["on", "off", "yes", "no"] {
+            let bare = format!(": {word}");
+            assert!(!text.lines().any(|line| line.ends_with(&bare)), "{text}");
+        }
+        for object in documents(&text) {
+            let (kind, metadata) = (&object["kind"], &object["metadata"]);
+            let name = metadata["name"].as_str();
+            let name = name.unwrap_or_else(|| panic!("{release}: {object}"));
+            let longest = if kind == "Service" { 63 } else { 253 };
+            assert!((1..=longest).contains(&name.len()), "{kind} {name}");
+            let is_label = !name.contains('.') && name.starts_with(char::is_alphabetic);
+            assert!(kind != "Service" || is_label, "{name}");
+            let is_in = &metadata["namespace"];
+            assert!(is_in.is_null() || is_in.is_string(), "{kind} {name}");
+            let labels = metadata["labels"].as_object().into_iter().flatten();
+            for (key, value) in labels {
+                assert!(value.is_string(), "{kind} {name}: {key}");
+            }
+            let instance = &metadata["labels"]["app.kubernetes.io/instance"];
+            assert!(instance == release, "{kind} {name}: {instance}");
+            for subject in object["subjects"].as_array().into_iter().flatten() {
+                assert!(subject["name"].is_string() && subject["namespace"] == namespace);
+            }
+            if kind == "Deployment" {
+                let pod = &object["spec"]["template"]["spec"];
+                assert!(pod["serviceAccountName"].is_string(), "{pod}");
+                let class = &pod["priorityClassName"];
+                assert!(class.is_null() || class.is_string(), "{pod}");
+            }
+        }
+    }
+}
+
+/// As other charts have it.
+#[test]
+#[ignore = "needs helm: make chart-test"]
+fn names_can_be_given() {
+    let name = |more: &str| {
+        let only = ["--show-only", "templates/deployment.yaml"];
+        let text = run_ok(template(&only).args(["--set", more]));
+        documents(&text)[0]["metadata"]["name"].clone()
+    };
+    assert_eq!(name("nameOverride=pg"), "understudy-pg");
+    assert_eq!(name("nameOverride=study"), "understudy");
+    assert_eq!(name("fullnameOverride=pg"), "pg");
+}
+
+/// An upgrade must not make a second operator beside the first one, nor change a selector, which is refused.
+#[test]
+#[ignore = "needs helm: make chart-test"]
+fn a_release_keeps_its_names_and_what_selects_its_pods() {
+    let dashes = format!("{}--bbbb", "a".repeat(41));
+    let kept = format!("{}--understudy-operator", "a".repeat(41));
+    let dots = format!("{}.bbbb", "a".repeat(42));
+    let cut = format!("{}-understudy-operator", "a".repeat(42));
+    for (release, name) in [
+        ("db", "db-understudy-operator"),
+        ("understudy", "understudy-operator"),
+        ("shop-understudy-2", "shop-understudy-2-operator"),
+        (dashes.as_str(), kept.as_str()),
+        (dots.as_str(), cut.as_str()),
+    ] {
+        let render = |more: &[&str]| {
+            let mut command = helm(&["template", release, CHART, "--namespace", "shop"]);
+            command.args(["--kube-version", KUBERNETES]);
+            command.args(["--show-only", "templates/deployment.yaml"]);
+            documents(&run_ok(command.args(more))).remove(0)
+        };
+        let labels = serde_json::json!({
+            "app.kubernetes.io/name": "understudy-operator",
+            "app.kubernetes.io/instance": release,
+        });
+        let usual = render(&[]);
+        assert_eq!(usual["metadata"]["name"], name);
+        for object in [usual, render(&["--set", "fullnameOverride=pg"])] {
+            assert_eq!(object["spec"]["selector"]["matchLabels"], labels);
+        }
     }
 }
 

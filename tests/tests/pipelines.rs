@@ -501,6 +501,67 @@ fn snapshots() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     ]
 }
 
+/// What a portal reads is not changed before it is closed, be it at its end or not.
+fn in_use() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let table = || query("DROP TABLE IF EXISTS pipes; CREATE TABLE pipes (a int)");
+    let changes = |sql: &str| [prepared(sql), execute("", 0), sync()].concat();
+    let read = || {
+        let statement = parse("read", "SELECT a FROM pipes", &[]);
+        [statement, bind("read", "read", 0, &[])].concat()
+    };
+    vec![
+        (
+            "a portal that has given all its rows",
+            vec![
+                table(),
+                query("BEGIN"),
+                read(),
+                execute("read", 0),
+                sync(),
+                query("SAVEPOINT s"),
+                changes("ALTER TABLE pipes ADD b int"),
+                query("ROLLBACK TO s"),
+                changes("TRUNCATE pipes"),
+                query("ROLLBACK TO s"),
+                changes("CREATE INDEX ON pipes (a)"),
+                query("ROLLBACK TO s"),
+                changes("DROP TABLE pipes"),
+                query("ROLLBACK TO s"),
+                frame(b'C', b"Pread\0"),
+                changes("ALTER TABLE pipes ADD b int"),
+                query("COMMIT; SELECT * FROM pipes"),
+            ],
+        ),
+        (
+            "a portal that has not begun, and a statement that reads beside it",
+            vec![
+                table(),
+                query("BEGIN"),
+                read(),
+                sync(),
+                query("INSERT INTO pipes VALUES (1); SELECT a FROM pipes"),
+                query("TRUNCATE pipes"),
+                query("ROLLBACK; TRUNCATE pipes"),
+            ],
+        ),
+        (
+            "the unnamed portal makes room for the next statement",
+            vec![
+                table(),
+                query("BEGIN; INSERT INTO pipes VALUES (1), (2)"),
+                prepared("SELECT a FROM pipes"),
+                execute("", 1),
+                sync(),
+                query("ALTER TABLE pipes ADD b int"),
+                prepared("SELECT a FROM pipes"),
+                execute("", 1),
+                changes("ALTER TABLE pipes ADD c int"),
+                query("COMMIT; SELECT * FROM pipes"),
+            ],
+        ),
+    ]
+}
+
 /// Types of parameters, and statements around a query that has some.
 fn parameters() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let all = || execute("", 0);
@@ -578,6 +639,7 @@ fn every_message_is_answered_as_postgresql_answers_it() {
         blocks(),
         failed_blocks(),
         snapshots(),
+        in_use(),
         parameters(),
     ]
     .concat();

@@ -1,10 +1,26 @@
-{{/* What the release's objects are called. */}}
+{{/* What the release's objects are called. Names are rendered by toYaml, which quotes those that are none for YAML: a
+namespace may be called 123 or on. */}}
 {{- define "understudy.name" -}}
-{{- if contains "understudy" .Release.Name -}}
-{{- printf "%s-operator" (.Release.Name | trunc 54 | trimSuffix "-") -}}
+{{- $name := .Values.nameOverride | default "understudy-operator" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if and (not .Values.nameOverride) (contains "understudy" .Release.Name) -}}
+{{- printf "%s-operator" .Release.Name -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name -}}
 {{- else -}}
-{{- printf "%s-understudy-operator" (.Release.Name | trunc 43 | trimSuffix "-") -}}
+{{- $release := trunc (int (sub 62 (len $name))) .Release.Name | trimSuffix "-" -}}
+{{- printf "%s-%s" (regexReplaceAll "[-.]*[.][-.]*$" $release "") $name -}}
 {{- end -}}
+{{- end -}}
+
+{{/* A Service is a single label of DNS that begins with a letter; a release may have dots and begin with a digit. */}}
+{{- define "understudy.metricsService" -}}
+{{- $name := include "understudy.name" . | replace "." "-" -}}
+{{- if regexMatch "^[0-9]" $name -}}
+{{- $name = printf "understudy-%s" $name -}}
+{{- end -}}
+{{- printf "%s-metrics" (regexReplaceAll "-+$" (trunc 55 $name) "") -}}
 {{- end -}}
 
 {{- define "understudy.serviceAccount" -}}
@@ -20,7 +36,7 @@
 {{/* The instances' NetworkPolicy lets in pods with this first label (operator/src/render/access.rs). */}}
 {{- define "understudy.selector" -}}
 app.kubernetes.io/name: understudy-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | toYaml }}
 {{- end -}}
 
 {{- define "understudy.labels" -}}
@@ -28,8 +44,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 app.kubernetes.io/part-of: understudy
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/managed-by: {{ .Release.Service | toYaml }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | toYaml }}
 {{- end -}}
 
 {{- define "understudy.image" -}}

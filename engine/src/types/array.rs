@@ -39,6 +39,40 @@ impl Array {
     }
 }
 
+pub(crate) fn too_many_items() -> TypeError {
+    TypeError::new(
+        "54000",
+        format!("array size exceeds the maximum allowed ({MAX_ITEMS})"),
+    )
+}
+
+/// How many items the dimensions have room for. 54000 if they are more than an array may have, or if there is no
+/// subscript left behind the last one of a dimension (`ArrayGetNItems`, `ArrayCheckBounds`).
+pub(crate) fn check_shape(dimensions: &[(usize, i32)]) -> Result<usize, TypeError> {
+    if dimensions.is_empty() {
+        return Ok(0);
+    }
+    let mut items = 1_usize;
+    for (length, _) in dimensions {
+        items = items
+            .checked_mul(*length)
+            .filter(|n| i32::try_from(*n).is_ok())
+            .ok_or_else(too_many_items)?;
+    }
+    if items > MAX_ITEMS {
+        return Err(too_many_items());
+    }
+    for (length, low) in dimensions {
+        if i32::try_from(i64::from(*low) + *length as i64).is_err() {
+            return Err(TypeError::new(
+                "54000",
+                format!("array lower bound is too large: {low}"),
+            ));
+        }
+    }
+    Ok(items)
+}
+
 fn malformed(text: &str, detail: impl Into<String>) -> TypeError {
     TypeError::new("22P02", format!("malformed array literal: \"{text}\"")).with_detail(detail)
 }
@@ -96,6 +130,7 @@ pub(crate) fn parse(element: SqlType, text: &str, cx: &FunctionCx) -> Result<Arr
                 "Specified array dimensions do not match array contents.",
             ));
         }
+        check_shape(&bounds)?;
         dimensions = bounds;
     }
     Ok(Array {
@@ -233,10 +268,7 @@ impl Reader<'_> {
             return Err(self.uneven());
         }
         if self.items.len() >= MAX_ITEMS {
-            return Err(TypeError::new(
-                "54000",
-                "array size exceeds the maximum allowed (134217727)",
-            ));
+            return Err(too_many_items());
         }
         let (text, quoted) = self.item_text()?;
         let value = if !quoted && text.eq_ignore_ascii_case("null") {
@@ -417,18 +449,17 @@ pub(crate) fn decode(
             ),
         ));
     }
-    let (mut dimensions, mut total) = (Vec::new(), 1_usize);
+    let mut dimensions = Vec::new();
     for _ in 0..count {
         if bytes.len() < 8 {
             return Err(short());
         }
         let (length, low) = (bytes.get_i32(), bytes.get_i32());
-        let length =
-            usize::try_from(length).map_err(|_| bad(format!("invalid array length {length}")))?;
-        total = total.saturating_mul(length);
+        let length = usize::try_from(length).map_err(|_| too_many_items())?;
         dimensions.push((length, low));
     }
-    if count == 0 || total == 0 {
+    let total = check_shape(&dimensions)?;
+    if total == 0 {
         return Ok(Array {
             element: element.oid,
             dimensions: Vec::new(),
@@ -495,5 +526,80 @@ pub(crate) fn vector_element(ty: Oid) -> Option<Oid> {
         oids::INT2VECTOR => Some(oids::INT2),
         oids::OIDVECTOR => Some(oids::OID),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::tests::context;
+
+    const TOO_LARGE: &str = "array lower bound is too large: ";
+
+    fn of(dimensions: &[(usize, i32)]) -> Array {
+        let count: usize = dimensions.iter().map(|(length, _)| length).product();
+        Array {
+            element: oids::INT4,
+            dimensions: dimensions.to_vec(),
+            items: vec![Datum::Int4(7); count],
+        }
+    }
+
+    #[test]
+    fn a_shape_has_a_subscript_behind_its_last_one() {
+        assert_eq!(check_shape(&[]), Ok(0));
+        assert_eq!(check_shape(&[(3, i32::MAX - 3)]), Ok(3));
+        assert_eq!(check_shape(&[(2, i32::MIN), (0, i32::MAX)]), Ok(0));
+        let message = |dimensions: &[(usize, i32)]| match check_shape(dimensions) {
+            Err(e) if e.state == "54000" => e.message,
+            other => panic!("{dimensions:?}: {other:?}"),
+        };
+        assert_eq!(
+            message(&[(1, 1), (3, i32::MAX - 2)]),
+            format!("{TOO_LARGE}2147483645")
+        );
+        for dimensions in [
+            &[(MAX_ITEMS + 1, 1)][..],
+            &[(1_usize << 30, 1), (1 << 30, 1), (0, 1)],
+            &[(1_usize << 40, 1), (1 << 40, 1)],
+        ] {
+            assert_eq!(message(dimensions), too_many_items().message);
+        }
+    }
+
+    #[test]
+    fn text_says_no_bounds_that_cannot_be_counted_behind() {
+        let cx = context();
+        let read = |text: &str| parse(SqlType::plain(oids::INT4), text, &cx);
+        let last = read("[2147483646:2147483646]={7}").expect("one subscript is left");
+        assert_eq!(last.dimensions, [(1, i32::MAX - 1)]);
+        let error = read("[2147483647:2147483647]={7}").expect_err("none is left");
+        assert_eq!(
+            (error.state, error.message),
+            ("54000", format!("{TOO_LARGE}2147483647"))
+        );
+    }
+
+    #[test]
+    fn the_wire_says_no_bounds_that_cannot_be_counted_behind() {
+        let cx = context();
+        let read = |array: &Array| {
+            let mut bytes = BytesMut::new();
+            encode(array, &mut bytes);
+            decode(SqlType::plain(oids::INT4), &bytes, &cx)
+        };
+        let good = of(&[(2, 1), (2, i32::MAX - 2)]);
+        assert_eq!(read(&good).expect("counted").dimensions, good.dimensions);
+        let error = read(&of(&[(2, 1), (2, i32::MAX - 1)])).expect_err("too large");
+        assert_eq!(
+            (error.state, error.message),
+            ("54000", format!("{TOO_LARGE}2147483646"))
+        );
+        // A length below nothing.
+        let mut bytes = BytesMut::new();
+        encode(&of(&[(1, 1)]), &mut bytes);
+        bytes[12..16].copy_from_slice(&(-1_i32).to_be_bytes());
+        let error = decode(SqlType::plain(oids::INT4), &bytes, &cx).expect_err("no length");
+        assert_eq!(error.message, too_many_items().message);
     }
 }

@@ -258,7 +258,7 @@ fn hash_bpchar(value: &Datum) -> u64 {
 pub fn hasher(ty: Oid) -> Option<Hasher> {
     match ty {
         oids::BPCHAR => Some(hash_bpchar),
-        oids::XID | oids::CID => Some(hash_plain),
+        oids::XID | oids::CID | oids::ACLITEM => Some(hash_plain),
         ty => comparator(ty).map(|_| hash_plain as Hasher),
     }
 }

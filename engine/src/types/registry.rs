@@ -48,9 +48,10 @@ pub struct Type {
 }
 
 impl Type {
-    /// A true array type: `int4[]`, not `int2vector` or `name`.
+    /// A true array type: `int4[]`, not `int2vector` or `name`. `record[]` is one although its category is that of the
+    /// pseudo-types.
     pub fn is_array(&self) -> bool {
-        self.category == b'A'
+        (self.category == b'A' || self.oid == oids::RECORD_ARRAY)
             && self.length == -1
             && self.element.is_valid()
             && self.name.starts_with('_')
@@ -439,8 +440,6 @@ pub fn format_type(ty: SqlType) -> Cow<'static, str> {
         oids::TIMESTAMP | oids::TIMESTAMPTZ if ty.modifier >= 0 => "timestamp",
         oids::TIMESTAMPTZ => "timestamp with time zone",
         oids::ANY => "\"any\"",
-        // A pseudo-type, and so none of those that are arrays by their category.
-        oids::RECORD_ARRAY => "record[]",
         oid => match by_oid(oid) {
             Some(t) => t.name,
             None => return Cow::Borrowed("???"),

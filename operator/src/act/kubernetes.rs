@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use self::held::is_to_be_done;
 use super::objects::{Look, ObjectsError, Wanted, verdict, with_problem};
 use super::problems::{Problems, Verdict};
 use super::reports::{
@@ -195,7 +196,7 @@ impl Act for KubernetesActor {
         let (inner, cluster) = (Arc::clone(&self.inner), cluster.clone());
         let sight = inner.cluster.sight();
         self.spawn(async move {
-            let result = inner.bring_objects(&cluster, &[], &sight).await;
+            let (_, result) = inner.bring_objects(&cluster, None, &sight).await;
             if let Err(error) = &result
                 && !error.is_passing()
             {
@@ -218,6 +219,8 @@ impl Act for KubernetesActor {
         let inner = &self.inner;
         inner.told.crashes(&inner.events, seen);
         inner.told.settings(&inner.events, seen);
+        let is_wanted = |what: &str| is_to_be_done(what, seen, plan);
+        inner.problems.retain(is_wanted);
         let before = seen.cluster.status.clone().unwrap_or_default();
         let after = inner.reports(&before, plan, seen);
         let is_noted = inner.cluster.object().is_none_or(|o| !has_withdrawn(&o));
@@ -231,7 +234,7 @@ impl Act for KubernetesActor {
             let wanted = seen.cluster.spec.replicas;
             inner.told.ends(&inner.events, &before, &after, wanted);
         }
-        inner.measure(&before, &after, plan);
+        inner.measure(&before, &after, plan, seen);
         inner.take_off(plan).await?;
         Ok(if plan.swap.is_some() {
             Written::Moved
@@ -308,13 +311,15 @@ impl Inner {
         before: &ReplicatedClusterStatus,
         after: &ReplicatedClusterStatus,
         plan: &Plan,
+        seen: &Seen,
     ) {
         let mut whole = after.clone();
         if let Some(swap) = &plan.swap {
             whole.set_record(swap.record.clone());
         }
-        let key = &self.cluster.key;
-        self.health.metrics.reported(key, before, &whole);
+        let (key, metrics) = (&self.cluster.key, &self.health.metrics);
+        metrics.wants(key, seen.cluster.spec.replicas.saturating_add(1));
+        metrics.reported(key, before, &whole);
     }
 
     /// The object with its new status; none if somebody else changed the record first.
@@ -465,7 +470,7 @@ impl Inner {
         match step {
             Step::Create { instance, seed, .. } => self.create(instance, *seed, sight).await,
             Step::Start { instance } => self.start(instance, sight).await,
-            Step::Fence { instance, pid } => self.fence(instance, *pid).await,
+            Step::Fence { instance, pid, .. } => self.fence(instance, *pid).await,
             Step::Remove { instance } => self.remove(instance, &sight.of(instance)).await,
             Step::Replace { instance } => self.replace(instance, &sight.of(instance)).await,
             Step::Renew {
@@ -713,53 +718,56 @@ impl Inner {
         Ok(look.lead_to(routes).await?)
     }
 
-    /// Everything that the manifest asks for, with `more` instances besides those that there are. Gives what was made.
+    /// Everything that the manifest asks for, with `more` besides the instances that there are. Gives what was made,
+    /// whatever became of the rest. Where there is one more its step tells what failed: what is wanted anyway succeeds
+    /// without it, again and again.
     async fn bring_objects(
         self: &Arc<Inner>,
         spec: &ValidatedCluster,
-        more: &[String],
+        more: Option<&str>,
         sight: &Sight,
-    ) -> Result<Vec<ObjectKey>, ObjectsError> {
+    ) -> (Vec<ObjectKey>, Result<(), ObjectsError>) {
         let _one_at_a_time = self.bringing.lock().await;
         let (image, sight) = (&self.default_image, sight.clone());
-        let wanted = Wanted::of(&self.cluster, spec, image, more, sight).await;
-        let wanted = wanted.inspect_err(|error| {
-            if let Some(verdict) = error.verdict() {
-                let (why, now) = (error.to_string(), Instant::now());
-                self.problems.failed(OBJECTS, why, verdict, now);
+        let instances: Vec<String> = more.map(str::to_owned).into_iter().collect();
+        let wanted = Wanted::of(&self.cluster, spec, image, &instances, sight).await;
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                if let (None, Some(verdict)) = (more, error.verdict()) {
+                    let (why, now) = (error.to_string(), Instant::now());
+                    self.problems.failed(OBJECTS, why, verdict, now);
+                }
+                return (Vec::new(), Err(error));
             }
-        })?;
+        };
         let brought = wanted.bring().await;
         // An attempt may last: what is told of it counts from its end.
         let now = Instant::now();
         match brought.problem() {
+            _ if more.is_some() => {}
             Some((why, verdict)) => self.problems.failed(OBJECTS, why, verdict, now),
             None if brought.failed.is_empty() => self.problems.succeeded(OBJECTS),
             None => {}
         }
-        for foreign in brought.foreign {
+        for foreign in &brought.foreign {
             let of = foreign.key.to_string();
             self.told
                 .trouble(&self.events, "NameTaken", &of, &foreign.to_string());
         }
-        match brought.failed.into_iter().next() {
-            Some(error) => Err(error),
-            None => Ok(brought.created),
-        }
+        brought.end(more)
     }
 
-    /// What the API server does not do for a step is asked for less and less often, and told. Who brings objects tells of
-    /// them itself.
+    /// What the API server does not do for a step is asked for less and less often, and told.
     fn note_step(&self, step: &Step, result: &Result<(), StepError>) {
         let (name, now) = (name(step), Instant::now());
         let error = result.as_ref().err();
         let well = error.is_none_or(|error| !error.is_the_api_s());
         self.steps.api_did(&name, well, now);
-        let brings = matches!(step, Step::Create { .. } | Step::Start { .. });
         match error {
             None => self.problems.succeeded(&name),
             Some(error) => {
-                if let Some(verdict) = error.verdict().filter(|_| !brings) {
+                if let Some(verdict) = error.verdict() {
                     let of = step.instance().unwrap_or("the Services");
                     let why = format!("{of}: {error}");
                     self.problems.failed(&name, why, verdict, now);

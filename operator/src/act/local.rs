@@ -64,6 +64,19 @@ struct Inner {
     starts: Mutex<HashMap<String, (Instant, u32)>>,
     /// The last that made sense; none if none did since this operator began.
     spec: Mutex<Option<ValidatedCluster>>,
+    /// Who has read its file of settings since that was last written. Of others than these another operator may have died
+    /// after it wrote.
+    given: Mutex<HashMap<String, Given>>,
+    /// Held by who gives settings: the answer to an older call would be taken for that to what was written meanwhile.
+    giving: tokio::sync::Mutex<()>,
+}
+
+/// What has become of settings that an instance was given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Given {
+    /// They are in its file, and its supervisor has not read them.
+    Written,
+    Read,
 }
 
 /// What an actor needs to know of its cluster.
@@ -100,6 +113,8 @@ impl LocalActor {
                 told: Told::default(),
                 starts: Mutex::default(),
                 spec: Mutex::default(),
+                given: Mutex::default(),
+                giving: tokio::sync::Mutex::default(),
             }),
         })
     }
@@ -220,6 +235,17 @@ fn last_complaint(log: &std::path::Path) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// What is told of one that was ended. A standby has no failover that would say why.
+fn fenced(instance: &str, hangs: bool) -> String {
+    let why = if hangs {
+        ": its supervisor hung and had said nothing new for a minute; where that comes again, look into its log and into \
+         what its disk does"
+    } else {
+        ""
+    };
+    format!("{instance} was ended by SIGKILL{why}")
+}
+
 impl Inner {
     async fn perform(self: &Arc<Inner>, step: &Step) -> Result<(), StepError> {
         let source = step.giver().and_then(|name| self.seed_source(name));
@@ -238,7 +264,11 @@ impl Inner {
                 term,
             } => self.create(instance, *seed, *term),
             Step::Start { instance } => self.start(instance),
-            Step::Fence { instance, pid } => self.fence(instance, *pid).await,
+            Step::Fence {
+                instance,
+                pid,
+                hangs,
+            } => self.fence(instance, *pid, *hangs).await,
             Step::Remove { instance } | Step::Replace { instance } => self.remove(instance).await,
             Step::Route(routes) => self.route(routes).await,
             Step::Seal { .. }
@@ -400,7 +430,7 @@ impl Inner {
     }
 
     /// SIGKILL to the supervisor and its engine, and waits until both have ended.
-    async fn fence(&self, instance: &str, pid: u32) -> Result<(), StepError> {
+    async fn fence(&self, instance: &str, pid: u32, hangs: bool) -> Result<(), StepError> {
         let dir = self
             .folder
             .volume(instance)
@@ -423,8 +453,7 @@ impl Inner {
             }
         }
         if !processes.is_empty() {
-            self.events
-                .tell("Fenced", true, &format!("{instance} was ended by SIGKILL"));
+            self.events.tell("Fenced", true, &fenced(instance, hangs));
         }
         Ok(())
     }
@@ -478,6 +507,7 @@ impl Inner {
     /// # Errors
     /// The first that came up.
     async fn reconfigure(self: &Arc<Inner>, cluster: &ValidatedCluster) -> Result<(), StepError> {
+        let _one_at_a_time = self.giving.lock().await;
         let mut failed = None;
         for instance in self.folder.volumes()? {
             let is_over = self.spec.lock().as_ref().is_some_and(|spec| {
@@ -490,62 +520,79 @@ impl Inner {
                 failed = failed.or(Some(error));
             }
         }
-        failed.map_or(Ok(()), |error| Err(error.into()))
+        failed.map_or(Ok(()), Err)
     }
 
+    /// What the file says already may not have been read: a supervisor that did not answer is told again.
     async fn reconfigure_one(
         self: &Arc<Inner>,
         instance: &str,
         cluster: &ValidatedCluster,
-    ) -> io::Result<()> {
+    ) -> Result<(), StepError> {
         let volume = self.folder.volume(instance);
         let mut config = read_config(&volume.config())?;
-        if config.parameters == cluster.parameters && config.storage_bytes == cluster.storage_bytes
-        {
+        let is_same = config.parameters == cluster.parameters
+            && config.storage_bytes == cluster.storage_bytes;
+        if !is_same {
+            self.note_given(instance, Given::Written);
+            config.parameters.clone_from(&cluster.parameters);
+            config.storage_bytes = cluster.storage_bytes;
+            write_config(&volume.config(), &config)?;
+        } else if self.given.lock().get(instance) == Some(&Given::Read) {
             return Ok(());
         }
-        config.parameters.clone_from(&cluster.parameters);
-        config.storage_bytes = cluster.storage_bytes;
-        write_config(&volume.config(), &config)?;
-        // One that does not run reads it when it starts.
         let told = self.call(instance, "/reload", b"{}".to_vec()).await;
-        if told.is_ok() {
+        if let Err(error) = told {
+            let nobody_is_there = matches!(error, StepError::Call(CallError::Connect(_)))
+                && !self.watches.has_process(instance);
+            if nobody_is_there {
+                // It reads the file when it starts.
+                self.note_given(instance, Given::Read);
+                return Ok(());
+            }
+            return Err(error);
+        }
+        if self.note_given(instance, Given::Read) == Some(Given::Written) {
             let message = format!("{instance} was given its new parameters");
             self.events.tell("ConfigReloaded", false, &message);
         }
         Ok(())
     }
+
+    /// Gives what was known before.
+    fn note_given(&self, instance: &str, now: Given) -> Option<Given> {
+        self.given.lock().insert(instance.to_owned(), now)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+
     use super::*;
 
-    #[test]
-    fn a_new_instance_is_as_the_manifest_is_or_as_the_others_are() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let folder = ClusterFolder::new(dir.path());
-        let actor = LocalActor::new(LocalContext {
+    fn actor(folder: &ClusterFolder) -> LocalActor {
+        let context = LocalContext {
             folder: folder.clone(),
             watches: Arc::default(),
             cluster_id: "u".to_owned(),
             engine: "understudy".into(),
             port: 5432,
-        })
-        .expect("an actor");
-        let of_new = || actor.inner.settings_of_new("orders-2");
-        let said = of_new().expect_err("nobody says how").to_string();
-        assert!(
-            said.contains("orders-2") && said.contains("local up"),
-            "{said}"
-        );
-        let parameters =
-            |work_mem: &str| BTreeMap::from([("work_mem".to_owned(), work_mem.to_owned())]);
-        let config = InstanceConfig {
+        };
+        LocalActor::new(context).expect("an actor")
+    }
+
+    fn parameters(work_mem: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([("work_mem".to_owned(), work_mem.to_owned())])
+    }
+
+    /// Of orders-1.
+    fn config(folder: &ClusterFolder, control_port: u16) -> InstanceConfig {
+        InstanceConfig {
             cluster: "orders".to_owned(),
             cluster_id: "u".to_owned(),
             name: "orders-1".to_owned(),
-            control_port: 1,
+            control_port,
             port: 2,
             http_port: 3,
             service_port: 5432,
@@ -555,10 +602,81 @@ mod tests {
             term: Term::FIRST,
             storage_bytes: 1 << 30,
             parameters: parameters("8MB"),
-        };
+        }
+    }
+
+    #[test]
+    fn of_one_that_hung_it_is_told_that_it_did() {
+        assert_eq!(fenced("orders-1", false), "orders-1 was ended by SIGKILL");
+        assert!(fenced("orders-1", true).contains("hung"));
+    }
+
+    /// Its file says already what it is to be, and its engine goes by what was there before.
+    #[tokio::test]
+    async fn settings_that_a_supervisor_did_not_read_are_told_again() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let folder = ClusterFolder::new(dir.path());
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await;
+        let listener = listener.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
         let volume = folder.volume("orders-1");
         std::fs::create_dir_all(volume.dir()).expect("made");
-        write_config(&volume.config(), &config).expect("written");
+        write_config(&volume.config(), &config(&folder, port)).expect("written");
+        let supervisor = tokio::spawn(async move {
+            for is_well in [false, true, true] {
+                let (stream, _) = listener.accept().await.expect("called");
+                transport::serve(stream, |_| {
+                    std::future::ready(if is_well {
+                        transport::json(StatusCode::OK, &crate::instance::empty_status())
+                    } else {
+                        transport::text(StatusCode::INTERNAL_SERVER_ERROR, "its disk is full")
+                    })
+                })
+                .await;
+            }
+        });
+        let wanted = ValidatedCluster {
+            name: "orders".to_owned(),
+            storage_bytes: 1 << 30,
+            parameters: parameters("16MB"),
+            ..ValidatedCluster::default()
+        };
+        let told = || EventLog::new(&folder).read().expect("read").len();
+        let operator = actor(&folder);
+        let failed = operator.inner.reconfigure(&wanted).await;
+        let why = failed.expect_err("it has not read it").to_string();
+        assert!(why.contains("its disk is full"), "{why}");
+        assert_eq!(told(), 0);
+        // The third time nobody is asked any more.
+        for _ in 0..2 {
+            operator.inner.reconfigure(&wanted).await.expect("read");
+        }
+        assert_eq!(told(), 1);
+        // Another operator does not know that it was read.
+        let next = actor(&folder);
+        next.inner.reconfigure(&wanted).await.expect("read");
+        let all = tokio::time::timeout(Duration::from_secs(60), supervisor).await;
+        all.expect("asked three times").expect("well");
+        // Nobody is there.
+        let last = actor(&folder);
+        last.inner.reconfigure(&wanted).await.expect("at its start");
+        assert_eq!(told(), 1);
+    }
+
+    #[test]
+    fn a_new_instance_is_as_the_manifest_is_or_as_the_others_are() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let folder = ClusterFolder::new(dir.path());
+        let actor = actor(&folder);
+        let of_new = || actor.inner.settings_of_new("orders-2");
+        let said = of_new().expect_err("nobody says how").to_string();
+        assert!(
+            said.contains("orders-2") && said.contains("local up"),
+            "{said}"
+        );
+        let volume = folder.volume("orders-1");
+        std::fs::create_dir_all(volume.dir()).expect("made");
+        write_config(&volume.config(), &config(&folder, 1)).expect("written");
         let of_others = ("orders".to_owned(), 1_u64 << 30, parameters("8MB"));
         assert_eq!(of_new().expect("as orders-1"), of_others);
         *actor.inner.spec.lock() = Some(ValidatedCluster {

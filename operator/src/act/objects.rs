@@ -114,6 +114,26 @@ impl Brought {
         let failed = self.failed.iter().find(|error| error.verdict().is_some())?;
         Some((failed.to_string(), Verdict::Failed))
     }
+
+    /// What was made, and what failed. Where an instance was to be made its own StatefulSet comes first: of everything else
+    /// it is told whenever everything is compared.
+    pub fn end(self, instance: Option<&str>) -> (Vec<ObjectKey>, Result<(), ObjectsError>) {
+        let Brought {
+            created,
+            foreign,
+            mut failed,
+        } = self;
+        let is_its =
+            |key: &ObjectKey| key.kind == Kind::StatefulSet && instance == Some(key.name.as_str());
+        let taken = foreign.into_iter().find(|found| is_its(&found.key));
+        let own = failed
+            .iter()
+            .position(|error| matches!(error, ObjectsError::Object(key, _) if is_its(key)));
+        let at = own.unwrap_or(0);
+        let first = (at < failed.len()).then(|| failed.swap_remove(at));
+        let error = taken.map(ObjectsError::Foreign).or(first);
+        (created, error.map_or(Ok(()), Err))
+    }
 }
 
 /// What one look at the cluster makes of its manifest, without passwords and certificates: enough for where the Services
@@ -659,6 +679,47 @@ mod tests {
         assert_eq!(problem(&[500, 403]), of(Verdict::Refused));
         assert_eq!(problem(&[409, 500]), of(Verdict::Failed));
         assert_eq!(problem(&[409]), None);
+    }
+
+    #[test]
+    fn an_instance_that_is_not_made_has_its_own_reason() {
+        let key = |kind: Kind, name: &str| ObjectKey {
+            kind,
+            name: name.to_owned(),
+        };
+        let refused = |key: ObjectKey| {
+            let status = kube::core::Status::failure("exceeded quota", "Forbidden").with_code(403);
+            ObjectsError::Object(key, kube::Error::Api(status.boxed()))
+        };
+        let brought = || Brought {
+            created: Vec::new(),
+            foreign: vec![ForeignObject {
+                key: key(Kind::StatefulSet, "orders-3"),
+                owner: "somebody else".to_owned(),
+                remedy: "delete it",
+            }],
+            failed: vec![
+                refused(key(Kind::Role, "orders-2")),
+                refused(key(Kind::StatefulSet, "orders-2")),
+            ],
+        };
+        for (instance, why) in [
+            (None, "Role orders-2: "),
+            (Some("orders-2"), "StatefulSet orders-2: "),
+            (Some("orders-3"), "StatefulSet orders-3 belongs to"),
+            (Some("orders-4"), "Role orders-2: "),
+        ] {
+            let (_, ends) = brought().end(instance);
+            let said = ends.expect_err("it is not made").to_string();
+            assert!(said.starts_with(why), "{instance:?}: {said}");
+        }
+        let nothing = Brought {
+            created: vec![key(Kind::StatefulSet, "orders-2")],
+            foreign: Vec::new(),
+            failed: Vec::new(),
+        };
+        let (made, ends) = nothing.end(Some("orders-2"));
+        assert!(ends.is_ok() && made == [key(Kind::StatefulSet, "orders-2")]);
     }
 
     #[test]

@@ -55,7 +55,12 @@ impl Problems {
         self.0.lock().remove(what);
     }
 
-    /// What somebody has to see to, if there is anything.
+    /// Forgets the others.
+    pub fn retain(&self, is_one: impl Fn(&str) -> bool) {
+        self.0.lock().retain(|what, _| is_one(what));
+    }
+
+    /// What somebody has to see to, if there is anything. Where several attempts fail for one reason, it is told once.
     pub fn told(&self, now: Instant) -> Option<String> {
         let mut all = self.0.lock();
         all.retain(|_, problem| now.saturating_duration_since(problem.at) < FORGOTTEN);
@@ -64,7 +69,11 @@ impl Problems {
             problem.verdict == Verdict::Refused || lasted >= LASTING
         };
         let texts = all.values().filter(lasts).map(|problem| &*problem.text);
-        let texts: Vec<&str> = texts.collect();
+        let mut texts: Vec<&str> = texts.collect();
+        let every = texts.clone();
+        let says_more =
+            |other: &&str, text: &&str| other.len() > text.len() && other.contains(*text);
+        texts.retain(|text| !every.iter().any(|other| says_more(other, text)));
         let whole = texts.join("; ");
         (!whole.is_empty()).then(|| whole.chars().take(LONGEST).collect())
     }
@@ -95,6 +104,23 @@ mod tests {
         assert_eq!(told(now + 40 * second), None);
         fails("Renew orders-2", Verdict::Failed, now + 41 * second);
         assert_eq!(told(now + 41 * second), None, "it begins anew");
+    }
+
+    #[test]
+    fn what_several_attempts_fail_for_is_told_once() {
+        let (problems, now) = (Problems::default(), Instant::now());
+        let refused = |what: &str, text: &str| {
+            problems.failed(what, text.to_owned(), Verdict::Refused, now);
+        };
+        refused("objects", "there is no Secret mine");
+        refused("Create orders-2", "orders-2: there is no Secret mine");
+        refused("Create orders-3", "orders-3: exceeded quota");
+        let told = problems.told(now);
+        let both = "orders-2: there is no Secret mine; orders-3: exceeded quota";
+        assert_eq!(told.as_deref(), Some(both));
+        problems.retain(|what| !what.starts_with("Create"));
+        let told = problems.told(now);
+        assert_eq!(told.as_deref(), Some("there is no Secret mine"));
     }
 
     /// It is told all the time, not from attempt to attempt.

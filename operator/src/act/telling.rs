@@ -190,11 +190,12 @@ pub(super) fn tell_changes(
         if instance.ready && !was_ready {
             let message = format!("{} is ready as {role}", instance.name);
             to.tell("InstanceReady", false, &message);
-        } else if was_ready && !instance.ready && !waits_for_primary(phase, after, instance) {
+        } else if was_ready && !instance.ready && !waits_for_primary(phase, plan, instance) {
             let why = instance.message.as_ref();
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             let message = format!("{} is not ready ({role}){why}", instance.name);
-            to.tell("InstanceNotReady", true, &message);
+            let is_warning = !plan.on_purpose.contains(&instance.name);
+            to.tell("InstanceNotReady", is_warning, &message);
         }
     }
     let state = |s: &ReplicatedClusterStatus| {
@@ -214,14 +215,9 @@ pub(super) fn tell_changes(
 }
 
 /// A standby is not ready because nobody is primary: that has its own events.
-fn waits_for_primary(
-    phase: Option<Phase>,
-    status: &ReplicatedClusterStatus,
-    instance: &InstanceReport,
-) -> bool {
-    let primary = |i: &InstanceReport| i.ready && i.role == InstanceRole::Primary;
+fn waits_for_primary(phase: Option<Phase>, plan: &Plan, instance: &InstanceReport) -> bool {
     matches!(instance.role, InstanceRole::Standby | InstanceRole::Sealed)
-        && (phase != Some(Phase::Running) || !status.instances.iter().any(primary))
+        && (phase != Some(Phase::Running) || !plan.serves)
 }
 
 #[cfg(test)]
@@ -334,6 +330,69 @@ mod tests {
         }
         let rejoined = "Rejoined: orders-1, a former primary, follows as a standby again";
         assert_eq!(*heard.0.lock(), [rejoined]);
+    }
+
+    /// In a drain or a rolling update, say.
+    #[test]
+    fn who_goes_and_comes_back_is_told_of_once_each() {
+        let look = |role: &str, ready: bool, message: Option<&str>| -> ReplicatedClusterStatus {
+            let instance = serde_json::json!({"name": "orders-2", "role": role, "ready": ready, "inSync": true,
+                                              "message": message});
+            let status = serde_json::json!({"phase": "Running", "instances": [instance]});
+            serde_json::from_value(status).expect("a status")
+        };
+        let looks = [
+            look("Standby", true, None),
+            look("Standby", false, Some("its pod is ending")),
+            look("Lost", false, Some("its pod is ending")),
+            look("Starting", false, None),
+            look("Standby", false, None),
+            look("Standby", true, None),
+        ];
+        let told = |serves: bool| {
+            let heard = Heard::default();
+            let mut plan = Plan::default();
+            plan.serves = serves;
+            for pair in looks.windows(2) {
+                tell_changes(&heard, &pair[0], &pair[1], &plan);
+            }
+            heard.0.into_inner()
+        };
+        let goes = "InstanceNotReady: orders-2 is not ready (standby): its pod is ending";
+        let comes = "InstanceReady: orders-2 is ready as standby";
+        assert_eq!(told(true), [goes, comes]);
+        assert_eq!(told(false), [comes], "nobody is primary");
+    }
+
+    /// Warnings are for what somebody should look at.
+    #[derive(Default)]
+    struct Warned(Mutex<Vec<String>>);
+
+    impl Tell for Warned {
+        fn tell(&self, reason: &str, warning: bool, _message: &str) {
+            if warning {
+                self.0.lock().push(reason.to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_away_on_purpose_is_told_of_without_a_warning() {
+        let look = |ready: bool| -> ReplicatedClusterStatus {
+            let instance = serde_json::json!({"name": "orders-2", "role": "Standby", "ready": ready, "inSync": true});
+            let status = serde_json::json!({"phase": "Running", "instances": [instance]});
+            serde_json::from_value(status).expect("a status")
+        };
+        let warned = |on_purpose: &[&str]| {
+            let warned = Warned::default();
+            let mut plan = Plan::default();
+            plan.serves = true;
+            plan.on_purpose = on_purpose.iter().map(|name| (*name).to_owned()).collect();
+            tell_changes(&warned, &look(true), &look(false), &plan);
+            warned.0.into_inner()
+        };
+        assert_eq!(warned(&["orders-2"]), [""; 0]);
+        assert_eq!(warned(&["orders-1"]), ["InstanceNotReady"]);
     }
 
     #[test]

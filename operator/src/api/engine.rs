@@ -29,6 +29,20 @@ pub struct Receiver {
     /// was made, or was passed on. None where nothing streams, and from an engine that does not say.
     #[serde(default)]
     pub heard_ms: Option<u64>,
+    /// Why the last attempt at a stream has failed; none while the next one is made.
+    #[serde(default)]
+    pub last_error: Option<String>,
+}
+
+/// PostgreSQL's words, and the engine's, for a log that an upstream has no longer.
+const REMOVED: &str = "has already been removed";
+
+impl Receiver {
+    /// It was asked for log that the upstream has no longer: asking again does not help.
+    pub fn lacks_log(&self) -> bool {
+        let error = self.last_error.as_ref();
+        error.is_some_and(|error| error.contains(REMOVED))
+    }
 }
 
 /// A standby as the primary's walsender sees it.
@@ -144,5 +158,27 @@ impl EngineStatus {
             stream.replay_lsn = None;
         }
         quiet
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the engine writes it.
+    #[test]
+    fn a_receiver_that_was_told_that_the_log_is_gone_says_so() {
+        let lacks = |error: &str| {
+            let text =
+                format!(r#"{{"state": "connecting", "upstream_term": 3, "last_error": {error}}}"#);
+            let receiver: Receiver = serde_json::from_str(&text).expect("a receiver");
+            receiver.lacks_log()
+        };
+        let gone = "could not receive data from WAL stream: ERROR:  requested WAL segment 000000030000000000000007 has \
+                    already been removed";
+        assert!(lacks(&format!("\"{gone}\"")));
+        assert!(!lacks("null") && !lacks("\"the primary server closed the connection\""));
+        let older: Receiver = serde_json::from_str(r#"{"state": "connecting"}"#).expect("reads");
+        assert!(!older.lacks_log());
     }
 }

@@ -177,11 +177,11 @@ fn rules(page: &mut String) {
 
 /// Of `affinity` only the end: the same stands in many places there.
 fn shown(at: &str) -> String {
-    let end = ".matchExpressions.[]";
-    if at.starts_with("spec.affinity.") && at.ends_with(end) {
-        "spec.affinity...matchExpressions[]".to_owned()
-    } else {
-        at.replace(".[]", "[]")
+    let ends = [".matchExpressions.[]", ".matchLabels"];
+    let of_affinity = ends.iter().find(|end| at.ends_with(**end));
+    match of_affinity.filter(|_| at.starts_with("spec.affinity.")) {
+        Some(end) => format!("spec.affinity..{}", end.replace(".[]", "[]")),
+        None => at.replace(".[]", "[]"),
     }
 }
 

@@ -79,6 +79,28 @@ const LABEL_EXPRESSIONS: [&str; 9] = [
     "spec.topologySpreadConstraints.[].labelSelector.matchExpressions.[]",
 ];
 
+/// Beside each of them, and judged by a rule, because a schema has no word for a map's keys.
+const MATCH_LABELS: [&str; 9] = [
+    preferred!("podAffinity", "podAffinityTerm.labelSelector.matchLabels"),
+    preferred!(
+        "podAffinity",
+        "podAffinityTerm.namespaceSelector.matchLabels"
+    ),
+    required!("podAffinity", "[].labelSelector.matchLabels"),
+    required!("podAffinity", "[].namespaceSelector.matchLabels"),
+    preferred!(
+        "podAntiAffinity",
+        "podAffinityTerm.labelSelector.matchLabels"
+    ),
+    preferred!(
+        "podAntiAffinity",
+        "podAffinityTerm.namespaceSelector.matchLabels"
+    ),
+    required!("podAntiAffinity", "[].labelSelector.matchLabels"),
+    required!("podAntiAffinity", "[].namespaceSelector.matchLabels"),
+    "spec.topologySpreadConstraints.[].labelSelector.matchLabels",
+];
+
 const WEIGHTS: [&str; 3] = [
     preferred!("nodeAffinity", "weight"),
     preferred!("podAffinity", "weight"),
@@ -211,6 +233,16 @@ pub(super) fn rules() -> Vec<Rule> {
             "operators In and NotIn need values, Exists and DoesNotExist none; add or remove them",
         )
     }));
+    all.extend(MATCH_LABELS.map(|at| {
+        rule(
+            at,
+            format!(
+                "self.all(k, {} && size(k) <= {LONGEST_KEY})",
+                patterns::KEY.cel("k")
+            ),
+            "a key is not one that Kubernetes takes; write it as NAME or DOMAIN/NAME",
+        )
+    }));
     all.extend([
         rule(
             "spec.topologySpreadConstraints",
@@ -251,7 +283,57 @@ pub(super) fn rules() -> Vec<Rule> {
             "huge pages or an extended resource are requested without a limit; give the limit, which has to be the same",
         ),
     ]);
+    all.extend(resource_rules());
     all
+}
+
+/// What is asked for processors and memory is judged in `rules.rs`, for local mode as well.
+fn resource_rules() -> Vec<Rule> {
+    let pages = |at: &'static str| {
+        // What is written with a fraction has no whole number here, though it may be one: it is left to Kubernetes.
+        rule(
+            at,
+            "self.all(k, !k.startsWith('hugepages-') || (isQuantity(k.substring(10)) && (!quantity(k.substring(10)).isInteger() \
+             || !quantity(string(self[k])).isInteger() || (quantity(k.substring(10)).asInteger() > 0 \
+             && quantity(string(self[k])).asInteger() % quantity(k.substring(10)).asInteger() == 0))))",
+            "huge pages are not given in whole pages of some size; write hugepages-2Mi with a multiple of 2Mi",
+        )
+    };
+    let any = |part: &str, test: &str| format!("(has(self.{part}) && {test})");
+    let has_pages = |part: &str| {
+        any(
+            part,
+            &format!("self.{part}.exists(k, k.startsWith('hugepages-'))"),
+        )
+    };
+    let has_others = |part: &str| {
+        any(
+            part,
+            &format!("('cpu' in self.{part} || 'memory' in self.{part})"),
+        )
+    };
+    vec![
+        pages("spec.resources.requests"),
+        pages("spec.resources.limits"),
+        rule(
+            "spec.resources",
+            "!has(self.requests) || !has(self.limits) || self.requests.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] \
+             || k.contains('kubernetes.io/') || !(k in self.limits) \
+             || quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) == 0)",
+            "huge pages or an extended resource are requested in another number than their limit; give both the same",
+        ),
+        rule(
+            "spec.resources",
+            format!(
+                "!({} || {}) || {} || {}",
+                has_pages("requests"),
+                has_pages("limits"),
+                has_others("requests"),
+                has_others("limits")
+            ),
+            "huge pages go with cpu or memory only; request or limit one of these as well",
+        ),
+    ]
 }
 
 #[cfg(test)]
@@ -308,7 +390,13 @@ mod tests {
         let text = serde_json::to_string(at(root, "spec")).expect("JSON");
         let selectors = text.matches("\"matchExpressions\":").count();
         assert_eq!(selectors, NODE_EXPRESSIONS.len() + LABEL_EXPRESSIONS.len());
-        for path in NODE_EXPRESSIONS.iter().chain(&LABEL_EXPRESSIONS) {
+        let labels = text.matches("\"matchLabels\":").count();
+        assert_eq!(labels, MATCH_LABELS.len());
+        for path in NODE_EXPRESSIONS
+            .iter()
+            .chain(&LABEL_EXPRESSIONS)
+            .chain(&MATCH_LABELS)
+        {
             let rules = at(root, path).x_kubernetes_validations.as_ref();
             assert_eq!(rules.map(Vec::len), Some(1), "{path}");
         }

@@ -183,6 +183,7 @@ fn seal_all(
                     plan.step(Step::Fence {
                         instance: name.clone(),
                         pid,
+                        hangs: instance.upkeep.hangs,
                     });
                 }
             }

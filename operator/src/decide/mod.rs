@@ -18,6 +18,7 @@ mod plan;
 mod planned;
 mod rebuild;
 mod report;
+mod rollout;
 mod running;
 mod seeds;
 mod standbys;
@@ -58,7 +59,7 @@ pub fn decide(cluster: &ValidatedCluster, observed: &Observed, now: Millis) -> P
             "Paused",
             "spec.paused is set: the operator watches and changes nothing, and nobody takes over",
         );
-        report::fill(cluster, observed, &mut plan);
+        report::fill(cluster, observed, now, &mut plan);
         return plan;
     }
     match &observed.record {
@@ -74,7 +75,7 @@ pub fn decide(cluster: &ValidatedCluster, observed: &Observed, now: Millis) -> P
     }
     planned::mend(observed, &mut plan);
     planned::end_hung(observed, &mut plan);
-    report::fill(cluster, observed, &mut plan);
+    report::fill(cluster, observed, now, &mut plan);
     plan
 }
 

@@ -38,8 +38,13 @@ pub struct Upkeep {
     pub outdated: bool,
     /// The manifest's template was written, and the pod is still the old one.
     pub renewing: bool,
+    /// Its pod was made anew of the manifest's template, and has not been ready since.
+    pub renewed: bool,
     /// Its node is being drained, or its pod was deleted: it will have to go.
     pub going: bool,
+    /// Its pod was deleted and still runs: its kubelet ends it as soon as it hears of that. What stands on a node that is
+    /// only cordoned is not: it runs until somebody evicts it.
+    pub ending: bool,
     /// It is heard and its pod's object is gone: the pod was deleted by force, and what is in it is killed soon after.
     pub forced: bool,
     /// Why its pod does not run, in Kubernetes' words.
@@ -57,6 +62,10 @@ impl Upkeep {
     pub fn lasting_trouble(&self) -> Option<&str> {
         let lasts = self.trouble_ms >= TROUBLE_MS;
         self.trouble.as_deref().filter(|_| lasts)
+    }
+    /// From when its template was written until its new pod is ready.
+    pub fn is_being_renewed(&self) -> bool {
+        self.renewing || self.renewed
     }
 }
 
@@ -82,6 +91,20 @@ impl Instance {
     pub fn answers(&self) -> bool {
         self.heard()
             .is_some_and(|s| s.engine_silent_ms < self.lost_after_ms)
+    }
+    /// Why it is about to go, whatever it does until then. It is not ready from then on, as Kubernetes has it of the
+    /// endpoints of such a pod: these serve, but nobody is to count on them. What was acknowledged counts on it all the
+    /// same, because its copy stays.
+    pub fn ending(&self) -> Option<&'static str> {
+        if self.upkeep.ending {
+            Some("its pod is ending")
+        } else if self.upkeep.forced {
+            Some("its pod was deleted by force and is about to be killed")
+        } else if self.status.as_ref().is_some_and(|s| s.leaving) {
+            Some("it was told to end")
+        } else {
+            None
+        }
     }
     pub fn engine(&self) -> Option<&EngineStatus> {
         self.heard().and_then(|status| status.engine.as_ref())
@@ -121,6 +144,9 @@ pub struct Observed {
     pub instances: BTreeMap<String, Instance>,
     /// Since each copy was last seen streaming from the recorded primary, milliseconds.
     pub unstreamed_ms: BTreeMap<InstanceId, u64>,
+    /// For how long each copy has got no further although one and the same engine ran, was heard and followed a primary
+    /// that served, milliseconds. Whoever was away has only just begun.
+    pub stuck_ms: BTreeMap<InstanceId, u64>,
     /// Where the Services lead now; none if that is unknown.
     pub routes: Option<Routes>,
     /// Whether an instance can and may be ended from outside.
@@ -137,5 +163,8 @@ impl Observed {
     }
     pub fn unstreamed(&self, id: &InstanceId) -> u64 {
         self.unstreamed_ms.get(id).copied().unwrap_or(0)
+    }
+    pub fn stuck(&self, id: &InstanceId) -> u64 {
+        self.stuck_ms.get(id).copied().unwrap_or(0)
     }
 }

@@ -62,6 +62,8 @@ pub enum Step {
     Fence {
         instance: String,
         pid: u32,
+        /// It is there and has said nothing new for long.
+        hangs: bool,
     },
     Seal {
         instance: String,
@@ -207,6 +209,10 @@ pub struct Plan {
     /// With `last_transition_time` empty: whoever writes them knows what they were before.
     pub conditions: Vec<Condition>,
     pub instances: Vec<InstanceReport>,
+    /// The record's primary accepts writes. One that is about to go does so and is not counted as ready.
+    pub serves: bool,
+    /// Instances that are not ready, or about to be so, because of a rollout or a switchover: that needs nobody.
+    pub on_purpose: Vec<String>,
     pub last_failover: Option<LastRoleChange>,
     pub last_switchover: Option<LastRoleChange>,
     /// What `Ready`, `Progressing` and `Degraded` say while something is in the way.

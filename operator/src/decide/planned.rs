@@ -156,6 +156,7 @@ fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
         .filter_map(|(name, i)| Some((name, i, needs(i, serving.record)?)))
         .collect();
     if waiting.is_empty() {
+        tell_last(serving, plan);
         return;
     }
     // The highest number first: the primary is mostly the lowest.
@@ -169,14 +170,11 @@ fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
             .instances
             .iter()
             .all(|(name, i)| !is_standby(name) || sound(serving, i));
-    // One that does not work anyway may be what the change is to repair.
+    // One that does not work anyway may be what the change is to repair, and one whose pod goes anyway is made anew once.
     let next = match (broken, whole) {
         (Some(broken), _) => broken,
         (None, false) => {
-            plan.obstacle(
-                "RollingOut",
-                "the next instance is renewed when all standbys have caught up",
-            );
+            plan.obstacle("RollingOut", next_waits_for(serving));
             return;
         }
         (None, true) => waiting
@@ -185,14 +183,16 @@ fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
             .unwrap_or(&waiting[0]),
     };
     let (name, _, how) = next;
+    if broken.is_none()
+        && let Some(behind) = has_not_read_all(serving, how)
+    {
+        plan.obstacle(
+            "RollingOut",
+            format!("{name} is renewed when {behind} has read the settings as they are now"),
+        );
+        return;
+    }
     if !is_standby(name) && serving.cluster.replicas > 0 {
-        if let Some(behind) = has_not_read_all(serving, how) {
-            plan.obstacle(
-                "RollingOut",
-                format!("{name} is renewed when {behind} has read the settings as they are now"),
-            );
-            return;
-        }
         let targets = serving.targets();
         if let Some(target) = targets.first() {
             let cause = format!("{name} hands over: it is to be renewed");
@@ -206,6 +206,29 @@ fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
         instance: (*name).clone(),
         how: how.clone(),
     });
+}
+
+/// What the next renewal waits for. One that is about to go is named: as long as its node does not hear of that, only
+/// somebody who reads it can help.
+fn next_waits_for(serving: &Serving<'_>) -> String {
+    let instances = serving.observed.instances.iter();
+    let mut standbys = instances.filter(|(name, _)| **name != serving.primary.name);
+    match standbys.find_map(|(name, instance)| Some((name, instance.ending()?))) {
+        Some((name, why)) => format!("the next instance is renewed when {name} is back: {why}"),
+        None => "the next instance is renewed when all standbys have caught up".to_owned(),
+    }
+}
+
+/// Everybody is made as the manifest says, and the rollout is over when the last of them is back.
+fn tell_last(serving: &Serving<'_>, plan: &mut Plan) {
+    let mut all = serving.observed.instances.iter();
+    let last = all.find(|&(name, instance)| {
+        let is_standby = *name != serving.primary.name;
+        is_standby && instance.upkeep.is_being_renewed() && !sound(serving, instance)
+    });
+    if let Some((name, _)) = last {
+        plan.obstacle("RollingOut", format!("{name} is being renewed"));
+    }
 }
 
 /// Whatever the plan is about: an instance whose pod Kubernetes can't run, and whose manifest has changed since it was made,
@@ -251,6 +274,7 @@ pub(super) fn end_hung(observed: &Observed, plan: &mut Plan) {
         let fence = Step::Fence {
             instance: name.clone(),
             pid,
+            hangs,
         };
         if !plan.steps.contains(&fence) {
             plan.steps.push(fence);
@@ -258,9 +282,12 @@ pub(super) fn end_hung(observed: &Observed, plan: &mut Plan) {
     }
 }
 
-fn needs(instance: &Instance, record: &Record) -> Option<Renewal> {
+pub(super) fn needs(instance: &Instance, record: &Record) -> Option<Renewal> {
     if instance.upkeep.outdated {
         return Some(Renewal::Pod);
+    }
+    if instance.ending().is_some() {
+        return None; // Its engine goes with it, and reads the settings when it begins again.
     }
     let status = instance.heard().filter(|status| status.pending_restart)?;
     Some(Renewal::Engine {
@@ -270,7 +297,8 @@ fn needs(instance: &Instance, record: &Record) -> Option<Renewal> {
 }
 
 /// A standby of which nobody knows yet whether it has to be restarted as well: it hears of the change when it does. The
-/// role would go to one that has to hand it on at once.
+/// role would go to one that has to hand it on at once; and a restart is seen a moment after it was asked for, so that one
+/// with a higher number that reads later would be asked while the first one is away.
 fn has_not_read_all<'a>(serving: &Serving<'a>, how: &Renewal) -> Option<&'a str> {
     let by_settings = matches!(how, Renewal::Engine { .. });
     let asked = serving.cluster.generation;
@@ -281,12 +309,13 @@ fn has_not_read_all<'a>(serving: &Serving<'a>, how: &Renewal) -> Option<&'a str>
     Some(behind.0)
 }
 
-/// Follows, streams, and is in the newest set.
+/// Follows, streams, is in the newest set, and stays: the next one must not go while this one is about to.
 fn sound(serving: &Serving<'_>, instance: &Instance) -> bool {
     let (record, engine) = (serving.record, serving.engine);
     instance.id().is_some_and(|id| {
         instance.follows(record.term)
             && !instance.upkeep.renewing
+            && instance.ending().is_none()
             && engine.stream_of(id, record.term).is_some()
             && record.newest_set().is_some_and(|set| set.contains(id))
     })

@@ -218,6 +218,7 @@ fn observed() -> BoxedStrategy<Observed> {
                 past: Past::default(),
                 instances,
                 unstreamed_ms: BTreeMap::from([(member(2).id, unstreamed)]),
+                stuck_ms: BTreeMap::new(),
                 routes: None,
                 fencing,
             }

@@ -1,14 +1,15 @@
 //! What `status` says beside the record: conditions, instances, the last changes of role. Decides nothing.
 
+use super::rollout::{self, Rollout};
 use super::{Instance, Life, Observed, Plan, running};
 use crate::api::{EngineRole, EngineStatus, SupervisorState};
 use crate::crd::{
     Condition, ConditionStatus, InstanceReport, InstanceRole, LagClass, Phase, Record,
 };
-use crate::ids::Term;
+use crate::ids::{Millis, Term};
 use crate::validate::ValidatedCluster;
 
-pub(super) fn fill(cluster: &ValidatedCluster, observed: &Observed, plan: &mut Plan) {
+pub(super) fn fill(cluster: &ValidatedCluster, observed: &Observed, now: Millis, plan: &mut Plan) {
     let record = observed.record.as_ref();
     let primary = record
         .and_then(|r| r.primary.as_ref())
@@ -19,13 +20,18 @@ pub(super) fn fill(cluster: &ValidatedCluster, observed: &Observed, plan: &mut P
         .iter()
         .map(|(name, instance)| report(name, instance, record, primary))
         .collect();
+    plan.serves = record.is_some_and(|r| r.phase == Phase::Running)
+        && primary.is_some_and(|e| e.role == EngineRole::Primary && e.writable);
     carry_changes(observed, record, primary, plan);
     let mut heard = observed.instances.values().filter_map(Instance::heard);
     let refused = heard.find_map(|status| status.refused_settings.clone());
     if let Some((_, message)) = &mut plan.obstacle {
         tell_troubles(message, observed);
     }
-    plan.conditions = conditions(cluster, record, primary, plan);
+    let rollout = rollout::look(cluster, observed, &plan.instances, now);
+    let old_primary = rollout::hands_over(observed).map(str::to_owned);
+    plan.on_purpose = rollout.away.iter().cloned().chain(old_primary).collect();
+    plan.conditions = conditions(cluster, record, primary, plan, &rollout);
     tell_refused(&mut plan.conditions, refused);
     tell_full(&mut plan.conditions, observed);
 }
@@ -119,6 +125,7 @@ fn report(
         .zip(id.as_ref())
         .is_some_and(|(r, id)| r.is_primary(id));
     let flush = engine.and_then(|e| e.flush_lsn);
+    let serves = serves(role, engine, id.as_ref().zip(primary), term, is_primary);
     let lag_bytes = match (role, primary.and_then(|e| e.flush_lsn), flush) {
         (InstanceRole::Standby, Some(end), Some(flush)) => Some(end.bytes_since(flush)),
         _ => None,
@@ -126,7 +133,7 @@ fn report(
     InstanceReport {
         name: name.to_owned(),
         role,
-        ready: ready(role, engine, id.as_ref().zip(primary), term, is_primary),
+        ready: serves && instance.ending().is_none(),
         in_sync,
         timeline: engine.map(|e| e.timeline),
         flush_lsn: flush,
@@ -142,19 +149,29 @@ fn report(
             .filter(|_| instance.life == Life::Alive)
             .and_then(|s| s.engine_pid),
         port: status.map(|s| s.port),
-        message: status
-            .and_then(|s| {
-                s.message
-                    .clone()
-                    .or_else(|| s.seeding.as_ref().and_then(|seed| seed.error.clone()))
-            })
-            .or_else(|| instance.upkeep.trouble.clone())
-            .or_else(|| {
-                let away = instance.upkeep.away.clone();
-                away.filter(|_| instance.heard().is_none())
-            }),
+        message: message(instance, serves),
         id,
     }
+}
+
+/// What it says of itself, or Kubernetes of it. That it is about to go comes first where nothing else keeps it from being
+/// ready.
+fn message(instance: &Instance, serves: bool) -> Option<String> {
+    let ending = instance.ending().map(str::to_owned);
+    if serves && ending.is_some() {
+        return ending;
+    }
+    let said = instance.status.as_ref().and_then(|s| {
+        let failed = || s.seeding.as_ref().and_then(|seed| seed.error.clone());
+        s.message.clone().or_else(failed)
+    });
+    let away = || {
+        let away = instance.upkeep.away.clone();
+        away.filter(|_| instance.heard().is_none())
+    };
+    said.or_else(|| instance.upkeep.trouble.clone())
+        .or_else(away)
+        .or(ending)
 }
 
 fn role(instance: &Instance, engine: Option<&EngineStatus>) -> InstanceRole {
@@ -170,7 +187,8 @@ fn role(instance: &Instance, engine: Option<&EngineStatus>) -> InstanceRole {
     }
 }
 
-fn ready(
+/// Takes writes as the primary, or shows and keeps what the primary has as a standby.
+fn serves(
     role: InstanceRole,
     engine: Option<&EngineStatus>,
     stream: Option<(&crate::ids::InstanceId, &EngineStatus)>,
@@ -193,15 +211,11 @@ fn conditions(
     record: Option<&Record>,
     primary: Option<&EngineStatus>,
     plan: &Plan,
+    rollout: &Rollout,
 ) -> Vec<Condition> {
     let wanted = cluster.replicas as usize + 1;
     let ready = plan.instances.iter().filter(|i| i.ready).count();
-    let serving = record.is_some_and(|r| r.phase == Phase::Running)
-        && plan
-            .instances
-            .iter()
-            .any(|i| i.ready && i.role == InstanceRole::Primary);
-    let obstacle = plan.obstacle.as_ref();
+    let serving = plan.serves;
     let make = |type_: &str, is: bool, reason: &str, message: String| Condition {
         type_: type_.to_owned(),
         status: if is {
@@ -216,21 +230,26 @@ fn conditions(
     };
     let all = serving && ready == wanted && plan.instances.len() == wanted;
     let tally = tally(plan, ready, wanted);
-    let why = obstacle.map(|(reason, message)| (*reason, message.clone()));
-    let (reason, message) = why.clone().unwrap_or(if all {
-        ("AllReady", tally.clone())
-    } else {
-        ("InstancesNotReady", tally.clone())
+    let obstacle = plan.obstacle.clone();
+    let (reason, message) = obstacle.unwrap_or_else(|| {
+        let reason = match (all, &rollout.away) {
+            (true, _) => "AllReady",
+            (false, Some(_)) => ROLLING_OUT,
+            (false, None) => NOT_READY,
+        };
+        (reason, tally.clone())
     });
-    let moving = record.is_none_or(|r| r.phase != Phase::Running || r.change.is_some())
-        || plan.instances.len() != wanted
-        || plan
-            .instances
-            .iter()
-            .any(|i| i.role == InstanceRole::Seeding);
-    let blocked = why
-        .as_ref()
-        .is_some_and(|(reason, _)| BLOCKED.contains(reason));
+    let rolls = reason == ROLLING_OUT;
+    let blocked = BLOCKED.contains(&reason);
+    let moving = rolls || is_moving(record, plan, wanted);
+    let degraded = blocked || (serving && ready < wanted && rollout.away.is_none());
+    // What a rollout brings with it in passing is no word against it.
+    let by_the_way = degraded && rolls && !rollout.fails;
+    let why_degraded = match (blocked, all) {
+        (false, true) => "Healthy",
+        (false, false) if by_the_way => NOT_READY,
+        _ => reason,
+    };
     vec![
         make("Ready", all, reason, message.clone()),
         make(
@@ -245,12 +264,24 @@ fn conditions(
         ),
         make(
             "Degraded",
-            blocked || (serving && ready < wanted),
-            if blocked || !all { reason } else { "Healthy" },
+            degraded,
+            why_degraded,
             if blocked { message } else { tally },
         ),
         protected(record, primary, &make),
     ]
+}
+
+const ROLLING_OUT: &str = "RollingOut";
+/// Some wait for others, or come back by themselves.
+const NOT_READY: &str = "InstancesNotReady";
+
+/// A change of role, a seed or scaling is under way.
+fn is_moving(record: Option<&Record>, plan: &Plan, wanted: usize) -> bool {
+    let mut instances = plan.instances.iter();
+    record.is_none_or(|r| r.phase != Phase::Running || r.change.is_some())
+        || plan.instances.len() != wanted
+        || instances.any(|i| i.role == InstanceRole::Seeding)
 }
 
 /// How many are ready, and what the others say of themselves.

@@ -7,7 +7,9 @@ use super::{
     in_sync, planned, standbys, streams,
 };
 use crate::api::{EngineRole, EngineSet, EngineStatus, SupervisorState, SupervisorStatus};
-use crate::crd::{ChangeKind, Durability, LastRoleChange, Member, Phase, Record, RoleChange};
+use crate::crd::{
+    ChangeKind, Durability, InSyncSet, LastRoleChange, Member, Phase, Record, RoleChange,
+};
 use crate::ids::Millis;
 use crate::validate::{FailoverTimes, ValidatedCluster};
 
@@ -214,7 +216,7 @@ fn serve(
         return;
     }
     if let Some(set) = in_sync::wanted(cluster, observed, record, engine, &leaving) {
-        tell_set(record, &set, plan);
+        tell_set(observed, record, &set, plan);
         let mut next = record.clone();
         next.in_sync.push(set);
         plan.swap(Some(record), next);
@@ -230,7 +232,7 @@ fn serve(
     planned::tend(&serving, now, plan);
 }
 
-fn tell_set(record: &Record, set: &crate::crd::InSyncSet, plan: &mut Plan) {
+fn tell_set(observed: &Observed, record: &Record, set: &InSyncSet, plan: &mut Plan) {
     let names = |members: &[Member]| {
         if members.is_empty() {
             "nobody".to_owned()
@@ -242,15 +244,26 @@ fn tell_set(record: &Record, set: &crate::crd::InSyncSet, plan: &mut Plan) {
                 .join(", ")
         }
     };
-    let before = record.newest_set().map_or(0, |s| s.members.len());
+    let before = record.newest_set().map(|s| s.members.as_slice());
+    let before = before.unwrap_or_default();
     let message = format!(
         "in sync: {}; a commit waits for {} of {}",
         names(&set.members),
         set.required,
         set.members.len()
     );
-    if set.members.len() < before {
-        plan.warn("InSyncSetShrunk", message);
+    let is_renewed = |m: &Member| {
+        let instance = observed.instances.get(&m.name);
+        instance.is_some_and(|i| i.upkeep.is_being_renewed())
+    };
+    let mut leaving = before.iter().filter(|m| !set.contains(&m.id));
+    if set.members.len() < before.len() {
+        // Who is away for its renewal comes back by itself; a primary without a single member is worth a look all the same.
+        if !set.members.is_empty() && leaving.all(is_renewed) {
+            plan.event("InSyncSetShrunk", message);
+        } else {
+            plan.warn("InSyncSetShrunk", message);
+        }
     } else {
         plan.event("InSyncSetGrown", message);
     }

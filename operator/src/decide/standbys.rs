@@ -349,7 +349,8 @@ fn is_still_counted(
     })
 }
 
-/// An engine that runs and yet has not streamed for long can't get from the primary what it needs.
+/// An engine that runs and yet has neither streamed nor got any further for long can't get from the primary what it needs.
+/// One that was away for as long may only have to connect, unless the primary has told it that its log is gone.
 fn reseed_if_stuck(
     times: FailoverTimes,
     name: &str,
@@ -361,16 +362,24 @@ fn reseed_if_stuck(
     let (Some(engine), Some(id)) = (instance.engine(), instance.id()) else {
         return;
     };
-    let connects = engine
-        .receiver
-        .as_ref()
-        .is_some_and(|r| r.state == "connecting");
-    if connects && observed.unstreamed(id) >= times.reseed_after_ms && !record.counts_on(id) {
+    let receiver = engine.receiver.as_ref();
+    let Some(receiver) = receiver.filter(|r| r.state == "connecting") else {
+        return;
+    };
+    let after_ms = times.reseed_after_ms;
+    let why = if observed.stuck(id) >= after_ms {
+        format!("it could not stream for {} s", after_ms / 1000)
+    } else if receiver.lacks_log() && observed.unstreamed(id) >= after_ms {
+        "the primary no longer has the log that it lacks".to_owned()
+    } else {
+        return;
+    };
+    if !record.counts_on(id) {
         plan.step(Step::Reseed {
             instance: name.to_owned(),
             term: record.term,
             id: id.clone(),
-            why: format!("it could not stream for {} s", times.reseed_after_ms / 1000),
+            why,
         });
     }
 }

@@ -358,7 +358,9 @@ impl Supervisor {
         if self.demotion.is_some() {
             return refuse("it is being demoted");
         }
+        // It may be asked again by somebody who has not seen yet that this was done.
         if self.restart_by.is_none()
+            && self.duty_report().pending_restart
             && let Some(engine) = &self.engine
         {
             tracing::info!("the engine is restarted, as it was asked for");

@@ -16,7 +16,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::stores::ClusterKey;
-use crate::crd::{InstanceRole, LastRoleChange, ReplicatedClusterStatus};
+use crate::crd::{ConditionStatus, InstanceRole, LastRoleChange, ReplicatedClusterStatus};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct OfCluster {
@@ -38,6 +38,16 @@ struct OfChange {
     kind: &'static str,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfCondition {
+    namespace: String,
+    cluster: String,
+    r#type: &'static str,
+}
+
+/// Those that every report has.
+const CONDITIONS: [&str; 4] = ["Ready", "Progressing", "Degraded", "Protected"];
+
 const FAILOVER: &str = "failover";
 const SWITCHOVER: &str = "switchover";
 
@@ -54,6 +64,8 @@ pub struct Metrics {
     term: Family<OfCluster, Gauge<i64, AtomicI64>>,
     in_sync: Family<OfCluster, Gauge<i64, AtomicI64>>,
     ready: Family<OfCluster, Gauge<i64, AtomicI64>>,
+    wanted: Family<OfCluster, Gauge<i64, AtomicI64>>,
+    conditions: Family<OfCondition, Gauge<i64, AtomicI64>>,
     primary: Family<OfInstance, Gauge<i64, AtomicI64>>,
     lag: Family<OfInstance, Gauge<i64, AtomicI64>>,
     /// The clusters that are followed, and the instances that the two before show of each.
@@ -83,6 +95,8 @@ impl Default for Metrics {
             term: Family::default(),
             in_sync: Family::default(),
             ready: Family::default(),
+            wanted: Family::default(),
+            conditions: Family::default(),
             primary: Family::default(),
             lag: Family::default(),
             shown: Mutex::default(),
@@ -116,6 +130,12 @@ impl Metrics {
         let name = "cluster_ready_instances";
         let help = "Instances that are ready";
         registry.register(name, help, self.ready.clone());
+        let name = "cluster_wanted_instances";
+        let help = "Instances that the manifest asks for: the primary and its standbys";
+        registry.register(name, help, self.wanted.clone());
+        let name = "cluster_condition";
+        let help = "1 where the condition of this type is True";
+        registry.register(name, help, self.conditions.clone());
         let name = "instance_primary";
         let help = "1 for the primary, 0 for every other instance";
         registry.register(name, help, self.primary.clone());
@@ -149,6 +169,15 @@ impl Metrics {
         }
     }
 
+    /// So many instances are wanted of the cluster.
+    pub fn wants(&self, key: &ClusterKey, instances: u32) {
+        let shown = self.shown.lock();
+        if shown.contains_key(key) {
+            let wanted = self.wanted.get_or_create(&of_cluster(key));
+            wanted.set(i64::from(instances));
+        }
+    }
+
     /// What a status says now, and what it newly says of changes of role.
     pub fn reported(
         &self,
@@ -178,6 +207,14 @@ impl Metrics {
             self.lag
                 .get_or_create(&of)
                 .set(i64::try_from(lag).unwrap_or(i64::MAX));
+        }
+        for type_ in CONDITIONS {
+            let said = after.conditions.iter().find(|c| c.type_ == type_);
+            if let Some(condition) = said {
+                let is_true = condition.status == ConditionStatus::True;
+                let of = of_condition(key, type_);
+                self.conditions.get_or_create(&of).set(i64::from(is_true));
+            }
         }
         let names = after.instances.iter().map(|i| i.name.clone());
         let names: BTreeSet<String> = names.collect();
@@ -227,6 +264,10 @@ impl Metrics {
         self.term.remove(&of);
         self.in_sync.remove(&of);
         self.ready.remove(&of);
+        self.wanted.remove(&of);
+        for type_ in CONDITIONS {
+            self.conditions.remove(&of_condition(key, type_));
+        }
         for instance in all.remove(key).unwrap_or_default() {
             self.hide(key, &instance);
         }
@@ -263,6 +304,14 @@ fn of_instance(key: &ClusterKey, instance: &str) -> OfInstance {
         namespace: key.namespace.clone(),
         cluster: key.name.clone(),
         instance: instance.to_owned(),
+    }
+}
+
+fn of_condition(key: &ClusterKey, type_: &'static str) -> OfCondition {
+    OfCondition {
+        namespace: key.namespace.clone(),
+        cluster: key.name.clone(),
+        r#type: type_,
     }
 }
 
@@ -330,6 +379,43 @@ mod tests {
         metrics.reconciled(&key, Duration::from_millis(1), false);
         let text = metrics.text();
         assert!(!text.contains("cluster=\"orders\""), "{text}");
+    }
+
+    #[test]
+    fn what_is_wanted_and_what_the_conditions_say_is_shown_while_this_process_leads() {
+        let (key, metrics) = (orders(), Metrics::default());
+        let none = ReplicatedClusterStatus::default();
+        let status = |degraded: &str| -> ReplicatedClusterStatus {
+            let condition = |type_: &str, status: &str| {
+                serde_json::json!({"type": type_, "status": status, "reason": "R",
+                "message": "m", "observedGeneration": 1, "lastTransitionTime": "t"})
+            };
+            let conditions = [condition("Ready", "True"), condition("Degraded", degraded)];
+            serde_json::from_value(serde_json::json!({"conditions": conditions})).expect("a status")
+        };
+        let of = "namespace=\"shop\",cluster=\"orders\"";
+        let shows = |line: String| metrics.text().contains(&line);
+        let is_degraded = |number: u8| {
+            shows(format!(
+                "understudy_cluster_condition{{{of},type=\"Degraded\"}} {number}"
+            ))
+        };
+        metrics.wants(&key, 3);
+        assert!(!metrics.text().contains("wanted_instances{"), "not its own");
+        metrics.follow(&key);
+        metrics.wants(&key, 3);
+        metrics.reported(&key, &none, &status("True"));
+        assert!(shows(format!(
+            "understudy_cluster_wanted_instances{{{of}}} 3"
+        )));
+        assert!(shows(format!(
+            "understudy_cluster_condition{{{of},type=\"Ready\"}} 1"
+        )));
+        assert!(is_degraded(1) && !shows("Protected".to_owned()));
+        metrics.reported(&key, &none, &status("False"));
+        assert!(is_degraded(0));
+        metrics.let_go(&key);
+        assert!(!metrics.text().contains("cluster=\"orders\""));
     }
 
     #[test]

@@ -22,11 +22,13 @@ pub fn upkeep(
         let made_of = set.annotations().get(FINGERPRINT);
         fingerprint.is_some() && made_of.map(String::as_str) != fingerprint
     });
-    let deleted = pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
+    let ending = pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
     Upkeep {
         outdated,
         renewing: !outdated && set.is_some_and(|set| is_rolling(set, pod)),
-        going: deleted || node.is_some_and(is_cordoned),
+        renewed: !outdated && set.is_some_and(is_unproven),
+        going: ending || node.is_some_and(is_cordoned),
+        ending,
         // Whoever knows who is heard says it.
         forced: false,
         trouble: pod.and_then(trouble),
@@ -116,6 +118,17 @@ fn is_rolling(set: &StatefulSet, pod: Option<&Pod>) -> bool {
     !seen || (pod.is_some() && newest.is_some() && revision != newest)
 }
 
+/// The StatefulSet's controller takes a revision for its current one when the pod that is made of it is ready.
+fn is_unproven(set: &StatefulSet) -> bool {
+    set.status.as_ref().is_some_and(|status| {
+        let both = status
+            .current_revision
+            .as_ref()
+            .zip(status.update_revision.as_ref());
+        both.is_some_and(|(current, newest)| current != newest)
+    })
+}
+
 /// Why the pod does not run, if it does not and somebody can do something about it.
 fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
@@ -181,6 +194,21 @@ mod tests {
         assert!(!of(&set("2", 2), &new).renewing);
         assert!(of(&set("2", 1), &new).renewing, "its controller is behind");
         assert!(upkeep(Some("g"), Some(&set("2", 2)), Some(&new), None).outdated);
+    }
+
+    #[test]
+    fn a_renewal_is_over_when_the_new_pod_has_been_ready() {
+        let is_renewed = |current: &str, fingerprint: &str| {
+            let mut set = set("2", 2);
+            let status = set.status.as_mut().expect("it has one");
+            status.current_revision = Some(current.to_owned());
+            upkeep(Some(fingerprint), Some(&set), None, None).renewed
+        };
+        assert!(is_renewed("1", "f"));
+        assert!(!is_renewed("2", "f"));
+        assert!(!is_renewed("1", "g"), "it is only to be renewed");
+        let new = set("2", 2);
+        assert!(!upkeep(Some("f"), Some(&new), None, None).renewed);
     }
 
     /// A drained node is left all the same, and a pod that is on its way is waited for.
@@ -266,12 +294,17 @@ mod tests {
     fn who_has_to_go() {
         let cordoned: Node =
             serde_json::from_value(json!({"spec": {"unschedulable": true}})).expect("a node");
-        assert!(upkeep(Some("f"), None, None, Some(&cordoned)).going);
+        let has_to = |pod: Option<&Pod>, node: Option<&Node>| {
+            let found = upkeep(Some("f"), None, pod, node);
+            (found.going, found.ending)
+        };
+        assert_eq!(has_to(None, Some(&cordoned)), (true, false));
         let mut pod = pod("1", json!({}));
-        assert!(!upkeep(Some("f"), None, Some(&pod), None).going);
+        assert_eq!(has_to(Some(&pod), None), (false, false));
+        assert_eq!(has_to(Some(&pod), Some(&cordoned)), (true, false));
         pod.metadata.deletion_timestamp =
             serde_json::from_value(json!("2026-01-01T00:00:00Z")).ok();
-        assert!(upkeep(Some("f"), None, Some(&pod), None).going);
+        assert_eq!(has_to(Some(&pod), None), (true, true));
     }
 
     #[test]

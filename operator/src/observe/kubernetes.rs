@@ -44,10 +44,11 @@ impl Observe for KubernetesObserver {
         if let Some(stalled) = self.stalls.look() {
             self.troubles.forgive(stalled);
         }
+        let at = self.stalls.looked_at();
         let Heard {
             object: mut cluster,
             mut instances,
-            unstreamed_ms,
+            ages,
         } = self.listener.listen()?;
         let status = cluster.status.clone().unwrap_or_default();
         forget_handled(&mut cluster, &status.handled_requests);
@@ -61,8 +62,8 @@ impl Observe for KubernetesObserver {
         self.troubles
             .forget_others(|name| instances.contains_key(name));
         for (name, instance) in &mut instances {
-            self.troubles
-                .look(&self.cluster, name, &mut instance.upkeep);
+            let upkeep = &mut instance.upkeep;
+            self.troubles.look(&self.cluster, name, upkeep, at);
         }
         let observed = Observed {
             record: status.record(),
@@ -72,7 +73,8 @@ impl Observe for KubernetesObserver {
                 last_switchover: status.last_switchover,
             },
             instances,
-            unstreamed_ms,
+            unstreamed_ms: ages.unstreamed_ms,
+            stuck_ms: ages.stuck_ms,
             routes: self.cluster.routes(),
             fencing: true,
         };

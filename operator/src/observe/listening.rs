@@ -18,12 +18,11 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::kubernetes::Gone;
-use super::streams::StreamClock;
+use super::streams::{Ages, StreamClock};
 use super::watches::{Known, RECONNECT, STREAM_LIMIT, StallWatch, read_stream};
 use crate::api::SupervisorStatus;
 use crate::crd::ReplicatedCluster;
 use crate::decide::{Instance, Life};
-use crate::ids::InstanceId;
 use crate::kubernetes::Cluster;
 use crate::transport::{self, CallError, Peer};
 use crate::validate::failover_times;
@@ -63,8 +62,8 @@ struct Listening {
 pub(super) struct Heard {
     pub object: ReplicatedCluster,
     pub instances: BTreeMap<String, Instance>,
-    /// Milliseconds since each copy was last seen streaming.
-    pub unstreamed_ms: BTreeMap<InstanceId, u64>,
+    /// Of the copies' streams.
+    pub ages: Ages,
 }
 
 impl Listener {
@@ -109,12 +108,13 @@ impl Senses {
         self.follow_pods();
         let record = object.status.as_ref().and_then(|status| status.record());
         let lost_after_ms = failover_times(&object.spec).lost_after_ms;
-        let instances = self.cluster.watches.instances(lost_after_ms);
-        let unstreamed_ms = self.streams.count(record.as_ref(), &instances);
+        let at = self.stalls.looked_at();
+        let instances = self.cluster.watches.instances(lost_after_ms, at);
+        let ages = self.streams.count(record.as_ref(), &instances, at);
         Ok(Heard {
             object,
             instances,
-            unstreamed_ms,
+            ages,
         })
     }
 

@@ -141,11 +141,11 @@ impl Observe for LocalObserver {
         let status = cluster.status.clone().unwrap_or_default();
         let record = status.record();
         let lost_after_ms = failover_times(&cluster.spec).lost_after_ms;
-        let mut instances = self.watches.instances(lost_after_ms);
+        let mut instances = self.watches.instances(lost_after_ms, at);
         for (name, instance) in &mut instances {
             instance.upkeep.hangs = self.watches.stands_still(name, HANGS, at);
         }
-        let unstreamed_ms = self.streams.count(record.as_ref(), &instances);
+        let ages = self.streams.count(record.as_ref(), &instances, at);
         let observed = Observed {
             record,
             past: Past {
@@ -154,7 +154,8 @@ impl Observe for LocalObserver {
                 last_switchover: status.last_switchover,
             },
             instances,
-            unstreamed_ms,
+            unstreamed_ms: ages.unstreamed_ms,
+            stuck_ms: ages.stuck_ms,
             routes: self.watches.routes(),
             fencing: self.fencing,
         };
@@ -315,7 +316,7 @@ mod tests {
         watches.know("orders-1", || Known::unheard(Life::Alive, Some(own)));
         let ends = listen(&watches, volume, "orders-1").await;
         ends.expect_err("this stream ends by an error only");
-        let known = watches.instances(1000);
+        let known = watches.instances(1000, std::time::Instant::now());
         let instance = known.get("orders-1").expect("known");
         assert_eq!(instance.pid, Some(own));
         instance.status.is_some().then_some(pid)

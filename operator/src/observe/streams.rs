@@ -1,35 +1,84 @@
-//! For how long each copy has not been streaming, as the recorded primary sees it.
+//! For how long each copy has not been streaming, as the recorded primary sees it, and for how long its engine has got no
+//! further by itself.
+//!
+//! The first decides who may be waited for, and goes on while an instance is away. The second decides who can't be helped
+//! but by a new copy, and begins with each engine: one that was away for hours may stream a moment after it runs.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::watches::millis;
+use crate::api::EngineStatus;
 use crate::crd::Record;
 use crate::decide::Instance;
-use crate::ids::{InstanceId, Term};
+use crate::ids::{InstanceId, Lsn, Millis, Term};
+
+/// Milliseconds, by copy.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Ages {
+    pub unstreamed_ms: BTreeMap<InstanceId, u64>,
+    /// Only of those that try to stream.
+    pub stuck_ms: BTreeMap<InstanceId, u64>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct StreamClock {
     streamed: BTreeMap<InstanceId, Instant>,
-    /// The primary and term for which `streamed` was counted.
+    tries: BTreeMap<InstanceId, Try>,
+    /// The primary and term for which these were counted.
     counted_for: Option<(InstanceId, Term)>,
+}
+
+/// An engine that follows and does not stream, and how far it has come.
+#[derive(Debug)]
+struct Try {
+    /// When its supervisor began, and which of that one's engines it is: a process id alone can come again.
+    engine: (Millis, Option<u32>),
+    flushed: Option<Lsn>,
+    replayed: Option<Lsn>,
+    /// Since when it has got no further.
+    since: Instant,
+}
+
+impl Try {
+    /// As the instance is seen `now`; none where it streams, does not try to, or is not heard.
+    fn of(instance: &Instance, primary: &EngineStatus, term: Term, now: Instant) -> Option<Try> {
+        let status = instance.heard()?;
+        let (id, engine) = (status.instance_id.as_ref()?, status.engine.as_ref()?);
+        let receiver = engine.receiver.as_ref()?;
+        let tries = instance.answers() && instance.follows(term) && receiver.state != "stopped";
+        (tries && primary.stream_of(id, term).is_none()).then(|| Try {
+            engine: (status.began_at, status.engine_pid),
+            flushed: engine.flush_lsn,
+            replayed: engine.replay_lsn,
+            since: now,
+        })
+    }
+
+    /// Whether the same engine was here before and has received and replayed nothing since. One that catches up, or has
+    /// much of its own log to replay first, gets on.
+    fn is_where(&self, before: &Try) -> bool {
+        let is_further = self.flushed > before.flushed || self.replayed > before.replayed;
+        self.engine == before.engine && !is_further
+    }
 }
 
 impl StreamClock {
     pub fn forgive(&mut self, stalled: Duration) {
         let now = Instant::now();
-        for at in self.streamed.values_mut() {
+        let tries = self.tries.values_mut().map(|each| &mut each.since);
+        for at in self.streamed.values_mut().chain(tries) {
             *at = (*at + stalled).min(now);
         }
     }
 
-    /// Milliseconds since each copy was last seen streaming.
+    /// As of the look that began `now`: what has passed since then is nobody's.
     pub fn count(
         &mut self,
         record: Option<&Record>,
         instances: &BTreeMap<String, Instance>,
-    ) -> BTreeMap<InstanceId, u64> {
-        let now = Instant::now();
+        now: Instant,
+    ) -> Ages {
         let primary = record.and_then(|r| r.primary.as_ref());
         let engine = primary
             .and_then(|p| instances.get(&p.name).filter(|i| i.id() == Some(&p.id)))
@@ -42,7 +91,27 @@ impl StreamClock {
             for at in self.streamed.values_mut() {
                 *at = now;
             }
+            self.tries.clear();
         }
+        let serving = engine.zip(record.map(|r| r.term));
+        self.count_streams(record, serving, instances, now);
+        self.count_tries(serving, instances, now);
+        let age = |at: Instant| millis(now.saturating_duration_since(at));
+        let streamed = self.streamed.iter();
+        let tries = self.tries.iter();
+        Ages {
+            unstreamed_ms: streamed.map(|(id, at)| (id.clone(), age(*at))).collect(),
+            stuck_ms: tries.map(|(id, t)| (id.clone(), age(t.since))).collect(),
+        }
+    }
+
+    fn count_streams(
+        &mut self,
+        record: Option<&Record>,
+        serving: Option<(&EngineStatus, Term)>,
+        instances: &BTreeMap<String, Instance>,
+        now: Instant,
+    ) {
         let members = record
             .iter()
             .flat_map(|r| &r.in_sync)
@@ -54,9 +123,7 @@ impl StreamClock {
             .collect();
         self.streamed.retain(|id, _| known.contains(id));
         for id in known {
-            let streams = engine
-                .zip(record)
-                .is_some_and(|(e, r)| e.stream_of(&id, r.term).is_some());
+            let streams = serving.is_some_and(|(e, term)| e.stream_of(&id, term).is_some());
             // A primary lists the stream of a frozen standby long after it was frozen.
             let instance = instances.values().find(|i| i.id() == Some(&id));
             let silence = match instance {
@@ -70,9 +137,163 @@ impl StreamClock {
                 *at = (*at).max(now.checked_sub(silence).unwrap_or(*at));
             }
         }
-        self.streamed
-            .iter()
-            .map(|(id, at)| (id.clone(), millis(now.duration_since(*at))))
-            .collect()
+    }
+
+    fn count_tries(
+        &mut self,
+        serving: Option<(&EngineStatus, Term)>,
+        instances: &BTreeMap<String, Instance>,
+        now: Instant,
+    ) {
+        let mut before = std::mem::take(&mut self.tries);
+        let Some((primary, term)) = serving else {
+            return;
+        };
+        for instance in instances.values() {
+            let seen = Try::of(instance, primary, term, now);
+            let Some((id, seen)) = instance.id().zip(seen) else {
+                continue;
+            };
+            let known = before.remove(id).filter(|known| seen.is_where(known));
+            self.tries.insert(id.clone(), known.unwrap_or(seen));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::SupervisorStatus;
+    use crate::decide::{Life, SILENT_MS, Upkeep};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn record() -> Record {
+        serde_json::from_value(json!({
+            "recordVersion": 5, "term": 3, "phase": "Running", "primary": {"name": "orders-1", "id": "id1"},
+            "inSync": [],
+        }))
+        .expect("a record")
+    }
+
+    fn instance(number: u32, engine_pid: u32, engine: Value) -> Instance {
+        Instance {
+            life: Life::Alive,
+            pid: Some(number),
+            silent_ms: 0,
+            status: Some(SupervisorStatus {
+                instance_id: Some(InstanceId::new(format!("id{number}"))),
+                promised_term: Term::new(3),
+                engine_pid: Some(engine_pid),
+                engine: Some(serde_json::from_value(engine).expect("an engine's status")),
+                ..crate::instance::empty_status()
+            }),
+            lost_after_ms: SILENT_MS,
+            upkeep: Upkeep::default(),
+        }
+    }
+
+    /// orders-1, with or without a stream of orders-2.
+    fn primary(has_stream: bool) -> Instance {
+        let stream = json!({"instance_id": "id2", "term": 3, "state": "streaming"});
+        let streams = if has_stream { vec![stream] } else { Vec::new() };
+        let engine =
+            json!({"system_id": "1", "role": "primary", "timeline": 3, "standbys": streams});
+        instance(1, 7, engine)
+    }
+
+    /// orders-2, which has received so much.
+    fn connecting(engine_pid: u32, flushed: &str) -> Instance {
+        let engine = json!({"system_id": "1", "role": "standby", "timeline": 3, "flush_lsn": flushed,
+                            "replay_lsn": "0/100", "receiver": {"state": "connecting"}});
+        instance(2, engine_pid, engine)
+    }
+
+    /// Its milliseconds without a stream, and of those that count against its engine.
+    fn count(
+        clock: &mut StreamClock,
+        primary: Instance,
+        standby: Instance,
+        at: Instant,
+    ) -> (u64, Option<u64>) {
+        let both = [("orders-1", primary), ("orders-2", standby)];
+        let instances = BTreeMap::from(both.map(|(name, i)| (name.to_owned(), i)));
+        let ages = clock.count(Some(&record()), &instances, at);
+        let id = InstanceId::new("id2");
+        (ages.unstreamed_ms[&id], ages.stuck_ms.get(&id).copied())
+    }
+
+    #[test]
+    fn an_engine_that_was_away_has_only_begun_when_it_runs_again() {
+        let (mut clock, begin) = (StreamClock::default(), Instant::now());
+        let mut look = |has_stream: bool, standby: Instance, after: u32| {
+            let at = begin + SECOND * after;
+            count(&mut clock, primary(has_stream), standby, at)
+        };
+        assert_eq!(look(true, connecting(8, "0/100"), 0), (0, None));
+        let away = Instance {
+            silent_ms: SILENT_MS,
+            ..connecting(8, "0/100")
+        };
+        assert_eq!(look(false, away.clone(), 60), (60_000, None));
+        assert_eq!(look(false, away, 120), (120_000, None));
+        let back = || connecting(9, "0/100");
+        assert_eq!(look(false, back(), 121), (121_000, Some(0)));
+        assert_eq!(look(false, back(), 181), (181_000, Some(60_000)));
+        let next = || connecting(10, "0/100");
+        assert_eq!(look(false, next(), 182), (182_000, Some(0)), "another one");
+        assert_eq!(look(false, next(), 192), (192_000, Some(10_000)));
+        assert_eq!(look(true, next(), 193), (0, None));
+    }
+
+    #[test]
+    fn whoever_gets_on_is_not_stuck_and_who_is_not_to_stream_neither() {
+        let (mut clock, begin) = (StreamClock::default(), Instant::now());
+        let mut stuck = |standby: Instance, after: u32| {
+            count(&mut clock, primary(false), standby, begin + SECOND * after).1
+        };
+        assert_eq!(stuck(connecting(8, "0/100"), 0), Some(0));
+        assert_eq!(stuck(connecting(8, "0/100"), 50), Some(50_000));
+        assert_eq!(stuck(connecting(8, "0/200"), 51), Some(0), "it receives");
+        assert_eq!(stuck(connecting(8, "0/200"), 60), Some(9_000));
+        let mut replays = connecting(8, "0/200");
+        let engine = |of: &mut Instance| {
+            let status = of.status.as_mut().expect("heard");
+            status.engine.take().expect("it runs")
+        };
+        let mut further = engine(&mut replays);
+        further.replay_lsn = Some(Lsn::new(0x180));
+        replays.status.as_mut().expect("heard").engine = Some(further);
+        assert_eq!(stuck(replays, 61), Some(0), "it replays");
+        let mut sealed = connecting(8, "0/200");
+        sealed.status.as_mut().expect("heard").sealed = true;
+        assert_eq!(stuck(sealed, 62), None);
+    }
+
+    #[test]
+    fn neither_a_primary_that_does_not_serve_nor_a_standstill_counts() {
+        let (mut clock, begin) = (StreamClock::default(), Instant::now());
+        let standby = || connecting(8, "0/100");
+        let at = |after: u32| begin + SECOND * after;
+        count(&mut clock, primary(false), standby(), at(0));
+        let silent = Instance {
+            silent_ms: SILENT_MS,
+            ..primary(false)
+        };
+        assert_eq!(count(&mut clock, silent, standby(), at(50)), (0, None));
+        assert_eq!(
+            count(&mut clock, primary(false), standby(), at(51)),
+            (1_000, Some(0))
+        );
+        let long_ago = Instant::now().checked_sub(SECOND * 20);
+        let long_ago = long_ago.expect("some uptime");
+        for each in clock.tries.values_mut() {
+            each.since = long_ago;
+        }
+        clock.forgive(SECOND * 5);
+        let since: Vec<Instant> = clock.tries.values().map(|each| each.since).collect();
+        assert_eq!(since, [long_ago + SECOND * 5]);
     }
 }

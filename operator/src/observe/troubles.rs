@@ -48,9 +48,8 @@ impl Troubles {
         self.asked.lock().retain(|name, _| is_one(name));
     }
 
-    /// Completes what the instance's objects say.
-    pub fn look(&mut self, cluster: &Arc<Cluster>, name: &str, upkeep: &mut Upkeep) {
-        let now = Instant::now();
+    /// Completes what the instance's objects say, as of a look at the moment `now`.
+    pub fn look(&mut self, cluster: &Arc<Cluster>, name: &str, upkeep: &mut Upkeep, now: Instant) {
         let stuck = match upkeep.trouble {
             Some(_) => None,
             None => cluster.stuck(name),

@@ -228,13 +228,15 @@ impl Watches {
         self.known.lock().get(name).and_then(|i| i.status.clone())
     }
 
-    /// Whoever is silent for `lost_after_ms` counts as lost. What Kubernetes has to say of them is not in it.
-    pub(super) fn instances(&self, lost_after_ms: u64) -> BTreeMap<String, Instance> {
+    /// Whoever is silent for `lost_after_ms` counts as lost, where silences end `at` the moment of this look: whatever has
+    /// passed since then this process may have stood still, and no later look would forgive what was decided by it. What
+    /// Kubernetes has to say of them is not in it.
+    pub(super) fn instances(&self, lost_after_ms: u64, at: Instant) -> BTreeMap<String, Instance> {
         let known = self.known.lock();
         let view = |known: &Known| Instance {
             life: known.life,
             pid: known.pid,
-            silent_ms: millis(known.heard_at.elapsed()),
+            silent_ms: millis(at.saturating_duration_since(known.heard_at)),
             status: known.status.clone(),
             lost_after_ms,
             upkeep: Upkeep {
@@ -287,8 +289,10 @@ impl StallWatch {
 
     /// At each look: for how long this process stood still since the last one, if it did.
     pub fn look(&mut self) -> Option<Duration> {
-        let pause = self.looked_at.elapsed();
-        self.looked_at = Instant::now();
+        // Asked once: a standstill between two questions would be seen by neither look.
+        let now = Instant::now();
+        let pause = now.saturating_duration_since(self.looked_at);
+        self.looked_at = now;
         (pause > STALL).then(|| pause.saturating_sub(Duration::from_millis(100)))
     }
 
@@ -391,7 +395,10 @@ mod tests {
     #[test]
     fn who_waits_for_its_volume_is_not_heard_and_its_words_are() {
         let watches = watches();
-        let seen = || watches.instances(0).remove("orders-1").expect("known");
+        let seen = || {
+            let mut all = watches.instances(0, Instant::now());
+            all.remove("orders-1").expect("known")
+        };
         let why = Some("the volume can't be used".to_owned());
         watches.waits_for("orders-1", why.clone());
         let instance = seen();
@@ -445,7 +452,7 @@ mod tests {
         was_heard(&watches, "orders-2", Instant::now() + hour);
         watches.waits_for("orders-3", Some("its volume".to_owned()));
         watches.begin_silences();
-        let seen = watches.instances(0);
+        let seen = watches.instances(0, Instant::now());
         for name in ["orders-1", "orders-3"] {
             let instance = &seen[name];
             assert_eq!((instance.life, &instance.status), (Life::Alive, &None));
@@ -469,6 +476,20 @@ mod tests {
         was_heard(&watches, "orders-1", before);
         watches.forgive(long / 2);
         assert_eq!(heard_at(&watches), before + long / 2);
+    }
+
+    /// A process that is stopped between its look at the clock and its look at what was heard takes nobody for lost.
+    #[test]
+    fn a_standstill_in_the_middle_of_a_look_is_nobody_s_silence() {
+        let (watches, long) = (watches(), Duration::from_secs(20));
+        watches.said("orders-1", 4, status(1, 10));
+        let heard_at = ago(long);
+        was_heard(&watches, "orders-1", heard_at);
+        let silent_ms = |at: Instant| watches.instances(3_000, at)["orders-1"].silent_ms;
+        assert_eq!(silent_ms(heard_at), 0, "the look was then");
+        assert_eq!(silent_ms(heard_at + long), 20_000);
+        let before = heard_at.checked_sub(long).expect("some uptime");
+        assert_eq!(silent_ms(before), 0, "it was heard after the look");
     }
 
     /// Another task than the loop may tell what that said last, again and again.

@@ -45,6 +45,10 @@ const USER: i64 = 10_001;
 /// What a shutdown may take once the primary's role was handed over: the engine's own fast stop with its last
 /// checkpoint.
 const STOP_SECONDS: i64 = 50;
+/// What a supervisor gets that has answered no probe for a minute. One that hangs does not hear SIGTERM, and a standby can
+/// take over only when it has ended: the pod's own time would double the wait. One that lives, on a node that is overloaded,
+/// can still hand over or stop its engine; what does not end within this is recovered as after any crash.
+const HUNG_STOP_SECONDS: i64 = 10;
 
 /// What instances are spread over: every node has the first label, and not every cluster the second.
 const HOST: &str = "kubernetes.io/hostname";
@@ -270,6 +274,7 @@ fn liveness() -> Probe {
         period_seconds: Some(10),
         timeout_seconds: Some(5),
         failure_threshold: Some(6),
+        termination_grace_period_seconds: Some(HUNG_STOP_SECONDS),
         ..Probe::default()
     }
 }

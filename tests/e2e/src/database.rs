@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use understudy_cluster::command::wait_for;
 use understudy_cluster::{Container, Node};
@@ -92,9 +92,10 @@ impl<'a> Database<'a> {
     pub fn create(space: &'a Space, name: &str, spec: &Value) -> Database<'a> {
         let begin = Instant::now();
         let database = Database::apply(space, name, spec);
-        database.full_strength();
+        database.whole();
         let took = begin.elapsed().as_secs_f64();
         println!("{name}: at full strength {took:.1} s after it was applied");
+        database.full_strength();
         database
     }
 
@@ -117,15 +118,57 @@ impl<'a> Database<'a> {
         object["status"].clone()
     }
 
-    /// Waits until every instance that the manifest asks for is ready and every standby is in the one in-sync set.
+    /// Waits until the status says that every instance that the manifest asks for is ready and every standby is in the one
+    /// in-sync set: what is measured ends here. Whoever counts on it afterwards needs [`Database::full_strength`].
     ///
     /// # Panics
     /// If that does not come.
     #[track_caller]
-    pub fn full_strength(&self) -> Value {
+    pub fn whole(&self) -> Value {
         let what = format!("{}: at full strength", self.name);
         let object = self.history.wait(&what, LIMIT, is_whole);
         object["status"].clone()
+    }
+
+    /// As [`Database::whole`], and with pods that stay. A kubelet that was cut off hears late that a pod was told to end: till
+    /// then its instance serves, and it ends in the middle of whatever comes next. So no pod is about to end, all are ready,
+    /// and each is the one, at the address, that it was a look before, with the status whole at both looks.
+    ///
+    /// # Panics
+    /// If that does not come; says which pod is in the way.
+    #[track_caller]
+    pub fn full_strength(&self) -> Value {
+        self.whole();
+        let what = format!("{}: at full strength with pods that stay", self.name);
+        let (mut before, mut why) = (BTreeMap::new(), String::new());
+        let found = wait_for(&what, LIMIT, || {
+            let object = self.object();
+            match self.steady_pods(&object) {
+                Ok(now) if now == before => return Ok(Some(object["status"].clone())),
+                Ok(now) => before = now,
+                Err(error) => {
+                    before.clear();
+                    why = format!("{error:#}");
+                }
+            }
+            Ok(None)
+        });
+        found.unwrap_or_else(|error| panic!("{error:#}; of late: {why}\n{}", self.history.shown()))
+    }
+
+    /// The pods of all the instances that the manifest asks for, by name: which one each is, and where.
+    fn steady_pods(&self, object: &Value) -> Result<BTreeMap<String, String>> {
+        ensure!(is_whole(object), "the status is not whole any more");
+        let of = format!("understudy.dev/cluster={}", self.name);
+        let list = self.space.try_get(&["pods", "-l", &of])?;
+        let pods = list["items"].as_array().context("a list")?;
+        let wanted = object["spec"]["replicas"].as_u64().unwrap_or_default() + 1;
+        let count = pods.len() as u64;
+        ensure!(
+            count == wanted,
+            "there are {count} pods of {wanted} instances"
+        );
+        pods.iter().map(steady).collect()
     }
 
     pub fn term(&self) -> u64 {
@@ -362,10 +405,22 @@ impl<'a> Database<'a> {
     /// If it does not come.
     #[track_caller]
     pub fn wait_event(&self, reason: &str, since_ms: u64) -> Event {
+        self.wait_told(reason, "", since_ms)
+    }
+
+    /// Waits for an event that has these words in it: the name of the instance that it is about.
+    ///
+    /// # Panics
+    /// If it does not come.
+    #[track_caller]
+    pub fn wait_told(&self, reason: &str, words: &str, since_ms: u64) -> Event {
         let mut seen = Vec::new();
-        let found = wait_for(&format!("the event {reason}"), LIMIT, || {
+        let what = format!("the event {reason} {words}");
+        let found = wait_for(what.trim_end(), LIMIT, || {
             seen = self.events(since_ms).unwrap_or_default();
-            Ok(seen.iter().find(|e| e.reason == reason).cloned())
+            let mut all = seen.iter();
+            let is_it = |event: &&Event| event.reason == reason && event.note.contains(words);
+            Ok(all.find(is_it).cloned())
         });
         found.unwrap_or_else(|error| panic!("{error:#}\n{seen:#?}"))
     }
@@ -422,6 +477,19 @@ fn instance(pod: &Value) -> Option<Instance> {
         node: pod["spec"]["nodeName"].as_str()?.parse().ok()?,
         address: pod["status"]["podIP"].as_str()?.parse().ok()?,
     })
+}
+
+/// Of a pod: which one it is and at which address, unless it is about to end or is not ready.
+fn steady(pod: &Value) -> Result<(String, String)> {
+    let (metadata, status) = (&pod["metadata"], &pod["status"]);
+    let name = metadata["name"].as_str().context("a pod has a name")?;
+    if let Some(at) = metadata["deletionTimestamp"].as_str() {
+        bail!("the pod {name} was told to end by {at}");
+    }
+    ensure!(is_true(status, "Ready"), "the pod {name} is not ready");
+    let address = status["podIP"].as_str();
+    let address = address.with_context(|| format!("the pod {name} has no address"))?;
+    Ok((name.to_owned(), format!("{} {address}", metadata["uid"])))
 }
 
 /// Of the same words that came again it is the last time.
@@ -523,6 +591,34 @@ mod tests {
             assert!(!is_whole(&object), "{pointer}");
         }
         assert!(!is_whole(&Value::Null));
+    }
+
+    #[test]
+    fn a_pod_stays_that_is_ready_and_was_not_told_to_end() {
+        let pod = json!({
+            "metadata": {"name": "a-1-0", "uid": "u"},
+            "status": {"podIP": "10.0.0.7", "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        let (name, told) = steady(&pod).expect("it stays");
+        assert_eq!(name, "a-1-0");
+        assert!(
+            told.contains("\"u\"") && told.contains("10.0.0.7"),
+            "{told}"
+        );
+        for (pointer, key, value) in [
+            (
+                "/metadata",
+                "deletionTimestamp",
+                json!("2026-01-01T00:00:00Z"),
+            ),
+            ("/status", "podIP", Value::Null),
+            ("/status/conditions/0", "status", json!("False")),
+        ] {
+            let mut pod = pod.clone();
+            pod.pointer_mut(pointer).expect("there")[key] = value;
+            let error = steady(&pod).expect_err(key);
+            assert!(error.to_string().contains("a-1-0"), "{error:#}");
+        }
     }
 
     #[test]

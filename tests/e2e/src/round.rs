@@ -334,15 +334,7 @@ impl Scene<'_> {
         let stalls = Stalls::watch();
         let fault_ms = now_ms();
         let mut made = Made::make(fault, self.space, victim);
-        // As it is told first: what follows may be told over it.
-        let (change, said) = if fault.may_hand_over() {
-            await_role_change(database, term)
-        } else if fault.fails_over() {
-            let status = await_failover(database, term);
-            (FAILOVER, status["lastFailover"].clone())
-        } else {
-            (FAILOVER, Value::Null)
-        };
+        let (change, said) = self.await_change(term);
         writers.wait_for(20);
         std::thread::sleep(HARM);
         if fault == Fault::NodeDead {
@@ -350,7 +342,7 @@ impl Scene<'_> {
         }
         made.mend();
         std::thread::sleep(HARM);
-        let after = database.full_strength();
+        let after = database.whole();
         let whole_ms = now_ms();
         writers.wait_for(20);
         writers.finish();
@@ -373,11 +365,26 @@ impl Scene<'_> {
             self.assert_restarted(fault_ms);
             *self.crashed.borrow_mut() = Some(lost.instance.clone());
         }
+        // A fault ends with whatever was begun because of it: the next one must not meet that.
+        database.full_strength();
         if fault == Fault::NodeDead {
             spread_out(database);
         }
         // What it has counted may go with its node.
         fault.fails_over() && !fault.is_node_loss() && times.terms == 1
+    }
+
+    /// The change of roles that the fault brings, as it is told first: what follows may be told over it.
+    #[track_caller]
+    fn await_change(&self, term: u64) -> (&'static str, Value) {
+        if self.fault.may_hand_over() {
+            await_role_change(self.database, term)
+        } else if self.fault.fails_over() {
+            let status = await_failover(self.database, term);
+            (FAILOVER, status["lastFailover"].clone())
+        } else {
+            (FAILOVER, Value::Null)
+        }
     }
 
     /// The operator's leader is still where the round wants it.

@@ -1,18 +1,21 @@
 //! Every way in which a primary can be lost, with clients that write all the time and keep a ledger: nothing that was
 //! acknowledged is missing, nobody acknowledges in an older term once a newer one has, and at the end everything is as
-//! strong as before. `FAULT` names one of them, `ROUNDS` says how often.
+//! strong as before. `FAULT` names one of them, `ROUNDS` says how often. Besides what is no loss of a primary by itself: full
+//! disks, and programs that stand still and are woken by nobody.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use understudy_cluster::command::wait_for;
+use understudy_cluster::process::run_state;
+use understudy_cluster::stop_process;
 use understudy_e2e::calls;
-use understudy_e2e::database::{Database, HTTP_PORT, Instance, is_true, says};
+use understudy_e2e::database::{Database, HTTP_PORT, Instance, is_true, says, spec};
 use understudy_e2e::faults::{Fault, provide_disks};
-use understudy_e2e::ledger::{Way, longest_pause};
+use understudy_e2e::ledger::{Ledger, Way, longest_pause};
 use understudy_e2e::results::Line;
-use understudy_e2e::round::{noted_ledger, run};
+use understudy_e2e::round::{await_failover, noted_ledger, run};
 use understudy_e2e::settings::{LIMIT, Settings};
 use understudy_e2e::space::Space;
 use understudy_e2e::writers::{TABLE, Who, Writers, judge, no_write_failed};
@@ -224,4 +227,148 @@ fn a_standby_with_a_full_disk_is_told_of_holds_up_no_write_and_catches_up() {
         (primary, term),
         "the role has moved"
     );
+}
+
+/// After something happened to an instance, until what the status says is of the time since.
+const SETTLE: Duration = Duration::from_secs(3);
+/// A primary that is heard by its standbys all the while is not taken for lost, on a machine that keeps programs waiting;
+/// milliseconds.
+const PATIENT_MS: u32 = 8_000;
+
+/// A process that stands still, and is woken by nobody.
+struct Hanging {
+    pid: i32,
+    since: Instant,
+    begin_ms: u64,
+}
+
+impl Hanging {
+    #[track_caller]
+    fn begin(pid: i32) -> Hanging {
+        let (since, begin_ms) = (Instant::now(), now_ms());
+        stop_process(pid).unwrap_or_else(|error| panic!("{error:#}"));
+        Hanging {
+            pid,
+            since,
+            begin_ms,
+        }
+    }
+
+    /// Waits until somebody has ended it. Gives how long that took.
+    #[track_caller]
+    fn await_end(&self, what: &str) -> Duration {
+        let has_ended = || Ok((run_state(self.pid) != Some('T')).then_some(()));
+        wait_for(&format!("the end of {what}"), 2 * LIMIT, has_ended)
+            .unwrap_or_else(|error| panic!("{error:#}"));
+        let took = self.since.elapsed();
+        println!(
+            "{what} was ended {:.1} s after it stood still",
+            took.as_secs_f64()
+        );
+        took
+    }
+
+    /// Full strength, more rows, both promises, a line of results. Gives how many copies were seeded anew.
+    #[track_caller]
+    fn settle(
+        &self,
+        database: &Database<'_>,
+        ledger: &Ledger,
+        writers: Writers,
+        (variant, round, took): (&str, u32, Duration),
+    ) -> usize {
+        std::thread::sleep(SETTLE);
+        database.full_strength();
+        writers.wait_for(20);
+        let end_ms = now_ms();
+        writers.finish();
+        let rows = judge(database, ledger);
+        let pause = longest_pause(&ledger.rows(), (self.begin_ms, end_ms), Way::is_service);
+        let events = database.events(self.begin_ms);
+        let events = events.unwrap_or_else(|error| panic!("{error:#}"));
+        let seeded = events.iter().filter(|event| event.reason == "Reseeding");
+        let seeded = seeded.count();
+        let space = database.space;
+        let line = Line::new(&space.settings, &space.test, variant, round)
+            .seconds("ended", took.as_secs_f64())
+            .seconds("longest pause of writes", pause as f64 / 1000.0)
+            .count("seeded anew", seeded)
+            .count("acknowledged", rows)
+            .count("missing", 0);
+        space.keep(&line);
+        seeded
+    }
+}
+
+/// Its supervisor asks it for a minute, and a last time: nobody else would end it. The other standby is enough for a quorum.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_standby_s_engine_that_hangs_is_ended_and_begins_anew() {
+    if another_fault_is_asked_for() {
+        return;
+    }
+    let space = Space::enter("standby-engine-hangs");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    let (primary, term) = (database.primary(), database.term());
+    let standby = database.standbys()[0].clone();
+    let engine = database.engine(&standby);
+    let writers = Writers::start(&database, &ledger, Who::Everybody);
+    let hanging = Hanging::begin(engine);
+    database.wait_event("InSyncSetShrunk", hanging.begin_ms);
+    writers.wait_for(20);
+    let took = hanging.await_end(&format!("the engine of {standby}"));
+    let event = database.wait_told("RestartedInPlace", &standby, hanging.begin_ms);
+    println!("{}: {}", event.reason, event.note);
+    let seeded = hanging.settle(&database, &ledger, writers, ("", 1, took));
+    assert_eq!(seeded, 0, "it has what it had, and had only to connect");
+    let now = (database.primary(), database.term());
+    assert_eq!(now, (primary, term), "the role has moved");
+}
+
+/// The engine goes on: a primary serves as long as its standbys hear it, and is told of. Its kubelet ends the container, and
+/// only then a standby takes over.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_supervisor_that_hangs_is_ended_with_its_container() {
+    if another_fault_is_asked_for() {
+        return;
+    }
+    let space = Space::enter("supervisor-hangs");
+    let mut manifest = spec(2);
+    manifest["failover"] = json!({"lostAfterMilliseconds": PATIENT_MS});
+    let database = Database::create(&space, "orders", &manifest);
+    let ledger = noted_ledger(&space);
+    for (round, variant) in (1..).zip(["a standby's", "the primary's"]) {
+        let (primary, term) = (database.primary(), database.term());
+        let is_primary_s = variant == "the primary's";
+        let instance = if is_primary_s {
+            primary.clone()
+        } else {
+            database.standbys()[0].clone()
+        };
+        let supervisor = database.container(&instance).pid;
+        let writers = Writers::start(&database, &ledger, Who::Everybody);
+        let hanging = Hanging::begin(supervisor);
+        if is_primary_s {
+            let status = database.wait("it is told of", LIMIT, |status| {
+                says(status, "PrimaryUnheard") && says(status, &primary)
+            });
+            assert_eq!(status["term"].as_u64(), Some(term), "{status:#}");
+        } else {
+            let event = database.wait_told("InstanceNotReady", &instance, hanging.begin_ms);
+            println!("{}: {}", event.reason, event.note);
+        }
+        writers.wait_for(20);
+        let took = hanging.await_end(&format!("the supervisor of {instance}"));
+        if is_primary_s {
+            await_failover(&database, term);
+            assert_ne!(database.primary(), primary, "nobody took over");
+        }
+        hanging.settle(&database, &ledger, writers, (variant, round, took));
+        if !is_primary_s {
+            let now = (database.primary(), database.term());
+            assert_eq!(now, (primary, term), "the role has moved");
+        }
+    }
 }

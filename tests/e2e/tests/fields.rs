@@ -1,14 +1,14 @@
 //! Fields of the manifest, each seen in what it does: where pods run and what they carry, how Services look, who may log in
-//! with which password, what a commit waits for, when an instance counts as lost. And the events by which a user learns of
-//! each act.
+//! with which password, what a commit waits for, when an instance counts as lost, how long a crashed engine is waited for, when
+//! a standby is seeded anew. And the events by which a user learns of each act.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use understudy_cluster::Node;
 use understudy_cluster::command::wait_for;
+use understudy_cluster::{Node, continue_process, stop_process};
 use understudy_e2e::database::{Database, is_true, says, settled, spec};
 use understudy_e2e::faults::{Fault, Made, Victim};
 use understudy_e2e::heal::TAINT;
@@ -26,6 +26,12 @@ const SETTLE: Duration = Duration::from_secs(3);
 const NEVER_MS: u32 = 600_000;
 /// Longer than the times by which an instance counts as lost where the manifest does not say otherwise.
 const LONGER: Duration = Duration::from_secs(15);
+/// And than the time after which a standby is seeded anew that does not stream.
+const MUCH_LONGER: Duration = Duration::from_secs(75);
+/// So many rows take an engine longer to recover than a test to find its process.
+const MUCH: u32 = 200_000;
+/// The role by which instances stream.
+const STREAMS: &str = "understudy_replication";
 
 /// What belongs to the whole cluster is as it was when this is dropped.
 struct Undo<'a> {
@@ -408,6 +414,16 @@ fn with_async_a_commit_waits_for_nobody_and_a_failover_says_what_was_lost() {
     assert_eq!(database.value("SELECT count(*) FROM item"), "20");
 }
 
+/// Waits until the operator goes by the manifest as it is now.
+#[track_caller]
+fn is_read(database: &Database<'_>) {
+    let object = database.space.get(&["rcl", &database.name]);
+    let generation = &object["metadata"]["generation"];
+    database.wait("it has read the manifest", LIMIT, |status| {
+        status["observedGeneration"] == *generation
+    });
+}
+
 /// Both instances stand still in turn, for longer than they might where the manifest says nothing.
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
@@ -432,6 +448,7 @@ fn an_instance_counts_as_lost_when_the_manifest_says_so() {
     assert_eq!(shrunk, None, "it has left the set");
     database.patch_spec(&json!({"failover": null}));
     database.wait_event("InSyncSetShrunk", begin_ms);
+    told(&database, begin_ms, &["InstanceNotReady"], &standby);
     insert(&database, 2..3);
     let mended_ms = now_ms();
     frozen.mend();
@@ -439,18 +456,16 @@ fn an_instance_counts_as_lost_when_the_manifest_says_so() {
     database.full_strength();
 
     database.patch_spec(&json!({"failover": {"lostAfterMilliseconds": NEVER_MS}}));
-    let generation = space.get(&["rcl", "orders"])["metadata"]["generation"].clone();
-    database.wait("it has read the manifest", LIMIT, |status| {
-        status["observedGeneration"] == generation
-    });
+    is_read(&database);
     let (term, primary) = (database.term(), database.primary());
-    let mut frozen = stands_still(&database, &primary);
+    let (begin_ms, mut frozen) = (now_ms(), stands_still(&database, &primary));
     std::thread::sleep(LONGER);
     let status = database.status();
     let now = (status["phase"].as_str(), status["term"].as_u64());
     assert_eq!(now, (Some("Running"), Some(term)), "{status:#}");
     database.patch_spec(&json!({"failover": null}));
     await_failover(&database, term);
+    told(&database, begin_ms, &["Fenced"], &primary);
     insert(&database, 3..4);
     frozen.mend();
     std::thread::sleep(SETTLE);
@@ -460,11 +475,141 @@ fn an_instance_counts_as_lost_when_the_manifest_says_so() {
     assert_eq!(database.value(count), "3");
 }
 
-/// Waits until each of these is told, and prints in which words.
+/// As much log as this takes is read again by an engine that dies now.
+fn much_to_recover(database: &Database<'_>) {
+    database.rows("CREATE TABLE IF NOT EXISTS much (n bigint)");
+    database.rows(&format!(
+        "INSERT INTO much SELECT g FROM generate_series(1, {MUCH}) g"
+    ));
+}
+
+/// Kills an instance's engine, and stops the one that is started in its place before it has recovered; gives that one.
 #[track_caller]
-fn told(database: &Database<'_>, since_ms: u64, reasons: &[&str]) {
+fn crashes_and_stands_still(database: &Database<'_>, instance: &str) -> i32 {
+    let (container, old) = (database.container(instance), database.engine(instance));
+    let victim = Victim::of(database, instance);
+    let _made = Made::make(Fault::EngineKilled, database.space, victim);
+    let begin = Instant::now();
+    loop {
+        let all = container.processes_of("understudy");
+        let all = all.unwrap_or_else(|error| panic!("{error:#}"));
+        if let Some(next) = all.into_iter().find(|pid| *pid != old) {
+            stop_process(next).expect("it has only just begun");
+            return next;
+        }
+        assert!(begin.elapsed() < LIMIT, "no engine in the place of {old}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Why the role went over in a failover that began in `term`.
+#[track_caller]
+fn cause_of_failover(database: &Database<'_>, term: u64) -> String {
+    let status = await_failover(database, term);
+    let cause = status["lastFailover"]["cause"].as_str();
+    cause.unwrap_or_else(|| panic!("{status:#}")).to_owned()
+}
+
+/// An engine that does not come back in place is given more time than it takes where the manifest says nothing, then that
+/// time, and at last none.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_crashed_engine_gets_the_time_that_the_manifest_gives_it() {
+    let space = Space::enter("fields-restart");
+    let mut spec = spec(1);
+    spec["failover"] = json!({
+        "restartWithinMilliseconds": NEVER_MS, "lostAfterMilliseconds": NEVER_MS,
+    });
+    let database = Database::create(&space, "orders", &spec);
+    insert(&database, 0..10);
+    much_to_recover(&database);
+    let (term, primary) = (database.term(), database.primary());
+    let stopped = crashes_and_stands_still(&database, &primary);
+    let words = format!("{primary} is restarted in place");
+    database.wait(&words, LIMIT, |status| says(status, &words));
+    std::thread::sleep(LONGER);
+    let status = database.status();
+    let now = (status["phase"].as_str(), status["term"].as_u64());
+    assert_eq!(now, (Some("Running"), Some(term)), "{status:#}");
+    database.patch_spec(&json!({"failover": {"restartWithinMilliseconds": null}}));
+    let cause = cause_of_failover(&database, term);
+    let words = format!("{primary} crashed and is not back within 1000 ms");
+    assert_eq!(cause, words);
+    // It was ended when the role was taken from it.
+    let _ = continue_process(stopped);
+    std::thread::sleep(SETTLE);
+    database.full_strength();
+
+    if database.primary() == primary {
+        // A second crash of one engine is a reason by itself.
+        database.switch_to(&database.standbys()[0]);
+    }
+    database.patch_spec(&json!({"failover": {"restartWithinMilliseconds": 0}}));
+    is_read(&database);
+    much_to_recover(&database);
+    let (term, primary) = (database.term(), database.primary());
+    let victim = Victim::of(&database, &primary);
+    let _made = Made::make(Fault::EngineKilled, &space, victim);
+    let cause = cause_of_failover(&database, term);
+    let words = format!("{primary} crashed and is not back within 0 ms");
+    assert_eq!(cause, words);
+    std::thread::sleep(SETTLE);
+    database.full_strength();
+    assert_eq!(database.value("SELECT count(*) FROM item"), "10");
+}
+
+/// The id of the copy that an instance has.
+#[track_caller]
+fn copy_of(database: &Database<'_>, instance: &str) -> String {
+    let status = database.status();
+    let mut all = status["instances"].as_array().into_iter().flatten();
+    let found = all.find(|i| i["name"] == instance);
+    let id = found.and_then(|i| i["id"].as_str()).map(str::to_owned);
+    id.unwrap_or_else(|| panic!("{instance} has no copy: {status:#}"))
+}
+
+/// Its engine runs and has what it had; only its primary does not let it stream.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_standby_that_does_not_stream_is_seeded_anew_when_the_manifest_says_so() {
+    let space = Space::enter("fields-reseed");
+    let mut spec = spec(1);
+    spec["failover"] = json!({"reseedAfterMilliseconds": NEVER_MS});
+    let database = Database::create(&space, "orders", &spec);
+    insert(&database, 0..5);
+    let (primary, standby) = (database.primary(), database.standbys()[0].clone());
+    let may_stream = |how: &str| {
+        let sql = format!("ALTER ROLE {STREAMS} {how}");
+        let done = database.sql_in(&primary, &sql);
+        done.unwrap_or_else(|error| panic!("{sql}: {error:#}"));
+    };
+    let (begin_ms, copy) = (now_ms(), copy_of(&database, &standby));
+    may_stream("NOREPLICATION");
+    let victim = Victim::of(&database, &standby);
+    let _made = Made::make(Fault::EngineKilled, &space, victim);
+    database.wait_event("InSyncSetShrunk", begin_ms);
+    std::thread::sleep(MUCH_LONGER);
+    let events = database.events(begin_ms).expect("the events");
+    let early = events.iter().find(|event| event.reason == "Reseeding");
+    assert_eq!(early, None, "before the time");
+    assert_eq!(copy_of(&database, &standby), copy);
+
+    let changed_ms = now_ms();
+    database.patch_spec(&json!({"failover": {"reseedAfterMilliseconds": 10_000}}));
+    let event = database.wait_told("Reseeding", &standby, changed_ms);
+    let why = "it could not stream for 10 s";
+    assert!(event.note.contains(why), "{}", event.note);
+    may_stream("REPLICATION");
+    database.full_strength();
+    assert_ne!(copy_of(&database, &standby), copy, "the old copy");
+    assert_eq!(database.value("SELECT count(*) FROM item"), "5");
+}
+
+/// Waits until each of these is told with these words, mostly whom it is about, and prints how.
+#[track_caller]
+fn told(database: &Database<'_>, since_ms: u64, reasons: &[&str], words: &str) {
     for reason in reasons {
-        let event = database.wait_event(reason, since_ms);
+        let event = database.wait_told(reason, words, since_ms);
         println!("{reason}: {}", event.note);
     }
 }
@@ -485,7 +630,7 @@ fn what_makes_no_sense_is_refused(database: &Database<'_>) {
     ] {
         let asked_ms = now_ms();
         database.ask_for(act, text);
-        told(database, asked_ms, &[reason]);
+        told(database, asked_ms, &[reason], "");
         let key = format!("understudy.dev/{act}");
         let is_this = |answer: &Value| {
             answer["annotation"] == key && answer["text"] == text && answer["reason"] == reason
@@ -502,8 +647,10 @@ fn what_makes_no_sense_is_refused(database: &Database<'_>) {
 fn changes_of_the_manifest_are_told(database: &Database<'_>) {
     let changed_ms = now_ms();
     database.patch_spec(&json!({"parameters": {"log_min_duration_statement": "4321"}}));
-    told(database, changed_ms, &["ConfigReloaded"]);
     let names = [database.primary(), database.standbys()[0].clone()];
+    for name in &names {
+        told(database, changed_ms, &["ConfigReloaded"], name);
+    }
     let changed_ms = now_ms();
     database.patch_spec(&json!({"podMetadata": {"annotations": {"e2e/changed": "yes"}}}));
     wait_for("both pods to be made anew", LIMIT, || {
@@ -523,45 +670,45 @@ fn changes_of_the_manifest_are_told(database: &Database<'_>) {
 
 fn changes_of_the_role_are_told(database: &Database<'_>) {
     let asked_ms = now_ms();
-    let standby = database.standbys()[0].clone();
-    database.switch_to(&standby);
+    let (old, new) = (database.primary(), database.standbys()[0].clone());
+    database.switch_to(&new);
     let handed_over = ["SwitchoverStarted", "SwitchoverCompleted"];
-    told(database, asked_ms, &handed_over);
+    told(database, asked_ms, &handed_over, &new);
+    told(database, asked_ms, &["Rejoined"], &old);
     let (term, killed_ms) = (database.term(), now_ms());
-    let victim = Victim::of(database, &database.primary());
+    let (old, new) = (new, old);
+    let victim = Victim::of(database, &old);
     let _made = Made::make(Fault::SupervisorKilled, database.space, victim);
     await_failover(database, term);
-    told(
-        database,
-        killed_ms,
-        &[
-            "FailoverStarted",
-            "CandidateChosen",
-            "Promoted",
-            "FailoverCompleted",
-        ],
-    );
+    told(database, killed_ms, &["FailoverStarted"], &old);
+    let taken_over = ["CandidateChosen", "Promoted", "FailoverCompleted"];
+    told(database, killed_ms, &taken_over, &new);
+    told(database, killed_ms, &["Rejoined"], &old);
     std::thread::sleep(SETTLE);
     database.full_strength();
 }
 
 fn instances_that_come_and_go_are_told(database: &Database<'_>) {
-    let asked_ms = now_ms();
-    database.ask_for("replace-instance", &database.standbys()[0]);
+    let (asked_ms, name) = (now_ms(), database.standbys()[0].clone());
+    database.ask_for("replace-instance", &name);
     let anew = ["InstanceReplaced", "ReplaceCompleted", "InstanceCreated"];
-    told(database, asked_ms, &anew);
+    told(database, asked_ms, &anew, &name);
     database.full_strength();
-    for (replicas, reasons) in [
-        (0, ["InSyncSetShrunk", "InstanceRemoved"]),
-        (1, ["InstanceCreated", "InSyncSetGrown"]),
-    ] {
+    let name = name.as_str();
+    let goes = [("InSyncSetShrunk", "nobody"), ("InstanceRemoved", name)];
+    let comes = [("InstanceCreated", name), ("InSyncSetGrown", name)];
+    for (replicas, all) in [(0, goes), (1, comes)] {
         let asked_ms = now_ms();
         database.scale(replicas);
         database.wait("scaled", LIMIT, |status| {
             status["replicas"].as_u64() == Some(u64::from(replicas))
         });
         database.full_strength();
-        told(database, asked_ms, &reasons);
+        for (reason, words) in all {
+            told(database, asked_ms, &[reason], words);
+        }
+        let words = format!("the cluster has {replicas} standbys now");
+        told(database, asked_ms, &["Scaled"], &words);
     }
 }
 
@@ -571,8 +718,11 @@ fn each_act_is_told_by_an_event() {
     let space = Space::enter("fields-events");
     let begin_ms = now_ms();
     let database = Database::create(&space, "orders", &spec(1));
-    let made = ["InstanceCreated", "InstanceReady", "InSyncSetGrown"];
-    told(&database, begin_ms, &made);
+    let (primary, standby) = (database.primary(), database.standbys()[0].clone());
+    let made = ["InstanceCreated", "InstanceReady"];
+    told(&database, begin_ms, &made, &primary);
+    told(&database, begin_ms, &made, &standby);
+    told(&database, begin_ms, &["InSyncSetGrown"], &standby);
     what_makes_no_sense_is_refused(&database);
     changes_of_the_manifest_are_told(&database);
     changes_of_the_role_are_told(&database);

@@ -115,9 +115,10 @@ fn uninstalling_the_chart_leaves_databases_and_their_data_alone() {
     assert_eq!(database.generations(), before, "an instance was touched");
     let values = controller::image_values(&space.settings.image);
     controller::install(&space.cluster, &values).expect("installed again");
+    // It acts again: until then the status is the old operator's, and a primary that dies comes back by itself.
+    database.patch_spec(&json!({"serviceTemplate": {"annotations": {"e2e/asked": "yes"}}}));
     database.full_strength();
     assert_eq!(database.generations(), before, "an instance was touched");
-    // And it acts again.
     lose_the_primary(&database);
     writers.wait_for(20);
     writers.finish();

@@ -1,6 +1,7 @@
 //! The second half of safety: old primaries, old processes and old volumes come back, copies are missing, the record is
 //! gone. No split, no loss, no endless wait: either it goes on, or a condition says what to do and doing it works.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,11 +10,12 @@ use serde_json::{Value, json};
 use understudy_cluster::Node;
 use understudy_cluster::command::{run, system, wait_for};
 use understudy_e2e::controller;
-use understudy_e2e::database::{Database, Instance, says, spec};
+use understudy_e2e::database::{Database, Instance, POSTGRES_PORT, says, spec};
 use understudy_e2e::faults::{Fault, Made, Victim};
 use understudy_e2e::ledger::{Ledger, overtaken};
 use understudy_e2e::results::Line;
 use understudy_e2e::round::{await_failover, await_role_change, noted_ledger, spread_out};
+use understudy_e2e::session::Session;
 use understudy_e2e::settings::LIMIT;
 use understudy_e2e::space::Space;
 use understudy_e2e::writers::{Who, Writers, judge};
@@ -157,6 +159,111 @@ fn an_administrator_accepts_the_loss_and_the_copy_that_is_named_takes_over() {
         status["lastFailover"]["lostBytes"].is_u64()
     });
     println!("lost bytes: {}", status["lastFailover"]["lostBytes"]);
+}
+
+/// The standby was away when the primary was lost, which acknowledged alone by then: nobody goes on with the older copy but
+/// by an administrator's word. What that costs is recorded, and the lost one comes back as a copy of the new one.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_copy_that_lacks_commits_takes_over_when_their_loss_is_accepted() {
+    let space = Space::enter("forced-alone");
+    let (database, ledger, writers) = begin(&space, 1);
+    let standby = database.instance(&database.standbys()[0]);
+    let (primary, lost_ms) = (database.primary(), now_ms());
+    let mut cut = CutOff::now(&space, vec![standby.node]);
+    database.wait("it says that it is not protected", LIMIT, |status| {
+        says(status, "AcknowledgesAlone")
+    });
+    writers.wait_for(20);
+    let victim = Victim::of(&database, &primary);
+    let mut frozen = Made::make(Fault::ContainerFrozen, &space, victim);
+    cut.mend(standby.node);
+    let remedy = format!("force-promote {}@", standby.name);
+    let status = database.wait("it is blocked, with a remedy", LIMIT, |status| {
+        says(status, "PrimaryLost") && says(status, &remedy)
+    });
+    let term = status["term"].as_u64().expect("a term");
+    database.ask_for("force-promote", &format!("{}@{term}", standby.name));
+    for (reason, name) in [
+        ("ForcePromoteAccepted", &standby.name),
+        ("ForcePromoted", &standby.name),
+        ("Fenced", &primary),
+    ] {
+        let event = database.wait_told(reason, name, lost_ms);
+        println!("{reason}: {}", event.note);
+    }
+    let status = await_failover(&database, term);
+    assert_eq!(status["lastFailover"]["forced"], true, "{status:#}");
+    assert_eq!(database.primary(), standby.name);
+    frozen.mend();
+    std::thread::sleep(HARM);
+    database.full_strength();
+    writers.wait_for(20);
+    writers.finish();
+    let late = overtaken(&ledger.rows()).len();
+    assert_eq!(late, 0, "acknowledged in an older term");
+    let status = database.wait("the gap is recorded", LIMIT, |status| {
+        status["lastFailover"]["lostBytes"].is_u64()
+    });
+    let lost = status["lastFailover"]["lostBytes"].as_u64();
+    assert!(lost > Some(0), "commits were lost: {status:#}");
+}
+
+/// How long a standby may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A session on a standby that replay waits for, as long as it lasts: it reads a table that was emptied on the primary since.
+#[track_caller]
+fn holds_replay_up(database: &Database<'_>, standby: &Instance) -> Session {
+    const READ: &str = "SELECT n FROM held";
+    database.rows("CREATE TABLE IF NOT EXISTS held (n integer)");
+    let to = SocketAddr::new(standby.address, POSTGRES_PORT);
+    let mut session = Session::open(&database.access(), to, ANSWER).expect("standbys are read");
+    // It may be replayed a moment later.
+    wait_for("the table on the standby", LIMIT, || {
+        let answer = session.query(READ)?;
+        Ok(answer.error.is_none().then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}"));
+    for sql in ["BEGIN", READ] {
+        let answer = session.query(sql).expect("an answer");
+        assert_eq!(answer.error, None, "{sql}");
+    }
+    database.rows("TRUNCATE held");
+    session
+}
+
+/// A candidate can't be promoted as long as replay waits, and dies in that time: the failover begins again, in a term above.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_candidate_that_dies_while_it_is_promoted_is_followed_in_another_term() {
+    let space = Space::enter("candidate-lost");
+    let mut manifest = spec(1);
+    manifest["parameters"] = json!({"max_standby_streaming_delay": "-1"});
+    let database = Database::create(&space, "orders", &manifest);
+    let ledger = noted_ledger(&space);
+    let writers = Writers::start(&database, &ledger, Who::Everybody);
+    let standby = database.instance(&database.standbys()[0]);
+    let session = holds_replay_up(&database, &standby);
+    let (term, begin_ms) = (database.term(), now_ms());
+    let candidate = database.container(&standby.name);
+    let victim = Victim::of(&database, &database.primary());
+    let mut frozen = Made::make(Fault::ContainerFrozen, &space, victim);
+    database.wait("the standby is being promoted", LIMIT, |status| {
+        status["phase"] == "Promoting" && status["candidate"]["name"] == standby.name.as_str()
+    });
+    std::thread::sleep(HARM);
+    let status = database.status();
+    assert_eq!(status["phase"], "Promoting", "replay waits: {status:#}");
+    candidate.kill().expect("it ran");
+    let event = database.wait_told("FailoverRestarted", &standby.name, begin_ms);
+    println!("{}: {}", event.reason, event.note);
+    await_failover(&database, term + 1);
+    assert_eq!(database.primary(), standby.name);
+    writers.wait_for(20);
+    drop(session);
+    frozen.mend();
+    end(&database, &ledger, writers);
 }
 
 /// Both standbys stand still while rows are written that they have not: nothing of that is acknowledged, and they take

@@ -41,9 +41,10 @@ fn standbys_come_and_go_under_load_without_a_failed_write() {
         database.wait(&object, LIMIT, |status| {
             status["replicas"].as_u64() == Some(u64::from(replicas))
         });
-        database.full_strength();
+        database.whole();
         let took = begin.elapsed();
         let given = givers.map(Givers::end);
+        database.full_strength();
         writers.wait_for(50);
         no_write_failed(&ledger, begin_ms);
         assert_eq!(database.primary(), primary, "the primary has moved");
@@ -275,8 +276,9 @@ fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At)
     });
     // What was reported before the death must not be taken for the state after it.
     std::thread::sleep(Duration::from_secs(3));
-    database.full_strength();
+    database.whole();
     let whole_ms = now_ms();
+    database.full_strength();
     writers.finish();
     let rows = judge(database, ledger);
     let space = database.space;

@@ -73,6 +73,7 @@ impl NodeServices {
             path: &call.settings.search_path,
             functions: call.function,
             facts: Some(call.facts),
+            in_use: call.in_use,
             source: call.source,
             notices: call.notices,
         }

@@ -603,14 +603,25 @@ impl Binder<'_> {
         }
         match &clause.value.kind {
             ExprKind::Row { fields, .. } => {
-                if fields.len() != clause.targets.len() {
+                let mut values = Vec::with_capacity(fields.len());
+                for field in fields {
+                    if matches!(field.kind, ExprKind::Star(_) | ExprKind::FieldStar(_)) {
+                        let field = std::slice::from_ref(field);
+                        let at = clause.value.at;
+                        let columns = self.within(context, |b| b.row_operands(field, at))?;
+                        values.extend(columns.into_iter().map(Some));
+                    } else {
+                        values.push(one(self, field)?);
+                    }
+                }
+                if values.len() != clause.targets.len() {
                     return Err(SqlError::new(
                         state::SYNTAX_ERROR,
                         "number of columns does not match number of values",
                     )
                     .at(clause.value.at));
                 }
-                fields.iter().map(|e| one(self, e)).collect()
+                Ok(values)
             }
             ExprKind::Subquery(query) => {
                 let at = clause.value.at;

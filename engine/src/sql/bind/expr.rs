@@ -93,13 +93,7 @@ impl Binder<'_> {
             }
             ExprKind::MinMax { greatest, args } => self.bind_min_max(*greatest, args, at),
             ExprKind::Array(items) => self.bind_array(items, None, at),
-            ExprKind::Row { fields, .. } => {
-                let mut out = Vec::with_capacity(fields.len());
-                for field in self.expand_fields(fields)? {
-                    out.push(field);
-                }
-                Ok(Expr::Row(out))
-            }
+            ExprKind::Row { fields, .. } => self.bind_row(fields, at),
             ExprKind::Subquery(query) => self.bind_scalar_subquery(query, at),
             ExprKind::Exists(query) => {
                 self.check_subquery(at)?;
@@ -521,26 +515,19 @@ impl Binder<'_> {
         .at(location(arg)))
     }
 
-    /// Fields of a ROW, with `t.*` spread out. A literal that nobody gave a type has none in the row either; a parameter must
-    /// have one, for its value is of another kind as soon as something else tells the type.
-    fn expand_fields(&mut self, fields: &[ast::Expr]) -> Result<Vec<Expr>> {
+    /// A row as a value. A literal that nobody gave a type has none in the row either; a parameter must have one, for its
+    /// value is of another kind as soon as something else tells the type.
+    fn bind_row(&mut self, fields: &[ast::Expr], at: u32) -> Result<Expr> {
         let mut out = Vec::with_capacity(fields.len());
-        for field in fields {
-            if let ExprKind::Star(parts) = &field.kind {
-                for (column, _) in self.star(parts, field.at)? {
-                    out.push(column);
-                }
-            } else {
-                let (e, _) = self.operand(field)?;
-                if let Expr::Param(n, ty) = &e
-                    && ty.oid == oids::UNKNOWN
-                {
-                    return Err(undetermined(*n));
-                }
-                out.push(e);
+        for (e, _) in self.row_operands(fields, at)? {
+            if let Expr::Param(n, ty) = &e
+                && ty.oid == oids::UNKNOWN
+            {
+                return Err(undetermined(*n));
             }
+            out.push(e);
         }
-        Ok(out)
+        Ok(Expr::Row(out))
     }
 
     /// A cast by `COERCION_ASSIGNMENT` with its own error (`coerce_to_specific_type`).

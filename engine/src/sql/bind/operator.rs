@@ -1,6 +1,6 @@
 //! Operators: resolution, row comparisons, IN, BETWEEN, LIKE, ANY and ALL. `parse_oper.c`, `parse_expr.c`.
 
-use super::binder::Binder;
+use super::binder::{Binder, MAX_TARGETS};
 use super::coerce::function_by_oid;
 use super::resolve::{self, Choice};
 use super::types::type_text;
@@ -10,7 +10,7 @@ use crate::sql::bound::{ColumnRef, Expr, Query, RowTest, SubqueryExpr, SubqueryK
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, ExprKind, InList, LikeKind, OperatorName, QuantifiedOperand};
 use crate::sql::front::location;
-use crate::types::datum::SqlType;
+use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{Function, Operator};
 use crate::types::{oids, operators};
 
@@ -163,13 +163,13 @@ impl Binder<'_> {
         if let (ExprKind::Row { fields: l, .. }, ExprKind::Row { fields: r, .. }) =
             (&left.kind, &right.kind)
         {
-            let l = self.operands(l)?;
-            let r = self.operands(r)?;
+            let l = self.row_operands(l, left.at)?;
+            let r = self.row_operands(r, right.at)?;
             return self.row_comparison(op, l, r, at);
         }
         if let (ExprKind::Row { fields, .. }, ExprKind::Subquery(query)) = (&left.kind, &right.kind)
         {
-            let left = self.operands(fields)?;
+            let left = self.row_operands(fields, left.at)?;
             let right = self.columns_of_query(query, at)?;
             if left.len() != right.len() {
                 let more = if right.len() > left.len() {
@@ -211,6 +211,34 @@ impl Binder<'_> {
 
     pub(super) fn operands(&mut self, items: &[ast::Expr]) -> Result<Vec<(Expr, u32)>> {
         items.iter().map(|e| self.operand(e)).collect()
+    }
+
+    /// The fields of a row, with `t.*` spread out (`transformRowExpr`); `at` is where the row stands.
+    pub(super) fn row_operands(
+        &mut self,
+        fields: &[ast::Expr],
+        at: u32,
+    ) -> Result<Vec<(Expr, u32)>> {
+        let mut out = Vec::with_capacity(fields.len());
+        for field in fields {
+            let columns = match &field.kind {
+                ExprKind::Star(parts) => self.star(parts, field.at)?,
+                ExprKind::FieldStar(arg) => self.row_star(arg, field.at)?,
+                _ => {
+                    out.push(self.operand(field)?);
+                    continue;
+                }
+            };
+            out.extend(columns.into_iter().map(|(column, _)| (column, field.at)));
+        }
+        if out.len() > MAX_TARGETS {
+            return Err(SqlError::new(
+                state::TOO_MANY_COLUMNS,
+                format!("ROW expressions can have at most {MAX_TARGETS} entries"),
+            )
+            .at(at));
+        }
+        Ok(out)
     }
 
     /// `make_row_comparison_op`
@@ -277,6 +305,8 @@ impl Binder<'_> {
         if let (ExprKind::Row { fields: l, .. }, ExprKind::Row { fields: r, .. }) =
             (&left.kind, &right.kind)
         {
+            let l = self.row_operands(l, left.at)?;
+            let r = self.row_operands(r, right.at)?;
             if l.len() != r.len() {
                 return Err(SqlError::new(
                     state::SYNTAX_ERROR,
@@ -285,22 +315,39 @@ impl Binder<'_> {
                 .at(at));
             }
             let mut parts = Vec::with_capacity(l.len());
-            for (l, r) in l.iter().zip(r) {
-                parts.push(self.bind_distinct(l, r, negated, at)?);
+            for (l, r) in l.into_iter().zip(r) {
+                parts.push(self.distinct_values(l, r, negated, at)?);
             }
             return Ok(joined(parts, !negated));
         }
         let is_null = |e: &ast::Expr| matches!(e.kind, ExprKind::Literal(ast::Literal::Null));
         for (null, other) in [(right, left), (left, right)] {
             if is_null(null) {
+                let (value, place) = self.operand(other)?;
+                // To IS NULL a row of NULLs would be one; here it is a value.
+                if value.ty().oid == oids::RECORD {
+                    let null = Expr::Const(Datum::Null, value.ty());
+                    return self.distinct_values((value, place), (null, at), negated, at);
+                }
                 return Ok(Expr::IsNull {
-                    arg: Box::new(self.bind(other)?),
+                    arg: Box::new(value),
                     negated: !negated,
                 });
             }
         }
         let left = self.operand(left)?;
         let right = self.operand(right)?;
+        self.distinct_values(left, right, negated, at)
+    }
+
+    /// `make_distinct_op`
+    fn distinct_values(
+        &mut self,
+        left: (Expr, u32),
+        right: (Expr, u32),
+        negated: bool,
+        at: u32,
+    ) -> Result<Expr> {
         let (equal, left, right) = self.equality(left, right, at)?;
         Ok(Expr::IsDistinct {
             equal,
@@ -524,24 +571,23 @@ impl Binder<'_> {
         at: u32,
     ) -> Result<Expr> {
         self.check_subquery(at)?;
-        let width = match &left.kind {
-            ExprKind::Row { fields, .. } => fields.len(),
-            _ => 1,
-        };
         let mut query = self.bind_subquery(query)?;
-        if query.output.len() != width {
-            let message = if query.output.len() > width {
+        let mut fields = match &left.kind {
+            ExprKind::Row { fields, .. } => self.row_operands(fields, left.at)?,
+            _ => vec![self.operand(left)?],
+        };
+        if query.output.len() != fields.len() {
+            let message = if query.output.len() > fields.len() {
                 "subquery has too many columns"
             } else {
                 "subquery has too few columns"
             };
             return Err(SqlError::new(state::SYNTAX_ERROR, message).at(at));
         }
-        let left = match &left.kind {
-            ExprKind::Row { fields, .. } if width == 1 => self.operand(&fields[0])?,
-            ExprKind::Row { fields, .. } => return self.any_row(fields, op, query, all, at),
-            _ => self.operand(left)?,
-        };
+        if fields.len() != 1 {
+            return self.any_row(fields, op, query, all, at);
+        }
+        let left = fields.pop().expect("there is one");
         let right = query.output[0].ty.oid;
         let found = self.find_operator(op, Some(left.0.ty().oid), right, at)?;
         if found.result != oids::BOOL {
@@ -573,7 +619,7 @@ impl Binder<'_> {
     /// `(a, b) op ANY (query)`: the comparison is bound over columns that stand for both rows' values.
     fn any_row(
         &mut self,
-        fields: &[ast::Expr],
+        fields: Vec<(Expr, u32)>,
         op: &OperatorName,
         query: Query,
         all: bool,
@@ -587,9 +633,9 @@ impl Binder<'_> {
             })
         };
         let types: Vec<SqlType> = query.output.iter().map(|c| c.ty).collect();
-        let mut left = Vec::with_capacity(fields.len());
-        for (field, other) in fields.iter().zip(&types) {
-            let (mut value, at) = self.operand(field)?;
+        let width = fields.len();
+        let mut left = Vec::with_capacity(width);
+        for ((mut value, at), other) in fields.into_iter().zip(&types) {
             if value.ty().oid == oids::UNKNOWN {
                 value = self.implicit(value, other.oid, at)?;
             }
@@ -599,7 +645,7 @@ impl Binder<'_> {
         let ours = ours.map(|(i, (value, at))| (column(i, value.ty()), *at));
         let ours: Vec<_> = ours.collect();
         let theirs = types.iter().enumerate();
-        let theirs = theirs.map(|(i, ty)| (column(fields.len() + i, *ty), at));
+        let theirs = theirs.map(|(i, ty)| (column(width + i, *ty), at));
         let comparison = self.row_comparison(op, ours, theirs.collect(), at)?;
         Ok(Expr::Subquery(Box::new(SubqueryExpr {
             kind: SubqueryKind::AnyRow {

@@ -67,7 +67,7 @@ pub fn require_order(ty: SqlType, at: u32) -> Result<()> {
 }
 
 pub fn require_equality(ty: SqlType, at: u32) -> Result<()> {
-    if compare::comparator(ty.oid).is_some() || compare::hasher(ty.oid).is_some() {
+    if compare::equality(ty.oid).is_some() {
         return Ok(());
     }
     Err(SqlError::new(
@@ -177,13 +177,13 @@ impl Binder<'_> {
     }
 
     /// `(t).*` and `(f(...)).*`
-    fn row_star(&mut self, arg: &ast::Expr, at: u32) -> Result<Vec<(Expr, String)>> {
+    pub(super) fn row_star(&mut self, arg: &ast::Expr, at: u32) -> Result<Vec<(Expr, String)>> {
         match &arg.kind {
             ExprKind::Column(parts) if parts.len() == 1 => self.star(parts, at),
             ExprKind::Row { fields, .. } => {
                 let mut out = Vec::with_capacity(fields.len());
-                for (i, field) in fields.iter().enumerate() {
-                    let (e, at) = self.operand(field)?;
+                let fields = self.row_operands(fields, arg.at)?;
+                for (i, (e, at)) in fields.into_iter().enumerate() {
                     out.push((self.settle(e, at)?, format!("f{}", i + 1)));
                 }
                 Ok(out)

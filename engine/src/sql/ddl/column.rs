@@ -7,7 +7,7 @@ use crate::sql::bind;
 use crate::sql::bound::Expr as Bound;
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
-    ColumnConstraintKind, ColumnDefinition, Expr, SequenceOption, SourceText,
+    ColumnConstraintKind, ColumnDefinition, Expr, ObjectName, SequenceOption, SourceText,
 };
 use crate::types::datum::SqlType;
 use crate::types::function::FunctionCx;
@@ -215,6 +215,26 @@ impl DdlCx<'_> {
         Ok(())
     }
 
+    /// What SEQUENCE NAME calls the sequence, in the schema of its table.
+    fn asked_name(&self, asked: &ObjectName, table: &Relation, taken: &[String]) -> Result<String> {
+        let elsewhere = asked.schema.is_some()
+            && self.place(asked).map_err(SqlError::nowhere)?.schema != table.schema;
+        if elsewhere {
+            return Err(SqlError::new(
+                state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "sequence must be in same schema as table it is linked to",
+            ));
+        }
+        let name = &asked.name.name;
+        if taken.contains(name) || self.taken(table.schema, name)? {
+            return Err(SqlError::new(
+                state::DUPLICATE_TABLE,
+                format!("relation \"{name}\" already exists"),
+            ));
+        }
+        Ok(name.clone())
+    }
+
     /// Makes the sequence of a `serial` or identity column and gives the default that uses it.
     pub async fn make_own_sequence(
         &mut self,
@@ -225,16 +245,17 @@ impl DdlCx<'_> {
         let Some(own) = &new.sequence else {
             return Ok(None);
         };
-        let name = self.free_name(
-            &table.name,
-            Some(&new.column.name),
-            "seq",
-            table.schema,
-            taken,
-        )?;
+        let (asked, options) = super::sequence::own_name(&own.options)?;
+        let name = match asked {
+            Some(asked) => self.asked_name(asked, table, taken)?,
+            None => {
+                let column = Some(new.column.name.as_str());
+                self.free_name(&table.name, column, "seq", table.schema, taken)?
+            }
+        };
         taken.push(name.clone());
         let sequence =
-            super::sequence::make(self, &name, table, own.ty, &own.options, own.identity).await?;
+            super::sequence::make(self, &name, table, own.ty, &options, own.identity).await?;
         new.column.default = Some(format!("nextval('{}'::regclass)", sequence.raw()));
         Ok(Some(sequence))
     }

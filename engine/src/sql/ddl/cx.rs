@@ -36,6 +36,8 @@ pub struct DdlCx<'a> {
     pub functions: &'a Arc<FunctionCx>,
     /// The session, if there is one: its functions read the catalog.
     pub facts: Option<&'a Arc<SessionFacts>>,
+    /// Tables and indexes that the session's own open portals read.
+    pub in_use: &'a [Oid],
     /// What the statement's offsets count in.
     pub source: &'a str,
     /// For the client, in order.
@@ -202,6 +204,20 @@ impl DdlCx<'_> {
             }
             locked = Some(relation.oid);
         }
+    }
+
+    /// 55006 for what the session itself is reading: its own locks do not keep it from changing that (`CheckTableNotInUse`).
+    /// `what`: what is done, as the message says it.
+    pub fn must_not_be_in_use(&self, oid: Oid, name: &str, what: &str) -> Result<()> {
+        if !self.in_use.contains(&oid) {
+            return Ok(());
+        }
+        Err(SqlError::new(
+            state::OBJECT_IN_USE,
+            format!(
+                "cannot {what} \"{name}\" because it is being used by active queries in this session"
+            ),
+        ))
     }
 
     pub fn lookup(&self, name: &ObjectName) -> Result<Option<Arc<Relation>>> {

@@ -168,6 +168,11 @@ async fn drop_table(
 
 /// Rows of `pg_class`, `pg_attribute`, comments and dependencies; files at commit.
 async fn remove(cx: &mut DdlCx<'_>, relation: &Relation) -> Result<()> {
+    let what = match relation.kind {
+        RelationKind::Index => "DROP INDEX",
+        _ => "DROP TABLE",
+    };
+    cx.must_not_be_in_use(relation.oid, &relation.name, what)?;
     cx.delete_all::<ClassRow>(by::CLASS_OID, &oid_key(relation.oid))
         .await?;
     cx.delete_all::<AttributeRow>(by::ATTRIBUTE_NUMBER, &oid_key(relation.oid))

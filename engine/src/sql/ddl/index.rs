@@ -49,6 +49,7 @@ pub async fn create(s: &CreateIndex, cx: &mut DdlCx<'_>) -> Result<()> {
             format!("cannot create index on relation \"{}\"", table.name),
         ));
     }
+    cx.must_not_be_in_use(table.oid, &table.name, "CREATE INDEX")?;
     cx.must_create_in(cx.user.oid, table.schema, &table.schema_name)?;
     refuse(s)?;
     let mut keys = Vec::with_capacity(s.keys.len());

@@ -88,7 +88,8 @@ async fn dispatch(statement: &Statement, cx: &mut DdlCx<'_>) -> Result<()> {
         Statement::ReassignOwned(s) => owned::reassign(s, cx).await,
         Statement::DropOwned(s) => owned::drop(s, cx).await,
         Statement::Comment(s) => comment::comment(s, cx).await,
-        Statement::CreateView(_) => Err(SqlError::unsupported("CREATE VIEW is not supported")),
+        Statement::CreateView(_) => Err(SqlError::unsupported("CREATE VIEW is not supported")
+            .hint("Write its query, as a subquery or WITH, where the view would be read.")),
         Statement::CreateTableAs(_) => Err(SqlError::unsupported(
             "CREATE TABLE AS and SELECT INTO are not supported",
         )

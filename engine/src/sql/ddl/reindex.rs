@@ -144,6 +144,7 @@ async fn rebuild(
     index: &Arc<Index>,
     verbose: bool,
 ) -> Result<()> {
+    cx.must_not_be_in_use(index.oid, &index.name, "REINDEX INDEX")?;
     let new = Index {
         file: cx.new_file()?,
         ..(**index).clone()

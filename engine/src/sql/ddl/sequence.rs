@@ -7,7 +7,8 @@ use crate::ids::{Oid, RelFile};
 use crate::sql::bind;
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
-    AlterSequence, CreateSequence, Ident, Persistence, SequenceOption, SequenceOptionKind,
+    AlterSequence, CreateSequence, Ident, ObjectName, Persistence, SequenceOption,
+    SequenceOptionKind,
 };
 use crate::table::sequence::{self, SequenceError, State};
 use crate::txn::LockMode;
@@ -58,6 +59,24 @@ pub async fn create(s: &CreateSequence, cx: &mut DdlCx<'_>) -> Result<()> {
         set_owner(cx, oid, owner.as_deref()).await?;
     }
     Ok(())
+}
+
+/// SEQUENCE NAME of an identity column's options, which `pg_dump` writes, and the options without it.
+pub fn own_name(given: &[SequenceOption]) -> Result<(Option<&ObjectName>, Vec<SequenceOption>)> {
+    let mut own = None;
+    let mut others = Vec::with_capacity(given.len());
+    for option in given {
+        match &option.kind {
+            SequenceOptionKind::Name(_) if own.is_some() => return Err(redundant(option)),
+            SequenceOptionKind::Name(name) => own = Some(name),
+            _ => others.push(option.clone()),
+        }
+    }
+    Ok((own, others))
+}
+
+fn redundant(option: &SequenceOption) -> SqlError {
+    SqlError::new(state::SYNTAX_ERROR, "conflicting or redundant options").at(option.at)
 }
 
 /// The sequence of a `serial` or identity column.
@@ -313,9 +332,7 @@ fn options(
     for o in given {
         let kind = std::mem::discriminant(&o.kind);
         if seen.contains(&kind) {
-            return Err(
-                SqlError::new(state::SYNTAX_ERROR, "conflicting or redundant options").at(o.at),
-            );
+            return Err(redundant(o));
         }
         seen.push(kind);
     }
@@ -372,7 +389,12 @@ fn options(
             SequenceOptionKind::Cycle(on) => row.seqcycle = *on,
             SequenceOptionKind::OwnedBy(owner) => wanted.owned_by = Some(owner.clone()),
             SequenceOptionKind::Name(_) => {
-                return Err(SqlError::unsupported("SEQUENCE NAME is not supported").at(o.at));
+                // Taken out before where it may stand: the grammar does not know where that is.
+                return Err(SqlError::new(
+                    state::SYNTAX_ERROR,
+                    "invalid sequence option SEQUENCE NAME",
+                )
+                .at(o.at));
             }
         }
     }

@@ -126,10 +126,12 @@ fn refuse(s: &CreateTable) -> Result<()> {
         return Err(SqlError::unsupported(what).hint(hint));
     }
     if let Some(what) = s.unsupported {
-        return Err(SqlError::unsupported(format!("{what} is not supported")));
+        return Err(SqlError::unsupported(format!("{what} is not supported"))
+            .hint("Create an ordinary table with all its columns."));
     }
     if !s.inherits.is_empty() {
-        return Err(SqlError::unsupported("table inheritance is not supported"));
+        return Err(SqlError::unsupported("table inheritance is not supported")
+            .hint("Repeat the columns in each table."));
     }
     if s.on_commit.is_some() {
         return Err(SqlError::new(

@@ -23,6 +23,7 @@ pub async fn truncate(s: &Truncate, cx: &mut DdlCx<'_>) -> Result<()> {
             return Err(no_relation(name, "relation"));
         };
         if tables.iter().all(|t| t.oid != table.oid) {
+            cx.must_not_be_in_use(table.oid, &table.name, "TRUNCATE")?;
             tables.push(table);
         }
     }

@@ -94,6 +94,23 @@ fn strings_are_unescaped() {
     assert_eq!(value(r"E'\uD83D\uDE00'"), "Text(\"😀\")");
 }
 
+/// What is not there yet is refused as a whole, not up to a semicolon inside of it.
+#[test]
+fn a_statement_that_is_passed_over_ends_where_it_ends() {
+    for text in [
+        "CREATE RULE r AS ON INSERT TO t DO INSTEAD (DELETE FROM u; UPDATE u SET a = (2)); SELECT 1",
+        "CREATE FUNCTION f(a int) RETURNS int LANGUAGE sql BEGIN ATOMIC \
+         SELECT CASE WHEN a > 0 THEN 1 END; SELECT a; END; SELECT 1",
+        "CREATE PROCEDURE p() LANGUAGE sql AS $$ SELECT 1; SELECT (2 $$; SELECT 1",
+        "COMMENT ON FUNCTION f(int) IS 'a; b'; SELECT 1",
+    ] {
+        let parsed = parse(text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        let tags: Vec<&str> = parsed.iter().map(|p| p.tag).collect();
+        assert!(matches!(tags.as_slice(), [_, "SELECT"]), "{text}: {tags:?}");
+        assert!(matches!(parsed[0].statement, Statement::Unsupported(_)));
+    }
+}
+
 /// As much stack as the threads that run statements have.
 const STACK_BYTES: usize = 64 << 20;
 

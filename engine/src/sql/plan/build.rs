@@ -11,7 +11,7 @@ use crate::sql::plan::tree::{
     Bound, Cost, HashJoin, IndexScan, KeySlot, KeyValue, NestLoop, NodeKind, PlanNode, SeqScan,
     SortKey,
 };
-use crate::types::compare::{comparator, hasher};
+use crate::types::compare::{Comparator, Hasher, comparator, equality, hasher};
 use crate::types::datum::SqlType;
 
 /// A node; its id comes when the plan is settled.
@@ -132,16 +132,7 @@ fn relation_of(base: &Base) -> Arc<crate::catalog::relation::Relation> {
     }
 }
 
-fn key_order(
-    key: &HashKey,
-    side: &Expr,
-) -> Result<
-    (
-        crate::types::compare::Comparator,
-        crate::types::compare::Hasher,
-    ),
-    SqlError,
-> {
+fn key_order(key: &HashKey, side: &Expr) -> Result<(Comparator, Hasher), SqlError> {
     let (a, b) = match &key.condition {
         Expr::Call { function, .. } => (function.args[0], function.args[1]),
         _ => (key.outer.ty().oid, key.inner.ty().oid),
@@ -206,13 +197,24 @@ fn whole(
     Ok(made)
 }
 
-/// A slot as a key that is compared, and hashed if its type can be.
+/// A slot as a key that rows are told apart by, and that is hashed if its type can be. It needs no order: types with equality
+/// alone have some.
 pub fn key_slot(slot: Slot, ty: SqlType) -> Result<KeySlot, SqlError> {
     Ok(KeySlot {
         slot,
         ty,
-        compare: order_of(ty)?,
+        compare: equality_of(ty)?,
         hash: hasher(ty.oid),
+    })
+}
+
+fn equality_of(ty: SqlType) -> Result<Comparator, SqlError> {
+    equality(ty.oid).ok_or_else(|| {
+        let name = crate::types::registry::format_type(ty);
+        SqlError::new(
+            crate::sql::error::state::UNDEFINED_FUNCTION,
+            format!("could not identify an equality operator for type {name}"),
+        )
     })
 }
 
@@ -231,7 +233,7 @@ pub fn sort_key(
     })
 }
 
-pub fn order_of(ty: SqlType) -> Result<crate::types::compare::Comparator, SqlError> {
+pub fn order_of(ty: SqlType) -> Result<Comparator, SqlError> {
     comparator(ty.oid).ok_or_else(|| {
         let name = crate::types::registry::format_type(ty);
         SqlError::new(

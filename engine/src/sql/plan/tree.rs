@@ -89,6 +89,16 @@ impl Plan {
 }
 
 impl Plan {
+    /// The tables and indexes that an execution has open from its beginning to its end.
+    pub fn opened(&self) -> Vec<Oid> {
+        let mut opened = Vec::new();
+        self.main.root.opened(&mut opened);
+        for init in &self.init {
+            init.level.root.opened(&mut opened);
+        }
+        opened
+    }
+
     /// Whether rows go to the client: those of a query, be they of no columns, and those of RETURNING.
     pub fn gives_rows(&self) -> bool {
         self.command == Command::Select || !self.output.is_empty()
@@ -580,6 +590,20 @@ pub struct ConflictUpdate {
 }
 
 impl PlanNode {
+    fn opened(&self, opened: &mut Vec<Oid>) {
+        match &self.kind {
+            NodeKind::SeqScan(scan) => opened.push(scan.relation.oid),
+            NodeKind::IndexScan(scan) => opened.extend([scan.relation.oid, scan.index.oid]),
+            NodeKind::LockRows { locks, .. } => {
+                opened.extend(locks.iter().map(|lock| lock.relation.oid));
+            }
+            _ => {}
+        }
+        for child in self.children() {
+            child.opened(opened);
+        }
+    }
+
     /// The nodes it reads from, outer first.
     pub fn children(&self) -> Vec<&Arc<PlanNode>> {
         match &self.kind {

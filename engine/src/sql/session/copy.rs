@@ -79,6 +79,7 @@ impl<S: Services> Session<S> {
             settings: &settings,
             function: &function,
             snapshot,
+            in_use: &[],
             notices: &mut notices,
         };
         let Some(r) = self.block.running() else {

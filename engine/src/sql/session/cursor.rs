@@ -133,6 +133,7 @@ impl<S: Services> Session<S> {
             formats,
             columns,
             types: Arc::clone(&ready.types),
+            reads: Some(Arc::clone(&ready.plan)),
             level: self.savepoints(),
             state: PortalState::Suspended(Box::new(execution), Arc::clone(&function)),
             cursor: Some(Cursor {

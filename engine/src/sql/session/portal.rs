@@ -86,6 +86,7 @@ impl<S: Services> Session<S> {
             columns: Arc::default(),
             types: Arc::default(),
             cursor: None,
+            reads: None,
             level: self.savepoints(),
             state: PortalState::New,
         };
@@ -148,6 +149,7 @@ impl<S: Services> Session<S> {
         let run = self.run_cx(&ready)?;
         portal.columns = Arc::clone(&ready.plan.output);
         portal.types = ready.types;
+        portal.reads = Some(Arc::clone(&ready.plan));
         portal.state = PortalState::Bound(Begun {
             plan: ready.plan,
             settings: ready.settings,

@@ -123,6 +123,8 @@ pub struct Portal {
     pub types: Arc<[Oid]>,
     /// DECLARE CURSOR's, reached by FETCH too.
     pub cursor: Option<Cursor>,
+    /// A query's plan: what it reads is in use until the portal goes, even when all its rows have been given.
+    pub reads: Option<Arc<Plan>>,
     /// Savepoints that were open when it was made: it goes when one of them is rolled back.
     pub level: usize,
     pub state: PortalState,
@@ -133,5 +135,14 @@ impl Portal {
     pub(super) fn fail(&mut self) {
         self.state = PortalState::Failed;
         self.cursor = None;
+        self.reads = None;
+    }
+
+    /// The tables and indexes that it has open.
+    pub(super) fn opened(&self) -> Vec<Oid> {
+        match (&self.state, &self.reads) {
+            (PortalState::Failed, _) | (_, None) => Vec::new(),
+            (_, Some(plan)) => plan.opened(),
+        }
     }
 }

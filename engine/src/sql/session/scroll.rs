@@ -476,6 +476,7 @@ impl<S: Services> Session<S> {
         }
         self.keep_until(portal, usize::MAX).await?;
         portal.level = 0;
+        portal.reads = None;
         if let Some(cursor) = &mut portal.cursor {
             cursor.held = true;
             cursor.origin = None;

@@ -29,6 +29,8 @@ pub struct UtilityCall<'a> {
     pub function: &'a Arc<FunctionCx>,
     /// For COPY, which reads as a query does.
     pub snapshot: Option<Arc<Snapshot>>,
+    /// Tables and indexes that the session's own open portals read.
+    pub in_use: &'a [Oid],
     /// Notices for the client, in order.
     pub notices: &'a mut Vec<SqlError>,
 }

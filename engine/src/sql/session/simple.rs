@@ -210,6 +210,8 @@ impl<S: Services> Session<S> {
                 .await?;
             return Ok(ready.plan.command.tag(progress.rows).into_owned());
         }
+        // It runs in the unnamed portal, whose place is made before: what that one read is no longer in use.
+        self.portals.remove("");
         match self
             .utility(&parsed, source, alone, true, Given::default(), out)
             .await?

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::given::{Given, check_given};
 use super::lifecycle::Session;
 use super::output::{Formats, Output};
-use super::prepared::Prepared;
+use super::prepared::{Portal, Prepared};
 use super::query::read_only_error;
 use super::services::{Services, UtilityCall};
 use super::settings::text_column;
@@ -13,6 +13,7 @@ use super::transaction::in_failed_block;
 use crate::catalog::relation::{LockMode, Relation};
 use crate::catalog::rights::Holder;
 use crate::catalog::view::CatalogView;
+use crate::ids::Oid;
 use crate::sql::bound::OutputColumn;
 use crate::sql::error::{SqlError, no_right_to, state};
 use crate::sql::exec::RowSink;
@@ -227,6 +228,7 @@ impl<S: Services> Session<S> {
         let function = self.function_cx(&settings, self.received);
         let services = Arc::clone(&self.services);
         let facts = Arc::clone(&self.facts);
+        let in_use = self.in_use(by_itself);
         let call = UtilityCall {
             statement,
             source,
@@ -234,6 +236,7 @@ impl<S: Services> Session<S> {
             settings: &settings,
             function: &function,
             snapshot: None,
+            in_use: &in_use,
             notices: &mut notices,
         };
         let done = if touches_no_transaction {
@@ -259,6 +262,14 @@ impl<S: Services> Session<S> {
             self.notice(out, notice);
         }
         done.map_err(|e| e.located(source))
+    }
+
+    /// The tables and indexes that open portals read. One that runs by itself ends the transaction first, and them with it.
+    fn in_use(&self, by_itself: bool) -> Vec<Oid> {
+        if by_itself {
+            return Vec::new();
+        }
+        self.portals.values().flat_map(Portal::opened).collect()
     }
 
     fn discard(&mut self, target: DiscardTarget) -> Outcome {

@@ -1,10 +1,14 @@
 //! Counting, extremes, and folds of booleans and bits.
 
+use std::sync::Arc;
+
 use crate::ids::Oid;
-use crate::types::compare::{Comparator, comparator};
+use crate::types::array::Array;
+use crate::types::compare::{Asked, Comparator, comparator, order_of_arrays};
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Accumulator, FunctionCx};
+use crate::types::{oids, registry};
 
 type Made = Box<dyn Accumulator>;
 
@@ -58,13 +62,48 @@ impl Accumulator for Extreme {
     }
 }
 
+/// The same of arrays, whose elements may turn out to have no order.
+struct ExtremeArray {
+    best: Option<Arc<Array>>,
+    largest: bool,
+}
+
+impl Accumulator for ExtremeArray {
+    fn update(&mut self, args: &[Datum], _cx: &FunctionCx) -> Result<(), TypeError> {
+        let Datum::Array(array) = &args[0] else {
+            panic!("the analyzer passed {:?} as an array", args[0])
+        };
+        let wins = match &self.best {
+            None => true,
+            Some(best) => {
+                let order = order_of_arrays(array, best, Asked::Order)?;
+                order.is_eq() || order.is_gt() == self.largest
+            }
+        };
+        if wins {
+            self.best = Some(Arc::clone(array));
+        }
+        Ok(())
+    }
+    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        Ok(self.best.take().map_or(Datum::Null, Datum::Array))
+    }
+}
+
 fn extreme(args: &[Oid], largest: bool) -> Made {
+    let vector = matches!(args[0], oids::ANYARRAY | oids::INT2VECTOR | oids::OIDVECTOR);
+    if vector || registry::element_of(args[0]).is_some() {
+        return Box::new(ExtremeArray {
+            best: None,
+            largest,
+        });
+    }
     let compare = comparator(args[0]).expect("the table has min and max only of ordered types");
     Box::new(Extreme {
         best: None,
         compare,
         largest,
-        last_of_equals: args[0] != crate::types::oids::BPCHAR,
+        last_of_equals: args[0] != oids::BPCHAR,
     })
 }
 pub(super) fn min(args: &[Oid]) -> Box<dyn Accumulator> {

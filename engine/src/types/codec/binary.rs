@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::{REFCURSOR, coerce_length};
+use super::{REFCURSOR, coerce_length, no_anonymous_rows};
 use crate::ids::{BlockNumber, Lsn, OffsetNumber, Oid, Tid};
 use crate::types::datetime::calendar::{is_valid_date, is_valid_timestamp};
 use crate::types::datetime::{DAY, date_out_of_range, timestamp_out_of_range};
@@ -249,6 +249,9 @@ fn decode_other(
             modifier,
         };
         return Ok(Datum::Array(Arc::new(array::decode(element, bytes, cx)?)));
+    }
+    if oid == oids::RECORD {
+        return Err(no_anonymous_rows());
     }
     let name = registry::format_type(SqlType::plain(oid));
     Err(TypeError::new(

@@ -120,17 +120,22 @@ fn parse_other(oid: Oid, modifier: i32, text: &str, cx: &FunctionCx) -> Result<D
         };
         return Ok(Datum::Array(Arc::new(array::parse(element, text, cx)?)));
     }
-    let name = registry::format_type(SqlType::plain(oid));
     if oid == oids::RECORD {
-        return Err(TypeError::new(
-            "0A000",
-            "input of anonymous composite types is not implemented",
-        ));
+        return Err(no_anonymous_rows());
     }
+    let name = registry::format_type(SqlType::plain(oid));
     Err(TypeError::new(
         "0A000",
         format!("cannot accept a value of type {name}"),
     ))
+}
+
+/// `record_in`, `record_recv`
+fn no_anonymous_rows() -> TypeError {
+    TypeError::new(
+        "0A000",
+        "input of anonymous composite types is not implemented",
+    )
 }
 
 /// Appends the text form. `value` is not NULL. A row may have been nested so deep that its text would fill the

@@ -40,13 +40,20 @@ fn by_content(a: &Datum, b: &Datum) -> Ordering {
     }
 }
 
-/// What is behind the items: their number, then dimensions and bounds.
+/// What is behind the items: their number, that of the dimensions, all lengths, then all bounds.
 fn by_shape(a: &Array, b: &Array) -> Ordering {
+    fn lengths(array: &Array) -> impl Iterator<Item = usize> {
+        array.dimensions.iter().map(|(length, _)| *length)
+    }
+    fn bounds(array: &Array) -> impl Iterator<Item = i32> {
+        array.dimensions.iter().map(|(_, low)| *low)
+    }
     a.items
         .len()
         .cmp(&b.items.len())
         .then(a.dimensions.len().cmp(&b.dimensions.len()))
-        .then_with(|| a.dimensions.cmp(&b.dimensions))
+        .then_with(|| lengths(a).cmp(lengths(b)))
+        .then_with(|| bounds(a).cmp(bounds(b)))
 }
 
 /// Of arrays of one element type.

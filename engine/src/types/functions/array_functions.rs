@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::ids::Oid;
-use crate::types::array::{Array, MAX_DIMENSIONS, too_deep};
+use crate::types::array::{Array, MAX_DIMENSIONS, check_shape, too_deep, too_many_items};
 use crate::types::codec;
 use crate::types::compare::{Asked, compare_vectors, equality, order_of_arrays, order_of_records};
 use crate::types::datum::{Datum, SqlType};
@@ -34,8 +34,8 @@ comparisons! {
     oidvectoreq oidvectorne oidvectorlt oidvectorle oidvectorgt oidvectorge btoidvectorcmp: &Array, &Array, compare_vectors;
 }
 scalar! {
-    fn array_larger(a: &Datum, b: &Datum) -> Datum { Ok(if order(a, b)?.is_ge() { a.clone() } else { b.clone() }) }
-    fn array_smaller(a: &Datum, b: &Datum) -> Datum { Ok(if order(a, b)?.is_le() { a.clone() } else { b.clone() }) }
+    fn array_larger(a: &Datum, b: &Datum) -> Datum { Ok(if order(a, b)?.is_gt() { a.clone() } else { b.clone() }) }
+    fn array_smaller(a: &Datum, b: &Datum) -> Datum { Ok(if order(a, b)?.is_lt() { a.clone() } else { b.clone() }) }
 }
 fn order(a: &Datum, b: &Datum) -> Result<Ordering, TypeError> {
     order_of_arrays(
@@ -63,6 +63,11 @@ fn need_equality(element: Oid) -> Result<(), TypeError> {
         "42883",
         format!("could not identify an equality operator for type {name}"),
     ))
+}
+
+/// The last subscript of a dimension. The array may be older than the check of its bounds.
+fn upper((length, low): (usize, i32)) -> i32 {
+    low.wrapping_add(length as i32 - 1)
 }
 
 fn dimension(a: &Array, n: i32) -> Option<(usize, i32)> {
@@ -121,6 +126,7 @@ fn concatenate(a: Option<&Array>, b: Option<&Array>) -> Result<Option<Array>, Ty
             "Arrays of {n} and {m} dimensions are not compatible for concatenation."
         )));
     }
+    check_shape(&dimensions)?;
     let items = a.items.iter().chain(&b.items).cloned().collect();
     Ok(Some(Array {
         element: a.element,
@@ -145,6 +151,14 @@ fn push(a: Option<&Array>, element: Oid, item: &Datum, front: bool) -> Result<Ar
     };
     one_dimension(a)?;
     let (length, low) = a.dimensions[0];
+    // What is put in front has a subscript of its own before the array is counted from where it began.
+    let from = if front {
+        low.checked_sub(1)
+            .ok_or_else(|| TypeError::new("22003", "integer out of range"))?
+    } else {
+        low
+    };
+    check_shape(&[(length + 1, from)])?;
     let mut items = Vec::with_capacity(length + 1);
     if front {
         items.push(item.clone());
@@ -179,7 +193,7 @@ fn find(a: &Array, item: &Datum, from: Option<i32>) -> Result<Option<i32>, TypeE
         .enumerate()
         .skip(skip)
         .find(|(_, x)| not_distinct(a.element, x, item));
-    Ok(found.map(|(i, _)| low + i as i32))
+    Ok(found.map(|(i, _)| low.wrapping_add(i as i32)))
 }
 
 fn joined(
@@ -263,31 +277,20 @@ fn fill(
     if lengths.len() > MAX_DIMENSIONS {
         return Err(too_deep(lengths.len()));
     }
-    let mut total = 1_usize;
-    for l in &lengths {
-        let l = usize::try_from(*l)
-            .map_err(|_| bad("array size exceeds the maximum allowed (134217727)"))?;
-        total = total.saturating_mul(l);
+    let mut dimensions = Vec::with_capacity(lengths.len());
+    for (length, low) in lengths.iter().zip(&lows) {
+        let length = usize::try_from(*length).map_err(|_| too_many_items())?;
+        dimensions.push((length, *low));
     }
-    if lengths.is_empty() || total == 0 {
+    let total = check_shape(&dimensions)?;
+    if total == 0 {
         return Ok(Array {
             element,
             dimensions: Vec::new(),
             items: Vec::new(),
         });
     }
-    if total > 134_217_727 {
-        return Err(TypeError::new(
-            "54000",
-            "array size exceeds the maximum allowed (134217727)",
-        ));
-    }
     size::check_items(total.saturating_mul(size_of::<Datum>() + size::held(item)))?;
-    let dimensions = lengths
-        .iter()
-        .zip(&lows)
-        .map(|(l, low)| (*l as usize, *low))
-        .collect();
     Ok(Array {
         element,
         dimensions,
@@ -347,11 +350,11 @@ fn replaced(a: &Array, from: &Datum, to: Option<&Datum>) -> Result<Array, TypeEr
 scalar! {
     fn array_length(a: &Array, n: i32) -> Option<i32> { Ok(dimension(a, n).map(|d| d.0 as i32)) }
     fn array_lower(a: &Array, n: i32) -> Option<i32> { Ok(dimension(a, n).map(|d| d.1)) }
-    fn array_upper(a: &Array, n: i32) -> Option<i32> { Ok(dimension(a, n).map(|d| d.1 + d.0 as i32 - 1)) }
+    fn array_upper(a: &Array, n: i32) -> Option<i32> { Ok(dimension(a, n).map(upper)) }
     fn array_ndims(a: &Array) -> Option<i32> { Ok(Some(a.dimensions.len() as i32).filter(|n| *n > 0)) }
     fn array_cardinality(a: &Array) -> i32 { Ok(a.items.len() as i32) }
     fn array_dims(a: &Array) -> Option<String> {
-        let text: String = a.dimensions.iter().map(|(n, low)| format!("[{low}:{}]", *low + *n as i32 - 1)).collect();
+        let text: String = a.dimensions.iter().map(|d| format!("[{}:{}]", d.1, upper(*d))).collect();
         Ok(Some(text).filter(|t| !t.is_empty()))
     }
     fn arraycontains(a: &Array, b: &Array) -> bool { contains(a, b) }
@@ -379,7 +382,7 @@ scalar! {
         need_equality(a.element)?;
         let low = a.dimensions.first().map_or(1, |d| d.1);
         let found = a.items.iter().enumerate().filter(|(_, x)| not_distinct(a.element, x, item));
-        Ok(Some(Array::of(oids::INT4, found.map(|(i, _)| Datum::Int4(low + i as i32)).collect())))
+        Ok(Some(Array::of(oids::INT4, found.map(|(i, _)| Datum::Int4(low.wrapping_add(i as i32))).collect())))
     }
     fn array_remove(a: Option<&Array>, item: &Datum) -> Option<Array> {
         a.map(|a| replaced(a, item, None)).transpose()

@@ -2,13 +2,18 @@
 //! are made: each StatefulSet's own template is what is known of a manifest that once was accepted.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use super::super::objects::Look;
-use super::{Inner, OBJECTS, StepError};
+use super::super::objects::{Look, ObjectsError};
+use super::super::steps::name;
+use super::{Inner, StepError};
+use crate::decide::{Plan, Step};
 use crate::kubernetes::Sight;
-use crate::render::Kind;
+use crate::reconcile::Seen;
+use crate::render::{Kind, ObjectKey};
 use crate::validate::ValidatedCluster;
+
+/// Begins the [`name`] of a step that makes an instance.
+const CREATE: &str = "Create ";
 
 impl Inner {
     pub(super) fn spec(&self) -> Result<ValidatedCluster, StepError> {
@@ -36,28 +41,105 @@ impl Inner {
         let Some(spec) = spec else {
             return self.make_like_others(instance, sight).await;
         };
-        let more = [instance.to_owned()];
-        let made = self.bring_objects(&spec, &more, sight).await?;
-        Ok(made
-            .iter()
-            .any(|key| key.kind == Kind::StatefulSet && key.name == instance))
+        let (made, rest) = self.bring_objects(&spec, Some(instance), sight).await;
+        Ok(is_made(instance, &made, rest)?)
     }
 
     async fn make_like_others(&self, instance: &str, sight: &Sight) -> Result<bool, StepError> {
         let (spec, image) = (self.spec_or_name(), &self.default_image);
         let look = Look::at(&self.cluster, &spec, image, &[], sight.clone());
-        let made = look.make_like_others(instance).await;
-        // An attempt may last: what is told of it counts from its end.
-        let now = Instant::now();
-        match &made {
-            Ok(_) => self.problems.succeeded(OBJECTS),
-            Err(error) => {
-                if let Some(verdict) = error.verdict() {
-                    self.problems
-                        .failed(OBJECTS, error.to_string(), verdict, now);
-                }
-            }
-        }
-        Ok(made?)
+        Ok(look.make_like_others(instance).await?)
+    }
+}
+
+/// Whether what was attempted under this [`name`] still is to be done, so far as that can be told. An instance that nobody
+/// asks for any more need not be made, and nobody will succeed at it. Other steps come and go as plans take turns.
+pub(super) fn is_to_be_done(what: &str, seen: &Seen, plan: &Plan) -> bool {
+    let is_creation = |step: &&Step| matches!(step, Step::Create { .. });
+    let mut creations = plan.steps.iter().filter(is_creation).peekable();
+    if !what.starts_with(CREATE) {
+        return true;
+    }
+    if creations.peek().is_some() {
+        return creations.any(|step| name(step) == what);
+    }
+    // A plan that changes something else first makes nobody.
+    let wanted = seen.cluster.spec.replicas as usize + 1;
+    seen.observed.instances.len() < wanted
+}
+
+/// Whether the instance's StatefulSet is among what was made. Then it is made, and told of, whatever `rest` could not be
+/// written: it would not be made again at the next attempt. The rest is brought, and told of, whenever everything is
+/// compared.
+fn is_made(
+    instance: &str,
+    made: &[ObjectKey],
+    rest: Result<(), ObjectsError>,
+) -> Result<bool, ObjectsError> {
+    let is_it = |key: &ObjectKey| key.kind == Kind::StatefulSet && key.name == instance;
+    if made.iter().any(is_it) {
+        return Ok(true);
+    }
+    rest.map(|()| false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::{Instance, Life, Observed, SILENT_MS, Seed, Upkeep};
+    use crate::ids::Term;
+
+    #[test]
+    fn an_instance_that_was_made_is_told_of_though_something_else_was_refused() {
+        let made = [ObjectKey {
+            kind: Kind::StatefulSet,
+            name: "orders-2".to_owned(),
+        }];
+        let told = |instance: &str, rest| is_made(instance, &made, rest).ok();
+        assert_eq!(told("orders-2", Ok(())), Some(true));
+        assert_eq!(told("orders-2", Err(ObjectsError::Overtaken)), Some(true));
+        assert_eq!(told("orders-3", Ok(())), Some(false));
+        assert_eq!(told("orders-3", Err(ObjectsError::Overtaken)), None);
+    }
+
+    #[test]
+    fn what_fails_for_an_instance_is_a_problem_until_nobody_asks_for_it() {
+        let create = |instance: &str| Step::Create {
+            instance: instance.to_owned(),
+            seed: Seed::Backup,
+            term: Term::FIRST,
+        };
+        let there = Instance {
+            life: Life::Alive,
+            pid: None,
+            silent_ms: 0,
+            status: None,
+            lost_after_ms: SILENT_MS,
+            upkeep: Upkeep::default(),
+        };
+        let is_one = |replicas: u32, steps: &[Step]| {
+            let manifest = format!(
+                "apiVersion: understudy.dev/v1alpha1\nkind: ReplicatedCluster\nmetadata: {{name: orders}}\n\
+                 spec: {{storage: {{size: 1Gi}}, replicas: {replicas}}}\n"
+            );
+            let mut observed = Observed::default();
+            observed
+                .instances
+                .insert("orders-1".to_owned(), there.clone());
+            let seen = Seen {
+                cluster: serde_norway::from_str(&manifest).expect("a manifest"),
+                observed,
+            };
+            let mut plan = Plan::default();
+            plan.steps.extend(steps.iter().cloned());
+            let what = name(&create("orders-3"));
+            assert!(is_to_be_done("objects", &seen, &plan));
+            is_to_be_done(&what, &seen, &plan)
+        };
+        let both = [create("orders-2"), create("orders-3")];
+        assert!(is_one(2, &both));
+        assert!(is_one(2, &[]), "the plan changes something else first");
+        assert!(!is_one(1, &both[..1]), "another one is asked for");
+        assert!(!is_one(0, &[]));
     }
 }

@@ -148,6 +148,7 @@ impl Node {
                 state: "connecting".to_owned(),
                 upstream_term: None,
                 heard_ms: None,
+                last_error: None,
             }),
             standbys: self
                 .streams

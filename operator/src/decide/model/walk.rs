@@ -177,6 +177,7 @@ impl Model {
             past: Past::default(),
             instances,
             unstreamed_ms,
+            stuck_ms: BTreeMap::new(),
             routes: None,
             fencing: false,
         };

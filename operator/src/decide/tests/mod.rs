@@ -168,6 +168,7 @@ fn running(standbys: u32) -> Observed {
         past: Past::default(),
         instances,
         unstreamed_ms: BTreeMap::new(),
+        stuck_ms: BTreeMap::new(),
         routes: None,
         fencing: true,
     }

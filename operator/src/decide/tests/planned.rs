@@ -125,6 +125,31 @@ fn nobody_is_handed_the_role_who_may_have_to_be_restarted_too() {
     assert!(hands_over_to(&plan_of(2, &observed)).is_some());
 }
 
+/// The one that hears last may be the one that goes first: what was asked of another one is not seen at once.
+#[test]
+fn no_standby_is_restarted_before_all_have_read_the_settings() {
+    let generation = cluster(2, Durability::Quorum).generation;
+    let mut observed = running(2);
+    for (number, read) in [(1, generation), (2, generation), (3, generation - 1)] {
+        status(&mut observed, number).generation = read;
+    }
+    status(&mut observed, 2).pending_restart = true;
+    let plan = plan_of(2, &observed);
+    assert!(renewed(&plan).is_empty() && reason(&plan) == "RollingOut");
+    status(&mut observed, 3).generation = generation;
+    status(&mut observed, 3).pending_restart = true;
+    let restart = Renewal::Engine {
+        term: T3,
+        id: member(3).id,
+    };
+    assert_eq!(renewed(&plan_of(2, &observed)), [("m-3", &restart)]);
+    // One that does not work waits for nobody.
+    status(&mut observed, 1).generation = generation - 1;
+    status(&mut observed, 2).generation = generation - 1;
+    status(&mut observed, 3).engine = None;
+    assert_eq!(renewed(&plan_of(2, &observed)), [("m-3", &restart)]);
+}
+
 fn replacing(name: &str, observed: &Observed) -> Plan {
     let mut asked = cluster(2, Durability::Quorum);
     asked.requests.replace_instance = Some(name.to_owned());
@@ -182,4 +207,257 @@ fn parameters_that_the_engine_does_not_take_are_a_condition_and_nothing_is_resta
     assert_eq!(degraded.reason, "ParametersRefused");
     assert_eq!(degraded.message, told);
     assert!(renewed(&plan).is_empty());
+}
+
+/// What Kubernetes has of an instance whose pod was deleted, as long as that runs.
+fn ends(observed: &mut Observed, number: u32, is_so: bool) {
+    let goes = upkeep(observed, number);
+    (goes.going, goes.ending) = (is_so, is_so);
+}
+
+/// Status, reason and message of a condition.
+fn says(plan: &Plan, type_: &str) -> (bool, String, String) {
+    let found = plan.conditions.iter().find(|c| c.type_ == type_);
+    let found = found.expect("it is always there");
+    let is_true = found.status == crate::crd::ConditionStatus::True;
+    (is_true, found.reason.clone(), found.message.clone())
+}
+
+fn ready(plan: &Plan) -> Vec<&str> {
+    let ready = plan.instances.iter().filter(|i| i.ready);
+    ready.map(|i| i.name.as_str()).collect()
+}
+
+/// Its kubelet may hear of it late, and it streams until then.
+#[test]
+fn a_standby_whose_pod_is_ending_is_not_ready_and_stays_in_the_set() {
+    let mut observed = running(2);
+    upkeep(&mut observed, 2).going = true;
+    let plan = plan_of(2, &observed);
+    assert_eq!(ready(&plan), ["m-1", "m-2", "m-3"], "its node is cordoned");
+    assert!(says(&plan, "Ready").0);
+    ends(&mut observed, 2, true);
+    let plan = plan_of(2, &observed);
+    assert_eq!(ready(&plan), ["m-1", "m-3"]);
+    assert!(plan.swap.is_none() && plan.events.is_empty(), "{plan:?}");
+    let why = "2 of 3 instances are ready; m-2: its pod is ending";
+    for (type_, is) in [("Ready", false), ("Degraded", true)] {
+        let said = (is, "InstancesNotReady".to_owned(), why.to_owned());
+        assert_eq!(says(&plan, type_), said);
+    }
+    ends(&mut observed, 2, false);
+    upkeep(&mut observed, 2).forced = true;
+    assert_eq!(ready(&plan_of(2, &observed)), ["m-1", "m-3"]);
+}
+
+/// It takes writes until another one does, and may be gone at any moment.
+#[test]
+fn a_primary_whose_pod_is_ending_serves_and_is_not_ready() {
+    let mut alone = running(0);
+    ends(&mut alone, 1, true);
+    let plan = plan_of(0, &alone);
+    assert!(plan.serves && plan.swap.is_none() && ready(&plan).is_empty());
+    assert!(!says(&plan, "Ready").0);
+    let (is_degraded, _, message) = says(&plan, "Degraded");
+    assert!(
+        is_degraded && message.ends_with("m-1: its pod is ending"),
+        "{message}"
+    );
+    let mut observed = running(2);
+    ends(&mut observed, 1, true);
+    let plan = plan_of(2, &observed);
+    assert!(hands_over_to(&plan).is_some());
+    assert!(plan.serves && ready(&plan) == ["m-2", "m-3"]);
+}
+
+/// What keeps an instance from serving is worth more than that it goes.
+#[test]
+fn a_word_of_its_own_is_told_of_one_that_goes_and_does_not_serve() {
+    let mut observed = running(2);
+    ends(&mut observed, 2, true);
+    let stuck = status(&mut observed, 2);
+    stuck.message = Some("its replay is stuck".to_owned());
+    let message = |observed: &Observed| says(&plan_of(2, observed), "Ready").2;
+    assert!(message(&observed).ends_with("m-2: its pod is ending"));
+    let engine = status(&mut observed, 2).engine.as_mut();
+    engine.expect("it runs").replay_stuck = true;
+    assert!(message(&observed).ends_with("m-2: its replay is stuck"));
+}
+
+#[test]
+fn nobody_is_renewed_while_another_one_is_about_to_go() {
+    let mut observed = running(2);
+    upkeep(&mut observed, 2).outdated = true;
+    ends(&mut observed, 3, true);
+    let plan = plan_of(2, &observed);
+    assert!(renewed(&plan).is_empty());
+    assert_eq!(reason(&plan), "RollingOut");
+    ends(&mut observed, 3, false);
+    assert_eq!(renewed(&plan_of(2, &observed)), [("m-2", &Renewal::Pod)]);
+}
+
+/// It goes anyway, and comes back as the manifest is: ended before that, its copy would be missed twice.
+#[test]
+fn who_is_about_to_go_is_made_anew_by_that_and_not_restarted_before() {
+    let mut observed = running(2);
+    status(&mut observed, 2).pending_restart = true;
+    assert_eq!(renewed(&plan_of(2, &observed)).len(), 1);
+    ends(&mut observed, 2, true);
+    let plan = plan_of(2, &observed);
+    assert!(renewed(&plan).is_empty() && plan.obstacle.is_none());
+    // Nor does another one go meanwhile, and it is said whom that waits for.
+    status(&mut observed, 3).pending_restart = true;
+    let plan = plan_of(2, &observed);
+    assert!(renewed(&plan).is_empty());
+    assert_eq!(reason(&plan), "RollingOut");
+    let (_, _, message) = says(&plan, "Ready");
+    assert!(
+        message.ends_with("when m-2 is back: its pod is ending"),
+        "{message}"
+    );
+    // Its template is written before its pod is made again.
+    upkeep(&mut observed, 2).outdated = true;
+    assert_eq!(renewed(&plan_of(2, &observed)), [("m-2", &Renewal::Pod)]);
+}
+
+/// m-3 is being renewed, and its primary has its stream no longer. m-1 and m-2 are still to be.
+fn rolling_out() -> Observed {
+    let mut observed = running(2);
+    for number in [1, 2] {
+        upkeep(&mut observed, number).outdated = true;
+    }
+    upkeep(&mut observed, 3).renewed = true;
+    streams_no_more(&mut observed, 3);
+    observed
+}
+
+fn streams_no_more(observed: &mut Observed, number: u32) {
+    let engine = status(observed, 1).engine.as_mut();
+    let id = Some(member(number).id);
+    let streams = &mut engine.expect("it runs").standbys;
+    streams.retain(|stream| stream.instance_id != id);
+}
+
+fn is_gone(observed: &mut Observed, number: u32) {
+    let name = member(number).name;
+    let instance = observed.instances.get_mut(&name).expect("it exists");
+    (instance.life, instance.status) = (Life::Ended, None);
+}
+
+/// Nobody is called because a manifest was changed, and everybody can see that it is being followed.
+#[test]
+fn an_ordinary_rollout_needs_nobody() {
+    let is_ordinary = |observed: &Observed| {
+        let plan = plan_of(2, observed);
+        for (type_, is) in [("Ready", false), ("Progressing", true), ("Degraded", false)] {
+            let (said, reason, _) = says(&plan, type_);
+            assert_eq!((said, reason.as_str()), (is, "RollingOut"), "{type_}");
+        }
+        assert_eq!(ready(&plan), ["m-1", "m-2"]);
+        assert_eq!(plan.on_purpose, ["m-3"]);
+        assert!(plan.events.iter().all(|event| !event.warning));
+    };
+    // Its old pod ends, and streams until then.
+    let mut observed = rolling_out();
+    let goes = upkeep(&mut observed, 3);
+    (goes.renewing, goes.renewed, goes.ending) = (true, true, true);
+    is_ordinary(&observed);
+    let mut observed = rolling_out();
+    is_gone(&mut observed, 3);
+    is_ordinary(&observed);
+    // A new pod's trouble may go by.
+    upkeep(&mut observed, 3).trouble = Some("it is scheduled".to_owned());
+    is_ordinary(&observed);
+    // It is there again, and about to stream.
+    let mut observed = rolling_out();
+    is_ordinary(&observed);
+    let starts = status(&mut observed, 3);
+    (starts.state, starts.engine) = (SupervisorState::Starting, None);
+    is_ordinary(&observed);
+    // The last one: nobody is to be renewed any more.
+    for number in [1, 2] {
+        upkeep(&mut observed, number).outdated = false;
+    }
+    is_ordinary(&observed);
+    let mut whole = running(2);
+    upkeep(&mut whole, 3).renewed = true;
+    let plan = plan_of(2, &whole);
+    assert!(plan.on_purpose.is_empty() && says(&plan, "Ready").0);
+    assert!(!says(&plan, "Progressing").0, "it is back");
+}
+
+#[test]
+fn a_rollout_that_does_not_get_on_is_told_of() {
+    use crate::crd::{Condition, ConditionStatus};
+    use crate::decide::TROUBLE_MS;
+    use crate::decide::rollout::STEP_MS;
+    let degraded = |observed: &Observed| {
+        let plan = plan_of(2, observed);
+        assert!(says(&plan, "Progressing").0);
+        let (is, reason, message) = says(&plan, "Degraded");
+        assert_eq!(is, plan.on_purpose.is_empty());
+        is.then_some((reason, message))
+    };
+    let is_failing =
+        |observed: &Observed| degraded(observed).is_some_and(|(reason, _)| reason == "RollingOut");
+    let mut nowhere = rolling_out();
+    is_gone(&mut nowhere, 3);
+    let its = upkeep(&mut nowhere, 3);
+    its.trouble = Some("ErrImagePull: no such image".to_owned());
+    its.trouble_ms = TROUBLE_MS;
+    let (reason, message) = degraded(&nowhere).expect("somebody has to see to it");
+    assert_eq!(reason, "RollingOut");
+    assert!(message.contains("m-3: ErrImagePull"), "{message}");
+    let mut crashes = rolling_out();
+    status(&mut crashes, 3).down_ms = 100;
+    assert!(is_failing(&crashes));
+    // It was to be renewed only later, and is lost.
+    let mut another = rolling_out();
+    is_gone(&mut another, 2);
+    assert!(is_failing(&another));
+    // Two for a moment: a rollout's own changes of role bring that.
+    let mut both = rolling_out();
+    streams_no_more(&mut both, 2);
+    let (reason, _) = degraded(&both).expect("two are away");
+    assert_eq!(reason, "InstancesNotReady");
+    let mut slow = rolling_out();
+    for (ms, is_late) in [(STEP_MS - 1, false), (STEP_MS, true)] {
+        slow.past.conditions = vec![Condition {
+            type_: "Ready".to_owned(),
+            status: ConditionStatus::False,
+            reason: "RollingOut".to_owned(),
+            message: String::new(),
+            observed_generation: 1,
+            last_transition_time: Millis::new(NOW.raw() - ms).rfc3339(),
+        }];
+        assert_eq!(is_failing(&slow), is_late, "after {ms} ms");
+    }
+}
+
+#[test]
+fn a_set_that_shrinks_because_of_a_renewal_is_no_warning_but_where_nobody_is_left() {
+    let shrunk = |replicas: u32, is_renewed: bool| {
+        let (mut observed, last) = (running(replicas), replicas + 1);
+        upkeep(&mut observed, last).renewed = is_renewed;
+        streams_no_more(&mut observed, last);
+        is_gone(&mut observed, last);
+        observed.unstreamed_ms = BTreeMap::from([(member(last).id, MEMBER_LOST_MS)]);
+        let mut events = plan_of(replicas, &observed).events.into_iter();
+        let event = events.find(|event| event.reason == "InSyncSetShrunk");
+        event.expect("it shrinks").warning
+    };
+    assert!(!shrunk(2, true));
+    assert!(shrunk(2, false), "it is lost");
+    assert!(shrunk(1, true), "the primary acknowledges alone");
+}
+
+#[test]
+fn a_primary_that_hands_its_role_over_does_so_on_purpose() {
+    let mut observed = running(2);
+    upkeep(&mut observed, 1).going = true;
+    let next = plan_of(2, &observed).swap.expect("it hands over");
+    assert_eq!(next.record.phase, Phase::SwitchingOver);
+    observed.record = Some(next.record);
+    assert_eq!(plan_of(2, &observed).on_purpose, ["m-1"]);
+    assert!(plan_of(2, &failing(2, 0)).on_purpose.is_empty());
 }

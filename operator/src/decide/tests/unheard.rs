@@ -228,7 +228,12 @@ fn a_supervisor_that_hangs_is_ended_whatever_it_is_of() {
     let ended = |cluster: &ValidatedCluster, observed: &Observed| {
         let steps = decide(cluster, observed, NOW).steps;
         let fenced = steps.into_iter().filter_map(|step| match step {
-            Step::Fence { instance, .. } => Some(instance),
+            Step::Fence {
+                instance, hangs, ..
+            } => {
+                assert!(hangs, "it is told why");
+                Some(instance)
+            }
             _ => None,
         });
         fenced.collect::<Vec<_>>()

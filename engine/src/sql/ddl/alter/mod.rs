@@ -42,6 +42,8 @@ pub async fn alter(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<()> {
         }
         return Err(no_relation(&s.name, "relation"));
     };
+    // Whatever it was called: PostgreSQL says ALTER TABLE of indexes and sequences too.
+    cx.must_not_be_in_use(relation.oid, &relation.name, "ALTER TABLE")?;
     let mut skipped: Vec<&ColumnDefinition> = Vec::new();
     for step in steps(s) {
         let current = cx.relation(relation.oid)?;
@@ -243,7 +245,7 @@ async fn run_other(
             // ANALYZE takes one sample size for all columns.
             find_column(table, &column.name)?;
             Err(SqlError::unsupported("SET STATISTICS is not supported")
-                .hint("Set default_statistics_target."))
+                .hint("Leave it out, or set default_statistics_target."))
         }
         AlterTableAction::AlterType { .. } => Err(SqlError::unsupported(
             "changing the type of a column is not supported",
@@ -258,8 +260,12 @@ async fn run_other(
             state::UNDEFINED_OBJECT,
             format!("tablespace \"{}\" does not exist", name.name),
         )),
-        AlterTableAction::Unsupported(what) => {
-            Err(SqlError::unsupported(format!("{what} is not supported")))
+        AlterTableAction::Unsupported { what, hint } => {
+            let refused = SqlError::unsupported(format!("{what} is not supported"));
+            Err(match hint {
+                Some(hint) => refused.hint(*hint),
+                None => refused,
+            })
         }
         _ => Err(SqlError::internal("an action that run() should have taken")),
     }

@@ -136,3 +136,106 @@ fn types_come_back_from_temporary_files() {
         }
     });
 }
+
+#[test]
+fn rows_are_spread_out_where_they_are_compared() {
+    run_async(async {
+        let db = Database::new();
+        db.check("INSERT INTO t VALUES (1, 23, 'x'), (2, NULL, NULL)", &["2"])
+            .await;
+        db.check(
+            "SELECT ROW(t.*) = ROW(1, 23, 'x'), ROW(t.*) IS NOT DISTINCT FROM ROW(2, NULL, NULL), \
+             ROW(t.*) IN (SELECT 1, 23, 'x'::text) FROM t ORDER BY id",
+            &["t|f|t", "f|t|f"],
+        )
+        .await;
+        db.fails(
+            "SELECT ROW(t.*) = ROW(1, 23) FROM t",
+            "42601",
+            "unequal number of entries in row expressions",
+        )
+        .await;
+        let many = vec!["1"; 1665].join(", ");
+        db.fails(
+            &format!("SELECT ROW({many})"),
+            "54011",
+            "ROW expressions can have at most 1664 entries",
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_row_of_nulls_is_distinct_from_null() {
+    run_async(async {
+        let db = Database::new();
+        db.check("INSERT INTO t VALUES (1, NULL, NULL)", &["1"])
+            .await;
+        db.check(
+            "SELECT ROW(s, n) IS DISTINCT FROM NULL, NULL IS NOT DISTINCT FROM ROW(s), \
+             t IS DISTINCT FROM NULL, ROW(s) IS NULL FROM t",
+            &["t|f|t|t"],
+        )
+        .await;
+    });
+}
+
+#[test]
+fn arrays_of_rows_are_sorted_and_compared_within_rows() {
+    run_async(async {
+        let db = Database::new();
+        let arrays = "FROM (VALUES (ARRAY[ROW(2)]), (ARRAY[ROW(1)])) AS v(r)";
+        db.check(
+            &format!("SELECT r {arrays} ORDER BY r"),
+            &["{(1)}", "{(2)}"],
+        )
+        .await;
+        db.check(&format!("SELECT max(r), min(r) {arrays}"), &["{(2)}|{(1)}"])
+            .await;
+        db.check(
+            "SELECT ARRAY[ROW(ARRAY[ROW(1)])] = ARRAY[ROW(ARRAY[ROW(1)])], \
+             ARRAY[ROW(ARRAY[ROW(1)])] < ARRAY[ROW(ARRAY[ROW(2)])]",
+            &["t|t"],
+        )
+        .await;
+        db.fails(
+            "SELECT ARRAY[ROW(ARRAY[ROW('a')])] = ARRAY[ROW(ARRAY[ROW('a')])]",
+            "42883",
+            "could not identify an equality operator for type unknown",
+        )
+        .await;
+    });
+}
+
+/// The order is asked for when there are two to compare.
+#[test]
+fn the_largest_of_arrays_without_an_order_is_refused() {
+    run_async(async {
+        let db = Database::new();
+        db.check("SELECT max('{1}'::json[])", &["{1}"]).await;
+        db.fails(
+            "SELECT max(x) FROM (VALUES ('{1}'::json[]), ('{2}')) AS v(x)",
+            "42883",
+            "could not identify a comparison function for type json",
+        )
+        .await;
+    });
+}
+
+#[test]
+fn what_has_no_order_is_grouped_all_the_same() {
+    run_async(async {
+        let db = Database::new();
+        let values = "FROM (VALUES ('1'::xid), ('2'), ('1')) AS v(x)";
+        db.check(
+            &format!("SELECT x, count(*) {values} GROUP BY x ORDER BY x::text"),
+            &["1|2", "2|1"],
+        )
+        .await;
+        db.check(
+            &format!("SELECT count(*) FROM (SELECT DISTINCT x {values}) AS s"),
+            &["2"],
+        )
+        .await;
+    });
+}

@@ -453,7 +453,10 @@ pub enum AlterTableAction {
     SetSchema(Ident),
     SetTablespace(Ident),
     /// A form that PostgreSQL has and this version has not.
-    Unsupported(&'static str),
+    Unsupported {
+        what: &'static str,
+        hint: Option<&'static str>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

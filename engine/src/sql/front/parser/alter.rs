@@ -66,7 +66,8 @@ impl Parser<'_> {
             Kw::User => "ALTER USER MAPPING",
             _ => return Err(self.unexpected()),
         };
-        Ok(self.skip_unsupported(command, None))
+        let hint = "Leave it out, with the statement that makes what it is about.";
+        Ok(self.skip_unsupported(command, Some(hint)))
     }
 
     fn alter_relation(&mut self, kind: ObjectKind) -> Result<Statement> {
@@ -152,8 +153,8 @@ impl Parser<'_> {
             Kw::Of | Kw::Not => self.skip_action("ALTER TABLE ... OF"),
             Kw::Enable | Kw::Disable => self.skip_action("ALTER TABLE ... ENABLE/DISABLE"),
             Kw::Attach | Kw::Detach => self.skip_action("ALTER TABLE ... PARTITION"),
-            Kw::Cluster => self.skip_action("ALTER TABLE ... CLUSTER"),
-            Kw::Replica => self.skip_action("ALTER TABLE ... REPLICA IDENTITY"),
+            Kw::Cluster => self.skip_needless("ALTER TABLE ... CLUSTER"),
+            Kw::Replica => self.skip_needless("ALTER TABLE ... REPLICA IDENTITY"),
             Kw::Force => self.skip_action("ALTER TABLE ... FORCE ROW LEVEL SECURITY"),
             Kw::Depends => self.skip_action("ALTER INDEX ... DEPENDS ON EXTENSION"),
             _ => Err(fault),
@@ -172,7 +173,14 @@ impl Parser<'_> {
             }
             self.bump();
         }
-        Ok(AlterTableAction::Unsupported(what))
+        Ok(AlterTableAction::Unsupported { what, hint: None })
+    }
+
+    /// What changes no answer of any statement here, so that nothing is missed without it.
+    fn skip_needless(&mut self, what: &'static str) -> Result<AlterTableAction> {
+        self.skip_action(what)?;
+        let hint = Some("Leave it out: no answer depends on it.");
+        Ok(AlterTableAction::Unsupported { what, hint })
     }
 
     fn add_action(&mut self) -> Result<AlterTableAction> {
@@ -280,7 +288,7 @@ impl Parser<'_> {
     fn set_column(&mut self, column: Ident) -> Result<AlterTableAction> {
         self.bump();
         if self.is_char(b'(') {
-            return self.skip_action("ALTER TABLE ... ALTER COLUMN ... SET (...)");
+            return self.skip_needless("ALTER TABLE ... ALTER COLUMN ... SET (...)");
         }
         let TokenKind::Keyword(kw) = self.peek() else {
             return Err(self.unexpected());
@@ -320,7 +328,7 @@ impl Parser<'_> {
                 })
             }
             Kw::Storage | Kw::Compression => {
-                self.skip_action("ALTER TABLE ... SET STORAGE/COMPRESSION")
+                self.skip_needless("ALTER TABLE ... SET STORAGE/COMPRESSION")
             }
             _ => {
                 let mut options = Vec::new();

@@ -72,7 +72,7 @@ impl Parser<'_> {
             Kw::User => "CREATE USER MAPPING",
             _ => return Err(self.unexpected()),
         };
-        Ok(self.skip_unsupported(command, None))
+        Ok(self.skip_unsupported(command, in_place_of(kw)))
     }
 
     fn create_table(&mut self, persistence: Persistence) -> Result<Statement> {
@@ -419,4 +419,23 @@ impl Parser<'_> {
     pub(super) fn object_names(&mut self) -> Result<Vec<ObjectName>> {
         self.list(Parser::object_name)
     }
+}
+
+/// What whoever moves in can do in place of the commonest of them.
+fn in_place_of(kw: Kw) -> Option<&'static str> {
+    Some(match kw {
+        Kw::Function | Kw::Procedure | Kw::Trigger | Kw::Constraint | Kw::Event | Kw::Rule => {
+            "Leave it out, and do its work in the application."
+        }
+        Kw::Type => "Use text with a CHECK for an enum, columns of the table for a composite type.",
+        Kw::Domain => "Use the type that it is over, with a CHECK of each column.",
+        Kw::Extension => {
+            "Leave it out. What is here of its kind, as gen_random_uuid(), is there without one."
+        }
+        Kw::Collation => "All text is ordered by its bytes: use COLLATE \"C\", or none.",
+        Kw::Policy => "Leave it out, and choose the rows in the application.",
+        Kw::Publication | Kw::Subscription => "Leave it out: there is no logical replication.",
+        Kw::Statistics => "Leave it out: only the planner would have looked at it.",
+        _ => return None,
+    })
 }

@@ -134,7 +134,7 @@ impl Parser<'_> {
             Kw::Role => ObjectKind::Role,
             Kw::Column => ObjectKind::Column,
             Kw::Constraint => ObjectKind::Constraint,
-            _ => return Ok(self.skip_unsupported("COMMENT", None)),
+            _ => return Ok(self.comment_on_unsupported()),
         };
         self.bump();
         let (name, member) = match kind {
@@ -142,7 +142,7 @@ impl Parser<'_> {
                 let member = self.col_id()?;
                 self.expect(Kw::On)?;
                 if self.is(Kw::Domain) {
-                    return Ok(self.skip_unsupported("COMMENT", None));
+                    return Ok(self.comment_on_unsupported());
                 }
                 (self.object_name()?, Some(member))
             }
@@ -172,6 +172,11 @@ impl Parser<'_> {
             member,
             text,
         }))
+    }
+
+    fn comment_on_unsupported(&mut self) -> Statement {
+        let hint = "Comments can be on tables, columns, constraints, indexes, sequences, schemas, databases and roles.";
+        self.skip_unsupported("COMMENT", Some(hint))
     }
 
     /// The name and its place, for commands that take one relation.

@@ -154,27 +154,43 @@ impl Parser<'_> {
         let (command, hint) = match kw {
             Kw::Do => ("DO", Some("Run the statements themselves.")),
             Kw::Call => ("CALL", None),
-            Kw::Cluster => ("CLUSTER", None),
+            Kw::Cluster => (
+                "CLUSTER",
+                Some("Leave it out: tables are not kept in the order of an index."),
+            ),
             Kw::Load => ("LOAD", None),
             Kw::Merge => ("MERGE", Some("Use INSERT ... ON CONFLICT.")),
-            Kw::Refresh => ("REFRESH MATERIALIZED VIEW", None),
-            Kw::Security => ("SECURITY LABEL", None),
+            Kw::Refresh => (
+                "REFRESH MATERIALIZED VIEW",
+                Some("Fill a table with INSERT ... SELECT in its place."),
+            ),
+            Kw::Security => ("SECURITY LABEL", Some("Leave it out.")),
             Kw::Import => ("IMPORT FOREIGN SCHEMA", None),
             _ => return Err(self.unexpected()),
         };
         Ok(self.skip_unsupported(command, hint))
     }
 
-    /// Skips the rest of the statement.
+    /// Skips the rest of the statement. A semicolon in parentheses (CREATE RULE) or in a routine's body (BEGIN ATOMIC ... END)
+    /// is not its end.
     pub(super) fn skip_unsupported(
         &mut self,
         command: &'static str,
         hint: Option<&'static str>,
     ) -> Statement {
-        while !matches!(
-            self.peek(),
-            TokenKind::End | TokenKind::Char(b';') | TokenKind::Fault(_)
-        ) {
+        let (mut parentheses, mut bodies) = (0_usize, 0_usize);
+        loop {
+            match self.peek() {
+                TokenKind::End | TokenKind::Fault(_) => break,
+                TokenKind::Char(b';') if parentheses == 0 && bodies == 0 => break,
+                TokenKind::Char(b'(') => parentheses += 1,
+                TokenKind::Char(b')') => parentheses = parentheses.saturating_sub(1),
+                TokenKind::Keyword(Kw::Begin) if self.is_at(1, Kw::Atomic) => bodies += 1,
+                // CASE ends with END as well.
+                TokenKind::Keyword(Kw::Case) if bodies > 0 => bodies += 1,
+                TokenKind::Keyword(Kw::End) => bodies = bodies.saturating_sub(1),
+                _ => {}
+            }
             self.bump();
         }
         Statement::Unsupported(Unsupported { command, hint })

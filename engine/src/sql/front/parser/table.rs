@@ -434,6 +434,15 @@ impl Parser<'_> {
                     self.col_id()?;
                 }
                 self.skip_window()?;
+                if self.eat(Kw::Include) {
+                    self.column_list()?;
+                }
+                self.key_options()?;
+                if self.eat(Kw::Where) {
+                    self.expect_char(b'(')?;
+                    self.expr()?;
+                    self.expect_char(b')')?;
+                }
                 TableConstraintKind::Exclude
             }
             _ => return Err(self.unexpected()),

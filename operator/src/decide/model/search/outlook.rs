@@ -12,7 +12,8 @@ use crate::api::{EngineRole, SupervisorState};
 use crate::crd::{Phase, Record};
 use crate::decide::model::mutant::Mutant;
 use crate::decide::{
-    Instance, Life, MEMBER_LOST_MS, Observed, Past, Plan, SILENT_MS, SWITCHOVER_MS, Step, decide,
+    Instance, Life, MEMBER_LOST_MS, Observed, Past, Plan, SILENT_MS, STUCK_MS, SWITCHOVER_MS, Step,
+    decide,
 };
 use crate::ids::{InstanceId, Lsn, Millis, Term};
 use crate::names;
@@ -200,6 +201,7 @@ pub(super) fn observe(mutant: Mutant, record: &Record, views: &[&View]) -> Obser
         past: Past::default(),
         instances: instances.collect(),
         unstreamed_ms: BTreeMap::new(),
+        stuck_ms: BTreeMap::new(),
         routes: None,
         fencing: false,
     }
@@ -211,6 +213,12 @@ fn plan(cluster: &ValidatedCluster, observed: &mut Observed, facts: &Facts) -> P
         instance.silent_ms = if silent { SILENT_MS } else { 0 };
     }
     observed.unstreamed_ms.clone_from(&facts.unstreamed_ms);
+    // Whoever has not streamed for so long may have run all the while.
+    let stuck = facts
+        .unstreamed_ms
+        .iter()
+        .filter(|(_, ms)| **ms >= STUCK_MS);
+    observed.stuck_ms = stuck.map(|(id, ms)| (id.clone(), *ms)).collect();
     let now = DETECTED_AT.plus(if facts.late { LATE } else { SOON });
     if facts.switchover {
         let asked = ValidatedCluster {
