@@ -43,5 +43,13 @@ fi
 mkdir -p "$work/context"
 (cd "$here" && git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf -) | tar -xf - -C "$work/context"
 mkdir -p "$work/context/.cargo"
-(cd "$work/context" && cargo vendor --quiet --locked vendor >.cargo/config.toml)
+# With --quiet it would not say how they are used.
+(cd "$work/context" && cargo vendor --locked vendor >.cargo/config.toml 2>"$work/log") || {
+    tail -20 "$work/log" >&2
+    exit 1
+}
+grep -q '^directory = ' "$work/context/.cargo/config.toml" || {
+    echo "dockerfile-build: cargo vendor has not said where it brought the dependencies" >&2
+    exit 1
+}
 buildah build --isolation chroot --format oci --pull-never --build-arg "PROFILE=${PROFILE:-image}" --tag "$image" "$work/context"

@@ -349,6 +349,12 @@ mod tests {
         let mut own = command.spawn().expect("started");
         let held = FileLock::try_acquire(&volume.lock()).expect("looked at");
         assert!(held.is_some());
+        let begin = std::time::Instant::now();
+        // A process has been started before its command line can be read.
+        while first_look(&volume).pid.is_none() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it is found");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let first = first_look(&volume);
         assert_eq!((first.life, first.pid), (Life::Alive, Some(own.id())));
         drop(held);
