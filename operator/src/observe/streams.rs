@@ -47,7 +47,7 @@ impl Try {
         let (id, engine) = (status.instance_id.as_ref()?, status.engine.as_ref()?);
         let receiver = engine.receiver.as_ref()?;
         let tries = instance.answers() && instance.follows(term) && receiver.state != "stopped";
-        (tries && primary.stream_of(id, term).is_none()).then(|| Try {
+        (tries && primary.stream_of(id, term).is_none()).then_some(Try {
             engine: (status.began_at, status.engine_pid),
             flushed: engine.flush_lsn,
             replayed: engine.replay_lsn,

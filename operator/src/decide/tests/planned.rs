@@ -144,9 +144,8 @@ fn no_standby_is_restarted_before_all_have_read_the_settings() {
     };
     assert_eq!(renewed(&plan_of(2, &observed)), [("m-3", &restart)]);
     // One that does not work waits for nobody.
-    status(&mut observed, 1).generation = generation - 1;
     status(&mut observed, 2).generation = generation - 1;
-    status(&mut observed, 3).engine = None;
+    upkeep(&mut observed, 3).renewing = true;
     assert_eq!(renewed(&plan_of(2, &observed)), [("m-3", &restart)]);
 }
 
@@ -300,6 +299,9 @@ fn nobody_is_renewed_while_another_one_is_about_to_go() {
 #[test]
 fn who_is_about_to_go_is_made_anew_by_that_and_not_restarted_before() {
     let mut observed = running(2);
+    for number in 1..=3 {
+        status(&mut observed, number).generation = cluster(2, Durability::Quorum).generation;
+    }
     status(&mut observed, 2).pending_restart = true;
     assert_eq!(renewed(&plan_of(2, &observed)).len(), 1);
     ends(&mut observed, 2, true);

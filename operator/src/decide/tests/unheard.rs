@@ -12,6 +12,7 @@ fn unheard(heard_ms: [Option<u64>; 2]) -> Observed {
             state: "streaming".to_owned(),
             upstream_term: Some(T3),
             heard_ms,
+            last_error: None,
         });
     }
     named(&mut observed, 1).silent_ms = SILENT_MS;
