@@ -57,7 +57,7 @@ CREATE INDEX orders_note ON shop.orders (note text_pattern_ops);
 COMMENT ON INDEX shop.orders_placed IS 'the newest first';
 ALTER TABLE shop.orders ADD CONSTRAINT later CHECK (total > 0) NOT VALID;
 INSERT INTO shop.orders (customer, placed, total, note)
-    SELECT g, timestamp '2024-01-01' + g * interval '1 hour', g * 1.5, repeat('x', g * 300) FROM generate_series(1, 40) g;
+    SELECT g, timestamp '2024-01-01' + g * interval '1 hour', g * 1.5, repeat('x', g * 60) FROM generate_series(1, 40) g;
 CREATE SEQUENCE shop.invoice AS integer INCREMENT BY 5 MINVALUE 5 MAXVALUE 1000 START WITH 10 CYCLE;
 COMMENT ON SEQUENCE shop.invoice IS 'numbers of paper';
 SELECT nextval('shop.invoice'), nextval('shop.invoice');

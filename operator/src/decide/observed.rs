@@ -40,6 +40,8 @@ pub struct Upkeep {
     pub renewing: bool,
     /// Its pod was made anew of the manifest's template, and has not been ready since.
     pub renewed: bool,
+    /// That pod has ended before it was ready, and is tried again.
+    pub crashes: bool,
     /// Its node is being drained, or its pod was deleted: it will have to go.
     pub going: bool,
     /// Its pod was deleted and still runs: its kubelet ends it as soon as it hears of that. What stands on a node that is
@@ -66,6 +68,10 @@ impl Upkeep {
     /// From when its template was written until its new pod is ready.
     pub fn is_being_renewed(&self) -> bool {
         self.renewing || self.renewed
+    }
+    /// Away for its renewal, and back when that has taken its time.
+    pub fn comes_back(&self) -> bool {
+        self.is_being_renewed() && !self.crashes
     }
 }
 
@@ -145,7 +151,8 @@ pub struct Observed {
     /// Since each copy was last seen streaming from the recorded primary, milliseconds.
     pub unstreamed_ms: BTreeMap<InstanceId, u64>,
     /// For how long each copy has got no further although one and the same engine ran, was heard and followed a primary
-    /// that served, milliseconds. Whoever was away has only just begun.
+    /// that served, milliseconds; or several of one supervisor, each of which ended where the first one did. Whoever was
+    /// away has only just begun.
     pub stuck_ms: BTreeMap<InstanceId, u64>,
     /// Where the Services lead now; none if that is unknown.
     pub routes: Option<Routes>,

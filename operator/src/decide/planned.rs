@@ -174,7 +174,7 @@ fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
     let next = match (broken, whole) {
         (Some(broken), _) => broken,
         (None, false) => {
-            plan.obstacle("RollingOut", next_waits_for(serving));
+            tell(plan, next_waits_for(serving));
             return;
         }
         (None, true) => waiting
@@ -186,8 +186,8 @@ fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
     if broken.is_none()
         && let Some(behind) = has_not_read_all(serving, how)
     {
-        plan.obstacle(
-            "RollingOut",
+        tell(
+            plan,
             format!("{name} is renewed when {behind} has read the settings as they are now"),
         );
         return;
@@ -198,14 +198,23 @@ fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
             let cause = format!("{name} hands over: it is to be renewed");
             plan.event("SwitchoverStarted", format!("{cause}; {target} takes over"));
             serving.begin(target, cause, now, plan);
+        } else {
+            tell(plan, no_heir(name));
         }
         return;
     }
-    plan.obstacle("RollingOut", format!("{name} is being renewed"));
+    tell(plan, format!("{name} is being renewed"));
     plan.step(Step::Renew {
         instance: (*name).clone(),
         how: how.clone(),
     });
+}
+
+/// What is in the way already may need somebody, and a rollout does not.
+fn tell(plan: &mut Plan, message: String) {
+    if plan.obstacle.is_none() {
+        plan.obstacle("RollingOut", message);
+    }
 }
 
 /// What the next renewal waits for. One that is about to go is named: as long as its node does not hear of that, only
@@ -219,6 +228,13 @@ fn next_waits_for(serving: &Serving<'_>) -> String {
     }
 }
 
+fn no_heir(primary: &str) -> String {
+    format!(
+        "{primary}, the primary, is renewed when an in-sync standby can take its role over: one that streams, is near, and \
+         stays where it is (its node is not cordoned)"
+    )
+}
+
 /// Everybody is made as the manifest says, and the rollout is over when the last of them is back.
 fn tell_last(serving: &Serving<'_>, plan: &mut Plan) {
     let mut all = serving.observed.instances.iter();
@@ -227,7 +243,7 @@ fn tell_last(serving: &Serving<'_>, plan: &mut Plan) {
         is_standby && instance.upkeep.is_being_renewed() && !sound(serving, instance)
     });
     if let Some((name, _)) = last {
-        plan.obstacle("RollingOut", format!("{name} is being renewed"));
+        tell(plan, format!("{name} is being renewed"));
     }
 }
 

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::{Instance, Life, Observed, Past, Step, decide};
 use crate::api::{
-    EngineRole, EngineSet, EngineStatus, Fork, StandbyStream, SupervisorState, SupervisorStatus,
+    EngineRole, EngineSet, EngineStatus, Fork, Receiver, StandbyStream, SupervisorState,
+    SupervisorStatus,
 };
 use crate::crd::{
     ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange, TimelineFork,
@@ -109,7 +110,10 @@ prop_compose! {
             set_caught_up: caught_up,
             promoted_at_ms: None,
             writable_at_ms: None,
-            receiver: None,
+            receiver: (!primary && flush.raw() % 4 == 1).then(|| Receiver {
+                state: "connecting".to_owned(),
+                ..Receiver::default()
+            }),
             standbys: streams.into_iter().map(|(n, term, flush)| StandbyStream {
                 instance_id: Some(member(n).id),
                 term: Some(term),
@@ -218,7 +222,7 @@ fn observed() -> BoxedStrategy<Observed> {
                 past: Past::default(),
                 instances,
                 unstreamed_ms: BTreeMap::from([(member(2).id, unstreamed)]),
-                stuck_ms: BTreeMap::new(),
+                stuck_ms: BTreeMap::from([(member(2).id, unstreamed * 10)]),
                 routes: None,
                 fencing,
             }

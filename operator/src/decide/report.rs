@@ -230,15 +230,12 @@ fn conditions(
     };
     let all = serving && ready == wanted && plan.instances.len() == wanted;
     let tally = tally(plan, ready, wanted);
-    let obstacle = plan.obstacle.clone();
-    let (reason, message) = obstacle.unwrap_or_else(|| {
-        let reason = match (all, &rollout.away) {
-            (true, _) => "AllReady",
-            (false, Some(_)) => ROLLING_OUT,
-            (false, None) => NOT_READY,
-        };
-        (reason, tally.clone())
-    });
+    let (reason, message) = match (plan.obstacle.clone(), &rollout.away) {
+        // The only one there is: while it is renewed nobody else could serve.
+        (Some((PRIMARY_LOST, _)) | None, Some(_)) if !all => (ROLLING_OUT, tally.clone()),
+        (Some(obstacle), _) => obstacle,
+        (None, _) => (if all { "AllReady" } else { NOT_READY }, tally.clone()),
+    };
     let rolls = reason == ROLLING_OUT;
     let blocked = BLOCKED.contains(&reason);
     let moving = rolls || is_moving(record, plan, wanted);
@@ -273,6 +270,7 @@ fn conditions(
 }
 
 const ROLLING_OUT: &str = "RollingOut";
+const PRIMARY_LOST: &str = "PrimaryLost";
 /// Some wait for others, or come back by themselves.
 const NOT_READY: &str = "InstancesNotReady";
 
@@ -301,7 +299,7 @@ fn tally(plan: &Plan, ready: usize, wanted: usize) -> String {
 /// Obstacles that do not go away by waiting.
 const BLOCKED: &[&str] = &[
     "FailoverBlocked",
-    "PrimaryLost",
+    PRIMARY_LOST,
     "VolumeMissing",
     "ForeignData",
     "RecordDamaged",

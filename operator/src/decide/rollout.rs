@@ -34,8 +34,12 @@ pub(super) fn look(
         return Rollout::default();
     }
     let missing = || instances.iter().filter(|report| !report.ready);
-    let all_get_on =
-        missing().all(|report| observed.instances.get(&report.name).is_some_and(gets_on));
+    let reseed_after_ms = cluster.failover.reseed_after_ms;
+    let may_stream = |i: &Instance| i.id().is_none_or(|id| observed.stuck(id) < reseed_after_ms);
+    let all_get_on = missing().all(|report| {
+        let instance = observed.instances.get(&report.name);
+        instance.is_some_and(|i| gets_on(i) && may_stream(i))
+    });
     let fails = !all_get_on || is_overdue(observed, now);
     let is_whole = instances.len() == cluster.replicas as usize + 1 && missing().count() == 1;
     let away = missing().next().filter(|_| is_whole && !fails);
@@ -50,11 +54,11 @@ fn gets_on(instance: &Instance) -> bool {
     let upkeep = &instance.upkeep;
     let Some(status) = instance.heard() else {
         let is_in_trouble = upkeep.lasting_trouble().is_some() || upkeep.away.is_some();
-        return upkeep.is_being_renewed() && !is_in_trouble;
+        return upkeep.comes_back() && !is_in_trouble;
     };
     let is_stuck = status.engine.as_ref().is_some_and(|e| e.replay_stuck);
     let is_down = status.down_ms > 0 || status.state == SupervisorState::Seeding;
-    status.message.is_none() && !is_stuck && !is_down
+    status.message.is_none() && !is_stuck && !is_down && !upkeep.crashes
 }
 
 fn is_overdue(observed: &Observed, now: Millis) -> bool {

@@ -254,7 +254,7 @@ fn tell_set(observed: &Observed, record: &Record, set: &InSyncSet, plan: &mut Pl
     );
     let is_renewed = |m: &Member| {
         let instance = observed.instances.get(&m.name);
-        instance.is_some_and(|i| i.upkeep.is_being_renewed())
+        instance.is_some_and(|i| i.upkeep.comes_back())
     };
     let mut leaving = before.iter().filter(|m| !set.contains(&m.id));
     if set.members.len() < before.len() {

@@ -23,10 +23,12 @@ pub fn upkeep(
         fingerprint.is_some() && made_of.map(String::as_str) != fingerprint
     });
     let ending = pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
+    let renewed = !outdated && set.is_some_and(is_unproven);
     Upkeep {
         outdated,
         renewing: !outdated && set.is_some_and(|set| is_rolling(set, pod)),
-        renewed: !outdated && set.is_some_and(is_unproven),
+        renewed,
+        crashes: renewed && set.zip(pod).is_some_and(|(set, pod)| has_crashed(set, pod)),
         going: ending || node.is_some_and(is_cordoned),
         ending,
         // Whoever knows who is heard says it.
@@ -129,6 +131,13 @@ fn is_unproven(set: &StatefulSet) -> bool {
     })
 }
 
+/// It is of the newest revision, and its container has ended before.
+fn has_crashed(set: &StatefulSet, pod: &Pod) -> bool {
+    let newest = set.status.as_ref().and_then(|s| s.update_revision.as_ref());
+    let is_new = pod.labels().get("controller-revision-hash") == newest;
+    is_new && container_of(pod).is_some_and(|container| container.restart_count > 0)
+}
+
 /// Why the pod does not run, if it does not and somebody can do something about it.
 fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
@@ -209,6 +218,27 @@ mod tests {
         assert!(!is_renewed("1", "g"), "it is only to be renewed");
         let new = set("2", 2);
         assert!(!upkeep(Some("f"), Some(&new), None, None).renewed);
+    }
+
+    /// It may do so again and again, and run for a moment each time.
+    #[test]
+    fn a_new_pod_that_ends_before_it_is_ready_crashes() {
+        let set = |current: &str| {
+            let mut set = set("2", 2);
+            let status = set.status.as_mut().expect("it has one");
+            status.current_revision = Some(current.to_owned());
+            set
+        };
+        let crashes = |current: &str, revision: &str, restarts: i32| {
+            let container = json!({"name": CONTAINER, "image": "", "imageID": "", "ready": false,
+                                   "restartCount": restarts});
+            let pod = pod(revision, json!({"containerStatuses": [container]}));
+            upkeep(Some("f"), Some(&set(current)), Some(&pod), None).crashes
+        };
+        assert!(!crashes("1", "2", 0));
+        assert!(crashes("1", "2", 1));
+        assert!(!crashes("1", "1", 1), "the old one is about to go");
+        assert!(!crashes("2", "2", 1), "it has been ready");
     }
 
     /// A drained node is left all the same, and a pod that is on its way is waited for.

@@ -2,7 +2,8 @@
 //! further by itself.
 //!
 //! The first decides who may be waited for, and goes on while an instance is away. The second decides who can't be helped
-//! but by a new copy, and begins with each engine: one that was away for hours may stream a moment after it runs.
+//! but by a new copy, and begins with each engine: one that was away for hours may stream a moment after it runs. Only where
+//! engines of one supervisor end one after the other, and none gets further, it goes on from the first of them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -30,14 +31,35 @@ pub(super) struct StreamClock {
 }
 
 /// An engine that follows and does not stream, and how far it has come.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Try {
     /// When its supervisor began, and which of that one's engines it is: a process id alone can come again.
     engine: (Millis, Option<u32>),
-    flushed: Option<Lsn>,
-    replayed: Option<Lsn>,
+    reached: Reached,
     /// Since when it has got no further.
     since: Instant,
+    /// So many engines of this supervisor, it included, have got no further than `furthest`, nor has one of them streamed.
+    engines: u32,
+    furthest: Reached,
+    /// Since when none of them has got further.
+    none_since: Instant,
+}
+
+/// An engine that is not the first to end where the others did has had its chances: a log or a page that it can't get over
+/// is there for the next one too. One that ends once may only have been in the way of something else.
+const CHANCES: u32 = 3;
+
+/// How far an engine has come, as it said itself.
+#[derive(Clone, Copy, Debug)]
+struct Reached {
+    flushed: Option<Lsn>,
+    replayed: Option<Lsn>,
+}
+
+impl Reached {
+    fn is_beyond(&self, other: &Reached) -> bool {
+        self.flushed > other.flushed || self.replayed > other.replayed
+    }
 }
 
 impl Try {
@@ -47,28 +69,70 @@ impl Try {
         let (id, engine) = (status.instance_id.as_ref()?, status.engine.as_ref()?);
         let receiver = engine.receiver.as_ref()?;
         let tries = instance.answers() && instance.follows(term) && receiver.state != "stopped";
-        (tries && primary.stream_of(id, term).is_none()).then_some(Try {
-            engine: (status.began_at, status.engine_pid),
+        let reached = Reached {
             flushed: engine.flush_lsn,
             replayed: engine.replay_lsn,
+        };
+        (tries && primary.stream_of(id, term).is_none()).then_some(Try {
+            engine: (status.began_at, status.engine_pid),
+            reached,
             since: now,
+            engines: 1,
+            furthest: reached,
+            none_since: now,
         })
     }
 
-    /// Whether the same engine was here before and has received and replayed nothing since. One that catches up, or has
-    /// much of its own log to replay first, gets on.
-    fn is_where(&self, before: &Try) -> bool {
-        let is_further = self.flushed > before.flushed || self.replayed > before.replayed;
-        self.engine == before.engine && !is_further
+    /// What is seen now, with what is known from before. An engine that catches up, or has much of its own log to replay
+    /// first, gets on; so does one of which its supervisor, or its pod, is another one.
+    fn after(self, before: Try) -> Try {
+        let is_another = self.engine != before.engine;
+        if self.engine.0 != before.engine.0 || self.reached.is_beyond(&before.furthest) {
+            self
+        } else if is_another {
+            Try {
+                engines: before.engines.saturating_add(1),
+                furthest: before.furthest,
+                none_since: before.none_since,
+                ..self
+            }
+        } else if self.reached.is_beyond(&before.reached) {
+            Try {
+                reached: self.reached,
+                since: self.since,
+                ..before
+            }
+        } else {
+            before
+        }
+    }
+
+    /// While its engine has ended, or does not answer: the time of that one is not counted, and what others before it came
+    /// to stays known. None where it is not to be waited for: another supervisor, another role, a stream.
+    fn while_away(self, instance: &Instance, term: Term, now: Instant) -> Option<Try> {
+        let status = instance.heard()?;
+        let is_away = status.engine.is_none() || !instance.answers();
+        let is_its = status.began_at == self.engine.0 && instance.follows(term);
+        (is_away && is_its).then_some(Try { since: now, ..self })
+    }
+
+    fn stands_since(&self) -> Instant {
+        if self.engines >= CHANCES {
+            self.none_since
+        } else {
+            self.since
+        }
     }
 }
 
 impl StreamClock {
     pub fn forgive(&mut self, stalled: Duration) {
         let now = Instant::now();
-        let tries = self.tries.values_mut().map(|each| &mut each.since);
-        for at in self.streamed.values_mut().chain(tries) {
-            *at = (*at + stalled).min(now);
+        let later = |at: &mut Instant| *at = (*at + stalled).min(now);
+        self.streamed.values_mut().for_each(later);
+        for each in self.tries.values_mut() {
+            later(&mut each.since);
+            later(&mut each.none_since);
         }
     }
 
@@ -101,7 +165,9 @@ impl StreamClock {
         let tries = self.tries.iter();
         Ages {
             unstreamed_ms: streamed.map(|(id, at)| (id.clone(), age(*at))).collect(),
-            stuck_ms: tries.map(|(id, t)| (id.clone(), age(t.since))).collect(),
+            stuck_ms: tries
+                .map(|(id, each)| (id.clone(), age(each.stands_since())))
+                .collect(),
         }
     }
 
@@ -150,12 +216,18 @@ impl StreamClock {
             return;
         };
         for instance in instances.values() {
-            let seen = Try::of(instance, primary, term, now);
-            let Some((id, seen)) = instance.id().zip(seen) else {
+            let Some(id) = instance.id() else {
                 continue;
             };
-            let known = before.remove(id).filter(|known| seen.is_where(known));
-            self.tries.insert(id.clone(), known.unwrap_or(seen));
+            let seen = Try::of(instance, primary, term, now);
+            let next = match (seen, before.remove(id)) {
+                (Some(seen), Some(known)) => Some(seen.after(known)),
+                (Some(seen), None) => Some(seen),
+                (None, known) => known.and_then(|known| known.while_away(instance, term, now)),
+            };
+            if let Some(next) = next {
+                self.tries.insert(id.clone(), next);
+            }
         }
     }
 }
@@ -272,6 +344,41 @@ mod tests {
         assert_eq!(stuck(sealed, 62), None);
     }
 
+    /// Its pod runs, and its engine does not.
+    fn down() -> Instance {
+        let mut instance = connecting(8, "0/100");
+        let status = instance.status.as_mut().expect("heard");
+        (status.engine, status.engine_pid) = (None, None);
+        instance
+    }
+
+    #[test]
+    fn engines_that_end_one_after_the_other_where_the_first_did_are_stuck_together() {
+        let (mut clock, begin) = (StreamClock::default(), Instant::now());
+        let mut stuck = |standby: Instance, after: u32| {
+            count(&mut clock, primary(false), standby, begin + SECOND * after).1
+        };
+        assert_eq!(stuck(connecting(8, "0/200"), 0), Some(0));
+        assert_eq!(stuck(down(), 25), Some(0));
+        assert_eq!(stuck(connecting(9, "0/180"), 30), Some(0), "its own log");
+        assert_eq!(stuck(connecting(9, "0/180"), 40), Some(10_000));
+        assert_eq!(stuck(connecting(9, "0/200"), 55), Some(0), "it gets on");
+        assert_eq!(stuck(down(), 58), Some(0));
+        assert_eq!(stuck(connecting(10, "0/180"), 60), Some(60_000));
+        assert_eq!(stuck(connecting(10, "0/200"), 65), Some(65_000));
+        assert_eq!(stuck(down(), 66), Some(66_000));
+        assert_eq!(stuck(connecting(11, "0/280"), 70), Some(0), "further");
+        assert_eq!(stuck(connecting(12, "0/200"), 80), Some(0));
+        let mut frozen = connecting(12, "0/200");
+        frozen.status.as_mut().expect("heard").engine_silent_ms = SILENT_MS;
+        assert_eq!(stuck(frozen, 130), Some(0));
+        assert_eq!(stuck(connecting(12, "0/200"), 131), Some(1_000));
+        // Another pod of it, which has not seen what became of the others.
+        let mut anew = connecting(13, "0/200");
+        anew.status.as_mut().expect("heard").began_at = Millis::new(7);
+        assert_eq!(stuck(anew, 150), Some(0));
+    }
+
     #[test]
     fn neither_a_primary_that_does_not_serve_nor_a_standstill_counts() {
         let (mut clock, begin) = (StreamClock::default(), Instant::now());
@@ -290,10 +397,12 @@ mod tests {
         let long_ago = Instant::now().checked_sub(SECOND * 20);
         let long_ago = long_ago.expect("some uptime");
         for each in clock.tries.values_mut() {
-            each.since = long_ago;
+            (each.since, each.none_since) = (long_ago, long_ago);
         }
         clock.forgive(SECOND * 5);
-        let since: Vec<Instant> = clock.tries.values().map(|each| each.since).collect();
-        assert_eq!(since, [long_ago + SECOND * 5]);
+        let since = |each: &Try| (each.since, each.none_since);
+        let since: Vec<_> = clock.tries.values().map(since).collect();
+        let later = long_ago + SECOND * 5;
+        assert_eq!(since, [(later, later)]);
     }
 }

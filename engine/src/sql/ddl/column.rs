@@ -215,14 +215,15 @@ impl DdlCx<'_> {
         Ok(())
     }
 
-    /// What SEQUENCE NAME calls the sequence, in the schema of its table.
+    /// What SEQUENCE NAME calls the sequence, in the schema of its table. In another one it would be owned by a table there
+    /// (`generateSerialExtraStmts`).
     fn asked_name(&self, asked: &ObjectName, table: &Relation, taken: &[String]) -> Result<String> {
-        let elsewhere = asked.schema.is_some()
-            && self.place(asked).map_err(SqlError::nowhere)?.schema != table.schema;
-        if elsewhere {
+        if let Some(schema) = &asked.schema
+            && self.place(asked).map_err(SqlError::nowhere)?.schema != table.schema
+        {
             return Err(SqlError::new(
-                state::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "sequence must be in same schema as table it is linked to",
+                state::UNDEFINED_TABLE,
+                format!("relation \"{}.{}\" does not exist", schema.name, table.name),
             ));
         }
         let name = &asked.name.name;

@@ -750,7 +750,7 @@ fn an_identity_says_what_its_sequence_is_called() {
             ("CREATE SCHEMA elsewhere", "CREATE SCHEMA"),
             (
                 "CREATE TABLE v (id int GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME elsewhere.a))",
-                "55000 sequence must be in same schema as table it is linked to",
+                "42P01 relation \"elsewhere.v\" does not exist",
             ),
             (
                 "CREATE SEQUENCE q SEQUENCE NAME a",

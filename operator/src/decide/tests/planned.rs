@@ -78,6 +78,28 @@ fn standbys_are_renewed_one_at_a_time_and_the_primary_last() {
     assert!(hands_over_to(&plan).is_some());
 }
 
+/// Nothing is missing, and whoever has changed the manifest would wait without a word.
+#[test]
+fn a_primary_whose_role_nobody_can_take_says_what_its_renewal_waits_for() {
+    let mut observed = running(2);
+    upkeep(&mut observed, 1).outdated = true;
+    for number in [2, 3] {
+        upkeep(&mut observed, number).going = true;
+    }
+    let plan = plan_of(2, &observed);
+    assert!(plan.swap.is_none() && renewed(&plan).is_empty());
+    for (type_, is) in [("Ready", true), ("Progressing", true), ("Degraded", false)] {
+        let (said, _, message) = says(&plan, type_);
+        assert_eq!(said, is, "{type_}: {message}");
+    }
+    assert!(says(&plan, "Progressing").2.contains("cordoned"));
+    upkeep(&mut observed, 3).going = false;
+    assert_eq!(
+        hands_over_to(&plan_of(2, &observed)).as_deref(),
+        Some("m-3")
+    );
+}
+
 #[test]
 fn a_standby_that_does_not_work_is_renewed_first() {
     let mut observed = running(2);
@@ -388,11 +410,35 @@ fn an_ordinary_rollout_needs_nobody() {
     assert!(!says(&plan, "Progressing").0, "it is back");
 }
 
+/// Nobody else could serve meanwhile, and it comes back all the same.
+#[test]
+fn the_only_instance_is_away_while_it_is_renewed() {
+    let mut observed = running(0);
+    is_gone(&mut observed, 1);
+    let instance = observed.instances.get_mut("m-1").expect("it exists");
+    instance.silent_ms = SILENT_MS;
+    let degraded = |observed: &Observed| {
+        let (is, reason, _) = says(&plan_of(0, observed), "Degraded");
+        (is, reason)
+    };
+    let lost = (true, "PrimaryLost".to_owned());
+    assert_eq!(degraded(&observed), lost);
+    upkeep(&mut observed, 1).renewed = true;
+    let plan = plan_of(0, &observed);
+    for (type_, is) in [("Ready", false), ("Progressing", true), ("Degraded", false)] {
+        let (said, reason, _) = says(&plan, type_);
+        assert_eq!((said, reason.as_str()), (is, "RollingOut"), "{type_}");
+    }
+    assert_eq!(plan.on_purpose, ["m-1"]);
+    upkeep(&mut observed, 1).crashes = true;
+    assert_eq!(degraded(&observed), lost);
+}
+
 #[test]
 fn a_rollout_that_does_not_get_on_is_told_of() {
     use crate::crd::{Condition, ConditionStatus};
-    use crate::decide::TROUBLE_MS;
     use crate::decide::rollout::STEP_MS;
+    use crate::decide::{STUCK_MS, TROUBLE_MS};
     let degraded = |observed: &Observed| {
         let plan = plan_of(2, observed);
         assert!(says(&plan, "Progressing").0);
@@ -413,6 +459,22 @@ fn a_rollout_that_does_not_get_on_is_told_of() {
     let mut crashes = rolling_out();
     status(&mut crashes, 3).down_ms = 100;
     assert!(is_failing(&crashes));
+    // Its new pod ends again and again, and runs for a moment in between.
+    let mut anew = rolling_out();
+    upkeep(&mut anew, 3).crashes = true;
+    assert!(is_failing(&anew), "it is heard");
+    is_gone(&mut anew, 3);
+    assert!(is_failing(&anew));
+    for number in [1, 2] {
+        upkeep(&mut anew, number).outdated = false;
+    }
+    assert!(is_failing(&anew), "the last one");
+    // It runs and can't get a stream, whatever is done about that.
+    let mut stuck = rolling_out();
+    for (ms, is_so) in [(STUCK_MS - 1, false), (STUCK_MS, true)] {
+        stuck.stuck_ms = BTreeMap::from([(member(3).id, ms)]);
+        assert_eq!(is_failing(&stuck), is_so, "after {ms} ms");
+    }
     // It was to be renewed only later, and is lost.
     let mut another = rolling_out();
     is_gone(&mut another, 2);
@@ -422,6 +484,14 @@ fn a_rollout_that_does_not_get_on_is_told_of() {
     streams_no_more(&mut both, 2);
     let (reason, _) = degraded(&both).expect("two are away");
     assert_eq!(reason, "InstancesNotReady");
+    // Something else is in the way, which no rollout takes out of it.
+    let mut foreign = rolling_out();
+    let third = status(&mut foreign, 3);
+    third.sealed = true;
+    let engine = third.engine.as_mut().expect("it runs");
+    engine.system_id = "2".to_owned();
+    let (is_degraded, reason, _) = says(&plan_of(2, &foreign), "Degraded");
+    assert!(is_degraded && reason == "ForeignData", "{reason}");
     let mut slow = rolling_out();
     for (ms, is_late) in [(STEP_MS - 1, false), (STEP_MS, true)] {
         slow.past.conditions = vec![Condition {
