@@ -45,8 +45,8 @@ struct Try {
     none_since: Instant,
 }
 
-/// An engine that is not the first to end where the others did has had its chances: a log or a page that it can't get over
-/// is there for the next one too. One that ends once may only have been in the way of something else.
+/// So many engines of one supervisor that come no further than the first of them are enough: a log or a page that stops one
+/// stops the next one too. One or two may have ended for another reason.
 const CHANCES: u32 = 3;
 
 /// How far an engine has come, as it said itself.
