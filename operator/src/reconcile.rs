@@ -5,14 +5,16 @@
 //! So they do while the manifest makes no sense (`held.rs`), whatever this process has known of it before.
 
 mod held;
+mod judged;
 
 use std::time::{Duration, Instant};
 
 use crate::crd::ReplicatedCluster;
 use crate::decide::{self, Observed, Plan, Step};
 use crate::ids::Millis;
-use crate::validate::{Invalid, ValidatedCluster, validate};
+use crate::validate::{Invalid, ValidatedCluster};
 use held::GoneBy;
+use judged::Judged;
 
 /// How long the loop sleeps when nothing is reported: the resolution of every time-out.
 const TICK: Duration = Duration::from_millis(100);
@@ -109,7 +111,7 @@ impl Writes {
 
 /// Runs until the future is dropped.
 pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
-    let mut gone_by: Option<GoneBy> = None;
+    let (mut judged, mut gone_by) = (Judged::default(), None::<GoneBy>);
     let (mut looks, mut writes) = (Backoff::default(), Writes::default());
     // Of their own: a failover must not wait for a word about a typo either.
     let mut refusals = Backoff::default();
@@ -127,7 +129,7 @@ pub async fn reconcile<O: Observe, A: Act>(mut observer: O, actor: A) {
         };
         looks = Backoff::default();
         // A failover must not wait for a typo.
-        let (now, findings) = match validate(&seen.cluster) {
+        let (now, findings) = match judged.verdict(&seen.cluster) {
             Ok(cluster) => (Some(GoneBy::whole(cluster)), Vec::new()),
             Err(findings) => (GoneBy::held(gone_by.take(), &seen), findings),
         };
@@ -207,6 +209,7 @@ mod tests {
     use super::*;
     use crate::crd::Phase;
     use crate::decide::Life;
+    use crate::validate::validate;
 
     const LIMIT: Duration = Duration::from_secs(60);
 

@@ -1,6 +1,7 @@
 //! The cluster's objects on the API server, brought to what is rendered.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -17,8 +18,8 @@ use crate::crd::{Condition, ConditionStatus, ReplicatedCluster};
 use crate::decide::Routes;
 use crate::ids::Millis;
 use crate::kubernetes::{
-    Applied, Cluster, Kept, RECORD_VERSION, Sight, Version, apply, brief, is_as_wanted,
-    is_conflict, remove,
+    Applied, Cluster, ClusterKey, Inputs, Kept, RECORD_VERSION, Sight, Version, apply, brief,
+    is_as_wanted, is_conflict, remove,
 };
 use crate::names;
 use crate::render::{
@@ -94,8 +95,11 @@ impl ObjectsError {
 }
 
 /// What became of the objects.
+#[derive(Default)]
 pub(super) struct Brought {
     pub created: Vec<ObjectKey>,
+    /// Something was not as it is to be, or was to go, so far as the stores show it.
+    pub differed: bool,
     /// In the way, and left alone.
     pub foreign: Vec<ForeignObject>,
     /// Could not be written; the others were, all the same.
@@ -115,11 +119,17 @@ impl Brought {
         Some((failed.to_string(), Verdict::Failed))
     }
 
+    /// Whether everything was as it is to be, and nothing of others' in the way.
+    fn is_nothing(&self) -> bool {
+        !self.differed && self.foreign.is_empty() && self.failed.is_empty()
+    }
+
     /// What was made, and what failed. Where an instance was to be made its own StatefulSet comes first: of everything else
     /// it is told whenever everything is compared.
     pub fn end(self, instance: Option<&str>) -> (Vec<ObjectKey>, Result<(), ObjectsError>) {
         let Brought {
             created,
+            differed: _,
             foreign,
             mut failed,
         } = self;
@@ -151,10 +161,14 @@ pub(super) struct Look<'a> {
     confirmed: OnceCell<()>,
 }
 
-/// All of it.
-pub(super) struct Wanted<'a> {
+/// All of it; nothing where it is known that everything is there.
+pub(super) struct Wanted<'a>(Option<Whole<'a>>);
+
+struct Whole<'a> {
     look: Look<'a>,
     credentials: Credentials,
+    /// What all of it follows from.
+    inputs: Inputs,
 }
 
 impl<'a> Look<'a> {
@@ -224,7 +238,14 @@ impl<'a> Look<'a> {
 
     /// False if everything has to be looked at again before more is written.
     async fn note(&self, object: &Object, brought: &mut Brought) -> bool {
-        match self.bring_one(object).await {
+        let there = self.there(object);
+        if is_as_wanted(object, there.as_ref()) {
+            return true;
+        }
+        // Even if the server has it as it is to be: the stores do not show that yet, and a cluster of which they show nothing
+        // has the same revision before it comes and after it has gone again.
+        brought.differed = true;
+        match self.confirm_and_write(object, there).await {
             Ok(Applied::Created) => brought.created.push(object.key()),
             Ok(Applied::Foreign(found)) => {
                 let foreign = ForeignObject::of(&found, &self.spec.name, &self.cluster.uid);
@@ -269,8 +290,7 @@ impl<'a> Look<'a> {
         if there.is_some_and(|set| is_owned(&set.metadata, uid)) {
             return Ok(false);
         }
-        let object = self.cluster.object();
-        let record = object.and_then(|object| object.status?.record());
+        let record = self.cluster.record();
         let primary = record.and_then(|record| record.primary);
         let primary = primary.as_ref().map(|member| member.name.as_str());
         let pattern = pattern(sets, uid, primary);
@@ -292,6 +312,14 @@ impl<'a> Look<'a> {
         if is_as_wanted(object, existing.as_ref()) {
             return Ok(Applied::Same);
         }
+        self.confirm_and_write(object, existing).await
+    }
+
+    async fn confirm_and_write(
+        &self,
+        object: &Object,
+        existing: Option<Value>,
+    ) -> Result<Applied, ObjectsError> {
         self.confirm().await?;
         self.write(object, existing).await
     }
@@ -337,8 +365,7 @@ impl<'a> Look<'a> {
 
     /// Leads the Services as `routes` says: first the one write that moves the primary's, then the labels of pods.
     pub async fn lead_to(&self, routes: &Routes) -> Result<(), ObjectsError> {
-        let object = self.cluster.object();
-        let record = object.and_then(|object| object.status?.record());
+        let record = self.cluster.record();
         if record.as_ref().map(|record| record.record_version) != Some(routes.record_version) {
             return Ok(()); // Decided on an older record: on this one it is decided anew.
         }
@@ -446,50 +473,81 @@ impl<'a> Wanted<'a> {
         more: &[String],
         sight: Sight,
     ) -> Result<Wanted<'a>, ObjectsError> {
-        let secrets = secrets(cluster, spec).await?;
-        let credentials = Credentials::complete(spec, &cluster.uid, &secrets, Millis::now())?;
-        Ok(Wanted {
+        // Before anything is read: what changes from here on is of another revision than the one that was compared.
+        let revisions = cluster.stores.revisions(&cluster.key);
+        let now = Instant::now();
+        let named = named_secrets(spec);
+        let mut unwatched = named.clone();
+        unwatched.retain(|name| !is_watched(cluster, name));
+        let secrets_api = secrets_of(cluster);
+        let given = cluster.given.read(&secrets_api, &unwatched, now).await?;
+        let version = |name: &str| given.get(name).map(|secret| Version::of(&secret.metadata));
+        let inputs = Inputs {
+            spec: spec.clone(),
+            default_image: default_image.to_owned(),
+            more: more.to_vec(),
+            record: cluster.record(),
+            routes: cluster.routes(),
+            given: named.into_iter().map(version).collect(),
+            revisions,
+        };
+        if cluster.settled.is_so(&inputs, now) {
+            return Ok(Wanted(None));
+        }
+        let secrets = secrets(cluster, spec, given).await?;
+        let credentials = Credentials::complete(spec, &cluster.uid, &secrets, Millis::now())
+            // Somebody may be about to put it right.
+            .inspect_err(|_| cluster.given.forget())?;
+        Ok(Wanted(Some(Whole {
             look: Look::at(cluster, spec, default_image, more, sight),
             credentials,
-        })
+            inputs,
+        })))
     }
 
     /// Creates and changes what is not as it should be.
     pub async fn bring(&self) -> Brought {
-        let look = &self.look;
-        let object = look.cluster.object();
-        let record = object.and_then(|object| object.status?.record());
-        let routes = look.cluster.routes();
-        let input = look.input(&self.credentials, record.as_ref(), routes.as_ref());
-        let rendered = render(&input);
-        let mut brought = Brought {
-            foreign: rendered.foreign,
-            created: Vec::new(),
-            failed: Vec::new(),
-        };
+        let mut brought = Brought::default();
+        if let Some(whole) = &self.0 {
+            whole.bring(&mut brought).await;
+            if brought.is_nothing() {
+                let settled = &whole.look.cluster.settled;
+                settled.note(whole.inputs.clone(), Instant::now());
+            }
+        }
+        brought
+    }
+}
+
+impl Whole<'_> {
+    async fn bring(&self, brought: &mut Brought) {
+        let (look, inputs) = (&self.look, &self.inputs);
+        let (record, routes) = (inputs.record.as_ref(), inputs.routes.as_ref());
+        let rendered = render(&look.input(&self.credentials, record, routes));
+        brought.foreign = rendered.foreign;
         // Where the write Service leads is moved by its own step only.
         let slice = |object: &&Object| object.kind() != Kind::EndpointSlice;
         for object in rendered.objects.iter().filter(slice) {
-            if !look.note(object, &mut brought).await {
-                return brought;
+            if !look.note(object, brought).await {
+                return;
             }
         }
         for workload in rendered.workloads.into_values() {
             // A changed template restarts its pod: when that is right is decided elsewhere.
             if let Workload::Create(set) = workload {
                 let object = Object::StatefulSet(set);
-                if !look.note(&object, &mut brought).await {
-                    return brought;
+                if !look.note(&object, brought).await {
+                    return;
                 }
             }
         }
         let surplus = rendered.surplus.iter();
         for key in surplus.filter(|key| key.kind != Kind::EndpointSlice) {
+            brought.differed = true;
             if let Err(error) = look.give_up(key).await {
                 brought.failed.push(error);
             }
         }
-        brought
     }
 }
 
@@ -541,15 +599,8 @@ fn led_for(metadata: &ObjectMeta) -> u64 {
     version.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-fn found<K>(store: &Kept<K>, key: &crate::kubernetes::ClusterKey, name: &str) -> Option<Value>
-where
-    K: kube::Resource + Clone + Serialize + 'static,
-    K::DynamicType: Default + Eq + std::hash::Hash + Clone,
-{
-    let object = store
-        .of_cluster(key)
-        .into_iter()
-        .find(|object| object.name_any() == name)?;
+fn found<K: Serialize>(store: &Kept<K>, key: &ClusterKey, name: &str) -> Option<Value> {
+    let object = store.named(key, name)?;
     serde_json::to_value(object.as_ref()).ok()
 }
 
@@ -587,10 +638,31 @@ fn existing(cluster: &Cluster) -> (Existing, BTreeMap<ObjectKey, Version>) {
     (existing, versions)
 }
 
-/// The cluster's own Secrets and those that the manifest names. As long as some of its own are not in the store the
-/// server itself is asked: a password must not be made up twice.
-async fn secrets(cluster: &Cluster, spec: &ValidatedCluster) -> Result<Secrets, kube::Error> {
-    let api: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.key.namespace);
+/// The Secrets that the manifest names.
+fn named_secrets(spec: &ValidatedCluster) -> Vec<&str> {
+    let bootstrap = &spec.bootstrap;
+    let both = [&bootstrap.owner_secret, &bootstrap.superuser_secret];
+    both.into_iter().flatten().map(String::as_str).collect()
+}
+
+/// A user's Secret that carries the cluster's label comes by the watch of its own.
+fn is_watched(cluster: &Cluster, secret: &str) -> bool {
+    let store = &cluster.stores.secrets;
+    store.named(&cluster.key, secret).is_some()
+}
+
+fn secrets_of(cluster: &Cluster) -> Api<Secret> {
+    Api::namespaced(cluster.client.clone(), &cluster.key.namespace)
+}
+
+/// The cluster's own Secrets and those that the manifest names, of which `given` were read. As long as some of its own are
+/// not in the store the server itself is asked: a password must not be made up twice.
+async fn secrets(
+    cluster: &Cluster,
+    spec: &ValidatedCluster,
+    given: Secrets,
+) -> Result<Secrets, kube::Error> {
+    let api = secrets_of(cluster);
     let mut all: BTreeMap<String, Secret> = cluster
         .stores
         .secrets
@@ -622,21 +694,100 @@ async fn secrets(cluster: &Cluster, spec: &ValidatedCluster) -> Result<Secrets, 
             }
         }
     }
-    let bootstrap = &spec.bootstrap;
-    for name in [&bootstrap.owner_secret, &bootstrap.superuser_secret]
-        .into_iter()
-        .flatten()
-    {
-        if let Some(secret) = api.get_opt(name).await? {
-            all.insert(name.clone(), secret);
-        }
-    }
+    all.extend(given);
     Ok(all)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use hyper::body::Incoming;
+    use hyper::{Method, Request, Response, StatusCode};
+    use k8s_openapi::api::core::v1::ServiceAccount;
+    use kube::{Client, Config};
+    use parking_lot::Mutex;
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::kubernetes::Stores;
+    use crate::transport::{self, ResponseBody};
+
+    fn client(port: u16) -> Client {
+        let address = format!("http://127.0.0.1:{port}");
+        let mut config = Config::new(address.parse().expect("an address"));
+        config.root_cert = Some(Vec::new());
+        Client::try_from(config).expect("a client")
+    }
+
+    /// An API server on which somebody else has made the same whenever something is to be made.
+    async fn overtaking_server() -> u16 {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("bound");
+        let port = listener.local_addr().expect("an address").port();
+        let made: Arc<Mutex<Value>> = Arc::default();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let made = Arc::clone(&made);
+                let answered = move |request| answered(request, Arc::clone(&made));
+                tokio::spawn(transport::serve(stream, answered));
+            }
+        });
+        port
+    }
+
+    async fn answered(
+        request: Request<Incoming>,
+        made: Arc<Mutex<Value>>,
+    ) -> Response<ResponseBody> {
+        if request.method() == Method::POST {
+            let object: Value = transport::read_json(request).await.expect("an object");
+            *made.lock() = object;
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409,
+                                "reason": "AlreadyExists", "message": "it is there"});
+            return transport::json(StatusCode::CONFLICT, &status);
+        }
+        if request.uri().path().contains("/replicatedclusters/") {
+            let metadata =
+                json!({"name": "orders", "namespace": "shop", "uid": "u", "resourceVersion": "1"});
+            let cluster = json!({"apiVersion": "understudy.dev/v1alpha1", "kind": "ReplicatedCluster",
+                                 "metadata": metadata, "spec": {"storage": {"size": "1Gi"}}});
+            return transport::json(StatusCode::OK, &cluster);
+        }
+        let object = made.lock().clone();
+        transport::json(StatusCode::OK, &object)
+    }
+
+    /// The watch may bring it a little later, and then that it has gone again: nothing may be taken for settled by that.
+    #[tokio::test]
+    async fn what_the_server_has_and_the_stores_do_not_show_differs() {
+        let key = ClusterKey {
+            namespace: "shop".to_owned(),
+            name: "orders".to_owned(),
+        };
+        // Its watches reach nobody.
+        let stores = Arc::new(Stores::watch(&client(9), &[]));
+        let api = client(overtaking_server().await);
+        let cluster = Cluster::new(api, key, "u".to_owned(), stores);
+        let spec = ValidatedCluster::default();
+        let look = Look::at(&cluster, &spec, "understudy:1", &[], Sight::default());
+        let object = Object::ServiceAccount(ServiceAccount {
+            metadata: ObjectMeta {
+                name: Some("orders-instances".to_owned()),
+                ..ObjectMeta::default()
+            },
+            ..ServiceAccount::default()
+        });
+        assert_eq!(
+            look.bring_one(&object).await.expect("answered"),
+            Applied::Same
+        );
+        let mut brought = Brought::default();
+        assert!(look.note(&object, &mut brought).await);
+        assert!(brought.failed.is_empty(), "{:?}", brought.failed);
+        assert!(brought.created.is_empty() && brought.foreign.is_empty());
+        assert!(brought.differed && !brought.is_nothing());
+        assert!(Brought::default().is_nothing());
+    }
 
     fn condition(type_: &str, status: ConditionStatus, reason: &str) -> Condition {
         Condition {
@@ -669,9 +820,8 @@ mod tests {
         let problem = |codes: &[u16]| {
             let failed = codes.iter().map(|code| ObjectsError::Kube(answer(*code)));
             let brought = Brought {
-                created: Vec::new(),
-                foreign: Vec::new(),
                 failed: failed.collect(),
+                ..Brought::default()
             };
             brought.problem()
         };
@@ -692,7 +842,6 @@ mod tests {
             ObjectsError::Object(key, kube::Error::Api(status.boxed()))
         };
         let brought = || Brought {
-            created: Vec::new(),
             foreign: vec![ForeignObject {
                 key: key(Kind::StatefulSet, "orders-3"),
                 owner: "somebody else".to_owned(),
@@ -702,6 +851,7 @@ mod tests {
                 refused(key(Kind::Role, "orders-2")),
                 refused(key(Kind::StatefulSet, "orders-2")),
             ],
+            ..Brought::default()
         };
         for (instance, why) in [
             (None, "Role orders-2: "),
@@ -715,8 +865,7 @@ mod tests {
         }
         let nothing = Brought {
             created: vec![key(Kind::StatefulSet, "orders-2")],
-            foreign: Vec::new(),
-            failed: Vec::new(),
+            ..Brought::default()
         };
         let (made, ends) = nothing.end(Some("orders-2"));
         assert!(ends.is_ok() && made == [key(Kind::StatefulSet, "orders-2")]);

@@ -14,11 +14,13 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::given::Given;
+use super::settled::Settled;
 use super::speakers::{Speaker, Speakers};
 use super::stores::{ClusterKey, Stores};
 use super::upkeep::{complaint, stuck, upkeep, with_remedy};
 use crate::api::{SeedSource, Upstream};
-use crate::crd::ReplicatedCluster;
+use crate::crd::{Record, ReplicatedCluster};
 use crate::decide::{Routes, Upkeep};
 use crate::ids::Millis;
 use crate::names;
@@ -44,6 +46,10 @@ pub struct Cluster {
     pub watches: Arc<Watches>,
     /// Whose status stream is open.
     pub speakers: Speakers,
+    /// The Secrets that the manifest names.
+    pub given: Given,
+    /// Of what was compared it is known that nothing is to be done about it.
+    pub settled: Settled,
     /// What this process wrote last: the watch brings it a little later.
     newest: Mutex<Option<ReplicatedCluster>>,
     calls: Mutex<Option<(String, Arc<ClientConfig>)>>,
@@ -101,6 +107,8 @@ impl Cluster {
             stores,
             watches: Arc::default(),
             speakers: Speakers::default(),
+            given: Given::default(),
+            settled: Settled::default(),
             newest: Mutex::default(),
             calls: Mutex::default(),
             lives: Mutex::default(),
@@ -144,20 +152,31 @@ impl Cluster {
     /// The newest state of the object that this process knows; none if it is gone, can't be read, or another one has its
     /// name.
     pub fn object(&self) -> Option<ReplicatedCluster> {
+        self.read(ReplicatedCluster::clone)
+    }
+
+    /// The record in that state.
+    pub fn record(&self) -> Option<Record> {
+        self.read(|object| object.status.as_ref()?.record())
+            .flatten()
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&ReplicatedCluster) -> T) -> Option<T> {
         let kept = self.stores.cluster(&self.key)?;
         let stored = kept.read().ok()?;
         if stored.metadata.uid.as_ref() != Some(&self.uid) {
             return None;
         }
         let newest = self.newest.lock();
-        match newest.as_ref() {
-            Some(written) if version(written) > version(stored) => Some(written.clone()),
-            _ => Some(stored.clone()),
-        }
+        let written = newest.as_ref();
+        let written = written.filter(|written| version(written) > version(stored));
+        Some(read(written.unwrap_or(stored)))
     }
 
     /// The object as the server gave it back.
-    pub fn wrote(&self, object: ReplicatedCluster) {
+    pub fn wrote(&self, mut object: ReplicatedCluster) {
+        // Copied at each look, and nobody who looks reads who holds which field: so it is with what the watch brings.
+        object.metadata.managed_fields = None;
         let mut newest = self.newest.lock();
         if newest
             .as_ref()
@@ -198,19 +217,11 @@ impl Cluster {
 
     /// The instance's pod, unless it has ended for good.
     pub fn pod(&self, instance: &str) -> Option<Arc<Pod>> {
-        let name = names::pod(instance);
-        self.stores
-            .pods
-            .of_cluster(&self.key)
-            .into_iter()
-            .find(|pod| pod.name_any() == name)
-            .filter(|pod| {
-                let phase = pod
-                    .status
-                    .as_ref()
-                    .and_then(|status| status.phase.as_deref());
-                !matches!(phase, Some("Succeeded" | "Failed"))
-            })
+        let pod = self.stores.pods.named(&self.key, &names::pod(instance))?;
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref());
+        let has_ended = matches!(phase, Some("Succeeded" | "Failed"));
+        (!has_ended).then_some(pod)
     }
 
     /// Whether the instance's pod is the one with this uid.
@@ -220,8 +231,8 @@ impl Cluster {
     }
 
     fn stateful_set(&self, instance: &str) -> Option<Arc<StatefulSet>> {
-        let mut sets = self.stateful_sets().into_iter();
-        sets.find(|set| set.name_any() == instance)
+        let set = self.stores.stateful_sets.named(&self.key, instance)?;
+        is_owned(&set.metadata, &self.uid).then_some(set)
     }
 
     /// The uid of what keeps the instance from having a pod that runs, or has only just begun to bring it.
@@ -259,8 +270,7 @@ impl Cluster {
 
     fn claim(&self, instance: &str) -> Option<Arc<PersistentVolumeClaim>> {
         let name = names::claim(instance);
-        let mut claims = self.stores.claims.of_cluster(&self.key).into_iter();
-        claims.find(|claim| claim.name_any() == name)
+        self.stores.claims.named(&self.key, &name)
     }
 
     pub fn pods(&self) -> BTreeMap<String, PodSeen> {
@@ -343,12 +353,8 @@ impl Cluster {
     /// Made of the operator's Secret, anew whenever that changes.
     fn client_config(&self) -> Option<Arc<ClientConfig>> {
         let name = names::operator_secret(&self.key.name);
-        let secret = self
-            .stores
-            .secrets
-            .of_cluster(&self.key)
-            .into_iter()
-            .find(|secret| secret.name_any() == name && is_owned(&secret.metadata, &self.uid))?;
+        let secret = self.stores.secrets.named(&self.key, &name);
+        let secret = secret.filter(|secret| is_owned(&secret.metadata, &self.uid))?;
         let version = secret.metadata.resource_version.clone().unwrap_or_default();
         let mut calls = self.calls.lock();
         if let Some((made_of, config)) = calls.as_ref()

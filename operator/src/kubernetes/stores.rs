@@ -1,9 +1,8 @@
 //! What the API server has, as far as clusters are concerned: one watch for each kind (and namespace, where not all are
 //! looked after), whatever the number of clusters, and a call to the cluster that an object belongs to whenever it changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -15,7 +14,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -25,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::guarded::Guarded;
+use super::kept::{Changed, Kept, Shelf};
 use crate::crd::ReplicatedCluster;
 use crate::observe::Watches;
 use crate::render::CLUSTER;
@@ -54,8 +54,9 @@ struct Callers {
 }
 
 impl Callers {
-    fn call(&self, key: &ClusterKey) {
-        if let Some(watches) = self.clusters.lock().get(key) {
+    fn call(&self, keys: &[ClusterKey]) {
+        let clusters = self.clusters.lock();
+        for watches in keys.iter().filter_map(|key| clusters.get(key)) {
             watches.wake();
         }
     }
@@ -68,40 +69,8 @@ impl Callers {
     }
 }
 
-/// The objects of one kind: a store for each namespace that is looked after, or one for all of them.
-pub struct Kept<K>(Vec<Store<K>>)
-where
-    K: Resource + Clone + 'static,
-    K::DynamicType: Eq + Hash + Clone;
-
-impl<K> Kept<K>
-where
-    K: Resource + Clone + 'static,
-    K::DynamicType: Default + Eq + Hash + Clone,
-{
-    pub fn all(&self) -> Vec<Arc<K>> {
-        self.0.iter().flat_map(Store::state).collect()
-    }
-
-    /// Those that carry the cluster's label.
-    pub fn of_cluster(&self, key: &ClusterKey) -> Vec<Arc<K>> {
-        let is_its = |object: &K| key_of(object).as_ref() == Some(key);
-        let stores = self.0.iter();
-        stores.flat_map(|s| s.state_filter(is_its)).collect()
-    }
-
-    fn get(&self, key: &ClusterKey) -> Option<Arc<K>> {
-        let name = ObjectRef::new(&key.name).within(&key.namespace);
-        self.0.iter().find_map(|store| store.get(&name))
-    }
-
-    async fn listed(&self) {
-        for store in &self.0 {
-            // The writer is gone when the process ends; nobody waits then.
-            let _ = store.wait_until_ready().await;
-        }
-    }
-}
+/// Of each kind that a cluster has objects of: see [`Kept::revision`].
+pub type Revisions = [Option<u64>; 11];
 
 pub struct Stores {
     /// One that can't be read is among them.
@@ -126,26 +95,28 @@ impl Stores {
     /// Begins to watch these namespaces, or all if none is named.
     pub fn watch(client: &Client, namespaces: &[String]) -> Stores {
         let callers = Arc::new(Callers::default());
+        // One that is named twice is watched once.
+        let namespaces: BTreeSet<&str> = namespaces.iter().map(String::as_str).collect();
         let mut watcher = Watcher {
             client,
-            namespaces,
+            namespaces: &namespaces,
             callers: &callers,
             tasks: Vec::new(),
         };
         let clusters = watcher.clusters();
         Stores {
             clusters,
-            stateful_sets: watcher.labelled(),
-            pods: watcher.labelled(),
-            claims: watcher.labelled(),
-            secrets: watcher.labelled(),
-            services: watcher.labelled(),
-            slices: watcher.labelled(),
-            accounts: watcher.labelled(),
-            roles: watcher.labelled(),
-            bindings: watcher.labelled(),
-            budgets: watcher.labelled(),
-            policies: watcher.labelled(),
+            stateful_sets: watcher.labelled(Holders::Kept),
+            pods: watcher.labelled(Holders::Dropped),
+            claims: watcher.labelled(Holders::Dropped),
+            secrets: watcher.labelled(Holders::Kept),
+            services: watcher.labelled(Holders::Kept),
+            slices: watcher.labelled(Holders::Kept),
+            accounts: watcher.labelled(Holders::Kept),
+            roles: watcher.labelled(Holders::Kept),
+            bindings: watcher.labelled(Holders::Kept),
+            budgets: watcher.labelled(Holders::Kept),
+            policies: watcher.labelled(Holders::Kept),
             nodes: watcher.nodes(),
             tasks: watcher.tasks,
             callers,
@@ -183,7 +154,25 @@ impl Stores {
     }
 
     pub fn cluster(&self, key: &ClusterKey) -> Option<Arc<Guarded<ReplicatedCluster>>> {
-        self.clusters.get(key)
+        self.clusters.named(key, &key.name)
+    }
+
+    /// Of everything that is there of the cluster besides its own object. While no part of it is another one, nothing of
+    /// that has changed.
+    pub fn revisions(&self, key: &ClusterKey) -> Revisions {
+        [
+            self.stateful_sets.revision(key),
+            self.pods.revision(key),
+            self.claims.revision(key),
+            self.secrets.revision(key),
+            self.services.revision(key),
+            self.slices.revision(key),
+            self.accounts.revision(key),
+            self.roles.revision(key),
+            self.bindings.revision(key),
+            self.budgets.revision(key),
+            self.policies.revision(key),
+        ]
     }
 
     /// Nobody's silence until now is evidence: it may have been this process that was cut off.
@@ -202,10 +191,19 @@ impl Drop for Stores {
     }
 }
 
-fn key_of<K: Resource>(object: &K) -> Option<ClusterKey> {
+/// The cluster that an object names by its label.
+pub(super) fn key_of<K: Resource>(object: &K) -> Option<ClusterKey> {
     Some(ClusterKey {
         namespace: object.namespace()?,
         name: object.labels().get(CLUSTER)?.clone(),
+    })
+}
+
+/// A cluster object's own.
+fn own_key(object: &Guarded<ReplicatedCluster>) -> Option<ClusterKey> {
+    Some(ClusterKey {
+        namespace: object.namespace()?,
+        name: object.name_any(),
     })
 }
 
@@ -217,9 +215,25 @@ pub fn is_cordoned(node: &Node) -> bool {
         .unwrap_or(false)
 }
 
+/// What becomes of `metadata.managedFields`. It is much of what an object holds, and only whoever applies it reads it.
+#[derive(Clone, Copy)]
+enum Holders {
+    Kept,
+    Dropped,
+}
+
+impl Holders {
+    fn of<K: Resource>(self, event: Event<K>) -> Event<K> {
+        match self {
+            Holders::Kept => event,
+            Holders::Dropped => event.modify(|object| object.meta_mut().managed_fields = None),
+        }
+    }
+}
+
 struct Watcher<'a> {
     client: &'a Client,
-    namespaces: &'a [String],
+    namespaces: &'a BTreeSet<&'a str>,
     callers: &'a Arc<Callers>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -227,19 +241,14 @@ struct Watcher<'a> {
 impl Watcher<'_> {
     fn clusters(&mut self) -> Kept<Guarded<ReplicatedCluster>> {
         let callers = Arc::clone(self.callers);
-        self.start(
-            watcher::Config::default().timeout(WATCH_SECONDS),
-            move |object: &Guarded<ReplicatedCluster>| {
-                callers.any.notify_one();
-                if let Some(namespace) = object.namespace() {
-                    let name = object.name_any();
-                    callers.call(&ClusterKey { namespace, name });
-                }
-            },
-        )
+        let config = watcher::Config::default();
+        self.start(config, own_key, Holders::Dropped, move |keys| {
+            callers.any.notify_one();
+            callers.call(keys);
+        })
     }
 
-    fn labelled<K>(&mut self) -> Kept<K>
+    fn labelled<K>(&mut self, holders: Holders) -> Kept<K>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
@@ -248,36 +257,20 @@ impl Watcher<'_> {
             + Send
             + Sync
             + 'static,
-        K::DynamicType: Default + Eq + Hash + Clone + Debug + Send + Sync,
+        K::DynamicType: Default,
     {
         let callers = Arc::clone(self.callers);
         let config = watcher::Config::default().labels(CLUSTER);
-        self.start(config.timeout(WATCH_SECONDS), move |object: &K| {
-            if let Some(key) = key_of(object) {
-                callers.call(&key);
-            }
-        })
+        self.start(config, key_of, holders, move |keys| callers.call(keys))
     }
 
-    /// Whoever may not look at nodes can't see that one is being drained; evictions tell, a little later.
-    fn nodes(&mut self) -> Store<Node> {
-        let callers = Arc::clone(self.callers);
-        let api = Api::all(self.client.clone());
-        let cordoned: Mutex<HashMap<String, bool>> = Mutex::default();
-        let config = watcher::Config::default().timeout(WATCH_SECONDS);
-        self.follow(api, config, move |node: &Node| {
-            let now = is_cordoned(node);
-            // Kubelets write their nodes' status all the time.
-            if cordoned.lock().insert(node.name_any(), now) != Some(now) {
-                callers.call_all();
-            }
-        })
-    }
-
+    /// `tell` is told the clusters whose objects have changed.
     fn start<K>(
         &mut self,
         config: watcher::Config,
-        changed: impl Fn(&K) + Clone + Send + Sync + 'static,
+        belongs: fn(&K) -> Option<ClusterKey>,
+        holders: Holders,
+        tell: impl Fn(&[ClusterKey]) + Clone + Send + 'static,
     ) -> Kept<K>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
@@ -287,8 +280,9 @@ impl Watcher<'_> {
             + Send
             + Sync
             + 'static,
-        K::DynamicType: Default + Eq + Hash + Clone + Debug + Send + Sync,
+        K::DynamicType: Default,
     {
+        let config = config.timeout(WATCH_SECONDS);
         let mut apis: Vec<Api<K>> = self
             .namespaces
             .iter()
@@ -297,39 +291,57 @@ impl Watcher<'_> {
         if apis.is_empty() {
             apis.push(Api::all(self.client.clone()));
         }
-        let followed = apis
-            .into_iter()
-            .map(|api| self.follow(api, config.clone(), changed.clone()));
-        Kept(followed.collect())
+        let mut shelves = Vec::new();
+        for api in apis {
+            let shelf = Arc::new(Shelf::new(belongs));
+            shelves.push(Arc::clone(&shelf));
+            let (callers, tell) = (Arc::clone(self.callers), tell.clone());
+            let events = watch(api, config.clone()).default_backoff();
+            self.tasks.push(tokio::spawn(async move {
+                let mut events = std::pin::pin!(events);
+                while let Some(event) = events.next().await {
+                    match event.map(|event| shelf.take(holders.of(event))) {
+                        Ok(Changed::Nothing) => {}
+                        Ok(Changed::Clusters(keys)) => tell(&keys),
+                        Ok(Changed::Everything) => callers.call_all(),
+                        Err(error) => note_broken::<K>(&error),
+                    }
+                }
+            }));
+        }
+        Kept::new(shelves)
     }
 
-    fn follow<K>(
-        &mut self,
-        api: Api<K>,
-        config: watcher::Config,
-        changed: impl Fn(&K) + Send + Sync + 'static,
-    ) -> Store<K>
-    where
-        K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-        K::DynamicType: Default + Eq + Hash + Clone + Debug + Send + Sync,
-    {
+    /// Whoever may not look at nodes can't see that one is being drained; evictions tell, a little later.
+    fn nodes(&mut self) -> Store<Node> {
+        let callers = Arc::clone(self.callers);
+        let api: Api<Node> = Api::all(self.client.clone());
+        let config = watcher::Config::default().timeout(WATCH_SECONDS);
         let (reader, writer) = store();
         let events = reflector(writer, watch(api, config).default_backoff());
-        let callers = Arc::clone(self.callers);
         self.tasks.push(tokio::spawn(async move {
             let mut events = std::pin::pin!(events);
+            let mut cordoned: HashMap<String, bool> = HashMap::new();
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(Event::Apply(object) | Event::Delete(object)) => changed(&object),
+                    Ok(Event::Apply(node) | Event::Delete(node)) => {
+                        let now = is_cordoned(&node);
+                        // Kubelets write their nodes' status all the time.
+                        if cordoned.insert(node.name_any(), now) != Some(now) {
+                            callers.call_all();
+                        }
+                    }
                     // A list is in the store when it is whole.
                     Ok(Event::Init | Event::InitApply(_)) => {}
                     Ok(Event::InitDone) => callers.call_all(),
-                    Err(error) => {
-                        tracing::warn!(kind = std::any::type_name::<K>(), %error, "a watch broke and is opened anew");
-                    }
+                    Err(error) => note_broken::<Node>(&error),
                 }
             }
         }));
         reader
     }
+}
+
+fn note_broken<K>(error: &watcher::Error) {
+    tracing::warn!(kind = std::any::type_name::<K>(), %error, "a watch broke and is opened anew");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::listening::{Heard, Listener};
 use super::troubles::Troubles;
 use super::watches::StallWatch;
-use crate::crd::{HandledRequest, ReplicatedCluster};
+use crate::crd::{HandledRequest, ReplicatedCluster, ReplicatedClusterSpec};
 use crate::decide::{Observed, Past};
 use crate::kubernetes::Cluster;
 use crate::reconcile::{Observe, Seen};
@@ -18,6 +18,7 @@ pub struct KubernetesObserver {
     listener: Arc<Listener>,
     stalls: StallWatch,
     troubles: Troubles,
+    template: Template,
 }
 
 /// The object is gone, can't be read, or another has its name: there is nothing to observe any more.
@@ -33,6 +34,7 @@ impl KubernetesObserver {
             listener,
             stalls: StallWatch::new(),
             troubles: Troubles::default(),
+            template: Template::default(),
         }
     }
 }
@@ -52,10 +54,10 @@ impl Observe for KubernetesObserver {
         } = self.listener.listen()?;
         let status = cluster.status.clone().unwrap_or_default();
         forget_handled(&mut cluster, &status.handled_requests);
-        let fingerprint = validate(&cluster).ok().map(|spec| fingerprint(&spec));
+        let fingerprint = self.template.fingerprint(&cluster);
         for (name, instance) in &mut instances {
             let said = instance.upkeep.trouble.take();
-            instance.upkeep = self.cluster.upkeep(fingerprint.as_deref(), name);
+            instance.upkeep = self.cluster.upkeep(fingerprint, name);
             // What it says itself is nearer to the cause than what Kubernetes sees of it.
             instance.upkeep.trouble = said.or(instance.upkeep.trouble.take());
         }
@@ -86,6 +88,24 @@ impl Observe for KubernetesObserver {
     }
 }
 
+/// What the manifest's pods are like, judged once: a manifest changes seldom, and is looked at ten times a second.
+#[derive(Debug, Default)]
+struct Template {
+    of: Option<ReplicatedClusterSpec>,
+    fingerprint: Option<String>,
+}
+
+impl Template {
+    /// None of a manifest that makes no sense. Both follow from its spec: its name, which counts as well, stays.
+    fn fingerprint(&mut self, cluster: &ReplicatedCluster) -> Option<&str> {
+        if self.of.as_ref() != Some(&cluster.spec) {
+            self.fingerprint = validate(cluster).ok().map(|spec| fingerprint(&spec));
+            self.of = Some(cluster.spec.clone());
+        }
+        self.fingerprint.as_deref()
+    }
+}
+
 /// A request that was acted on stays on the object for a moment: it is none any more.
 fn forget_handled(cluster: &mut ReplicatedCluster, handled: &[HandledRequest]) {
     let Some(annotations) = cluster.metadata.annotations.as_mut() else {
@@ -96,5 +116,37 @@ fn forget_handled(cluster: &mut ReplicatedCluster, handled: &[HandledRequest]) {
         if text.is_some_and(|text| request.is_of(text)) {
             annotations.remove(&request.annotation);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_fingerprint_is_the_newest_manifest_s_whatever_was_looked_at_before() {
+        let cluster = |mut spec: Value| -> ReplicatedCluster {
+            spec["storage"] = json!({"size": "1Gi"});
+            let metadata = json!({"name": "orders", "namespace": "shop"});
+            let kind = json!({"apiVersion": "understudy.dev/v1alpha1", "kind": "ReplicatedCluster",
+                              "metadata": metadata, "spec": spec});
+            serde_json::from_value(kind).expect("a manifest")
+        };
+        let plain = cluster(json!({}));
+        let other = cluster(json!({"env": [{"name": "TZ", "value": "UTC"}]}));
+        let refused = cluster(json!({"parameters": {"port": "1"}}));
+        let mut template = Template::default();
+        for looked_at in [&plain, &plain, &other, &refused, &refused, &plain, &other] {
+            let afresh = validate(looked_at).ok().map(|spec| fingerprint(&spec));
+            assert_eq!(template.fingerprint(looked_at), afresh.as_deref());
+        }
+        let of = |cluster: &ReplicatedCluster| {
+            let mut template = Template::default();
+            template.fingerprint(cluster).map(str::to_owned)
+        };
+        assert!(of(&plain).is_some() && of(&plain) != of(&other));
+        assert_eq!(of(&refused), None);
     }
 }
