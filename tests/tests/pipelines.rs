@@ -545,6 +545,20 @@ fn in_use() -> Vec<(&'static str, Vec<Vec<u8>>)> {
             ],
         ),
         (
+            "CLOSE ALL takes what Bind has made, too",
+            vec![
+                table(),
+                query("BEGIN; INSERT INTO pipes VALUES (1), (2)"),
+                read(),
+                execute("read", 1),
+                sync(),
+                query("CLOSE ALL; ALTER TABLE pipes ADD b int"),
+                execute("read", 1),
+                sync(),
+                query("ROLLBACK"),
+            ],
+        ),
+        (
             "the unnamed portal makes room for the next statement",
             vec![
                 table(),

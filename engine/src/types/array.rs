@@ -476,14 +476,12 @@ pub(crate) fn decode(
             return Err(short());
         }
         let length = bytes.get_i32();
-        if length < 0 {
+        if length == -1 {
             items.push(Datum::Null);
             continue;
         }
-        let length = length as usize;
-        if length > bytes.len() {
-            return Err(short());
-        }
+        let length = usize::try_from(length).ok().filter(|n| *n <= bytes.len());
+        let length = length.ok_or_else(|| bad("insufficient data left in message".into()))?;
         items.push(codec::decode_binary(element, &bytes[..length], cx)?);
         bytes.advance(length);
     }
@@ -601,5 +599,13 @@ mod tests {
         bytes[12..16].copy_from_slice(&(-1_i32).to_be_bytes());
         let error = decode(SqlType::plain(oids::INT4), &bytes, &cx).expect_err("no length");
         assert_eq!(error.message, too_many_items().message);
+        // An item of a length that there is none of: only -1 is NULL's.
+        for length in [-2_i32, 5] {
+            let mut bytes = BytesMut::new();
+            encode(&of(&[(1, 1)]), &mut bytes);
+            bytes[20..24].copy_from_slice(&length.to_be_bytes());
+            let error = decode(SqlType::plain(oids::INT4), &bytes, &cx).expect_err("no item");
+            assert_eq!(error.state, "22P03");
+        }
     }
 }

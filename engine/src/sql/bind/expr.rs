@@ -1,16 +1,18 @@
 //! Expressions, one by one (`transformExprRecurse`).
 
 use super::binder::{Binder, Context, undetermined};
+use super::coerce::function_by_oid;
 use super::resolve;
 use super::types::type_text;
 use super::walk;
 use crate::sql::bound::{Expr, SubqueryExpr, SubqueryKind};
 use crate::sql::error::{SqlError, state};
-use crate::sql::front::ast::{self, ExprKind, Literal, SessionValue};
+use crate::sql::front::ast::{self, ExprKind, Literal, SessionValue, Subscript};
 use crate::sql::front::location;
+use crate::types::array::{MAX_DIMENSIONS, too_deep};
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{CastContext, Volatility};
-use crate::types::{codec, oids};
+use crate::types::{codec, functions, oids};
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -113,11 +115,7 @@ impl Binder<'_> {
                 "row expansion via \"*\" is not supported here",
             )
             .at(at)),
-            ExprKind::Subscript { .. } => {
-                Err(SqlError::unsupported("array subscripts are not supported")
-                    .hint("Use = ANY (array), array_to_string() or unnest().")
-                    .at(at))
-            }
+            ExprKind::Subscript { .. } => self.bind_item(e),
             ExprKind::Default => Err(SqlError::new(
                 state::SYNTAX_ERROR,
                 "DEFAULT is not allowed in this context",
@@ -515,6 +513,50 @@ impl Binder<'_> {
         .at(location(arg)))
     }
 
+    /// `array[i][j]`: one item of an array (`transformContainerSubscripts`).
+    fn bind_item(&mut self, e: &ast::Expr) -> Result<Expr> {
+        let mut base = e;
+        let mut subscripts: Vec<&ast::Expr> = Vec::new();
+        while let ExprKind::Subscript { arg, index } = &base.kind {
+            let Subscript::Index(index) = index else {
+                return Err(SqlError::unsupported("slices of arrays are not supported")
+                    .hint("Use array_agg() over unnest() WITH ORDINALITY.")
+                    .at(e.at));
+            };
+            subscripts.push(index.as_ref());
+            base = arg.as_ref();
+        }
+        let (array, base_at) = self.operand(base)?;
+        let ty = array.ty();
+        let Some(element) = resolve::array_element(ty.oid) else {
+            return Err(no_items(ty, base_at));
+        };
+        if subscripts.len() > MAX_DIMENSIONS {
+            return Err(too_deep(subscripts.len()).into());
+        }
+        let mut args = vec![array];
+        for index in subscripts.into_iter().rev() {
+            let (index, at) = self.operand(index)?;
+            let integer = SqlType::plain(oids::INT4);
+            let Some(index) = self.cast(index, integer, CastContext::Assignment, at)? else {
+                return Err(SqlError::new(
+                    state::DATATYPE_MISMATCH,
+                    "array subscript must have type integer",
+                )
+                .at(at));
+            };
+            args.push(index);
+        }
+        Ok(Expr::Call {
+            function: function_by_oid(functions::ARRAY_ITEM)?,
+            args,
+            ty: SqlType {
+                oid: element,
+                modifier: ty.modifier,
+            },
+        })
+    }
+
     /// A row as a value. A literal that nobody gave a type has none in the row either; a parameter must have one, for its
     /// value is of another kind as soon as something else tells the type.
     fn bind_row(&mut self, fields: &[ast::Expr], at: u32) -> Result<Expr> {
@@ -579,6 +621,20 @@ fn first_column(e: &ast::Expr) -> Option<u32> {
         ExprKind::Cast { arg, .. } => first_column(arg),
         _ => None,
     }
+}
+
+/// Of PostgreSQL's types that can be subscripted and are no arrays these are here.
+fn no_items(ty: SqlType, at: u32) -> SqlError {
+    let name = type_text(SqlType::plain(ty.oid));
+    if matches!(ty.oid, oids::JSONB | oids::NAME) {
+        return SqlError::unsupported(format!("subscripts of type {name} are not supported"))
+            .at(at);
+    }
+    SqlError::new(
+        state::DATATYPE_MISMATCH,
+        format!("cannot subscript type {name} because it does not support subscripting"),
+    )
+    .at(at)
 }
 
 /// Two copies of it would be two calls that may differ, or two runs of a query.

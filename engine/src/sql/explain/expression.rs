@@ -9,6 +9,7 @@ use crate::sql::exec::eval::{FRAME, INIT_PLAN};
 use crate::sql::plan::tree::SlotInfo;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{FunctionCx, Operator};
+use crate::types::functions::ARRAY_ITEM;
 use crate::types::registry::format_type;
 use crate::types::{aggregates, casts, codec, oids, operators};
 
@@ -228,8 +229,20 @@ impl Words<'_> {
                 _ => format!("({} {})", op.name, self.show(arg)),
             },
             (_, [arg, ..]) if casts::is_cast(oid) => self.cast(arg, ty),
+            (_, [array, subscripts @ ..]) if oid == ARRAY_ITEM => self.item(array, subscripts),
             _ => format!("{name}({})", self.list(args)),
         }
+    }
+
+    fn item(&self, array: &Expr, subscripts: &[Expr]) -> String {
+        let mut shown = match array {
+            Expr::Column(_) => self.show(array),
+            _ => format!("({})", self.show(array)),
+        };
+        for subscript in subscripts {
+            shown += &format!("[{}]", self.show(subscript));
+        }
+        shown
     }
 
     fn cast(&self, arg: &Expr, ty: SqlType) -> String {

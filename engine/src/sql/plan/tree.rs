@@ -593,6 +593,8 @@ impl PlanNode {
     fn opened(&self, opened: &mut Vec<Oid>) {
         match &self.kind {
             NodeKind::SeqScan(scan) => opened.push(scan.relation.oid),
+            // A sequence, for what can be changed at all.
+            NodeKind::VirtualScan { relation, .. } => opened.push(relation.oid),
             NodeKind::IndexScan(scan) => opened.extend([scan.relation.oid, scan.index.oid]),
             NodeKind::LockRows { locks, .. } => {
                 opened.extend(locks.iter().map(|lock| lock.relation.oid));

@@ -199,7 +199,8 @@ impl<S: Services> Session<S> {
 
     pub(super) fn close_cursor(&mut self, name: Option<&str>) -> Result<(), SqlError> {
         match name {
-            None => self.portals.retain(|_, p| p.cursor.is_none()),
+            // All portals, not only those that DECLARE made (`PortalHashTableDeleteAll`).
+            None => self.portals.clear(),
             Some(name) => {
                 self.portals.remove(name).ok_or_else(|| no_cursor(name))?;
             }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::call::Arg;
 use crate::ids::Oid;
 use crate::types::array::{Array, MAX_DIMENSIONS, check_shape, too_deep, too_many_items};
 use crate::types::codec;
@@ -440,6 +441,25 @@ fn no_dimensions() -> TypeError {
 /// The element type of the result, or what the item has.
 fn element_type(result: Oid, item: Oid) -> Oid {
     registry::element_of(result).unwrap_or(item)
+}
+
+/// The item at the subscripts behind the array, one for each of its dimensions; NULL where there is none
+/// (`array_get_element`).
+pub(crate) fn array_item(args: &[Datum], _cx: &FunctionCx) -> Result<Datum, TypeError> {
+    let (array, subscripts): (&Array, _) = (Arg::get(&args[0]), &args[1..]);
+    if subscripts.len() != array.dimensions.len() {
+        return Ok(Datum::Null);
+    }
+    let mut place = 0_usize;
+    for ((length, low), subscript) in array.dimensions.iter().zip(subscripts) {
+        let subscript: i32 = Arg::get(subscript);
+        let behind = usize::try_from(i64::from(subscript) - i64::from(*low)).ok();
+        let Some(behind) = behind.filter(|n| n < length) else {
+            return Ok(Datum::Null);
+        };
+        place = place * *length + behind;
+    }
+    Ok(array.items.get(place).cloned().unwrap_or(Datum::Null))
 }
 
 rows! {

@@ -59,6 +59,9 @@ pub const FIRST_HIDDEN: Oid = Oid::new(0x8000_0000);
 /// `nextval` as the default of an identity column calls it: whoever may insert may have the number.
 pub const NEXTVAL_OF_IDENTITY: Oid = Oid::new(0x8000_0004);
 
+/// `array[i]`, which is no function there.
+pub const ARRAY_ITEM: Oid = Oid::new(0x8000_0005);
+
 /// Every function, in no particular order.
 pub fn all() -> impl Iterator<Item = &'static Function> {
     table::TABLES.iter().flat_map(|rows| rows.iter())

@@ -83,7 +83,7 @@ macro_rules! functions {
 }
 use functions;
 
-/// Rows that only casts name.
+/// Rows that only casts and the analyzer name.
 pub(super) fn hidden() -> &'static [Function] {
     own::HIDDEN
 }

@@ -3,7 +3,7 @@
 
 use super::functions;
 use crate::types::function::Function;
-use crate::types::functions::conversions;
+use crate::types::functions::{array_functions, conversions};
 
 pub(super) static ROWS: &[Function] = functions! {
     9101 "pg_start_backup" [TEXT BOOL BOOL] PG_LSN VS => Host defaults ["false" "true"];
@@ -21,4 +21,5 @@ pub(super) static HIDDEN: &[Function] = functions! {
     0x8000_0003 "int2_to_oid" [INT2] OID IS => Scalar(conversions::int2_oid);
     0x8000_0004 "nextval" [REGCLASS] INT8 VS => Host;
     0x8000_0002 "oid_to_int4" [OID] INT4 IS => Scalar(conversions::oid_int4);
+    0x8000_0005 "array_item" [ANYARRAY INT4] ANYELEMENT IS => Scalar(array_functions::array_item);
 };
