@@ -4,6 +4,10 @@
 //! (casts are explicit calls); a column is addressed by (range, column) within its query level; aggregates
 //! stand in [`Select::aggregates`] and are referred to by index; everything that a statement touches is listed
 //! in [`Bound::relations`], so that the session can lock it and have the names checked again.
+//!
+//! Query levels are numbered from the outside in, from the statement's own on. What a subquery reads of a level around it
+//! is an [`Expr::Outer`] with that level's number, however deep it stands: a query that is put around another one changes
+//! nothing in it.
 
 use std::sync::Arc;
 
@@ -94,6 +98,8 @@ pub struct Values {
 
 #[derive(Debug, Clone)]
 pub struct Select {
+    /// By which subqueries refer to its rows; `None` where no name can mean them (a query that is put around another one).
+    pub level: Option<usize>,
     /// The range table of this level; `Expr::Column` and `FromItem::Range` index it.
     pub ranges: Vec<Range>,
     /// FROM items, joined by comma (inner, no condition). Empty: one row without columns.
@@ -319,8 +325,11 @@ pub enum Expr {
     },
     /// Row value, for output and IS NULL only; comparisons are expanded by the binder.
     Row(Vec<Expr>),
-    /// Uncorrelated: planned by itself and run at most once for an execution.
     Subquery(Box<SubqueryExpr>),
+    /// A value of a query level further out, in a subquery.
+    Outer(Box<OuterRef>),
+    /// A subquery that reads the row beside it, as the planner leaves it.
+    SubPlan(Box<SubPlanCall>),
     /// DEFAULT of the target column, in INSERT's VALUES and UPDATE's SET; replaced by the binder before planning.
     SetToDefault(SqlType),
     /// System column of a range (`ctid`, `xmin`, `tableoid`, ...).
@@ -340,10 +349,42 @@ pub enum SystemColumn {
     Cmax,
 }
 
+impl SystemColumn {
+    pub const fn name(self) -> &'static str {
+        match self {
+            SystemColumn::TableOid => "tableoid",
+            SystemColumn::Ctid => "ctid",
+            SystemColumn::Xmin => "xmin",
+            SystemColumn::Xmax => "xmax",
+            SystemColumn::Cmin => "cmin",
+            SystemColumn::Cmax => "cmax",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnRef {
     pub range: usize,
     pub column: usize,
+    pub ty: SqlType,
+}
+
+/// What a subquery reads of a row of a level around it.
+#[derive(Debug, Clone)]
+pub struct OuterRef {
+    /// The number of the level that `expr` belongs to.
+    pub level: usize,
+    /// Over that level's columns, group expressions and aggregates; no subquery is in it.
+    pub expr: Expr,
+}
+
+/// A run of a planned subquery.
+#[derive(Debug, Clone)]
+pub struct SubPlanCall {
+    /// Its place in the plan's list.
+    pub number: usize,
+    /// What it is given of the row: the numbers by which its level asks for the values.
+    pub args: Vec<(usize, Expr)>,
     pub ty: SqlType,
 }
 
@@ -417,6 +458,8 @@ pub enum ConflictAction {
     Nothing,
     /// Range 0 is the existing row, range 1 is EXCLUDED.
     Update {
+        /// As [`Select::level`], here and below.
+        level: usize,
         assignments: Vec<Assignment>,
         filter: Option<Expr>,
     },
@@ -432,12 +475,14 @@ pub struct Assignment {
 /// RETURNING: range 0 is the target's new (for DELETE, old) row, further ranges are those of FROM or USING.
 #[derive(Debug, Clone)]
 pub struct Returning {
+    pub level: usize,
     pub targets: Vec<Target>,
     pub output: Vec<OutputColumn>,
 }
 
 #[derive(Debug, Clone)]
 pub struct Update {
+    pub level: usize,
     pub target: Arc<Relation>,
     pub disclosure: Disclosure,
     /// Range 0 is the target; FROM's ranges follow.
@@ -450,6 +495,7 @@ pub struct Update {
 
 #[derive(Debug, Clone)]
 pub struct Delete {
+    pub level: usize,
     pub target: Arc<Relation>,
     /// Range 0 is the target; USING's ranges follow.
     pub ranges: Vec<Range>,
@@ -490,6 +536,8 @@ impl Expr {
             | Expr::AnyRow { .. } => SqlType::plain(oids::BOOL),
             Expr::Row(_) => SqlType::plain(oids::RECORD),
             Expr::Subquery(s) => s.ty,
+            Expr::Outer(o) => o.expr.ty(),
+            Expr::SubPlan(s) => s.ty,
             Expr::SystemColumn { column, .. } => SqlType::plain(match column {
                 SystemColumn::TableOid => oids::OID,
                 SystemColumn::Ctid => oids::TID,

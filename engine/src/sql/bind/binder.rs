@@ -133,6 +133,14 @@ pub struct Scope {
     pub in_aggregate: bool,
     /// Columns used outside aggregates, with their places: for the grouping error.
     pub seen: Vec<(ColumnRef, u32)>,
+    /// The same of those that subqueries use.
+    pub seen_below: Vec<(ColumnRef, u32)>,
+    /// Where the subquery stands that is being analyzed.
+    pub below: Option<Context>,
+    /// The names of FROM's items so far, while FROM is analyzed.
+    pub beside: Vec<Item>,
+    /// What is being analyzed could name these in PostgreSQL: a function in FROM, or LATERAL.
+    pub sees_beside: bool,
     /// Functions whose fields the select list asks for became ranges; they go behind FROM.
     pub set_ranges: Vec<FromItem>,
     /// The select list calls set-returning functions.
@@ -179,6 +187,8 @@ pub struct Binder<'a> {
     pub conditional: Option<&'static str>,
     /// Where the last set-returning function stands that FROM calls.
     pub set_in_from: Option<u32>,
+    /// The aggregates so far: the level that each belongs to, and where it stands.
+    pub aggregates: Vec<(usize, u32)>,
     /// Kept of an expression that is going to be stored.
     pub moments: Option<Vec<Moment>>,
 }
@@ -202,6 +212,7 @@ impl<'a> Binder<'a> {
             context: Context::Select,
             conditional: None,
             set_in_from: None,
+            aggregates: Vec::new(),
             moments: None,
         }
     }
@@ -211,6 +222,14 @@ impl<'a> Binder<'a> {
     }
     pub fn scope_ref(&self) -> &Scope {
         self.scopes.last().expect("a query level is open")
+    }
+    /// The number of the level that is being analyzed.
+    pub fn level_number(&self) -> usize {
+        self.scopes.len() - 1
+    }
+    /// True if the expression reads anything of this level.
+    pub fn has_columns(&self, expr: &Expr) -> bool {
+        super::walk::reads_level(expr, self.level_number())
     }
 
     /// Runs `f` in `context`.
@@ -229,13 +248,15 @@ impl<'a> Binder<'a> {
 
     /// Runs `f` one query level down; gives what the level came to hold.
     pub fn level<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<(T, Scope)> {
-        self.scopes.push(Scope::default());
-        let before = std::mem::replace(&mut self.context, Context::Select);
+        let context = std::mem::replace(&mut self.context, Context::Select);
         let conditional = self.conditional.take();
+        let below = self.scope().below.replace(context);
+        self.scopes.push(Scope::default());
         let out = f(self);
-        self.context = before;
-        self.conditional = conditional;
         let scope = self.scopes.pop().expect("the level that was pushed");
+        self.scope().below = below;
+        self.context = context;
+        self.conditional = conditional;
         out.map(|t| (t, scope))
     }
 

@@ -1,17 +1,13 @@
 //! Function and aggregate calls (`ParseFuncOrColumn`, `func_get_detail`). Manual, 10.3.
 
 use super::binder::{Binder, Context};
-use super::operator::has_columns;
 use super::resolve::{self, Choice, Pathway};
 use super::types::type_text;
 use super::walk;
 use crate::ids::Oid;
-use crate::sql::bound::{
-    AggregateCall, ColumnRef, Expr, FromItem, Range, RangeColumn, RangeSource,
-};
+use crate::sql::bound::{ColumnRef, Expr, FromItem, Range, RangeColumn, RangeSource};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, FunctionCall};
-use crate::sql::front::location;
 use crate::types::datum::SqlType;
 use crate::types::function::{Aggregate, CastContext, Function, Volatility};
 use crate::types::{aggregates, functions, oids, registry};
@@ -132,12 +128,13 @@ impl Binder<'_> {
         }
         let is_aggregate =
             in_catalog && !aggregates::named(name).is_empty() && functions::named(name).is_empty();
-        let nested = self.scope_ref().in_aggregate;
+        let marks = self.marks();
+        let in_aggregate = self.scope_ref().in_aggregate;
         if is_aggregate {
             self.scope().in_aggregate = true;
         }
         let args = self.call_arguments(call, in_catalog);
-        self.scope().in_aggregate = nested;
+        self.scope().in_aggregate = in_aggregate;
         let args = args?;
         let types: Vec<Oid> = args.iter().map(|(e, _)| e.ty().oid).collect();
         if name.contains("json") {
@@ -177,7 +174,7 @@ impl Binder<'_> {
         };
         match candidate.target {
             Target::Aggregate(aggregate) => {
-                self.aggregate_call(call, aggregate, &candidate.parameters, args, nested, at)
+                self.aggregate_call(call, aggregate, &candidate.parameters, args, &marks, at)
             }
             Target::Function(function) => self.function_call(call, function, candidate, args, at),
         }
@@ -495,7 +492,7 @@ impl Binder<'_> {
         if function.returns_set() {
             self.check_set_place(at)?;
         }
-        if args.iter().any(has_columns) {
+        if args.iter().any(|e| self.has_columns(e)) {
             return Err(SqlError::unsupported(
                 "fields of a function's row are not supported where its arguments are columns",
             )
@@ -536,143 +533,6 @@ impl Binder<'_> {
         self.scope().set_ranges.push(FromItem::Range(range));
         Ok(Some(Expr::Column(ColumnRef { range, column, ty })))
     }
-
-    fn aggregate_call(
-        &mut self,
-        call: &FunctionCall,
-        aggregate: &'static Aggregate,
-        parameters: &[Oid],
-        args: Vec<(Expr, u32)>,
-        nested: bool,
-        at: u32,
-    ) -> Result<Expr> {
-        let shown = call.name.to_string();
-        if aggregate.args.is_empty() && !call.star {
-            return Err(wrong_kind(
-                format!("{shown}(*) must be used to call a parameterless aggregate function"),
-                at,
-            ));
-        }
-        let inputs: Vec<Oid> = args.iter().map(|(e, _)| e.ty().oid).collect();
-        let types = resolve::polymorphic_types(&inputs, parameters)
-            .map_err(|_| no_function(call, &inputs, at))?;
-        let mut bound = Vec::with_capacity(args.len());
-        for ((arg, arg_at), declared) in args.into_iter().zip(parameters) {
-            let ty = types.actual(*declared).ok_or_else(|| undetermined(at))?;
-            let arg = if ty == oids::ANY {
-                self.settle(arg, arg_at)?
-            } else {
-                self.implicit(arg, ty, arg_at)?
-            };
-            bound.push(arg);
-        }
-        let ty = types
-            .actual(aggregate.returns)
-            .ok_or_else(|| undetermined(at))?;
-        self.check_aggregate_place(nested, at)?;
-        let order_by = self.aggregate_order(call, &bound)?;
-        let filter = match &call.filter {
-            Some(filter) => Some(self.aggregate_part(|b| {
-                b.within(Context::Filter, |b| b.bind_boolean(filter, "FILTER"))
-            })?),
-            None => None,
-        };
-        let new = AggregateCall {
-            aggregate,
-            args: bound,
-            distinct: call.distinct,
-            order_by,
-            filter,
-            ty: SqlType::plain(ty),
-        };
-        let ty = new.ty;
-        let list = &mut self.scope().aggregates;
-        let index = match list.iter().position(|old| same_aggregate(old, &new)) {
-            Some(i) => i,
-            None => {
-                list.push(new);
-                list.len() - 1
-            }
-        };
-        Ok(Expr::Aggregate(index, ty))
-    }
-
-    /// Runs `f` with columns not counted as ungrouped.
-    fn aggregate_part<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let before = std::mem::replace(&mut self.scope().in_aggregate, true);
-        let out = f(self);
-        self.scope().in_aggregate = before;
-        out
-    }
-
-    fn check_aggregate_place(&self, nested: bool, at: u32) -> Result<()> {
-        if !self.context.allows_aggregates() {
-            return Err(SqlError::new(
-                state::GROUPING_ERROR,
-                format!(
-                    "aggregate functions are not allowed in {}",
-                    self.context.name()
-                ),
-            )
-            .at(at));
-        }
-        if nested {
-            return Err(SqlError::new(
-                state::GROUPING_ERROR,
-                "aggregate function calls cannot be nested",
-            )
-            .at(at));
-        }
-        Ok(())
-    }
-
-    fn aggregate_order(
-        &mut self,
-        call: &FunctionCall,
-        args: &[Expr],
-    ) -> Result<Vec<(Expr, bool, bool)>> {
-        let mut out = Vec::with_capacity(call.order_by.len());
-        for item in &call.order_by {
-            let (e, at) = self.aggregate_part(|b| b.operand(&item.expr))?;
-            let e = self.settle(e, at)?;
-            super::targets::require_order(e.ty(), at)?;
-            if call.distinct && !args.iter().any(|a| walk::same(a, &e)) {
-                return Err(SqlError::new(
-                    state::INVALID_COLUMN_REFERENCE,
-                    "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list",
-                )
-                .at(location(&item.expr)));
-            }
-            let (descending, nulls_first) = super::targets::direction(item)?;
-            out.push((e, descending, nulls_first));
-        }
-        if call.distinct {
-            for (a, given) in args.iter().zip(&call.args) {
-                super::targets::require_equality(a.ty(), location(&given.value))?;
-            }
-        }
-        Ok(out)
-    }
-}
-
-fn same_aggregate(a: &AggregateCall, b: &AggregateCall) -> bool {
-    let same_list = |x: &[Expr], y: &[Expr]| {
-        x.len() == y.len() && x.iter().zip(y).all(|(x, y)| walk::same(x, y))
-    };
-    a.aggregate.oid == b.aggregate.oid
-        && a.ty == b.ty
-        && a.distinct == b.distinct
-        && same_list(&a.args, &b.args)
-        && a.order_by.len() == b.order_by.len()
-        && a.order_by
-            .iter()
-            .zip(&b.order_by)
-            .all(|(x, y)| walk::same(&x.0, &y.0) && x.1 == y.1 && x.2 == y.2)
-        && match (&a.filter, &b.filter) {
-            (None, None) => true,
-            (Some(x), Some(y)) => walk::same(x, y),
-            _ => false,
-        }
 }
 
 fn candidates(name: &str, arguments: usize, variadic_call: bool) -> Vec<Candidate> {
@@ -738,11 +598,11 @@ fn prefer_plain(candidates: &[Candidate], choice: Choice, types: &[Oid]) -> Choi
     }
 }
 
-fn wrong_kind(message: String, at: u32) -> SqlError {
+pub(super) fn wrong_kind(message: String, at: u32) -> SqlError {
     SqlError::new(state::WRONG_OBJECT_TYPE, message).at(at)
 }
 
-fn undetermined(at: u32) -> SqlError {
+pub(super) fn undetermined(at: u32) -> SqlError {
     SqlError::new(
         state::DATATYPE_MISMATCH,
         "could not determine polymorphic type because input has type unknown",
@@ -763,7 +623,7 @@ fn signature(call: &FunctionCall, types: &[Oid]) -> String {
     format!("{}({})", call.name, shown.join(", "))
 }
 
-fn no_function(call: &FunctionCall, types: &[Oid], at: u32) -> SqlError {
+pub(super) fn no_function(call: &FunctionCall, types: &[Oid], at: u32) -> SqlError {
     let in_catalog = call.name.schema_name().is_none_or(|s| s == "pg_catalog");
     let name = call.name.name.name.as_str();
     // Of several arrays at once UNNEST is a function of FROM's grammar.

@@ -83,6 +83,7 @@ impl Binder<'_> {
                 None => None,
             };
             Ok(ConflictAction::Update {
+                level: b.level_number(),
                 assignments,
                 filter,
             })

@@ -93,7 +93,9 @@ impl Binder<'_> {
             self.needs_for_conflict(&relation, insert, clause);
         }
         let returning = self.insert_returning(&relation, &alias, insert)?;
-        self.needs_to_read(&relation, returned(returning.as_ref()));
+        if let Some(returning) = &returning {
+            self.needs_to_read(&relation, returning.level, returned(Some(returning)));
+        }
         self.check_ctes()?;
         Ok(BoundStatement::Insert(Box::new(Insert {
             target: relation,
@@ -120,23 +122,25 @@ impl Binder<'_> {
             self.needs(relation.oid, Privileges::SELECT);
         }
         if let ConflictAction::Update {
+            level,
             assignments,
             filter,
         } = &clause.action
         {
             self.needs(relation.oid, Privileges::UPDATE);
             let read = assignments.iter().map(|a| &a.value).chain(filter);
-            self.needs_to_read(relation, read);
+            self.needs_to_read(relation, *level, read);
         }
     }
 
-    /// SELECT on the target if one of the expressions reads its row, which is range 0.
+    /// SELECT on the target if one of the expressions reads its row, which is range 0 of `level`.
     fn needs_to_read<'e>(
         &mut self,
         relation: &Relation,
+        level: usize,
         mut exprs: impl Iterator<Item = &'e Expr>,
     ) {
-        if exprs.any(walk::reads_columns) {
+        if exprs.any(|e| walk::reads_target(e, level)) {
             self.needs(relation.oid, Privileges::SELECT);
         }
     }
@@ -438,6 +442,7 @@ impl Binder<'_> {
         self.settle_targets(&mut list)?;
         let output = self.output_of(&list);
         Ok(Returning {
+            level: self.level_number(),
             targets: list.targets,
             output,
         })
@@ -485,10 +490,12 @@ impl Binder<'_> {
         let written: Vec<usize> = assignments.iter().map(|a| a.column).collect();
         let disclosure = rights::disclosure(self.catalog, &relation, &written)?;
         let read = assignments.iter().map(|a| &a.value).chain(&filter);
-        self.needs_to_read(&relation, read.chain(returned(returning.as_ref())));
+        let level = self.level_number();
+        self.needs_to_read(&relation, level, read.chain(returned(returning.as_ref())));
         self.check_ctes()?;
         let scope = std::mem::take(self.scope());
         Ok(BoundStatement::Update(Box::new(Update {
+            level,
             target: relation,
             disclosure,
             ranges: scope.ranges,
@@ -520,10 +527,12 @@ impl Binder<'_> {
             Some(self.returning(&delete.returning)?)
         };
         let read = filter.iter().chain(returned(returning.as_ref()));
-        self.needs_to_read(&relation, read);
+        let level = self.level_number();
+        self.needs_to_read(&relation, level, read);
         self.check_ctes()?;
         let scope = std::mem::take(self.scope());
         Ok(BoundStatement::Delete(Box::new(Delete {
+            level,
             target: relation,
             ranges: scope.ranges,
             using,

@@ -404,7 +404,10 @@ impl Binder<'_> {
         Ok(Expr::Subquery(Box::new(SubqueryExpr {
             kind: SubqueryKind::Array,
             query,
-            ty: SqlType::plain(array),
+            ty: SqlType {
+                oid: array,
+                modifier: element.modifier,
+            },
         })))
     }
 
@@ -597,29 +600,20 @@ impl Binder<'_> {
 
     /// LIMIT and OFFSET.
     pub(super) fn bind_count(&mut self, e: &ast::Expr, context: Context) -> Result<Expr> {
-        let at = location(e);
+        let scope = self.scope_ref();
+        let (own, below) = (scope.seen.len(), scope.seen_below.len());
         let expr = self.within(context, |b| b.specific(e, oids::INT8, context.name()))?;
-        if super::operator::has_columns(&expr) {
+        if self.has_columns(&expr) {
+            let scope = self.scope_ref();
+            let used = scope.seen[own..].iter().chain(&scope.seen_below[below..]);
+            let first = used.map(|(_, at)| *at).min();
             return Err(SqlError::new(
                 state::INVALID_COLUMN_REFERENCE,
                 format!("argument of {} must not contain variables", context.name()),
             )
-            .at(first_column(e).unwrap_or(at)));
+            .at(first.unwrap_or_else(|| location(e))));
         }
         Ok(expr)
-    }
-}
-
-/// Where the first column of `e` stands, as far as simple expressions go.
-fn first_column(e: &ast::Expr) -> Option<u32> {
-    match &e.kind {
-        ExprKind::Column(_) => Some(e.at),
-        ExprKind::Operator { left, right, .. } => left
-            .as_deref()
-            .and_then(first_column)
-            .or_else(|| first_column(right)),
-        ExprKind::Cast { arg, .. } => first_column(arg),
-        _ => None,
     }
 }
 

@@ -37,15 +37,26 @@ impl Binder<'_> {
     /// All of FROM; its names are visible from here on.
     pub(super) fn bind_from(&mut self, refs: &[TableRef]) -> Result<Vec<FromItem>> {
         let mut from = Vec::with_capacity(refs.len());
-        let mut names: Vec<Item> = std::mem::take(&mut self.scope().items);
+        let scope = self.scope();
+        scope.beside = std::mem::take(&mut scope.items);
         for r in refs {
             let (item, new) = self.from_item(r)?;
-            check_conflicts(&names, &new)?;
+            let names = &mut self.scope().beside;
+            check_conflicts(names, &new)?;
             names.extend(new);
             from.push(item);
         }
-        self.scope().items = names;
+        let scope = self.scope();
+        scope.items = std::mem::take(&mut scope.beside);
         Ok(from)
+    }
+
+    /// Runs `f` on what could name the items to its left in PostgreSQL.
+    fn beside<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let before = std::mem::replace(&mut self.scope().sees_beside, true);
+        let out = f(self);
+        self.scope().sees_beside = before;
+        out
     }
 
     fn from_item(&mut self, r: &TableRef) -> Result<Part> {
@@ -80,9 +91,10 @@ impl Binder<'_> {
                         .hint(example)
                         .at(*at));
                 };
-                let query = self
-                    .bind_subquery(query)
-                    .map_err(|e| if *lateral { unreachable_here(e) } else { e })?;
+                let query = match *lateral {
+                    true => self.beside(|b| b.bind_subquery(query))?,
+                    false => self.bind_subquery(query)?,
+                };
                 let range = self.subquery_range(alias.name.name.clone(), query);
                 self.named_part(range, Some(alias), None)
             }
@@ -188,7 +200,7 @@ impl Binder<'_> {
             self.scopes[level].ctes[index].references += 1;
             let again = self.scopes[level].ctes[index].references > 1;
             let query = self.bind_cte(level, index)?;
-            if again && query_is_volatile(&query) {
+            if again && super::walk::query_is_volatile(&query) {
                 return Err(SqlError::unsupported(
                     "a volatile WITH query that is used more than once is not supported",
                 )
@@ -210,19 +222,11 @@ impl Binder<'_> {
         at: u32,
     ) -> Result<Part> {
         let name = super::targets::column_name(call, None);
-        let bound = self
-            .within(Context::FunctionInFrom, |b| b.bind(call))
-            .map_err(unreachable_here)?;
+        let bound = self.beside(|b| b.within(Context::FunctionInFrom, |b| b.bind(call)))?;
         self.check_sets_at_top(&bound, at)?;
         let Expr::Call { function, args, ty } = bound else {
             return self.from_value(bound, name, alias, with_ordinality, at);
         };
-        if args.iter().any(super::operator::has_columns) {
-            return Err(SqlError::unsupported(
-                "functions in FROM with columns as arguments are not supported",
-            )
-            .at(at));
-        }
         let shown = alias.map_or_else(|| name.clone(), |a| a.name.name.clone());
         let mut columns: Vec<RangeColumn> = if function.out.is_empty() {
             let by_host = matches!(
@@ -301,7 +305,7 @@ impl Binder<'_> {
         with_ordinality: bool,
         at: u32,
     ) -> Result<Part> {
-        if with_ordinality || super::operator::has_columns(&value) {
+        if with_ordinality {
             return Err(SqlError::unsupported("this expression in FROM is not supported").at(at));
         }
         let shown = alias.map_or_else(|| name.clone(), |a| a.name.name.clone());
@@ -355,7 +359,10 @@ impl Binder<'_> {
 
     fn from_join(&mut self, join: &JoinRef) -> Result<Part> {
         let (left, mut left_items) = self.from_item(&join.left)?;
+        let before = self.scope_ref().beside.len();
+        self.scope().beside.append(&mut left_items);
         let (right, mut right_items) = self.from_item(&join.right)?;
+        left_items = self.scope().beside.split_off(before);
         check_conflicts(&left_items, &right_items)?;
         let kind = match join.kind {
             JoinType::Cross | JoinType::Inner => JoinKind::Inner,
@@ -731,46 +738,4 @@ fn rename(columns: &mut [ItemColumn], alias: &Alias) -> Result<()> {
         column.name.clone_from(&name.name);
     }
     Ok(())
-}
-
-/// Any volatile function in any part of it.
-fn query_is_volatile(query: &crate::sql::bound::Query) -> bool {
-    use crate::sql::bound::Body;
-    if !query.locking.is_empty() {
-        return true;
-    }
-    match &query.body {
-        Body::Values(v) => v.rows.iter().flatten().any(super::expr::is_volatile),
-        Body::SetOperation(s) => query_is_volatile(&s.left) || query_is_volatile(&s.right),
-        Body::Select(s) => {
-            s.targets
-                .iter()
-                .map(|t| &t.expr)
-                .chain(&s.filter)
-                .chain(&s.having)
-                .any(super::expr::is_volatile)
-                || s.ranges.iter().any(|r| match &r.source {
-                    RangeSource::Subquery(q) => query_is_volatile(q),
-                    RangeSource::Function { function, args, .. } => {
-                        function.volatility == crate::types::function::Volatility::Volatile
-                            || args.iter().any(super::expr::is_volatile)
-                    }
-                    _ => false,
-                })
-        }
-    }
-}
-
-/// What LATERAL and functions in FROM may name in PostgreSQL, the items to their left, cannot be named yet.
-fn unreachable_here(error: SqlError) -> SqlError {
-    if matches!(
-        error.state,
-        state::UNDEFINED_TABLE | state::UNDEFINED_COLUMN
-    ) {
-        let what = "references to other items of FROM are not supported there";
-        return SqlError::unsupported(what)
-            .detail(error.message.clone())
-            .hint("Join with a subquery or a function that stands alone.");
-    }
-    error
 }

@@ -1,15 +1,17 @@
 //! What may stand above GROUP BY (`parseCheckAggregates`): group expressions, aggregates, and columns that the
-//! group's primary key determines.
+//! group's primary key determines. Subqueries may read the same, but of the group expressions only those that are columns.
 
 use super::binder::Scope;
 use super::walk;
-use crate::sql::bound::{ColumnRef, Expr, RangeSource};
+use crate::sql::bound::{ColumnRef, Expr, Query, RangeSource};
 use crate::sql::error::{SqlError, state};
 
 type Result<T> = std::result::Result<T, SqlError>;
 
 pub struct Grouping<'a> {
     pub scope: &'a Scope,
+    /// Of the query that is grouped.
+    pub level: usize,
     pub keys: Vec<Expr>,
 }
 
@@ -26,6 +28,8 @@ impl Grouping<'_> {
             return Ok(());
         }
         match expr {
+            // Of a level further out, where it is the same for all rows.
+            Expr::Outer(_) => Ok(()),
             Expr::Column(c) => {
                 if !self.determined(c) {
                     return Err(self.ungrouped(c));
@@ -34,14 +38,9 @@ impl Grouping<'_> {
                 *expr = Expr::Group(self.keys.len() - 1, c.ty);
                 Ok(())
             }
-            Expr::SystemColumn { range, .. } => {
-                let alias = &self.scope.ranges[*range].alias;
-                Err(SqlError::new(
-                    state::GROUPING_ERROR,
-                    format!(
-                        "column \"{alias}\" must appear in the GROUP BY clause or be used in an aggregate function"
-                    ),
-                ))
+            Expr::SystemColumn { range, column } => {
+                let shown = self.shown(*range, column.name());
+                Err(must_be_grouped(&shown))
             }
             other => {
                 let mut outcome = Ok(());
@@ -50,9 +49,66 @@ impl Grouping<'_> {
                         outcome = self.rewrite(part);
                     }
                 });
+                outcome?;
+                match other {
+                    Expr::Subquery(sub) => self.rewrite_query(&mut sub.query),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// The same for what a subquery reads of the grouped level.
+    fn rewrite_query(&mut self, query: &mut Query) -> Result<()> {
+        let mut outcome = Ok(());
+        walk::of_query_mut(query, &mut |e| {
+            walk::deep_mut(e, &mut |inner| {
+                if let Expr::Outer(outer) = inner
+                    && outer.level == self.level
+                    && outcome.is_ok()
+                {
+                    outcome = self.rewrite_below(&mut outer.expr);
+                }
+            });
+        });
+        outcome
+    }
+
+    fn rewrite_below(&mut self, expr: &mut Expr) -> Result<()> {
+        match expr {
+            Expr::Aggregate(..) | Expr::Group(..) => Ok(()),
+            Expr::Column(c) => {
+                let is_key = |k: &Expr| matches!(k, Expr::Column(key) if key == &*c);
+                let number = match self.keys.iter().position(is_key) {
+                    Some(number) => number,
+                    None if self.determined(c) => {
+                        self.keys.push(Expr::Column(c.clone()));
+                        self.keys.len() - 1
+                    }
+                    None => return Err(self.ungrouped_below(c)),
+                };
+                *expr = Expr::Group(number, c.ty);
+                Ok(())
+            }
+            Expr::SystemColumn { range, column } => {
+                let shown = self.shown(*range, column.name());
+                Err(used_ungrouped(&shown))
+            }
+            other => {
+                let mut outcome = Ok(());
+                walk::parts_mut(other, &mut |part| {
+                    if outcome.is_ok() {
+                        outcome = self.rewrite_below(part);
+                    }
+                });
                 outcome
             }
         }
+    }
+
+    /// `table.column`
+    fn shown(&self, range: usize, column: &str) -> String {
+        format!("{}.{column}", self.scope.ranges[range].alias)
     }
 
     /// All columns of the table's primary key are group expressions.
@@ -71,22 +127,38 @@ impl Grouping<'_> {
     }
 
     fn ungrouped(&self, c: &ColumnRef) -> SqlError {
-        let range = &self.scope.ranges[c.range];
-        let shown = format!("{}.{}", range.alias, range.columns[c.column].name);
-        let error = SqlError::new(
-            state::GROUPING_ERROR,
-            format!(
-                "column \"{shown}\" must appear in the GROUP BY clause or be used in an aggregate function"
-            ),
-        );
-        let place = self
-            .scope
-            .seen
-            .iter()
-            .find(|(seen, _)| seen.range == c.range && seen.column == c.column);
-        match place {
-            Some((_, at)) => error.at(*at),
-            None => error,
-        }
+        let column = &self.scope.ranges[c.range].columns[c.column];
+        let error = must_be_grouped(&self.shown(c.range, &column.name));
+        placed(error, c, &self.scope.seen)
     }
+
+    fn ungrouped_below(&self, c: &ColumnRef) -> SqlError {
+        let column = &self.scope.ranges[c.range].columns[c.column];
+        let error = used_ungrouped(&self.shown(c.range, &column.name));
+        placed(error, c, &self.scope.seen_below)
+    }
+}
+
+/// The error at the first place where the column stands.
+fn placed(error: SqlError, c: &ColumnRef, seen: &[(ColumnRef, u32)]) -> SqlError {
+    match seen.iter().find(|(seen, _)| seen == c) {
+        Some((_, at)) => error.at(*at),
+        None => error,
+    }
+}
+
+fn must_be_grouped(shown: &str) -> SqlError {
+    SqlError::new(
+        state::GROUPING_ERROR,
+        format!(
+            "column \"{shown}\" must appear in the GROUP BY clause or be used in an aggregate function"
+        ),
+    )
+}
+
+fn used_ungrouped(shown: &str) -> SqlError {
+    SqlError::new(
+        state::GROUPING_ERROR,
+        format!("subquery uses ungrouped column \"{shown}\" from outer query"),
+    )
 }

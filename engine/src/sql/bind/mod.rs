@@ -4,6 +4,7 @@
 //! Asks the catalog and the tables of functions; reads no data and takes no lock: the caller locks
 //! [`Bound::relations`] and binds again if the catalog moved meanwhile.
 
+mod aggregate;
 mod binder;
 mod call;
 mod catalog_literal;
@@ -41,7 +42,7 @@ pub use binder::Moment;
 pub use from::lock_name;
 pub use names::{qualified_names, system_column};
 pub use types::{is_serial, type_text};
-pub use walk::{parts, parts_mut, reads_columns};
+pub use walk::{own_reads, parts, parts_mut, reads_columns};
 
 /// What the analyzer needs to know of the session.
 #[derive(Clone, Copy)]

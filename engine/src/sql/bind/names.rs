@@ -2,17 +2,11 @@
 
 use super::binder::{Binder, Item};
 use crate::ids::Oid;
-use crate::sql::bound::{Expr, RangeSource, SystemColumn};
+use crate::sql::bound::{Expr, OuterRef, RangeSource, SystemColumn};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::Ident;
 
 type Result<T> = std::result::Result<T, SqlError>;
-
-fn correlated(at: u32) -> SqlError {
-    SqlError::unsupported("correlated subqueries are not supported")
-        .hint("Join the subquery's tables in the outer query instead.")
-        .at(at)
-}
 
 impl Binder<'_> {
     pub(super) fn column_reference(&mut self, parts: &[Ident], at: u32) -> Result<Expr> {
@@ -57,26 +51,15 @@ impl Binder<'_> {
         .at(at))
     }
 
+    /// The nearest level that knows the name decides, as in SQL's other blocks.
     fn unqualified(&mut self, name: &Ident, at: u32) -> Result<Expr> {
-        let innermost = self.scopes.len() - 1;
         for level in (0..self.scopes.len()).rev() {
-            let found = find_in_items(&self.scopes[level].items, &name.name, at)?;
-            let Some(expr) = found else { continue };
-            if level != innermost {
-                return Err(correlated(at));
+            if let Some(expr) = self.column_at(level, &name.name, at)? {
+                return Ok(self.of_level(level, expr, at));
             }
-            self.note(&expr, at);
-            return Ok(expr);
         }
         if let Some((level, item)) = self.table_item(None, &name.name, at)? {
-            if level != innermost {
-                return Err(correlated(at));
-            }
-            return self.whole_row(&item, at);
-        }
-        // ctid and the like of the only table that has them.
-        if let Some(expr) = self.system_column_anywhere(&name.name, at)? {
-            return Ok(expr);
+            return self.whole_row(level, &item, at);
         }
         Err(self.missing_column(None, &name.name, at))
     }
@@ -91,32 +74,63 @@ impl Binder<'_> {
         let Some((level, item)) = self.table_item(schema, &table.name, at)? else {
             return Err(self.missing_table(schema, &table.name, at));
         };
-        if level + 1 != self.scopes.len() {
-            return Err(correlated(at));
+        match self.column_of(level, &item, &column.name, at)? {
+            Some(expr) => Ok(self.of_level(level, expr, at)),
+            None => Err(self.missing_column(Some(&table.name), &column.name, at)),
         }
-        let found = find_in_columns(&item, &column.name, at)?;
-        if let Some(expr) = found {
-            self.note(&expr, at);
-            return Ok(expr);
-        }
-        if let Some(system) = system_column(&column.name)
-            && let Some(range) = self.system_range(&item)
-        {
-            return Ok(Expr::SystemColumn {
-                range,
-                column: system,
-            });
-        }
-        Err(self.missing_column(Some(&table.name), &column.name, at))
     }
 
-    fn note(&mut self, expr: &Expr, at: u32) {
-        let scope = self.scope();
-        if scope.in_aggregate {
-            return;
+    /// The column of that name in one level (`colNameToVar`).
+    fn column_at(&self, level: usize, name: &str, at: u32) -> Result<Option<Expr>> {
+        let scope = &self.scopes[level];
+        let mut found = None;
+        for item in scope.items.iter().filter(|i| i.columns_visible) {
+            let Some(expr) = self.column_of(level, item, name, at)? else {
+                continue;
+            };
+            if found.replace(expr).is_some() {
+                return Err(ambiguous(name, at));
+            }
         }
-        if let Expr::Column(c) = expr {
-            scope.seen.push((c.clone(), at));
+        if scope.sees_beside {
+            for item in scope.beside.iter().filter(|i| i.columns_visible) {
+                if self.column_of(level, item, name, at)?.is_some() {
+                    return Err(beside(at));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// One of the item's columns, or a system column of the table behind it.
+    fn column_of(&self, level: usize, item: &Item, name: &str, at: u32) -> Result<Option<Expr>> {
+        if let Some(expr) = find_in_columns(item, name, at)? {
+            return Ok(Some(expr));
+        }
+        let (Some(column), Some(range)) = (system_column(name), item.range) else {
+            return Ok(None);
+        };
+        let is_table = matches!(
+            self.scopes[level].ranges[range].source,
+            RangeSource::Table(_)
+        );
+        Ok(is_table.then_some(Expr::SystemColumn { range, column }))
+    }
+
+    /// A value of `level` as it is read in the level that is being analyzed.
+    pub(super) fn of_level(&mut self, level: usize, expr: Expr, at: u32) -> Expr {
+        let own = level == self.level_number();
+        let scope = &mut self.scopes[level];
+        if let (Expr::Column(c), false) = (&expr, scope.in_aggregate) {
+            let seen = match own {
+                true => &mut scope.seen,
+                false => &mut scope.seen_below,
+            };
+            seen.push((c.clone(), at));
+        }
+        match own {
+            true => expr,
+            false => Expr::Outer(Box::new(OuterRef { level, expr })),
         }
     }
 
@@ -127,15 +141,14 @@ impl Binder<'_> {
         name: &str,
         at: u32,
     ) -> Result<Option<(usize, Item)>> {
+        let fits = |item: &Item| {
+            item.table_visible
+                && item.name.as_deref() == Some(name)
+                && schema.is_none_or(|s| item.schema.as_deref() == Some(s))
+        };
         for level in (0..self.scopes.len()).rev() {
             let mut found = None;
-            for item in &self.scopes[level].items {
-                let fits = item.table_visible
-                    && item.name.as_deref() == Some(name)
-                    && schema.is_none_or(|s| item.schema.as_deref() == Some(s));
-                if !fits {
-                    continue;
-                }
+            for item in self.scopes[level].items.iter().filter(|i| fits(i)) {
                 if found.is_some() {
                     return Err(SqlError::new(
                         state::AMBIGUOUS_ALIAS,
@@ -148,36 +161,18 @@ impl Binder<'_> {
             if let Some(item) = found {
                 return Ok(Some((level, item)));
             }
+            let scope = &self.scopes[level];
+            if scope.sees_beside && scope.beside.iter().any(fits) {
+                return Err(beside(at));
+            }
         }
         Ok(None)
     }
 
-    /// The range behind the item, if it is a table with system columns.
-    fn system_range(&self, item: &Item) -> Option<usize> {
-        let range = item.range?;
-        matches!(self.scope_ref().ranges[range].source, RangeSource::Table(_)).then_some(range)
-    }
-
-    fn system_column_anywhere(&self, name: &str, at: u32) -> Result<Option<Expr>> {
-        let Some(column) = system_column(name) else {
-            return Ok(None);
-        };
-        let mut ranges = self
-            .scope_ref()
-            .items
-            .iter()
-            .filter(|i| i.columns_visible)
-            .filter_map(|i| self.system_range(i));
-        match (ranges.next(), ranges.next()) {
-            (Some(range), None) => Ok(Some(Expr::SystemColumn { range, column })),
-            (Some(_), Some(_)) => Err(ambiguous(name, at)),
-            _ => Ok(None),
-        }
-    }
-
     /// `t` and `t.*` as one value.
-    pub(super) fn whole_row(&mut self, item: &Item, at: u32) -> Result<Expr> {
-        if self.scope_ref().has_outer_join {
+    fn whole_row(&mut self, level: usize, item: &Item, at: u32) -> Result<Expr> {
+        let scope = &self.scopes[level];
+        if scope.has_outer_join {
             return Err(SqlError::unsupported(
                 "whole-row references in a query with outer joins are not supported",
             )
@@ -187,20 +182,16 @@ impl Binder<'_> {
         // A function of one value stands for that value.
         let scalar = item.range.is_some_and(|r| {
             matches!(
-                &self.scope_ref().ranges[r].source,
+                &scope.ranges[r].source,
                 RangeSource::Function { function, with_ordinality: false, .. } if function.out.is_empty()
             )
         });
         if let (true, [column]) = (scalar, item.columns.as_slice()) {
-            let expr = column.expr.clone();
-            self.note(&expr, at);
-            return Ok(expr);
+            return Ok(self.of_level(level, column.expr.clone(), at));
         }
-        let columns: Vec<Expr> = item.columns.iter().map(|c| c.expr.clone()).collect();
-        for c in &columns {
-            self.note(c, at);
-        }
-        Ok(Expr::Row(columns))
+        let columns = item.columns.iter();
+        let columns = columns.map(|c| self.of_level(level, c.expr.clone(), at));
+        Ok(Expr::Row(columns.collect()))
     }
 
     pub(super) fn missing_table(&self, schema: Option<&str>, name: &str, at: u32) -> SqlError {
@@ -335,25 +326,19 @@ fn too_many_names(parts: &[Ident], at: u32) -> SqlError {
     .at(at)
 }
 
+/// What LATERAL and functions in FROM may name in PostgreSQL, the items to their left, cannot be named yet.
+fn beside(at: u32) -> SqlError {
+    SqlError::unsupported("references to other items of FROM are not supported there")
+        .hint("Join with a subquery or a function that stands alone.")
+        .at(at)
+}
+
 fn ambiguous(name: &str, at: u32) -> SqlError {
     SqlError::new(
         state::AMBIGUOUS_COLUMN,
         format!("column reference \"{name}\" is ambiguous"),
     )
     .at(at)
-}
-
-fn find_in_items(items: &[Item], name: &str, at: u32) -> Result<Option<Expr>> {
-    let mut found = None;
-    for item in items.iter().filter(|i| i.columns_visible) {
-        if let Some(expr) = find_in_columns(item, name, at)? {
-            if found.is_some() {
-                return Err(ambiguous(name, at));
-            }
-            found = Some(expr);
-        }
-    }
-    Ok(found)
 }
 
 fn find_in_columns(item: &Item, name: &str, at: u32) -> Result<Option<Expr>> {

@@ -4,7 +4,6 @@ use super::binder::{Binder, MAX_TARGETS};
 use super::coerce::function_by_oid;
 use super::resolve::{self, Choice};
 use super::types::type_text;
-use super::walk;
 use crate::ids::Oid;
 use crate::sql::bound::{ColumnRef, Expr, Query, RowTest, SubqueryExpr, SubqueryKind};
 use crate::sql::error::{SqlError, state};
@@ -443,7 +442,7 @@ impl Binder<'_> {
         let (columns, constants): (Vec<_>, Vec<_>) = self
             .operands(items)?
             .into_iter()
-            .partition(|(e, _)| has_columns(e));
+            .partition(|(e, _)| self.has_columns(e));
         let mut parts = Vec::new();
         let mut single = columns;
         if constants.len() > 1 {
@@ -742,13 +741,4 @@ pub fn joined(mut parts: Vec<Expr>, any: bool) -> Expr {
     } else {
         Expr::And(parts)
     }
-}
-
-pub fn has_columns(expr: &Expr) -> bool {
-    walk::any(expr, &|e| {
-        matches!(
-            e,
-            Expr::Column(_) | Expr::SystemColumn { .. } | Expr::Aggregate(..) | Expr::Group(..)
-        )
-    })
 }

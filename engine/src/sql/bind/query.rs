@@ -1,6 +1,6 @@
 //! SELECT, VALUES, set operations (`analyze.c`).
 
-use super::binder::{Binder, Context, CteEntry, Scope};
+use super::binder::{Binder, Context, CteEntry};
 use super::grouping::Grouping;
 use super::resolve;
 use super::targets::{TargetList, direction, require_equality, require_order};
@@ -24,6 +24,14 @@ pub(super) struct Bound {
     pub order_by: Vec<SortItem>,
     pub output: Vec<OutputColumn>,
     pub locking: Vec<crate::sql::bound::RowLocking>,
+    pub limits: Limits,
+}
+
+/// LIMIT and OFFSET.
+pub(super) struct Limits {
+    limit: Option<Expr>,
+    offset: Option<Expr>,
+    with_ties: bool,
 }
 
 impl Binder<'_> {
@@ -53,30 +61,33 @@ impl Binder<'_> {
                 right,
             } => self.set_query(query, *op, *all, (left, right), settle)?,
         };
-        let offset = match &query.offset {
-            Some(e) => Some(self.bind_count(e, Context::Offset)?),
-            None => None,
-        };
-        let mut with_ties = false;
-        let limit = match &query.limit {
-            Some(l) => {
-                with_ties = l.with_ties;
-                match &l.count {
-                    Some(e) => Some(self.bind_count(e, Context::Limit)?),
-                    None => None,
-                }
-            }
-            None => None,
-        };
         self.check_ctes()?;
         Ok(Query {
             body: bound.body,
             order_by: bound.order_by,
-            limit,
-            offset,
-            with_ties,
+            limit: bound.limits.limit,
+            offset: bound.limits.offset,
+            with_ties: bound.limits.with_ties,
             locking: bound.locking,
             output: bound.output,
+        })
+    }
+
+    /// Analyzed while the level's names still mean something, so that using one is told from a name that nobody knows.
+    pub(super) fn limits(&mut self, query: &ast::Query) -> Result<Limits> {
+        let offset = match &query.offset {
+            Some(e) => Some(self.bind_count(e, Context::Offset)?),
+            None => None,
+        };
+        let count = query.limit.as_ref().and_then(|l| l.count.as_ref());
+        let limit = match count {
+            Some(e) => Some(self.bind_count(e, Context::Limit)?),
+            None => None,
+        };
+        Ok(Limits {
+            limit,
+            offset,
+            with_ties: query.limit.as_ref().is_some_and(|l| l.with_ties),
         })
     }
 
@@ -131,11 +142,14 @@ impl Binder<'_> {
         };
         // It sees the levels around its own and the WITH queries before it, and none of the ranges beside it.
         let inner = self.scopes.split_off(level + 1);
-        let items = std::mem::take(&mut self.scopes[level].items);
-        let later = self.scopes[level].ctes.split_off(entry.sees);
+        let scope = &mut self.scopes[level];
+        let items = std::mem::take(&mut scope.items);
+        let sees_beside = std::mem::replace(&mut scope.sees_beside, false);
+        let later = scope.ctes.split_off(entry.sees);
         let bound = self.bind_query(query, true);
         let scope = &mut self.scopes[level];
         scope.ctes.extend(later);
+        scope.sees_beside = sees_beside;
         scope.items = items;
         self.scopes.extend(inner);
         let mut bound = bound?;
@@ -185,6 +199,7 @@ impl Binder<'_> {
         let mut order_by = self.sort_items(&mut list, &query.order_by)?;
         let keys = self.group_keys(&mut list, &select.group_by)?;
         let distinct = self.distinct(&select.distinct, &mut list, &mut order_by, query)?;
+        let limits = self.limits(query)?;
         if settle {
             self.settle_targets(&mut list)?;
         }
@@ -202,6 +217,7 @@ impl Binder<'_> {
             }
             let mut grouping = Grouping {
                 scope: &scope,
+                level: self.level_number(),
                 keys: group_by,
             };
             for target in &mut list.targets {
@@ -214,6 +230,7 @@ impl Binder<'_> {
         }
         from.append(&mut scope.set_ranges);
         let body = Select {
+            level: Some(self.level_number()),
             ranges: std::mem::take(&mut scope.ranges),
             from,
             filter,
@@ -223,14 +240,14 @@ impl Binder<'_> {
             targets: list.targets,
             distinct,
         };
-        // LIMIT, OFFSET and WITH are still to be looked at in this level.
+        // WITH is still to be looked at in this level.
         self.scope().ctes = scope.ctes;
-        self.scope().items = scope.items;
         Ok(Bound {
             body: Body::Select(Box::new(body)),
             order_by,
             output,
             locking,
+            limits,
         })
     }
 
@@ -261,12 +278,17 @@ impl Binder<'_> {
                 // A key is kept apart from the select list: no junk entry for it.
                 list.targets.truncate(before.max(target.min(before)));
                 list.places.truncate(list.targets.len());
-                if super::walk::any(&key, &|e| matches!(e, Expr::Aggregate(..))) {
+                let mut aggregates = false;
+                super::walk::own_reads(&key, Some(self.level_number()), &mut |e| {
+                    aggregates |= matches!(e, Expr::Aggregate(..));
+                });
+                if aggregates {
+                    let place = list.places.get(target).copied().unwrap_or(e.at);
                     return Err(SqlError::new(
                         state::GROUPING_ERROR,
                         "aggregate functions are not allowed in GROUP BY",
                     )
-                    .at(list.places.get(target).copied().unwrap_or(e.at)));
+                    .at(self.aggregate_from(place)));
                 }
                 require_equality(key.ty(), location(e))?;
                 if !keys.iter().any(|k| super::walk::same(k, &key)) {
@@ -478,6 +500,7 @@ impl Binder<'_> {
             })
             .collect();
         let order_by = self.output_order(&output, &query.order_by, Some(()))?;
+        let limits = self.limits(query)?;
         let body = SetOperation {
             op,
             all,
@@ -489,6 +512,7 @@ impl Binder<'_> {
             order_by,
             output,
             locking: Vec::new(),
+            limits,
         })
     }
 
@@ -599,6 +623,7 @@ pub fn over(
     output: Vec<OutputColumn>,
 ) -> Query {
     let body = Select {
+        level: None,
         ranges: vec![Range {
             alias: "*SELECT*".to_owned(),
             source: RangeSource::Subquery(Box::new(query)),
@@ -663,9 +688,9 @@ fn output_named(output: &[OutputColumn], name: &str, at: u32) -> Result<Option<u
 
 /// A query of one row of constants: INSERT's DEFAULT VALUES.
 pub fn one_row(targets: Vec<Target>, output: Vec<OutputColumn>) -> Query {
-    let scope = Scope::default();
     let body = Select {
-        ranges: scope.ranges,
+        level: None,
+        ranges: Vec::new(),
         from: Vec::new(),
         filter: None,
         group_by: Vec::new(),

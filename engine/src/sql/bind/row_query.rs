@@ -4,7 +4,7 @@
 //! a subquery that calls something volatile could tell, and is refused.
 
 use super::binder::Binder;
-use super::walk;
+use super::walk::query_is_volatile;
 use crate::ids::Oid;
 use crate::sql::bound::{
     Body, ColumnRef, Distinct, Expr, FromItem, OutputColumn, Query, Range, RangeColumn,
@@ -12,7 +12,6 @@ use crate::sql::bound::{
 };
 use crate::sql::error::SqlError;
 use crate::sql::front::ast;
-use crate::types::function::Volatility;
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -21,7 +20,7 @@ impl Binder<'_> {
     pub(super) fn columns_of_query(&mut self, query: &ast::Query, at: u32) -> Result<Vec<Expr>> {
         self.check_subquery(at)?;
         let bound = self.bind_subquery(query)?;
-        if calls_volatile(&bound) {
+        if query_is_volatile(&bound) {
             return Err(SqlError::unsupported(
                 "a subquery with a volatile function cannot stand for a row of several columns",
             )
@@ -66,6 +65,7 @@ fn only(query: Query, column: usize) -> Query {
     };
     Query {
         body: Body::Select(Box::new(Select {
+            level: None,
             ranges: vec![range],
             from: vec![FromItem::Range(0)],
             filter: None,
@@ -87,38 +87,4 @@ fn only(query: Query, column: usize) -> Query {
             attribute: 0,
         }],
     }
-}
-
-/// Looks at what a query computes; queries in its FROM are looked at too.
-fn calls_volatile(query: &Query) -> bool {
-    let mut found = !query.locking.is_empty();
-    match &query.body {
-        Body::Select(select) => {
-            let parts = select.targets.iter().map(|t| &t.expr);
-            for expr in parts.chain(&select.filter).chain(&select.having) {
-                look(expr, &mut found);
-            }
-            for range in &select.ranges {
-                if let RangeSource::Subquery(inner) = &range.source {
-                    found |= calls_volatile(inner);
-                }
-            }
-        }
-        Body::Values(values) => values
-            .rows
-            .iter()
-            .flatten()
-            .for_each(|e| look(e, &mut found)),
-        Body::SetOperation(set) => found |= calls_volatile(&set.left) || calls_volatile(&set.right),
-    }
-    found
-}
-
-fn look(expr: &Expr, found: &mut bool) {
-    match expr {
-        Expr::Call { function, .. } => *found |= function.volatility == Volatility::Volatile,
-        Expr::Subquery(sub) => *found |= calls_volatile(&sub.query),
-        _ => {}
-    }
-    walk::parts(expr, &mut |part| look(part, found));
 }

@@ -1,7 +1,7 @@
 //! Select lists: stars, names, and the clauses that refer to their entries (ORDER BY, GROUP BY, DISTINCT).
 //! `parse_target.c`, `parse_clause.c`.
 
-use super::binder::{Binder, Context, Item, MAX_TARGETS};
+use super::binder::{Binder, Context, Item, ItemColumn, MAX_TARGETS};
 use super::types::type_text;
 use super::walk;
 use crate::ids::Oid;
@@ -159,19 +159,16 @@ impl Binder<'_> {
         Ok(out)
     }
 
-    fn star_of(
-        &mut self,
-        schema: Option<&str>,
-        table: &str,
-        at: u32,
-    ) -> Result<Vec<super::binder::ItemColumn>> {
+    fn star_of(&mut self, schema: Option<&str>, table: &str, at: u32) -> Result<Vec<ItemColumn>> {
         match self.table_item(schema, table, at)? {
-            Some((level, item)) if level + 1 == self.scopes.len() => Ok(item.columns),
-            Some(_) => Err(
-                SqlError::unsupported("correlated subqueries are not supported")
-                    .hint("Join the subquery's tables in the outer query instead.")
-                    .at(at),
-            ),
+            Some((level, item)) if level == self.level_number() => Ok(item.columns),
+            Some((level, item)) => {
+                let outer = |c: ItemColumn| ItemColumn {
+                    expr: self.of_level(level, c.expr, at),
+                    name: c.name,
+                };
+                Ok(item.columns.into_iter().map(outer).collect())
+            }
             None => Err(self.missing_table(schema, table, at)),
         }
     }

@@ -41,11 +41,13 @@ impl Binder<'_> {
             })
             .collect();
         let order_by = self.output_order(&output, &query.order_by, None)?;
+        let limits = self.limits(query)?;
         Ok(Bound {
             body: Body::Values(values),
             order_by,
             output,
             locking: Vec::new(),
+            limits,
         })
     }
 

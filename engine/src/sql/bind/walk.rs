@@ -1,7 +1,8 @@
-//! Going over bound expressions, and telling whether two are the same.
+//! Going over bound expressions and queries, and telling whether two are the same.
 
-use crate::sql::bound::{Expr, SubqueryKind};
+use crate::sql::bound::{Body, Expr, FromItem, Query, RangeSource, Select, SubqueryKind};
 use crate::types::datum::Datum;
+use crate::types::function::Volatility;
 
 /// Calls `f` on each direct part of `expr`; a subquery's own expressions are its own.
 pub fn parts<'e>(expr: &'e Expr, f: &mut dyn FnMut(&'e Expr)) {
@@ -119,6 +120,182 @@ pub fn parts_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
     }
 }
 
+/// Calls `f` on each expression that stands in the query, its FROM included. A subquery in one of them is part of that one.
+pub fn of_query<'q>(query: &'q Query, f: &mut dyn FnMut(&'q Expr)) {
+    match &query.body {
+        Body::Select(select) => of_select(select, f),
+        Body::Values(values) => values.rows.iter().flatten().for_each(&mut *f),
+        Body::SetOperation(set) => {
+            of_query(&set.left, f);
+            of_query(&set.right, f);
+        }
+    }
+    query.limit.iter().chain(&query.offset).for_each(f);
+}
+
+fn of_select<'q>(select: &'q Select, f: &mut dyn FnMut(&'q Expr)) {
+    select.targets.iter().for_each(|t| f(&t.expr));
+    let clauses = select.filter.iter().chain(&select.group_by);
+    clauses.chain(&select.having).for_each(&mut *f);
+    for call in &select.aggregates {
+        call.args.iter().chain(&call.filter).for_each(&mut *f);
+        call.order_by.iter().for_each(|(e, _, _)| f(e));
+    }
+    select.from.iter().for_each(|item| of_from(item, f));
+    for range in &select.ranges {
+        match &range.source {
+            RangeSource::Subquery(query) => of_query(query, f),
+            RangeSource::Values(values) => values.rows.iter().flatten().for_each(&mut *f),
+            RangeSource::Function { args, .. } => args.iter().for_each(&mut *f),
+            RangeSource::Table(_) | RangeSource::Virtual(_) => {}
+        }
+    }
+}
+
+fn of_from<'q>(item: &'q FromItem, f: &mut dyn FnMut(&'q Expr)) {
+    if let FromItem::Join(join) = item {
+        join.on.iter().for_each(&mut *f);
+        of_from(&join.left, f);
+        of_from(&join.right, f);
+    }
+}
+
+/// The same, to change them.
+pub fn of_query_mut(query: &mut Query, f: &mut dyn FnMut(&mut Expr)) {
+    match &mut query.body {
+        Body::Select(select) => of_select_mut(select, f),
+        Body::Values(values) => values.rows.iter_mut().flatten().for_each(&mut *f),
+        Body::SetOperation(set) => {
+            of_query_mut(&mut set.left, f);
+            of_query_mut(&mut set.right, f);
+        }
+    }
+    query.limit.iter_mut().for_each(&mut *f);
+    query.offset.iter_mut().for_each(f);
+}
+
+fn of_select_mut(select: &mut Select, f: &mut dyn FnMut(&mut Expr)) {
+    select.targets.iter_mut().for_each(|t| f(&mut t.expr));
+    select.filter.iter_mut().for_each(&mut *f);
+    select.group_by.iter_mut().for_each(&mut *f);
+    select.having.iter_mut().for_each(&mut *f);
+    for call in &mut select.aggregates {
+        call.args.iter_mut().for_each(&mut *f);
+        call.filter.iter_mut().for_each(&mut *f);
+        call.order_by.iter_mut().for_each(|(e, _, _)| f(e));
+    }
+    select.from.iter_mut().for_each(|item| of_from_mut(item, f));
+    for range in &mut select.ranges {
+        match &mut range.source {
+            RangeSource::Subquery(query) => of_query_mut(query, f),
+            RangeSource::Values(values) => values.rows.iter_mut().flatten().for_each(&mut *f),
+            RangeSource::Function { args, .. } => args.iter_mut().for_each(&mut *f),
+            RangeSource::Table(_) | RangeSource::Virtual(_) => {}
+        }
+    }
+}
+
+fn of_from_mut(item: &mut FromItem, f: &mut dyn FnMut(&mut Expr)) {
+    if let FromItem::Join(join) = item {
+        join.on.iter_mut().for_each(&mut *f);
+        of_from_mut(&mut join.left, f);
+        of_from_mut(&mut join.right, f);
+    }
+}
+
+/// Calls `f` on the expression and everything in it, subqueries included, what is outside before what is inside.
+pub fn deep<'e>(expr: &'e Expr, f: &mut dyn FnMut(&'e Expr)) {
+    f(expr);
+    parts(expr, &mut |part| deep(part, f));
+    if let Expr::Subquery(sub) = expr {
+        of_query(&sub.query, &mut |e| deep(e, f));
+    }
+}
+
+/// The same, to change it.
+pub fn deep_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
+    f(expr);
+    parts_mut(expr, &mut |part| deep_mut(part, f));
+    if let Expr::Subquery(sub) = expr {
+        of_query_mut(&mut sub.query, &mut |e| deep_mut(e, f));
+    }
+}
+
+/// Calls `f` on what the expression, which stands in `level`, reads of that level: columns, groups and aggregates, its
+/// own and those that its subqueries read.
+pub fn own_reads<'e>(expr: &'e Expr, level: Option<usize>, f: &mut dyn FnMut(&'e Expr)) {
+    match expr {
+        Expr::Column(_) | Expr::SystemColumn { .. } | Expr::Group(..) | Expr::Aggregate(..) => {
+            f(expr);
+        }
+        _ => parts(expr, &mut |part| own_reads(part, level, f)),
+    }
+    if let Expr::Subquery(sub) = expr {
+        of_query(&sub.query, &mut |e| {
+            deep(e, &mut |inner| {
+                if let Expr::Outer(outer) = inner
+                    && Some(outer.level) == level
+                {
+                    own_reads(&outer.expr, level, f);
+                }
+            });
+        });
+    }
+}
+
+/// True if it reads anything of `level`, in which it stands.
+pub fn reads_level(expr: &Expr, level: usize) -> bool {
+    let mut found = false;
+    own_reads(expr, Some(level), &mut |_| found = true);
+    found
+}
+
+/// True if it reads range 0 of `level`, in which it stands.
+pub fn reads_target(expr: &Expr, level: usize) -> bool {
+    let mut found = false;
+    own_reads(expr, Some(level), &mut |e| {
+        found |= match e {
+            Expr::Column(c) => c.range == 0,
+            Expr::SystemColumn { range, .. } => *range == 0,
+            _ => false,
+        };
+    });
+    found
+}
+
+/// Two runs of the query may give different rows, or do something twice.
+pub fn query_is_volatile(query: &Query) -> bool {
+    let mut found = locks_or_calls_volatile(query);
+    of_query(query, &mut |e| {
+        deep(e, &mut |inner| {
+            found |= match inner {
+                Expr::Call { function, .. } => function.volatility == Volatility::Volatile,
+                Expr::Subquery(sub) => locks_or_calls_volatile(&sub.query),
+                _ => false,
+            };
+        });
+    });
+    found
+}
+
+/// It locks rows, or calls a volatile function in FROM.
+fn locks_or_calls_volatile(query: &Query) -> bool {
+    if !query.locking.is_empty() {
+        return true;
+    }
+    match &query.body {
+        Body::Values(_) => false,
+        Body::SetOperation(set) => {
+            locks_or_calls_volatile(&set.left) || locks_or_calls_volatile(&set.right)
+        }
+        Body::Select(select) => select.ranges.iter().any(|range| match &range.source {
+            RangeSource::Subquery(query) => locks_or_calls_volatile(query),
+            RangeSource::Function { function, .. } => function.volatility == Volatility::Volatile,
+            RangeSource::Table(_) | RangeSource::Virtual(_) | RangeSource::Values(_) => false,
+        }),
+    }
+}
+
 /// True if `test` holds for `expr` or anything in it.
 pub fn any(expr: &Expr, test: &dyn Fn(&Expr) -> bool) -> bool {
     if test(expr) {
@@ -129,7 +306,7 @@ pub fn any(expr: &Expr, test: &dyn Fn(&Expr) -> bool) -> bool {
     found
 }
 
-/// True if it reads range 0, a system column included.
+/// True if it reads range 0, a system column included; there is no subquery in it.
 pub fn reads_columns(expr: &Expr) -> bool {
     any(expr, &|e| match e {
         Expr::Column(c) => c.range == 0,
@@ -224,6 +401,7 @@ fn same_head(a: &Expr, b: &Expr) -> bool {
         ) => range == range2 && column == column2,
         // Bound alike means the same: there is no place of the text in it.
         (Expr::Subquery(x), Expr::Subquery(y)) => format!("{x:?}") == format!("{y:?}"),
+        (Expr::Outer(x), Expr::Outer(y)) => x.level == y.level && same(&x.expr, &y.expr),
         (Expr::AnyRow { test: x, .. }, Expr::AnyRow { test: y, .. }) => {
             format!("{x:?}") == format!("{y:?}")
         }

@@ -177,6 +177,7 @@ pub fn table_query(relation: &Arc<Relation>, columns: &[usize]) -> Query {
     };
     Query {
         body: Body::Select(Box::new(Select {
+            level: None,
             ranges: vec![range],
             from: vec![FromItem::Range(0)],
             filter: None,

@@ -1,16 +1,14 @@
-//! What expressions and nodes of one execution share: parameters, init plans, memory, the budget between yields.
+//! What expressions and nodes of one execution share: parameters, subqueries, memory, the budget between yields.
 
 use std::sync::Arc;
 
 use crate::ids::{Oid, Tid, Xid};
 use crate::sql::error::SqlError;
-use crate::sql::exec::hashed::{RowSet, ValueSet};
-use crate::sql::exec::init;
 use crate::sql::exec::memory::{Memory, MemoryLimits};
+use crate::sql::exec::subplan::SubPlanState;
 use crate::sql::plan::Plan;
 use crate::txn::RowLockMode;
 use crate::txn::interrupt::Interrupts;
-use crate::types::compare::Hasher;
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -36,7 +34,13 @@ pub struct EvalCx {
     pub tested: Vec<Datum>,
     pub(crate) interrupts: Arc<Interrupts>,
     pub(crate) plan: Option<Arc<Plan>>,
-    pub(crate) init: Vec<InitState>,
+    pub(crate) subplans: Vec<SubPlanState>,
+    /// What subqueries read of the rows around them, and when each was put there.
+    pub(crate) outer: Vec<(Datum, u64)>,
+    /// How often outer values were put in their places.
+    pub(crate) clock: u64,
+    /// A subquery would have handed back control, had somebody been there to take it.
+    pub(crate) owes_pause: bool,
     pub(crate) access: super::access::Access,
     /// What has to happen before the node that yielded can go on.
     pub(crate) request: Option<Request>,
@@ -68,18 +72,6 @@ pub struct WantedRow {
     pub(crate) mode: RowLockMode,
 }
 
-/// How far an init plan is.
-pub(crate) enum InitState {
-    Waiting,
-    /// It is being computed: asking for it now would be a cycle.
-    Running,
-    Done {
-        value: Datum,
-        set: Option<Arc<ValueSet>>,
-        rows: Option<Arc<RowSet>>,
-    },
-}
-
 impl EvalCx {
     pub(crate) fn new(
         plan: Option<Arc<Plan>>,
@@ -89,7 +81,9 @@ impl EvalCx {
         limits: MemoryLimits,
         access: super::access::Access,
     ) -> EvalCx {
-        let count = plan.as_ref().map_or(0, |p| p.init.len());
+        let (count, outer) = plan
+            .as_ref()
+            .map_or((0, 0), |p| (p.subplans.len(), p.outer_values));
         EvalCx {
             params,
             function,
@@ -97,7 +91,10 @@ impl EvalCx {
             tested: Vec::new(),
             interrupts,
             plan,
-            init: (0..count).map(|_| InitState::Waiting).collect(),
+            subplans: (0..count).map(|_| SubPlanState::default()).collect(),
+            outer: vec![(Datum::Null, 0); outer],
+            clock: 0,
+            owes_pause: false,
             access,
             request: None,
             queued: false,
@@ -123,7 +120,7 @@ impl EvalCx {
     /// Forgets a run that has ended; `idle` is held until the next one.
     pub(crate) fn end_run(&mut self, idle: &Arc<FunctionCx>) {
         debug_assert!(
-            self.init.is_empty(),
+            self.subplans.is_empty(),
             "results of subqueries belong to one run"
         );
         self.params.clear();
@@ -148,52 +145,11 @@ impl EvalCx {
         false
     }
 
-    /// The result of an init plan; computes it at the first call.
-    pub fn init_value(&mut self, number: usize) -> Result<Datum, SqlError> {
-        if let InitState::Done { value, .. } = &self.init[number] {
-            return Ok(value.clone());
+    /// A subquery that ran on where it should have paused has ended: the next node that spends anything pauses.
+    pub(crate) fn make_up_for_pauses(&mut self) {
+        if std::mem::take(&mut self.owes_pause) {
+            self.budget = 0;
         }
-        init::compute(self, number)
-    }
-
-    /// The items of an init plan's array, by hash.
-    pub fn init_set(&mut self, number: usize, ty: Oid) -> Result<Arc<ValueSet>, SqlError> {
-        if let InitState::Done { set: Some(set), .. } = &self.init[number] {
-            return Ok(Arc::clone(set));
-        }
-        let value = self.init_value(number)?;
-        let Datum::Array(array) = value else {
-            return Err(SqlError::internal(
-                "a list of subquery values is not an array",
-            ));
-        };
-        let made = Arc::new(ValueSet::new(ty, array.items.iter().cloned()));
-        if let InitState::Done { set, .. } = &mut self.init[number] {
-            *set = Some(Arc::clone(&made));
-        }
-        Ok(made)
-    }
-
-    /// The rows of an init plan's array, by the hash of their columns.
-    pub fn init_rows(
-        &mut self,
-        number: usize,
-        hashers: &[Hasher],
-    ) -> Result<Arc<RowSet>, SqlError> {
-        if let InitState::Done {
-            rows: Some(rows), ..
-        } = &self.init[number]
-        {
-            return Ok(Arc::clone(rows));
-        }
-        let Datum::Array(array) = self.init_value(number)? else {
-            return Err(SqlError::internal("a subquery's rows are not an array"));
-        };
-        let made = Arc::new(RowSet::new(array, hashers));
-        if let InitState::Done { rows, .. } = &mut self.init[number] {
-            *rows = Some(Arc::clone(&made));
-        }
-        Ok(made)
     }
 
     /// Error if the session was told to stop. Called between yields and by loops that cannot yield.

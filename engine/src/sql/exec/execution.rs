@@ -12,10 +12,11 @@ use crate::sql::bound::OutputColumn;
 use crate::sql::error::SqlError;
 use crate::sql::exec::access::{Access, Storage, VirtualTables};
 use crate::sql::exec::cx::{EvalCx, Request, Step, WantedRow};
+use crate::sql::exec::instrument;
 use crate::sql::exec::memory::MemoryLimits;
 use crate::sql::exec::node::{self, BoxNode};
 use crate::sql::exec::spill::TempSpace;
-use crate::sql::exec::{init, instrument};
+use crate::sql::exec::subplan::Running;
 use crate::sql::plan::{Command, Plan};
 use crate::storage::Store;
 use crate::txn::{
@@ -235,19 +236,20 @@ impl Execution {
 
     /// Init plans that may have to wait are run before the main tree needs their result.
     async fn prepare(&mut self, txn: &mut Transaction) -> Result<(), SqlError> {
-        if self.prepared || self.plan.init.is_empty() {
+        if self.prepared || self.plan.subplans.is_empty() {
             return Ok(());
         }
         let plan = Arc::clone(&self.plan);
-        for (number, init) in plan.init.iter().enumerate() {
-            if !init.eager {
+        for (number, subplan) in plan.subplans.iter().enumerate() {
+            if !subplan.eager {
                 continue;
             }
-            let mut running = init::Running::new(&plan, number, &mut self.cx);
+            let mut running = Running::begin(&mut self.cx, number)?;
             while !running.advance(&mut self.cx)? {
                 self.leave_queue(txn);
                 self.pause(txn).await?;
             }
+            running.keep(&mut self.cx);
             self.leave_queue(txn);
         }
         self.prepared = true;

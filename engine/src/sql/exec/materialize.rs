@@ -1,4 +1,5 @@
-//! Keeps the rows of its child, to give them again after a rewind; to disk above `work_mem`.
+//! Keeps the rows of its child, to give them again after a rewind; to disk above `work_mem`. Where they depend on outer
+//! values that have changed since, a rewind forgets them.
 
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ pub struct MaterializeNode {
     /// The child has given all it has.
     complete: bool,
     reader: RowReader,
+    /// When the child was begun, by the clock of outer values.
+    since: Option<u64>,
 }
 
 impl MaterializeNode {
@@ -30,6 +33,7 @@ impl MaterializeNode {
             store,
             complete: false,
             reader: RowReader::default(),
+            since: None,
         }
     }
 }
@@ -49,6 +53,9 @@ impl Node for MaterializeNode {
         if self.complete {
             return Ok(Step::Done);
         }
+        if self.since.is_none() {
+            self.since = Some(cx.clock);
+        }
         match self.child.next(frame, cx)? {
             Step::Row => {
                 self.store.push(slots, frame, cx)?;
@@ -63,8 +70,18 @@ impl Node for MaterializeNode {
         }
     }
 
-    fn rewind(&mut self, _cx: &mut EvalCx) -> Result<(), SqlError> {
+    fn rewind(&mut self, cx: &mut EvalCx) -> Result<(), SqlError> {
+        let NodeKind::Materialize { slots, reads, .. } = &self.spec.kind else {
+            unreachable!("built from a materialisation")
+        };
         self.reader = RowReader::default();
-        Ok(())
+        if self.since.is_none_or(|at| !cx.changed_since(at, reads)) {
+            return Ok(());
+        }
+        let old = std::mem::replace(&mut self.store, RowStore::new(slots.len()));
+        old.forget(cx);
+        self.complete = false;
+        self.since = None;
+        self.child.rewind(cx)
     }
 }

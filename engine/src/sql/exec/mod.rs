@@ -14,7 +14,6 @@ pub mod eval;
 mod execution;
 mod hash_join;
 mod hashed;
-mod init;
 pub mod instrument;
 pub mod kept_rows;
 mod limit;
@@ -33,6 +32,7 @@ mod set_op;
 mod simple;
 mod sort;
 mod spill;
+mod subplan;
 
 #[cfg(test)]
 pub(in crate::sql) mod tests;

@@ -40,6 +40,11 @@ impl RowStore {
         self.rows + self.spilled
     }
 
+    /// Gives back what it has on the statement's account.
+    pub fn forget(self, cx: &mut EvalCx) {
+        cx.memory.give_back(self.bytes);
+    }
+
     /// Keeps the row that is in `slots`.
     pub fn push(
         &mut self,

@@ -1,6 +1,6 @@
 //! Expressions of a plan as SQL, in `ruleutils.c`'s manner: parentheses round every operator, casts behind.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
 use crate::ids::Oid;
@@ -33,6 +33,8 @@ pub struct Words<'p> {
     pub function: &'p FunctionCx,
     /// Arguments of the level's aggregates, for `Expr::Aggregate`.
     pub aggregates: Vec<String>,
+    /// What outer values and init plans' results go by, by the numbers of their `Expr::Param`.
+    pub params: BTreeMap<usize, String>,
     pub style: Style,
 }
 
@@ -77,7 +79,9 @@ impl Words<'_> {
     pub fn show(&self, expr: &Expr) -> String {
         match expr {
             Expr::Const(value, ty) => self.constant(value, *ty),
-            Expr::Param(n, _) if *n >= INIT_PLAN => format!("${}", n - INIT_PLAN),
+            Expr::Param(n, _) if *n >= INIT_PLAN => {
+                self.params.get(n).map_or("?", String::as_str).to_owned()
+            }
             Expr::Param(n, _) => format!("${}", n + 1),
             Expr::Column(c) if c.range == FRAME => self.slot(c.column),
             Expr::Column(c) => format!("column{}", c.column + 1),
@@ -163,6 +167,13 @@ impl Words<'_> {
                 items,
                 all,
             } => self.any(function.oid, left, &self.any_items(items), *all),
+            Expr::SubPlan(run) => format!("({})", subplan_name(run.number)),
+            // What is compared is part of the run.
+            Expr::AnyArray { array: run, .. } | Expr::AnyRow { rows: run, .. }
+                if matches!(**run, Expr::SubPlan(_)) =>
+            {
+                self.show(run)
+            }
             Expr::AnyArray {
                 function,
                 left,
@@ -288,6 +299,11 @@ impl Words<'_> {
             }
         }
     }
+}
+
+/// As EXPLAIN calls a subquery's plan, by its place in the list.
+pub fn subplan_name(number: usize) -> String {
+    format!("SubPlan {}", number + 1)
 }
 
 /// In double quotes if it needs them.

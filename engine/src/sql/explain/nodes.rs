@@ -1,70 +1,96 @@
 //! Plan nodes in PostgreSQL's words.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ExplainOptions;
-use super::expression::{Style, Words, aggregate, quoted};
+use super::expression::{Style, Words, aggregate, quoted, subplan_name};
 use super::item::{Child, Item, Shown};
 use crate::catalog::relation::Relation;
-use crate::sql::bound::{Expr, SetOp};
-use crate::sql::exec::eval::Test;
+use crate::sql::bound::{Expr, SetOp, SubPlanCall};
+use crate::sql::exec::eval::{INIT_PLAN, OUTER_VALUE, Test};
 use crate::sql::exec::instrument::Instruments;
-use crate::sql::plan::Plan;
 use crate::sql::plan::tree::{
-    AggregateNode, Grouping, HashJoin, IndexScan, InitKind, JoinType, KeySlot, Level, Modify,
-    ModifyAction, NodeKind, PlanNode, SortKey,
+    AggregateNode, Grouping, HashJoin, IndexScan, JoinType, KeySlot, Level, Modify, ModifyAction,
+    NodeKind, PlanNode, SortKey,
 };
+use crate::sql::plan::{Plan, walk};
 use crate::types::function::FunctionCx;
 
+/// What is described, and how.
+struct Subject<'p> {
+    plan: &'p Plan,
+    options: &'p ExplainOptions,
+    measured: Option<&'p Instruments>,
+    /// Plans of subqueries that have been shown; an expression may stand in several nodes.
+    shown: RefCell<BTreeSet<usize>>,
+}
+
+impl Subject<'_> {
+    /// Whether this subquery's plan has not been shown yet; from now on it has.
+    fn is_new(&self, number: usize) -> bool {
+        self.shown.borrow_mut().insert(number)
+    }
+}
+
 struct Describer<'p> {
+    subject: &'p Subject<'p>,
     words: Words<'p>,
     measured: Option<&'p Instruments>,
     verbose: bool,
 }
 
 pub fn describe(plan: &Plan, options: &ExplainOptions, measured: Option<&Instruments>) -> Item {
-    let mut root = level(plan, &plan.main, options, measured);
-    let mut titles = Vec::new();
-    for (number, init) in plan.init.iter().enumerate() {
-        let item = level(plan, &init.level, options, measured);
-        let title = match init.kind {
-            InitKind::Scalar | InitKind::Exists | InitKind::Array { .. } | InitKind::Rows => {
-                format!("{} (returns ${number})", init.name)
-            }
-        };
-        titles.push(Child {
-            relationship: "InitPlan",
-            title: Some(title),
-            item,
-        });
-    }
-    // Init plans come before the other children.
-    titles.append(&mut root.children);
-    root.children = titles;
-    root
+    let subject = Subject {
+        plan,
+        options,
+        measured,
+        shown: RefCell::default(),
+    };
+    let subplans = plan.subplans.iter().enumerate();
+    let results = subplans.filter_map(|(number, subplan)| {
+        let returns = subplan.returns?;
+        Some((INIT_PLAN + number, format!("${returns}")))
+    });
+    level(&subject, &plan.main, results.collect())
 }
 
-fn level(
-    plan: &Plan,
-    level: &Level,
-    options: &ExplainOptions,
-    measured: Option<&Instruments>,
-) -> Item {
-    let function: &FunctionCx = &plan.function;
+/// A level with the init plans that it asks for; `params`: what it may read of other levels.
+fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) -> Item {
+    let options = subject.options;
+    let function: &FunctionCx = &subject.plan.function;
     let mut describer = Describer {
+        subject,
         words: Words {
             slots: &level.slots,
             qualified: options.verbose || relations(&level.root) > 1,
             bare: None,
             function,
             aggregates: Vec::new(),
+            params,
             style: Style::Plan,
         },
-        measured,
+        measured: subject.measured,
         verbose: options.verbose,
     };
     describer.words.aggregates = aggregates_of(&describer.words, &level.root);
+    let mut inits = BTreeSet::new();
+    init_plans(&level.root, &mut inits);
+    // Init plans come before the other children.
+    let mut children = Vec::new();
+    for number in inits {
+        if let Some(returns) = subject.plan.subplans[number].returns
+            && subject.is_new(number)
+        {
+            let title = format!("InitPlan {} (returns ${returns})", number + 1);
+            let params = describer.words.params.clone();
+            children.push(describer.subquery("InitPlan", title, number, params));
+        }
+    }
     let mut item = describer.node(&level.root);
+    children.append(&mut item.children);
+    item.children = children;
     if options.verbose {
         // Unlike conditions, which always say it here.
         describer.words.qualified = relations(&level.root) > 1;
@@ -75,6 +101,22 @@ fn level(
         }
     }
     item
+}
+
+/// The init plans whose results a node and those below it ask for.
+fn init_plans(node: &PlanNode, into: &mut BTreeSet<usize>) {
+    node.expressions(&mut |e| {
+        walk(e, &mut |part| {
+            if let Expr::Param(n, _) = part
+                && (INIT_PLAN..OUTER_VALUE).contains(n)
+            {
+                into.insert(n - INIT_PLAN);
+            }
+        });
+    });
+    for child in node.children() {
+        init_plans(child, into);
+    }
 }
 
 fn relations(node: &PlanNode) -> usize {
@@ -122,6 +164,50 @@ fn conjunction(words: &Words<'_>, conditions: &[Expr]) -> String {
 
 impl Describer<'_> {
     fn node(&self, node: &PlanNode) -> Item {
+        let mut item = self.without_subplans(node);
+        let mut runs: Vec<&SubPlanCall> = Vec::new();
+        node.expressions(&mut |e| {
+            walk(e, &mut |part| {
+                if let Expr::SubPlan(run) = part {
+                    runs.push(run);
+                }
+            });
+        });
+        for run in runs {
+            if self.subject.is_new(run.number) {
+                item.children.push(self.run(run));
+            }
+        }
+        item
+    }
+
+    /// A subquery that is run for a row, whose values it shows by their names.
+    fn run(&self, run: &SubPlanCall) -> Child {
+        let mut words = self.words.clone();
+        (words.qualified, words.bare) = (true, None);
+        let mut params = self.words.params.clone();
+        for (number, value) in &run.args {
+            params.insert(OUTER_VALUE + number, words.show(value));
+        }
+        self.subquery("SubPlan", subplan_name(run.number), run.number, params)
+    }
+
+    fn subquery(
+        &self,
+        relationship: &'static str,
+        title: String,
+        number: usize,
+        params: BTreeMap<usize, String>,
+    ) -> Child {
+        let subplan = &self.subject.plan.subplans[number];
+        Child {
+            relationship,
+            title: Some(title),
+            item: level(self.subject, &subplan.level, params),
+        }
+    }
+
+    fn without_subplans(&self, node: &PlanNode) -> Item {
         let mut item = match &node.kind {
             // Part of its child.
             NodeKind::Project { child, .. } => {

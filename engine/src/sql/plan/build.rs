@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::sql::bound::Expr;
 use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test, shared_order};
+use crate::sql::plan::exprs::cheap_first;
 use crate::sql::plan::from::{Base, BaseKind};
 use crate::sql::plan::path::{HashKey, IndexPath, KeyMatch, Path, PathKind};
 use crate::sql::plan::tree::{
@@ -35,6 +36,11 @@ fn cost_of(path: &Path) -> Cost {
     }
 }
 
+/// The conditions as one test.
+fn tests(conditions: &[Expr]) -> Option<Test> {
+    Test::all(cheap_first(conditions.to_vec()))
+}
+
 pub fn build(path: &Path, parts: &mut Parts<'_>) -> Result<PlanNode, SqlError> {
     let cost = cost_of(path);
     let kind = match &path.kind {
@@ -44,7 +50,7 @@ pub fn build(path: &Path, parts: &mut Parts<'_>) -> Result<PlanNode, SqlError> {
                 relation: relation_of(base),
                 alias: base.alias.clone(),
                 fetch: base.scope.fetch.clone(),
-                filter: Test::all(filter.clone()),
+                filter: tests(filter),
             })
         }
         PathKind::Index(index) => index_scan(index, parts),
@@ -64,6 +70,7 @@ pub fn build(path: &Path, parts: &mut Parts<'_>) -> Result<PlanNode, SqlError> {
                 let kind = NodeKind::Materialize {
                     child: Arc::new(inner),
                     slots: Vec::new(),
+                    reads: Box::default(),
                 };
                 inner = node(kind, inner_cost);
             }
@@ -71,8 +78,8 @@ pub fn build(path: &Path, parts: &mut Parts<'_>) -> Result<PlanNode, SqlError> {
                 join: *join,
                 outer: Arc::new(outer),
                 inner: Arc::new(inner),
-                condition: Test::all(condition.clone()),
-                filter: Test::all(filter.clone()),
+                condition: tests(condition),
+                filter: tests(filter),
                 inner_slots: Vec::new(),
             })
         }
@@ -97,8 +104,8 @@ pub fn build(path: &Path, parts: &mut Parts<'_>) -> Result<PlanNode, SqlError> {
                 .iter()
                 .map(|k| key_order(k, &k.outer))
                 .collect::<Result<_, _>>()?,
-            residual: Test::all(residual.clone()),
-            filter: Test::all(filter.clone()),
+            residual: tests(residual),
+            filter: tests(filter),
             inner_slots: Vec::new(),
             outer_slots: Vec::new(),
             conditions: keys.iter().map(|k| k.condition.clone()).collect(),
@@ -112,7 +119,7 @@ pub fn build(path: &Path, parts: &mut Parts<'_>) -> Result<PlanNode, SqlError> {
 }
 
 pub fn with_filter(child: PlanNode, filter: Vec<Expr>, cost: Cost) -> PlanNode {
-    match Test::all(filter) {
+    match Test::all(cheap_first(filter)) {
         None => child,
         Some(test) => node(
             NodeKind::Filter {
@@ -160,7 +167,7 @@ fn index_scan(path: &IndexPath, parts: &Parts<'_>) -> NodeKind {
         lower: bound(&path.lower),
         upper: bound(&path.upper),
         fetch: base.scope.fetch.clone(),
-        filter: Test::all(path.filter.clone()),
+        filter: tests(&path.filter),
         conditions: path.conditions.clone(),
         point: false,
     })
@@ -192,7 +199,7 @@ fn whole(
         NodeKind::FunctionScan(f) => &mut f.filter,
         _ => return Ok(with_filter(made, filter.to_vec(), cost)),
     };
-    *place = Test::all(filter.to_vec());
+    *place = tests(filter);
     made.cost = cost;
     Ok(made)
 }

@@ -79,6 +79,7 @@ pub fn children<'e>(expr: &'e Expr, f: &mut dyn FnMut(&'e Expr)) {
         | Expr::Aggregate(..)
         | Expr::CaseTest(_)
         | Expr::SetToDefault(_)
+        | Expr::Outer(_)
         | Expr::SystemColumn { .. } => {}
         Expr::Call { args, .. } | Expr::MinMax { args, .. } => args.iter().for_each(f),
         Expr::CastViaText { arg, .. }
@@ -124,6 +125,7 @@ pub fn children<'e>(expr: &'e Expr, f: &mut dyn FnMut(&'e Expr)) {
             f(rows);
         }
         Expr::ArrayLiteral { items, .. } => items.iter().for_each(f),
+        Expr::SubPlan(call) => call.args.iter().for_each(|(_, e)| f(e)),
         Expr::Subquery(sub) => match &sub.kind {
             SubqueryKind::Any { left, .. } => f(left),
             SubqueryKind::AnyRow { left, .. } => left.iter().for_each(f),
@@ -142,6 +144,7 @@ pub fn children_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
         | Expr::Aggregate(..)
         | Expr::CaseTest(_)
         | Expr::SetToDefault(_)
+        | Expr::Outer(_)
         | Expr::SystemColumn { .. } => {}
         Expr::Call { args, .. } | Expr::MinMax { args, .. } => args.iter_mut().for_each(f),
         Expr::CastViaText { arg, .. }
@@ -187,6 +190,7 @@ pub fn children_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
             f(rows);
         }
         Expr::ArrayLiteral { items, .. } => items.iter_mut().for_each(f),
+        Expr::SubPlan(call) => call.args.iter_mut().for_each(|(_, e)| f(e)),
         Expr::Subquery(sub) => match &mut sub.kind {
             SubqueryKind::Any { left, .. } => f(left),
             SubqueryKind::AnyRow { left, .. } => left.iter_mut().for_each(f),
@@ -240,6 +244,26 @@ pub fn conjuncts(expr: Expr, into: &mut Vec<Expr>) {
         Expr::Const(Datum::Bool(true), _) => {}
         other => into.push(other),
     }
+}
+
+/// Whether a subquery is in it that is not planned yet.
+pub fn has_subquery(expr: &Expr) -> bool {
+    let mut found = false;
+    walk(expr, &mut |e| found |= matches!(e, Expr::Subquery(_)));
+    found
+}
+
+/// Whether a run of a subquery is in it.
+pub fn runs_subplan(expr: &Expr) -> bool {
+    let mut found = false;
+    walk(expr, &mut |e| found |= matches!(e, Expr::SubPlan(_)));
+    found
+}
+
+/// Those that run subqueries come last (`order_qual_clauses`): they are asked only of rows that all others let through.
+pub fn cheap_first(mut conditions: Vec<Expr>) -> Vec<Expr> {
+    conditions.sort_by_key(runs_subplan);
+    conditions
 }
 
 /// The parts as one condition.
@@ -354,6 +378,8 @@ pub fn same(a: &Expr, b: &Expr) -> bool {
                 all: m,
             },
         ) => f.oid == g.oid && n == m && same(x, y) && same(v, w),
+        // Each has its place in one expression.
+        (Expr::SubPlan(x), Expr::SubPlan(y)) => x.number == y.number,
         _ => false,
     }
 }

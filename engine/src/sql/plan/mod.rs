@@ -18,15 +18,17 @@ mod planner;
 mod point;
 mod query;
 mod ranges;
+mod reads;
 mod select;
 mod sets;
 mod settings;
 mod settle;
 mod statistics;
+mod subquery;
 mod top;
 pub mod tree;
 
-pub use exprs::over_row;
+pub use exprs::{over_row, walk};
 pub use settings::{PlanCx, PlannerSettings};
 pub use top::plan;
 pub use tree::{Command, Plan};

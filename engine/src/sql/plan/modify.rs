@@ -32,7 +32,7 @@ fn finish(
     let needed = output.iter().copied().collect();
     planner.shared.settler.settle(&mut root, &needed);
     planner.slots.shrink_to_fit();
-    planner.into_level(root, output)
+    planner.into_level(root, output).0
 }
 
 fn new_planner<'s, 'a>(shared: &'s mut Shared<'a>) -> Planner<'s, 'a> {
@@ -132,8 +132,10 @@ fn returned_system(
 ) -> Fetch {
     let mut fetch = Fetch::default();
     let mut needed = vec![Needed::default()];
-    for target in returning.iter().flat_map(|r| &r.targets) {
-        collect_needed(&target.expr, &mut needed);
+    if let Some(returning) = returning {
+        for target in &returning.targets {
+            collect_needed(&target.expr, Some(returning.level), &mut needed);
+        }
     }
     for column in &needed[0].system {
         planner.system_slot(&relation.name, &mut fetch, *column);
@@ -172,6 +174,7 @@ pub fn insert(shared: &mut Shared<'_>, insert: &Insert) -> Result<Level, SqlErro
     let mut own = planner.row_scope(&relation, &row_slots);
     own.fetch = system.clone();
     let scope = Scope {
+        level: insert.returning.as_ref().map(|r| r.level),
         ranges: vec![own],
         ..Scope::default()
     };
@@ -202,6 +205,7 @@ fn plan_conflict(
     let update = match &conflict.action {
         ConflictAction::Nothing => None,
         ConflictAction::Update {
+            level,
             assignments,
             filter,
         } => {
@@ -211,6 +215,7 @@ fn plan_conflict(
             let old = old_slots(planner, relation, &fetch);
             let excluded = planner.row_scope(relation, source);
             let scope = Scope {
+                level: Some(*level),
                 ranges: vec![existing, excluded],
                 ..Scope::default()
             };
@@ -257,6 +262,7 @@ struct Victims {
 }
 
 struct VictimQuery<'q> {
+    level: usize,
     target: &'q Arc<Relation>,
     ranges: &'q [Range],
     from: &'q [FromItem],
@@ -270,19 +276,23 @@ fn victims(
     query: &VictimQuery<'_>,
     read: &[&Expr],
 ) -> Result<Victims, SqlError> {
+    let level = Some(query.level);
     let mut needed = vec![Needed::default(); query.ranges.len()];
     if query.whole_row {
         needed[0] = all_columns(query.target);
     }
     needed[0].system.push(SystemColumn::Ctid);
     for expr in read.iter().copied().chain(query.filter) {
-        collect_needed(expr, &mut needed);
+        collect_needed(expr, level, &mut needed);
     }
     for item in query.from {
-        needed_of_item(item, &mut needed);
+        needed_of_item(item, level, &mut needed);
     }
     let mut ranges = planner.open_ranges(query.ranges, &needed)?;
-    let scope = std::mem::take(&mut ranges.scope);
+    let scope = Scope {
+        level,
+        ..std::mem::take(&mut ranges.scope)
+    };
     // The target itself is joined with FROM's items.
     let mut items = vec![FromItem::Range(0)];
     items.extend_from_slice(query.from);
@@ -325,6 +335,7 @@ pub fn update(shared: &mut Shared<'_>, update: &Update) -> Result<Level, SqlErro
     let found = victims(
         &mut planner,
         &VictimQuery {
+            level: update.level,
             target: &relation,
             ranges: &update.ranges,
             from: &update.from,
@@ -375,6 +386,7 @@ pub fn delete(shared: &mut Shared<'_>, delete: &Delete) -> Result<Level, SqlErro
     let found = victims(
         &mut planner,
         &VictimQuery {
+            level: delete.level,
             target: &relation,
             ranges: &delete.ranges,
             from: &delete.using,

@@ -5,46 +5,49 @@ use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
 use crate::catalog::view::CatalogView;
-use crate::sql::bound::{Expr, SubqueryExpr, SubqueryKind, SystemColumn};
-use crate::sql::error::{SqlError, state};
+use crate::sql::bind::own_reads;
+use crate::sql::bound::{Expr, SystemColumn};
+use crate::sql::error::SqlError;
 use crate::sql::exec::cx::EvalCx;
-use crate::sql::exec::eval::{INIT_PLAN, Slot, slot_expr};
-use crate::sql::plan::exprs::{children, children_mut};
+use crate::sql::exec::eval::{Slot, slot_expr};
+use crate::sql::plan::exprs::{SlotSet, children_mut};
 use crate::sql::plan::fold::{Folding, fold};
-use crate::sql::plan::query;
+use crate::sql::plan::reads;
 use crate::sql::plan::settings::PlanCx;
 use crate::sql::plan::settle::Settler;
 use crate::sql::plan::statistics::{ColumnFacts, Estimates};
-use crate::sql::plan::tree::{Fetch, InitKind, InitPlan, Level, PlanNode, SlotInfo};
+use crate::sql::plan::subquery::Around;
+use crate::sql::plan::tree::{Fetch, Level, PlanNode, SlotInfo, SubPlan};
 use crate::types::datum::SqlType;
-use crate::types::{oids, registry};
+use crate::types::oids;
 
 /// What all frames of a statement share.
 pub struct Shared<'a> {
     pub catalog: &'a dyn CatalogView,
     pub cx: &'a PlanCx<'a>,
-    pub init: Vec<InitPlan>,
+    pub subplans: Vec<SubPlan>,
+    /// The levels around the one that is being planned, the outermost first.
+    pub around: Vec<Around>,
+    /// Numbers of outer values and of init plans' results so far.
+    pub numbers: usize,
     pub folding: Folding,
     pub settler: Settler,
-    depth: usize,
 }
-
-/// Deeper nesting of subqueries is refused.
-const MAX_DEPTH: usize = 64;
 
 impl<'a> Shared<'a> {
     pub fn new(catalog: &'a dyn CatalogView, cx: &'a PlanCx<'a>) -> Shared<'a> {
         Shared {
             catalog,
             cx,
-            init: Vec::new(),
+            subplans: Vec::new(),
+            around: Vec::new(),
+            numbers: 0,
             folding: Folding {
                 cx: EvalCx::bare(Arc::clone(cx.function)),
                 would_compute: false,
                 largest_taken: i32::MAX,
             },
             settler: Settler::default(),
-            depth: 0,
         }
     }
 }
@@ -56,8 +59,10 @@ pub struct Planner<'s, 'a> {
 }
 
 /// What the names of one query level mean.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Scope {
+    /// By which subqueries refer to it.
+    pub level: Option<usize>,
     pub ranges: Vec<RangeScope>,
     /// Slots of group expressions and of aggregates.
     pub groups: Vec<Slot>,
@@ -78,9 +83,9 @@ pub struct Needed {
     pub system: Vec<SystemColumn>,
 }
 
-/// Collects the columns of `ranges` that an expression reads.
-pub fn collect_needed(expr: &Expr, needed: &mut [Needed]) {
-    match expr {
+/// Collects the columns of `level`'s ranges that an expression of that level reads, in its subqueries too.
+pub fn collect_needed(expr: &Expr, level: Option<usize>, needed: &mut [Needed]) {
+    own_reads(expr, level, &mut |e| match e {
         Expr::Column(c) => {
             if let Some(range) = needed.get_mut(c.range) {
                 range.columns.insert(c.column);
@@ -93,8 +98,8 @@ pub fn collect_needed(expr: &Expr, needed: &mut [Needed]) {
                 range.system.push(*column);
             }
         }
-        other => children(other, &mut |part| collect_needed(part, needed)),
-    }
+        _ => {}
+    });
 }
 
 impl<'a> Planner<'_, 'a> {
@@ -191,7 +196,11 @@ impl<'a> Planner<'_, 'a> {
         Ok(made)
     }
 
-    fn lower_in_place(&mut self, expr: &mut Expr, scope: &Scope) -> Result<(), SqlError> {
+    pub(super) fn lower_in_place(
+        &mut self,
+        expr: &mut Expr,
+        scope: &Scope,
+    ) -> Result<(), SqlError> {
         let unknown = |what: &str| SqlError::internal(format!("{what} is not known in this place"));
         match expr {
             Expr::Column(c) => {
@@ -238,6 +247,10 @@ impl<'a> Planner<'_, 'a> {
                 *expr = self.lower_subquery(sub, scope)?;
                 Ok(())
             }
+            Expr::Outer(outer) => {
+                *expr = self.outer_value(outer)?;
+                Ok(())
+            }
             other => {
                 let mut result = Ok(());
                 children_mut(other, &mut |part| {
@@ -250,88 +263,17 @@ impl<'a> Planner<'_, 'a> {
         }
     }
 
-    /// A subquery becomes an init plan; `x op ANY (query)` a search in its values.
-    fn lower_subquery(&mut self, sub: &SubqueryExpr, scope: &Scope) -> Result<Expr, SqlError> {
-        let element = || {
-            let column = sub.query.output.first().map(|c| c.ty.oid);
-            column.ok_or_else(|| SqlError::internal("a subquery has no column"))
-        };
-        match &sub.kind {
-            SubqueryKind::Scalar => self.init_plan(&sub.query, InitKind::Scalar, sub.ty),
-            SubqueryKind::Exists => self.init_plan(&sub.query, InitKind::Exists, sub.ty),
-            SubqueryKind::Array => {
-                let element = element()?;
-                self.init_plan(&sub.query, InitKind::Array { element }, sub.ty)
-            }
-            SubqueryKind::AnyRow { left, test } => {
-                let left: Result<Vec<Expr>, SqlError> =
-                    left.iter().map(|e| self.lower(e, scope)).collect();
-                let rows = SqlType::plain(oids::RECORD_ARRAY);
-                let rows = self.init_plan(&sub.query, InitKind::Rows, rows)?;
-                let mut test = test.clone();
-                test.comparison = super::exprs::over_row(test.comparison)?;
-                Ok(Expr::AnyRow {
-                    left: left?,
-                    rows: Box::new(rows),
-                    test: Box::new(test),
-                })
-            }
-            SubqueryKind::Any {
-                function,
-                left,
-                all,
-            } => {
-                let element = element()?;
-                let array = registry::by_oid(element).map_or(oids::ANYARRAY, |t| t.array);
-                let array = SqlType::plain(array);
-                let left = self.lower(left, scope)?;
-                let array = self.init_plan(&sub.query, InitKind::Array { element }, array)?;
-                Ok(Expr::AnyArray {
-                    function,
-                    left: Box::new(left),
-                    array: Box::new(array),
-                    all: *all,
-                })
-            }
-        }
-    }
-
-    fn init_plan(
-        &mut self,
-        query: &crate::sql::bound::Query,
-        kind: InitKind,
-        ty: SqlType,
-    ) -> Result<Expr, SqlError> {
-        if self.shared.depth >= MAX_DEPTH {
-            return Err(
-                SqlError::new(state::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded")
-                    .hint("Nest fewer subqueries in one another."),
-            );
-        }
-        self.shared.depth += 1;
-        let planned = query::plan_level(self.shared, query, kind == InitKind::Exists);
-        self.shared.depth -= 1;
-        let (level, locks) = planned?;
-        let number = self.shared.init.len();
-        let name = format!("InitPlan {}", number + 1);
-        self.shared.init.push(InitPlan {
-            level,
-            kind,
-            eager: locks,
-            name,
-        });
-        Ok(Expr::Param(INIT_PLAN + number, ty))
-    }
-
-    /// The frame is complete.
-    pub fn into_level(self, root: PlanNode, output: Vec<Slot>) -> Level {
+    /// The frame is complete. Gives the outer values that it reads as well.
+    pub fn into_level(self, mut root: PlanNode, output: Vec<Slot>) -> (Level, SlotSet) {
+        let reads = reads::settle(&mut root, &self.shared.subplans);
         let first = output.first().copied();
         let contiguous = first.filter(|f| output.iter().enumerate().all(|(i, s)| *s == f + i));
-        Level {
+        let level = Level {
             root: Arc::new(root),
             slots: self.slots,
             output,
             contiguous,
-        }
+        };
+        (level, reads)
     }
 }

@@ -15,7 +15,7 @@ pub fn is_point(scan: &IndexScan) -> bool {
 
 /// Whether an execution that has ended holds no row of it: such nodes forget all with a rewind.
 pub fn is_repeatable(plan: &Plan) -> bool {
-    plan.init.is_empty() && keeps_nothing(&plan.main.root)
+    plan.subplans.is_empty() && keeps_nothing(&plan.main.root)
 }
 
 fn keeps_nothing(node: &PlanNode) -> bool {

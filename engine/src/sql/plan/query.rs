@@ -26,12 +26,20 @@ pub struct Planned {
     pub locks: bool,
 }
 
-/// Plans a query with a frame of its own.
+/// A query with a frame of its own.
+pub struct PlannedLevel {
+    pub level: Level,
+    /// It locks rows.
+    pub locks: bool,
+    /// The outer values that it reads.
+    pub reads: SlotSet,
+}
+
 pub fn plan_level(
     shared: &mut Shared<'_>,
     query: &Query,
     one_row: bool,
-) -> Result<(Level, bool), SqlError> {
+) -> Result<PlannedLevel, SqlError> {
     let mut planner = Planner {
         shared,
         slots: Vec::new(),
@@ -40,10 +48,12 @@ pub fn plan_level(
     let mut planned = plan_hinted(&mut planner, query, None, one_row.then_some(1.0))?;
     let needed: SlotSet = planned.output.iter().copied().collect();
     planner.shared.settler.settle(&mut planned.node, &needed);
-    Ok((
-        planner.into_level(planned.node, planned.output),
-        planned.locks,
-    ))
+    let (level, reads) = planner.into_level(planned.node, planned.output);
+    Ok(PlannedLevel {
+        level,
+        locks: planned.locks,
+        reads,
+    })
 }
 
 /// Plans a query within a frame. With `dest`, its columns go to those slots.

@@ -4,12 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::sql::bind::lock_name;
-use crate::sql::bound::{AggregateCall, Distinct, Expr, Query, Select, SystemColumn};
+use crate::sql::bound::{AggregateCall, Distinct, Expr, FromItem, Query, Select, SystemColumn};
 use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test, slot_of};
 use crate::sql::plan::build::{self, Parts, key_slot, node, order_of, sort_key};
 use crate::sql::plan::cost;
-use crate::sql::plan::exprs::{SlotSet, all_of, conjuncts};
+use crate::sql::plan::exprs::{SlotSet, all_of, cheap_first, conjuncts, has_subquery};
 use crate::sql::plan::from::{BaseKind, FromPlanner, JoinItem, JoinList, nullable_bases};
 use crate::sql::plan::path::{OrderKey, Path};
 use crate::sql::plan::planner::{Needed, Planner, Scope, collect_needed};
@@ -48,7 +48,8 @@ impl Planner<'_, '_> {
         let (conditions, once) = split_constant(std::mem::take(&mut list.conditions));
         list.conditions = conditions;
         if list.items.is_empty() {
-            let filter = Test::all(once.into_iter().chain(list.conditions).collect());
+            let all = once.into_iter().chain(list.conditions).collect();
+            let filter = Test::all(cheap_first(all));
             let cost = Cost {
                 total: self.shared.cx.settings.cpu_tuple_cost,
                 rows: 1.0,
@@ -75,7 +76,7 @@ impl Planner<'_, '_> {
             computed: ranges.computed,
         };
         let mut made = build::build(&path, &mut parts)?;
-        if let Some(test) = Test::all(once) {
+        if let Some(test) = Test::all(cheap_first(once)) {
             let cost = made.cost;
             let child = Arc::new(made);
             made = node(
@@ -116,7 +117,8 @@ impl Planner<'_, '_> {
 /// Everything that the level's expressions read.
 fn needed_of(select: &Select, query: &Query) -> Vec<Needed> {
     let mut needed = vec![Needed::default(); select.ranges.len()];
-    let mut add = |e: &Expr| collect_needed(e, &mut needed);
+    let level = select.level;
+    let mut add = |e: &Expr| collect_needed(e, level, &mut needed);
     select.targets.iter().for_each(|t| add(&t.expr));
     select.filter.iter().for_each(&mut add);
     select.group_by.iter().for_each(&mut add);
@@ -127,7 +129,7 @@ fn needed_of(select: &Select, query: &Query) -> Vec<Needed> {
         call.filter.iter().for_each(&mut add);
     }
     for item in &select.from {
-        needed_of_item(item, &mut needed);
+        needed_of_item(item, level, &mut needed);
     }
     for lock in &query.locking {
         if let Some(range) = needed.get_mut(lock.range)
@@ -139,13 +141,13 @@ fn needed_of(select: &Select, query: &Query) -> Vec<Needed> {
     needed
 }
 
-pub fn needed_of_item(item: &crate::sql::bound::FromItem, needed: &mut [Needed]) {
-    if let crate::sql::bound::FromItem::Join(join) = item {
+pub fn needed_of_item(item: &FromItem, level: Option<usize>, needed: &mut [Needed]) {
+    if let FromItem::Join(join) = item {
         if let Some(on) = &join.on {
-            collect_needed(on, needed);
+            collect_needed(on, level, needed);
         }
-        needed_of_item(&join.left, needed);
-        needed_of_item(&join.right, needed);
+        needed_of_item(&join.left, level, needed);
+        needed_of_item(&join.right, level, needed);
     }
 }
 
@@ -178,7 +180,10 @@ pub fn plan(
 ) -> Result<Planned, SqlError> {
     let needed = needed_of(select, query);
     let mut ranges = planner.open_ranges(&select.ranges, &needed)?;
-    let scope = std::mem::take(&mut ranges.scope);
+    let scope = Scope {
+        level: select.level,
+        ..std::mem::take(&mut ranges.scope)
+    };
     let mut list = planner.join_list(&select.from, &scope)?;
     if let Some(filter) = &select.filter {
         conjuncts(planner.lower(filter, &scope)?, &mut list.conditions);
@@ -288,8 +293,12 @@ fn ungrouped_wish(planner: &mut Planner<'_, '_>, level: &Level<'_>) -> Result<Wi
     let mut order = Vec::new();
     for item in &level.query.order_by {
         let target = &level.select.targets[item.target].expr;
-        let lowered = planner.lower(target, &level.scope)?;
-        let Some(slot) = slot_of(&lowered) else {
+        let slot = match has_subquery(target) {
+            // No column, and to lower it would plan it once more.
+            true => None,
+            false => slot_of(&planner.lower(target, &level.scope)?),
+        };
+        let Some(slot) = slot else {
             return Ok(Wish {
                 order: Vec::new(),
                 rows: None,

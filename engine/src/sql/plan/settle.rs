@@ -81,7 +81,7 @@ impl Settler {
             }
             NodeKind::NestLoop(join) => self.nest_loop(join, needed),
             NodeKind::HashJoin(join) => self.hash_join(join, needed),
-            NodeKind::Materialize { child, slots } => {
+            NodeKind::Materialize { child, slots, .. } => {
                 *slots = common(&needed, &produced(child));
                 self.settle(unique(child), &needed);
             }

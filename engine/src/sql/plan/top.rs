@@ -17,15 +17,15 @@ pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result
     let mut shared = Shared::new(catalog, cx);
     let (command, level, locks) = match &bound.statement {
         BoundStatement::Query(q) => {
-            let (level, locks) = query::plan_level(&mut shared, q, false)?;
-            (Command::Select, level, locks)
+            let planned = query::plan_level(&mut shared, q, false)?;
+            (Command::Select, planned.level, planned.locks)
         }
         BoundStatement::Insert(i) => (Command::Insert, modify::insert(&mut shared, i)?, true),
         BoundStatement::Update(u) => (Command::Update, modify::update(&mut shared, u)?, true),
         BoundStatement::Delete(d) => (Command::Delete, modify::delete(&mut shared, d)?, true),
     };
     let (_, output) = bind::describe(bound);
-    let locks = locks || shared.init.iter().any(|i| i.eager);
+    let locks = locks || shared.subplans.iter().any(|s| s.eager);
     debug_assert!(
         !locks
             || bound
@@ -47,7 +47,8 @@ pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result
         main: level,
         nodes: shared.settler.nodes,
         function: Arc::clone(cx.function),
-        init: shared.init,
+        outer_values: shared.numbers,
+        subplans: shared.subplans,
         repeatable: false,
     };
     plan.repeatable = point::is_repeatable(&plan);

@@ -1,10 +1,16 @@
 //! The plan as data.
 //!
-//! Invariants: every level (the statement, each init plan) has one *frame*, a row of slots. A range's columns, a
-//! group's keys and aggregates, a projection's results each have slots of their own; a node writes its slots and
-//! reads those of the nodes below it. Nodes that keep rows (sort, hash table, materialisation) save and restore
+//! Invariants: every level (the statement, each subquery of an expression) has one *frame*, a row of slots. A range's
+//! columns, a group's keys and aggregates, a projection's results each have slots of their own; a node writes its slots
+//! and reads those of the nodes below it. Nodes that keep rows (sort, hash table, materialisation) save and restore
 //! exactly the slots listed in them, which are those that something above still reads. Children are shared only
 //! once planning is over.
+//!
+//! A level reads no other level's frame. What a subquery reads of the rows around it are *outer values*, numbered through
+//! the statement: whoever runs it puts them into its execution first ([`SubPlanCall::args`]), and a level below that reads
+//! one finds it there. So a node that keeps what it computed lists the outer values behind that.
+//!
+//! [`SubPlanCall::args`]: crate::sql::bound::SubPlanCall::args
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -62,7 +68,9 @@ pub struct Plan {
     /// It changes or locks rows: refused in a read-only transaction and on a standby.
     pub writes: bool,
     pub(crate) main: Level,
-    pub(crate) init: Vec<InitPlan>,
+    pub(crate) subplans: Vec<SubPlan>,
+    /// How many outer values there are.
+    pub(crate) outer_values: usize,
     /// How many nodes carry an id.
     pub(crate) nodes: usize,
     /// For showing constants.
@@ -93,8 +101,8 @@ impl Plan {
     pub fn opened(&self) -> Vec<Oid> {
         let mut opened = Vec::new();
         self.main.root.opened(&mut opened);
-        for init in &self.init {
-            init.level.root.opened(&mut opened);
+        for subplan in &self.subplans {
+            subplan.level.root.opened(&mut opened);
         }
         opened
     }
@@ -126,19 +134,22 @@ pub struct SlotInfo {
     pub computed: Option<crate::sql::bound::Expr>,
 }
 
-/// A subquery that depends on nothing outside: run at most once for an execution, when first asked for.
+/// A subquery of an expression. One that reads nothing of the row beside it is an *init plan*: it is run when it is first
+/// asked for, and again only when one of the outer values that it reads has changed.
 #[derive(Debug)]
-pub struct InitPlan {
+pub struct SubPlan {
     pub level: Level,
-    pub kind: InitKind,
+    pub kind: SubPlanKind,
     /// It locks rows, so it may have to wait: run ahead of the main tree.
     pub eager: bool,
-    /// `InitPlan 1`, `CTE x`: as EXPLAIN names it.
-    pub name: String,
+    /// The outer values that it reads, but for those of the row beside it.
+    pub reads: Box<[usize]>,
+    /// Of an init plan: the number behind `$` by which EXPLAIN calls its result.
+    pub returns: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InitKind {
+pub enum SubPlanKind {
     Scalar,
     Exists,
     /// All values of the one column, as an array of `element`.
@@ -206,6 +217,8 @@ pub enum NodeKind {
     Materialize {
         child: Arc<PlanNode>,
         slots: Vec<Slot>,
+        /// The outer values that its rows depend on.
+        reads: Box<[usize]>,
     },
     Sort(Sort),
     Limit(Limit),
@@ -631,5 +644,36 @@ impl PlanNode {
             NodeKind::SetOp(s) => vec![&s.left, &s.right],
             NodeKind::Modify(m) => vec![&m.child],
         }
+    }
+
+    /// The same to change them, before the plan is shared.
+    pub fn children_mut(&mut self) -> Vec<&mut PlanNode> {
+        let children: Vec<&mut Arc<PlanNode>> = match &mut self.kind {
+            NodeKind::Result { .. }
+            | NodeKind::SeqScan(_)
+            | NodeKind::IndexScan(_)
+            | NodeKind::VirtualScan { .. }
+            | NodeKind::FunctionScan(_)
+            | NodeKind::ValuesScan { .. } => Vec::new(),
+            NodeKind::Project { child, .. }
+            | NodeKind::ProjectSet { child, .. }
+            | NodeKind::Filter { child, .. }
+            | NodeKind::Materialize { child, .. }
+            | NodeKind::Unique { child, .. }
+            | NodeKind::HashDistinct { child, .. }
+            | NodeKind::LockRows { child, .. } => vec![child],
+            NodeKind::NestLoop(j) => vec![&mut j.outer, &mut j.inner],
+            NodeKind::HashJoin(j) => vec![&mut j.outer, &mut j.inner],
+            NodeKind::Sort(s) => vec![&mut s.child],
+            NodeKind::Limit(l) => vec![&mut l.child],
+            NodeKind::Aggregate(a) => vec![&mut a.child],
+            NodeKind::Append { children } => children.iter_mut().collect(),
+            NodeKind::SetOp(s) => vec![&mut s.left, &mut s.right],
+            NodeKind::Modify(m) => vec![&mut m.child],
+        };
+        children
+            .into_iter()
+            .map(|child| Arc::get_mut(child).expect("a plan is not shared before it is settled"))
+            .collect()
     }
 }

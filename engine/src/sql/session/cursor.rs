@@ -293,6 +293,7 @@ fn row_of(values: Vec<crate::sql::bound::Expr>, types: &[SqlType], generation: u
         })
         .collect();
     let select = Select {
+        level: None,
         ranges: Vec::new(),
         from: Vec::new(),
         filter: None,

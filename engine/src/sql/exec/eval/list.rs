@@ -1,12 +1,13 @@
 //! `op ANY` and `op ALL` over lists and arrays, array and row constructors.
 //!
 //! A list of constants, and the result of an init plan, are looked up by hash when the operator is an equality
-//! whose type hashes; the table is made once.
+//! whose type hashes; the table is made once. A subquery that reads the row beside it is read row by row, as far as it
+//! takes to know the answer.
 
 use std::sync::Arc;
 
 use super::compare::{Comparison, comparison_of};
-use super::{EvalFn, INIT_PLAN, TestFn, call, compile};
+use super::{EvalFn, INIT_PLAN, OUTER_VALUE, TestFn, call, compile, subplan};
 use crate::ids::Oid;
 use crate::sql::bound::{Expr, RowTest};
 use crate::sql::error::SqlError;
@@ -23,20 +24,20 @@ const HASH_FROM: usize = 9;
 
 /// What the items said so far of `ANY` (or, with `all`, of `ALL`).
 #[derive(Clone, Copy)]
-struct Verdict {
+pub(super) struct Verdict {
     all: bool,
     unknown: bool,
 }
 
 impl Verdict {
-    fn new(all: bool) -> Verdict {
+    pub(super) fn new(all: bool) -> Verdict {
         Verdict {
             all,
             unknown: false,
         }
     }
     /// `Some` when no further item can change the answer.
-    fn add(&mut self, item: Option<bool>) -> Option<bool> {
+    pub(super) fn add(&mut self, item: Option<bool>) -> Option<bool> {
         match item {
             None => {
                 self.unknown = true;
@@ -46,7 +47,7 @@ impl Verdict {
             Some(_) => None,
         }
     }
-    fn end(self) -> Option<bool> {
+    pub(super) fn end(self) -> Option<bool> {
         (!self.unknown).then_some(self.all)
     }
 }
@@ -122,8 +123,11 @@ pub fn any_of(function: &'static Function, left: &Expr, items: &[Expr], all: boo
 
 pub fn any_array(function: &'static Function, left: &Expr, array: &Expr, all: bool) -> TestFn {
     let left = compile(left);
+    if let Expr::SubPlan(run) = array {
+        return subplan::any(function, left, run, all);
+    }
     if let (Expr::Param(n, _), Some((ty, negated))) = (array, hashable(function, all))
-        && *n >= INIT_PLAN
+        && (INIT_PLAN..OUTER_VALUE).contains(n)
     {
         let plan = *n - INIT_PLAN;
         return Box::new(move |frame, cx| {
@@ -157,10 +161,11 @@ pub fn any_array(function: &'static Function, left: &Expr, array: &Expr, all: bo
 
 /// A row against each row of an init plan. Rows that a hash tells to be unequal are not looked at.
 pub fn any_row(left: &[Expr], rows: &Expr, test: &RowTest) -> TestFn {
-    let Expr::Param(number, _) = rows else {
-        unreachable!("the planner makes an init plan of the query")
+    let plan = match rows {
+        Expr::SubPlan(run) => return subplan::any_row(left, run, test),
+        Expr::Param(number, _) => *number - INIT_PLAN,
+        _ => unreachable!("the planner makes an init plan of the query, or runs it"),
     };
-    let plan = *number - INIT_PLAN;
     let hashers = if test.all {
         Vec::new()
     } else {

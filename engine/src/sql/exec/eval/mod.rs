@@ -2,7 +2,8 @@
 //!
 //! Owns: the meaning of every [`Expr`] at run time. An expression given here is *lowered*: its columns are
 //! frame slots (`ColumnRef::range == FRAME`), its subqueries are init plans (`Expr::Param` from [`INIT_PLAN`]
-//! up), it holds no `Group`, `Aggregate` or `SystemColumn`. A compiled closure is shared by every execution of
+//! up) or runs of a plan (`Expr::SubPlan`), values of rows around it are `Expr::Param` from [`OUTER_VALUE`] up, it
+//! holds no `Group`, `Aggregate`, `Outer` or `SystemColumn`. A compiled closure is shared by every execution of
 //! a plan, so it keeps no state. It must not know a page or a node. A crash leaves nothing behind.
 
 mod arithmetic;
@@ -11,6 +12,7 @@ mod call;
 mod compare;
 mod list;
 mod logic;
+mod subplan;
 
 use std::fmt;
 
@@ -29,6 +31,9 @@ pub const FRAME: usize = usize::MAX;
 
 /// `Expr::Param` numbers from here up are results of init plans.
 pub const INIT_PLAN: usize = 1 << 40;
+
+/// `Expr::Param` numbers from here up are values of rows around a subquery.
+pub const OUTER_VALUE: usize = 1 << 41;
 
 pub type EvalFn = Box<dyn Fn(&[Datum], &mut EvalCx) -> Result<Datum, SqlError> + Send + Sync>;
 /// Three-valued: `None` is NULL.
@@ -155,6 +160,10 @@ pub fn compile(expr: &Expr) -> EvalFn {
             let value = value.clone();
             Box::new(move |_, _| Ok(value.clone()))
         }
+        Expr::Param(n, _) if *n >= OUTER_VALUE => {
+            let number = *n - OUTER_VALUE;
+            Box::new(move |_, cx| Ok(cx.outer[number].0.clone()))
+        }
         Expr::Param(n, _) if *n >= INIT_PLAN => {
             let plan = *n - INIT_PLAN;
             Box::new(move |_, cx| cx.init_value(plan))
@@ -171,6 +180,8 @@ pub fn compile(expr: &Expr) -> EvalFn {
         Expr::Group(..) => not_lowered("group expression"),
         Expr::Aggregate(..) => not_lowered("aggregate"),
         Expr::Subquery(_) => not_lowered("subquery"),
+        Expr::Outer(_) => not_lowered("value of a level around"),
+        Expr::SubPlan(call) => subplan::value(call),
         Expr::SystemColumn { .. } => not_lowered("system column"),
         Expr::SetToDefault(_) => not_lowered("DEFAULT"),
         Expr::Call { function, args, ty } => call::compile(function, args, *ty),

@@ -54,9 +54,15 @@ fn table(world: &World, number: u32, name: &str) -> Arc<Relation> {
 
 /// Rows as text, NULL as `-`.
 #[derive(Default)]
-struct Shown {
+pub struct Shown {
     types: Vec<Oid>,
     rows: Vec<String>,
+}
+
+impl Shown {
+    pub fn rows(&self) -> &[String] {
+        &self.rows
+    }
 }
 
 impl RowSink for Shown {

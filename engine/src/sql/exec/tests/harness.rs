@@ -215,6 +215,7 @@ pub fn join(kind: JoinKind, left: FromItem, right: FromItem, on: Option<Expr>) -
 
 pub fn select(ranges: Vec<Range>, from: Vec<FromItem>, targets: Vec<Expr>) -> Select {
     Select {
+        level: None,
         ranges,
         from,
         filter: None,

@@ -8,3 +8,4 @@ mod joins;
 mod row_values;
 mod shapes;
 mod statements;
+mod subqueries;

@@ -1,0 +1,157 @@
+//! Subqueries of expressions: each is planned with a frame of its own, and what it reads of the rows around it is passed
+//! to it as outer values.
+//!
+//! A value is lowered over its own level's slots, and the run of the subquery that stands in that level puts it in its
+//! place: one that is read two levels below is simply found there (`replace_outer_var` does so with PARAM_EXEC). A subquery
+//! that is given nothing of the row beside it is an init plan, whatever it reads of levels further out.
+
+use std::rc::Rc;
+
+use crate::sql::bound::{Expr, OuterRef, Query, SubPlanCall, SubqueryExpr, SubqueryKind};
+use crate::sql::error::{SqlError, state};
+use crate::sql::exec::eval::{INIT_PLAN, OUTER_VALUE};
+use crate::sql::plan::exprs::{over_row, same};
+use crate::sql::plan::planner::{Planner, Scope};
+use crate::sql::plan::query;
+use crate::sql::plan::tree::{SubPlan, SubPlanKind};
+use crate::types::datum::SqlType;
+use crate::types::{oids, registry};
+
+/// Deeper nesting of subqueries is refused.
+const MAX_DEPTH: usize = 64;
+
+/// A level in which a subquery stands that is being planned.
+pub struct Around {
+    scope: Rc<Scope>,
+    /// What the subquery is given of the level's row: numbers and values.
+    passed: Vec<(usize, Expr)>,
+}
+
+impl Planner<'_, '_> {
+    /// A subquery becomes a run of a plan, or an init plan's result; `x op ANY (query)` a search in its values.
+    pub(super) fn lower_subquery(
+        &mut self,
+        sub: &SubqueryExpr,
+        scope: &Scope,
+    ) -> Result<Expr, SqlError> {
+        let element = || {
+            let column = sub.query.output.first().map(|c| c.ty.oid);
+            column.ok_or_else(|| SqlError::internal("a subquery has no column"))
+        };
+        match &sub.kind {
+            SubqueryKind::Scalar => self.subplan(&sub.query, SubPlanKind::Scalar, sub.ty, scope),
+            SubqueryKind::Exists => self.subplan(&sub.query, SubPlanKind::Exists, sub.ty, scope),
+            SubqueryKind::Array => {
+                let kind = SubPlanKind::Array {
+                    element: element()?,
+                };
+                self.subplan(&sub.query, kind, sub.ty, scope)
+            }
+            SubqueryKind::AnyRow { left, test } => {
+                let left: Result<Vec<Expr>, SqlError> =
+                    left.iter().map(|e| self.lower(e, scope)).collect();
+                let rows = SqlType::plain(oids::RECORD_ARRAY);
+                let rows = self.subplan(&sub.query, SubPlanKind::Rows, rows, scope)?;
+                let mut test = test.clone();
+                test.comparison = over_row(test.comparison)?;
+                Ok(Expr::AnyRow {
+                    left: left?,
+                    rows: Box::new(rows),
+                    test: Box::new(test),
+                })
+            }
+            SubqueryKind::Any {
+                function,
+                left,
+                all,
+            } => {
+                let element = element()?;
+                let array = registry::by_oid(element).map_or(oids::ANYARRAY, |t| t.array);
+                let array = SqlType::plain(array);
+                let left = self.lower(left, scope)?;
+                let kind = SubPlanKind::Array { element };
+                let array = self.subplan(&sub.query, kind, array, scope)?;
+                Ok(Expr::AnyArray {
+                    function,
+                    left: Box::new(left),
+                    array: Box::new(array),
+                    all: *all,
+                })
+            }
+        }
+    }
+
+    fn subplan(
+        &mut self,
+        query: &Query,
+        kind: SubPlanKind,
+        ty: SqlType,
+        scope: &Scope,
+    ) -> Result<Expr, SqlError> {
+        if self.shared.around.len() >= MAX_DEPTH {
+            return Err(
+                SqlError::new(state::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded")
+                    .hint("Nest fewer subqueries in one another."),
+            );
+        }
+        self.shared.around.push(Around {
+            scope: Rc::new(scope.clone()),
+            passed: Vec::new(),
+        });
+        let planned = query::plan_level(self.shared, query, kind == SubPlanKind::Exists);
+        let around = self.shared.around.pop().expect("it was pushed");
+        let query::PlannedLevel {
+            level,
+            locks,
+            reads,
+        } = planned?;
+        let mut args = around.passed;
+        // What only a way of reading asked for that was not taken need not be given.
+        args.retain(|(number, _)| reads.contains(*number));
+        let is_given = |number: &usize| args.iter().any(|(given, _)| given == number);
+        let reads: Box<[usize]> = reads.iter().filter(|n| !is_given(n)).collect();
+        if locks && (!args.is_empty() || !reads.is_empty()) {
+            return Err(SqlError::unsupported(
+                "row locks in a correlated subquery are not supported",
+            )
+            .hint("Lock the rows in the outer query, or in a query of their own."));
+        }
+        let number = self.shared.subplans.len();
+        let returns = args.is_empty().then_some(self.shared.numbers);
+        self.shared.numbers += usize::from(returns.is_some());
+        self.shared.subplans.push(SubPlan {
+            level,
+            kind,
+            eager: locks,
+            reads,
+            returns,
+        });
+        Ok(match returns {
+            Some(_) => Expr::Param(INIT_PLAN + number, ty),
+            None => Expr::SubPlan(Box::new(SubPlanCall { number, args, ty })),
+        })
+    }
+
+    /// What the level that is being planned reads of one around it.
+    pub(super) fn outer_value(&mut self, outer: &OuterRef) -> Result<Expr, SqlError> {
+        let is_meant = |a: &Around| a.scope.level == Some(outer.level);
+        let Some(at) = self.shared.around.iter().rposition(is_meant) else {
+            return Err(SqlError::internal("a level around a query is not known"));
+        };
+        let scope = Rc::clone(&self.shared.around[at].scope);
+        let mut value = outer.expr.clone();
+        self.lower_in_place(&mut value, &scope)?;
+        let ty = value.ty();
+        let passed = &mut self.shared.around[at].passed;
+        let number = match passed.iter().find(|(_, known)| same(known, &value)) {
+            Some((number, _)) => *number,
+            None => {
+                let number = self.shared.numbers;
+                self.shared.numbers += 1;
+                passed.push((number, value));
+                number
+            }
+        };
+        Ok(Expr::Param(OUTER_VALUE + number, ty))
+    }
+}
