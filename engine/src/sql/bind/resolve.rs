@@ -239,6 +239,8 @@ fn by_unknown_categories(candidates: &[&[Oid]], live: Vec<usize>, unknown: &[usi
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Polymorphic {
     pub element: Option<Oid>,
+    /// What was passed as `anyarray`: an array of `element`, or one of the vector types, which are taken as they are.
+    array: Option<Oid>,
     pub compatible: Option<Oid>,
 }
 
@@ -257,6 +259,7 @@ pub fn polymorphic_types(
     declared: &[Oid],
 ) -> Result<Polymorphic, PolymorphicFault> {
     let mut element: Option<Oid> = None;
+    let mut array: Option<Oid> = None;
     let mut compatible: Vec<Oid> = Vec::new();
     let mut any_unknown = false;
     for (input, declared) in inputs.iter().zip(declared) {
@@ -274,6 +277,14 @@ pub fn polymorphic_types(
         } else {
             *input
         };
+        if *declared == oids::ANYARRAY {
+            match array.replace(*input) {
+                Some(old) if old != *input => {
+                    return Err(PolymorphicFault::NotAlike("anyarray", old, *input));
+                }
+                _ => {}
+            }
+        }
         match *declared {
             oids::ANYELEMENT | oids::ANYNONARRAY | oids::ANYENUM | oids::ANYARRAY => {
                 if *declared == oids::ANYNONARRAY && array_element(ty).is_some() {
@@ -325,6 +336,7 @@ pub fn polymorphic_types(
     };
     Ok(Polymorphic {
         element: if wants_element { element } else { None },
+        array,
         compatible,
     })
 }
@@ -334,7 +346,7 @@ impl Polymorphic {
     pub fn actual(&self, declared: Oid) -> Option<Oid> {
         match declared {
             oids::ANYELEMENT | oids::ANYNONARRAY | oids::ANYENUM => self.element,
-            oids::ANYARRAY => self.element.and_then(array_of),
+            oids::ANYARRAY => self.array.or_else(|| self.element.and_then(array_of)),
             oids::ANYCOMPATIBLE | oids::ANYCOMPATIBLENONARRAY => self.compatible,
             oids::ANYCOMPATIBLEARRAY => self.compatible.and_then(array_of),
             other => Some(other),
