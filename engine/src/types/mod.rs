@@ -9,6 +9,8 @@ mod cast_table;
 pub mod casts;
 pub mod codec;
 pub mod compare;
+mod conversion_table;
+pub mod conversions;
 pub mod datetime;
 pub mod datum;
 pub mod error;

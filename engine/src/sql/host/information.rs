@@ -15,7 +15,7 @@ use crate::types::acl::Privileges;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::Function;
-use crate::types::{aggregates, functions, oids, registry};
+use crate::types::{aggregates, conversions, functions, oids, registry};
 
 type Answer = Result<Datum, TypeError>;
 
@@ -67,10 +67,10 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         | "pg_conversion_is_visible" => Ok(Datum::Bool(true)),
         "pg_function_is_visible" => {
             let asked = oid(args, 0);
-            let is_aggregate = || aggregates::by_oid(asked).is_some();
-            Ok(Datum::Bool(
-                functions::by_oid(asked).is_some() || is_aggregate(),
-            ))
+            let is_function = functions::by_oid(asked).is_some()
+                || aggregates::by_oid(asked).is_some()
+                || conversions::by_oid(asked).is_some();
+            Ok(Datum::Bool(is_function))
         }
         "pg_relation_size" => relation_size(env, oid(args, 0), Parts::Heap),
         "pg_table_size" => relation_size(env, oid(args, 0), Parts::Table),

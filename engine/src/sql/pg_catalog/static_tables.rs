@@ -7,7 +7,7 @@ use crate::sql::pg_catalog::row::{RowBuilder, array, oid_vector};
 use crate::types::datum::Datum;
 use crate::types::function::{CastContext, CastMethod, Function, Implementation, Volatility};
 use crate::types::registry::Type;
-use crate::types::{aggregates, casts, functions, oids, operators, registry};
+use crate::types::{aggregates, casts, conversions, functions, oids, operators, registry};
 
 /// `pg_language`'s row for functions that are code.
 const INTERNAL_LANGUAGE: Oid = Oid::new(12);
@@ -40,18 +40,18 @@ fn type_row(row: &mut RowBuilder, ty: &Type) -> Vec<Datum> {
         .set("typstorage", ty.storage);
     row.set("typcollation", ty.collation)
         .set("typtypmod", -1_i32);
-    row.set("typinput", function_oid(ty.input))
-        .set("typoutput", function_oid(ty.output));
-    row.set("typreceive", function_oid(ty.receive))
-        .set("typsend", function_oid(ty.send));
+    for (column, name) in [
+        ("typsubscript", ty.subscript),
+        ("typinput", ty.input),
+        ("typoutput", ty.output),
+        ("typreceive", ty.receive),
+        ("typsend", ty.send),
+        ("typmodin", ty.modifier_in),
+        ("typmodout", ty.modifier_out),
+    ] {
+        row.set(column, conversions::oid_of(name));
+    }
     row.take()
-}
-
-/// Conversion functions are part of their types here; those that can also be called have a row in `pg_proc`.
-fn function_oid(name: &str) -> Oid {
-    functions::named(name)
-        .first()
-        .map_or(Oid::INVALID, |f| f.oid)
 }
 
 pub fn functions(relation: &Relation) -> Vec<Vec<Datum>> {
@@ -59,6 +59,19 @@ pub fn functions(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut rows: Vec<Vec<Datum>> = functions::all()
         .map(|f| function_row(&mut row, f))
         .collect();
+    for conversion in conversions::all() {
+        common_function(
+            &mut row,
+            conversion.oid,
+            conversion.name,
+            conversion.args,
+            conversion.returns,
+        );
+        row.set("proisstrict", conversion.strict)
+            .set("provolatile", conversion.volatile)
+            .set("prosrc", conversion.name);
+        rows.push(row.take());
+    }
     for aggregate in aggregates::all() {
         common_function(
             &mut row,

@@ -10,8 +10,8 @@ use crate::ids::Oid;
 use crate::types::acl::AclItem;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
-use crate::types::function::{Function, FunctionCx};
-use crate::types::{functions, oids, operators, registry};
+use crate::types::function::FunctionCx;
+use crate::types::{conversions, functions, oids, operators, registry};
 
 pub(crate) fn is_alias(ty: Oid) -> bool {
     matches!(
@@ -54,7 +54,7 @@ pub(crate) fn parse(ty: Oid, text: &str, cx: &FunctionCx) -> Result<Datum, TypeE
         oids::REGROLE => by_host("regrolein", Datum::text(text), cx),
         oids::REGTYPE => registry::parse_type_name(text).map(|t| Datum::Oid(t.oid)),
         oids::REGPROC => procedure(text).map(Datum::Oid),
-        oids::REGPROCEDURE => signature(text).map(|f| Datum::Oid(f.oid)),
+        oids::REGPROCEDURE => signature(text).map(Datum::Oid),
         oids::REGOPER => operator(text).map(Datum::Oid),
         oids::REGOPERATOR => operator_signature(text).map(Datum::Oid),
         _ => Err(TypeError::new(
@@ -74,8 +74,10 @@ fn unqualified(text: &str) -> &str {
 }
 
 fn procedure(text: &str) -> Result<Oid, TypeError> {
-    match functions::named(unqualified(text)) {
+    let name = unqualified(text);
+    match functions::named(name) {
         [only] => Ok(only.oid),
+        [] if let Some(conversion) = conversions::named(name) => Ok(conversion.oid),
         [] => Err(TypeError::new(
             "42883",
             format!("function \"{text}\" does not exist"),
@@ -116,12 +118,14 @@ fn split_signature<'a>(text: &'a str, what: &str) -> Result<(&'a str, Vec<Oid>),
     Ok((unqualified(name), argument_types(list)?))
 }
 
-fn signature(text: &str) -> Result<&'static Function, TypeError> {
+fn signature(text: &str) -> Result<Oid, TypeError> {
     let (name, args) = split_signature(text, "a function")?;
     functions::named(name)
         .iter()
-        .find(|f| f.args == args.as_slice())
-        .copied()
+        .map(|f| (f.oid, f.args))
+        .chain(conversions::named(name).map(|c| (c.oid, c.args)))
+        .find(|(_, own)| *own == args.as_slice())
+        .map(|(oid, _)| oid)
         .ok_or_else(|| TypeError::new("42883", format!("function \"{text}\" does not exist")))
 }
 
@@ -152,6 +156,13 @@ fn operator_signature(text: &str) -> Result<Oid, TypeError> {
         .ok_or_else(|| TypeError::new("42883", format!("operator does not exist: {text}")))
 }
 
+/// Name and arguments.
+fn function(oid: Oid) -> Option<(&'static str, &'static [Oid])> {
+    let conversion = || conversions::by_oid(oid).map(|c| (c.name, c.args));
+    let called = functions::by_oid(oid).map(|f| (f.name, f.args));
+    called.or_else(conversion)
+}
+
 /// Appends the name, or the number if there is no such object.
 pub(crate) fn write(ty: Oid, oid: Oid, out: &mut BytesMut, cx: &FunctionCx) {
     if !oid.is_valid() {
@@ -164,9 +175,9 @@ pub(crate) fn write(ty: Oid, oid: Oid, out: &mut BytesMut, cx: &FunctionCx) {
         oids::REGNAMESPACE => host_name("regnamespaceout", oid, cx),
         oids::REGROLE => host_name("regroleout", oid, cx),
         oids::REGTYPE => registry::by_oid(oid).map(|_| registry::type_name(oid).into_owned()),
-        oids::REGPROC => functions::by_oid(oid).map(|f| f.name.to_owned()),
+        oids::REGPROC => function(oid).map(|(name, _)| name.to_owned()),
         oids::REGPROCEDURE => {
-            functions::by_oid(oid).map(|f| format!("{}({})", f.name, type_list(f.args)))
+            function(oid).map(|(name, args)| format!("{name}({})", type_list(args)))
         }
         oids::REGOPER => operators::by_oid(oid).map(|o| o.name.to_owned()),
         oids::REGOPERATOR => operators::by_oid(oid).map(|o| {

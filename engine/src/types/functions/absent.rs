@@ -4,12 +4,14 @@ use std::sync::LazyLock;
 
 use hashbrown::HashSet;
 
+use crate::types::conversions;
+
 /// One name a line.
 static NAMES: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| include_str!("absent.txt").lines().collect());
 
 pub fn is_absent(name: &str) -> bool {
-    NAMES.contains(name)
+    NAMES.contains(name) || conversions::named(name).is_some()
 }
 
 #[cfg(test)]
