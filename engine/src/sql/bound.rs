@@ -7,7 +7,7 @@
 //!
 //! Query levels are numbered from the outside in, from the statement's own on. What a subquery reads of a level around it
 //! is an [`Expr::Outer`] with that level's number, however deep it stands: a query that is put around another one changes
-//! nothing in it.
+//! nothing in it. Of two levels of which one stands in the other, however it came there, none has the other's number.
 
 use std::sync::Arc;
 

@@ -260,8 +260,8 @@ impl Binder<'_> {
                     {
                         continue;
                     }
-                    if column.name == name && table.is_some_and(|t| t == range.alias) {
-                        exact = Some((range.alias.clone(), column.name.clone()));
+                    if column.name == name && table.is_none_or(|t| t == range.alias) {
+                        exact.get_or_insert_with(|| (range.alias.clone(), column.name.clone()));
                     }
                     let d = levenshtein(name, &column.name) + penalty;
                     // More than half of the word wrong is no spelling of it.

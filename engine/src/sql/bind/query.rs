@@ -1,6 +1,6 @@
 //! SELECT, VALUES, set operations (`analyze.c`).
 
-use super::binder::{Binder, Context, CteEntry};
+use super::binder::{Binder, Context, CteEntry, Scope};
 use super::grouping::Grouping;
 use super::resolve;
 use super::targets::{TargetList, direction, require_equality, require_order};
@@ -140,8 +140,11 @@ impl Binder<'_> {
         let ast::Statement::Query(query) = &entry.cte.statement else {
             return Err(SqlError::internal("a WITH query that is no query"));
         };
-        // It sees the levels around its own and the WITH queries before it, and none of the ranges beside it.
-        let inner = self.scopes.split_off(level + 1);
+        // It sees the levels around its own and the WITH queries before it, and none of the ranges beside it. The
+        // levels in which its name stands keep their numbers, empty: it becomes a part of theirs, and what reads one
+        // of its own levels must not look as if it read one of those.
+        let mut inner = self.scopes.split_off(level + 1);
+        self.scopes.extend(inner.iter().map(|_| Scope::default()));
         let scope = &mut self.scopes[level];
         let items = std::mem::take(&mut scope.items);
         let sees_beside = std::mem::replace(&mut scope.sees_beside, false);
@@ -151,7 +154,8 @@ impl Binder<'_> {
         scope.ctes.extend(later);
         scope.sees_beside = sees_beside;
         scope.items = items;
-        self.scopes.extend(inner);
+        self.scopes.truncate(level + 1);
+        self.scopes.append(&mut inner);
         let mut bound = bound?;
         if entry.cte.columns.len() > bound.output.len() {
             return Err(SqlError::new(
@@ -187,11 +191,9 @@ impl Binder<'_> {
             return Err(SqlError::unsupported("window functions are not supported").at(at));
         }
         let mut from = self.bind_from(&select.from)?;
+        self.forget_seen(0, 0);
         let mut list = self.bind_targets(&select.targets)?;
-        let filter = match &select.filter {
-            Some(e) => Some(self.within(Context::Where, |b| b.bind_boolean(e, "WHERE"))?),
-            None => None,
-        };
+        let filter = self.where_condition(select)?;
         let mut having = match &select.having {
             Some(e) => Some(self.within(Context::Having, |b| b.bind_boolean(e, "HAVING"))?),
             None => None,
@@ -249,6 +251,24 @@ impl Binder<'_> {
             locking,
             limits,
         })
+    }
+
+    fn where_condition(&mut self, select: &ast::Select) -> Result<Option<Expr>> {
+        let Some(condition) = &select.filter else {
+            return Ok(None);
+        };
+        let scope = self.scope_ref();
+        let (own, below) = (scope.seen.len(), scope.seen_below.len());
+        let bound = self.within(Context::Where, |b| b.bind_boolean(condition, "WHERE"))?;
+        self.forget_seen(own, below);
+        Ok(Some(bound))
+    }
+
+    /// Columns that were used before groups are made: the grouping error points at none of them.
+    fn forget_seen(&mut self, own: usize, below: usize) {
+        let scope = self.scope();
+        scope.seen.truncate(own);
+        scope.seen_below.truncate(below);
     }
 
     fn group_keys(&mut self, list: &mut TargetList, items: &[GroupItem]) -> Result<Vec<Expr>> {

@@ -61,13 +61,12 @@ impl Words<'_> {
         }
     }
 
-    /// As a sort or group key: an expression that is no column stands in parentheses.
+    /// As a sort key: what a node below computed stands in parentheses, besides its own (`get_special_variable`).
     pub fn key(&self, slot: usize) -> String {
         let shown = self.slot(slot);
         match &self.slots[slot].computed {
-            Some(Expr::Aggregate(..)) => format!("({shown})"),
-            Some(_) if !shown.starts_with('(') => format!("({shown})"),
-            _ => shown,
+            Some(_) => format!("({shown})"),
+            None => shown,
         }
     }
 

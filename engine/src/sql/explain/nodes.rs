@@ -25,6 +25,8 @@ struct Subject<'p> {
     measured: Option<&'p Instruments>,
     /// Plans of subqueries that have been shown; an expression may stand in several nodes.
     shown: RefCell<BTreeSet<usize>>,
+    /// The statement reads more than one relation: outside of scans each column is shown with its own.
+    several: bool,
 }
 
 impl Subject<'_> {
@@ -42,11 +44,13 @@ struct Describer<'p> {
 }
 
 pub fn describe(plan: &Plan, options: &ExplainOptions, measured: Option<&Instruments>) -> Item {
+    let below = plan.subplans.iter().map(|s| relations(&s.level.root));
     let subject = Subject {
         plan,
         options,
         measured,
         shown: RefCell::default(),
+        several: relations(&plan.main.root) + below.sum::<usize>() > 1,
     };
     let subplans = plan.subplans.iter().enumerate();
     let results = subplans.filter_map(|(number, subplan)| {
@@ -64,7 +68,7 @@ fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) 
         subject,
         words: Words {
             slots: &level.slots,
-            qualified: options.verbose || relations(&level.root) > 1,
+            qualified: options.verbose || subject.several,
             bare: None,
             function,
             aggregates: Vec::new(),
@@ -93,7 +97,7 @@ fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) 
     item.children = children;
     if options.verbose {
         // Unlike conditions, which always say it here.
-        describer.words.qualified = relations(&level.root) > 1;
+        describer.words.qualified = subject.several;
         let output = level.output.iter().map(|s| describer.words.slot(*s));
         let shown = Shown::List(output.collect());
         if !level.output.is_empty() {

@@ -7,12 +7,15 @@
 
 use std::rc::Rc;
 
-use crate::sql::bound::{Expr, OuterRef, Query, SubPlanCall, SubqueryExpr, SubqueryKind};
+use crate::sql::bound::{
+    Body, Distinct, Expr, OuterRef, Query, SubPlanCall, SubqueryExpr, SubqueryKind,
+};
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::eval::{INIT_PLAN, OUTER_VALUE};
 use crate::sql::plan::exprs::{over_row, same};
 use crate::sql::plan::planner::{Planner, Scope};
 use crate::sql::plan::query;
+use crate::sql::plan::sets::returns_sets;
 use crate::sql::plan::tree::{SubPlan, SubPlanKind};
 use crate::types::datum::SqlType;
 use crate::types::{oids, registry};
@@ -40,7 +43,11 @@ impl Planner<'_, '_> {
         };
         match &sub.kind {
             SubqueryKind::Scalar => self.subplan(&sub.query, SubPlanKind::Scalar, sub.ty, scope),
-            SubqueryKind::Exists => self.subplan(&sub.query, SubPlanKind::Exists, sub.ty, scope),
+            SubqueryKind::Exists => {
+                let bare = without_values(&sub.query);
+                let query = bare.as_ref().unwrap_or(&sub.query);
+                self.subplan(query, SubPlanKind::Exists, sub.ty, scope)
+            }
             SubqueryKind::Array => {
                 let kind = SubPlanKind::Array {
                     element: element()?,
@@ -154,4 +161,30 @@ impl Planner<'_, '_> {
         };
         Ok(Expr::Param(OUTER_VALUE + number, ty))
     }
+}
+
+/// The query for whoever asks only if there is a row: what rows hold and their order are left out, so nothing in them
+/// fails either (`simplify_EXISTS_query`). `None` where the number of rows depends on them.
+fn without_values(query: &Query) -> Option<Query> {
+    let Body::Select(select) = &query.body else {
+        return None;
+    };
+    let counts = !select.aggregates.is_empty()
+        || select.having.is_some()
+        || query.limit.is_some()
+        || query.offset.is_some()
+        || !query.locking.is_empty()
+        || select.targets.iter().any(|t| returns_sets(&t.expr));
+    if counts {
+        return None;
+    }
+    let mut query = query.clone();
+    if let Body::Select(select) = &mut query.body {
+        select.targets.clear();
+        select.group_by.clear();
+        select.distinct = Distinct::No;
+    }
+    query.order_by.clear();
+    query.output.clear();
+    Some(query)
 }

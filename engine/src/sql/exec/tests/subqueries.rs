@@ -195,6 +195,63 @@ fn names_mean_what_is_nearest() {
     });
 }
 
+/// A WITH query stands in each place that names it, however deep: its levels are none of those around that place.
+#[test]
+fn with_queries_keep_levels_of_their_own() {
+    run_async(async {
+        let db = filled().await;
+        // Three rows.
+        let with = "WITH w AS (SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.n = t.n))";
+        for (text, want) in [
+            (
+                "SELECT (SELECT count(*) FROM u x GROUP BY x.n HAVING (SELECT count(*) FROM w) = 3 ORDER BY x.n LIMIT 1)",
+                "1",
+            ),
+            (
+                "SELECT (SELECT x.id FROM u x ORDER BY x.id LIMIT (SELECT count(*) - 2 FROM w))",
+                "1",
+            ),
+            (
+                "SELECT (SELECT sum((SELECT count(*) FROM w) + x.id) FROM u x)",
+                "30",
+            ),
+        ] {
+            db.check(&format!("{with} {text}"), &[want]).await;
+        }
+        db.check(
+            "WITH w AS (SELECT max(id) AS m FROM t) SELECT (SELECT sum((SELECT m FROM w) + x.id) FROM u x)",
+            &["35"],
+        )
+        .await;
+    });
+}
+
+/// Whoever asks only whether there is a row has nothing of it computed.
+#[test]
+fn existence_computes_no_values() {
+    run_async(async {
+        let db = filled().await;
+        db.check(
+            "SELECT id FROM t WHERE EXISTS (SELECT 1 / 0 FROM u WHERE u.n = t.n ORDER BY 1) ORDER BY id",
+            &["1", "2", "3"],
+        )
+        .await;
+        db.check(
+            "SELECT EXISTS (SELECT DISTINCT n / 0 FROM u GROUP BY n), EXISTS (SELECT 1 / 0 WHERE 1 > 2)",
+            &["t|f"],
+        )
+        .await;
+        // What decides how many rows there are is computed all the same.
+        db.check(
+            "SELECT EXISTS (SELECT count(*) FROM u WHERE id > 9), EXISTS (SELECT 1 FROM u HAVING count(*) > 9), \
+             EXISTS (SELECT generate_series(1, 0) FROM u), EXISTS (SELECT id FROM u LIMIT 0), \
+             EXISTS (SELECT id FROM u OFFSET 5)",
+            &["t|f|f|f|f"],
+        )
+        .await;
+    });
+}
+
 #[test]
 fn groups_and_aggregates_of_the_level_outside() {
     run_async(async {
@@ -362,6 +419,25 @@ fn keys_come_from_the_row_outside() {
                          ->  Aggregate\n                  \
                                ->  Seq Scan on t"
         );
+    });
+}
+
+#[test]
+fn columns_are_shown_with_their_table_where_the_statement_reads_several() {
+    run_async(async {
+        let db = filled().await;
+        let text = "SELECT id FROM t ORDER BY s LIMIT (SELECT count(*) FROM u)";
+        let lines = shown(&db, text, &PlannerSettings::default());
+        assert!(lines.contains("Sort Key: t.s\n"), "{lines}");
+        let alone = shown(
+            &db,
+            "SELECT id FROM t ORDER BY s",
+            &PlannerSettings::default(),
+        );
+        assert!(alone.contains("Sort Key: s\n"), "{alone}");
+        let text = "SELECT id FROM t ORDER BY (SELECT count(*) FROM u WHERE u.n = t.n)";
+        let counted = shown(&db, text, &PlannerSettings::default());
+        assert!(counted.contains("Sort Key: ((SubPlan 1))\n"), "{counted}");
     });
 }
 
