@@ -22,7 +22,7 @@ use crate::node::managed::report::{Milestones, Reporter};
 use crate::node::managed::standstill::Standstill;
 use crate::node::managed::told::ToldKeeper;
 use crate::recovery::Phase;
-use crate::server::http::{self, StatusSource};
+use crate::server::http::{self, Confirmation, StatusSource};
 use crate::sql::session::Backends;
 use crate::txn::TxnManager;
 
@@ -37,6 +37,8 @@ const TELL_AFTER: Duration = Duration::from_secs(1);
 const BEAT: Duration = Duration::from_millis(500);
 /// The sessions' threads have not turned for so long: unhealthy.
 const STUCK: Duration = Duration::from_secs(20);
+
+const NOT_MANAGED: &str = "this instance is not managed: it has no understudy.promise_file";
 
 pub struct Doors {
     runtime: tokio::runtime::Runtime,
@@ -246,10 +248,7 @@ impl Source {
     }
 
     async fn obey_promise(&self) -> Result<Value, String> {
-        let managed = self
-            .managed
-            .as_ref()
-            .ok_or("this instance is not managed: it has no understudy.promise_file")?;
+        let managed = self.managed.as_ref().ok_or(NOT_MANAGED)?;
         let _one = self.obeying.lock().await;
         let stream_ends = managed.reread().map_err(|e| e.to_string())?;
         let instance = &self.reporter.instance;
@@ -308,5 +307,11 @@ impl StatusSource for Source {
 
     fn obey(&self) -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send + '_>> {
         Box::pin(self.obey_promise())
+    }
+
+    fn confirm(&self, word: Confirmation) -> Result<Value, String> {
+        let managed = self.managed.as_ref().ok_or(NOT_MANAGED)?;
+        managed.confirm(Term::new(word.term), word.hold)?;
+        Ok(self.reporter.status())
     }
 }

@@ -345,6 +345,17 @@ impl Limits {
     pub(crate) fn durable(&self) -> Lsn {
         self.of(CommitLevel::On)
     }
+    /// The same, but what waits for others no further than `before`.
+    pub(crate) fn no_further_than(mut self, before: Limits) -> Limits {
+        for level in [
+            CommitLevel::RemoteWrite,
+            CommitLevel::On,
+            CommitLevel::RemoteApply,
+        ] {
+            self.0[level as usize] = self.of(level).min(before.of(level));
+        }
+        self
+    }
 }
 
 /// The positions that count: of connected standbys, and of members that were connected.

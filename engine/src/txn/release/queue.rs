@@ -9,6 +9,8 @@
 //!   whenever their taker looked at the gate: it may be shut between his look and his snapshot.
 //! - The highest released commit and [`Release::low`] never go back.
 //! - What a commit waits for is judged by the policy of the moment, not of when it began to wait.
+//! - Whether this primary was cut off (see [`isolation`](super::isolation)) is looked at before each change, and what it
+//!   holds no change releases.
 //!
 //! On a standby nothing waits: `published` is what its queries see, min(replayed, last told).
 
@@ -23,8 +25,9 @@ use tokio::sync::{Notify, watch};
 use crate::ids::{Lsn, Term};
 use crate::txn::participant::Participant;
 use crate::txn::release::CommitLevel;
+use crate::txn::release::isolation::{ISOLATED, Isolation, NoSuchHold};
 use crate::txn::release::policy::{
-    Limits, Positions, ReleasePolicy, StandbyPosition, StandbyPositions, SyncState,
+    InstanceId, Limits, Positions, ReleasePolicy, StandbyPosition, StandbyPositions, SyncState,
 };
 use crate::txn::release::standstill::Standstills;
 
@@ -49,7 +52,9 @@ struct Queue {
     policy: ReleasePolicy,
     /// The newest in-sync set that was ever in effect here.
     newest_set: Option<(Term, u64)>,
+    /// What the positions and the policy allow, and no hold forbids.
     limits: Limits,
+    isolation: Isolation,
     /// What was acknowledged before the set in effect was taken up.
     before_policy: Lsn,
     /// What standbys may be told; never goes back.
@@ -120,6 +125,7 @@ impl Release {
                 policy: ReleasePolicy::Closed,
                 newest_set: None,
                 limits: Limits::default(),
+                isolation: Isolation::new(),
                 before_policy: Lsn::INVALID,
                 safe: Lsn::INVALID,
                 passed_on: None,
@@ -163,6 +169,42 @@ impl Release {
         self.change(|queue| queue.positions.update(standbys));
     }
 
+    /// The same where a word of this member's stream, which has come just now, moved one of them.
+    pub fn hear(&self, from: (InstanceId, Term), standbys: &dyn StandbyPositions) {
+        self.change(|queue| {
+            queue.isolation.hear(from, &queue.policy);
+            queue.positions.update(standbys);
+        });
+    }
+
+    /// A managed primary starts: what waits for others is held until its supervisor has asked the record.
+    pub(crate) fn begin_held(&self) {
+        self.change(|queue| queue.isolation.begin_held(&queue.policy, queue.limits));
+    }
+
+    /// The number of the hold that waits for the supervisor's word, if there is one and the streams that it takes are there.
+    /// May find that this primary is cut off.
+    pub fn held(&self) -> Option<u64> {
+        let (waits, begins) = {
+            let mut guard = self.queue.lock();
+            let queue = &mut *guard;
+            let begins = queue.isolation.look(&queue.policy, queue.limits);
+            (queue.isolation.waits(), begins)
+        };
+        tell_of_hold(begins);
+        waits
+    }
+
+    /// The supervisor's word for a hold: the record says that this still is the primary. What was held goes on.
+    pub fn confirm(&self, number: u64) -> Result<(), NoSuchHold> {
+        let mut done = Ok(());
+        self.change(|queue| {
+            done = queue.isolation.confirm(number, &queue.policy);
+            self.mode.store(queue.mode(), Ordering::SeqCst);
+        });
+        done
+    }
+
     /// Refused (false) where an in-sync set is older than one that was in effect before: a primary moves on, never back, not
     /// even by way of having none.
     pub fn set_policy(&self, policy: ReleasePolicy) -> bool {
@@ -182,13 +224,11 @@ impl Release {
                 queue.before_policy = queue.highest.max(queue.before_policy);
             }
             queue.newest_set = queue.newest_set.max(new);
-            let mode = match &policy {
-                ReleasePolicy::Closed => CLOSED,
-                other if other.is_synchronous() => SYNCHRONOUS,
-                _ => LOCAL,
-            };
-            self.mode.store(mode, Ordering::SeqCst);
-            queue.policy = policy;
+            if queue.policy != policy {
+                queue.policy = policy;
+                queue.isolation.moves_to(&queue.policy);
+            }
+            self.mode.store(queue.mode(), Ordering::SeqCst);
             queue.look_at_all = true;
             look_again.extend(queue.waiting.iter().map(|w| w.who.clone()));
         });
@@ -406,24 +446,30 @@ impl Release {
     /// Applies a change of positions or policy, releases what may be released, wakes whom it concerns.
     fn change(&self, change: impl FnOnce(&mut Queue)) {
         let mut wake = Wake::new();
-        {
-            let mut queue = self.queue.lock();
-            change(&mut queue);
-            queue.limits = queue.positions.limits(&queue.policy);
+        let begins = {
+            let mut guard = self.queue.lock();
+            let queue = &mut *guard;
+            // First: who stood still before this believes nothing that he finds behind it.
+            let begins = queue.isolation.look(&queue.policy, queue.limits);
+            change(queue);
+            let limits = queue.positions.limits(&queue.policy);
+            queue.limits = queue.isolation.bound(limits);
             queue.settle(&mut wake);
             // Under the queue's lock, so that a gate that is shut at this moment is not opened by who saw it open.
             let open = queue.gate_is_met();
-            self.publish(&mut queue);
+            self.publish(queue);
             if self.open.swap(open, Ordering::SeqCst) != open && open {
                 self.opened.notify_waiters();
             }
-        }
+            begins
+        };
         // After publishing: whoever wakes takes its next snapshot with its own commit in it.
         for (who, lsn) in wake {
             who.released(lsn);
             who.commit_done.notify_one();
         }
         self.announce();
+        tell_of_hold(begins);
     }
 
     fn publish(&self, queue: &mut Queue) {
@@ -444,7 +490,27 @@ impl Release {
     }
 }
 
+/// Never under the queue's lock: whoever reads the log may be slow.
+fn tell_of_hold(begins: bool) {
+    if begins {
+        tracing::warn!(
+            "the standbys that commits wait for have not been heard for {} ms: what they acknowledge from now on is held \
+             until the record says that this still is the primary",
+            ISOLATED.as_millis()
+        );
+    }
+}
+
 impl Queue {
+    /// For [`Release::waits_for_others`].
+    fn mode(&self) -> u8 {
+        match &self.policy {
+            ReleasePolicy::Closed => CLOSED,
+            policy if policy.is_synchronous() || self.isolation.is_held() => SYNCHRONOUS,
+            _ => LOCAL,
+        }
+    }
+
     /// Everything that is released, and the commits among it that are not.
     fn newest(&mut self) -> (Lsn, Option<Arc<[Lsn]>>) {
         let highest = self.highest;
@@ -499,5 +565,17 @@ impl Queue {
             self.confirmed = None;
         }
         met
+    }
+}
+
+#[cfg(test)]
+impl Release {
+    /// Silences are as long as the test says, from now on.
+    pub(crate) fn stop_clock(&self) {
+        self.queue.lock().isolation.stop_clock();
+    }
+
+    pub(crate) fn advance_clock(&self, by: std::time::Duration) {
+        self.queue.lock().isolation.advance_clock(by);
     }
 }
