@@ -89,7 +89,8 @@ pub fn set(term: u32, counter: u64, members: &[&str], required: usize) -> Value 
 }
 
 impl Managed {
-    /// A new cluster's first instance, promised `term`, not started.
+    /// A new cluster's first instance, promised `term`, not started. Whenever it asks, the record has it as the primary,
+    /// until it is left alone: a machine that is busy makes it ask.
     pub fn first(id: &str, term: u32, set: &Value) -> Managed {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let server = Server::initdb();
@@ -97,7 +98,7 @@ impl Managed {
     }
 
     fn over(server: Server, id: &str, dir: tempfile::TempDir, term: u32, set: &Value) -> Managed {
-        let managed = Managed {
+        let mut managed = Managed {
             attendant: None,
             server,
             id: id.to_owned(),
@@ -106,6 +107,7 @@ impl Managed {
         };
         managed.configure();
         managed.promise(term, false, set);
+        managed.attend();
         managed
     }
 

@@ -53,6 +53,7 @@ fn a_primary_acknowledges_by_its_set_only() {
         .psql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
 
     // A set that nobody meets: commits wait, and nobody sees them.
+    engine.leave_alone();
     engine.promise(1, false, &set(1, 2, &["i-2"], 1));
     engine.obey();
     assert_hangs(&engine, "INSERT INTO t VALUES (2)");
@@ -76,8 +77,9 @@ fn a_primary_acknowledges_by_its_set_only() {
     // That releases what waited.
     let confirmed = engine.confirm(1);
     assert_eq!(confirmed["set_caught_up"], true);
-    assert_eq!(confirmed["writable"], true);
     assert_eq!(engine.server.psql("SELECT count(*) FROM t"), "2\n");
+    engine.attend();
+    wait_writable(&mut engine);
 
     // Settings and promotions by hand are the operator's.
     let names = "ALTER SYSTEM SET synchronous_standby_names = '*'";
@@ -126,7 +128,7 @@ fn a_promise_that_is_not_for_this_instance_is_not_obeyed() {
     engine.promise(2, true, &Value::Null);
     let (code, body) = engine.try_obey().expect("an answer");
     assert_eq!(code, 409, "{body}");
-    assert_eq!(engine.status()["writable"], true);
+    wait_writable(&mut engine);
 }
 
 /// Waits until the trigger file was set aside as one that is not obeyed.
@@ -145,7 +147,6 @@ fn wait_refused(engine: &Managed) {
 fn pair() -> (Managed, Managed) {
     let mut primary = Managed::first("p", 1, &set(1, 1, &[], 0));
     primary.server.launch();
-    primary.attend();
     wait_writable(&mut primary);
     primary
         .server
@@ -162,6 +163,7 @@ fn pair() -> (Managed, Managed) {
 #[test]
 fn a_failover_by_hand_of_the_supervisor() {
     let (mut primary, mut standby) = pair();
+    standby.leave_alone();
     primary.server.psql("INSERT INTO t VALUES (2)");
     let streams = &primary.status()["standbys"];
     assert_eq!(streams[0]["instance_id"], "s");
@@ -248,6 +250,7 @@ fn a_failover_by_hand_of_the_supervisor() {
     // For a second and more it was without the one that it needed.
     assert_eq!(standby.status()["writable"], false);
     standby.confirm(2);
+    standby.attend();
     let writable = wait_writable(&mut standby);
     assert!(writable["writable_at_ms"].as_u64() >= writable["promoted_at_ms"].as_u64());
     assert_eq!(standby.server.psql("SELECT count(*) FROM t"), "2\n");
@@ -265,8 +268,6 @@ fn a_former_primary_that_has_not_diverged_follows_and_counts() {
     standby.write_trigger(2, "s");
     standby.obey();
     standby.wait("promoted", |s| s["primary_term"] == 2);
-    standby.attend();
-    primary.leave_alone();
     primary.promise(2, true, &Value::Null);
     primary.make_standby();
     primary.follow(standby.server.port);
@@ -323,6 +324,47 @@ fn a_primary_that_was_cut_off_acknowledges_nothing_before_the_word_for_it() {
     primary.attend();
     assert_eq!(primary.server.psql("SELECT count(*) FROM t"), "2\n");
     primary.server.psql("INSERT INTO t VALUES (3)");
+}
+
+/// Nobody is heard, and nobody missed: it knows by the clock that it was away.
+#[test]
+fn a_primary_that_acknowledges_alone_and_stood_still_waits_for_the_word_too() {
+    let mut primary = Managed::first("p", 1, &set(1, 1, &[], 0));
+    primary.server.launch();
+    wait_writable(&mut primary);
+    primary.server.psql("CREATE TABLE t (a int)");
+    primary.leave_alone();
+    let mut client = primary.server.client();
+    let still = frozen(&primary.server);
+    client.send("INSERT INTO t VALUES (1)").expect("sent");
+    std::thread::sleep(Duration::from_secs(2));
+    drop(still);
+    client.set_read_timeout(Duration::from_secs(1));
+    assert!(client.answers().is_err(), "nobody has said that it may");
+    let held = primary.wait("it waits for the word", |s| s["held"].is_u64());
+    assert_eq!(held["writable"], false);
+    // Who asks for the local disk alone is no concern of it, and sees no more than is acknowledged.
+    let mut hasty = primary.server.client();
+    hasty.rows("SET synchronous_commit = local");
+    hasty.rows("INSERT INTO t VALUES (2)");
+    assert_eq!(primary.server.psql("SELECT a FROM t"), "2\n");
+    primary.confirm(1);
+    client.set_read_timeout(Duration::from_secs(60));
+    let answers = client.answers().expect("released");
+    assert!(answers.iter().all(|a| a.error.is_none()), "{answers:?}");
+    primary.attend();
+    assert_eq!(primary.server.psql("SELECT count(*) FROM t"), "2\n");
+
+    // `durability: async`
+    primary.promise(1, false, &set(1, 2, &["s"], 0));
+    primary.obey();
+    wait_writable(&mut primary);
+    primary.leave_alone();
+    let still = frozen(&primary.server);
+    std::thread::sleep(Duration::from_secs(2));
+    drop(still);
+    primary.server.psql("INSERT INTO t VALUES (3)");
+    assert_eq!(primary.status()["held"], Value::Null);
 }
 
 /// Nobody knows for how long it was away.

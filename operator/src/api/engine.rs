@@ -81,8 +81,8 @@ pub struct EngineStatus {
     /// It acknowledges: it has its end of recovery on the required standbys, and holds nothing.
     #[serde(default)]
     pub writable: bool,
-    /// It was cut off from its standbys, or has only started, has them now, and waits for the word that it still is the
-    /// primary: the number of that hold. None from an engine that does not ask.
+    /// It was cut off from its standbys, or has only started, and has them now; or it acknowledges alone and stood still. It
+    /// waits for the word that it still is the primary: the number of that hold. None from an engine that does not ask.
     #[serde(default)]
     pub held: Option<u64>,
     /// The timeline that owns the last whole record flushed here.

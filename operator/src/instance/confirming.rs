@@ -1,5 +1,6 @@
-//! The record's word for an engine that holds: it was cut off from its standbys, or has only started, and asks whether it
-//! still is the primary before it acknowledges anything more (`txn/release/isolation.rs` of the engine).
+//! The record's word for an engine that holds: it was cut off from its standbys, stood still without any, or has only
+//! started, and asks whether it still is the primary before it acknowledges anything more (`txn/release/isolation.rs` of the
+//! engine).
 //!
 //! The record is read anew for it, never taken from the watch, which may be a minute behind after the same isolation.
 //! Invariants: only a record in the engine's own term that names this copy confirms it, and only fresh from its reader's
@@ -7,7 +8,8 @@
 //! follows. Where nothing can be learned (the API is away, there is no record) databases go on all the same: after
 //! [`PATIENCE`], in which an operator that can reach this instance has sealed it if it is to be, it is confirmed with a
 //! word in the log. So it is under `strict` too: there every member counts, so a copy that somebody has promoted would be
-//! missing from the streams that the engine needs.
+//! missing from the streams that the engine needs. And so it is where the engine acknowledges alone: one that the API and
+//! the operator can't reach would have gone on, had it not stood still.
 //!
 //! A hold has a number: an engine that was cut off once more waits for a new word, and its own clock tells it so.
 
@@ -171,7 +173,7 @@ impl Confirming {
                 tracing::warn!(
                     %term,
                     %why,
-                    "the record does not say whether this still is the primary; its standbys are there, so it goes on"
+                    "the record does not say whether this still is the primary; nobody has sealed it, so it goes on"
                 );
                 true
             }

@@ -1,6 +1,7 @@
 //! HTTP and the control socket, on threads of their own, and the little that has to be done beside them.
 //!
-//! Also here: noticing that recovery is over and that commits can be acknowledged, and keeping what a standby was told.
+//! Also here: noticing that recovery is over and that commits can be acknowledged, keeping what a standby was told, and
+//! looking at the clock, by which a managed server knows that it stood still (`txn/release/isolation.rs`).
 //! Health is judged by a beat that the sessions' threads give: if they do not turn, the server is not healthy.
 
 use std::future::Future;
@@ -25,6 +26,7 @@ use crate::recovery::Phase;
 use crate::server::http::{self, Confirmation, StatusSource};
 use crate::sql::session::Backends;
 use crate::txn::TxnManager;
+use crate::txn::release::standstill::TICK;
 
 /// How often what was told is made durable.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -73,6 +75,9 @@ impl Doors {
             Arc::clone(&parts.told),
         ));
         runtime.spawn(keep_told(Arc::clone(&parts.told)));
+        if parts.managed.is_some() {
+            runtime.spawn(keep_looking(Arc::clone(&parts.instance)));
+        }
         if parts.instance.receiver.is_some() {
             runtime.spawn(keep_ready(Arc::clone(&parts.instance)));
             runtime.spawn(watch_replay(Arc::clone(&source)));
@@ -175,6 +180,14 @@ async fn keep_beat(beat: Arc<Mutex<Instant>>, sessions: tokio::runtime::Handle) 
             return;
         }
         tokio::time::sleep(BEAT).await;
+    }
+}
+
+/// On these threads, as sessions that keep theirs busy are no standstill.
+async fn keep_looking(instance: Arc<Instance>) {
+    loop {
+        instance.txns.release().watch();
+        tokio::time::sleep(TICK).await;
     }
 }
 

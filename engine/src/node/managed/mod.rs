@@ -4,9 +4,9 @@
 //! the release policy that follows from both. Invariants (DESIGN, section 6): an instance acknowledges only as the
 //! primary of the very term that it has promised, by a set of that term, not sealed; a primary whose promise names a
 //! higher term, or is sealed, ends with exit code 3; a sealed standby receives nothing when `/obey` is answered; the
-//! promised term never goes down; a primary that was cut off from its set, or has only started, acknowledges nothing
-//! before `/confirm` has said that by the record it still is the primary (`txn/release/isolation.rs`). A crash leaves
-//! nothing here: the promise is the supervisor's file.
+//! promised term never goes down; a primary that was cut off from its set, stood still without one, or has only started,
+//! acknowledges nothing before `/confirm` has said that by the record it still is the primary
+//! (`txn/release/isolation.rs`). A crash leaves nothing here: the promise is the supervisor's file.
 //!
 //! Reading order: `promise`, this file, `trigger`, `told` (what a standby may show), `position` (how far the log
 //! reaches), `standstill` (replay that does not go on), `report` (status and metrics), `doors` (where all of it is answered).

@@ -62,6 +62,11 @@ impl fmt::Display for ReleasePolicy {
 }
 
 impl ReleasePolicy {
+    /// A managed primary that has nobody to wait for. (One that has somebody and waits for none is `durability: async`.)
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self, ReleasePolicy::InSyncSet { members, required: 0, .. } if members.is_empty())
+    }
+
     /// Whether commits wait for others than the local disk.
     pub fn is_synchronous(&self) -> bool {
         match self {

@@ -469,6 +469,60 @@ fn no_other_set_ends_a_hold() {
     assert!(primary.acknowledged(816));
 }
 
+/// No stream tells it that it was away.
+#[test]
+fn who_acknowledges_alone_and_stood_still_waits_for_the_word_too() {
+    let primary = Primary::under(in_sync(1, &[], 0));
+    let release = &primary.release;
+    let commits = |at| {
+        release.enqueue(Lsn::new(at), CommitLevel::On, &primary.who);
+        release.advance_flush(Lsn::new(at));
+        primary.acknowledged(at)
+    };
+    // Where nobody looks but those who commit, that nothing is committed is no standstill.
+    release.advance_clock(ISOLATED * 10);
+    assert!(commits(800));
+    release.watch();
+    release.advance_clock(ISOLATED - A_MOMENT);
+    assert!(commits(808));
+    release.advance_clock(ISOLATED - A_MOMENT);
+    release.watch();
+    release.advance_clock(ISOLATED - A_MOMENT);
+    assert_eq!(release.held(), None);
+    // It is told without a wait, and yet not what was decided before a standstill.
+    assert!(!release.waits_for_others(CommitLevel::On));
+    assert!(release.may_be_doubted(CommitLevel::On));
+    assert!(!release.may_be_doubted(CommitLevel::Local));
+
+    // One was under way, and is flushed before anybody has looked.
+    release.enqueue(Lsn::new(816), CommitLevel::On, &primary.who);
+    release.advance_clock(ISOLATED);
+    release.advance_flush(Lsn::new(816));
+    primary.keeps(816);
+    // Such a wait may be long, and standbys are told that somebody waits.
+    assert!(release.waits_for_others(CommitLevel::On));
+    assert!(release.safe_watch().borrow().1);
+    assert!(!commits(824));
+    let first = release.held().expect("it waits");
+    release.advance_clock(ISOLATED);
+    // It stood still with the word in its socket.
+    assert_eq!(release.confirm(first), Err(NoSuchHold(first)));
+    primary.keeps(816);
+    let second = release.held().expect("it waits again");
+    assert_ne!(second, first);
+    assert_eq!(release.confirm(second), Ok(()));
+    assert!(primary.acknowledged(824) && release.is_released(Lsn::new(816)));
+    assert!(!release.waits_for_others(CommitLevel::On) && !release.safe_watch().borrow().1);
+    assert!(commits(832));
+
+    // `durability: async`: it does not wait for those that it has, and a failover may lose what it acknowledged.
+    assert!(release.set_policy(in_sync(2, &["a"], 0)));
+    release.advance_clock(ISOLATED * 10);
+    assert!(commits(840));
+    assert_eq!(release.held(), None);
+    assert!(!release.may_be_doubted(CommitLevel::On));
+}
+
 /// As many as the set requires have to be heard, each in this term.
 #[test]
 fn one_of_two_is_no_cover_and_another_terms_stream_is_none() {
