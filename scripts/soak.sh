@@ -88,8 +88,8 @@ begin() {
 failed=()
 begin units 10 cargo test --workspace --lib --bin ledger --profile soak --no-fail-fast
 # Every state of the model of a failover, and each safeguard taken away: searches that are too long for the units, one
-# after the other. operator/src/decide/model/search/tests.rs says how long each takes and how much memory. One has not come
-# to its end yet, and is run by name only.
+# after the other. operator/src/decide/model/search/tests.rs says how long each takes and how much memory. One takes
+# more than half an hour by itself, and is run by name only.
 begin models 15 cargo test --workspace --lib --profile soak --no-fail-fast -- \
     --ignored --nocapture --test-threads=1 decide::model::search::tests:: \
     --skip a_change_of_the_set_and_a_new_seed

@@ -402,6 +402,13 @@ fn a_stream_that_is_cut_at_any_byte_goes_on_without_a_gap() {
             who.start();
         }
     }
+    // How often it was cut by now is the machine's matter.
+    eventually("more cuts", || {
+        primary.psql(
+            "INSERT INTO t SELECT (SELECT max(a) FROM t) + g, repeat('x', 400) FROM generate_series(1, 100) g",
+        );
+        cutter.cuts() > 5
+    });
     cutter.calm();
     primary.wait_for_replay(&standby);
     let sum = "SELECT count(*), sum(a), sum(length(b)) FROM t";
@@ -417,7 +424,6 @@ fn a_stream_that_is_cut_at_any_byte_goes_on_without_a_gap() {
         "0",
         "UNDERSTUDY_SEED={seed}"
     );
-    assert!(cutter.cuts() > 5, "only {} cuts", cutter.cuts());
 }
 
 /// In the long form again and again, each time the other way round.

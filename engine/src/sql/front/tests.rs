@@ -130,6 +130,21 @@ fn look_at_depths() {
     let links = " + 1".repeat(1000);
     let levels = format!("SELECT {}1{}", "(".repeat(5), format!("{links})").repeat(5));
     assert_eq!(parse(&levels).expect_err("too high").state, "54001");
+    // Each stands on top of what is before it.
+    let subscripts = "[1]".repeat(5000);
+    let fields = format!("{})", ".b".repeat(2000)).repeat(3);
+    let joins = " JOIN c ON true".repeat(5000);
+    for text in [
+        format!("SELECT a{subscripts}"),
+        format!("SELECT $1{subscripts}"),
+        format!("SELECT (a){}", ".b".repeat(5000)),
+        format!("SELECT ((((a){fields}"),
+        format!("SELECT 1 FROM a{joins}"),
+        format!("SELECT 1 FROM a JOIN b{joins} ON true"),
+    ] {
+        assert_eq!(parse(&text).expect_err("too high").state, "54001");
+    }
+    parse(&format!("SELECT a{}", "[1]".repeat(3000))).expect("not too high");
     let unions = format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(5000));
     assert_eq!(parse(&unions).expect_err("too long").state, "54001");
     parse(&format!("SELECT 1{}", " || 'a'".repeat(3000))).expect("not too long");

@@ -258,6 +258,10 @@ impl<'a> Parser<'a> {
         self.reached = self.reached.max(reached);
         Ok(())
     }
+    /// What was read since the last [`Parser::measured`] began gets one more node on top of it.
+    pub(super) fn grows_on_top(&mut self) -> Result<()> {
+        self.grows_to(self.reached - self.depth + 1)
+    }
     /// `(item, item, ...)`
     pub(super) fn parenthesized<T>(
         &mut self,

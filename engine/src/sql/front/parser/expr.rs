@@ -447,9 +447,12 @@ impl Parser<'_> {
 
     /// `.field`, `.*` and subscripts behind a parenthesis or a parameter.
     pub(super) fn indirection(&mut self, mut base: Expr) -> Result<Expr> {
+        // Subscripts one behind the other are of one array; those behind a parenthesis are of the item in it.
+        let of_item = matches!(base.kind, ExprKind::Subscript { .. });
         loop {
             let at = base.at;
             if self.is_char(b'.') {
+                self.grows_on_top()?;
                 self.bump();
                 if self.eat_char(b'*') {
                     return Ok(node(ExprKind::FieldStar(Box::new(base)), at));
@@ -459,8 +462,13 @@ impl Parser<'_> {
                 base = node(ExprKind::Field { arg, field }, at);
             } else if self.is_char(b'[') {
                 let index = self.subscript()?;
+                self.grows_on_top()?;
                 let arg = Box::new(base);
-                base = node(ExprKind::Subscript { arg, index }, at);
+                let kind = match of_item {
+                    true => ExprKind::Unsupported("a subscript of an array's item"),
+                    false => ExprKind::Subscript { arg, index },
+                };
+                base = node(kind, at);
             } else {
                 return Ok(base);
             }

@@ -58,6 +58,7 @@ impl Parser<'_> {
         // `a JOIN b JOIN c ON .. ON ..`: the inner join comes first.
         while self.at_join() {
             right = self.nested(|p| p.join(right))?;
+            self.grows_on_top()?;
         }
         let condition = self.join_condition()?;
         Ok(make(kind, left, right, condition))
