@@ -11,7 +11,8 @@
 //! missing from the streams that the engine needs. And so it is where the engine acknowledges alone: one that the API and
 //! the operator can't reach would have gone on, had it not stood still.
 //!
-//! A hold has a number: an engine that was cut off once more waits for a new word, and its own clock tells it so.
+//! A hold has a number: an engine that was cut off once more waits for a new word, and its own clock tells it so. Where this
+//! process alone stood still, the engine does not know: so no old answer counts, and no patience lasts over such a gap.
 
 use std::cmp::Ordering;
 use std::path::PathBuf;
@@ -27,10 +28,13 @@ use crate::crd::{Member, ReplicatedCluster, ReplicatedClusterStatus};
 use crate::durable;
 use crate::ids::{InstanceId, Term};
 
-/// What the record gets to be read. It is short: an engine's clients wait.
-const ASK_LIMIT: Duration = Duration::from_secs(1);
+/// What the record gets to be read. It is short, as an engine's clients wait; but what an API that is only slow says is
+/// worth more than what is done without it.
+const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// An answer that is taken later after its question counts for nothing: this process stood still.
-const FRESH: Duration = Duration::from_millis(1500);
+const FRESH: Duration = Duration::from_millis(2500);
+/// Where nobody has looked at a hold for longer this process stood still.
+const MOST_UNSEEN: Duration = FRESH;
 /// Between two questions that found nothing out.
 const AGAIN: Duration = Duration::from_millis(250);
 /// Between two questions once the record has said that it is over.
@@ -124,9 +128,25 @@ struct Hold {
     /// The process whose hold it is.
     pid: u32,
     number: u64,
+    /// Patience began.
     since: Instant,
+    /// The last look.
+    seen_at: Instant,
     again_at: Instant,
     asking: Option<Asking>,
+    /// Why the last answer was no word for it.
+    why: Option<String>,
+}
+
+impl Hold {
+    /// With each status of the engine, and with each answer. In a standstill of this process nobody could have sealed it, so
+    /// whoever is to gets as long after it as anybody.
+    fn look(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.seen_at) > MOST_UNSEEN {
+            self.since = now;
+        }
+        self.seen_at = now;
+    }
 }
 
 struct Asking {
@@ -142,6 +162,20 @@ impl Drop for Asking {
 }
 
 impl Confirming {
+    /// Another process, which may have the same number, has holds of its own.
+    pub fn engine_starts(&mut self) {
+        self.hold = None;
+    }
+
+    /// Why the engine holds for so long, for people. What a change of roles brings with it in passing is no trouble.
+    pub fn complaint(&self) -> Option<String> {
+        let lasts = |hold: &&Hold| hold.since.elapsed() >= PATIENCE;
+        let why = self.hold.as_ref().filter(lasts)?.why.as_ref()?;
+        Some(format!(
+            "commits wait until the record says that this still is the primary: {why}"
+        ))
+    }
+
     /// What the record says; never, while nobody asks.
     pub async fn answered(&mut self) -> Word {
         match self.hold.as_mut().and_then(|hold| hold.asking.as_mut()) {
@@ -202,10 +236,13 @@ impl Supervisor {
                 pid,
                 number,
                 since: now,
+                seen_at: now,
                 again_at: now,
                 asking: None,
+                why: None,
             }
         }));
+        hold.look(now);
         if hold.asking.is_none() && now >= hold.again_at {
             let asker = Asker {
                 cluster_id: self.setup.cluster_id.clone(),
@@ -229,6 +266,7 @@ impl Supervisor {
         let Some(asked) = hold.asking.take() else {
             return;
         };
+        hold.look(now);
         let (pid, number, term) = (hold.pid, hold.number, asked.term);
         let waited = now.saturating_duration_since(hold.since);
         let word = match word {
@@ -236,6 +274,10 @@ impl Supervisor {
                 Word::Silence("the answer came too late".to_owned())
             }
             word => word,
+        };
+        hold.why = match &word {
+            Word::Primary => None,
+            Word::Over(why) | Word::Silence(why) => Some(why.clone()),
         };
         let allowed = self.confirming.allows(word, term, waited);
         let is_over = self.confirming.over >= Some(term);
@@ -419,21 +461,46 @@ mod tests {
 
         /// It is as long ago as patience lasts that the engine began to wait.
         fn has_waited(&mut self) {
-            let hold = self.supervisor.confirming.hold.as_mut();
-            let hold = hold.expect("it waits");
+            let hold = self.hold();
             hold.again_at = Instant::now();
-            hold.since = Instant::now()
-                .checked_sub(PATIENCE)
-                .expect("this machine runs for longer");
+            hold.seen_at = Instant::now();
+            hold.since = ago(PATIENCE);
         }
 
-        /// What the engine is told once the record has answered.
-        async fn answered(&mut self) -> Option<Value> {
+        /// Nobody has run here since.
+        fn stood_still(&mut self) {
+            self.hold().seen_at = ago(MOST_UNSEEN + Duration::from_secs(1));
+        }
+
+        fn hold(&mut self) -> &mut Hold {
+            let hold = self.supervisor.confirming.hold.as_mut();
+            hold.expect("it waits")
+        }
+
+        async fn word(&mut self) -> Word {
             let word = tokio::time::timeout(LIMIT, self.supervisor.confirming.answered());
-            let word = word.await.expect("in time");
+            word.await.expect("in time")
+        }
+
+        /// What the engine is told because of that.
+        async fn takes(&mut self, word: Word) -> Option<Value> {
             self.supervisor.take_word(word).await;
             self.told.try_recv().ok()
         }
+
+        /// What the engine is told once the record has answered, however slow this machine is.
+        async fn answered(&mut self) -> Option<Value> {
+            let word = self.word().await;
+            let hold = self.hold();
+            hold.seen_at = Instant::now();
+            hold.asking.as_mut().expect("it is asked").begun = Instant::now();
+            self.takes(word).await
+        }
+    }
+
+    fn ago(age: Duration) -> Instant {
+        let then = Instant::now().checked_sub(age);
+        then.expect("this machine runs for longer")
     }
 
     #[tokio::test]
@@ -481,19 +548,51 @@ mod tests {
         }
     }
 
+    /// Whoever would have sealed it meanwhile could not.
+    #[tokio::test]
+    async fn patience_begins_anew_where_this_process_stood_still() {
+        let mut scene = Scene::begin();
+        scene.holds(1);
+        assert_eq!(scene.answered().await, None);
+        scene.has_waited();
+        let complaint = scene.supervisor.confirming.complaint();
+        assert!(complaint.is_some_and(|why| why.contains("no cluster object")));
+        // Between two questions.
+        scene.stood_still();
+        scene.holds(1);
+        assert_eq!(scene.answered().await, None);
+        // In the middle of one.
+        scene.has_waited();
+        scene.holds(1);
+        let word = scene.word().await;
+        scene.stood_still();
+        assert_eq!(scene.takes(word).await, None);
+        // With an answer in its hand, which was the record's.
+        scene.record(1, true);
+        scene.has_waited();
+        scene.holds(1);
+        let word = scene.word().await;
+        assert_eq!(word, Word::Primary);
+        scene.stood_still();
+        scene.hold().asking.as_mut().expect("it is asked").begun = ago(PATIENCE);
+        assert_eq!(scene.takes(word).await, None);
+        scene.has_waited();
+        scene.holds(1);
+        assert_eq!(scene.answered().await, Some(json!({"term": 1, "hold": 1})));
+        assert_eq!(scene.supervisor.confirming.complaint(), None);
+    }
+
     /// This process stood still with the answer in its hand.
     #[tokio::test]
     async fn an_answer_that_is_taken_late_is_asked_for_again() {
         let mut scene = Scene::begin();
         scene.record(1, true);
         scene.holds(1);
-        let hold = scene.supervisor.confirming.hold.as_mut();
-        let asking = hold.and_then(|hold| hold.asking.as_mut());
-        let before = Instant::now().checked_sub(FRESH + Duration::from_secs(1));
-        asking.expect("it is asked").begun = before.expect("this machine runs for longer");
-        assert_eq!(scene.answered().await, None);
-        let hold = scene.supervisor.confirming.hold.as_mut();
-        hold.expect("it waits").again_at = Instant::now();
+        let word = scene.word().await;
+        let late = ago(FRESH + Duration::from_secs(1));
+        scene.hold().asking.as_mut().expect("it is asked").begun = late;
+        assert_eq!(scene.takes(word).await, None);
+        scene.hold().again_at = Instant::now();
         scene.holds(1);
         assert_eq!(scene.answered().await, Some(json!({"term": 1, "hold": 1})));
     }

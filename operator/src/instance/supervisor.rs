@@ -380,6 +380,7 @@ impl Supervisor {
         }
         let engine = Engine::start(&self.volume, &self.setup, serves_clients)?;
         self.engine = Some(engine);
+        self.confirming.engine_starts();
         if let Some(duty) = &mut self.duty {
             duty.engine_starts_with(&self.setup.parameters);
         }
@@ -694,6 +695,7 @@ impl Supervisor {
             0
         };
         let said = self.message.iter().cloned().chain(self.stuck_replay());
+        let said = said.chain(self.confirming.complaint());
         let said = said.chain(duty.complaints);
         let message = said.reduce(|all, more| format!("{all}; {more}"));
         let serial = self.out.borrow().status.serial + 1;

@@ -301,6 +301,9 @@ impl StatusSource for Source {
                 ))
             }),
             Phase::Writing if instance.txns.snapshots_open() => Ok(()),
+            Phase::Writing if instance.txns.release().held().is_some() => {
+                Err("waiting for the supervisor's word that this still is the primary".to_owned())
+            }
             Phase::Writing => {
                 let end = instance.state.end_of_recovery();
                 Err(format!(

@@ -117,8 +117,10 @@ impl Isolation {
     pub(crate) fn look(&mut self, policy: &ReleasePolicy, limits: Limits) -> bool {
         let before = std::mem::replace(&mut self.now, self.clock.now());
         let unlooked = self.now.saturating_sub(before);
-        // Who waits for members finds a standstill in their silence, which is no shorter.
-        let stood_still = self.is_watched && policy.is_alone() && unlooked >= ISOLATED;
+        // Who waits for members finds a standstill in their silence, which is no shorter. Under `durability: async` one
+        // begins no hold, but a word for a hold that was given before it is as old as any.
+        let goes_by_clock = policy.is_alone() || (self.is_held() && !asks_members(policy));
+        let stood_still = self.is_watched && goes_by_clock && unlooked >= ISOLATED;
         let silence = self.now.saturating_sub(self.covered_at);
         let is_cut_off = asks_members(policy) && silence >= ISOLATED;
         let begins = (is_cut_off || stood_still) && self.held.is_none();

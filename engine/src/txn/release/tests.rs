@@ -523,6 +523,27 @@ fn who_acknowledges_alone_and_stood_still_waits_for_the_word_too() {
     assert!(!release.may_be_doubted(CommitLevel::On));
 }
 
+/// `durability: async` begins no hold, and ends none.
+#[test]
+fn who_holds_and_asks_nobody_any_more_knows_a_standstill_by_the_clock() {
+    let primary = Primary::under(in_sync(1, &["a"], 1));
+    let release = &primary.release;
+    release.watch();
+    primary.commits(800);
+    release.advance_clock(ISOLATED);
+    assert!(release.set_policy(in_sync(2, &["a"], 0)));
+    let first = release.held().expect("it waits");
+    primary.keeps(800);
+    release.advance_clock(ISOLATED);
+    assert_eq!(release.confirm(first), Err(NoSuchHold(first)));
+    primary.keeps(800);
+    let second = release.held().expect("it waits again");
+    assert_eq!(release.confirm(second), Ok(()));
+    assert!(primary.acknowledged(800));
+    release.advance_clock(ISOLATED * 10);
+    assert_eq!(release.held(), None, "it loses by a failover what it may");
+}
+
 /// As many as the set requires have to be heard, each in this term.
 #[test]
 fn one_of_two_is_no_cover_and_another_terms_stream_is_none() {
