@@ -4,6 +4,9 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -14,11 +17,70 @@ use crate::server::Server;
 pub const CLUSTER: &str = "test-cluster";
 
 pub struct Managed {
+    attendant: Option<Attendant>,
     pub server: Server,
     pub id: String,
     pub http_port: u16,
     /// Of this directory's parts that the supervisor owns.
     dir: tempfile::TempDir,
+}
+
+/// The supervisor whose record always says that this is the primary, as long as it lives.
+struct Attendant {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Attendant {
+    fn of(socket: PathBuf) -> Attendant {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let status = status_at(&socket).unwrap_or_default();
+                if let (Some(hold), Some(term)) =
+                    (status["held"].as_u64(), status["promised_term"].as_u64())
+                {
+                    // It may be over by now.
+                    let _ = confirm_at(&socket, term, hold);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Attendant {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Attendant {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A frozen engine takes connections, and never answers.
+fn connected(socket: &Path) -> Option<UnixStream> {
+    let stream = UnixStream::connect(socket).ok()?;
+    let limit = Some(Duration::from_secs(30));
+    stream.set_read_timeout(limit).ok()?;
+    Some(stream)
+}
+
+fn status_at(socket: &Path) -> Option<Value> {
+    let mut stream = connected(socket)?;
+    let (_, body) = exchange(&mut stream, "GET", "/status", "")?;
+    serde_json::from_str(&body).ok()
+}
+
+fn confirm_at(socket: &Path, term: u64, hold: u64) -> Option<(u16, String)> {
+    let mut stream = connected(socket)?;
+    let word = json!({ "term": term, "hold": hold }).to_string();
+    exchange(&mut stream, "POST", "/confirm", &word)
 }
 
 /// An in-sync set.
@@ -27,7 +89,8 @@ pub fn set(term: u32, counter: u64, members: &[&str], required: usize) -> Value 
 }
 
 impl Managed {
-    /// A new cluster's first instance, promised `term`, not started.
+    /// A new cluster's first instance, promised `term`, not started. Whenever it asks, the record has it as the primary,
+    /// until it is left alone: a machine that is busy makes it ask.
     pub fn first(id: &str, term: u32, set: &Value) -> Managed {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let server = Server::initdb();
@@ -35,7 +98,8 @@ impl Managed {
     }
 
     fn over(server: Server, id: &str, dir: tempfile::TempDir, term: u32, set: &Value) -> Managed {
-        let managed = Managed {
+        let mut managed = Managed {
+            attendant: None,
             server,
             id: id.to_owned(),
             http_port: free_port(),
@@ -43,6 +107,7 @@ impl Managed {
         };
         managed.configure();
         managed.promise(term, false, set);
+        managed.attend();
         managed
     }
 
@@ -122,19 +187,48 @@ impl Managed {
     /// `None` if the engine ends instead of answering.
     pub fn try_obey(&self) -> Option<(u16, String)> {
         let mut stream = UnixStream::connect(self.socket()).ok()?;
-        exchange(&mut stream, "POST", "/obey")
+        exchange(&mut stream, "POST", "/obey", "")
+    }
+
+    /// From now on the record says at every hold that this is the primary.
+    pub fn attend(&mut self) {
+        self.attendant = Some(Attendant::of(self.socket()));
+    }
+
+    /// Nobody asks the record any more.
+    pub fn leave_alone(&mut self) {
+        self.attendant = None;
+    }
+
+    /// `POST /confirm`: the code and the body of the answer.
+    pub fn try_confirm(&self, term: u64, hold: u64) -> (u16, String) {
+        let answer = confirm_at(&self.socket(), term, hold);
+        answer.unwrap_or_else(|| panic!("no answer to /confirm\n{}", self.server.log()))
+    }
+
+    /// The word for the hold that it waits in, or comes to wait in; the status afterwards.
+    pub fn confirm(&mut self, term: u64) -> Value {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let held = self.wait("it waits for the word", |s| s["held"].is_u64());
+            let hold = held["held"].as_u64().expect("it was waited for");
+            let (code, body) = self.try_confirm(term, hold);
+            if code == 200 {
+                return serde_json::from_str(&body).expect("JSON");
+            }
+            // A slow machine may have cut it off once more.
+            assert!(Instant::now() < until, "{body}\n{}", self.server.log());
+        }
     }
 
     pub fn status(&self) -> Value {
-        let mut stream = UnixStream::connect(self.socket()).expect("the control socket answers");
-        let (_, body) = exchange(&mut stream, "GET", "/status").expect("an answer");
-        serde_json::from_str(&body).expect("JSON")
+        status_at(&self.socket()).expect("the control socket answers")
     }
 
     /// On `http_listen`.
     pub fn http(&self, method: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http_port)).expect("HTTP answers");
-        exchange(&mut stream, method, path).expect("an answer")
+        exchange(&mut stream, method, path, "").expect("an answer")
     }
 
     pub fn write_trigger(&self, term: u32, candidate: &str) {
@@ -195,10 +289,12 @@ fn exchange(
     stream: &mut (impl std::io::Read + std::io::Write),
     method: &str,
     path: &str,
+    said: &str,
 ) -> Option<(u16, String)> {
+    let length = said.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{said}"
     )
     .ok()?;
     let mut text = String::new();

@@ -53,6 +53,7 @@ fn a_primary_acknowledges_by_its_set_only() {
         .psql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
 
     // A set that nobody meets: commits wait, and nobody sees them.
+    engine.leave_alone();
     engine.promise(1, false, &set(1, 2, &["i-2"], 1));
     engine.obey();
     assert_hangs(&engine, "INSERT INTO t VALUES (2)");
@@ -67,10 +68,18 @@ fn a_primary_acknowledges_by_its_set_only() {
     assert_eq!(engine.obey()["set"], Value::Null);
     engine.promise(1, false, &set(1, 1, &[], 0));
     assert_eq!(engine.obey()["set"], Value::Null);
-    // The next one releases what waited.
+    // The next one asks nobody, but it was without the one that it needed for too long: it asks whether it still is the
+    // primary first.
     engine.promise(1, false, &set(1, 3, &[], 0));
-    assert_eq!(engine.obey()["set_caught_up"], true);
+    let held = engine.obey();
+    assert!(held["held"].is_u64() && held["writable"] == false, "{held}");
+    assert_eq!(engine.server.psql("SELECT count(*) FROM t"), "1\n");
+    // That releases what waited.
+    let confirmed = engine.confirm(1);
+    assert_eq!(confirmed["set_caught_up"], true);
     assert_eq!(engine.server.psql("SELECT count(*) FROM t"), "2\n");
+    engine.attend();
+    wait_writable(&mut engine);
 
     // Settings and promotions by hand are the operator's.
     let names = "ALTER SYSTEM SET synchronous_standby_names = '*'";
@@ -119,7 +128,7 @@ fn a_promise_that_is_not_for_this_instance_is_not_obeyed() {
     engine.promise(2, true, &Value::Null);
     let (code, body) = engine.try_obey().expect("an answer");
     assert_eq!(code, 409, "{body}");
-    assert_eq!(engine.status()["writable"], true);
+    wait_writable(&mut engine);
 }
 
 /// Waits until the trigger file was set aside as one that is not obeyed.
@@ -154,6 +163,7 @@ fn pair() -> (Managed, Managed) {
 #[test]
 fn a_failover_by_hand_of_the_supervisor() {
     let (mut primary, mut standby) = pair();
+    standby.leave_alone();
     primary.server.psql("INSERT INTO t VALUES (2)");
     let streams = &primary.status()["standbys"];
     assert_eq!(streams[0]["instance_id"], "s");
@@ -237,6 +247,10 @@ fn a_failover_by_hand_of_the_supervisor() {
 
     standby.promise(2, false, &set(2, 2, &[], 0));
     standby.obey();
+    // For a second and more it was without the one that it needed.
+    assert_eq!(standby.status()["writable"], false);
+    standby.confirm(2);
+    standby.attend();
     let writable = wait_writable(&mut standby);
     assert!(writable["writable_at_ms"].as_u64() >= writable["promoted_at_ms"].as_u64());
     assert_eq!(standby.server.psql("SELECT count(*) FROM t"), "2\n");
@@ -274,6 +288,104 @@ fn a_former_primary_that_has_not_diverged_follows_and_counts() {
             primary.server.log()
         );
     }
+}
+
+/// It was cut off, a failover was blocked, somebody accepted the loss: the standby that comes back first does not know of
+/// it, and the primary would go on in a term that is over.
+#[test]
+fn a_primary_that_was_cut_off_acknowledges_nothing_before_the_word_for_it() {
+    let (mut primary, standby) = pair();
+    primary.leave_alone();
+    let cut = frozen(&standby.server);
+    let mut client = primary.server.client();
+    client.send("INSERT INTO t VALUES (2)").expect("sent");
+    client.set_read_timeout(Duration::from_secs(2));
+    assert!(client.answers().is_err(), "there was no standby");
+    drop(cut);
+    // Now the standby has it, and says so.
+    let held = primary.wait("it waits for the word", |s| {
+        s["held"].is_u64() && s["standbys"][0]["flush_lsn"] == s["flush_lsn"]
+    });
+    assert_eq!(held["writable"], false);
+    let hold = held["held"].as_u64().expect("a number");
+    for (term, hold) in [(2, hold), (1, hold + 7)] {
+        let (code, body) = primary.try_confirm(term, hold);
+        assert_eq!(code, 409, "{body}");
+    }
+    client.set_read_timeout(Duration::from_secs(1));
+    assert!(client.answers().is_err(), "nobody has said that it may");
+    assert_eq!(primary.server.psql("SELECT count(*) FROM t"), "1\n");
+    // Where the other calls are open to everybody this one is not there.
+    assert_eq!(primary.http("POST", "/confirm").0, 404);
+    primary.confirm(1);
+    client.set_read_timeout(Duration::from_secs(60));
+    let answers = client.answers().expect("released");
+    assert!(answers.iter().all(|a| a.error.is_none()), "{answers:?}");
+    primary.attend();
+    assert_eq!(primary.server.psql("SELECT count(*) FROM t"), "2\n");
+    primary.server.psql("INSERT INTO t VALUES (3)");
+}
+
+/// Nobody is heard, and nobody missed: it knows by the clock that it was away.
+#[test]
+fn a_primary_that_acknowledges_alone_and_stood_still_waits_for_the_word_too() {
+    let mut primary = Managed::first("p", 1, &set(1, 1, &[], 0));
+    primary.server.launch();
+    wait_writable(&mut primary);
+    primary.server.psql("CREATE TABLE t (a int)");
+    primary.leave_alone();
+    let mut client = primary.server.client();
+    let still = frozen(&primary.server);
+    client.send("INSERT INTO t VALUES (1)").expect("sent");
+    std::thread::sleep(Duration::from_secs(2));
+    drop(still);
+    client.set_read_timeout(Duration::from_secs(1));
+    assert!(client.answers().is_err(), "nobody has said that it may");
+    let held = primary.wait("it waits for the word", |s| s["held"].is_u64());
+    assert_eq!(held["writable"], false);
+    // Who asks for the local disk alone is no concern of it, and sees no more than is acknowledged.
+    let mut hasty = primary.server.client();
+    hasty.rows("SET synchronous_commit = local");
+    hasty.rows("INSERT INTO t VALUES (2)");
+    assert_eq!(primary.server.psql("SELECT a FROM t"), "2\n");
+    primary.confirm(1);
+    client.set_read_timeout(Duration::from_secs(60));
+    let answers = client.answers().expect("released");
+    assert!(answers.iter().all(|a| a.error.is_none()), "{answers:?}");
+    primary.attend();
+    assert_eq!(primary.server.psql("SELECT count(*) FROM t"), "2\n");
+
+    // `durability: async`
+    primary.promise(1, false, &set(1, 2, &["s"], 0));
+    primary.obey();
+    wait_writable(&mut primary);
+    primary.leave_alone();
+    let still = frozen(&primary.server);
+    std::thread::sleep(Duration::from_secs(2));
+    drop(still);
+    primary.server.psql("INSERT INTO t VALUES (3)");
+    assert_eq!(primary.status()["held"], Value::Null);
+}
+
+/// Nobody knows for how long it was away.
+#[test]
+fn a_primary_that_starts_waits_for_the_word_too() {
+    let (mut primary, _standby) = pair();
+    primary.leave_alone();
+    assert_eq!(primary.server.stop(Stop::Kill).code(), None);
+    primary.server.launch();
+    let held = primary.wait("its standby is there", |s| {
+        s["in_recovery"] == false
+            && s["held"].is_u64()
+            && s["standbys"][0]["flush_lsn"] == s["flush_lsn"]
+    });
+    assert_eq!(held["writable"], false);
+    assert_eq!(primary.http("GET", "/readyz").0, 503);
+    assert_hangs(&primary, "SELECT count(*) FROM t");
+    primary.confirm(1);
+    primary.attend();
+    wait_writable(&mut primary);
+    assert_eq!(primary.server.psql("SELECT count(*) FROM t"), "1\n");
 }
 
 /// By an old address a standby may knock at another one: it would stream, and the primary would never hear of it.

@@ -2,7 +2,8 @@
 //!
 //! Sends only what is flushed locally, whole ranges of bytes without looking at records. Wakes when the flush
 //! position moves, not on a timer (but for a look at the clock, see [`standstill`]; where that finds that nothing was said
-//! for a while, a managed primary says that it is there). However much there is to send, it gives
+//! for a while, a managed primary says that it is there, and where nothing was heard it asks for a word: by silence it
+//! knows that it is cut off, see [`crate::txn::release::isolation`]). However much there is to send, it gives
 //! way after each chunk and looks at everything else that may have come: the standby's answers, its silence, whoever ends
 //! the session. Ends the stream with CopyDone where its timeline ends (a standby that is
 //! being promoted, or an old timeline asked for by number), at a fast shutdown only after the standby has
@@ -31,6 +32,10 @@ const CHUNK: usize = 128 << 10;
 /// A managed primary leaves its standbys without a word for no longer than this, give or take a look at the clock: by when
 /// they heard it last their operator judges a primary that it does not hear itself (`operator/src/decide/streams.rs`).
 const SPEAK_EVERY: Duration = Duration::from_millis(500);
+
+/// A managed primary asks a standby for a word that it has not heard for so long, and no more often: twice, and with a look
+/// at the clock between, before its silence is [`crate::txn::release::isolation::ISOLATED`].
+const ASK_AFTER: Duration = Duration::from_millis(300);
 
 /// What a sender asks of its server.
 pub trait Upstream: Send + Sync + 'static {
@@ -139,6 +144,7 @@ pub async fn stream<L: Link>(
         lag: LagTracker::default(),
         heard_at: Instant::now(),
         spoke_at: Instant::now(),
+        prompted_at: Instant::now(),
         asked: false,
         caught_up: false,
         peer_done: false,
@@ -169,6 +175,8 @@ struct Sender<'a, L: Link> {
     heard_at: Instant,
     /// When something was sent last.
     spoke_at: Instant,
+    /// When a managed standby was asked for a word last.
+    prompted_at: Instant,
     asked: bool,
     caught_up: bool,
     peer_done: bool,
@@ -459,11 +467,20 @@ impl<L: Link> Sender<'_, L> {
         reply::copy_data(self.link.out(), |out| message.encode(out));
     }
 
-    /// Queues a word, which nobody has to answer, where there was none for a while.
+    /// Queues a word where there was none for a while, and one that has to be answered where none has come.
     fn break_silence(&mut self) {
-        let is_silent = self.link.out().is_empty() && self.spoke_at.elapsed() >= SPEAK_EVERY;
-        if is_silent && self.own_messages && self.upstream.is_managed_primary() {
-            self.keepalive(false);
+        if !self.own_messages {
+            return;
+        }
+        let now = Instant::now();
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let asks = since(self.heard_at) >= ASK_AFTER && since(self.prompted_at) >= ASK_AFTER;
+        let is_silent = self.link.out().is_empty() && since(self.spoke_at) >= SPEAK_EVERY;
+        if (asks || is_silent) && self.upstream.is_managed_primary() {
+            if asks {
+                self.prompted_at = now;
+            }
+            self.keepalive(asks);
         }
     }
 

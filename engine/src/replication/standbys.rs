@@ -133,6 +133,15 @@ impl Standbys {
         self.txns.release().advance_standbys(self);
         self.changed.send_modify(|n| *n += 1);
     }
+
+    /// By a report of this member, or of whoever is none.
+    fn reported(&self, by: Option<(InstanceId, Term)>) {
+        match by {
+            Some(member) => self.txns.release().hear(member, self),
+            None => self.txns.release().advance_standbys(self),
+        }
+        self.changed.send_modify(|n| *n += 1);
+    }
 }
 
 impl StandbyPositions for Standbys {
@@ -156,14 +165,20 @@ impl StandbyRow {
             && self.flush.is_valid()
     }
 
-    pub fn position(&self) -> StandbyPosition {
+    /// The managed copy that follows this server in a term of its own, and that term.
+    fn member(&self) -> Option<(InstanceId, Term)> {
         // A term's timeline is its own: what is streamed of an older one says nothing about the newer's log.
         let term = self.peer.term.unwrap_or_default();
         let own = self.timeline.is_some_and(|t| t.raw() == term.raw());
+        let instance = self.peer.instance.clone().filter(|_| own);
+        instance.map(|instance| (instance, term))
+    }
+
+    pub fn position(&self) -> StandbyPosition {
         StandbyPosition {
             application_name: self.peer.application_name.clone(),
-            instance: self.peer.instance.clone().filter(|_| own),
-            term,
+            instance: self.member().map(|(instance, _)| instance),
+            term: self.peer.term.unwrap_or_default(),
             write: self.write,
             flush: self.flush,
             apply: self.apply,
@@ -178,13 +193,13 @@ pub struct Registration {
 }
 
 impl Registration {
-    fn update(&self, change: impl FnOnce(&mut StandbyRow)) {
+    fn update<T>(&self, change: impl FnOnce(&mut StandbyRow) -> T) -> T {
         let mut slots = self.standbys.slots.lock();
         change(
             slots[self.slot]
                 .as_mut()
                 .expect("the slot is ours until we drop"),
-        );
+        )
     }
 
     /// The session that streams.
@@ -218,9 +233,9 @@ impl Registration {
         self.update(|row| row.sent = sent);
     }
 
-    /// Takes over what a status message says.
+    /// Takes over what a status message says, which was said just now.
     pub fn reported(&self, write: Lsn, flush: Lsn, apply: Lsn, at: i64, lags: Lags) {
-        self.update(|row| {
+        let by = self.update(|row| {
             row.write = write;
             row.flush = flush;
             row.apply = apply;
@@ -228,8 +243,9 @@ impl Registration {
             row.write_lag = lags.write.or(row.write_lag);
             row.flush_lag = lags.flush.or(row.flush_lag);
             row.apply_lag = lags.apply.or(row.apply_lag);
+            row.member()
         });
-        self.standbys.positions_moved();
+        self.standbys.reported(by);
     }
 }
 

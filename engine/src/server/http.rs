@@ -1,9 +1,10 @@
 //! Health, status and metrics over HTTP, and the supervisor's control socket.
 //!
 //! `/healthz` and `/readyz` say yes or no, `/status` is ARCHITECTURE.md's JSON, `/metrics` is Prometheus' text. On the
-//! control socket `POST /obey` makes the instance read its promise again. Everything answered here is local knowledge
-//! and writes no WAL. Runs on a runtime of its own, so that 64 sorts at once starve no health check, and lets everybody
-//! in: where there are too many, whoever was heard from longest ago has to leave.
+//! control socket `POST /obey` makes the instance read its promise again, and `POST /confirm` is the supervisor's word that
+//! it still is the primary. Everything answered here is local knowledge and writes no WAL. Runs on a runtime of its own, so
+//! that 64 sorts at once starve no health check, and lets everybody in: where there are too many, whoever was heard from
+//! longest ago has to leave.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,12 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
@@ -37,6 +39,15 @@ pub trait StatusSource: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// Reads the promise file and obeys it, then gives the status. `Err`: why it could not be obeyed.
     fn obey(&self) -> Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send + '_>>;
+    /// Takes the supervisor's word, then gives the status. `Err`: why it says nothing here.
+    fn confirm(&self, word: Confirmation) -> Result<serde_json::Value, String>;
+}
+
+/// The record says that this still is the primary of `term`: the answer to the hold of this number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Confirmation {
+    pub term: u32,
+    pub hold: u64,
 }
 
 /// Who may call what.
@@ -46,6 +57,8 @@ enum Door {
     Control,
 }
 
+/// Bytes of a request's body at the control socket; more is as good as none.
+const MOST_SAID: usize = 1 << 10;
 /// Connections at the open door.
 const AT_ONCE: usize = 64;
 /// From the end of one request to that of the next one's header: an idle connection ends with it, too.
@@ -197,9 +210,13 @@ async fn connection<S: StatusSource>(
         }
         let source = Arc::clone(&source);
         async move {
-            Ok::<_, Infallible>(
-                answer(request.method(), request.uri().path(), &*source, door).await,
-            )
+            let (head, body) = request.into_parts();
+            let said = match door {
+                Door::Open => Bytes::new(),
+                Door::Control => said(body).await,
+            };
+            let path = head.uri.path();
+            Ok::<_, Infallible>(answer(&head.method, path, &said, &*source, door).await)
         }
     });
     let served = hyper::server::conn::http1::Builder::new()
@@ -215,7 +232,18 @@ async fn connection<S: StatusSource>(
 
 type Answer = Response<Full<Bytes>>;
 
-async fn answer<S: StatusSource>(method: &Method, path: &str, source: &S, door: Door) -> Answer {
+async fn said(body: Incoming) -> Bytes {
+    let read = Limited::new(body, MOST_SAID).collect().await;
+    read.map_or_else(|_| Bytes::new(), |all| all.to_bytes())
+}
+
+async fn answer<S: StatusSource>(
+    method: &Method,
+    path: &str,
+    said: &[u8],
+    source: &S,
+    door: Door,
+) -> Answer {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match path {
         "/healthz" if reads => yes_or_no(source.healthy()),
@@ -228,10 +256,22 @@ async fn answer<S: StatusSource>(method: &Method, path: &str, source: &S, door: 
         ),
         "/obey" if door == Door::Control && method == Method::POST => match source.obey().await {
             Ok(status) => json(StatusCode::OK, &status),
-            Err(why) => json(StatusCode::CONFLICT, &serde_json::json!({ "error": why })),
+            Err(why) => conflict(&why),
         },
+        "/confirm" if door == Door::Control && method == Method::POST => {
+            match serde_json::from_slice(said) {
+                Ok(word) => match source.confirm(word) {
+                    Ok(status) => json(StatusCode::OK, &status),
+                    Err(why) => conflict(&why),
+                },
+                Err(error) => plain(
+                    StatusCode::BAD_REQUEST,
+                    format!("the body is not {{\"term\": n, \"hold\": n}}: {error}\n"),
+                ),
+            }
+        }
         "/healthz" | "/readyz" | "/status" | "/metrics" => not_allowed("GET, HEAD"),
-        "/obey" if door == Door::Control => not_allowed("POST"),
+        "/obey" | "/confirm" if door == Door::Control => not_allowed("POST"),
         _ => plain(StatusCode::NOT_FOUND, "not found\n".to_owned()),
     }
 }
@@ -241,6 +281,10 @@ fn yes_or_no(state: Result<(), String>) -> Answer {
         Ok(()) => plain(StatusCode::OK, "ok\n".to_owned()),
         Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
+}
+
+fn conflict(why: &str) -> Answer {
+    json(StatusCode::CONFLICT, &serde_json::json!({ "error": why }))
 }
 
 fn not_allowed(allow: &'static str) -> Answer {
@@ -298,12 +342,22 @@ mod tests {
         ) -> Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send + '_>> {
             Box::pin(async { Ok(self.status()) })
         }
+        fn confirm(&self, word: Confirmation) -> Result<serde_json::Value, String> {
+            let right = Confirmation { term: 3, hold: 2 };
+            match word == right {
+                true => Ok(self.status()),
+                false => Err("no such hold".to_owned()),
+            }
+        }
     }
 
     #[tokio::test]
     async fn doors_answer_what_is_theirs() {
         let code = async |method: Method, path: &str, door| {
-            answer(&method, path, &Fixed, door).await.status().as_u16()
+            answer(&method, path, b"", &Fixed, door)
+                .await
+                .status()
+                .as_u16()
         };
         for (method, path, open, control) in [
             (Method::GET, "/healthz", 200, 200),
@@ -313,6 +367,8 @@ mod tests {
             (Method::GET, "/metrics", 200, 200),
             (Method::POST, "/obey", 404, 200),
             (Method::GET, "/obey", 404, 405),
+            (Method::POST, "/confirm", 404, 400),
+            (Method::GET, "/confirm", 404, 405),
             (Method::POST, "/status", 405, 405),
             (Method::GET, "/", 404, 404),
         ] {
@@ -327,6 +383,33 @@ mod tests {
                 "{method} {path}"
             );
         }
+    }
+
+    /// As it comes over the socket.
+    #[tokio::test]
+    async fn the_word_for_a_hold_names_its_term_and_number() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let socket = dir.path().join("control.sock");
+        let listener = bind_control(&socket).expect("bound");
+        let server = tokio::spawn(serve_control(listener, Arc::new(Fixed)));
+        for (body, code) in [
+            (r#"{"term":3,"hold":2}"#, "200"),
+            (r#"{"term":3,"hold":1}"#, "409"),
+            (r#"{"term":3}"#, "400"),
+        ] {
+            let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("in");
+            let length = body.len();
+            let request = format!(
+                "POST /confirm HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+            stream.write_all(request.as_bytes()).await.expect("sent");
+            let mut answer = String::new();
+            let read = stream.read_to_string(&mut answer);
+            let read = tokio::time::timeout(Duration::from_secs(30), read).await;
+            read.expect("in time").expect("an answer");
+            assert_eq!(answer.split(' ').nth(1), Some(code), "{body}: {answer}");
+        }
+        server.abort();
     }
 
     fn is_told_to_leave(visit: &Visit) -> bool {

@@ -37,7 +37,7 @@ impl Shared {
         } else {
             level.max(CommitLevel::Local)
         };
-        let asks_others = self.release.waits_for_others(level);
+        let may_be_doubted = self.release.may_be_doubted(level);
         let noted = self.release.standstills.noted();
         let participant = txn.participant.clone();
         let lsn = self.log_commit(&mut txn, xid, level);
@@ -55,7 +55,7 @@ impl Shared {
             Ok(()) => {
                 pending.finish();
                 // A set that asks for others may have come while this one waited.
-                if asks_others || self.release.waits_for_others(level) {
+                if may_be_doubted || self.release.may_be_doubted(level) {
                     participant.owe(noted);
                 }
                 Ok(Some(lsn))

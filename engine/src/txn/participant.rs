@@ -181,7 +181,8 @@ impl Participant {
     }
 
     /// Until the required standbys have a record that is written now. One that has promised a newer term does not take
-    /// it: then this never ends, as no commit does. Where there is no walsender that looks at the clock, this does.
+    /// it: then this never ends, as no commit does. Where none is required the record is flushed here, and waits for the end
+    /// of the hold that the standstill began, if it was long. Where nobody looks at the clock, this does.
     /// Cancel-safe.
     pub(crate) async fn confirm(&self) -> std::io::Result<()> {
         let Shared { store, release, .. } = &*self.shared;

@@ -78,8 +78,13 @@ pub struct EngineStatus {
     pub in_recovery: bool,
     #[serde(default)]
     pub consistent: bool,
+    /// It acknowledges: it has its end of recovery on the required standbys, and holds nothing.
     #[serde(default)]
     pub writable: bool,
+    /// It was cut off from its standbys, or has only started, and has them now; or it acknowledges alone and stood still. It
+    /// waits for the word that it still is the primary: the number of that hold. None from an engine that does not ask.
+    #[serde(default)]
+    pub held: Option<u64>,
     /// The timeline that owns the last whole record flushed here.
     pub timeline: Term,
     #[serde(default)]
@@ -120,6 +125,14 @@ pub struct EngineStatus {
     pub standbys: Vec<StandbyStream>,
     #[serde(default)]
     pub fork: Option<Fork>,
+}
+
+/// `POST /confirm` at the engine's control socket: by the record it still is the primary of `term`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Confirmation {
+    pub term: Term,
+    /// The number of the hold that this is the word for.
+    pub hold: u64,
 }
 
 impl EngineStatus {

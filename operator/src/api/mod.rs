@@ -7,7 +7,7 @@ mod engine;
 mod promise;
 mod supervisor;
 
-pub use engine::{EngineRole, EngineStatus, Fork, Receiver, StandbyStream};
+pub use engine::{Confirmation, EngineRole, EngineStatus, Fork, Receiver, StandbyStream};
 pub use promise::{EngineSet, Promise};
 pub use supervisor::{
     DemoteRequest, FollowRequest, PromoteRequest, Refusal, ReseedRequest, RestartRequest,

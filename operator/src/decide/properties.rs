@@ -95,6 +95,7 @@ prop_compose! {
             in_recovery: !primary,
             consistent,
             writable: primary && caught_up,
+            held: None,
             timeline,
             insert_lsn: None,
             write_lsn: None,

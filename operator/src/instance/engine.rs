@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 
 use super::Volume;
 use super::setup::Setup;
-use crate::api::EngineStatus;
+use crate::api::{Confirmation, EngineStatus};
 use crate::transport::{self, Address, CallError};
 
 /// A unix socket's path may have 107 bytes.
@@ -201,6 +201,16 @@ impl Control {
             limit,
         )
         .await
+    }
+    /// The record's word for its hold.
+    pub async fn confirm(
+        &self,
+        word: Confirmation,
+        limit: Duration,
+    ) -> Result<EngineStatus, CallError> {
+        let body = serde_json::to_vec(&word)?;
+        let address = Address::Unix(&self.socket);
+        transport::call(address, "/confirm", None, Some(body), limit).await
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod commands;
 mod config;
+mod confirming;
 mod engine;
 mod files;
 pub(crate) mod http;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::InstanceConfig;
+use super::confirming::Witness;
 use super::engine::{LogTo, control_socket};
 use super::pod::Judge;
 use crate::api::{SeedSource, Upstream};
@@ -43,6 +44,8 @@ pub struct Setup {
     pub engine: PathBuf,
     pub log: LogTo,
     pub origin: Origin,
+    /// Who says whether this still is the primary.
+    pub witness: Witness,
     /// The term in which the instance was made: the least that it may promise.
     pub term: Term,
     pub storage_bytes: u64,
@@ -156,6 +159,7 @@ pub fn local(config: InstanceConfig, dir: &Path) -> Setup {
         initdb: ["-A", "trust"].map(str::to_owned).to_vec(),
         log: LogTo::File,
         origin: Origin::Told(config.seed),
+        witness: Witness::File(config.token_file.with_file_name("cluster.json")),
         cluster_id: config.cluster_id,
         name: config.name,
         engine: config.engine,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use super::commands::Command;
+use super::confirming::{Confirming, Word};
 use super::engine::{Engine, last_words};
 use super::pod::{Duty, News};
 use super::seed::Outcome;
@@ -86,6 +87,7 @@ pub struct Supervisor {
     waiting_since: Instant,
     changing_since: Option<Instant>,
     pub(super) seeding: Seeding,
+    pub(super) confirming: Confirming,
     out: watch::Sender<Published>,
 }
 
@@ -108,6 +110,7 @@ enum Event {
     News(News),
     Exited(io::Result<ExitStatus>),
     Seeded(Outcome),
+    Answered(Word),
     Tick,
     Stop,
 }
@@ -198,6 +201,7 @@ impl Supervisor {
             waiting_since: now,
             changing_since: None,
             seeding: Seeding::default(),
+            confirming: Confirming::default(),
             out,
         };
         supervisor.publish();
@@ -236,6 +240,7 @@ impl Supervisor {
                 Event::Command(command) => self.obey(command).await,
                 Event::Exited(status) => done = self.engine_exited(status),
                 Event::Seeded(outcome) => done = self.seeded(outcome),
+                Event::Answered(word) => self.take_word(word).await,
                 Event::Tick => {
                     done = self.tick().await;
                     self.ticked_at = Instant::now();
@@ -287,6 +292,7 @@ impl Supervisor {
             }
         };
         let seeded = self.seeding.ended();
+        let answered = self.confirming.answered();
         let heard = async {
             match &mut self.duty {
                 Some(duty) => duty.hear().await,
@@ -300,6 +306,7 @@ impl Supervisor {
             Some(command) = commands.recv() => Event::Command(command),
             news = heard => Event::News(news),
             outcome = seeded => Event::Seeded(outcome),
+            word = answered => Event::Answered(word),
             // From the last one on: calls that come more often must not put it off for ever.
             () = tokio::time::sleep_until((self.ticked_at + poll).into()) => Event::Tick,
         }
@@ -373,6 +380,7 @@ impl Supervisor {
         }
         let engine = Engine::start(&self.volume, &self.setup, serves_clients)?;
         self.engine = Some(engine);
+        self.confirming.engine_starts();
         if let Some(duty) = &mut self.duty {
             duty.engine_starts_with(&self.setup.parameters);
         }
@@ -590,6 +598,7 @@ impl Supervisor {
             self.seeding.streamed();
         }
         self.status = Some(status);
+        self.see_to_hold();
         if std::mem::take(&mut self.reload_due) {
             self.reload_engine();
         }
@@ -686,6 +695,7 @@ impl Supervisor {
             0
         };
         let said = self.message.iter().cloned().chain(self.stuck_replay());
+        let said = said.chain(self.confirming.complaint());
         let said = said.chain(duty.complaints);
         let message = said.reduce(|all, more| format!("{all}; {more}"));
         let serial = self.out.borrow().status.serial + 1;

@@ -1,6 +1,7 @@
 //! HTTP and the control socket, on threads of their own, and the little that has to be done beside them.
 //!
-//! Also here: noticing that recovery is over and that commits can be acknowledged, and keeping what a standby was told.
+//! Also here: noticing that recovery is over and that commits can be acknowledged, keeping what a standby was told, and
+//! looking at the clock, by which a managed server knows that it stood still (`txn/release/isolation.rs`).
 //! Health is judged by a beat that the sessions' threads give: if they do not turn, the server is not healthy.
 
 use std::future::Future;
@@ -22,9 +23,10 @@ use crate::node::managed::report::{Milestones, Reporter};
 use crate::node::managed::standstill::Standstill;
 use crate::node::managed::told::ToldKeeper;
 use crate::recovery::Phase;
-use crate::server::http::{self, StatusSource};
+use crate::server::http::{self, Confirmation, StatusSource};
 use crate::sql::session::Backends;
 use crate::txn::TxnManager;
+use crate::txn::release::standstill::TICK;
 
 /// How often what was told is made durable.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,6 +39,8 @@ const TELL_AFTER: Duration = Duration::from_secs(1);
 const BEAT: Duration = Duration::from_millis(500);
 /// The sessions' threads have not turned for so long: unhealthy.
 const STUCK: Duration = Duration::from_secs(20);
+
+const NOT_MANAGED: &str = "this instance is not managed: it has no understudy.promise_file";
 
 pub struct Doors {
     runtime: tokio::runtime::Runtime,
@@ -71,6 +75,9 @@ impl Doors {
             Arc::clone(&parts.told),
         ));
         runtime.spawn(keep_told(Arc::clone(&parts.told)));
+        if parts.managed.is_some() {
+            runtime.spawn(keep_looking(Arc::clone(&parts.instance)));
+        }
         if parts.instance.receiver.is_some() {
             runtime.spawn(keep_ready(Arc::clone(&parts.instance)));
             runtime.spawn(watch_replay(Arc::clone(&source)));
@@ -176,6 +183,14 @@ async fn keep_beat(beat: Arc<Mutex<Instant>>, sessions: tokio::runtime::Handle) 
     }
 }
 
+/// On these threads, as sessions that keep theirs busy are no standstill.
+async fn keep_looking(instance: Arc<Instance>) {
+    loop {
+        instance.txns.release().watch();
+        tokio::time::sleep(TICK).await;
+    }
+}
+
 async fn keep_told(told: Arc<ToldKeeper>) {
     loop {
         tokio::time::sleep(KEEP_INTERVAL).await;
@@ -246,10 +261,7 @@ impl Source {
     }
 
     async fn obey_promise(&self) -> Result<Value, String> {
-        let managed = self
-            .managed
-            .as_ref()
-            .ok_or("this instance is not managed: it has no understudy.promise_file")?;
+        let managed = self.managed.as_ref().ok_or(NOT_MANAGED)?;
         let _one = self.obeying.lock().await;
         let stream_ends = managed.reread().map_err(|e| e.to_string())?;
         let instance = &self.reporter.instance;
@@ -289,6 +301,9 @@ impl StatusSource for Source {
                 ))
             }),
             Phase::Writing if instance.txns.snapshots_open() => Ok(()),
+            Phase::Writing if instance.txns.release().held().is_some() => {
+                Err("waiting for the supervisor's word that this still is the primary".to_owned())
+            }
             Phase::Writing => {
                 let end = instance.state.end_of_recovery();
                 Err(format!(
@@ -308,5 +323,11 @@ impl StatusSource for Source {
 
     fn obey(&self) -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send + '_>> {
         Box::pin(self.obey_promise())
+    }
+
+    fn confirm(&self, word: Confirmation) -> Result<Value, String> {
+        let managed = self.managed.as_ref().ok_or(NOT_MANAGED)?;
+        managed.confirm(Term::new(word.term), word.hold)?;
+        Ok(self.reporter.status())
     }
 }

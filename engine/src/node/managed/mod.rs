@@ -4,7 +4,9 @@
 //! the release policy that follows from both. Invariants (DESIGN, section 6): an instance acknowledges only as the
 //! primary of the very term that it has promised, by a set of that term, not sealed; a primary whose promise names a
 //! higher term, or is sealed, ends with exit code 3; a sealed standby receives nothing when `/obey` is answered; the
-//! promised term never goes down. A crash leaves nothing here: the promise is the supervisor's file.
+//! promised term never goes down; a primary that was cut off from its set, stood still without one, or has only started,
+//! acknowledges nothing before `/confirm` has said that by the record it still is the primary
+//! (`txn/release/isolation.rs`). A crash leaves nothing here: the promise is the supervisor's file.
 //!
 //! Reading order: `promise`, this file, `trigger`, `told` (what a standby may show), `position` (how far the log
 //! reaches), `standstill` (replay that does not go on), `report` (status and metrics), `doors` (where all of it is answered).
@@ -129,6 +131,9 @@ impl Managed {
             state: Mutex::new(State { promise, life }),
         };
         managed.take_up(&managed.state.lock());
+        if starts_as_primary {
+            managed.txns.release().begin_held();
+        }
         Ok(Some(Arc::new(managed)))
     }
 
@@ -179,6 +184,25 @@ impl Managed {
             return Err(PromiseError::WentBack { from, to });
         }
         Ok(new)
+    }
+
+    /// The supervisor's word for a hold: by the record this still is the primary of `term`.
+    fn confirm(&self, term: Term, hold: u64) -> Result<(), String> {
+        let state = self.state.lock();
+        let own = state.life.own_term();
+        if own != Some(term) || state.is_deposed() {
+            let promised = state.promise.term();
+            return Err(match own {
+                Some(own) => format!(
+                    "the word is for term {term}; this is a primary of term {own}, and term {promised} was promised"
+                ),
+                None => format!("the word is for the primary of term {term}; this is a standby"),
+            });
+        }
+        let confirmed = self.txns.release().confirm(hold);
+        confirmed.map_err(|no| no.to_string())?;
+        tracing::info!(%term, hold, "the record has this as the primary: what was held goes on");
+        Ok(())
     }
 
     /// Nothing is acknowledged any more; the process ends here and now.

@@ -126,6 +126,7 @@ impl Reporter {
             .history()
             .and_then(|history| position::fork_of(&history, timeline));
         let managed = self.managed.as_deref();
+        let held = release.held();
         let milestone = |at: &AtomicU64| Some(at.load(Ordering::Relaxed)).filter(|ms| *ms != 0);
         json!({
             "system_id": instance.system_id.to_string(),
@@ -133,7 +134,8 @@ impl Reporter {
             "role": if look.is_standby { "standby" } else { "primary" },
             "in_recovery": !writing,
             "consistent": look.phase >= Phase::Consistent,
-            "writable": writing && release.is_open(),
+            "writable": writing && release.is_open() && held.is_none(),
+            "held": held,
             "timeline": timeline.raw(),
             "insert_lsn": writing.then(|| shown(instance.store.wal.insert_lsn())),
             "write_lsn": valid(look.write),
@@ -210,7 +212,7 @@ impl Reporter {
         let mut out = Metrics::default();
         out.gauge("up", "The server runs.", 1);
         out.gauge("in_recovery", "It replays a log.", u64::from(!writing));
-        let open = writing && release.is_open();
+        let open = writing && release.is_open() && release.held().is_none();
         out.gauge("writable", "It can acknowledge commits.", u64::from(open));
         let timeline = look.end.map_or(0, |end| end.timeline.raw());
         out.gauge("timeline", "Of the last record.", timeline.into());

@@ -345,3 +345,31 @@ async fn a_managed_primary_speaks_also_when_there_is_nothing_to_send() {
     assert!(managed >= 2, "{managed}");
     assert_eq!((another, stranger), (0, 0));
 }
+
+/// By silence it knows that it is cut off: one that has nothing to say is asked for a word.
+#[tokio::test]
+async fn a_managed_primary_asks_a_standby_that_says_nothing() {
+    let mut server = Server::with_received(8000);
+    server.is_managed_primary = true;
+    let registration = server.registration();
+    let (mut link, heard, say) = standby();
+    let request = StartReplication {
+        own_messages: true,
+        ..from_the_start()
+    };
+    let streaming = stream(&mut link, &server, &registration, 1, request);
+    let beside_it = async {
+        let asked = || {
+            let heard = heard.lock();
+            let asks = |message: &&[u8]| message.starts_with(b"d\0\0\0\x16k") && message[22] == 1;
+            heard.windows(23).filter(asks).count()
+        };
+        while asked() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        say.send(copy_done()).expect("it listens");
+    };
+    let both = async { tokio::join!(streaming, beside_it) };
+    let (done, ()) = tokio::time::timeout(LIMIT, both).await.expect("in time");
+    done.expect("the standby ended it");
+}

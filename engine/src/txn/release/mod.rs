@@ -1,8 +1,9 @@
 //! The release of commits: when others may see them.
 //!
-//! [`queue::Release`] is the queue of commits in LSN order, [`policy`] says whose positions count, [`standstill`] when what
-//! was decided must be asked again before a client hears it.
+//! [`queue::Release`] is the queue of commits in LSN order, [`policy`] says whose positions count, [`isolation`] when a
+//! primary must ask before it goes on, [`standstill`] when what was decided must be asked again before a client hears it.
 
+pub mod isolation;
 pub mod policy;
 pub mod queue;
 pub mod standstill;

@@ -62,6 +62,11 @@ impl fmt::Display for ReleasePolicy {
 }
 
 impl ReleasePolicy {
+    /// A managed primary that has nobody to wait for. (One that has somebody and waits for none is `durability: async`.)
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self, ReleasePolicy::InSyncSet { members, required: 0, .. } if members.is_empty())
+    }
+
     /// Whether commits wait for others than the local disk.
     pub fn is_synchronous(&self) -> bool {
         match self {
@@ -344,6 +349,17 @@ impl Limits {
     /// What is durable in the sense of the policy.
     pub(crate) fn durable(&self) -> Lsn {
         self.of(CommitLevel::On)
+    }
+    /// The same, but what waits for others no further than `before`.
+    pub(crate) fn no_further_than(mut self, before: Limits) -> Limits {
+        for level in [
+            CommitLevel::RemoteWrite,
+            CommitLevel::On,
+            CommitLevel::RemoteApply,
+        ] {
+            self.0[level as usize] = self.of(level).min(before.of(level));
+        }
+        self
     }
 }
 

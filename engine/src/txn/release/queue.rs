@@ -9,12 +9,15 @@
 //!   whenever their taker looked at the gate: it may be shut between his look and his snapshot.
 //! - The highest released commit and [`Release::low`] never go back.
 //! - What a commit waits for is judged by the policy of the moment, not of when it began to wait.
+//! - Whether this primary was cut off or stood still (see [`isolation`](super::isolation)) is looked at before each change,
+//!   and what it holds no change releases.
 //!
 //! On a standby nothing waits: `published` is what its queries see, min(replayed, last told).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -23,8 +26,9 @@ use tokio::sync::{Notify, watch};
 use crate::ids::{Lsn, Term};
 use crate::txn::participant::Participant;
 use crate::txn::release::CommitLevel;
+use crate::txn::release::isolation::{ISOLATED, Isolation, NoSuchHold};
 use crate::txn::release::policy::{
-    Limits, Positions, ReleasePolicy, StandbyPosition, StandbyPositions, SyncState,
+    InstanceId, Limits, Positions, ReleasePolicy, StandbyPosition, StandbyPositions, SyncState,
 };
 use crate::txn::release::standstill::Standstills;
 
@@ -49,7 +53,9 @@ struct Queue {
     policy: ReleasePolicy,
     /// The newest in-sync set that was ever in effect here.
     newest_set: Option<(Term, u64)>,
+    /// What the positions and the policy allow, and no hold forbids.
     limits: Limits,
+    isolation: Isolation,
     /// What was acknowledged before the set in effect was taken up.
     before_policy: Lsn,
     /// What standbys may be told; never goes back.
@@ -79,7 +85,7 @@ enum Gate {
 pub struct Release {
     queue: Mutex<Queue>,
     published: AtomicU64,
-    /// `LOCAL`, `SYNCHRONOUS` or `CLOSED`, after the policy.
+    /// `LOCAL`, `ALONE`, `SYNCHRONOUS` or `CLOSED`, after the policy and the hold.
     mode: AtomicU8,
     open: AtomicBool,
     opened: Notify,
@@ -106,8 +112,13 @@ type Wake = SmallVec<[(Arc<Participant>, Lsn); 16]>;
 
 /// How long a wait may be.
 const LOCAL: u8 = 0;
-const SYNCHRONOUS: u8 = 1;
-const CLOSED: u8 = 2;
+/// As short, but a standstill may put in doubt what was decided.
+const ALONE: u8 = 1;
+const SYNCHRONOUS: u8 = 2;
+const CLOSED: u8 = 3;
+
+/// Those who wait when a hold begins.
+type Held = SmallVec<[Arc<Participant>; 16]>;
 
 impl Release {
     pub(crate) fn new() -> Release {
@@ -120,6 +131,7 @@ impl Release {
                 policy: ReleasePolicy::Closed,
                 newest_set: None,
                 limits: Limits::default(),
+                isolation: Isolation::new(),
                 before_policy: Lsn::INVALID,
                 safe: Lsn::INVALID,
                 passed_on: None,
@@ -163,6 +175,54 @@ impl Release {
         self.change(|queue| queue.positions.update(standbys));
     }
 
+    /// The same where a word of this member's stream, which has come just now, moved one of them.
+    pub fn hear(&self, from: (InstanceId, Term), standbys: &dyn StandbyPositions) {
+        self.change(|queue| {
+            queue.isolation.hear(from, &queue.policy);
+            queue.positions.update(standbys);
+        });
+    }
+
+    /// A managed primary starts: what waits for others is held until its supervisor has asked the record.
+    pub(crate) fn begin_held(&self) {
+        self.change(|queue| queue.isolation.begin_held(&queue.policy, queue.limits));
+    }
+
+    /// The number of the hold that waits for the supervisor's word, if there is one and the streams that it takes are there.
+    /// May find that this primary is cut off.
+    pub fn held(&self) -> Option<u64> {
+        let (waits, begun) = {
+            let mut queue = self.queue.lock();
+            let begun = self.look(&mut queue);
+            (queue.isolation.waits(), begun)
+        };
+        self.tell_of_hold(begun);
+        waits
+    }
+
+    /// To be called at least every [`TICK`](super::standstill::TICK) from the first time on, whatever happens: by that a
+    /// managed primary knows, also one without a walsender, that it stood still.
+    pub fn watch(&self) {
+        self.standstills.look(Instant::now());
+        let begun = {
+            let mut queue = self.queue.lock();
+            let begun = self.look(&mut queue);
+            queue.isolation.watch();
+            begun
+        };
+        self.tell_of_hold(begun);
+    }
+
+    /// The supervisor's word for a hold: the record says that this still is the primary. What was held goes on.
+    pub fn confirm(&self, number: u64) -> Result<(), NoSuchHold> {
+        let mut done = Ok(());
+        self.change(|queue| {
+            done = queue.isolation.confirm(number, &queue.policy);
+            self.mode.store(queue.mode(), Ordering::SeqCst);
+        });
+        done
+    }
+
     /// Refused (false) where an in-sync set is older than one that was in effect before: a primary moves on, never back, not
     /// even by way of having none.
     pub fn set_policy(&self, policy: ReleasePolicy) -> bool {
@@ -182,13 +242,11 @@ impl Release {
                 queue.before_policy = queue.highest.max(queue.before_policy);
             }
             queue.newest_set = queue.newest_set.max(new);
-            let mode = match &policy {
-                ReleasePolicy::Closed => CLOSED,
-                other if other.is_synchronous() => SYNCHRONOUS,
-                _ => LOCAL,
-            };
-            self.mode.store(mode, Ordering::SeqCst);
-            queue.policy = policy;
+            if queue.policy != policy {
+                queue.policy = policy;
+                queue.isolation.moves_to(&queue.policy);
+            }
+            self.mode.store(queue.mode(), Ordering::SeqCst);
             queue.look_at_all = true;
             look_again.extend(queue.waiting.iter().map(|w| w.who.clone()));
         });
@@ -261,8 +319,17 @@ impl Release {
     /// A commit at this level may wait for longer than a local flush.
     pub(crate) fn waits_for_others(&self, level: CommitLevel) -> bool {
         match self.mode.load(Ordering::SeqCst) {
-            LOCAL => false,
+            LOCAL | ALONE => false,
             SYNCHRONOUS => level > CommitLevel::Local,
+            _ => true,
+        }
+    }
+
+    /// Before its client is told of a commit at this level, the session has to look whether the process stood still since.
+    pub(crate) fn may_be_doubted(&self, level: CommitLevel) -> bool {
+        match self.mode.load(Ordering::SeqCst) {
+            LOCAL => false,
+            ALONE | SYNCHRONOUS => level > CommitLevel::Local,
             _ => true,
         }
     }
@@ -387,7 +454,7 @@ impl Release {
         let _in_order = self.announce.lock();
         let (highest, safe, synchronous) = {
             let queue = self.queue.lock();
-            let own = (queue.safe, queue.policy.is_synchronous());
+            let own = (queue.safe, queue.waits_for_others());
             let (safe, synchronous) = queue.passed_on.unwrap_or(own);
             (queue.highest, safe, synchronous)
         };
@@ -406,24 +473,56 @@ impl Release {
     /// Applies a change of positions or policy, releases what may be released, wakes whom it concerns.
     fn change(&self, change: impl FnOnce(&mut Queue)) {
         let mut wake = Wake::new();
-        {
-            let mut queue = self.queue.lock();
-            change(&mut queue);
-            queue.limits = queue.positions.limits(&queue.policy);
+        let begun = {
+            let mut guard = self.queue.lock();
+            let queue = &mut *guard;
+            // First: who stood still before this believes nothing that he finds behind it.
+            let begun = self.look(queue);
+            change(queue);
+            let limits = queue.positions.limits(&queue.policy);
+            queue.limits = queue.isolation.bound(limits);
             queue.settle(&mut wake);
             // Under the queue's lock, so that a gate that is shut at this moment is not opened by who saw it open.
             let open = queue.gate_is_met();
-            self.publish(&mut queue);
+            self.publish(queue);
             if self.open.swap(open, Ordering::SeqCst) != open && open {
                 self.opened.notify_waiters();
             }
-        }
+            begun
+        };
         // After publishing: whoever wakes takes its next snapshot with its own commit in it.
         for (who, lsn) in wake {
             who.released(lsn);
             who.commit_done.notify_one();
         }
         self.announce();
+        self.tell_of_hold(begun);
+    }
+
+    /// Before anything that has come is believed. `Some` if a hold begins, for [`Self::tell_of_hold`].
+    fn look(&self, queue: &mut Queue) -> Option<Held> {
+        let begins = queue.isolation.look(&queue.policy, queue.limits);
+        begins.then(|| {
+            self.mode.store(queue.mode(), Ordering::SeqCst);
+            queue.waiting.iter().map(|w| Arc::clone(&w.who)).collect()
+        })
+    }
+
+    /// Never under the queue's lock: whoever reads the log may be slow.
+    fn tell_of_hold(&self, begun: Option<Held>) {
+        let Some(waiting) = begun else {
+            return;
+        };
+        // A wait that was to be short has become long, and may be interrupted from now on.
+        for who in waiting {
+            who.commit_done.notify_one();
+        }
+        self.announce();
+        tracing::warn!(
+            "the standbys that commits wait for have not been heard for {} ms, or this server stood still for as long: what \
+             it acknowledges from now on is held until the record says that this still is the primary",
+            ISOLATED.as_millis()
+        );
     }
 
     fn publish(&self, queue: &mut Queue) {
@@ -445,6 +544,21 @@ impl Release {
 }
 
 impl Queue {
+    /// For standbys, or for the word that ends a hold.
+    fn waits_for_others(&self) -> bool {
+        self.policy.is_synchronous() || self.isolation.is_held()
+    }
+
+    /// For [`Release::waits_for_others`] and [`Release::may_be_doubted`].
+    fn mode(&self) -> u8 {
+        match &self.policy {
+            ReleasePolicy::Closed => CLOSED,
+            _ if self.waits_for_others() => SYNCHRONOUS,
+            policy if policy.is_alone() => ALONE,
+            _ => LOCAL,
+        }
+    }
+
     /// Everything that is released, and the commits among it that are not.
     fn newest(&mut self) -> (Lsn, Option<Arc<[Lsn]>>) {
         let highest = self.highest;
@@ -499,5 +613,17 @@ impl Queue {
             self.confirmed = None;
         }
         met
+    }
+}
+
+#[cfg(test)]
+impl Release {
+    /// Silences are as long as the test says, from now on.
+    pub(crate) fn stop_clock(&self) {
+        self.queue.lock().isolation.stop_clock();
+    }
+
+    pub(crate) fn advance_clock(&self, by: std::time::Duration) {
+        self.queue.lock().isolation.advance_clock(by);
     }
 }

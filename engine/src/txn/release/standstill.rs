@@ -7,14 +7,17 @@
 //! a standstill since its commit began to wait, it writes a record and waits until the required standbys have it
 //! ([`Participant::confirm`]), which those that have promised a newer term never say.
 //!
-//! Walsenders look at the clock at least every [`TICK`] ([`Standstills::look`]); no clock is part of the safety of data.
+//! Walsenders look at the clock at least every [`TICK`] ([`Standstills::look`]), and so does a managed server without one
+//! ([`Release::watch`]): where it acknowledges alone, the record that it writes waits for the word of `super::isolation`. No
+//! clock is part of the safety of data.
 //!
+//! [`Release::watch`]: crate::txn::release::Release::watch
 //! [`Participant::confirm`]: crate::txn::participant::Participant::confirm
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often a walsender looks at the clock when nothing else wakes it.
+/// How often a walsender, or a managed server beside them, looks at the clock when nothing else wakes it.
 pub const TICK: Duration = Duration::from_millis(100);
 
 /// A silence of its own that makes a sender or a session ask. Shorter than any takeover for want of an answer can be;

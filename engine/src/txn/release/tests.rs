@@ -1,9 +1,11 @@
 //! The release queue against a naive model: a commit is visible exactly when it is released.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::isolation::{ISOLATED, NoSuchHold};
 use super::*;
 use crate::ids::{Lsn, Term};
 use crate::txn::interrupt::Interrupts;
@@ -87,6 +89,8 @@ struct Model {
 impl Model {
     fn new() -> Model {
         let release = Release::new();
+        // However slow the machine is, nobody is cut off.
+        release.stop_clock();
         release.set_policy(ReleasePolicy::Local);
         Model {
             world: World::recovering(16),
@@ -263,23 +267,31 @@ proptest! {
     }
 }
 
-#[test]
-fn an_older_set_is_refused_and_a_new_one_has_to_catch_up() {
-    let release = Release::new();
-    let set = |counter, members: &[&str]| ReleasePolicy::InSyncSet {
+fn in_sync(counter: u64, members: &[&str], required: usize) -> ReleasePolicy {
+    ReleasePolicy::InSyncSet {
         term: Term::new(4),
         counter,
         members: members.iter().map(|m| InstanceId::new(m)).collect(),
-        required: 1,
-    };
-    let report = |name: &str, at: u64| StandbyPosition {
+        required,
+    }
+}
+
+fn report(name: &str, at: u64) -> StandbyPosition {
+    StandbyPosition {
         application_name: "walreceiver".to_owned(),
         instance: Some(InstanceId::new(name)),
         term: Term::new(4),
         write: Lsn::new(at),
         flush: Lsn::new(at),
         apply: Lsn::new(at),
-    };
+    }
+}
+
+#[test]
+fn an_older_set_is_refused_and_a_new_one_has_to_catch_up() {
+    let release = Release::new();
+    release.stop_clock();
+    let set = |counter, members: &[&str]| in_sync(counter, members, 1);
     let world = World::recovering(16);
     let session = session();
     let who = world.txns.participant_of(&session);
@@ -299,6 +311,275 @@ fn an_older_set_is_refused_and_a_new_one_has_to_catch_up() {
     assert!(!release.set_policy(set(1, &["a", "b"])));
     assert_eq!(release.policy(), ReleasePolicy::Closed);
     assert!(release.set_policy(set(2, &["b", "c"])));
+}
+
+/// A managed primary on a clock that stands, with one session that commits.
+struct Primary {
+    release: Release,
+    who: Arc<Participant>,
+    /// They go after the session's commits.
+    _session: Arc<Interrupts>,
+    world: World,
+}
+
+impl Primary {
+    fn under(policy: ReleasePolicy) -> Primary {
+        let world = World::recovering(16);
+        let session = session();
+        let release = Release::new();
+        release.stop_clock();
+        assert!(release.set_policy(policy));
+        Primary {
+            release,
+            who: world.txns.participant_of(&session),
+            _session: session,
+            world,
+        }
+    }
+
+    /// Flushed here, and waiting for the standbys.
+    fn commits(&self, at: u64) {
+        self.release
+            .enqueue(Lsn::new(at), CommitLevel::On, &self.who);
+        self.release.advance_flush(Lsn::new(at));
+        assert!(!self.acknowledged(at));
+    }
+
+    /// A report of this member comes.
+    fn hears(&self, name: &str, at: u64) {
+        let from = (InstanceId::new(name), Term::new(4));
+        self.release.hear(from, &vec![report(name, at)]);
+    }
+
+    fn acknowledged(&self, at: u64) -> bool {
+        self.who.is_released(Lsn::new(at))
+    }
+
+    /// Nothing of it is acknowledged, seen, or passed on to standbys.
+    fn keeps(&self, at: u64) {
+        let at = Lsn::new(at);
+        assert!(!self.who.is_released(at) && !self.release.is_released(at));
+        assert!(self.release.snapshot().0 < at);
+        assert!(!self.release.is_safe(at) && self.release.safe_watch().borrow().0 < at);
+    }
+}
+
+const A_MOMENT: Duration = Duration::from_millis(1);
+
+#[test]
+fn who_was_cut_off_releases_nothing_before_the_word_for_it() {
+    let primary = Primary::under(in_sync(1, &["a", "b"], 1));
+    let release = &primary.release;
+    primary.commits(800);
+    primary.hears("a", 800);
+    assert!(primary.acknowledged(800));
+    // A silence that is shorter costs nothing, whoever ends it.
+    release.advance_clock(ISOLATED - A_MOMENT);
+    primary.commits(808);
+    primary.hears("b", 808);
+    assert!(primary.acknowledged(808));
+    assert_eq!(release.held(), None);
+
+    primary.commits(816);
+    release.advance_clock(ISOLATED);
+    // Frozen or cut off: what was said meanwhile comes all at once, before anybody has looked.
+    for (name, at) in [("a", 808), ("a", 816), ("b", 816)] {
+        primary.hears(name, at);
+    }
+    primary.keeps(816);
+    primary.commits(824);
+    primary.hears("a", 824);
+    primary.keeps(816);
+    // Who asks for no standby is no concern of theirs.
+    let hasty = session();
+    let hasty = primary.world.txns.participant_of(&hasty);
+    release.enqueue(Lsn::new(832), CommitLevel::Local, &hasty);
+    release.advance_flush(Lsn::new(832));
+    assert!(hasty.is_released(Lsn::new(832)) && !primary.acknowledged(816));
+
+    let hold = release.held().expect("it waits for the word");
+    let another = release.confirm(hold + 1);
+    assert_eq!(another, Err(NoSuchHold(hold + 1)));
+    assert!(!primary.acknowledged(816));
+    assert_eq!(release.confirm(hold), Ok(()));
+    assert!(primary.acknowledged(824) && release.is_released(Lsn::new(816)));
+    assert_eq!(release.held(), None);
+    assert_eq!(
+        release.confirm(hold),
+        Err(NoSuchHold(hold)),
+        "that one is over"
+    );
+    primary.commits(840);
+    primary.hears("b", 840);
+    assert!(primary.acknowledged(840));
+}
+
+#[test]
+fn a_word_for_an_earlier_hold_says_nothing_of_a_later_one() {
+    let primary = Primary::under(in_sync(1, &["a"], 1));
+    let release = &primary.release;
+    primary.commits(800);
+    release.advance_clock(ISOLATED);
+    assert_eq!(release.held(), None, "there is nobody it could go on with");
+    primary.hears("a", 800);
+    let first = release.held().expect("it waits");
+    release.advance_clock(ISOLATED - A_MOMENT);
+    assert_eq!(release.held(), Some(first));
+    release.advance_clock(A_MOMENT);
+    // The process slept with the word in its socket.
+    assert_eq!(release.confirm(first), Err(NoSuchHold(first)));
+    assert_eq!(release.held(), None);
+    primary.hears("a", 800);
+    assert_eq!(release.confirm(first), Err(NoSuchHold(first)));
+    primary.keeps(800);
+    let second = release.held().expect("it waits again");
+    assert_ne!(second, first);
+    assert_eq!(release.confirm(second), Ok(()));
+    assert!(primary.acknowledged(800));
+}
+
+/// The set is one that asks nobody once its members are lost; by then somebody may have taken over all the same.
+#[test]
+fn no_other_set_ends_a_hold() {
+    let primary = Primary::under(in_sync(1, &["a"], 1));
+    let release = &primary.release;
+    primary.commits(800);
+    release.advance_clock(ISOLATED);
+    assert!(release.set_policy(in_sync(2, &["a", "b"], 1)));
+    primary.hears("b", 800);
+    primary.keeps(800);
+    assert!(release.held().is_some());
+    assert!(release.set_policy(in_sync(3, &[], 0)));
+    primary.keeps(800);
+    // Such a wait may be long, and is given up as one for standbys is.
+    assert!(release.waits_for_others(CommitLevel::On));
+    let hold = release.held().expect("it waits");
+    assert_eq!(release.confirm(hold), Ok(()));
+    assert!(primary.acknowledged(800));
+    assert!(!release.waits_for_others(CommitLevel::On));
+    release.advance_clock(ISOLATED * 10);
+    release.enqueue(Lsn::new(808), CommitLevel::On, &primary.who);
+    release.advance_flush(Lsn::new(808));
+    assert!(primary.acknowledged(808), "who asks nobody misses nobody");
+    // Those who come into a new set get their time to be heard.
+    assert!(release.set_policy(in_sync(4, &["c"], 1)));
+    release.advance_clock(ISOLATED - A_MOMENT);
+    primary.commits(816);
+    primary.hears("c", 816);
+    assert!(primary.acknowledged(816));
+}
+
+/// No stream tells it that it was away.
+#[test]
+fn who_acknowledges_alone_and_stood_still_waits_for_the_word_too() {
+    let primary = Primary::under(in_sync(1, &[], 0));
+    let release = &primary.release;
+    let commits = |at| {
+        release.enqueue(Lsn::new(at), CommitLevel::On, &primary.who);
+        release.advance_flush(Lsn::new(at));
+        primary.acknowledged(at)
+    };
+    // Where nobody looks but those who commit, that nothing is committed is no standstill.
+    release.advance_clock(ISOLATED * 10);
+    assert!(commits(800));
+    release.watch();
+    release.advance_clock(ISOLATED - A_MOMENT);
+    assert!(commits(808));
+    release.advance_clock(ISOLATED - A_MOMENT);
+    release.watch();
+    release.advance_clock(ISOLATED - A_MOMENT);
+    assert_eq!(release.held(), None);
+    // It is told without a wait, and yet not what was decided before a standstill.
+    assert!(!release.waits_for_others(CommitLevel::On));
+    assert!(release.may_be_doubted(CommitLevel::On));
+    assert!(!release.may_be_doubted(CommitLevel::Local));
+
+    // One was under way, and is flushed before anybody has looked.
+    release.enqueue(Lsn::new(816), CommitLevel::On, &primary.who);
+    release.advance_clock(ISOLATED);
+    release.advance_flush(Lsn::new(816));
+    primary.keeps(816);
+    // Such a wait may be long, and standbys are told that somebody waits.
+    assert!(release.waits_for_others(CommitLevel::On));
+    assert!(release.safe_watch().borrow().1);
+    assert!(!commits(824));
+    let first = release.held().expect("it waits");
+    release.advance_clock(ISOLATED);
+    // It stood still with the word in its socket.
+    assert_eq!(release.confirm(first), Err(NoSuchHold(first)));
+    primary.keeps(816);
+    let second = release.held().expect("it waits again");
+    assert_ne!(second, first);
+    assert_eq!(release.confirm(second), Ok(()));
+    assert!(primary.acknowledged(824) && release.is_released(Lsn::new(816)));
+    assert!(!release.waits_for_others(CommitLevel::On) && !release.safe_watch().borrow().1);
+    assert!(commits(832));
+
+    // `durability: async`: it does not wait for those that it has, and a failover may lose what it acknowledged.
+    assert!(release.set_policy(in_sync(2, &["a"], 0)));
+    release.advance_clock(ISOLATED * 10);
+    assert!(commits(840));
+    assert_eq!(release.held(), None);
+    assert!(!release.may_be_doubted(CommitLevel::On));
+}
+
+/// `durability: async` begins no hold, and ends none.
+#[test]
+fn who_holds_and_asks_nobody_any_more_knows_a_standstill_by_the_clock() {
+    let primary = Primary::under(in_sync(1, &["a"], 1));
+    let release = &primary.release;
+    release.watch();
+    primary.commits(800);
+    release.advance_clock(ISOLATED);
+    assert!(release.set_policy(in_sync(2, &["a"], 0)));
+    let first = release.held().expect("it waits");
+    primary.keeps(800);
+    release.advance_clock(ISOLATED);
+    assert_eq!(release.confirm(first), Err(NoSuchHold(first)));
+    primary.keeps(800);
+    let second = release.held().expect("it waits again");
+    assert_eq!(release.confirm(second), Ok(()));
+    assert!(primary.acknowledged(800));
+    release.advance_clock(ISOLATED * 10);
+    assert_eq!(release.held(), None, "it loses by a failover what it may");
+}
+
+/// As many as the set requires have to be heard, each in this term.
+#[test]
+fn one_of_two_is_no_cover_and_another_terms_stream_is_none() {
+    let primary = Primary::under(in_sync(1, &["a", "b", "c"], 2));
+    let release = &primary.release;
+    for _ in 0..3 {
+        release.advance_clock(ISOLATED / 3);
+        primary.hears("a", 0);
+        let old = (InstanceId::new("b"), Term::new(3));
+        release.hear(old, &vec![report("a", 0)]);
+    }
+    primary.commits(800);
+    primary.hears("a", 800);
+    primary.hears("c", 800);
+    primary.keeps(800);
+    assert!(release.held().is_some());
+}
+
+#[test]
+fn a_primary_that_starts_waits_for_the_word_before_it_shows_anything() {
+    let primary = Primary::under(in_sync(1, &["a"], 1));
+    let release = &primary.release;
+    release.begin_held();
+    let end = Lsn::new(4096);
+    release.become_primary(end, end);
+    primary.hears("a", 4096);
+    assert!(!release.is_open());
+    let hold = release.held().expect("it waits");
+    assert_eq!(release.confirm(hold), Ok(()));
+    assert!(release.is_open());
+    // One that acknowledges alone was started by the record's word.
+    let alone = Primary::under(in_sync(1, &[], 0));
+    alone.release.begin_held();
+    assert_eq!(alone.release.held(), None);
+    alone.release.become_primary(end, end);
+    assert!(alone.release.is_open());
 }
 
 #[tokio::test]
@@ -432,7 +713,7 @@ async fn nobody_who_waits_for_a_release_is_forgotten() {
         tokio::spawn(async move {
             let mut rounds = 0_u64;
             loop {
-                tokio::time::sleep(std::time::Duration::from_micros(300)).await;
+                tokio::time::sleep(Duration::from_micros(300)).await;
                 let at = world.store.wal.flush_lsn();
                 let report = StandbyPosition {
                     application_name: "s".to_owned(),
@@ -456,7 +737,7 @@ async fn nobody_who_waits_for_a_release_is_forgotten() {
             ended.expect("no panic")
         }
     };
-    let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), all).await;
+    let in_time = tokio::time::timeout(Duration::from_secs(60), all).await;
     standby.abort();
     assert!(in_time.is_ok(), "some wait for ever");
 }

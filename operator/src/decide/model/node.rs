@@ -125,6 +125,7 @@ impl Node {
             in_recovery: self.standby,
             consistent: true,
             writable: !self.standby && caught_up,
+            held: None,
             timeline: if mutant == Mutant::LengthBeforeTimeline {
                 Term::new(1)
             } else {

@@ -67,6 +67,7 @@ fn engine(number: u32, role: EngineRole, flush: u64) -> EngineStatus {
         in_recovery: role == EngineRole::Standby,
         consistent: true,
         writable: role == EngineRole::Primary,
+        held: None,
         timeline: T3,
         insert_lsn: None,
         write_lsn: None,

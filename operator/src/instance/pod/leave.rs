@@ -92,7 +92,8 @@ impl Supervisor {
         self.engine.is_some()
             && self.demotion.is_none()
             && self.promise.is_for_primary()
-            && self.status.as_ref().is_some_and(|status| status.writable)
+            // One that waits for a word can hand over as well as one that has it.
+            && self.status.as_ref().is_some_and(|s| s.writable || s.held.is_some())
     }
 
     fn members(&self) -> usize {

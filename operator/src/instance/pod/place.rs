@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Judge;
 use crate::ids::Term;
+use crate::instance::confirming::Witness;
 use crate::instance::engine::LogTo;
 use crate::instance::setup::{Origin, Primary, Setup};
 use crate::names;
@@ -122,6 +123,12 @@ impl Place {
             ("ssl_cert_file", file("server.crt")),
             ("ssl_key_file", file("server.key")),
         ];
+        let judge = Judge {
+            namespace: self.namespace.clone(),
+            cluster: self.cluster.clone(),
+            instance: self.instance.clone(),
+            uid: uid.to_owned(),
+        };
         let password = self.password_file("superuser");
         let initdb = ["-A", "scram-sha-256", "--wal-segsize", "16", "--pwfile"].map(str::to_owned);
         Ok(Setup {
@@ -129,12 +136,8 @@ impl Place {
             name: self.instance.clone(),
             engine: std::env::current_exe()?.with_file_name(ENGINE),
             log: LogTo::Standard,
-            origin: Origin::Asked(Judge {
-                namespace: self.namespace.clone(),
-                cluster: self.cluster.clone(),
-                instance: self.instance.clone(),
-                uid: uid.to_owned(),
-            }),
+            origin: Origin::Asked(judge.clone()),
+            witness: Witness::Api(judge),
             term,
             storage_bytes: cluster.storage_bytes,
             parameters: cluster.parameters.clone(),

@@ -105,7 +105,7 @@ async fn pass_on(
     Ok(())
 }
 
-/// Decides whether the very first instance begins with an empty database.
+/// Reads the object where an old one would not do; decides whether the very first instance begins with an empty database.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Judge {
     pub namespace: String,
@@ -115,17 +115,19 @@ pub struct Judge {
 }
 
 impl Judge {
+    /// The object as it is at this moment, not from any cache. Takes as long as it takes.
+    pub async fn object(&self) -> Result<ReplicatedCluster, String> {
+        let api: Api<ReplicatedCluster> = Api::namespaced(client().await?, &self.namespace);
+        api.get(&self.cluster).await.map_err(|e| e.to_string())
+    }
+
     /// Reads the record as it is at this moment, not from any cache: an old one could still say that nothing was ever
     /// stored.
     pub async fn seed(&self) -> Result<Seed, String> {
         if names::instance_number(&self.cluster, &self.instance) != Some(1) {
             return Ok(Seed::Backup);
         }
-        let read = async {
-            let api: Api<ReplicatedCluster> = Api::namespaced(client().await?, &self.namespace);
-            api.get(&self.cluster).await.map_err(|e| e.to_string())
-        };
-        let object = tokio::time::timeout(READ_LIMIT, read)
+        let object = tokio::time::timeout(READ_LIMIT, self.object())
             .await
             .map_err(|_| "the Kubernetes API does not answer".to_owned())??;
         self.judge(&object)
