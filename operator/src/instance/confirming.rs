@@ -305,7 +305,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::instance::supervisor::nobody_yet;
+    use crate::instance::report::nobody_yet;
     use crate::instance::{InstanceConfig, Volume, setup};
 
     const LIMIT: Duration = Duration::from_secs(60);

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::commands::{Call, Command};
-use super::supervisor::Published;
+use super::report::Published;
 use crate::api::{Refusal, SupervisorStatus};
 use crate::transport::{self, ResponseBody};
 
@@ -218,7 +218,7 @@ mod sync_stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::supervisor::empty_status;
+    use crate::instance::report::empty_status;
 
     /// One that hangs before it has an engine would be taken for one that is about to have it, for ever.
     #[test]

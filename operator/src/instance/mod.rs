@@ -12,6 +12,7 @@ mod engine;
 mod files;
 pub(crate) mod http;
 mod pod;
+mod report;
 mod run;
 mod seed;
 mod seeding;
@@ -22,7 +23,7 @@ mod volume;
 
 pub use config::{InstanceConfig, read_config, write_config};
 pub use engine::{control_socket, guard, short_socket};
-pub use run::run;
 #[cfg(test)]
-pub(crate) use supervisor::empty_status;
+pub(crate) use report::empty_status;
+pub use run::run;
 pub use volume::Volume;

@@ -9,7 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::http::{self, Desk};
-use super::supervisor::{Supervisor, nobody_yet};
+use super::report::nobody_yet;
+use super::supervisor::Supervisor;
 use super::{Volume, pod, read_config, setup};
 use crate::durable::FileLock;
 use crate::faults;

@@ -16,12 +16,13 @@ use super::commands::Command;
 use super::confirming::{Confirming, Word};
 use super::engine::{Engine, last_words};
 use super::pod::{Duty, News};
+use super::report::Published;
 use super::seed::Outcome;
 use super::seeding::Seeding;
 use super::setup::Setup;
 use super::unanswered::Unanswered;
 use super::{Volume, files};
-use crate::api::{EngineRole, EngineStatus, Promise, SupervisorState, SupervisorStatus, Upstream};
+use crate::api::{EngineRole, EngineStatus, Promise, SupervisorState, Upstream};
 use crate::durable;
 use crate::ids::{InstanceId, Millis, Term};
 
@@ -44,13 +45,6 @@ const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// For the engine's fast stop with its last checkpoint, when the supervisor ends.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// A status, and when it was made: whoever passes it on adds the time since.
-#[derive(Clone, Debug)]
-pub struct Published {
-    pub status: SupervisorStatus,
-    pub at: Instant,
-}
-
 pub struct Supervisor {
     pub(super) volume: Volume,
     pub(super) setup: Setup,
@@ -69,15 +63,15 @@ pub struct Supervisor {
     /// The engine has not answered yet, and has to read its settings again when it has.
     reload_due: bool,
     pub(super) crashes: VecDeque<Instant>,
-    down_since: Option<Instant>,
-    answered_at: Instant,
+    pub(super) down_since: Option<Instant>,
+    pub(super) answered_at: Instant,
     pub(super) unanswered: Unanswered,
     pub(super) restart_at: Option<Instant>,
     /// How often in a row it could not go on.
     stumbles: u32,
     ticked_at: Instant,
     started_at: Instant,
-    began_at: Millis,
+    pub(super) began_at: Millis,
     asked_to_end: bool,
     /// A port that was chosen for the engine is another program's: it can only come up in a process that is given others.
     port_taken: Option<io::Error>,
@@ -88,7 +82,7 @@ pub struct Supervisor {
     changing_since: Option<Instant>,
     pub(super) seeding: Seeding,
     pub(super) confirming: Confirming,
-    out: watch::Sender<Published>,
+    pub(super) out: watch::Sender<Published>,
 }
 
 /// A clean stop of a primary, asked for by a switchover.
@@ -604,16 +598,6 @@ impl Supervisor {
         }
     }
 
-    /// By the engine's own judgement: only it can tell a whole record from the beginning of one.
-    fn stuck_replay(&self) -> Option<String> {
-        let status = self.status.as_ref().filter(|s| s.replay_stuck)?;
-        let at = status.replay_lsn.unwrap_or_default();
-        Some(format!(
-            "replay stands still at {at} although there is more to replay; end the query that holds it up, or look into \
-             the engine's log"
-        ))
-    }
-
     /// SIGKILL, and the end is seen.
     ///
     /// # Errors
@@ -682,60 +666,6 @@ impl Supervisor {
         self.message = None;
     }
 
-    pub(super) fn publish(&mut self) {
-        let now = Instant::now();
-        let milliseconds = |since: Instant| {
-            u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX)
-        };
-        let duty = self.duty_report();
-        let stalled = u64::try_from(duty.stalled.as_millis()).unwrap_or(u64::MAX);
-        let silent = if self.engine.is_some() {
-            milliseconds(self.answered_at).max(stalled)
-        } else {
-            0
-        };
-        let said = self.message.iter().cloned().chain(self.stuck_replay());
-        let said = said.chain(self.confirming.complaint());
-        let said = said.chain(duty.complaints);
-        let message = said.reduce(|all, more| format!("{all}; {more}"));
-        let serial = self.out.borrow().status.serial + 1;
-        let mut engine = self.status.clone();
-        if let Some(engine) = &mut engine {
-            engine.grow_older(milliseconds(self.answered_at));
-        }
-        let status = SupervisorStatus {
-            cluster_id: self.setup.cluster_id.clone(),
-            name: self.setup.name.clone(),
-            instance_id: Some(self.promise.instance_id.clone()),
-            system_id: self.promise.system_id.clone(),
-            promised_term: self.promise.promised_term,
-            sealed: self.promise.sealed,
-            set: self.promise.set.clone(),
-            state: self.state,
-            supervisor_pid: std::process::id(),
-            engine_pid: self.engine.as_ref().map(Engine::pid),
-            port: self.setup.port,
-            crashes: u32::try_from(self.crashes.len()).unwrap_or(u32::MAX),
-            // At least 1: zero says that it is not down.
-            down_ms: self
-                .down_since
-                .map_or(0, |since| milliseconds(since).max(1)),
-            engine_silent_ms: silent,
-            seeding: self.seeding_report(),
-            engine,
-            message,
-            began_at: self.began_at,
-            serial,
-            pod_uid: duty.pod_uid,
-            generation: duty.generation,
-            pending_restart: duty.pending_restart,
-            refused_settings: duty.refused_settings,
-            volume_full: duty.volume_full,
-            leaving: duty.is_leaving,
-        };
-        self.out.send_replace(Published { status, at: now });
-    }
-
     /// Fast shutdown, bounded; calls that come meanwhile are refused by the closed channel.
     async fn stop(mut self, commands: &mut mpsc::Receiver<Command>) -> io::Result<()> {
         commands.close();
@@ -760,51 +690,11 @@ pub(super) fn is_port_taken(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
 
-/// For the status of a supervisor that begins now.
-pub fn nobody_yet() -> watch::Sender<Published> {
-    let status = SupervisorStatus {
-        began_at: Millis::now(),
-        ..empty_status()
-    };
-    let at = Instant::now();
-    watch::channel(Published { status, at }).0
-}
-
-pub fn empty_status() -> SupervisorStatus {
-    SupervisorStatus {
-        cluster_id: String::new(),
-        name: String::new(),
-        instance_id: None,
-        system_id: None,
-        promised_term: Term::default(),
-        sealed: false,
-        set: None,
-        state: SupervisorState::Starting,
-        supervisor_pid: 0,
-        engine_pid: None,
-        port: 0,
-        crashes: 0,
-        down_ms: 0,
-        engine_silent_ms: 0,
-        seeding: None,
-        engine: None,
-        message: None,
-        began_at: Millis::default(),
-        serial: 0,
-        pod_uid: None,
-        generation: 0,
-        pending_restart: false,
-        refused_settings: None,
-        volume_full: None,
-        leaving: false,
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn supervisor(dir: &std::path::Path) -> Supervisor {
+    pub(in crate::instance) fn supervisor(dir: &std::path::Path) -> Supervisor {
         let config = super::super::InstanceConfig {
             cluster: "orders".to_owned(),
             cluster_id: "c".to_owned(),
@@ -822,7 +712,12 @@ mod tests {
             parameters: std::collections::BTreeMap::new(),
         };
         let setup = super::super::setup::local(config, dir);
-        Supervisor::open(Volume::new(dir), setup, nobody_yet()).expect("opened")
+        Supervisor::open(
+            Volume::new(dir),
+            setup,
+            crate::instance::report::nobody_yet(),
+        )
+        .expect("opened")
     }
 
     #[test]
@@ -1146,31 +1041,6 @@ mod tests {
         let status = serde_json::json!({"system_id": "7", "role": "standby", "timeline": 1});
         supervisor.heard(serde_json::from_value(status).expect("reads"));
         assert!(!supervisor.reload_due);
-    }
-
-    #[test]
-    fn replay_that_does_not_move_is_told() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut supervisor = supervisor(dir.path());
-        let hear = |supervisor: &mut Supervisor, is_stuck: bool| {
-            // Behind what is flushed it is in both cases: the end of that may be no whole record.
-            let status = serde_json::json!({
-                "system_id": "7", "role": "standby", "timeline": 1, "consistent": true,
-                "flush_lsn": "0/30", "replay_lsn": "0/10", "replay_stuck": is_stuck,
-            });
-            supervisor.heard(serde_json::from_value(status).expect("reads"));
-        };
-        assert_eq!(supervisor.stuck_replay(), None);
-        hear(&mut supervisor, false);
-        assert_eq!(supervisor.stuck_replay(), None);
-        hear(&mut supervisor, true);
-        let said = supervisor.stuck_replay().expect("it stands");
-        assert!(said.contains("0/10"), "{said}");
-        supervisor.publish();
-        let told = supervisor.subscribe().borrow().status.message.clone();
-        assert!(told.is_some_and(|told| told.contains(&said)));
-        hear(&mut supervisor, false);
-        assert_eq!(supervisor.stuck_replay(), None, "it moves");
     }
 
     #[tokio::test]

@@ -572,7 +572,7 @@ pub(super) mod tests {
         let (_, news) = mpsc::channel(1);
         let health = Health::new(volume.probe());
         let duty = Duty::new(place, news, health, &valid, Known::default());
-        let out = crate::instance::supervisor::nobody_yet();
+        let out = crate::instance::report::nobody_yet();
         let mut supervisor = Supervisor::open(volume, setup.expect("made"), out).expect("opened");
         supervisor.duty = Some(Box::new(duty));
         supervisor

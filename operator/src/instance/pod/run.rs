@@ -317,7 +317,7 @@ mod tests {
     fn says(waiting: &Waiting, words: &'static [&'static str]) -> impl Future<Output = ()> + use<> {
         let mut seen = waiting.out.subscribe();
         async move {
-            let says_it = |published: &crate::instance::supervisor::Published| {
+            let says_it = |published: &crate::instance::report::Published| {
                 let said = published.status.message.as_deref().unwrap_or_default();
                 words.iter().all(|word| said.contains(word))
             };

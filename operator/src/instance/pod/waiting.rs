@@ -13,7 +13,7 @@ use super::Place;
 use crate::api::SupervisorStatus;
 use crate::crd::REPLACE_INSTANCE;
 use crate::ids::Millis;
-use crate::instance::supervisor::{Published, empty_status};
+use crate::instance::report::{Published, empty_status};
 use crate::names;
 
 /// While it waits, it says so that often: a status that does not move is a supervisor that hangs.

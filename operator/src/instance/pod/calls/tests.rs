@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::ids::Millis;
-use crate::instance::supervisor::{Published, empty_status};
+use crate::instance::report::{Published, empty_status};
 use crate::render::{Certified, Credentials};
 use crate::transport::{Address, CallError, Peer};
 use crate::validate::ValidatedCluster;
