@@ -343,6 +343,16 @@ fn scales(server: &ApiServer) {
     server.apply(SCALED, &[]).expect("taken");
     server.ok(&["scale", "rcl", "scaled", "--replicas=4"]);
     assert_eq!(server.get(&["rcl", "scaled"])["spec"]["replicas"], 4);
+    // What is asked for only as long as there are two: there are four.
+    let late = [
+        "scale",
+        "rcl",
+        "scaled",
+        "--current-replicas=2",
+        "--replicas=5",
+    ];
+    assert!(!server.kubectl(&late).status.success());
+    assert_eq!(server.get(&["rcl", "scaled"])["spec"]["replicas"], 4);
     for (replicas, why) in [
         ("--replicas=16", "less than or equal to 15"),
         ("--replicas=0", "strict waits for every standby"),

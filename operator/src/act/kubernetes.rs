@@ -1,6 +1,7 @@
 //! Acting on Kubernetes: supervisors' calls over TLS, objects, pods, the record by compare-and-swap.
 
 mod held;
+mod started;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Api;
-use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -19,8 +19,8 @@ use self::held::is_to_be_done;
 use super::objects::{Look, ObjectsError, Wanted, verdict, with_problem};
 use super::problems::{Problems, Verdict};
 use super::reports::{
-    Overtaken, annotation_of, dated, finish, has_withdrawn, mark_done, merge, note_handled,
-    open_requests, put_refusal, quiet, refusal, reports,
+    Overtaken, annotation_of, dated, finish, has_withdrawn, is_news, mark_done, merge,
+    note_handled, open_requests, put_refusal, quiet, refusal, reports,
 };
 use super::steps::{CALL_LIMIT, Call, Steps, call_of, made, name, told_of};
 use super::telling::{Tell, Told, tell_changes};
@@ -218,6 +218,7 @@ impl Act for KubernetesActor {
     async fn write(&self, seen: &Seen, plan: &Plan) -> Result<Written, kube::Error> {
         let inner = &self.inner;
         inner.told.crashes(&inner.events, seen);
+        inner.told.seeds(&inner.events, seen);
         inner.told.settings(&inner.events, seen);
         let is_wanted = |what: &str| is_to_be_done(what, seen, plan);
         inner.problems.retain(is_wanted);
@@ -259,10 +260,10 @@ impl Act for KubernetesActor {
         let Some(mut object) = inner.newest().await? else {
             return Ok(()); // Another object of the same name has a spec of its own.
         };
-        let message = refused.message.clone();
+        let (message, is_news) = (refused.message.clone(), is_news(seen, &refused));
         put_refusal(&mut object, refused);
         // Who came first is looked at again; told is what stands there.
-        if inner.replace_status(&object).await?.is_some() {
+        if inner.replace_status(&object).await?.is_some() && is_news {
             inner.events.tell("InvalidSpec", true, &message);
         }
         Ok(())
@@ -545,25 +546,6 @@ impl Inner {
         self.events
             .tell("InstanceCreated", false, &made(instance, seed));
         Ok(())
-    }
-
-    /// Kubernetes starts what has a StatefulSet; one of which only the claim is left gets it back.
-    async fn start(self: &Arc<Inner>, instance: &str, sight: &Sight) -> Result<(), StepError> {
-        if self.stateful_set(instance) {
-            return Ok(());
-        }
-        if self.make(instance, sight).await? {
-            let message = format!("{instance} is started again on the volume that it had");
-            self.events.tell("InstanceStarted", false, &message);
-        }
-        Ok(())
-    }
-
-    fn stateful_set(&self, instance: &str) -> bool {
-        self.cluster
-            .stateful_sets()
-            .iter()
-            .any(|set| set.name_any() == instance)
     }
 
     /// SIGKILL a second after SIGTERM, to the very pod in which that life was seen. Safety does not rest on it, and clients

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::reports::{
-    Overtaken, consume, merge, note_handled, put_refusal, quiet, refusal, reports,
+    Overtaken, consume, is_news, merge, note_handled, put_refusal, quiet, refusal, reports,
 };
 use super::steps::{CALL_LIMIT, Steps, call_of, made, told_of};
 use super::telling::{Tell, Told, tell_changes};
@@ -170,6 +170,7 @@ impl Act for LocalActor {
 
     async fn write(&self, seen: &Seen, plan: &Plan) -> Result<Written, ObjectError> {
         self.inner.told.crashes(&self.inner.events, seen);
+        self.inner.told.seeds(&self.inner.events, seen);
         let before = seen.cluster.status.clone().unwrap_or_default();
         let after = reports(&before, plan, seen);
         if plan.swap.is_none() && plan.outcomes.is_empty() && quiet(&before) == quiet(&after) {
@@ -215,14 +216,16 @@ impl Act for LocalActor {
         let Some(refused) = refusal(seen, findings) else {
             return Ok(());
         };
-        let message = refused.message.clone();
+        let (message, is_news) = (refused.message.clone(), is_news(seen, &refused));
         self.inner.store.update(|current| {
             let mut object = current.ok_or(ObjectError::Missing)?;
             put_refusal(&mut object, refused);
             Ok(object)
         })?;
         // Not before: what could not be written would be told at each attempt.
-        self.inner.events.tell("InvalidSpec", true, &message);
+        if is_news {
+            self.inner.events.tell("InvalidSpec", true, &message);
+        }
         Ok(())
     }
 }

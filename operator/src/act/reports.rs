@@ -155,10 +155,12 @@ pub(super) fn reports(
         .and_then(|r| r.primary.as_ref())
         .map(|p| p.name.clone());
     after.timeline = serving.map(|r| r.term).or(before.timeline);
+    // Until another one has the role it is nobody else's: autoscalers read the number while it moves, too.
+    let holder = record.as_ref().and_then(|r| r.primary.as_ref());
     let standbys = plan
         .instances
         .iter()
-        .filter(|i| Some(&i.name) != after.current_primary.as_ref());
+        .filter(|i| holder.is_none_or(|holder| holder.name != i.name));
     after.replicas = u32::try_from(standbys.count()).unwrap_or(u32::MAX);
     let name = seen.cluster.metadata.name.as_deref().unwrap_or("");
     after.selector = Some(format!(
@@ -192,22 +194,25 @@ pub(super) fn finish(
 /// Conditions with the time since when they are so.
 pub(super) fn dated(new: &[Condition], old: &[Condition]) -> Vec<Condition> {
     let now = Millis::now().rfc3339();
-    new.iter()
-        .map(|condition| {
-            let since = old
-                .iter()
-                .find(|c| c.type_ == condition.type_)
-                .filter(|c| c.status == condition.status && !c.last_transition_time.is_empty())
-                .map_or_else(|| now.clone(), |c| c.last_transition_time.clone());
-            Condition {
-                last_transition_time: since,
-                ..condition.clone()
-            }
-        })
-        .collect()
+    let dated = |condition: &Condition| Condition {
+        last_transition_time: since(condition, old, &now),
+        ..condition.clone()
+    };
+    new.iter().map(dated).collect()
 }
 
-/// What `Ready` says of a spec that makes no sense; none if it is said already.
+/// Since when it has the status that it has, for whatever reason.
+fn since(condition: &Condition, old: &[Condition], now: &str) -> String {
+    let is_so = |c: &&Condition| c.type_ == condition.type_ && c.status == condition.status;
+    let before = old
+        .iter()
+        .find(is_so)
+        .map(|c| c.last_transition_time.as_str());
+    before.filter(|at| !at.is_empty()).unwrap_or(now).to_owned()
+}
+
+/// What `Ready` says of a spec that makes no sense; none if it is said already, of this very generation: whoever waits for a
+/// condition goes by that.
 pub(super) fn refusal(seen: &Seen, findings: &[Invalid]) -> Option<Condition> {
     let message = findings
         .iter()
@@ -223,18 +228,27 @@ pub(super) fn refusal(seen: &Seen, findings: &[Invalid]) -> Option<Condition> {
         last_transition_time: Millis::now().rfc3339(),
     };
     refused.keep_within_bounds();
-    let known = seen
-        .observed
-        .past
-        .conditions
-        .iter()
-        .any(|c| c.reason == refused.reason && c.message == refused.message);
-    (!known).then_some(refused)
+    let known = said_before(seen, &refused);
+    known
+        .is_none_or(|known| known.observed_generation != refused.observed_generation)
+        .then_some(refused)
+}
+
+/// Whether it is refused for another reason than before. That something else was changed is no news.
+pub(super) fn is_news(seen: &Seen, refused: &Condition) -> bool {
+    said_before(seen, refused).is_none()
+}
+
+/// The condition that says the same, of whatever generation.
+fn said_before<'a>(seen: &'a Seen, refused: &Condition) -> Option<&'a Condition> {
+    let mut before = seen.observed.past.conditions.iter();
+    before.find(|c| c.reason == refused.reason && c.message == refused.message)
 }
 
 /// The refusal stands where `Ready` stood.
-pub(super) fn put_refusal(object: &mut ReplicatedCluster, refused: Condition) {
+pub(super) fn put_refusal(object: &mut ReplicatedCluster, mut refused: Condition) {
     let status = object.status.get_or_insert_default();
+    refused.last_transition_time = since(&refused, &status.conditions, &Millis::now().rfc3339());
     status.conditions.retain(|c| c.type_ != refused.type_);
     status.conditions.push(refused);
 }
@@ -371,8 +385,43 @@ mod tests {
         assert_eq!(after.current_primary.as_deref(), Some("orders-2"));
         assert_eq!(after.instances_ready.as_deref(), Some("3/3"));
         assert_eq!(after.replicas, 2);
+        // While the role moves there are as many as before and after.
+        let mut moving = seen.clone();
+        let status = moving.cluster.status.get_or_insert_default();
+        status.phase = Some(Phase::FailingOver);
+        let before = status.clone();
+        let moving = reports(&before, &plan, &moving);
+        assert_eq!((moving.current_primary, moving.replicas), (None, 2));
         let selector = "understudy.dev/cluster=orders,understudy.dev/role=standby";
         assert_eq!(after.selector.as_deref(), Some(selector));
+    }
+
+    /// `kubectl wait` passes over conditions of an older generation, and people count from the last transition.
+    #[test]
+    fn a_refusal_is_of_the_newest_generation_and_dates_from_when_it_began() {
+        let mut seen = Seen {
+            cluster: object(json!({}), json!({})),
+            observed: crate::decide::Observed::default(),
+        };
+        let mut refuse = |generation: i64, setting: &str| {
+            seen.cluster.metadata.generation = Some(generation);
+            let parameter = (setting.to_owned(), "1".to_owned());
+            seen.cluster.spec.parameters = BTreeMap::from([parameter]);
+            let findings = validate(&seen.cluster).expect_err("it is the operator's");
+            let refused = refusal(&seen, &findings)?;
+            let news = is_news(&seen, &refused);
+            put_refusal(&mut seen.cluster, refused);
+            let status = seen.cluster.status.as_mut().expect("a status");
+            let ready = &mut status.conditions[0];
+            let dated = std::mem::replace(&mut ready.last_transition_time, "then".to_owned());
+            let of = ready.observed_generation;
+            seen.observed.past.conditions.clone_from(&status.conditions);
+            Some((news, of, dated == "then"))
+        };
+        assert_eq!(refuse(1, "port"), Some((true, 1, false)));
+        assert_eq!(refuse(1, "port"), None, "it is said already");
+        assert_eq!(refuse(2, "port"), Some((false, 2, true)));
+        assert_eq!(refuse(2, "cluster_name"), Some((true, 2, true)));
     }
 
     #[test]

@@ -22,6 +22,9 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// take turns, or count.
 const MOST_TROUBLES: usize = 8;
 
+/// Attempts at a copy of the data, of which the first may have come too early.
+const SEED_ATTEMPTS: u32 = 3;
+
 /// What was told before: the same trouble is told once in a while.
 #[derive(Debug, Default)]
 pub(super) struct Told {
@@ -88,6 +91,19 @@ impl Told {
         }
     }
 
+    /// An instance that gets no copy of the data goes on trying, and nothing has to be decided: whoever waits for it learns
+    /// here what is in the way.
+    pub fn seeds(&self, to: &impl Tell, seen: &Seen) {
+        for (name, instance) in &seen.observed.instances {
+            let seeding = instance.heard().and_then(|status| status.seeding.as_ref());
+            let lasting = seeding.filter(|seeding| seeding.attempts >= SEED_ATTEMPTS);
+            if let Some(error) = lasting.and_then(|seeding| seeding.error.as_ref()) {
+                let why = format!("it gets no copy of the data, and tries again: {error}");
+                self.trouble(to, "SeedFailed", name, &why);
+            }
+        }
+    }
+
     /// What has come to its end: a former primary that follows, and a number of standbys that was asked for. `wanted` is
     /// the manifest's.
     pub fn ends(
@@ -116,7 +132,7 @@ impl Told {
             }
         }
         drop(former);
-        // Without a primary all of them count as standbys.
+        // Before there is a primary all of them count as standbys, and while the role moves nothing has come to its end.
         if after.current_primary.is_none() || after.replicas != wanted {
             return;
         }
@@ -286,6 +302,37 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_that_fails_again_and_again_is_told_once() {
+        let (told, heard) = (Told::default(), Heard::default());
+        let failed = |attempts: u32, error: Option<&str>| {
+            let mut seen = seen(1, "", 1, false);
+            let instance = seen.observed.instances.get_mut("orders-1");
+            let status = instance.and_then(|instance| instance.status.as_mut());
+            status.expect("it is heard").seeding = Some(crate::api::SeedingReport {
+                attempts,
+                error: error.map(str::to_owned),
+                asks: false,
+                source: None,
+            });
+            seen
+        };
+        let full = Some("No space left on device");
+        for (attempts, error) in [(1, None), (1, full), (2, full), (3, None)] {
+            told.seeds(&heard, &failed(attempts, error));
+        }
+        assert_eq!(*heard.0.lock(), [""; 0], "it may succeed yet");
+        for attempts in 3..9 {
+            told.seeds(&heard, &failed(attempts, full));
+        }
+        assert_eq!(
+            *heard.0.lock(),
+            [
+                "SeedFailed: orders-1: it gets no copy of the data, and tries again: No space left on device"
+            ]
+        );
+    }
+
+    #[test]
     fn what_has_come_to_its_end_is_told_once() {
         let (told, heard) = (Told::default(), Heard::default());
         let look = |status: serde_json::Value| -> ReplicatedClusterStatus {
@@ -306,7 +353,7 @@ mod tests {
         let scaled = "Scaled: the cluster has 4 standbys now; it had 2";
         assert_eq!(*heard.0.lock(), [scaled]);
         heard.0.lock().clear();
-        // All are standbys for a moment.
+        // Nobody is primary for a moment.
         told.ends(
             &heard,
             &served(4),

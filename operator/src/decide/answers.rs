@@ -176,6 +176,26 @@ pub(super) fn can_follow(record: &Record, answer: &Answer, primary: &EngineStatu
     is_prefix(record, answer, primary.timeline, flush, primary.fork)
 }
 
+/// What a copy has that can't follow a running primary, and that one never had: the range, where it is known.
+pub(super) fn diverged(record: &Record, answer: &Answer, primary: &EngineStatus) -> String {
+    let (own, end, newest) = (answer.timeline, answer.flush, primary.timeline);
+    let begin = if own == newest {
+        primary.flush_lsn
+    } else {
+        let mut lines = Lines::new(record, primary);
+        lines.add(own, answer.fork);
+        lines.parted_at(own, newest)
+    };
+    match begin.filter(|begin| *begin < end) {
+        Some(begin) => {
+            format!("its log from {begin} to {end} on timeline {own} is not in timeline {newest}")
+        }
+        None => format!(
+            "its log ends at {end} on timeline {own}, which timeline {newest} does not contain"
+        ),
+    }
+}
+
 /// How timelines descend from each other, as far as the record and the primary know.
 pub(super) struct Lines {
     forks: Vec<TimelineFork>,
@@ -233,12 +253,17 @@ impl Lines {
         if self.contains(timeline, term) {
             return Some(0); // It has followed.
         }
+        Some(flush.bytes_since(self.parted_at(timeline, term)?))
+    }
+
+    /// Where the logs of two timelines part; none if nobody knows.
+    fn parted_at(&self, timeline: Term, term: Term) -> Option<Lsn> {
         let other = self.of(term);
         let (own, shared) = self.of(timeline).into_iter().find_map(|(at, until)| {
             let (_, shared) = other.iter().find(|(of, _)| *of == at)?;
             Some((until, *shared))
         })?;
-        Some(flush.bytes_since(own.min(shared)))
+        Some(own.min(shared))
     }
 
     /// What the copy that has answered lost when `term` began without it.

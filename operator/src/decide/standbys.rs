@@ -306,10 +306,7 @@ fn tend(scene: &Scene<'_>, name: &str, instance: &Instance, plan: &mut Plan) {
                     instance: name.to_owned(),
                     term: record.term,
                     id: id.clone(),
-                    why: format!(
-                        "its log ends at {} on timeline {}, which timeline {} does not contain",
-                        answer.flush, answer.timeline, primary.timeline
-                    ),
+                    why: answers::diverged(record, &answer, primary),
                 });
             }
             // Not consistent yet, or some listed set can't do without it.

@@ -1,5 +1,6 @@
-//! What users take away by hand, under load: pods, StatefulSets, Services, certificates, the disruption budget. All of it
-//! is made again, instances come back with the copy and the volume that they had, and writes go on.
+//! What users take away by hand, under load: pods, StatefulSets (also by scaling them to nothing), Services, certificates,
+//! the disruption budget. All of it is made again, instances come back with the copy and the volume that they had, and
+//! writes go on.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -127,6 +128,46 @@ fn an_instance_whose_statefulset_is_deleted_is_made_again_on_its_volume() {
         came_back(&space, &pod, &before);
         database.wait_event("InstanceStarted", begin_ms);
         settle(&database, &ledger, writers, (variant, round), begin_ms);
+        if is_standby {
+            no_write_failed(&ledger, begin_ms);
+            has_what_it_had(&database, &instance, &had, begin_ms);
+            let now = (database.primary(), database.term());
+            assert_eq!(now, (primary, term), "the role has moved");
+        } else {
+            assert_eq!(database.volume(&instance), had.1, "another volume");
+            assert_ne!(database.primary(), instance, "it was not handed over");
+        }
+    }
+}
+
+/// As whoever means to stop everything in a namespace does it. That of the primary hands its role over first.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn an_instance_whose_statefulset_is_scaled_to_nothing_is_started_again() {
+    let space = Space::share("statefulset-scaled");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    for (round, variant) in (1..).zip(["a standby's", "the primary's"]) {
+        let (primary, term) = (database.primary(), database.term());
+        let is_standby = variant == "a standby's";
+        let instance = if is_standby {
+            database.standbys()[0].clone()
+        } else {
+            primary.clone()
+        };
+        let (had, pod) = (holds(&database, &instance), format!("{instance}-0"));
+        let set = there(&space, "statefulset", &instance);
+        let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+        let (begin_ms, before) = (now_ms(), there(&space, "pod", &pod));
+        space.kubectl(&["scale", "statefulset", &instance, "--replicas=0"]);
+        came_back(&space, &pod, &before);
+        database.wait_told("InstanceStarted", &instance, begin_ms);
+        settle(&database, &ledger, writers, (variant, round), begin_ms);
+        assert_eq!(
+            there(&space, "statefulset", &instance),
+            set,
+            "it was made anew"
+        );
         if is_standby {
             no_write_failed(&ledger, begin_ms);
             has_what_it_had(&database, &instance, &had, begin_ms);

@@ -384,6 +384,42 @@ fn writes_go_on_while_the_api_server_is_away() {
     assert_eq!(database.term(), term, "the role has moved");
 }
 
+/// A container that dies is started again by its kubelet, whether there is an API server or not. Nobody can say then who is
+/// primary, and nobody can have become it: it goes on in its own term when the members that a commit waits for confirm that.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_primary_that_is_started_again_while_the_api_server_is_away_goes_on_in_its_own_term() {
+    let space = Space::share("api-away-restart");
+    let database = Database::create(&space, "orders", &spec(2));
+    let ledger = noted_ledger(&space);
+    place(&database, false);
+    database.full_strength();
+    let (primary, term) = (database.primary(), database.term());
+    let victim = Victim::of(&database, &primary);
+    let writers = Writers::start(&database, &ledger, Who::Everybody);
+    let begin_ms = now_ms();
+    space.cluster.stop_api_server().expect("stopped");
+    // Until no operator acts any more that leads.
+    std::thread::sleep(Duration::from_secs(5));
+    let killed_ms = now_ms();
+    let _made = Made::make(Fault::SupervisorKilled, &space, victim);
+    writers.wait_for(20);
+    println!(
+        "writes went on within {} ms of the death",
+        now_ms() - killed_ms
+    );
+    let asked = space.try_kubectl(&NODES);
+    assert!(asked.is_err(), "the API server answers: {asked:?}");
+    let early = first_above(&ledger.rows(), term, |_| true);
+    assert_eq!(early, None, "somebody took over without the record");
+    space.cluster.continue_api_server().expect("continued");
+    // Who leads then must not take the primary for lost.
+    std::thread::sleep(TEMPTATION);
+    settle(&database, &ledger, writers, ("", 1), begin_ms);
+    let now = (database.primary(), database.term());
+    assert_eq!(now, (primary, term), "the role has moved");
+}
+
 /// A primary's death with the API server away, for so long. Whether the failover was not over when it went: one that was
 /// tells nothing.
 fn dies_without_an_api_server(

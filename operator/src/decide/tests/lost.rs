@@ -38,7 +38,14 @@ fn lost(plan: &Plan) -> Option<u64> {
 }
 
 fn reseeds(plan: &Plan) -> bool {
-    plan.steps.iter().any(|s| matches!(s, Step::Reseed { .. }))
+    why_reseeded(plan).is_some()
+}
+
+fn why_reseeded(plan: &Plan) -> Option<&str> {
+    plan.steps.iter().find_map(|step| match step {
+        Step::Reseed { why, .. } => Some(why.as_str()),
+        _ => None,
+    })
 }
 
 #[test]
@@ -50,7 +57,8 @@ fn it_is_counted_two_failovers_later_and_before_the_copy_goes() {
     assert!(!reseeds(&plan), "the report is not written yet");
     observed.past.last_failover = plan.last_failover;
     let plan = decide(&quorum, &observed, NOW);
-    assert!(reseeds(&plan));
+    let range = "its log from 0/64 to 0/82 on timeline 1 is not in timeline 3";
+    assert_eq!(why_reseeded(&plan), Some(range));
     observed.instances.remove("m-3");
     assert_eq!(lost(&decide(&quorum, &observed, NOW)), Some(30));
 }
@@ -74,5 +82,6 @@ fn where_nobody_knows_where_they_parted_nothing_is_said() {
     record(&mut observed).forks.remove(0);
     let plan = decide(&cluster(2, Durability::Quorum), &observed, NOW);
     assert_eq!(lost(&plan), None);
-    assert!(reseeds(&plan));
+    let said = "its log ends at 0/82 on timeline 1, which timeline 3 does not contain";
+    assert_eq!(why_reseeded(&plan), Some(said));
 }
