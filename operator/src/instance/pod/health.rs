@@ -1,7 +1,8 @@
 //! Whether the volume completes writes, and how full it is. Costs no WAL.
 //!
 //! A thread of its own writes one block of a probe file and waits until it is durable, once a second, but only while
-//! the engine's own log does not move: under load the log's flushes say the same. A volume that hangs holds up this
+//! the engine's own log does not move: under load the log's flushes say the same, and it looks more often whether they
+//! still come, because from the last of them on to its own first write nobody counts. A volume that hangs holds up this
 //! thread alone. One that is broken counts as one that hangs; one that is full does not: what is there is safe, and a
 //! standby's would be as full.
 
@@ -16,7 +17,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
+/// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The same while the log moves. A little more than what passes between two reports of the engine.
+const PAUSE_UNDER_LOAD: Duration = Duration::from_millis(300);
 /// A probe that takes less is no matter.
 const SLOW: Duration = Duration::from_millis(500);
 /// From here on a condition says it.
@@ -116,8 +120,8 @@ impl Health {
             .name("volume-probe".to_owned())
             .spawn(move || {
                 loop {
-                    shared.look();
-                    std::thread::sleep(PAUSE);
+                    let pause = shared.look();
+                    std::thread::sleep(pause);
                 }
             })?;
         Ok(())
@@ -150,14 +154,17 @@ impl Health {
 }
 
 impl Shared {
-    fn look(&self) {
-        if self.is_busy.swap(false, Ordering::Relaxed) {
+    /// How long it may be until the next one.
+    fn look(&self) -> Duration {
+        let was_busy = self.is_busy.swap(false, Ordering::Relaxed);
+        if was_busy {
             self.note(None);
         } else {
             self.waiting.lock().get_or_insert_with(Instant::now);
             self.judge(self.write());
         }
         self.measure();
+        if was_busy { PAUSE_UNDER_LOAD } else { PAUSE }
     }
 
     fn judge(&self, written: io::Result<()>) {
@@ -307,7 +314,7 @@ mod tests {
             assert_eq!(health.failure().is_some(), is_broken, "{errno}");
         }
         health.shared.judge(failed(Errno::IO));
-        health.shared.look();
+        let _ = health.shared.look();
         assert_eq!((health.stalled(), health.failure()), (Duration::ZERO, None));
         assert!(health.space().is_some());
     }
@@ -318,9 +325,10 @@ mod tests {
         let probe = dir.path().join("probe");
         let health = Health::new(probe.clone());
         health.saw_flush();
-        health.shared.look();
+        // A log that stops moving is noticed soon.
+        assert_eq!(health.shared.look(), PAUSE_UNDER_LOAD);
         assert!(!probe.exists());
-        health.shared.look();
+        assert_eq!(health.shared.look(), PAUSE);
         assert!(probe.exists());
     }
 }
