@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use self::held::is_to_be_done;
+use self::started::ScaledBack;
 use super::objects::{Look, ObjectsError, Wanted, verdict, with_problem};
 use super::problems::{Problems, Verdict};
 use super::reports::{
@@ -106,6 +107,7 @@ struct Inner {
     default_image: String,
     health: Arc<Health>,
     steps: Steps,
+    scaled_back: ScaledBack,
     told: Told,
     /// The last that made sense; none if none did since this operator began.
     spec: Mutex<Option<ValidatedCluster>>,
@@ -138,6 +140,7 @@ impl KubernetesActor {
                 default_image,
                 health,
                 steps: Steps::default(),
+                scaled_back: ScaledBack::default(),
                 told: Told::default(),
                 spec: Mutex::default(),
                 problems: Problems::default(),
@@ -168,7 +171,7 @@ impl Act for KubernetesActor {
             faults::point();
             let result = inner.perform(&step, &sight).await;
             faults::point();
-            inner.note_step(&step, &result);
+            inner.note_step(&step, result.as_ref().err());
             inner.steps.end(&key, result.is_ok());
             if let Err(error) = &result {
                 tracing::info!(cluster = %inner.cluster.key, ?step, %error, "a step failed and will be tried again");
@@ -179,7 +182,10 @@ impl Act for KubernetesActor {
                         .trouble(&inner.events, "StepFailed", of, &error.to_string());
                 }
             }
-            inner.cluster.watches.wake();
+            // Where there was nothing to do nothing is new: whoever looked again at once would do so for ever.
+            if !matches!(result, Ok(false)) {
+                inner.cluster.watches.wake();
+            }
         });
     }
 
@@ -456,8 +462,8 @@ impl Inner {
         Ok(Vec::new())
     }
 
-    /// `sight` is what the step was decided on.
-    async fn perform(self: &Arc<Inner>, step: &Step, sight: &Sight) -> Result<(), StepError> {
+    /// `sight` is what the step was decided on. False if there was nothing to do.
+    async fn perform(self: &Arc<Inner>, step: &Step, sight: &Sight) -> Result<bool, StepError> {
         let (upstream, giver) = (self.upstream(step), step.giver());
         let source = giver.and_then(|name| self.cluster.seed_source(name));
         let told = told_of(step, source.as_ref().map(|s| s.instance.as_str()));
@@ -466,11 +472,11 @@ impl Inner {
             if let Some((reason, warning, message)) = told {
                 self.events.tell(reason, warning, &message);
             }
-            return Ok(());
+            return Ok(true);
         }
-        match step {
+        let done = match step {
+            Step::Start { instance } => return self.start(instance, sight).await,
             Step::Create { instance, seed, .. } => self.create(instance, *seed, sight).await,
-            Step::Start { instance } => self.start(instance, sight).await,
             Step::Fence { instance, pid, .. } => self.fence(instance, *pid).await,
             Step::Remove { instance } => self.remove(instance, &sight.of(instance)).await,
             Step::Replace { instance } => self.replace(instance, &sight.of(instance)).await,
@@ -486,7 +492,8 @@ impl Inner {
             | Step::Follow { .. }
             | Step::Renew { .. }
             | Step::Reseed { .. } => Ok(()), // These are calls.
-        }
+        };
+        done.map(|()| true)
     }
 
     /// The pod of whom a standby is told to follow: the record's candidate or primary.
@@ -741,9 +748,8 @@ impl Inner {
     }
 
     /// What the API server does not do for a step is asked for less and less often, and told.
-    fn note_step(&self, step: &Step, result: &Result<(), StepError>) {
+    fn note_step(&self, step: &Step, error: Option<&StepError>) {
         let (name, now) = (name(step), Instant::now());
-        let error = result.as_ref().err();
         let well = error.is_none_or(|error| !error.is_the_api_s());
         self.steps.api_did(&name, well, now);
         match error {

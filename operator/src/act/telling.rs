@@ -30,7 +30,7 @@ const SEED_ATTEMPTS: u32 = 3;
 pub(super) struct Told {
     /// The crashes of each instance's engine, and the life of the supervisor that counted them.
     crashes: Mutex<HashMap<String, (Option<u32>, u32)>>,
-    /// By what they are of: the troubles, and when each was told.
+    /// By reason and what they are of: the troubles, and when each was told.
     troubles: Mutex<HashMap<String, Vec<(String, Instant)>>>,
     settings: Mutex<Option<Settings>>,
     /// Those that had the primary's role and do not follow yet.
@@ -52,14 +52,16 @@ struct Settings {
 
 impl Told {
     pub fn trouble(&self, to: &impl Tell, reason: &str, of: &str, why: &str) {
-        if self.is_news(of, why, Instant::now()) {
+        // What one step fails for again and again, in ever new words, hides no other trouble of the same thing.
+        let what = format!("{reason} {of}");
+        if self.is_news(&what, why, Instant::now()) {
             to.tell(reason, true, &format!("{of}: {why}"));
         }
     }
 
-    fn is_news(&self, of: &str, why: &str, now: Instant) -> bool {
+    fn is_news(&self, what: &str, why: &str, now: Instant) -> bool {
         let mut all = self.troubles.lock();
-        let told = all.entry(of.to_owned()).or_default();
+        let told = all.entry(what.to_owned()).or_default();
         told.retain(|(_, at)| now.saturating_duration_since(*at) < AGAIN);
         let is_news = told.len() < MOST_TROUBLES && told.iter().all(|(known, _)| known != why);
         if is_news {
@@ -484,5 +486,19 @@ mod tests {
         let told =
             (0..100).filter(|number| told.is_news("orders-1", &format!("try {number}"), now));
         assert_eq!(told.count(), MOST_TROUBLES);
+    }
+
+    #[test]
+    fn troubles_that_count_hide_no_other_trouble_of_the_same_instance() {
+        let (told, heard) = (Told::default(), Heard::default());
+        for number in 0..100 {
+            let why = format!("{number} bytes are left");
+            told.trouble(&heard, "SeedFailed", "orders-2", &why);
+        }
+        assert_eq!(heard.0.lock().len(), MOST_TROUBLES);
+        heard.0.lock().clear();
+        told.trouble(&heard, "StepFailed", "orders-2", "exceeded quota");
+        let step = "StepFailed: orders-2: exceeded quota";
+        assert_eq!(*heard.0.lock(), [step]);
     }
 }

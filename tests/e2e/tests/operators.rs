@@ -395,7 +395,7 @@ fn a_primary_that_is_started_again_while_the_api_server_is_away_goes_on_in_its_o
     place(&database, false);
     database.full_strength();
     let (primary, term) = (database.primary(), database.term());
-    let victim = Victim::of(&database, &primary);
+    let (victim, before) = (Victim::of(&database, &primary), database.generations());
     let writers = Writers::start(&database, &ledger, Who::Everybody);
     let begin_ms = now_ms();
     space.cluster.stop_api_server().expect("stopped");
@@ -403,6 +403,8 @@ fn a_primary_that_is_started_again_while_the_api_server_is_away_goes_on_in_its_o
     std::thread::sleep(Duration::from_secs(5));
     let killed_ms = now_ms();
     let _made = Made::make(Fault::SupervisorKilled, &space, victim);
+    // Rows that were on their way tell nothing of whoever comes back.
+    std::thread::sleep(SETTLE);
     writers.wait_for(20);
     println!(
         "writes went on within {} ms of the death",
@@ -418,6 +420,14 @@ fn a_primary_that_is_started_again_while_the_api_server_is_away_goes_on_in_its_o
     settle(&database, &ledger, writers, ("", 1), begin_ms);
     let now = (database.primary(), database.term());
     assert_eq!(now, (primary, term), "the role has moved");
+    // The kubelet says so when it has an API server again.
+    let is_another = || Ok((database.generations() != before).then_some(()));
+    wait_for(
+        "its container to have been started again",
+        LIMIT,
+        is_another,
+    )
+    .unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 /// A primary's death with the API server away, for so long. Whether the failover was not over when it went: one that was
