@@ -27,7 +27,7 @@ impl Binder<'_> {
     pub(super) fn from_functions(&mut self, from: &FunctionsRef) -> Result<Part> {
         let mut bound = Vec::with_capacity(from.calls.len());
         for item in &from.calls {
-            self.bind_item(item, &mut bound)?;
+            self.bind_function_item(item, &mut bound)?;
         }
         place_definitions(from, &mut bound)?;
         let alias = from.alias.as_ref();
@@ -62,7 +62,7 @@ impl Binder<'_> {
         self.named_part(range, alias, None)
     }
 
-    fn bind_item(&mut self, item: &FunctionItem, into: &mut Vec<BoundCall>) -> Result<()> {
+    fn bind_function_item(&mut self, item: &FunctionItem, into: &mut Vec<BoundCall>) -> Result<()> {
         let at = item.at;
         if let Some(arrays) = several_arrays(item) {
             for array in arrays {
