@@ -157,14 +157,33 @@ pub enum RangeSource {
     Table(Arc<Relation>),
     /// A table that the code fills (`pg_proc`, `pg_settings`, ...).
     Virtual(Arc<Relation>),
+    /// After LATERAL it reads the ranges to its left as values of a level around it ([`Expr::Outer`]).
     Subquery(Box<Query>),
     Values(Values),
-    /// A set-returning or plain function in FROM; args see no other range (LATERAL comes later).
+    /// Functions side by side: a row has the next one of each, NULL where one has ended before another.
     Function {
-        function: &'static Function,
-        args: Vec<Expr>,
+        calls: Vec<RangeCall>,
         with_ordinality: bool,
     },
+}
+
+/// A call in FROM.
+#[derive(Debug, Clone)]
+pub struct RangeCall {
+    /// [`Expr::Call`] of a set-returning or of a plain function, or what another word of SQL stands for: then it is one
+    /// value. It reads columns of the ranges to its left as expressions of its level do.
+    pub call: Expr,
+    /// How many of the range's columns are its own.
+    pub columns: usize,
+}
+
+impl RangeCall {
+    pub fn function(&self) -> Option<&'static Function> {
+        match &self.call {
+            Expr::Call { function, .. } => Some(*function),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -369,7 +388,7 @@ pub struct ColumnRef {
     pub ty: SqlType,
 }
 
-/// What a subquery reads of a row of a level around it.
+/// What a subquery reads of a row of a level around it; in FROM, of the part of that row that is to its left.
 #[derive(Debug, Clone)]
 pub struct OuterRef {
     /// The number of the level that `expr` belongs to.

@@ -28,6 +28,8 @@ pub const MAX_TARGETS: usize = 1664;
 pub enum Context {
     Select,
     JoinOn,
+    /// A subquery in FROM: what its aggregates that belong to the query around it are told.
+    FromSubquery,
     FunctionInFrom,
     Where,
     Having,
@@ -57,6 +59,7 @@ impl Context {
         match self {
             Context::Select => "SELECT",
             Context::JoinOn => "JOIN conditions",
+            Context::FromSubquery => "FROM clause of their own query level",
             Context::FunctionInFrom => "functions in FROM",
             Context::Where => "WHERE",
             Context::Having => "HAVING",
@@ -116,6 +119,19 @@ pub struct Item {
     pub range: Option<usize>,
     pub table_visible: bool,
     pub columns_visible: bool,
+    /// While FROM is analyzed.
+    pub reach: Reach,
+}
+
+/// Whether what stands to the right of an item may name it (`p_lateral_ok`). If not, its name is found all the same,
+/// and is an error: so SQL wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    Yes,
+    /// It is the other side of a RIGHT or FULL join.
+    OtherSide,
+    /// It is the table that the statement changes.
+    Changed,
 }
 
 #[derive(Debug, Clone)]
@@ -139,7 +155,7 @@ pub struct Scope {
     pub below: Option<Context>,
     /// The names of FROM's items so far, while FROM is analyzed.
     pub beside: Vec<Item>,
-    /// What is being analyzed could name these in PostgreSQL: a function in FROM, or LATERAL.
+    /// What is being analyzed may name these: a function in FROM, or a subquery after LATERAL.
     pub sees_beside: bool,
     /// Functions whose fields the select list asks for became ranges; they go behind FROM.
     pub set_ranges: Vec<FromItem>,
@@ -148,6 +164,17 @@ pub struct Scope {
     pub has_outer_join: bool,
     /// WITH queries that this level defines.
     pub ctes: Vec<CteEntry>,
+}
+
+impl Scope {
+    /// The items that what is being analyzed may name.
+    pub fn nameable(&self) -> impl Iterator<Item = &Item> {
+        let beside: &[Item] = match self.sees_beside {
+            true => &self.beside,
+            false => &[],
+        };
+        self.items.iter().chain(beside)
+    }
 }
 
 /// A WITH query: analyzed anew at each reference, which is the same as long as it is not volatile.
@@ -398,6 +425,7 @@ impl<'a> Binder<'a> {
             range: Some(range),
             table_visible: true,
             columns_visible: true,
+            reach: Reach::Yes,
         }];
     }
 
@@ -433,6 +461,7 @@ impl<'a> Binder<'a> {
             range: Some(range),
             table_visible: true,
             columns_visible: true,
+            reach: Reach::Yes,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::resolve::{self, Choice, Pathway};
 use super::types::type_text;
 use super::walk;
 use crate::ids::Oid;
-use crate::sql::bound::{ColumnRef, Expr, FromItem, Range, RangeColumn, RangeSource};
+use crate::sql::bound::{ColumnRef, Expr, FromItem, Range, RangeCall, RangeColumn, RangeSource};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, FunctionCall};
 use crate::types::datum::SqlType;
@@ -440,7 +440,8 @@ impl Binder<'_> {
         scope.set_ranges.iter().any(|item| match item {
             FromItem::Range(range) => matches!(
                 &scope.ranges[*range].source,
-                RangeSource::Function { function, .. } if function.returns_set()
+                RangeSource::Function { calls, .. }
+                    if calls.iter().filter_map(RangeCall::function).any(Function::returns_set)
             ),
             FromItem::Join(_) => false,
         })
@@ -454,17 +455,22 @@ impl Binder<'_> {
             return None;
         }
         let scope = self.scope_ref();
-        let same_as = |range: usize| match &scope.ranges[range].source {
-            RangeSource::Function {
-                function: other,
-                args: others,
-                ..
-            } => {
-                other.oid == function.oid
-                    && others.len() == args.len()
-                    && others.iter().zip(args).all(|(a, b)| walk::same(a, b))
-            }
-            _ => false,
+        let same_as = |range: usize| {
+            let RangeSource::Function { calls, .. } = &scope.ranges[range].source else {
+                return false;
+            };
+            calls.iter().any(|c| match &c.call {
+                Expr::Call {
+                    function: other,
+                    args: others,
+                    ..
+                } => {
+                    other.oid == function.oid
+                        && others.len() == args.len()
+                        && others.iter().zip(args).all(|(a, b)| walk::same(a, b))
+                }
+                _ => false,
+            })
         };
         scope.set_ranges.iter().find_map(|item| match item {
             FromItem::Range(range) if same_as(*range) => Some(*range),
@@ -486,7 +492,12 @@ impl Binder<'_> {
             return Ok(None);
         }
         let bound = self.within(Context::FunctionInFrom, |b| b.bind_call(call, at))?;
-        let Expr::Call { function, args, .. } = bound else {
+        let Expr::Call {
+            function,
+            args,
+            ty: row,
+        } = bound
+        else {
             return Ok(None);
         };
         if function.returns_set() {
@@ -524,8 +535,14 @@ impl Binder<'_> {
         let range = self.add_range(Range {
             alias: function.name.to_owned(),
             source: RangeSource::Function {
-                function,
-                args,
+                calls: vec![RangeCall {
+                    call: Expr::Call {
+                        function,
+                        args,
+                        ty: row,
+                    },
+                    columns: columns.len(),
+                }],
                 with_ordinality: false,
             },
             columns,
@@ -626,9 +643,7 @@ fn signature(call: &FunctionCall, types: &[Oid]) -> String {
 pub(super) fn no_function(call: &FunctionCall, types: &[Oid], at: u32) -> SqlError {
     let in_catalog = call.name.schema_name().is_none_or(|s| s == "pg_catalog");
     let name = call.name.name.name.as_str();
-    // Of several arrays at once UNNEST is a function of FROM's grammar.
-    let unnests = name == "unnest" && types.len() > 1;
-    if in_catalog && (unnests || functions::is_absent(name)) {
+    if in_catalog && functions::is_absent(name) {
         let what = format!("function {}() is not implemented", call.name.name.name);
         return SqlError::unsupported(what).at(at);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::binder::{Binder, Context, Item};
+use super::binder::{Binder, Context, Item, Reach};
 use super::query::{null, one_row, over, range_columns};
 use super::walk;
 use crate::catalog::relation::{Identity, LockMode, Relation, RelationKind};
@@ -459,9 +459,10 @@ impl Binder<'_> {
     /// FROM of UPDATE or USING of DELETE, with the target's names beside it.
     fn other_tables(
         &mut self,
-        target: Item,
+        mut target: Item,
         refs: &[ast::TableRef],
     ) -> Result<Vec<crate::sql::bound::FromItem>> {
+        target.reach = Reach::Changed;
         self.scope().items = vec![target];
         self.bind_from(refs)
     }

@@ -1,28 +1,26 @@
 //! FROM: ranges, joins, merged columns, row locks (`transformFromClause`).
+//!
+//! While FROM is analyzed its names are kept beside those that expressions see. Functions and subqueries after LATERAL see
+//! them, as far as they stand to the left: a function as columns of its own level, a subquery as those of a level around it.
 
-use super::binder::{Binder, Context, Item, ItemColumn};
+use super::binder::{Binder, Context, Item, ItemColumn, Reach};
 use super::resolve;
 use super::types::type_text;
 use crate::catalog::relation::{LockMode, Relation, RelationKind};
 use crate::catalog::schema::is_absent;
-use crate::ids::Oid;
-use crate::sql::bound::{
-    Expr, FromItem, Join, JoinKind, Range, RangeColumn, RangeSource, RowLockMode, RowLocking,
-};
+use crate::sql::bound::{Expr, FromItem, Join, JoinKind, RangeSource, RowLockMode, RowLocking};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
     self, Alias, DistinctClause, Ident, JoinCondition, JoinRef, JoinType, ObjectName, TableRef,
 };
 use crate::types::acl::Privileges;
 use crate::types::datum::SqlType;
-use crate::types::function::Implementation;
-use crate::types::oids;
 use std::sync::Arc;
 
 type Result<T> = std::result::Result<T, SqlError>;
 
 /// A FROM item and the names it brings.
-type Part = (FromItem, Vec<Item>);
+pub(super) type Part = (FromItem, Vec<Item>);
 
 pub fn lock_name(mode: RowLockMode) -> &'static str {
     match mode {
@@ -48,11 +46,12 @@ impl Binder<'_> {
         }
         let scope = self.scope();
         scope.items = std::mem::take(&mut scope.beside);
+        set_reach(&mut scope.items, Reach::Yes);
         Ok(from)
     }
 
-    /// Runs `f` on what could name the items to its left in PostgreSQL.
-    fn beside<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    /// Runs `f` on what may name the items to its left.
+    pub(super) fn beside<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let before = std::mem::replace(&mut self.scope().sees_beside, true);
         let out = f(self);
         self.scope().sees_beside = before;
@@ -91,27 +90,14 @@ impl Binder<'_> {
                         .hint(example)
                         .at(*at));
                 };
-                let query = match *lateral {
-                    true => self.beside(|b| b.bind_subquery(query))?,
-                    false => self.bind_subquery(query)?,
-                };
+                let query = self.within(Context::FromSubquery, |b| match *lateral {
+                    true => b.beside(|b| b.bind_subquery(query)),
+                    false => b.bind_subquery(query),
+                })?;
                 let range = self.subquery_range(alias.name.name.clone(), query);
                 self.named_part(range, Some(alias), None)
             }
-            TableRef::Function {
-                call,
-                with_ordinality,
-                alias,
-                columns,
-                at,
-                ..
-            } => {
-                let part = self.from_function(call, *with_ordinality, alias.as_ref(), *at)?;
-                match columns.first() {
-                    Some((name, _)) => Err(self.needless_definitions(&part, name.at)),
-                    None => Ok(part),
-                }
-            }
+            TableRef::Functions(functions) => self.from_functions(functions),
             TableRef::Join(join) => self.from_join(join),
             TableRef::Unsupported { what, at } => {
                 Err(SqlError::unsupported(format!("{what} is not supported")).at(*at))
@@ -214,118 +200,7 @@ impl Binder<'_> {
         Ok(None)
     }
 
-    fn from_function(
-        &mut self,
-        call: &ast::Expr,
-        with_ordinality: bool,
-        alias: Option<&Alias>,
-        at: u32,
-    ) -> Result<Part> {
-        let name = super::targets::column_name(call, None);
-        let bound = self.beside(|b| b.within(Context::FunctionInFrom, |b| b.bind(call)))?;
-        self.check_sets_at_top(&bound, at)?;
-        let Expr::Call { function, args, ty } = bound else {
-            return self.from_value(bound, name, alias, with_ordinality, at);
-        };
-        let shown = alias.map_or_else(|| name.clone(), |a| a.name.name.clone());
-        let mut columns: Vec<RangeColumn> = if function.out.is_empty() {
-            let by_host = matches!(
-                function.implementation,
-                Implementation::Host | Implementation::HostSet
-            );
-            if ty.oid == oids::RECORD && by_host {
-                let what = format!("function {}() is not implemented", function.name);
-                return Err(SqlError::unsupported(what).at(at));
-            }
-            if ty.oid == oids::RECORD {
-                return Err(SqlError::new(
-                    state::SYNTAX_ERROR,
-                    "a column definition list is required for functions returning \"record\"",
-                )
-                .at(at));
-            }
-            // The only column takes the alias of the range.
-            vec![RangeColumn {
-                name: shown.clone(),
-                ty,
-            }]
-        } else {
-            function
-                .out
-                .iter()
-                .map(|(name, ty)| RangeColumn {
-                    name: (*name).to_owned(),
-                    ty: SqlType::plain(*ty),
-                })
-                .collect()
-        };
-        if with_ordinality {
-            columns.push(RangeColumn {
-                name: "ordinality".to_owned(),
-                ty: SqlType::plain(oids::INT8),
-            });
-        }
-        let range = self.add_range(Range {
-            alias: shown,
-            source: RangeSource::Function {
-                function,
-                args,
-                with_ordinality,
-            },
-            columns,
-        });
-        self.named_part(range, alias, None)
-    }
-
-    /// No function here leaves the shape of its rows to the caller.
-    fn needless_definitions(&self, part: &Part, at: u32) -> SqlError {
-        let with_out = part.1.first().and_then(|i| i.range).is_some_and(|r| {
-            matches!(
-                &self.scope_ref().ranges[r].source,
-                RangeSource::Function { function, .. } if !function.out.is_empty()
-            )
-        });
-        SqlError::new(
-            state::SYNTAX_ERROR,
-            if with_out {
-                "a column definition list is redundant for a function with OUT parameters"
-            } else {
-                "a column definition list is only allowed for functions returning \"record\""
-            },
-        )
-        .at(at)
-    }
-
-    /// A call that turned out to be no function (`FROM current_date`): a row of one value.
-    fn from_value(
-        &mut self,
-        value: Expr,
-        name: String,
-        alias: Option<&Alias>,
-        with_ordinality: bool,
-        at: u32,
-    ) -> Result<Part> {
-        if with_ordinality {
-            return Err(SqlError::unsupported("this expression in FROM is not supported").at(at));
-        }
-        let shown = alias.map_or_else(|| name.clone(), |a| a.name.name.clone());
-        let ty = value.ty();
-        let output = vec![crate::sql::bound::OutputColumn {
-            name: shown.clone(),
-            ty,
-            table: Oid::INVALID,
-            attribute: 0,
-        }];
-        let targets = vec![crate::sql::bound::Target {
-            expr: value,
-            name: shown.clone(),
-        }];
-        let query = super::query::one_row(targets, output);
-        let range = self.subquery_range(shown, query);
-        self.named_part(range, alias, None)
-    }
-
-    fn named_part(
+    pub(super) fn named_part(
         &mut self,
         range: usize,
         alias: Option<&Alias>,
@@ -358,18 +233,20 @@ impl Binder<'_> {
     }
 
     fn from_join(&mut self, join: &JoinRef) -> Result<Part> {
+        let (kind, reach) = match join.kind {
+            JoinType::Cross | JoinType::Inner => (JoinKind::Inner, Reach::Yes),
+            JoinType::Left => (JoinKind::Left, Reach::Yes),
+            JoinType::Right => (JoinKind::Right, Reach::OtherSide),
+            JoinType::Full => (JoinKind::Full, Reach::OtherSide),
+        };
         let (left, mut left_items) = self.from_item(&join.left)?;
         let before = self.scope_ref().beside.len();
+        set_reach(&mut left_items, reach);
         self.scope().beside.append(&mut left_items);
         let (right, mut right_items) = self.from_item(&join.right)?;
         left_items = self.scope().beside.split_off(before);
+        set_reach(&mut left_items, Reach::Yes);
         check_conflicts(&left_items, &right_items)?;
-        let kind = match join.kind {
-            JoinType::Cross | JoinType::Inner => JoinKind::Inner,
-            JoinType::Left => JoinKind::Left,
-            JoinType::Right => JoinKind::Right,
-            JoinType::Full => JoinKind::Full,
-        };
         if kind != JoinKind::Inner {
             self.scope().has_outer_join = true;
         }
@@ -408,6 +285,7 @@ impl Binder<'_> {
                 range: None,
                 table_visible: true,
                 columns_visible: false,
+                reach: Reach::Yes,
             });
         }
         if let Some(alias) = &join.alias {
@@ -422,6 +300,7 @@ impl Binder<'_> {
             range: None,
             table_visible: join.alias.is_some(),
             columns_visible: true,
+            reach: Reach::Yes,
         });
         let item = FromItem::Join(Box::new(Join {
             kind,
@@ -656,6 +535,13 @@ fn rank(wait: crate::sql::bound::LockWait) -> u8 {
         LockWait::Block => 0,
         LockWait::SkipLocked => 1,
         LockWait::NoWait => 2,
+    }
+}
+
+/// `setNamespaceLateralState`
+fn set_reach(items: &mut [Item], reach: Reach) {
+    for item in items {
+        item.reach = reach;
     }
 }
 

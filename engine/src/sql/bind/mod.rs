@@ -13,6 +13,7 @@ mod conflict;
 mod dml;
 mod expr;
 mod from;
+mod from_functions;
 mod grouping;
 mod names;
 mod operator;
@@ -42,7 +43,7 @@ pub use binder::Moment;
 pub use from::lock_name;
 pub use names::{qualified_names, system_column};
 pub use types::{is_serial, type_text};
-pub use walk::{own_reads, parts, parts_mut, reads_columns};
+pub use walk::{own_reads, parts, parts_mut, query_reads, reads_columns};
 
 /// What the analyzer needs to know of the session.
 #[derive(Clone, Copy)]

@@ -1,10 +1,11 @@
 //! Column references, whole rows, system columns: what a name means here (`transformColumnRef`).
 
-use super::binder::{Binder, Item};
+use super::binder::{Binder, Item, Reach};
 use crate::ids::Oid;
 use crate::sql::bound::{Expr, OuterRef, RangeSource, SystemColumn};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::Ident;
+use crate::types::oids;
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -82,22 +83,16 @@ impl Binder<'_> {
 
     /// The column of that name in one level (`colNameToVar`).
     fn column_at(&self, level: usize, name: &str, at: u32) -> Result<Option<Expr>> {
-        let scope = &self.scopes[level];
         let mut found = None;
-        for item in scope.items.iter().filter(|i| i.columns_visible) {
+        let items = self.scopes[level].nameable();
+        for item in items.filter(|i| i.columns_visible) {
             let Some(expr) = self.column_of(level, item, name, at)? else {
                 continue;
             };
             if found.replace(expr).is_some() {
                 return Err(ambiguous(name, at));
             }
-        }
-        if scope.sees_beside {
-            for item in scope.beside.iter().filter(|i| i.columns_visible) {
-                if self.column_of(level, item, name, at)?.is_some() {
-                    return Err(beside(at));
-                }
-            }
+            check_reach(item, at)?;
         }
         Ok(found)
     }
@@ -148,7 +143,7 @@ impl Binder<'_> {
         };
         for level in (0..self.scopes.len()).rev() {
             let mut found = None;
-            for item in self.scopes[level].items.iter().filter(|i| fits(i)) {
+            for item in self.scopes[level].nameable().filter(|i| fits(i)) {
                 if found.is_some() {
                     return Err(SqlError::new(
                         state::AMBIGUOUS_ALIAS,
@@ -156,14 +151,11 @@ impl Binder<'_> {
                     )
                     .at(at));
                 }
+                check_reach(item, at)?;
                 found = Some(item.clone());
             }
             if let Some(item) = found {
                 return Ok(Some((level, item)));
-            }
-            let scope = &self.scopes[level];
-            if scope.sees_beside && scope.beside.iter().any(fits) {
-                return Err(beside(at));
             }
         }
         Ok(None)
@@ -179,12 +171,13 @@ impl Binder<'_> {
             .hint("Name the columns.")
             .at(at));
         }
-        // A function of one value stands for that value.
-        let scalar = item.range.is_some_and(|r| {
-            matches!(
-                &scope.ranges[r].source,
-                RangeSource::Function { function, with_ordinality: false, .. } if function.out.is_empty()
-            )
+        // A function of plain values stands for its value.
+        let scalar = item.range.is_some_and(|r| match &scope.ranges[r].source {
+            RangeSource::Function {
+                calls,
+                with_ordinality: false,
+            } => matches!(calls.as_slice(), [only] if only.call.ty().oid != oids::RECORD),
+            _ => false,
         });
         if let (true, [column]) = (scalar, item.columns.as_slice()) {
             return Ok(self.of_level(level, column.expr.clone(), at));
@@ -195,8 +188,9 @@ impl Binder<'_> {
     }
 
     pub(super) fn missing_table(&self, schema: Option<&str>, name: &str, at: u32) -> SqlError {
-        let hidden = self.scopes.iter().rev().find_map(|scope| {
-            scope.ranges.iter().find(|r| {
+        let mut levels = self.scopes.iter().enumerate().rev();
+        let hidden = levels.find_map(|(level, scope)| {
+            let number = scope.ranges.iter().position(|r| {
                 r.alias == name
                     || matches!(
                         &r.source,
@@ -204,9 +198,10 @@ impl Binder<'_> {
                             if rel.name == name
                                 && schema.is_none_or(|s| rel.schema_name == s)
                     )
-            })
+            })?;
+            Some((level, number, &scope.ranges[number]))
         });
-        let Some(range) = hidden else {
+        let Some((level, number, range)) = hidden else {
             return SqlError::new(
                 state::UNDEFINED_TABLE,
                 format!("missing FROM-clause entry for table \"{name}\""),
@@ -218,16 +213,15 @@ impl Binder<'_> {
             format!("invalid reference to FROM-clause entry for table \"{name}\""),
         )
         .at(at);
-        if range.alias == name {
-            error.hint(format!(
-                "There is an entry for table \"{name}\", but it cannot be referenced from this part of the query."
-            ))
-        } else {
-            error.hint(format!(
-                "Perhaps you meant to reference the table alias \"{}\".",
-                range.alias
-            ))
-        }
+        let alias = range.alias.as_str();
+        let by_alias = match self.table_item(None, alias, at) {
+            Ok(Some((l, item))) => l == level && item.range == Some(number),
+            _ => false,
+        };
+        error.hint(match alias != name && by_alias {
+            true => format!("Perhaps you meant to reference the table alias \"{alias}\"."),
+            false => out_of_reach(alias),
+        })
     }
 
     fn missing_column(&self, table: Option<&str>, name: &str, at: u32) -> SqlError {
@@ -326,11 +320,28 @@ fn too_many_names(parts: &[Ident], at: u32) -> SqlError {
     .at(at)
 }
 
-/// What LATERAL and functions in FROM may name in PostgreSQL, the items to their left, cannot be named yet.
-fn beside(at: u32) -> SqlError {
-    SqlError::unsupported("references to other items of FROM are not supported there")
-        .hint("Join with a subquery or a function that stands alone.")
+/// 42P10 for an item to the left that may not be named all the same (`check_lateral_ref_ok`).
+fn check_reach(item: &Item, at: u32) -> Result<()> {
+    let name = item.name.as_deref().unwrap_or("unnamed_join");
+    let error = || {
+        SqlError::new(
+            state::INVALID_COLUMN_REFERENCE,
+            format!("invalid reference to FROM-clause entry for table \"{name}\""),
+        )
         .at(at)
+    };
+    match item.reach {
+        Reach::Yes => Ok(()),
+        Reach::OtherSide => Err(error()
+            .detail("The combining JOIN type must be INNER or LEFT for a LATERAL reference.")),
+        Reach::Changed => Err(error().hint(out_of_reach(name))),
+    }
+}
+
+fn out_of_reach(table: &str) -> String {
+    format!(
+        "There is an entry for table \"{table}\", but it cannot be referenced from this part of the query."
+    )
 }
 
 fn ambiguous(name: &str, at: u32) -> SqlError {

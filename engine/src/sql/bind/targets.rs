@@ -204,24 +204,31 @@ impl Binder<'_> {
         Ok(())
     }
 
+    /// The table's column that an expression of `level` is, if it is one.
+    fn origin(&self, expr: &Expr, level: usize) -> (Oid, i16) {
+        match expr {
+            Expr::Column(c) => match &self.scopes[level].ranges[c.range].source {
+                RangeSource::Table(rel) | RangeSource::Virtual(rel) => {
+                    (rel.oid, rel.columns[c.column].attribute)
+                }
+                RangeSource::Subquery(q) => {
+                    let o = &q.output[c.column];
+                    (o.table, o.attribute)
+                }
+                _ => (Oid::INVALID, 0),
+            },
+            // What a subquery after LATERAL hands on.
+            Expr::Outer(outer) => self.origin(&outer.expr, outer.level),
+            _ => (Oid::INVALID, 0),
+        }
+    }
+
     pub(super) fn output_of(&self, list: &TargetList) -> Vec<OutputColumn> {
-        let scope = self.scope_ref();
+        let level = self.level_number();
         list.targets[..list.visible]
             .iter()
             .map(|t| {
-                let (table, attribute) = match &t.expr {
-                    Expr::Column(c) => match &scope.ranges[c.range].source {
-                        RangeSource::Table(rel) | RangeSource::Virtual(rel) => {
-                            (rel.oid, rel.columns[c.column].attribute)
-                        }
-                        RangeSource::Subquery(q) => {
-                            let o = &q.output[c.column];
-                            (o.table, o.attribute)
-                        }
-                        _ => (Oid::INVALID, 0),
-                    },
-                    _ => (Oid::INVALID, 0),
-                };
+                let (table, attribute) = self.origin(&t.expr, level);
                 OutputColumn {
                     name: t.name.clone(),
                     ty: t.expr.ty(),

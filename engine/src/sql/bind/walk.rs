@@ -146,7 +146,7 @@ fn of_select<'q>(select: &'q Select, f: &mut dyn FnMut(&'q Expr)) {
         match &range.source {
             RangeSource::Subquery(query) => of_query(query, f),
             RangeSource::Values(values) => values.rows.iter().flatten().for_each(&mut *f),
-            RangeSource::Function { args, .. } => args.iter().for_each(&mut *f),
+            RangeSource::Function { calls, .. } => calls.iter().for_each(|c| f(&c.call)),
             RangeSource::Table(_) | RangeSource::Virtual(_) => {}
         }
     }
@@ -189,7 +189,9 @@ fn of_select_mut(select: &mut Select, f: &mut dyn FnMut(&mut Expr)) {
         match &mut range.source {
             RangeSource::Subquery(query) => of_query_mut(query, f),
             RangeSource::Values(values) => values.rows.iter_mut().flatten().for_each(&mut *f),
-            RangeSource::Function { args, .. } => args.iter_mut().for_each(&mut *f),
+            RangeSource::Function { calls, .. } => {
+                calls.iter_mut().for_each(|c| f(&mut c.call));
+            }
             RangeSource::Table(_) | RangeSource::Virtual(_) => {}
         }
     }
@@ -231,16 +233,21 @@ pub fn own_reads<'e>(expr: &'e Expr, level: Option<usize>, f: &mut dyn FnMut(&'e
         _ => parts(expr, &mut |part| own_reads(part, level, f)),
     }
     if let Expr::Subquery(sub) = expr {
-        of_query(&sub.query, &mut |e| {
-            deep(e, &mut |inner| {
-                if let Expr::Outer(outer) = inner
-                    && Some(outer.level) == level
-                {
-                    own_reads(&outer.expr, level, f);
-                }
-            });
-        });
+        query_reads(&sub.query, level, f);
     }
+}
+
+/// Calls `f` on what a query, which stands in `level`, reads of that level.
+pub fn query_reads<'q>(query: &'q Query, level: Option<usize>, f: &mut dyn FnMut(&'q Expr)) {
+    of_query(query, &mut |e| {
+        deep(e, &mut |inner| {
+            if let Expr::Outer(outer) = inner
+                && Some(outer.level) == level
+            {
+                own_reads(&outer.expr, level, f);
+            }
+        });
+    });
 }
 
 /// True if it reads anything of `level`, in which it stands.
@@ -265,12 +272,12 @@ pub fn reads_target(expr: &Expr, level: usize) -> bool {
 
 /// Two runs of the query may give different rows, or do something twice.
 pub fn query_is_volatile(query: &Query) -> bool {
-    let mut found = locks_or_calls_volatile(query);
+    let mut found = locks(query);
     of_query(query, &mut |e| {
         deep(e, &mut |inner| {
             found |= match inner {
                 Expr::Call { function, .. } => function.volatility == Volatility::Volatile,
-                Expr::Subquery(sub) => locks_or_calls_volatile(&sub.query),
+                Expr::Subquery(sub) => locks(&sub.query),
                 _ => false,
             };
         });
@@ -278,20 +285,17 @@ pub fn query_is_volatile(query: &Query) -> bool {
     found
 }
 
-/// It locks rows, or calls a volatile function in FROM.
-fn locks_or_calls_volatile(query: &Query) -> bool {
+/// It locks rows, itself or in FROM.
+fn locks(query: &Query) -> bool {
     if !query.locking.is_empty() {
         return true;
     }
     match &query.body {
         Body::Values(_) => false,
-        Body::SetOperation(set) => {
-            locks_or_calls_volatile(&set.left) || locks_or_calls_volatile(&set.right)
-        }
+        Body::SetOperation(set) => locks(&set.left) || locks(&set.right),
         Body::Select(select) => select.ranges.iter().any(|range| match &range.source {
-            RangeSource::Subquery(query) => locks_or_calls_volatile(query),
-            RangeSource::Function { function, .. } => function.volatility == Volatility::Volatile,
-            RangeSource::Table(_) | RangeSource::Virtual(_) | RangeSource::Values(_) => false,
+            RangeSource::Subquery(query) => locks(query),
+            _ => false,
         }),
     }
 }

@@ -1,7 +1,8 @@
 //! SELECT ... FOR UPDATE and the like: locks the rows that pass through.
 //!
 //! A row that somebody changed meanwhile is locked in its newest version, if that still meets the conditions
-//! (READ COMMITTED; the other relations' rows as they were), or ends the statement with 40001.
+//! (READ COMMITTED; the other relations' rows as they were), or ends the statement with 40001. Simple subqueries in FROM
+//! that read such a row are computed anew; the loop below that passed them the older version gets its values back.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::sql::exec::cx::{EvalCx, Request, Step, WantedRow};
 use crate::sql::exec::newest::{self, Newest, Replaced};
 use crate::sql::exec::node::{BoxNode, Node};
 use crate::sql::exec::scan::fetch::RowLoader;
-use crate::sql::plan::tree::{LockTarget, NodeKind, PlanNode};
+use crate::sql::plan::tree::{Again, LockTarget, NodeKind, PlanNode};
 use crate::table::heap::{self, Modified, RowBuf};
 use crate::txn::RowLockMode;
 use crate::types::datum::Datum;
@@ -23,6 +24,8 @@ pub struct LockRowsNode {
     at: Option<usize>,
     /// What newer versions took the place of in the frame; where there are any, the conditions are tested again.
     replaced: Replaced,
+    /// Values of newer versions were passed to subqueries in FROM.
+    passed: bool,
     buffer: RowBuf,
     loader: RowLoader,
 }
@@ -50,6 +53,7 @@ impl LockRowsNode {
             child,
             at: None,
             replaced: Replaced::default(),
+            passed: false,
             buffer: RowBuf::new(),
             loader: RowLoader::default(),
         }
@@ -129,6 +133,43 @@ impl LockRowsNode {
         }
     }
 
+    /// What subqueries in FROM made of the rows to their left.
+    fn compute_again(
+        &mut self,
+        steps: &[Again],
+        frame: &mut [Datum],
+        cx: &mut EvalCx,
+    ) -> Result<(), SqlError> {
+        for step in steps {
+            match step {
+                Again::Pass(number, slot) => {
+                    self.passed = true;
+                    cx.pass(*number, frame[*slot].clone());
+                }
+                Again::Compute(slot, value) => {
+                    self.replaced.keep(std::iter::once(*slot), frame);
+                    frame[*slot] = value.eval(frame, cx)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The nodes below go on with the row that they made.
+    fn put_back(&mut self, frame: &mut [Datum], cx: &mut EvalCx) {
+        self.replaced.put_back(frame);
+        let NodeKind::LockRows { lateral, .. } = &self.spec.kind else {
+            unreachable!("built from a row lock")
+        };
+        if std::mem::take(&mut self.passed) {
+            for step in lateral {
+                if let Again::Pass(number, slot) = step {
+                    cx.pass(*number, frame[*slot].clone());
+                }
+            }
+        }
+    }
+
     /// Locks what the row in the frame has of each target.
     fn lock_all(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Locked, SqlError> {
         let spec = Arc::clone(&self.spec);
@@ -136,6 +177,7 @@ impl LockRowsNode {
             locks,
             recheck,
             outer,
+            lateral,
             early,
             ..
         } = &spec.kind
@@ -152,17 +194,23 @@ impl LockRowsNode {
         if self.replaced.is_empty() {
             return Ok(Locked::Yes);
         }
+        self.compute_again(lateral, frame, cx)?;
+        let mut alone = false;
         for (on, slots) in outer {
             let joined = match on {
                 Some(on) => on.passes(frame, cx)?,
                 None => true,
             };
             if !joined {
+                alone = true;
                 self.replaced.keep(slots.iter().copied(), frame);
                 for slot in slots {
                     frame[*slot] = Datum::Null;
                 }
             }
+        }
+        if alone {
+            self.compute_again(lateral, frame, cx)?;
         }
         if let Some(test) = recheck
             && !test.passes(frame, cx)?
@@ -182,7 +230,7 @@ impl Node for LockRowsNode {
     fn next(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Step, SqlError> {
         loop {
             if self.at.is_none() {
-                self.replaced.put_back(frame);
+                self.put_back(frame, cx);
                 let step = self.child.next(frame, cx)?;
                 if step != Step::Row {
                     return Ok(step);
@@ -208,6 +256,7 @@ impl Node for LockRowsNode {
     fn rewind(&mut self, cx: &mut EvalCx) -> Result<(), SqlError> {
         self.at = None;
         self.replaced = Replaced::default();
+        self.passed = false;
         self.child.rewind(cx)
     }
 }

@@ -1,7 +1,8 @@
 //! Nested loop: for each outer row the inner side anew.
 //!
 //! The inner side reads the outer row from the frame, so an index scan below takes its keys from it. Nothing is
-//! copied: both rows are in the frame when the condition is tested.
+//! copied: both rows are in the frame when the condition is tested. What subqueries and functions of the inner side read of
+//! the outer row is passed to them before they begin again, so that whatever below keeps rows knows that they are others.
 
 use std::sync::Arc;
 
@@ -72,6 +73,9 @@ impl Node for NestLoopNode {
                 State::Done => return Ok(Step::Done),
                 State::NeedOuter => match self.outer.next(frame, cx)? {
                     Step::Row => {
+                        for (number, slot) in &join.pass {
+                            cx.pass(*number, frame[*slot].clone());
+                        }
                         if !self.fresh {
                             self.inner.rewind(cx)?;
                         }

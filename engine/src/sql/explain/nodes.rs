@@ -13,9 +13,10 @@ use crate::sql::exec::eval::{INIT_PLAN, OUTER_VALUE, Test};
 use crate::sql::exec::instrument::Instruments;
 use crate::sql::plan::tree::{
     AggregateNode, Grouping, HashJoin, IndexScan, JoinType, KeySlot, Level, Modify, ModifyAction,
-    NodeKind, PlanNode, SortKey,
+    NodeKind, PlanNode, SortKey, TableCall,
 };
 use crate::sql::plan::{Plan, walk};
+use crate::types::datum::SqlType;
 use crate::types::function::FunctionCx;
 
 /// What is described, and how.
@@ -79,6 +80,9 @@ fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) 
         verbose: options.verbose,
     };
     describer.words.aggregates = aggregates_of(&describer.words, &level.root);
+    name_passed(&mut describer.words, &level.root);
+    // Their arguments may be such values.
+    describer.words.aggregates = aggregates_of(&describer.words, &level.root);
     let mut inits = BTreeSet::new();
     init_plans(&level.root, &mut inits);
     // Init plans come before the other children.
@@ -105,6 +109,25 @@ fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) 
         }
     }
     item
+}
+
+/// Outer values that loops of the level pass go by the names of the slots that they are.
+fn name_passed(words: &mut Words<'_>, node: &PlanNode) {
+    let NodeKind::NestLoop(join) = &node.kind else {
+        for child in node.children() {
+            name_passed(words, child);
+        }
+        return;
+    };
+    // What the inner side is given may have been computed of what was given further out.
+    name_passed(words, &join.outer);
+    let qualified = std::mem::replace(&mut words.qualified, true);
+    for (number, slot) in &join.pass {
+        let name = words.slot(*slot);
+        words.params.insert(OUTER_VALUE + number, name);
+    }
+    words.qualified = qualified;
+    name_passed(words, &join.inner);
 }
 
 /// The init plans whose results a node and those below it ask for.
@@ -272,10 +295,26 @@ impl Describer<'_> {
                 item
             }
             NodeKind::FunctionScan(scan) => {
-                let headline = format!("Function Scan on {}", on(scan.function.name, &scan.alias));
+                // Of several none gives the node its name.
+                let function = match scan.calls.as_slice() {
+                    [only] => only.function,
+                    _ => None,
+                };
+                let schema = if self.verbose { "pg_catalog." } else { "" };
+                let shown = match function {
+                    Some(function) => format!("{schema}{}", on(function.name, &scan.alias)),
+                    None => quoted(&scan.alias),
+                };
+                let headline = format!("Function Scan on {shown}");
                 let mut item = Item::new("Function Scan", headline, cost);
-                item.fact("Function Name", scan.function.name);
+                if let Some(function) = function {
+                    item.fact("Function Name", function.name);
+                }
                 item.fact("Alias", scan.alias.as_str());
+                if self.verbose {
+                    let calls = scan.calls.iter().map(|call| self.table_call(call));
+                    item.text("Function Call", calls.collect::<Vec<_>>().join(", "));
+                }
                 self.scan_filter(&mut item, &scan.alias, scan.filter.as_ref(), node.id);
                 item
             }
@@ -409,6 +448,19 @@ impl Describer<'_> {
                 let key = "Rows Removed by Filter".to_owned();
                 item.properties.push((key, Shown::Count(each)));
             }
+        }
+    }
+
+    fn table_call(&self, call: &TableCall) -> String {
+        let args = call.args.iter().map(|arg| arg.source().clone());
+        match (call.function, call.args.first()) {
+            (Some(function), _) => self.words.show(&Expr::Call {
+                function,
+                args: args.collect(),
+                ty: SqlType::plain(call.result),
+            }),
+            (None, Some(value)) => self.words.show(value.source()),
+            (None, None) => String::new(),
         }
     }
 

@@ -65,7 +65,7 @@ fn whole(from: &FromPlanner<'_>, number: usize, base: &Base, filter: &[Expr]) ->
         total: costs.total,
         rows: filtered_rows(from, base, &filter),
         width: base.width,
-        outer: SlotSet::default(),
+        outer: base.sources(),
         order: base.order.clone(),
         fixed: fixed_slots(&filter),
         kind: match base.kind {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::sql::bound::Expr;
 use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test, shared_order};
-use crate::sql::plan::exprs::cheap_first;
+use crate::sql::plan::exprs::{SlotSet, cheap_first};
 use crate::sql::plan::from::{Base, BaseKind};
 use crate::sql::plan::path::{HashKey, IndexPath, KeyMatch, Path, PathKind};
 use crate::sql::plan::tree::{
@@ -25,6 +25,25 @@ pub struct Parts<'b> {
     pub bases: &'b [Base],
     /// For each base, the node that reads it, if it is not a table.
     pub computed: Vec<Option<PlanNode>>,
+}
+
+impl Parts<'_> {
+    /// What a loop over `outer` passes to the relations of `inner`.
+    fn passed(&self, outer: &Path, inner: &Path) -> Vec<(usize, Slot)> {
+        let mut readers = Vec::new();
+        inner.collect_bases(&mut readers);
+        let passed = readers.iter().flat_map(|b| &self.bases[*b].passed);
+        let mut passed: Vec<(usize, Slot)> = passed.copied().collect();
+        if !passed.is_empty() {
+            let (mut sources, mut slots) = (Vec::new(), SlotSet::default());
+            outer.collect_bases(&mut sources);
+            sources
+                .iter()
+                .for_each(|b| slots.add(&self.bases[*b].slots));
+            passed.retain(|(_, slot)| slots.contains(*slot));
+        }
+        passed
+    }
 }
 
 fn cost_of(path: &Path) -> Cost {
@@ -63,6 +82,7 @@ pub fn build(path: &Path, parts: &mut Parts<'_>) -> Result<PlanNode, SqlError> {
             filter,
             materialize,
         } => {
+            let pass = parts.passed(outer, inner);
             let outer = build(outer, parts)?;
             let inner_cost = cost_of(inner);
             let mut inner = build(inner, parts)?;
@@ -78,6 +98,7 @@ pub fn build(path: &Path, parts: &mut Parts<'_>) -> Result<PlanNode, SqlError> {
                 join: *join,
                 outer: Arc::new(outer),
                 inner: Arc::new(inner),
+                pass,
                 condition: tests(condition),
                 filter: tests(filter),
                 inner_slots: Vec::new(),
@@ -199,6 +220,10 @@ fn whole(
         NodeKind::FunctionScan(f) => &mut f.filter,
         _ => return Ok(with_filter(made, filter.to_vec(), cost)),
     };
+    // A subquery that is nothing but such a scan brings a condition of its own.
+    if place.is_some() {
+        return Ok(with_filter(made, filter.to_vec(), cost));
+    }
     *place = tests(filter);
     made.cost = cost;
     Ok(made)

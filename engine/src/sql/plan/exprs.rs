@@ -37,6 +37,12 @@ impl SlotSet {
         made.add(other);
         made
     }
+    #[must_use]
+    pub fn without(&self, other: &SlotSet) -> SlotSet {
+        let words = self.0.iter().enumerate();
+        let left = words.map(|(i, w)| w & !other.0.get(i).copied().unwrap_or(0));
+        SlotSet(left.collect())
+    }
     pub fn is_subset(&self, of: &SlotSet) -> bool {
         self.0
             .iter()

@@ -2,7 +2,8 @@
 //!
 //! Inner joins and commas are one list, searched for the best order (`joins.rs`). An outer join is a unit of that
 //! list with two lists of its own; it becomes an inner join where a condition above it refuses the NULLs that
-//! it would make. A condition goes down as far as the rows it reads allow.
+//! it would make. A condition goes down as far as the rows it reads allow. Relations that read others to their left
+//! (`lateral.rs`) come behind those, on whatever side of an outer join they stand.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::sql::exec::eval::{Comparison, slot_of};
 use crate::sql::plan::access;
 use crate::sql::plan::exprs::{SlotSet, is_volatile, rejects_nulls, same, slots_of};
 use crate::sql::plan::joins::{self, Candidate};
+use crate::sql::plan::lateral::Recheck;
 use crate::sql::plan::path::{OrderKey, Path, PathKind};
 use crate::sql::plan::planner::RangeScope;
 use crate::sql::plan::settings::PlannerSettings;
@@ -32,6 +34,10 @@ pub struct Base {
     pub width: f64,
     /// The order that a subquery's rows come in.
     pub order: Vec<OrderKey>,
+    /// Outer values that it reads, and the slots of relations to its left that they are.
+    pub passed: Vec<(usize, Slot)>,
+    /// Of a simple subquery that may be given any, itself or as a part of one that is.
+    pub recheck: Option<Recheck>,
 }
 
 pub enum BaseKind {
@@ -42,6 +48,11 @@ pub enum BaseKind {
 }
 
 impl Base {
+    /// The slots of relations to its left whose values it is read with.
+    pub fn sources(&self) -> SlotSet {
+        self.passed.iter().map(|(_, slot)| *slot).collect()
+    }
+
     /// The slot of a table's column, if the query reads it.
     pub fn column_slot(&self, column: usize) -> Option<Slot> {
         self.scope
@@ -224,6 +235,7 @@ impl FromPlanner<'_> {
                 let base = &self.bases[number];
                 Candidate {
                     slots: base.slots.clone(),
+                    needs: base.sources(),
                     rows: access::filtered_rows(self, base, &conditions),
                     paths: access::base_paths(self, number, &conditions, joins),
                 }

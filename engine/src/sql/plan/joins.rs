@@ -3,6 +3,10 @@
 //! Up to [`EXHAUSTIVE`] units every way to split them in two is tried (dynamic programming); beyond, the two that
 //! join most cheaply are joined first, again and again; beyond [`GREEDY`], which would take minutes, they are joined
 //! as they are written. Units without a condition between them are joined only where nothing else is left.
+//!
+//! A unit that reads others (`lateral.rs`) is joined only with units that have all of those, as the inner side of a nested
+//! loop: reading links them as a condition does. What it reads of relations outside of the list stays what the whole
+//! list needs, and is passed by a loop further out.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -20,6 +24,8 @@ use crate::types::compare::{comparator, hasher};
 #[derive(Clone)]
 pub struct Candidate {
     pub slots: SlotSet,
+    /// Slots of relations outside of it that every way to read it is given.
+    pub needs: SlotSet,
     pub rows: f64,
     pub paths: Vec<Rc<Path>>,
 }
@@ -28,11 +34,21 @@ const EXHAUSTIVE: usize = 8;
 const GREEDY: usize = 24;
 
 impl Candidate {
-    /// The cheapest that needs nothing from outside.
+    /// The way takes nothing from outside but what all of them take.
+    fn stands(&self, path: &Path) -> bool {
+        path.outer.is_subset(&self.needs)
+    }
+
+    /// The other one is given values of it.
+    fn is_read_by(&self, other: &Candidate) -> bool {
+        other.needs.intersects(&self.slots)
+    }
+
+    /// The cheapest that takes nothing from outside but what it has to.
     pub fn cheapest(&self) -> &Rc<Path> {
         self.paths
             .iter()
-            .filter(|p| p.outer.is_empty())
+            .filter(|p| self.stands(p))
             .min_by(|a, b| a.total.total_cmp(&b.total))
             .expect("reading all of it is always a way")
     }
@@ -91,7 +107,42 @@ fn between<'c>(a: &SlotSet, b: &SlotSet, conditions: &'c [Expr], last: bool) -> 
         .collect()
 }
 
+/// Units linked by conditions, or by what one reads of the other.
+fn linked(a: &Candidate, b: &Candidate, conditions: &[&Expr]) -> bool {
+    a.is_read_by(b) || b.is_read_by(a) || conditions.iter().any(|c| !slots_of(c).is_empty())
+}
+
+/// Joined, the two need nothing of the other units, whose slots are among `all`.
+fn closed(a: &Candidate, b: &Candidate, all: &SlotSet) -> bool {
+    if a.needs.is_empty() && b.needs.is_empty() {
+        return true;
+    }
+    let both = a.slots.union(&b.slots);
+    !a.needs.union(&b.needs).without(&both).intersects(all)
+}
+
+fn slots_of_all(units: &[Candidate]) -> SlotSet {
+    let mut all = SlotSet::default();
+    units.iter().for_each(|u| all.add(&u.slots));
+    all
+}
+
 fn exhaustive(from: &FromPlanner<'_>, units: &[Candidate], conditions: &[Expr]) -> Candidate {
+    let crossing = needs_crossing(units, conditions);
+    let found = every_split(from, units, conditions, crossing);
+    // What links three of them may join no two.
+    let found = found.or_else(|| every_split(from, units, conditions, true));
+    found.expect("crossing joins everything")
+}
+
+/// `may_cross`: sets that nothing links may be of use; else the whole alone may be such a one.
+fn every_split(
+    from: &FromPlanner<'_>,
+    units: &[Candidate],
+    conditions: &[Expr],
+    may_cross: bool,
+) -> Option<Candidate> {
+    let all = slots_of_all(units);
     let full = (1_usize << units.len()) - 1;
     let mut table: Vec<Option<Candidate>> = vec![None; full + 1];
     for (i, unit) in units.iter().enumerate() {
@@ -108,39 +159,44 @@ fn exhaustive(from: &FromPlanner<'_>, units: &[Candidate], conditions: &[Expr]) 
             while part > 0 {
                 if part & lowest != 0
                     && let (Some(a), Some(b)) = (&table[part], &table[set ^ part])
+                    && closed(a, b, &all)
                 {
                     let conds = between(&a.slots, &b.slots, conditions, set == full);
-                    if crossing || conds.iter().any(|c| !slots_of(c).is_empty()) {
+                    if crossing || linked(a, b, &conds) {
                         inner(from, a, b, &conds, &mut made);
                     }
                 }
                 part = (part - 1) & set;
             }
             table[set] = made;
-            // A set that no condition connects is left out, unless it is the whole.
-            if table[set].is_some() || (set != full && !needs_crossing(units, conditions)) {
+            // A set that nothing links is left out.
+            if table[set].is_some() || (set != full && !may_cross) {
                 break;
             }
         }
     }
-    table[full].take().expect("crossing joins everything")
+    table[full].take()
 }
 
 /// The conditions leave the units in more than one piece.
 fn needs_crossing(units: &[Candidate], conditions: &[Expr]) -> bool {
     let mut reached: SlotSet = units[0].slots.clone();
+    let mut wanted: SlotSet = units[0].needs.clone();
     loop {
         let mut grew = false;
         for unit in units {
             if unit.slots.is_subset(&reached) && !unit.slots.is_empty() {
                 continue;
             }
-            let linked = conditions.iter().any(|c| {
-                let used = slots_of(c);
-                used.intersects(&reached) && used.intersects(&unit.slots)
-            });
-            if linked {
+            let reads = unit.needs.intersects(&reached) || wanted.intersects(&unit.slots);
+            let linked = reads
+                || conditions.iter().any(|c| {
+                    let used = slots_of(c);
+                    used.intersects(&reached) && used.intersects(&unit.slots)
+                });
+            if linked && !unit.slots.is_empty() {
                 reached.add(&unit.slots);
+                wanted.add(&unit.needs);
                 grew = true;
             }
         }
@@ -154,19 +210,23 @@ fn needs_crossing(units: &[Candidate], conditions: &[Expr]) -> bool {
 }
 
 fn greedy(from: &FromPlanner<'_>, mut units: Vec<Candidate>, conditions: &[Expr]) -> Candidate {
+    let all = slots_of_all(&units);
     while units.len() > 1 {
         let mut best: Option<(bool, f64, usize, usize, Candidate)> = None;
         for i in 0..units.len() {
             for j in i + 1..units.len() {
+                if !closed(&units[i], &units[j], &all) {
+                    continue;
+                }
                 let last = units.len() == 2;
                 let conds = between(&units[i].slots, &units[j].slots, conditions, last);
-                let crossing = !conds.iter().any(|c| !slots_of(c).is_empty());
+                let crossing = !linked(&units[i], &units[j], &conds);
                 let mut made = None;
                 if best.as_ref().is_some_and(|(c, ..)| crossing && !c) {
                     continue;
                 }
                 inner(from, &units[i], &units[j], &conds, &mut made);
-                let made = made.expect("two units can always be joined");
+                let made = made.expect("two units that are whole can be joined");
                 let total = made.cheapest().total;
                 let wins = best
                     .as_ref()
@@ -176,6 +236,7 @@ fn greedy(from: &FromPlanner<'_>, mut units: Vec<Candidate>, conditions: &[Expr]
                 }
             }
         }
+        // No unit reads one that reads it, so there always are two that need none of the others.
         let (_, _, i, j, made) = best.expect("there are two units");
         units.swap_remove(j);
         units.swap_remove(i);
@@ -184,21 +245,31 @@ fn greedy(from: &FromPlanner<'_>, mut units: Vec<Candidate>, conditions: &[Expr]
     units.pop().expect("one unit is left")
 }
 
-/// One after the other, the next one that a condition links with what is there.
+/// Nothing that it reads is still to come.
+fn is_ready(unit: &Candidate, rest: &VecDeque<Candidate>) -> bool {
+    unit.needs.is_empty() || !rest.iter().any(|other| other.is_read_by(unit))
+}
+
+/// One after the other, the next one that something links with what is there.
 fn in_order(from: &FromPlanner<'_>, units: Vec<Candidate>, conditions: &[Expr]) -> Candidate {
     let mut rest = VecDeque::from(units);
-    let mut done = rest.pop_front().expect("there are units");
+    let first = rest.iter().position(|u| is_ready(u, &rest)).unwrap_or(0);
+    let mut done = rest.remove(first).expect("there are units");
     // What conditions read, for those that wait for a unit.
     let mut open: Vec<(&Expr, SlotSet)> = conditions.iter().map(|c| (c, slots_of(c))).collect();
     while !rest.is_empty() {
         let linked = |unit: &Candidate| {
-            open.iter().any(|(_, used)| {
-                used.intersects(&unit.slots)
-                    && used.intersects(&done.slots)
-                    && used.is_subset(&done.slots.union(&unit.slots))
-            })
+            let reads = done.is_read_by(unit);
+            reads
+                || open.iter().any(|(_, used)| {
+                    used.intersects(&unit.slots)
+                        && used.intersects(&done.slots)
+                        && used.is_subset(&done.slots.union(&unit.slots))
+                })
         };
-        let at = rest.iter().position(linked).unwrap_or(0);
+        let ready = |unit: &Candidate| is_ready(unit, &rest);
+        let at = rest.iter().position(|u| ready(u) && linked(u));
+        let at = at.or_else(|| rest.iter().position(ready)).unwrap_or(0);
         let next = rest.remove(at).expect("it is there");
         let both = done.slots.union(&next.slots);
         let last = rest.is_empty();
@@ -230,6 +301,7 @@ fn inner(
     let selectivity = from.estimates.selectivity(&conditions, from.function);
     let made = into.get_or_insert_with(|| Candidate {
         slots: a.slots.union(&b.slots),
+        needs: needs_of(a, b),
         rows: (a.rows * b.rows * selectivity).max(1.0).round(),
         paths: Vec::new(),
     });
@@ -237,6 +309,12 @@ fn inner(
         nest_loops(from, JoinType::Inner, outer, inner, &conditions, &[], made);
         hash(from, JoinType::Inner, outer, inner, &conditions, &[], made);
     }
+}
+
+/// What two need of relations outside of both.
+fn needs_of(a: &Candidate, b: &Candidate) -> SlotSet {
+    let both = a.slots.union(&b.slots);
+    a.needs.union(&b.needs).without(&both)
 }
 
 /// A left or full join.
@@ -257,6 +335,7 @@ pub fn outer(
     let kept = from.estimates.selectivity(&filter, from.function);
     let mut made = Candidate {
         slots: left.slots.union(&right.slots),
+        needs: needs_of(left, right),
         rows: (rows * kept).max(1.0).round(),
         paths: Vec::new(),
     };
@@ -285,13 +364,19 @@ fn nest_loops(
     filter: &[Expr],
     into: &mut Candidate,
 ) {
+    // The outer side is there first.
+    if inner.is_read_by(outer) {
+        return;
+    }
     let s = from.settings;
-    for first in outer.paths.iter().filter(|p| p.outer.is_empty()) {
+    let given = outer.slots.union(&inner.needs);
+    for first in outer.paths.iter().filter(|p| outer.stands(p)) {
         for second in &inner.paths {
-            if !second.outer.is_subset(&outer.slots) {
+            if !second.outer.is_subset(&given) {
                 continue;
             }
-            let keyed = !second.outer.is_empty();
+            // Its rows are others for each outer row.
+            let keyed = second.outer.intersects(&outer.slots);
             let rest: Vec<Expr> = if keyed {
                 let answered = answered(second);
                 conditions
@@ -321,7 +406,7 @@ fn nest_loops(
                 total: costs.total,
                 rows: into.rows,
                 width: first.width + second.width,
-                outer: SlotSet::default(),
+                outer: first.outer.union(&second.outer).without(&outer.slots),
                 order: first.order.clone(),
                 fixed: first.fixed.clone(),
                 kind: PathKind::NestLoop {
@@ -360,6 +445,10 @@ fn hash(
     filter: &[Expr],
     into: &mut Candidate,
 ) {
+    // Each side is read by itself.
+    if inner.is_read_by(outer) || outer.is_read_by(inner) {
+        return;
+    }
     let mut keys = Vec::new();
     let mut residual = Vec::new();
     for condition in conditions {
@@ -385,7 +474,7 @@ fn hash(
         total: costs.total,
         rows: into.rows,
         width: first.width + second.width,
-        outer: SlotSet::default(),
+        outer: first.outer.union(&second.outer),
         order: Vec::new(),
         fixed: SlotSet::default(),
         kind: PathKind::Hash {

@@ -12,6 +12,8 @@ mod exprs;
 mod fold;
 mod from;
 mod joins;
+mod lateral;
+mod locks;
 mod modify;
 mod path;
 mod planner;

@@ -12,6 +12,7 @@ use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test, slot_expr};
 use crate::sql::plan::build::node;
 use crate::sql::plan::exprs::{all_of, conjuncts};
+use crate::sql::plan::lateral::collect_lateral;
 use crate::sql::plan::planner::{Needed, Planner, RangeScope, Scope, Shared, collect_needed};
 use crate::sql::plan::query;
 use crate::sql::plan::select::{Wish, needed_of_item};
@@ -288,7 +289,8 @@ fn victims(
     for item in query.from {
         needed_of_item(item, level, &mut needed);
     }
-    let mut ranges = planner.open_ranges(query.ranges, &needed)?;
+    collect_lateral(query.ranges, level, &mut needed);
+    let mut ranges = planner.open_ranges(level, query.ranges, &needed)?;
     let scope = Scope {
         level,
         ..std::mem::take(&mut ranges.scope)

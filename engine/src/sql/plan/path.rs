@@ -23,7 +23,8 @@ pub struct Path {
     pub total: f64,
     pub rows: f64,
     pub width: f64,
-    /// Slots of other relations that it reads: it can only be the inner side of a nested loop over them.
+    /// Slots of other relations that it reads, or is given by their values: it can only be on the inner side of a nested
+    /// loop over them.
     pub outer: SlotSet,
     pub order: Vec<OrderKey>,
     /// Slots that hold one value in all rows.
@@ -95,6 +96,19 @@ pub enum KeyMatch {
 }
 
 impl Path {
+    /// The relations that it reads.
+    pub fn collect_bases(&self, into: &mut Vec<usize>) {
+        match &self.kind {
+            PathKind::Seq { base, .. } | PathKind::Whole { base, .. } => into.push(*base),
+            PathKind::Index(index) => into.push(index.base),
+            PathKind::NestLoop { outer, inner, .. } | PathKind::Hash { outer, inner, .. } => {
+                outer.collect_bases(into);
+                inner.collect_bases(into);
+            }
+            PathKind::Filter { child, .. } => child.collect_bases(into),
+        }
+    }
+
     /// True if its rows come in an order that begins with `wanted`.
     pub fn provides(&self, wanted: &[OrderKey]) -> bool {
         let mut own = self.order.iter().filter(|k| !self.fixed.contains(k.slot));

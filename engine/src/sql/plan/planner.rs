@@ -26,7 +26,8 @@ pub struct Shared<'a> {
     pub catalog: &'a dyn CatalogView,
     pub cx: &'a PlanCx<'a>,
     pub subplans: Vec<SubPlan>,
-    /// The levels around the one that is being planned, the outermost first.
+    /// The levels around the one that is being planned, the outermost first; of one whose FROM is being planned, what is to
+    /// the left.
     pub around: Vec<Around>,
     /// Numbers of outer values and of init plans' results so far.
     pub numbers: usize,
@@ -85,7 +86,12 @@ pub struct Needed {
 
 /// Collects the columns of `level`'s ranges that an expression of that level reads, in its subqueries too.
 pub fn collect_needed(expr: &Expr, level: Option<usize>, needed: &mut [Needed]) {
-    own_reads(expr, level, &mut |e| match e {
+    own_reads(expr, level, &mut |e| note_read(e, needed));
+}
+
+/// Notes a column of one of the ranges.
+pub fn note_read(column: &Expr, needed: &mut [Needed]) {
+    match column {
         Expr::Column(c) => {
             if let Some(range) = needed.get_mut(c.range) {
                 range.columns.insert(c.column);
@@ -99,7 +105,7 @@ pub fn collect_needed(expr: &Expr, level: Option<usize>, needed: &mut [Needed]) 
             }
         }
         _ => {}
-    });
+    }
 }
 
 impl<'a> Planner<'_, 'a> {

@@ -8,6 +8,7 @@ use crate::sql::exec::eval::{Scalar, Slot};
 use crate::sql::plan::build::{key_slot, node, sort_key};
 use crate::sql::plan::cost;
 use crate::sql::plan::exprs::SlotSet;
+use crate::sql::plan::lateral::Recheck;
 use crate::sql::plan::path::OrderKey;
 use crate::sql::plan::planner::{Planner, Scope, Shared};
 use crate::sql::plan::select;
@@ -24,6 +25,8 @@ pub struct Planned {
     pub order: Vec<OrderKey>,
     /// It locks rows.
     pub locks: bool,
+    /// Of a range that may read others of the query around it, if it is simple.
+    pub recheck: Option<Recheck>,
 }
 
 /// A query with a frame of its own.
@@ -116,6 +119,7 @@ fn plan_values(
         output,
         order: Vec::new(),
         locks: false,
+        recheck: None,
     })
 }
 
@@ -213,6 +217,7 @@ fn plan_set_operation(
         output,
         order: Vec::new(),
         locks,
+        recheck: None,
     })
 }
 

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
-use crate::sql::bound::{Expr, FromItem, Join, JoinKind, Range, RangeSource, Values};
+use crate::sql::bound::{Expr, FromItem, Join, JoinKind, Range, RangeCall, RangeSource, Values};
 use crate::sql::error::SqlError;
-use crate::sql::exec::eval::{Scalar, slot_expr};
+use crate::sql::exec::eval::{Scalar, Slot, slot_expr};
 use crate::sql::plan::build::node;
 use crate::sql::plan::exprs::{SlotSet, conjuncts};
 use crate::sql::plan::from::{Base, BaseKind, JoinItem, JoinList};
+use crate::sql::plan::lateral::{give_slots, is_lateral};
 use crate::sql::plan::planner::{Needed, Planner, RangeScope, Scope};
 use crate::sql::plan::query::{self, Planned};
-use crate::sql::plan::tree::{Cost, FunctionScan, JoinType, NodeKind, PlanNode};
+use crate::sql::plan::tree::{Cost, FunctionScan, JoinType, NodeKind, PlanNode, TableCall};
 use crate::types::datum::SqlType;
 use crate::types::{oids, registry};
 
@@ -61,15 +62,25 @@ impl Planner<'_, '_> {
         (pages, (pages * (8168.0 / width).floor()).max(1.0))
     }
 
-    pub fn open_ranges(&mut self, ranges: &[Range], needed: &[Needed]) -> Result<Ranges, SqlError> {
+    /// Each range after those to its left, which it may read. `level`: by which it refers to them.
+    pub fn open_ranges(
+        &mut self,
+        level: Option<usize>,
+        ranges: &[Range],
+        needed: &[Needed],
+    ) -> Result<Ranges, SqlError> {
         let mut opened = Ranges {
-            scope: Scope::default(),
+            scope: Scope {
+                level,
+                ..Scope::default()
+            },
             bases: Vec::new(),
             computed: Vec::new(),
             locks: false,
         };
         for (range, needed) in ranges.iter().zip(needed) {
-            let (base, computed) = self.open_range(range, needed, &mut opened.locks)?;
+            let (base, computed) =
+                self.open_range(range, needed, &opened.scope, &mut opened.locks)?;
             opened.scope.ranges.push(base.scope.clone());
             opened.bases.push(base);
             opened.computed.push(computed);
@@ -81,6 +92,7 @@ impl Planner<'_, '_> {
         &mut self,
         range: &Range,
         needed: &Needed,
+        left: &Scope,
         locks: &mut bool,
     ) -> Result<(Base, Option<PlanNode>), SqlError> {
         match &range.source {
@@ -114,16 +126,29 @@ impl Planner<'_, '_> {
                 Ok((base, Some(node(made, Cost::default()))))
             }
             RangeSource::Values(values) => self.open_values(range, values),
-            RangeSource::Function { .. } => self.open_function(range, needed),
+            RangeSource::Function {
+                calls,
+                with_ordinality,
+            } => self.open_functions(range, (calls.as_slice(), *with_ordinality), needed, left),
             RangeSource::Subquery(sub) => {
-                let planned = query::plan_query(self, sub, None)?;
+                let (planned, passed) = if is_lateral(&range.source, left.level) {
+                    self.beside(left, |p| query::plan_query(p, sub, None))?
+                } else {
+                    (query::plan_query(self, sub, None)?, Vec::new())
+                };
                 *locks |= planned.locks;
-                Ok(self.open_planned(&range.alias, planned))
+                Ok(self.open_planned(&range.alias, planned, passed))
             }
         }
     }
 
-    fn open_planned(&mut self, alias: &str, planned: Planned) -> (Base, Option<PlanNode>) {
+    fn open_planned(
+        &mut self,
+        alias: &str,
+        mut planned: Planned,
+        mut passed: Vec<(usize, Slot)>,
+    ) -> (Base, Option<PlanNode>) {
+        self.keep_read(&mut planned.node, &mut passed);
         let columns = planned
             .output
             .iter()
@@ -142,6 +167,8 @@ impl Planner<'_, '_> {
             pages: 0.0,
             width: cost.width,
             order: planned.order,
+            passed,
+            recheck: planned.recheck,
         };
         (base, Some(planned.node))
     }
@@ -176,6 +203,8 @@ impl Planner<'_, '_> {
             pages: 0.0,
             width: width_of(values.types.iter().copied()),
             order: Vec::new(),
+            passed: Vec::new(),
+            recheck: None,
         };
         let kind = NodeKind::ValuesScan {
             alias: range.alias.clone(),
@@ -199,20 +228,14 @@ impl Planner<'_, '_> {
             .collect()
     }
 
-    fn open_function(
+    fn open_functions(
         &mut self,
         range: &Range,
+        (calls, with_ordinality): (&[RangeCall], bool),
         needed: &Needed,
+        left: &Scope,
     ) -> Result<(Base, Option<PlanNode>), SqlError> {
-        let RangeSource::Function {
-            function,
-            args,
-            with_ordinality,
-        } = &range.source
-        else {
-            unreachable!("called for functions")
-        };
-        let fields = range.columns.len() - usize::from(*with_ordinality);
+        let fields = range.columns.len() - usize::from(with_ordinality);
         let mut columns = vec![None; range.columns.len()];
         let mut slots = vec![None; fields];
         let mut ordinality = None;
@@ -226,30 +249,22 @@ impl Planner<'_, '_> {
                 ordinality = Some(slot);
             }
         }
-        let scope = Scope::default();
-        let arg_types = args.iter().map(|a| a.ty().oid).collect();
-        let args = args
-            .iter()
-            .map(|e| Ok(Scalar::new(self.lower(e, &scope)?)))
-            .collect::<Result<_, SqlError>>()?;
-        let is_record = fields != 1 || function.out.len() > 1 || function.returns == oids::RECORD;
         let all: SlotSet = slots.iter().copied().flatten().chain(ordinality).collect();
-        let result = if is_record {
-            oids::RECORD
-        } else {
-            range.columns[0].ty.oid
-        };
+        let mut passed = Vec::new();
+        let mut made = Vec::with_capacity(calls.len());
+        for call in calls {
+            let behind = slots.split_off(call.columns);
+            let own = std::mem::replace(&mut slots, behind);
+            made.push(self.table_call(call, own, left, &mut passed)?);
+        }
         let kind = NodeKind::FunctionScan(FunctionScan {
-            function,
             alias: range.alias.clone(),
-            args,
-            arg_types,
-            result,
-            fields: is_record,
-            slots,
+            calls: made,
             ordinality,
             filter: None,
         });
+        let mut made = node(kind, Cost::default());
+        self.keep_read(&mut made, &mut passed);
         let base = Base {
             alias: range.alias.clone(),
             kind: BaseKind::Computed,
@@ -262,8 +277,39 @@ impl Planner<'_, '_> {
             pages: 0.0,
             width: width_of(range.columns.iter().map(|c| c.ty)),
             order: Vec::new(),
+            passed,
+            recheck: None,
         };
-        Ok((base, Some(node(kind, Cost::default()))))
+        Ok((base, Some(made)))
+    }
+
+    /// One of them; its columns go to `slots`.
+    fn table_call(
+        &mut self,
+        call: &RangeCall,
+        slots: Vec<Option<Slot>>,
+        left: &Scope,
+        passed: &mut Vec<(usize, Slot)>,
+    ) -> Result<TableCall, SqlError> {
+        let (function, args) = match &call.call {
+            Expr::Call { function, args, .. } => (Some(*function), args.as_slice()),
+            value => (None, std::slice::from_ref(value)),
+        };
+        let mut lowered = Vec::with_capacity(args.len());
+        for arg in args {
+            let mut arg = self.lower(arg, left)?;
+            give_slots(&mut arg, passed, &mut self.shared.numbers);
+            lowered.push(Scalar::new(arg));
+        }
+        let result = call.call.ty().oid;
+        Ok(TableCall {
+            function,
+            arg_types: args.iter().map(|a| a.ty().oid).collect(),
+            args: lowered,
+            result,
+            fields: result == oids::RECORD,
+            slots,
+        })
     }
 
     /// FROM's items as one list of joins, conditions lowered.
@@ -338,6 +384,8 @@ fn base(
         pages,
         width: width_of(types),
         order: Vec::new(),
+        passed: Vec::new(),
+        recheck: None,
     }
 }
 

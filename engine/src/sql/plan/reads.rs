@@ -4,18 +4,31 @@ use crate::sql::bound::Expr;
 use crate::sql::exec::eval::{INIT_PLAN, OUTER_VALUE, Scalar, Test};
 use crate::sql::plan::exprs::{SlotSet, walk};
 use crate::sql::plan::tree::{
-    IndexScan, KeyValue, Modify, ModifyAction, NodeKind, PlanNode, SubPlan,
+    Again, IndexScan, KeyValue, Modify, ModifyAction, NodeKind, PlanNode, SubPlan,
 };
 
-/// Notes in each node that keeps rows what these depend on. Gives the outer values that the node and those below it read.
+/// Notes in each node that keeps rows what these depend on. Gives the outer values that the node and those below it read,
+/// but for those that they pass themselves.
 pub fn settle(node: &mut PlanNode, subplans: &[SubPlan]) -> SlotSet {
     let mut reads = SlotSet::default();
     for child in node.children_mut() {
         reads.add(&settle(child, subplans));
     }
     node.expressions(&mut |e| collect(e, subplans, &mut reads));
-    if let NodeKind::Materialize { reads: own, .. } = &mut node.kind {
-        *own = reads.iter().collect();
+    match &mut node.kind {
+        NodeKind::Materialize { reads: own, .. } => *own = reads.iter().collect(),
+        NodeKind::NestLoop(join) => {
+            let passed: SlotSet = join.pass.iter().map(|(number, _)| *number).collect();
+            reads = reads.without(&passed);
+        }
+        NodeKind::LockRows { lateral, .. } => {
+            let passed = lateral.iter().filter_map(|step| match step {
+                Again::Pass(number, _) => Some(*number),
+                Again::Compute(..) => None,
+            });
+            reads = reads.without(&passed.collect());
+        }
+        _ => {}
     }
     reads
 }
@@ -47,7 +60,8 @@ impl PlanNode {
             NodeKind::SeqScan(scan) => scan.filter.iter().for_each(|t| f(t.source())),
             NodeKind::IndexScan(scan) => of_index_scan(scan, f),
             NodeKind::FunctionScan(scan) => {
-                scan.args.iter().for_each(|v| f(v.source()));
+                let args = scan.calls.iter().flat_map(|call| &call.args);
+                args.for_each(|v| f(v.source()));
                 scan.filter.iter().for_each(|t| f(t.source()));
             }
             NodeKind::ValuesScan { rows, filter, .. } => {
@@ -90,12 +104,18 @@ impl PlanNode {
             NodeKind::LockRows {
                 recheck,
                 outer,
+                lateral,
                 early,
                 ..
             } => {
                 let tests = outer.iter().flat_map(|(on, _)| on).chain(recheck);
                 tests.for_each(|t| f(t.source()));
                 early.iter().for_each(|(_, v)| f(v.source()));
+                for step in lateral {
+                    if let Again::Compute(_, value) = step {
+                        f(value.source());
+                    }
+                }
             }
             NodeKind::Modify(modify) => of_modify(modify, f),
             NodeKind::Materialize { .. }

@@ -3,21 +3,22 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::sql::bind::lock_name;
 use crate::sql::bound::{AggregateCall, Distinct, Expr, FromItem, Query, Select, SystemColumn};
 use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test, slot_of};
 use crate::sql::plan::build::{self, Parts, key_slot, node, order_of, sort_key};
 use crate::sql::plan::cost;
-use crate::sql::plan::exprs::{SlotSet, all_of, cheap_first, conjuncts, has_subquery};
-use crate::sql::plan::from::{BaseKind, FromPlanner, JoinItem, JoinList, nullable_bases};
+use crate::sql::plan::exprs::{SlotSet, cheap_first, conjuncts, has_subquery, is_volatile};
+use crate::sql::plan::from::{FromPlanner, JoinItem, JoinList};
+use crate::sql::plan::lateral::{Recheck, collect_lateral};
+use crate::sql::plan::locks::{RowLocks, row_locks};
 use crate::sql::plan::path::{OrderKey, Path};
 use crate::sql::plan::planner::{Needed, Planner, Scope, collect_needed};
 use crate::sql::plan::query::{self, Limits, Planned};
 use crate::sql::plan::ranges::{Ranges, split_constant};
 use crate::sql::plan::sets::{project, returns_sets};
 use crate::sql::plan::tree::{
-    AggregateNode, AggregateOrder, AggregateSpec, Cost, Grouping, KeySlot, LockTarget, NodeKind,
+    Again, AggregateNode, AggregateOrder, AggregateSpec, Cost, Grouping, KeySlot, NodeKind,
     PlanNode, SortKey,
 };
 
@@ -131,6 +132,7 @@ fn needed_of(select: &Select, query: &Query) -> Vec<Needed> {
     for item in &select.from {
         needed_of_item(item, level, &mut needed);
     }
+    collect_lateral(&select.ranges, level, &mut needed);
     for lock in &query.locking {
         if let Some(range) = needed.get_mut(lock.range)
             && !range.system.contains(&SystemColumn::Ctid)
@@ -151,17 +153,6 @@ pub fn needed_of_item(item: &FromItem, level: Option<usize>, needed: &mut [Neede
     }
 }
 
-/// All conditions of a list, those of inner joins below included; ON of outer joins apart.
-fn all_conditions(list: &JoinList) -> Vec<Expr> {
-    let mut made = list.conditions.clone();
-    for item in &list.items {
-        if let JoinItem::Outer { left, .. } = item {
-            made.extend(all_conditions(left));
-        }
-    }
-    made
-}
-
 struct Level<'q> {
     select: &'q Select,
     query: &'q Query,
@@ -169,6 +160,28 @@ struct Level<'q> {
     limits: Limits,
     dest: Option<&'q [Slot]>,
     wanted_rows: Option<f64>,
+    /// It is a range that may read others of the query around it, and is computed anew where they have newer versions.
+    again: bool,
+}
+
+/// PostgreSQL would make such a query a part of the one around it (`is_simple_subquery`).
+fn is_simple(select: &Select, query: &Query, list: &JoinList) -> bool {
+    let computes_sets_or_more = |e: &Expr| returns_sets(e) || is_volatile(e);
+    let is_grouped =
+        !select.group_by.is_empty() || !select.aggregates.is_empty() || select.having.is_some();
+    let is_cut = query.limit.is_some() || query.offset.is_some();
+    let is_inner = |item: &JoinItem| matches!(item, JoinItem::Base(_));
+    !is_grouped
+        && !is_cut
+        && select.distinct == Distinct::No
+        && query.order_by.is_empty()
+        && query.locking.is_empty()
+        && list.items.iter().all(is_inner)
+        && !list.conditions.iter().any(is_volatile)
+        && !select
+            .targets
+            .iter()
+            .any(|t| computes_sets_or_more(&t.expr))
 }
 
 pub fn plan(
@@ -179,7 +192,7 @@ pub fn plan(
     wanted_rows: Option<f64>,
 ) -> Result<Planned, SqlError> {
     let needed = needed_of(select, query);
-    let mut ranges = planner.open_ranges(&select.ranges, &needed)?;
+    let mut ranges = planner.open_ranges(select.level, &select.ranges, &needed)?;
     let scope = Scope {
         level: select.level,
         ..std::mem::take(&mut ranges.scope)
@@ -189,6 +202,7 @@ pub fn plan(
         conjuncts(planner.lower(filter, &scope)?, &mut list.conditions);
     }
     let limits = query::limits(planner, query)?;
+    let again = planner.is_beside() && is_simple(select, query, &list);
     let mut level = Level {
         select,
         query,
@@ -196,9 +210,15 @@ pub fn plan(
         limits,
         dest,
         wanted_rows,
+        again,
     };
-    let locks = lock_targets(planner, &level, &ranges, &list)?;
+    let locks = row_locks(&query.locking, &ranges, &list)?;
     let locks_below = ranges.locks;
+    let mut recheck = Recheck::default();
+    if again {
+        recheck.add(ranges.bases.iter());
+        recheck.conditions.extend_from_slice(&list.conditions);
+    }
     let grouped =
         !select.group_by.is_empty() || !select.aggregates.is_empty() || select.having.is_some();
     let source = if grouped {
@@ -209,78 +229,12 @@ pub fn plan(
     };
     let mut planned = finish(planner, &level, source, locks)?;
     planned.locks |= locks_below;
+    if let Some(own) = &mut planned.recheck {
+        // What it computes reads what its own ranges do.
+        recheck.steps.append(&mut own.steps);
+        *own = recheck;
+    }
     Ok(planned)
-}
-
-fn lock_targets(
-    planner: &mut Planner<'_, '_>,
-    level: &Level<'_>,
-    ranges: &Ranges,
-    list: &JoinList,
-) -> Result<Option<RowLocks>, SqlError> {
-    let _ = planner;
-    let mut targets = Vec::new();
-    let nullable = match level.query.locking.is_empty() {
-        true => Vec::new(),
-        false => nullable_bases(&ranges.bases, list),
-    };
-    for lock in &level.query.locking {
-        let base = &ranges.bases[lock.range];
-        if nullable.contains(&lock.range) {
-            return Err(SqlError::unsupported(format!(
-                "{} cannot be applied to the nullable side of an outer join",
-                lock_name(lock.mode)
-            )));
-        }
-        let BaseKind::Table(relation) = &base.kind else {
-            return Err(SqlError::unsupported(format!(
-                "row locks on \"{}\" are not supported: it is not a table",
-                base.alias
-            ))
-            .hint("Lock the rows of its tables in the subquery itself."));
-        };
-        targets.push(LockTarget {
-            relation: Arc::clone(relation),
-            ctid: base.scope.fetch.ctid.expect("asked for with the columns"),
-            fetch: base.scope.fetch.clone(),
-            mode: lock.mode,
-            wait: lock.wait,
-        });
-    }
-    if targets.is_empty() {
-        return Ok(None);
-    }
-    let mut outer = Vec::new();
-    outer_joins(list, ranges, &mut outer);
-    Ok(Some(RowLocks {
-        targets,
-        recheck: all_of(all_conditions(list)).map(Test::new),
-        outer,
-    }))
-}
-
-/// The conditions of outer joins, those of their left sides first, and what they leave NULL. (Rows of a right side
-/// are locked only where the join turns out to be an inner one.)
-fn outer_joins(list: &JoinList, ranges: &Ranges, into: &mut Vec<(Option<Test>, Vec<Slot>)>) {
-    for item in &list.items {
-        if let JoinItem::Outer {
-            left, right, on, ..
-        } = item
-        {
-            outer_joins(left, ranges, into);
-            let mut bases = Vec::new();
-            right.collect_bases(&mut bases);
-            let slots = bases.iter().flat_map(|b| ranges.bases[*b].slots.iter());
-            into.push((all_of(on.clone()).map(Test::new), slots.collect()));
-        }
-    }
-}
-
-/// What SELECT ... FOR UPDATE adds to a query.
-struct RowLocks {
-    targets: Vec<LockTarget>,
-    recheck: Option<Test>,
-    outer: Vec<(Option<Test>, Vec<Slot>)>,
 }
 
 /// The order that ORDER BY asks of FROM's rows, if its keys are columns.
@@ -680,13 +634,18 @@ fn finish(
         order,
         fixed,
     } = source;
+    let copies = || {
+        let early = early.iter();
+        early.map(|(slot, value)| (*slot, Scalar::new(value.source().clone())))
+    };
     let again = match &locks {
-        Some(_) => early
-            .iter()
-            .map(|(slot, value)| (*slot, Scalar::new(value.source().clone())))
-            .collect(),
+        Some(_) => copies().collect(),
         None => Vec::new(),
     };
+    let recheck = level.again.then(|| Recheck {
+        conditions: Vec::new(),
+        steps: copies().map(|(s, v)| Again::Compute(s, v)).collect(),
+    });
     let mut source = Source {
         node: project(planner, made, early),
         order,
@@ -705,16 +664,7 @@ fn finish(
     let keys = sort_keys(planner, query, &slots)?;
     source = ordered(planner, level, source, &keys, &slots, late_sets)?;
     if let Some(locks) = locks {
-        let cost = source.node.cost;
-        let child = Arc::new(source.node);
-        let kind = NodeKind::LockRows {
-            child,
-            locks: locks.targets,
-            recheck: locks.recheck,
-            outer: locks.outer,
-            early: again,
-        };
-        source.node = node(kind, cost);
+        source.node = locks.over(source.node, again);
     }
     source.node = project(planner, source.node, late);
     let limits = Limits {
@@ -727,6 +677,7 @@ fn finish(
         output: slots[..visible].to_vec(),
         order: source.order,
         locks: !query.locking.is_empty(),
+        recheck,
     })
 }
 

@@ -8,8 +8,8 @@ use crate::sql::exec::eval::{Scalar, Slot, Test};
 use crate::sql::plan::exprs::{SlotSet, collect_slots};
 use crate::sql::plan::point;
 use crate::sql::plan::tree::{
-    AggregateNode, HashJoin, IndexScan, KeyValue, Limit, Modify, ModifyAction, NestLoop, NodeKind,
-    PlanNode, Sort,
+    Again, AggregateNode, HashJoin, IndexScan, KeyValue, Limit, Modify, ModifyAction, NestLoop,
+    NodeKind, PlanNode, Sort,
 };
 
 /// Hands out node ids.
@@ -55,7 +55,8 @@ impl Settler {
                 test(filter, &mut needed);
             }
             NodeKind::FunctionScan(scan) => {
-                scan.args.iter_mut().for_each(|a| scalar(a, &mut needed));
+                let args = scan.calls.iter_mut().flat_map(|call| &mut call.args);
+                args.for_each(|a| scalar(a, &mut needed));
                 test(&mut scan.filter, &mut needed);
             }
             NodeKind::ValuesScan { rows, filter, .. } => {
@@ -111,8 +112,15 @@ impl Settler {
                 locks,
                 recheck,
                 outer,
+                lateral,
                 early,
             } => {
+                for step in lateral {
+                    match step {
+                        Again::Pass(_, slot) => needed.insert(*slot),
+                        Again::Compute(_, value) => scalar(value, &mut needed),
+                    }
+                }
                 test(recheck, &mut needed);
                 for (on, _) in outer {
                     test(on, &mut needed);
@@ -137,6 +145,9 @@ impl Settler {
         self.settle(unique(&mut join.inner), &needed);
         // The inner side may take keys from the outer row.
         reads(&join.inner, &mut needed);
+        for (_, slot) in &join.pass {
+            needed.insert(*slot);
+        }
         self.settle(unique(&mut join.outer), &needed);
     }
 
@@ -264,13 +275,10 @@ pub fn produced(node: &PlanNode) -> SlotSet {
         NodeKind::SeqScan(scan) => scan.fetch.slots().collect(),
         NodeKind::IndexScan(scan) => scan.fetch.slots().collect(),
         NodeKind::VirtualScan { fetch, .. } => fetch.slots().collect(),
-        NodeKind::FunctionScan(scan) => scan
-            .slots
-            .iter()
-            .copied()
-            .flatten()
-            .chain(scan.ordinality)
-            .collect(),
+        NodeKind::FunctionScan(scan) => {
+            let fields = scan.calls.iter().flat_map(|call| &call.slots);
+            fields.copied().flatten().chain(scan.ordinality).collect()
+        }
         NodeKind::ValuesScan { slots, .. } => slots.iter().copied().collect(),
         NodeKind::Project { items, .. } => items.iter().map(|(slot, _)| *slot).collect(),
         NodeKind::ProjectSet { calls, .. } => calls.iter().map(|call| call.slot).collect(),

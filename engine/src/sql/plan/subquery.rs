@@ -1,5 +1,5 @@
 //! Subqueries of expressions: each is planned with a frame of its own, and what it reads of the rows around it is passed
-//! to it as outer values.
+//! to it as outer values. (How a subquery in FROM gets them: `lateral.rs`.)
 //!
 //! A value is lowered over its own level's slots, and the run of the subquery that stands in that level puts it in its
 //! place: one that is read two levels below is simply found there (`replace_outer_var` does so with PARAM_EXEC). A subquery
@@ -11,8 +11,9 @@ use crate::sql::bound::{
     Body, Distinct, Expr, OuterRef, Query, SubPlanCall, SubqueryExpr, SubqueryKind,
 };
 use crate::sql::error::{SqlError, state};
-use crate::sql::exec::eval::{INIT_PLAN, OUTER_VALUE};
+use crate::sql::exec::eval::{INIT_PLAN, OUTER_VALUE, Slot};
 use crate::sql::plan::exprs::{over_row, same};
+use crate::sql::plan::lateral::give_slots;
 use crate::sql::plan::planner::{Planner, Scope};
 use crate::sql::plan::query;
 use crate::sql::plan::sets::returns_sets;
@@ -26,8 +27,46 @@ const MAX_DEPTH: usize = 64;
 /// A level in which a subquery stands that is being planned.
 pub struct Around {
     scope: Rc<Scope>,
-    /// What the subquery is given of the level's row: numbers and values.
-    passed: Vec<(usize, Expr)>,
+    passed: Passed,
+}
+
+/// What the subquery is given of the level's row, by numbers.
+enum Passed {
+    /// One of an expression: values, by whoever computes the expression.
+    Values(Vec<(usize, Expr)>),
+    /// One in FROM: slots, by loops over the relations to its left.
+    Slots(Vec<(usize, Slot)>),
+}
+
+impl Around {
+    fn of_expression(scope: &Scope) -> Around {
+        Around {
+            scope: Rc::new(scope.clone()),
+            passed: Passed::Values(Vec::new()),
+        }
+    }
+    /// A range of FROM; `scope` has those to its left.
+    pub fn of_range(scope: &Scope) -> Around {
+        Around {
+            scope: Rc::new(scope.clone()),
+            passed: Passed::Slots(Vec::new()),
+        }
+    }
+    pub fn is_of_range(&self) -> bool {
+        matches!(self.passed, Passed::Slots(_))
+    }
+    fn into_values(self) -> Vec<(usize, Expr)> {
+        match self.passed {
+            Passed::Values(values) => values,
+            Passed::Slots(_) => unreachable!("a subquery of an expression is given values"),
+        }
+    }
+    pub fn into_slots(self) -> Vec<(usize, Slot)> {
+        match self.passed {
+            Passed::Slots(slots) => slots,
+            Passed::Values(_) => unreachable!("a range of FROM is given slots"),
+        }
+    }
 }
 
 impl Planner<'_, '_> {
@@ -101,10 +140,7 @@ impl Planner<'_, '_> {
                     .hint("Nest fewer subqueries in one another."),
             );
         }
-        self.shared.around.push(Around {
-            scope: Rc::new(scope.clone()),
-            passed: Vec::new(),
-        });
+        self.shared.around.push(Around::of_expression(scope));
         let planned = query::plan_level(self.shared, query, kind == SubPlanKind::Exists);
         let around = self.shared.around.pop().expect("it was pushed");
         let query::PlannedLevel {
@@ -112,7 +148,7 @@ impl Planner<'_, '_> {
             locks,
             reads,
         } = planned?;
-        let mut args = around.passed;
+        let mut args = around.into_values();
         // What only a way of reading asked for that was not taken need not be given.
         args.retain(|(number, _)| reads.contains(*number));
         let is_given = |number: &usize| args.iter().any(|(given, _)| given == number);
@@ -149,7 +185,13 @@ impl Planner<'_, '_> {
         let mut value = outer.expr.clone();
         self.lower_in_place(&mut value, &scope)?;
         let ty = value.ty();
-        let passed = &mut self.shared.around[at].passed;
+        let passed = match &mut self.shared.around[at].passed {
+            Passed::Values(passed) => passed,
+            Passed::Slots(passed) => {
+                give_slots(&mut value, passed, &mut self.shared.numbers);
+                return Ok(value);
+            }
+        };
         let number = match passed.iter().find(|(_, known)| same(known, &value)) {
             Some((number, _)) => *number,
             None => {

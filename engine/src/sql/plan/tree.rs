@@ -8,7 +8,10 @@
 //!
 //! A level reads no other level's frame. What a subquery reads of the rows around it are *outer values*, numbered through
 //! the statement: whoever runs it puts them into its execution first ([`SubPlanCall::args`]), and a level below that reads
-//! one finds it there. So a node that keeps what it computed lists the outer values behind that.
+//! one finds it there. A range of FROM has the frame of the query around it, but what it reads of the ranges to its left are
+//! such values too, one for each slot: the nested loop that runs it for each of their rows puts them there
+//! ([`NestLoop::pass`]). So a node that keeps what it computed lists the outer values behind that, and they are all that it
+//! has to ask for.
 //!
 //! [`SubPlanCall::args`]: crate::sql::bound::SubPlanCall::args
 
@@ -243,6 +246,8 @@ pub enum NodeKind {
         recheck: Option<Test>,
         /// Outer joins below, inner ones first: the condition, and the slots that are NULL where it fails.
         outer: Vec<(Option<Test>, Vec<Slot>)>,
+        /// What subqueries in FROM computed of the rows to their left, in the order in which they read one another.
+        lateral: Vec<Again>,
         /// What was computed below from values that a newer version of a row may replace.
         early: Vec<(Slot, Scalar)>,
     },
@@ -358,10 +363,20 @@ pub struct Bound {
     pub inclusive: bool,
 }
 
+/// The rows of functions, side by side: NULLs stand for those of one that has ended before another.
 #[derive(Debug)]
 pub struct FunctionScan {
-    pub function: &'static Function,
     pub alias: String,
+    pub calls: Vec<TableCall>,
+    pub ordinality: Option<Slot>,
+    pub filter: Option<Test>,
+}
+
+/// A call in FROM.
+#[derive(Debug)]
+pub struct TableCall {
+    /// None: the only argument is the value.
+    pub function: Option<&'static Function>,
     pub args: Vec<Scalar>,
     /// The types that the call was resolved to.
     pub arg_types: Vec<Oid>,
@@ -370,8 +385,6 @@ pub struct FunctionScan {
     pub fields: bool,
     /// One slot for a scalar, one for each field of a record; `None` for fields that nobody reads.
     pub slots: Vec<Option<Slot>>,
-    pub ordinality: Option<Slot>,
-    pub filter: Option<Test>,
 }
 
 /// A set-returning call in a select list.
@@ -416,6 +429,8 @@ pub struct NestLoop {
     pub outer: Arc<PlanNode>,
     /// Rewound for each outer row, whose slots it may read.
     pub inner: Arc<PlanNode>,
+    /// Outer values that the inner side reads, and the slots of the outer row that they are.
+    pub pass: Vec<(usize, Slot)>,
     pub condition: Option<Test>,
     /// Conditions of WHERE above an outer join.
     pub filter: Option<Test>,
@@ -528,6 +543,14 @@ pub struct SetOpNode {
     pub left: Arc<PlanNode>,
     pub right: Arc<PlanNode>,
     pub keys: Vec<KeySlot>,
+}
+
+/// A step of computing anew what a range of FROM was given and made of it.
+#[derive(Debug)]
+pub enum Again {
+    /// An outer value, and the slot that it is.
+    Pass(usize, Slot),
+    Compute(Slot, Scalar),
 }
 
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use crate::sql::exec::access::VirtualRows;
 use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::eval::{Scalar, Test};
 use crate::sql::exec::node::Node;
-use crate::sql::plan::tree::{FunctionScan, NodeKind, PlanNode};
+use crate::sql::plan::tree::{NodeKind, PlanNode, TableCall};
 use crate::types::datum::Datum;
 use crate::types::function::{CallTypes, Function, Implementation, Rows};
 
@@ -116,7 +116,8 @@ impl Node for VirtualScanNode {
 
 pub struct FunctionScanNode {
     spec: Arc<PlanNode>,
-    rows: Option<Rows>,
+    /// What is left of each call's rows, `None` of one that has ended.
+    rows: Option<Vec<Option<Rows>>>,
     ordinal: i64,
 }
 
@@ -165,25 +166,51 @@ pub(in crate::sql::exec) fn call(
     })
 }
 
+/// The rows of a call in FROM.
+fn begin(table: &TableCall, frame: &[Datum], cx: &mut EvalCx) -> Result<Rows, SqlError> {
+    if let Some(function) = table.function {
+        let types = (table.arg_types.as_slice(), table.result);
+        return call(function, &table.args, types, frame, cx);
+    }
+    let Some(value) = table.args.first() else {
+        return Err(SqlError::internal("a value in FROM is not there"));
+    };
+    let value = value.eval(frame, cx)?;
+    Ok(Box::new(std::iter::once(Ok(value))))
+}
+
 impl Node for FunctionScanNode {
     fn next(&mut self, frame: &mut [Datum], cx: &mut EvalCx) -> Result<Step, SqlError> {
         let NodeKind::FunctionScan(spec) = &self.spec.kind else {
             unreachable!("built from a function scan")
         };
-        if self.rows.is_none() {
-            let types = (spec.arg_types.as_slice(), spec.result);
-            self.rows = Some(call(spec.function, &spec.args, types, frame, cx)?);
-        }
-        let rows = self.rows.as_mut().expect("just set");
+        let sets = match &mut self.rows {
+            Some(sets) => sets,
+            none => {
+                let mut sets = Vec::with_capacity(spec.calls.len());
+                for table in &spec.calls {
+                    sets.push(Some(begin(table, frame, cx)?));
+                }
+                none.insert(sets)
+            }
+        };
         loop {
             if cx.spend() {
                 return Ok(Step::Yield);
             }
-            let Some(value) = rows.next() else {
+            let mut some = false;
+            for (set, table) in sets.iter_mut().zip(&spec.calls) {
+                let value = set.as_mut().and_then(|rows| rows.next()).transpose()?;
+                if value.is_none() {
+                    *set = None;
+                }
+                some |= value.is_some();
+                spread(table, value.unwrap_or(Datum::Null), frame);
+            }
+            if !some {
                 return Ok(Step::Done);
-            };
+            }
             self.ordinal += 1;
-            spread(spec, value?, frame);
             if let Some(slot) = spec.ordinality {
                 frame[slot] = Datum::Int8(self.ordinal);
             }
@@ -201,22 +228,22 @@ impl Node for FunctionScanNode {
 }
 
 /// A record's fields, or the one value, into the slots.
-fn spread(spec: &FunctionScan, value: Datum, frame: &mut [Datum]) {
-    match (&value, spec.fields) {
+fn spread(table: &TableCall, value: Datum, frame: &mut [Datum]) {
+    match (&value, table.fields) {
         (Datum::Record(record), true) => {
-            for (slot, field) in spec.slots.iter().zip(record.fields()) {
+            for (slot, field) in table.slots.iter().zip(record.fields()) {
                 if let Some(slot) = slot {
                     frame[*slot] = field.clone();
                 }
             }
         }
         (Datum::Null, true) => {
-            for slot in spec.slots.iter().flatten() {
+            for slot in table.slots.iter().flatten() {
                 frame[*slot] = Datum::Null;
             }
         }
         _ => {
-            if let Some(Some(slot)) = spec.slots.first() {
+            if let Some(Some(slot)) = table.slots.first() {
                 frame[*slot] = value;
             }
         }

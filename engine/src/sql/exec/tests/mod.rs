@@ -5,6 +5,7 @@ mod concurrency;
 mod database;
 pub(in crate::sql) mod harness;
 mod joins;
+mod lateral;
 mod row_values;
 mod shapes;
 mod statements;

@@ -141,21 +141,32 @@ pub enum TableRef {
         lateral: bool,
         at: u32,
     },
-    Function {
-        call: Box<Expr>,
-        with_ordinality: bool,
-        lateral: bool,
-        alias: Option<Alias>,
-        /// `AS (a int, b text)`
-        columns: Vec<(Ident, TypeName)>,
-        at: u32,
-    },
+    Functions(Box<FunctionsRef>),
     Join(Box<JoinRef>),
-    /// ROWS FROM, XMLTABLE, ...
+    /// XMLTABLE
     Unsupported {
         what: &'static str,
         at: u32,
     },
+}
+
+/// `f(...)` or `ROWS FROM (f(...), g(...))`. LATERAL says nothing here: functions see what is to their left without it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FunctionsRef {
+    pub calls: Vec<FunctionItem>,
+    pub rows_from: bool,
+    pub with_ordinality: bool,
+    pub alias: Option<Alias>,
+    /// `AS (a int, b text)` behind all of it.
+    pub columns: Vec<(Ident, TypeName)>,
+}
+
+/// One of them, in ROWS FROM perhaps with column definitions of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FunctionItem {
+    pub call: Expr,
+    pub columns: Vec<(Ident, TypeName)>,
+    pub at: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]

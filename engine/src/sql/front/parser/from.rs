@@ -2,7 +2,9 @@
 
 use super::Result;
 use super::cursor::Parser;
-use crate::sql::front::ast::{Alias, Ident, JoinCondition, JoinRef, JoinType, TableRef};
+use crate::sql::front::ast::{
+    Alias, FunctionItem, FunctionsRef, Ident, JoinCondition, JoinRef, JoinType, TableRef, TypeName,
+};
 use crate::sql::front::keywords::{Category, Kw};
 use crate::sql::front::lexer::TokenKind;
 
@@ -96,20 +98,16 @@ impl Parser<'_> {
     }
 
     fn table_primary(&mut self) -> Result<TableRef> {
-        let at = self.at();
         let lateral = self.eat(Kw::Lateral);
+        let at = self.at();
         if self.is_char(b'(') {
             return self.table_parenthesis(lateral, at);
         }
         if self.is(Kw::Rows) && self.is_at(1, Kw::From) {
             self.bump();
             self.bump();
-            self.skip_window()?;
-            self.table_alias()?;
-            return Ok(TableRef::Unsupported {
-                what: "ROWS FROM",
-                at,
-            });
+            let calls = self.parenthesized(Parser::rows_from_item)?;
+            return self.table_functions(calls, true);
         }
         if self.is(Kw::Xmltable) {
             self.bump();
@@ -121,7 +119,9 @@ impl Parser<'_> {
             });
         }
         if self.at_function() {
-            return self.table_function(lateral, at);
+            let call = self.primary()?;
+            let columns = Vec::new();
+            return self.table_functions(vec![FunctionItem { call, columns, at }], false);
         }
         if lateral {
             return Err(self.unexpected());
@@ -170,8 +170,22 @@ impl Parser<'_> {
         first && self.peek_at(n) == TokenKind::Char(b'(')
     }
 
-    fn table_function(&mut self, lateral: bool, at: u32) -> Result<TableRef> {
-        let call = Box::new(self.primary()?);
+    /// gram.y's rowsfrom_item.
+    fn rows_from_item(&mut self) -> Result<FunctionItem> {
+        if !self.at_function() {
+            return Err(self.unexpected());
+        }
+        let at = self.at();
+        let call = self.primary()?;
+        let columns = match self.eat(Kw::As) {
+            true => self.column_definitions()?,
+            false => Vec::new(),
+        };
+        Ok(FunctionItem { call, columns, at })
+    }
+
+    /// What comes behind the calls.
+    fn table_functions(&mut self, calls: Vec<FunctionItem>, rows_from: bool) -> Result<TableRef> {
         let with_ordinality = self.eat_all(&[Kw::With, Kw::Ordinality]);
         let mut columns = Vec::new();
         let alias = if self.is(Kw::As) && self.peek_at(1) == TokenKind::Char(b'(') {
@@ -199,14 +213,13 @@ impl Parser<'_> {
                 }
             }
         };
-        Ok(TableRef::Function {
-            call,
+        Ok(TableRef::Functions(Box::new(FunctionsRef {
+            calls,
+            rows_from,
             with_ordinality,
-            lateral,
             alias,
             columns,
-            at,
-        })
+        })))
     }
 
     /// At `(`: names with commas, not names with types.
@@ -217,7 +230,7 @@ impl Parser<'_> {
         )
     }
 
-    fn column_definitions(&mut self) -> Result<Vec<(Ident, crate::sql::front::ast::TypeName)>> {
+    fn column_definitions(&mut self) -> Result<Vec<(Ident, TypeName)>> {
         self.parenthesized(|p| Ok((p.col_id()?, p.type_name()?)))
     }
 
