@@ -22,6 +22,8 @@ pub struct SortedAggregateNode {
     /// Accumulator bytes on the statement's account.
     held: usize,
     rows: u32,
+    /// The frame has the keys of the group before, which has gone out.
+    disturbed: bool,
     done: bool,
 }
 
@@ -53,6 +55,7 @@ impl SortedAggregateNode {
             inputs: Vec::new(),
             held: 0,
             rows: 0,
+            disturbed: false,
             done: false,
         }
     }
@@ -81,10 +84,22 @@ impl SortedAggregateNode {
         for (key, value) in spec.keys.iter().zip(keys) {
             frame[key.slot] = value.clone();
         }
+        self.disturbed = true;
         self.states = group::new_states(&spec.calls);
         cx.memory.give_back(self.held);
         self.held = 0;
         Ok(())
+    }
+
+    /// Puts back the keys of the row that was read last: a nested loop below finds the rest of its outer row in the frame.
+    fn restore(&mut self, frame: &mut [Datum]) {
+        if std::mem::take(&mut self.disturbed)
+            && let Some(keys) = &self.keys
+        {
+            for (key, value) in spec_of(&self.spec).keys.iter().zip(keys) {
+                frame[key.slot] = value.clone();
+            }
+        }
     }
 
     /// A row has come: true if it ended the group before it, which is now in the frame.
@@ -115,6 +130,7 @@ impl Node for SortedAggregateNode {
         if self.done {
             return Ok(Step::Done);
         }
+        self.restore(frame);
         loop {
             match self.child.next(frame, cx)? {
                 Step::Yield => return Ok(Step::Yield),
@@ -140,6 +156,7 @@ impl Node for SortedAggregateNode {
 
     fn rewind(&mut self, cx: &mut EvalCx) -> Result<(), SqlError> {
         self.keys = None;
+        self.disturbed = false;
         self.done = false;
         group::abandon(&self.states, cx);
         self.states = group::new_states(&spec_of(&self.spec).calls);
