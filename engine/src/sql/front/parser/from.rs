@@ -124,6 +124,8 @@ impl Parser<'_> {
             return self.table_functions(vec![FunctionItem { call, columns, at }], false);
         }
         if lateral {
+            // Nothing but a function's name may come, and its arguments do not.
+            self.object_name()?;
             return Err(self.unexpected());
         }
         let mut table = self.relation_expression()?;
