@@ -415,6 +415,7 @@ fn pods_go_by_the_cluster_object_and_the_operator_s_calls() {
     drop(third);
     goes_on_without_the_api(&mut world, &mut second);
     hands_over_before_it_ends(&world, &mut first, &second);
+    passes_clients_on_after_it_handed_over(&world, &mut second);
     stays_where_it_was_told_to_end_after_it_handed_over(&world, &mut second);
 }
 
@@ -842,8 +843,7 @@ fn hands_over_before_it_ends(world: &World, primary: &mut Pod, standby: &Pod) {
     });
     assert!(!sealed.leaving);
     assert_eq!(id_of(&sealed), id_of(&leaving));
-    let port = u16::try_from(POSTGRES_PORT).expect("a port");
-    let refused = std::net::TcpStream::connect((primary.ip(), port));
+    let refused = std::net::TcpStream::connect((primary.ip(), port_of_pods()));
     assert!(refused.is_err(), "nobody has taken over: {refused:?}");
     let follow = FollowRequest {
         term,
@@ -870,9 +870,52 @@ fn hands_over_before_it_ends(world: &World, primary: &mut Pod, standby: &Pod) {
     );
 }
 
-/// The operator has seen the cordon before the kubelet told the pod to end. By then the engine has come up as a standby's.
-fn stays_where_it_was_told_to_end_after_it_handed_over(world: &World, pod: &mut Pod) {
-    let term = Term::FIRST.next();
+/// Somebody who takes connections in the new primary's place.
+struct Heir {
+    listener: TcpListener,
+    address: IpAddr,
+}
+
+impl Heir {
+    fn begin() -> Heir {
+        let address = IpAddr::from([127, 0, 1, 9]);
+        let listener = TcpListener::bind((address, port_of_pods())).expect("bound");
+        listener.set_nonblocking(true).expect("it waits for nobody");
+        Heir { listener, address }
+    }
+
+    /// Whether whoever comes to the pod now gets to the heir; the pod's engine streams from it as well, and says so.
+    fn is_reached_by(&self, pod: &Pod) -> bool {
+        use std::io::{Read as _, Write as _};
+        let Ok(mut client) = std::net::TcpStream::connect((pod.ip(), port_of_pods())) else {
+            return false;
+        };
+        client.write_all(b"from a client").expect("sent");
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(1) {
+            let Ok((mut taken, _)) = self.listener.accept() else {
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            };
+            let mut bytes = [0; 13];
+            taken.set_nonblocking(false).expect("it waits");
+            let limit = Some(Duration::from_millis(50));
+            taken.set_read_timeout(limit).expect("set");
+            if taken.read_exact(&mut bytes).is_ok() && bytes == *b"from a client" {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+fn port_of_pods() -> u16 {
+    u16::try_from(POSTGRES_PORT).expect("a port")
+}
+
+/// The pod becomes the primary of the next term, with two heirs, and hands its role over in the one after that.
+fn hands_over(world: &World, pod: &mut Pod) -> SupervisorStatus {
+    let term = pod.status(world).expect("answered").promised_term.next();
     pod.order(world, "/seal", &SealRequest { term });
     let candidate = id_of(&pod.status(world).expect("answered"));
     let heirs = EngineSet {
@@ -896,39 +939,56 @@ fn stays_where_it_was_told_to_end_after_it_handed_over(world: &World, pod: &mut 
         within_ms: 30_000,
     };
     pod.order(world, "/demote", &demote);
-    let port = u16::try_from(POSTGRES_PORT).expect("a port");
-    let at = SocketAddr::new(pod.ip(), port);
-    let answers = || std::net::TcpStream::connect(at).is_ok();
-    let sealed = pod.until(world, "demoted, with its port", |s| {
-        s.sealed && s.promised_term == term && s.engine.is_some() && answers()
-    });
-    pod.terminate();
-    let begin = Instant::now();
-    while answers() {
-        assert!(
-            begin.elapsed() < LIMIT,
-            "it keeps its port: {}",
-            pod.words()
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let other = IpAddr::from([127, 0, 1, 9]);
-    let primary = TcpListener::bind((other, port)).expect("bound");
+    pod.until(world, "demoted, without its port", |s| {
+        s.sealed && s.promised_term == term && s.engine.is_some() && s.gave_way
+    })
+}
+
+fn follow(world: &World, pod: &Pod, sealed: &SupervisorStatus, heir: &Heir) {
     let follow = FollowRequest {
-        term,
-        id: id_of(&sealed),
+        term: sealed.promised_term,
+        id: id_of(sealed),
         upstream: Some(Upstream {
             host: "orders-9-0.orders-instances.shop.svc".to_owned(),
-            address: other,
+            address: heir.address,
         }),
         source: None,
     };
     pod.order(world, "/follow", &follow);
+}
+
+/// For a second and a half, which may be over when a late machine looks; then the port is its engine's.
+fn passes_clients_on_after_it_handed_over(world: &World, pod: &mut Pod) {
+    let sealed = hands_over(world, pod);
+    let refused = std::net::TcpStream::connect((pod.ip(), port_of_pods()));
+    assert!(refused.is_err(), "nobody has taken over: {refused:?}");
+    let heir = Heir::begin();
+    let begin = Instant::now();
+    follow(world, pod, &sealed, &heir);
+    let is_passed_on = heir.is_reached_by(pod);
+    assert!(
+        is_passed_on || begin.elapsed() > Duration::from_secs(1),
+        "nobody is passed on: {}",
+        pod.words()
+    );
+    pod.until(world, "with its port again", |s| !s.gave_way);
+    let own = std::net::TcpStream::connect((pod.ip(), port_of_pods()));
+    assert!(own.is_ok(), "{own:?}");
+    assert!(!heir.is_reached_by(pod), "its own engine has the port");
+}
+
+/// The operator has seen the cordon before the kubelet told the pod to end. By then the engine has come up as a standby's.
+fn stays_where_it_was_told_to_end_after_it_handed_over(world: &World, pod: &mut Pod) {
+    let sealed = hands_over(world, pod);
+    pod.terminate();
+    let heir = Heir::begin();
+    follow(world, pod, &sealed, &heir);
     // It does so for a second and a half; whoever comes later finds nobody.
     assert!(pod.wait_for_end().success(), "{}", pod.words());
     let log = std::fs::read_to_string(pod.log()).expect("a log");
-    assert!(log.contains("clients that still come here are passed on"));
-    drop(primary);
+    let told = log.rfind("waiting until the role is elsewhere and clients know");
+    let (_, after) = log.split_at(told.expect("it stayed"));
+    assert!(after.contains("clients that still come here are passed on"));
     assert!(!has_engine(&pod.volume()), "the engine has ended with it");
 }
 

@@ -284,6 +284,8 @@ pub struct ServerSettings {
     pub cluster_id: Option<String>,
     pub promise_file: Option<PathBuf>,
     pub control_socket: Option<PathBuf>,
+    /// TCP/IP sockets are opened when the control socket is told so.
+    pub listen_late: bool,
     /// 0: one for each CPU.
     pub worker_threads: usize,
 }
@@ -399,6 +401,7 @@ impl ServerSettings {
             cluster_id: some_text(v, "understudy.cluster_id"),
             promise_file: some_text(v, "understudy.promise_file").map(PathBuf::from),
             control_socket: some_text(v, "understudy.control_socket").map(PathBuf::from),
+            listen_late: v.bool("understudy.listen_late"),
             worker_threads: count(v, "understudy.worker_threads"),
             data_directory,
             values,

@@ -178,12 +178,14 @@ fn run(
         &node.backends,
     )?;
     let runtime = session_runtime(&node.settings)?;
+    let listens = Arc::clone(&server);
     let doors = Doors::open(DoorParts {
         instance: Arc::clone(&node.instance),
         backends: Arc::clone(&node.backends),
         managed: node.managed.clone(),
         told: Arc::clone(&node.core.told),
         sessions: runtime.handle().clone(),
+        listen: Arc::new(move || listens.listen().map_err(|c| c.message)),
     })?;
     let listening = runtime.spawn(Arc::clone(&server).serve(listeners));
     let code = runtime.block_on(node.live(recovering, events, pid_file, &server));

@@ -41,6 +41,8 @@ pub trait StatusSource: Send + Sync + 'static {
     fn obey(&self) -> Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send + '_>>;
     /// Takes the supervisor's word, then gives the status. `Err`: why it says nothing here.
     fn confirm(&self, word: Confirmation) -> Result<serde_json::Value, String>;
+    /// Opens the TCP/IP sockets, then gives the status. `Err`: why they can't be had.
+    fn listen(&self) -> Result<serde_json::Value, String>;
 }
 
 /// The record says that this still is the primary of `term`: the answer to the hold of this number.
@@ -270,8 +272,12 @@ async fn answer<S: StatusSource>(
                 ),
             }
         }
+        "/listen" if door == Door::Control && method == Method::POST => match source.listen() {
+            Ok(status) => json(StatusCode::OK, &status),
+            Err(why) => conflict(&why),
+        },
         "/healthz" | "/readyz" | "/status" | "/metrics" => not_allowed("GET, HEAD"),
-        "/obey" | "/confirm" if door == Door::Control => not_allowed("POST"),
+        "/obey" | "/confirm" | "/listen" if door == Door::Control => not_allowed("POST"),
         _ => plain(StatusCode::NOT_FOUND, "not found\n".to_owned()),
     }
 }
@@ -349,6 +355,9 @@ mod tests {
                 false => Err("no such hold".to_owned()),
             }
         }
+        fn listen(&self) -> Result<serde_json::Value, String> {
+            Err("the port is another's".to_owned())
+        }
     }
 
     #[tokio::test]
@@ -369,6 +378,8 @@ mod tests {
             (Method::GET, "/obey", 404, 405),
             (Method::POST, "/confirm", 404, 400),
             (Method::GET, "/confirm", 404, 405),
+            (Method::POST, "/listen", 404, 409),
+            (Method::GET, "/listen", 404, 405),
             (Method::POST, "/status", 405, 405),
             (Method::GET, "/", 404, 404),
         ] {

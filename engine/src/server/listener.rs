@@ -2,6 +2,7 @@
 //!
 //! Sockets are bound before recovery, so that a client hears "starting up" rather than nothing. A crash leaves a socket
 //! file and its lock file in the socket directory; the next start sees that the process is gone and replaces both.
+//! With `understudy.listen_late` the TCP/IP sockets are bound when that is asked for: until then somebody else has the port.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,8 +14,9 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::cli::pid_file::is_server;
 use super::connection::Connection;
@@ -61,16 +63,10 @@ impl Drop for SocketFile {
 impl Listeners {
     /// Binds everything that the settings name, and logs it. An error is what PostgreSQL ends the start with.
     pub fn bind(settings: &ServerSettings) -> Result<Listeners, Complaint> {
-        let mut tcp = Vec::new();
-        for name in &settings.listen_addresses {
-            match bind_name(name, settings.port) {
-                Ok(mut bound) => tcp.append(&mut bound),
-                Err(()) => log::warning(&format!("could not create listen socket for \"{name}\"")),
-            }
-        }
-        if tcp.is_empty() && !settings.listen_addresses.is_empty() {
-            return Err(Complaint::new("could not create any TCP/IP sockets"));
-        }
+        let tcp = match settings.listen_late {
+            true => Vec::new(),
+            false => bind_tcp(settings)?,
+        };
         let mut unix = Vec::new();
         for directory in &settings.unix_socket_directories {
             unix.push(bind_unix(directory, settings)?);
@@ -97,6 +93,20 @@ impl Listeners {
         };
         (directory, address)
     }
+}
+
+fn bind_tcp(settings: &ServerSettings) -> Result<Vec<std::net::TcpListener>, Complaint> {
+    let mut tcp = Vec::new();
+    for name in &settings.listen_addresses {
+        match bind_name(name, settings.port) {
+            Ok(mut bound) => tcp.append(&mut bound),
+            Err(()) => log::warning(&format!("could not create listen socket for \"{name}\"")),
+        }
+    }
+    if tcp.is_empty() && !settings.listen_addresses.is_empty() {
+        return Err(Complaint::new("could not create any TCP/IP sockets"));
+    }
+    Ok(tcp)
 }
 
 /// `*` is every address of both families; a name may stand for several addresses.
@@ -278,6 +288,26 @@ pub struct Server<H: Host> {
     own_addresses: ArcSwap<Vec<(IpAddr, IpAddr)>>,
     waiting: Arc<Semaphore>,
     walsenders: Walsenders,
+    late: Late,
+}
+
+/// The TCP/IP sockets of a server that opens them when it is told to.
+struct Late {
+    is_open: Mutex<bool>,
+    opened: mpsc::UnboundedSender<std::net::TcpListener>,
+    /// For the task that accepts, until it begins.
+    to_accept: Mutex<Option<mpsc::UnboundedReceiver<std::net::TcpListener>>>,
+}
+
+impl Late {
+    fn new(is_open: bool) -> Late {
+        let (opened, to_accept) = mpsc::unbounded_channel();
+        Late {
+            is_open: Mutex::new(is_open),
+            opened,
+            to_accept: Mutex::new(Some(to_accept)),
+        }
+    }
 }
 
 /// Threads that only walsenders run on. Few: they wait for the log, sockets and, in a base backup, files.
@@ -325,7 +355,22 @@ impl<H: Host> Server<H> {
             own_addresses: ArcSwap::from_pointee(own_addresses()),
             waiting: Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS))),
             walsenders,
+            late: Late::new(!settings.listen_late),
         }))
+    }
+
+    /// Opens the TCP/IP sockets of a server that was started without (`understudy.listen_late`); nothing where they are
+    /// open. An error leaves it as it was: it can be asked again.
+    pub fn listen(&self) -> Result<(), Complaint> {
+        let mut is_open = self.late.is_open.lock();
+        if !*is_open {
+            for listener in bind_tcp(&self.host.settings().current())? {
+                // Nobody accepts any more where the server ends.
+                let _ = self.late.opened.send(listener);
+            }
+            *is_open = true;
+        }
+        Ok(())
     }
 
     /// After SIGHUP. A file with errors leaves the old rules in force.
@@ -367,21 +412,11 @@ impl<H: Host> Server<H> {
         // All in this one task: when it is aborted and awaited the ports are free and the files are gone.
         let mut accepting = FuturesUnordered::new();
         let mut files = Vec::new();
+        let late = self.late.to_accept.lock().take();
+        let mut late = late.ok_or_else(|| io::Error::other("it is accepting already"))?;
         for listener in listeners.tcp {
             let listener = TcpListener::from_std(listener)?;
-            let server = Arc::clone(&self);
-            let accept = async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, _)) => server.came(Connection::tcp(
-                            stream,
-                            keep_alive(&server.host.settings().current()),
-                        )),
-                        Err(e) => server.not_accepted(&e).await,
-                    }
-                }
-            };
-            accepting.push(accept.boxed());
+            accepting.push(Arc::clone(&self).accept(listener).boxed());
         }
         for (listener, file) in listeners.unix {
             let listener = UnixListener::from_std(listener)?;
@@ -397,9 +432,29 @@ impl<H: Host> Server<H> {
             };
             accepting.push(accept.boxed());
         }
-        while accepting.next().await.is_some() {}
+        loop {
+            tokio::select! {
+                accepted = accepting.next() => if accepted.is_none() { break },
+                Some(listener) = late.recv() => {
+                    let listener = TcpListener::from_std(listener)?;
+                    accepting.push(Arc::clone(&self).accept(listener).boxed());
+                }
+            }
+        }
         drop(files);
         Ok(())
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => self.came(Connection::tcp(
+                    stream,
+                    keep_alive(&self.host.settings().current()),
+                )),
+                Err(e) => self.not_accepted(&e).await,
+            }
+        }
     }
 
     async fn not_accepted(&self, e: &io::Error) {

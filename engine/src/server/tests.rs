@@ -194,6 +194,7 @@ struct Running {
     socket: std::path::PathBuf,
     backends: Arc<Backends>,
     opened: Arc<AtomicUsize>,
+    server: Arc<Server<Fake>>,
     task: tokio::task::JoinHandle<std::io::Result<()>>,
     _directory: tempfile::TempDir,
 }
@@ -237,11 +238,12 @@ fn start(accepting: Accepting, conf: &str) -> Running {
         opened: Arc::clone(&opened),
     };
     let server = Server::new(Arc::new(host), None).expect("a valid pg_hba.conf");
-    let task = tokio::spawn(server.serve(listeners));
+    let task = tokio::spawn(Arc::clone(&server).serve(listeners));
     Running {
         socket: path.join(".s.PGSQL.5432"),
         backends,
         opened,
+        server,
         task,
         _directory: d,
     }
@@ -790,4 +792,45 @@ async fn what_was_decided_before_a_standstill_is_confirmed_before_it_is_told() {
     connection.output.extend_from_slice(b"third");
     connection.flush_unless_ended().await.expect("sent");
     assert_eq!(client.read(&mut seen).await.expect("read"), 5);
+}
+
+/// Who has the port until then does not keep the server from its start, and the server can be asked as often as it takes.
+#[tokio::test]
+async fn a_server_that_listens_late_takes_its_port_when_it_is_told() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let at = other.local_addr().expect("bound");
+    let conf = format!(
+        "listen_addresses = '127.0.0.1'\nport = {}\nunderstudy.listen_late = on\n",
+        at.port()
+    );
+    let running = start(Accepting::Yes, &conf);
+    let mut client = Client::connect(
+        &running
+            .socket
+            .with_file_name(format!(".s.PGSQL.{}", at.port())),
+    )
+    .await;
+    client
+        .send(&startup(&[("user", "joe"), ("database", "postgres")]))
+        .await;
+    assert!(client.tags().await.ends_with('Z'), "its own socket answers");
+
+    let refused = running.server.listen().expect_err("another has it");
+    assert_eq!(refused.message, "could not create any TCP/IP sockets");
+    drop(other);
+    for _ in 0..2 {
+        running.server.listen().expect("it is free");
+    }
+    let mut stream = tokio::net::TcpStream::connect(at)
+        .await
+        .expect("it listens");
+    // Refused by pg_hba.conf, and that is an answer.
+    stream
+        .write_all(&startup(&[("user", "joe")]))
+        .await
+        .expect("sent");
+    let mut tag = [0];
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_exact(&mut tag));
+    read.await.expect("in time").expect("an answer");
+    assert_eq!(tag, *b"E");
 }

@@ -80,6 +80,10 @@ pub struct SupervisorStatus {
     /// It was told to end, serves as primary, and waits a while for somebody to take the role over.
     #[serde(default)]
     pub leaving: bool,
+    /// Its engine is a former primary's and has left its port to whoever passes clients on to the new one: nobody who wants
+    /// a standby finds one there.
+    #[serde(default)]
+    pub gave_way: bool,
 }
 
 impl SupervisorStatus {

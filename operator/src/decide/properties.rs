@@ -189,6 +189,7 @@ fn instance(number: u32) -> BoxedStrategy<Instance> {
                             refused_settings: None,
                             volume_full: None,
                             leaving: false,
+                            gave_way: false,
                         }),
                     }
                 },

@@ -25,9 +25,10 @@ pub(super) fn lead_to(
     route(observed, routes, plan);
 }
 
-/// The standbys that show what the primary has: those that stay, if there is one. Whoever is about to go and had the role
-/// until just now passes clients on to the new primary (`instance/pod/leave.rs`): those of the standbys must not be among
-/// them, so it is waited for another one that is only about to stream again.
+/// The standbys that show what the primary has: those that stay, if there is one. Whoever had the role until just now
+/// passes clients on to the new primary (`instance/pod/handover.rs`): those of the standbys must not be among them. One that
+/// stays says when it has its port again; for one that is about to go it is waited for another one that is only about to
+/// stream again.
 fn read_from(
     times: FailoverTimes,
     observed: &Observed,
@@ -61,7 +62,8 @@ fn read_from(
         .filter(|(name, instance)| **name != primary.name && shows(instance))
         .partition(|(_, instance)| !is_about_to_go(observed, record, primary, instance));
     let is_alone = stay.is_empty();
-    stay.retain(|(_, instance)| streams(instance));
+    let gave_way = |instance: &Instance| instance.status.as_ref().is_some_and(|s| s.gave_way);
+    stay.retain(|(_, instance)| streams(instance) && !gave_way(instance));
     go.retain(|(_, instance)| {
         streams(instance) && (is_alone || !had_role(observed, record, instance))
     });

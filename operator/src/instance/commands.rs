@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::engine::Engine;
 use super::read_config;
 use super::seed::Choice;
 use super::setup::{self, Origin};
@@ -214,9 +213,9 @@ impl Supervisor {
             return refuse("there is no data here");
         }
         self.take_set(request.set)?;
-        let gave_way = |engine: &Engine| !engine.serves_clients();
-        if self.engine.as_ref().is_some_and(gave_way) {
-            // It was to go, and another one has its port: a primary is started with it.
+        self.stand_back();
+        if !self.open_port().await {
+            // A primary is started with its port.
             self.end_engine().await?;
         }
         if self

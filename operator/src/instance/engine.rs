@@ -63,8 +63,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts it; it answers on its socket a little later. One that does not serve clients leaves its port to others for
-    /// all its life, and is reached by its sockets only.
+    /// Starts it; it answers on its socket a little later. One that does not serve clients leaves its port to others until
+    /// [`Engine::listen`], and is reached by its sockets only.
     ///
     /// # Errors
     /// Also when another program has taken one of its chosen ports. Whoever starts this supervisor again gives it others.
@@ -90,7 +90,7 @@ impl Engine {
             .kill_on_drop(true);
         if !serves_clients {
             // Not in the files: these may be on a volume that takes nothing any more.
-            command.args(["-c", "listen_addresses="]);
+            command.args(["-c", "understudy.listen_late=on"]);
         }
         let child = command.spawn()?;
         let pid = child
@@ -119,8 +119,26 @@ impl Engine {
         }
     }
 
+    #[cfg(test)]
+    pub fn without_port(self) -> Engine {
+        Engine {
+            serves_clients: false,
+            ..self
+        }
+    }
+
     pub fn serves_clients(&self) -> bool {
         self.serves_clients
+    }
+
+    /// One that has left its port to others takes it.
+    ///
+    /// # Errors
+    /// When it does not answer, or the port is not to be had.
+    pub async fn listen(&mut self, limit: Duration) -> Result<EngineStatus, CallError> {
+        let status = self.control().listen(limit).await?;
+        self.serves_clients = true;
+        Ok(status)
     }
 
     pub fn pid(&self) -> u32 {
@@ -193,14 +211,14 @@ impl Control {
     }
     /// The engine reads the promise again and answers when it has obeyed.
     pub async fn obey(&self, limit: Duration) -> Result<EngineStatus, CallError> {
-        transport::call(
-            Address::Unix(&self.socket),
-            "/obey",
-            None,
-            Some(Vec::new()),
-            limit,
-        )
-        .await
+        self.tell("/obey", limit).await
+    }
+    async fn listen(&self, limit: Duration) -> Result<EngineStatus, CallError> {
+        self.tell("/listen", limit).await
+    }
+    async fn tell(&self, path: &str, limit: Duration) -> Result<EngineStatus, CallError> {
+        let address = Address::Unix(&self.socket);
+        transport::call(address, path, None, Some(Vec::new()), limit).await
     }
     /// The record's word for its hold.
     pub async fn confirm(

@@ -67,6 +67,7 @@ impl Supervisor {
             refused_settings: duty.refused_settings,
             volume_full: duty.volume_full,
             leaving: duty.is_leaving,
+            gave_way: self.gave_way(),
         };
         self.out.send_replace(Published { status, at: now });
     }
@@ -119,6 +120,7 @@ pub fn empty_status() -> SupervisorStatus {
         refused_settings: None,
         volume_full: None,
         leaving: false,
+        gave_way: false,
     }
 }
 

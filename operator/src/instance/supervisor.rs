@@ -541,6 +541,7 @@ impl Supervisor {
         self.ask_engine().await;
         self.end_hung_engine().await;
         self.see_to_duty().await;
+        self.give_port_back().await;
         Ok(())
     }
 

@@ -23,6 +23,21 @@ pub fn system(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// A `mount` of the machine's own, that notes nothing beside the kernel's table: a machine on which nobody has mounted
+/// anything yet has no `/run/mount`, and would keep it.
+pub fn mounting() -> Command {
+    let mut command = system("mount");
+    command.arg("--no-mtab");
+    command
+}
+
+/// The same for its end.
+pub fn unmounting(path: &Path) -> Command {
+    let mut command = system("umount");
+    command.arg("--no-mtab").arg(path);
+    command
+}
+
 /// Runs to the end and gives the standard output.
 ///
 /// # Errors

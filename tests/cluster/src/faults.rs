@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::cgroups;
 use crate::cluster::Cluster;
-use crate::command::{run, system, wait_for};
+use crate::command::{run, unmounting, wait_for};
 use crate::control_plane::{self, API_SERVER};
 use crate::layout::Node;
 use crate::network;
@@ -190,7 +190,7 @@ impl Cluster {
         let state = StateFile::of(&self.layout);
         let namespace = self.layout.mount_namespace(node);
         // A run that was cut off may have unmounted it already.
-        let _ = run(system("umount").arg(&namespace));
+        let _ = run(&mut unmounting(&namespace));
         cgroups::remove(&node.cgroup())?;
         let run_folder = self.layout.node(node).join("run-containerd");
         fs::remove_dir_all(&run_folder)

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::command::{in_network, ip, run, system};
+use crate::command::{in_network, ip, mounting, run, system};
 use crate::layout::{
     BRIDGE, HOST_ADDRESS, Layout, NODE_RANGE, Node, POD_RANGE, SERVICE_RANGE, SERVICES_ADDRESS,
     SERVICES_LINK, SERVICES_NAME,
@@ -68,8 +68,8 @@ pub fn make_namespaces_folder(layout: &Layout, state: &StateFile) -> Result<()> 
     state.record(Thing::Mount {
         path: folder.clone(),
     })?;
-    run(system("mount").arg("--bind").arg(&folder).arg(&folder))?;
-    run(system("mount").arg("--make-private").arg(&folder)).map(drop)
+    run(mounting().arg("--bind").arg(&folder).arg(&folder))?;
+    run(mounting().arg("--make-private").arg(&folder)).map(drop)
 }
 
 /// The bridge, and the machine's routes.

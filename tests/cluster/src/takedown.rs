@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cgroups;
-use crate::command::{in_mounts, run, system, wait_for};
+use crate::command::{in_mounts, run, system, unmounting, wait_for};
 use crate::layout::{BRIDGE, CGROUP, Layout, MOST_NODES, NODE_RANGE, Node, SERVICES_LINK};
 use crate::network;
 use crate::progress::Progress;
@@ -167,7 +167,7 @@ fn unmount(layout: &Layout) -> Result<()> {
         let mounts = mounts_below(&layout.namespaces())?;
         let mut last = Ok(());
         for path in mounts.iter().rev() {
-            last = run(system("umount").arg(path)).map(drop);
+            last = run(&mut unmounting(path)).map(drop);
         }
         // Something that has just ended may hold one a moment longer.
         if let Err(error) = &last

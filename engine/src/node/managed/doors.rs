@@ -55,7 +55,11 @@ pub struct DoorParts {
     pub told: Arc<ToldKeeper>,
     /// Where statements run: its turning is the server's health.
     pub sessions: tokio::runtime::Handle,
+    pub listen: Listen,
 }
+
+/// Opens the TCP/IP sockets, or says why not.
+pub type Listen = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 impl Doors {
     /// Binds what is configured and answers from now on.
@@ -239,6 +243,7 @@ struct Source {
     beat: Arc<Mutex<Instant>>,
     /// One obedience at a time.
     obeying: tokio::sync::Mutex<()>,
+    listen: Listen,
 }
 
 impl Source {
@@ -257,6 +262,7 @@ impl Source {
             managed: parts.managed.clone(),
             beat: Arc::new(Mutex::new(Instant::now())),
             obeying: tokio::sync::Mutex::new(()),
+            listen: Arc::clone(&parts.listen),
         }
     }
 
@@ -328,6 +334,11 @@ impl StatusSource for Source {
     fn confirm(&self, word: Confirmation) -> Result<Value, String> {
         let managed = self.managed.as_ref().ok_or(NOT_MANAGED)?;
         managed.confirm(Term::new(word.term), word.hold)?;
+        Ok(self.reporter.status())
+    }
+
+    fn listen(&self) -> Result<Value, String> {
+        (self.listen)()?;
         Ok(self.reporter.status())
     }
 }

@@ -106,6 +106,7 @@ impl Node {
             refused_settings: None,
             volume_full: None,
             leaving: false,
+            gave_way: false,
         }
     }
 

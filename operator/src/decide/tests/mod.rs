@@ -116,6 +116,7 @@ fn instance(number: u32, engine: EngineStatus) -> Instance {
         refused_settings: None,
         volume_full: None,
         leaving: false,
+        gave_way: false,
     };
     Instance {
         lost_after_ms: crate::decide::SILENT_MS,

@@ -104,3 +104,21 @@ fn a_former_primary_that_goes_does_not_stand_in_for_standbys_that_come_back() {
     assert_eq!(after(100, false), ["m-2"]);
     assert_eq!(after(MEMBER_LOST_MS, true), ["m-2"], "nobody else is there");
 }
+
+/// It passes clients on until it has its port again, also where it is the only one that stays.
+#[test]
+fn a_former_primary_that_stays_is_read_from_when_it_has_its_port_again() {
+    let gave_way = |o: &mut Observed| {
+        status(o, 3).gave_way = true;
+        had_role(o, 3);
+    };
+    assert_eq!(led_to(&gave_way), ["m-2", "m-4"]);
+    assert_eq!(led_to(&|o| had_role(o, 3)), ["m-2", "m-3", "m-4"]);
+    let others_go = |o: &mut Observed| {
+        gave_way(o);
+        for number in [2, 4] {
+            seen(o, number).upkeep.going = true;
+        }
+    };
+    assert_eq!(led_to(&others_go), ["m-2", "m-4"]);
+}

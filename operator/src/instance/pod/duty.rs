@@ -1,5 +1,5 @@
 //! What a supervisor has to do in a pod besides looking after its engine: keep up with the cluster object, with files
-//! that change, with roles, with the volume. How it ends is in `leave`.
+//! that change, with roles, with the volume. What it does when its role goes over, and how it ends, is in `handover`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::checked::{Checking, Refused, Verdict};
+use super::handover::Leave;
 use super::health::Health;
 use super::kept::{self, Valid};
-use super::leave::Leave;
 use super::mounted::Mounted;
 use super::orphans::Orphans;
 use super::roles::{Occasion, Roles, connect};

@@ -1,9 +1,14 @@
-//! How a pod ends that has, or has just had, the primary's role: it hands the role over, and stays until clients know.
+//! What a pod does that has, or has just had, the primary's role, when it is handed over: until clients know, they are
+//! passed on to the new primary (`stand_in`), and a pod that is to end stays for them.
+//!
+//! kube-proxy moves up to a second after the Service was written, and for so long clients come here. The engine that starts
+//! as a standby leaves its port to whoever passes them on. In a pod that goes it never has it; in one that stays it is told
+//! to take it when clients know, those who were passed on have come to the end of a statement, and the stand-in is over.
+//! A supervisor that begins anew knows of no handover: its engine has the port from the start.
 //!
 //! A drain tells the operator and the pod at the same time. Either word may be the first to have its effect: SIGTERM finds
 //! the primary, which then waits for a switchover; or the switchover finds it, and SIGTERM comes to a pod whose role is
-//! elsewhere already, with clients that do not know it. Both stay, and pass clients on (`stand_in`), until kube-proxy has
-//! moved. In the second case the engine has taken the port by then, as a standby's does: it is started again without it.
+//! elsewhere already, with clients that do not know it. Both stay.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -19,8 +24,8 @@ use crate::render::{POSTGRES_PORT, tells_addresses_apart};
 const STAYS_FOR: Duration = Duration::from_millis(1_500);
 /// A handover that began longer ago, and led nowhere, has nothing to do with the pod's end.
 const LATELY: Duration = Duration::from_secs(10);
-/// What a standby's engine gets for the fast stop that frees its port.
-const GIVE_WAY_LIMIT: Duration = Duration::from_millis(500);
+/// What the engine gets to open its port.
+const LISTEN_LIMIT: Duration = Duration::from_millis(500);
 
 /// The role was asked for, in order.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +90,6 @@ impl Supervisor {
         );
         duty.leave.by = Some(now + within);
         duty.leave.heirs = heirs;
-        self.free_port(now);
     }
 
     fn serves_as_primary(&self) -> bool {
@@ -134,6 +138,7 @@ impl Supervisor {
             let at = Instant::now();
             duty.leave.handover = Some(Handover { at, heirs });
             duty.leave.follows_since = None;
+            duty.leave.cannot_stand_in = false;
         }
     }
 
@@ -151,41 +156,38 @@ impl Supervisor {
         !self.promise.is_for_primary() && !self.promise.sealed && self.demotion.is_none()
     }
 
-    /// Whether an engine that starts now leaves its port to whoever passes clients on. It is a standby's then, and its pod
-    /// is about to go: nobody is led to it any more who wants just that one.
+    /// Whether an engine that starts now leaves its port to whoever passes clients on. It is a standby's then, and says so:
+    /// nobody is led to it who wants just that one (`decide/standbys.rs`).
     pub(in crate::instance) fn gives_way(&self) -> bool {
         self.passes_clients_on() && !self.promise.is_for_primary()
     }
 
-    /// Whether clients that are still led here get to the new primary, once the role is there. Not where the new primary
-    /// would judge them by this pod's address. Nor where it has nobody else: then the Service of the standbys leads here
-    /// too, if this pod is the last that could answer for it.
+    /// Whether clients that are still led here get to the new primary, once the role is there: until they know, and those
+    /// of a pod that goes to its end. Not where the new primary would judge them by this pod's address. Nor where it has
+    /// nobody else: then the Service of the standbys leads here too, if this pod is the last that could answer for it.
     fn passes_clients_on(&self) -> bool {
         self.duty.as_ref().is_some_and(|duty| {
             let leave = &duty.leave;
-            leave.has_begun()
-                && leave.heirs > 1
-                && !leave.cannot_stand_in
-                && !tells_addresses_apart(&duty.cluster.hba)
+            let heirs = match leave.by {
+                Some(_) => leave.heirs,
+                None => self.heirs_lately(Instant::now()),
+            };
+            heirs > 1 && !leave.cannot_stand_in && !tells_addresses_apart(&duty.cluster.hba)
         })
+    }
+
+    /// Its engine runs and has left its port to others.
+    pub(in crate::instance) fn gave_way(&self) -> bool {
+        self.engine.as_ref().is_some_and(|e| !e.serves_clients())
     }
 
     fn engine_has_port(&self) -> bool {
         self.engine.as_ref().is_some_and(Engine::serves_clients)
     }
 
-    /// An engine that has come up as a standby's before its pod was told to end is started again without its port.
-    fn free_port(&mut self, now: Instant) {
-        let is_due = self.gives_way() && self.engine_has_port() && self.restart_by.is_none();
-        if let Some(engine) = self.engine.as_ref().filter(|_| is_due) {
-            engine.interrupt();
-            self.restart_by = Some(now + GIVE_WAY_LIMIT);
-        }
-    }
-
     /// Passes clients on to the primary that this instance follows, as long as it does and its own engine has left the port.
     pub(in crate::instance) fn stand_in(&mut self) {
-        let is_due = self.follows() && self.gives_way() && !self.engine_has_port();
+        let is_due = self.follows() && !self.engine_has_port() && self.may_stand_in();
         let port = self.setup.port;
         let told = self.told_primary().filter(|_| is_due);
         let to = told.map(|primary| SocketAddr::new(primary.address, port));
@@ -207,6 +209,58 @@ impl Supervisor {
             Err(error) => {
                 tracing::warn!(%error, "clients can't be passed on; they are refused");
                 leave.cannot_stand_in = true;
+            }
+        }
+    }
+
+    /// Also while those who are still here come to the end of what they are at, in a pod that stays.
+    fn may_stand_in(&self) -> bool {
+        let is_ending = |leave: &Leave| leave.by.is_none() && leave.stand_in.is_some();
+        self.gives_way()
+            || self
+                .duty
+                .as_ref()
+                .is_some_and(|duty| is_ending(&duty.leave))
+    }
+
+    /// In a pod that stays: once clients know who the primary is, and those who were passed on have gone, the engine has
+    /// its port again.
+    pub(in crate::instance) async fn give_port_back(&mut self) {
+        if !self.gave_way() {
+            return;
+        }
+        self.note_following();
+        if self.gives_way() {
+            return self.stand_in();
+        }
+        let stand_in = self
+            .duty
+            .as_ref()
+            .and_then(|duty| duty.leave.stand_in.as_ref());
+        if let Some(stand_in) = stand_in {
+            stand_in.wind_up();
+            if !stand_in.is_over() {
+                return;
+            }
+        }
+        self.stand_back();
+        self.open_port().await;
+    }
+
+    /// False: its engine has no port, and can't have it.
+    pub(in crate::instance) async fn open_port(&mut self) -> bool {
+        let Some(engine) = self.engine.as_mut().filter(|e| !e.serves_clients()) else {
+            return true;
+        };
+        match engine.listen(LISTEN_LIMIT).await {
+            Ok(status) => {
+                tracing::info!("the engine has its port again");
+                self.heard(status);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the engine can't have its port yet");
+                false
             }
         }
     }
@@ -389,6 +443,71 @@ mod tests {
         assert!(supervisor.gives_way() && !passes_on(&mut supervisor));
         follow(&mut supervisor);
         assert!(passes_on(&mut supervisor) && !supervisor.may_end());
+    }
+
+    /// Answers the next call as the engine does, and gives what was asked.
+    async fn next_call(listener: &tokio::net::UnixListener, answer: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut stream, _) = listener.accept().await.expect("a call");
+        let mut text = [0; 1024];
+        let read = stream.read(&mut text).await.expect("read");
+        stream.write_all(answer.as_bytes()).await.expect("written");
+        let text = String::from_utf8_lossy(&text[..read]);
+        text.lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// Its pod stays: what passed clients on goes when they know, and only then has the engine its port again.
+    #[tokio::test]
+    async fn whoever_stays_passes_clients_on_for_a_while_and_has_its_port_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        supervisor.setup.port = 0;
+        make_primary(&mut supervisor, 2);
+        supervisor.note_handover();
+        supervisor.promise.sealed = true;
+        assert!(supervisor.gives_way() && !supervisor.gave_way());
+        let mut program = tokio::process::Command::new("sleep");
+        let child = program.arg("600").kill_on_drop(true).spawn();
+        let socket = dir.path().join("its.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).expect("bound");
+        let engine = Engine::of_child(child.expect("started"), socket);
+        supervisor.engine = Some(engine.without_port());
+        supervisor.give_port_back().await;
+        assert!(supervisor.gave_way() && leave(&mut supervisor).stand_in.is_none());
+        follow(&mut supervisor);
+        supervisor.give_port_back().await;
+        assert!(supervisor.gave_way() && leave(&mut supervisor).stand_in.is_some());
+
+        has_followed_for(&mut supervisor, STAYS_FOR);
+        assert!(!supervisor.gives_way() && passes_on(&mut supervisor));
+        let begin = Instant::now();
+        let refuse = async {
+            let body = r#"{"error": "could not create any TCP/IP sockets"}"#;
+            let length = body.len();
+            let answer = format!("HTTP/1.1 409 Conflict\r\ncontent-length: {length}\r\n\r\n{body}");
+            next_call(&listener, &answer).await
+        };
+        let retry = async {
+            while leave(&mut supervisor).stand_in.is_some() {
+                assert!(begin.elapsed() < Duration::from_secs(60), "it stays");
+                supervisor.give_port_back().await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let (asked, ()) = tokio::join!(refuse, retry);
+        assert!(asked.starts_with("POST /listen "), "{asked}");
+        assert!(supervisor.gave_way(), "it is asked again");
+        let take = async {
+            let body = r#"{"system_id": "7", "role": "standby", "timeline": 1}"#;
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            next_call(&listener, &answer).await
+        };
+        tokio::join!(take, supervisor.give_port_back());
+        assert!(!supervisor.gave_way());
+        // Nobody is asked for what is there.
+        supervisor.give_port_back().await;
+        assert!(supervisor.open_port().await);
     }
 
     #[test]
