@@ -244,6 +244,38 @@ fn input_ends_as_it_does_for_postgresql() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A row of a table without columns is an empty line, or a binary one without fields.
+#[test]
+fn rows_without_columns_are_copied_as_postgresql_copies_them() {
+    let (server, reference) = (Server::started(), Reference::started());
+    let mut binary = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    binary.extend([0, 0, 0, 0, 0xff, 0xff]);
+    for (options, data) in [
+        ("FORMAT text", &b"\n\n\n"[..]),
+        ("FORMAT text", b""),
+        ("FORMAT text", b"x\n"),
+        ("FORMAT csv", b"\n\n"),
+        ("FORMAT binary", &binary),
+    ] {
+        let answer = |port: u16| {
+            let mut raw = Raw::session(port).expect("it answers");
+            run(&mut raw, "DROP TABLE IF EXISTS bare");
+            run(&mut raw, "CREATE TABLE bare ()");
+            let sql = format!("COPY bare FROM STDIN ({options})");
+            let replies = copy_in(&mut raw, &sql, data, usize::MAX);
+            let error = replies.iter().find(|r| r.tag == b'E');
+            let error = error.and_then(|e| e.field(b'M'));
+            let format = options.trim_start_matches("FORMAT ");
+            (short(&replies), error, copy_out(&mut raw, "bare", format))
+        };
+        assert_eq!(
+            answer(server.port),
+            answer(reference.port),
+            "{options} {data:?}"
+        );
+    }
+}
+
 /// Options and data for a table of (int, text, int), each wrong somewhere or nearly.
 fn faults() -> Vec<(&'static str, Vec<u8>)> {
     let mut all: Vec<(&'static str, Vec<u8>)> = Vec::new();

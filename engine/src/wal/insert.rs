@@ -117,13 +117,26 @@ thread_local! {
     static ENCODED: RefCell<Encoded> = RefCell::new(Encoded::default());
 }
 
-/// Ends the process where its holder unwinds.
-struct NoPanic<'a>(&'a Wal);
+/// Ends the process where its holder unwinds. Not where the thread did so before: what is torn down by a panic elsewhere
+/// inserts as well, a transaction the record of its abort.
+struct NoPanic<'a> {
+    wal: &'a Wal,
+    unwound: bool,
+}
+
+impl NoPanic<'_> {
+    fn of(wal: &Wal) -> NoPanic<'_> {
+        NoPanic {
+            wal,
+            unwound: std::thread::panicking(),
+        }
+    }
+}
 
 impl Drop for NoPanic<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.fail("panic while a WAL record was being inserted");
+        if std::thread::panicking() && !self.unwound {
+            self.wal.fail("panic while a WAL record was being inserted");
         }
     }
 }
@@ -160,7 +173,7 @@ impl Wal {
         self.assert_writing();
         ENCODED.with_borrow_mut(|encoded| {
             let mut policy = self.image_policy();
-            let _guard = NoPanic(self);
+            let _guard = NoPanic::of(self);
             let reserved = loop {
                 encoded.encode(record, policy);
                 let mut reserve = self.lock_reserve();
@@ -190,7 +203,7 @@ impl Wal {
             blocks: &[],
         };
         ENCODED.with_borrow_mut(|encoded| {
-            let _guard = NoPanic(self);
+            let _guard = NoPanic::of(self);
             encoded.encode(&record, self.image_policy());
             let (reserved, segment_end) = {
                 let mut reserve = self.lock_reserve();

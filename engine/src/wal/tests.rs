@@ -603,6 +603,39 @@ fn a_failed_sync_is_fatal_and_acknowledges_nobody() {
     assert_eq!(wal.flush_lsn(), first);
 }
 
+/// As a session's task that panics leaves its transaction: it is aborted while the thread unwinds.
+#[test]
+fn whoever_unwinds_for_another_reason_may_still_insert() {
+    struct LogsItsEnd<'a>(&'a Wal);
+    impl Drop for LogsItsEnd<'_> {
+        fn drop(&mut self) {
+            self.0.insert(&record(b"aborted"));
+        }
+    }
+    let disk = SimDisk::new();
+    prepare_dirs(&disk);
+    let failed = Arc::new(AtomicBool::new(false));
+    let seen = failed.clone();
+    let fatal: FatalHook = Arc::new(move |_| seen.store(true, Ordering::SeqCst));
+    let wal = start(
+        Arc::new(disk),
+        WalConfig {
+            fatal,
+            ..config(MB, MB as usize)
+        },
+    );
+    let before = wal.insert_lsn();
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _open = LogsItsEnd(&wal);
+        panic!("of a statement");
+    }));
+    assert!(unwound.is_err() && !failed.load(Ordering::SeqCst));
+    let end = wal.insert_lsn();
+    assert!(end > before);
+    wal.flush_blocking(end);
+    wal.stop();
+}
+
 #[test]
 fn a_full_disk_is_an_error_before_it_is_fatal() {
     let disk = SimDisk::new();

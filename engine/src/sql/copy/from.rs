@@ -92,6 +92,13 @@ struct Batch {
     bytes: usize,
 }
 
+impl Batch {
+    /// Those of a table without columns have no values.
+    fn rows(&self, width: usize) -> impl Iterator<Item = &[Datum]> {
+        (0..self.lines.len()).map(move |number| &self.values[number * width..][..width])
+    }
+}
+
 fn bad(message: impl Into<String>) -> SqlError {
     SqlError::new(state::BAD_COPY_FORMAT, message)
 }
@@ -552,7 +559,7 @@ impl CopyFrom {
         bulk.insert_many(
             storage.table(),
             &relation,
-            self.batch.values.chunks(width),
+            self.batch.rows(width),
             xid,
             self.cx.access.command,
             &mut tids,
@@ -585,7 +592,7 @@ impl CopyFrom {
         let width = relation.columns.len();
         let (mut values, mut bytes) = (Vec::new(), Vec::new());
         for index in &relation.indexes {
-            let rows = self.batch.values.chunks(width).zip(&self.batch.lines);
+            let rows = self.batch.rows(width).zip(&self.batch.lines);
             for ((row, line), tid) in rows.zip(tids) {
                 loop {
                     let storage = self.cx.access.storage()?;

@@ -318,7 +318,11 @@ async fn copy_out(
         CopySource::Query(statement) => planned_query(&call, statement, txn).await?,
     };
     let columns = Arc::clone(&plan.output);
-    if columns.is_empty() {
+    let may_be_bare = match &call.copy.source {
+        CopySource::Table { .. } => true,
+        CopySource::Query(statement) => matches!(**statement, Statement::Query(_)),
+    };
+    if columns.is_empty() && !may_be_bare {
         return Err(SqlError::unsupported(
             "COPY query must have a RETURNING clause",
         ));
