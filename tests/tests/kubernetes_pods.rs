@@ -986,9 +986,14 @@ fn stays_where_it_was_told_to_end_after_it_handed_over(world: &World, pod: &mut 
     // It does so for a second and a half; whoever comes later finds nobody.
     assert!(pod.wait_for_end().success(), "{}", pod.words());
     let log = std::fs::read_to_string(pod.log()).expect("a log");
-    let told = log.rfind("waiting until the role is elsewhere and clients know");
-    let (_, after) = log.split_at(told.expect("it stayed"));
-    assert!(after.contains("clients that still come here are passed on"));
+    let own = log.rfind("the engine has its port again").expect("before");
+    let after = &log[own..];
+    for words in [
+        "waiting until the role is elsewhere and clients know",
+        "clients that still come here are passed on",
+    ] {
+        assert!(after.contains(words), "it has not said {words}: {after}");
+    }
     assert!(!has_engine(&pod.volume()), "the engine has ended with it");
 }
 

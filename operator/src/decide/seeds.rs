@@ -76,6 +76,7 @@ fn can_give(scene: &Scene<'_>, name: &str, instance: &Instance) -> bool {
         || upkeep.renewing
         || upkeep.forced
         || status.leaving
+        || status.gave_way
         || scene.leaving.iter().any(|leaving| leaving == name);
     let end = scene.primary.flush_lsn.unwrap_or_default();
     let is_near = |lsn: Option<Lsn>| lsn.is_some_and(|lsn| end.bytes_since(lsn) <= CAUGHT_UP_BYTES);

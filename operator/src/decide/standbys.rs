@@ -65,7 +65,8 @@ fn read_from(
     let gave_way = |instance: &Instance| instance.status.as_ref().is_some_and(|s| s.gave_way);
     stay.retain(|(_, instance)| streams(instance) && !gave_way(instance));
     go.retain(|(_, instance)| {
-        streams(instance) && (is_alone || !had_role(observed, record, instance))
+        let passes_on = gave_way(instance) && !instance.upkeep.going;
+        streams(instance) && !passes_on && (is_alone || !had_role(observed, record, instance))
     });
     let led_to = if stay.is_empty() { go } else { stay };
     led_to.into_iter().map(|(name, _)| name.clone()).collect()

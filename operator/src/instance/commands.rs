@@ -213,6 +213,7 @@ impl Supervisor {
             return refuse("there is no data here");
         }
         self.take_set(request.set)?;
+        self.forget_handover();
         self.stand_back();
         if !self.open_port().await {
             // A primary is started with its port.
@@ -385,6 +386,7 @@ impl Supervisor {
         if streams {
             return refuse("it streams");
         }
+        self.forget_handover();
         self.keep_promise(|promise| {
             promise.instance_id = InstanceId::random();
             promise.promised_term = request.term;

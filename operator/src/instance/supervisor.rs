@@ -657,6 +657,7 @@ impl Supervisor {
         })?;
         self.volume.make_standby()?;
         self.down_since = None;
+        self.note_closed();
         self.start_engine()
     }
 

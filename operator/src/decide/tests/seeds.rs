@@ -101,12 +101,13 @@ fn only_a_standby_that_has_all_and_stays_is_copied() {
         told(&observed, 3)
     };
     assert_eq!(of_m2(|_| {}), standby(2));
-    let cases: [(&str, fn(&mut Observed)); 16] = [
+    let cases: [(&str, fn(&mut Observed)); 17] = [
         ("drained", |o| seen(o, 2).upkeep.going = true),
         ("outdated", |o| seen(o, 2).upkeep.outdated = true),
         ("renewed", |o| seen(o, 2).upkeep.renewing = true),
         ("deleted", |o| seen(o, 2).upkeep.forced = true),
         ("told to end", |o| status(o, 2).leaving = true),
+        ("without its port", |o| status(o, 2).gave_way = true),
         ("ended", |o| seen(o, 2).life = Life::Ended),
         ("silent", |o| seen(o, 2).silent_ms = SILENT_MS),
         ("frozen", |o| {

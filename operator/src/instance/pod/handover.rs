@@ -142,6 +142,22 @@ impl Supervisor {
         }
     }
 
+    /// Writes are closed, however long that took: from now on clients are led elsewhere.
+    pub(in crate::instance) fn note_closed(&mut self) {
+        let duty = self.duty.as_mut();
+        if let Some(handover) = duty.and_then(|duty| duty.leave.handover.as_mut()) {
+            handover.at = Instant::now();
+        }
+    }
+
+    /// It has the role again, or another copy: no handover of before counts any more.
+    pub(in crate::instance) fn forget_handover(&mut self) {
+        if let Some(duty) = &mut self.duty {
+            duty.leave.handover = None;
+            duty.leave.follows_since = None;
+        }
+    }
+
     /// It was told whom to follow, or has to know since when it does.
     pub(in crate::instance) fn note_following(&mut self) {
         let follows = self.follows();
@@ -187,18 +203,28 @@ impl Supervisor {
 
     /// Passes clients on to the primary that this instance follows, as long as it does and its own engine has left the port.
     pub(in crate::instance) fn stand_in(&mut self) {
-        let is_due = self.follows() && !self.engine_has_port() && self.may_stand_in();
         let port = self.setup.port;
-        let told = self.told_primary().filter(|_| is_due);
+        let told = self.told_primary().filter(|_| self.follows());
         let to = told.map(|primary| SocketAddr::new(primary.address, port));
+        let leaves = self
+            .duty
+            .as_ref()
+            .is_some_and(|duty| duty.leave.has_begun());
+        // In a pod that stays it is for the engine's port, which somebody gives back.
+        let is_due = self.gives_way() && !self.engine_has_port() && (leaves || self.gave_way());
         let Some(duty) = &mut self.duty else { return };
         let leave = &mut duty.leave;
-        if leave.stand_in.as_ref().map(StandIn::to) == to {
+        // Those who are here come to the end of what they are at (`give_port_back`).
+        let may_stay = is_due || !leaves;
+        let now = leave.stand_in.as_ref().map(StandIn::to);
+        if now.is_some() && now == to && may_stay {
             return;
         }
         // One at a time has the port.
         leave.stand_in = None;
-        let Some(to) = to else { return };
+        let Some(to) = to.filter(|_| is_due) else {
+            return;
+        };
         let mut at = duty.place.address(POSTGRES_PORT);
         at.set_port(port);
         match StandIn::begin(at, to) {
@@ -213,38 +239,30 @@ impl Supervisor {
         }
     }
 
-    /// Also while those who are still here come to the end of what they are at, in a pod that stays.
-    fn may_stand_in(&self) -> bool {
-        let is_ending = |leave: &Leave| leave.by.is_none() && leave.stand_in.is_some();
-        self.gives_way()
-            || self
-                .duty
-                .as_ref()
-                .is_some_and(|duty| is_ending(&duty.leave))
+    /// In a pod that stays: once clients know who the primary is nobody new is passed on, and the engine has its port again.
+    /// Those who are there come to the end of what they are at.
+    pub(in crate::instance) async fn give_port_back(&mut self) {
+        if !self.engine_has_port() {
+            self.note_following();
+            if self.gives_way() {
+                return self.stand_in();
+            }
+            if let Some(stand_in) = self.stands_in() {
+                stand_in.wind_up();
+                if !stand_in.has_left_port() {
+                    return;
+                }
+            }
+            self.open_port().await;
+        }
+        if self.stands_in().is_some_and(StandIn::is_over) {
+            self.stand_back();
+        }
     }
 
-    /// In a pod that stays: once clients know who the primary is, and those who were passed on have gone, the engine has
-    /// its port again.
-    pub(in crate::instance) async fn give_port_back(&mut self) {
-        if !self.gave_way() {
-            return;
-        }
-        self.note_following();
-        if self.gives_way() {
-            return self.stand_in();
-        }
-        let stand_in = self
-            .duty
-            .as_ref()
-            .and_then(|duty| duty.leave.stand_in.as_ref());
-        if let Some(stand_in) = stand_in {
-            stand_in.wind_up();
-            if !stand_in.is_over() {
-                return;
-            }
-        }
-        self.stand_back();
-        self.open_port().await;
+    fn stands_in(&self) -> Option<&StandIn> {
+        let duty = self.duty.as_ref()?;
+        duty.leave.stand_in.as_ref()
     }
 
     /// False: its engine has no port, and can't have it.
@@ -280,11 +298,15 @@ impl Supervisor {
         if self.waits_in_vain() {
             return true;
         }
-        let Some((leave, by)) = self.duty.as_ref().and_then(|duty| {
-            let leave = &duty.leave;
-            Some((leave, leave.by?))
-        }) else {
+        let Some(leave) = self.duty.as_ref().map(|duty| &duty.leave) else {
             return true;
+        };
+        let Some(by) = leave.by else {
+            // Clients know by now; the last of them are waited for all the same.
+            return leave.stand_in.as_ref().is_none_or(|stand_in| {
+                stand_in.wind_up();
+                stand_in.is_over()
+            });
         };
         let now = Instant::now();
         let is_known = leave.is_known(now);
@@ -298,6 +320,9 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::super::News;
     use super::super::duty::tests::supervisor;
     use super::*;
@@ -445,22 +470,30 @@ mod tests {
         assert!(passes_on(&mut supervisor) && !supervisor.may_end());
     }
 
-    /// Answers the next call as the engine does, and gives what was asked.
-    async fn next_call(listener: &tokio::net::UnixListener, answer: &str) -> String {
+    /// An engine that has left its port to others, as its control socket answers: whether it could have it now.
+    async fn answer_for_engine(listener: tokio::net::UnixListener, is_free: Arc<AtomicBool>) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let (mut stream, _) = listener.accept().await.expect("a call");
-        let mut text = [0; 1024];
-        let read = stream.read(&mut text).await.expect("read");
-        stream.write_all(answer.as_bytes()).await.expect("written");
-        let text = String::from_utf8_lossy(&text[..read]);
-        text.lines().next().unwrap_or_default().to_owned()
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a call");
+            let mut text = [0; 1024];
+            let read = stream.read(&mut text).await.expect("read");
+            assert!(text[..read].starts_with(b"POST /listen "), "{text:?}");
+            let (code, body) = match is_free.load(Ordering::SeqCst) {
+                true => (
+                    "200 OK",
+                    r#"{"system_id": "7", "role": "standby", "timeline": 1}"#,
+                ),
+                false => ("409 Conflict", r#"{"error": "another has it"}"#),
+            };
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {code}\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.expect("written");
+        }
     }
 
-    /// Its pod stays: what passed clients on goes when they know, and only then has the engine its port again.
-    #[tokio::test]
-    async fn whoever_stays_passes_clients_on_for_a_while_and_has_its_port_again() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut supervisor = supervisor(dir.path());
+    /// One that handed its role over just now, and whose pod stays: its engine came up without its port.
+    fn handed_over(dir: &std::path::Path) -> (Supervisor, Arc<AtomicBool>) {
+        let mut supervisor = supervisor(dir);
         supervisor.setup.port = 0;
         make_primary(&mut supervisor, 2);
         supervisor.note_handover();
@@ -468,46 +501,104 @@ mod tests {
         assert!(supervisor.gives_way() && !supervisor.gave_way());
         let mut program = tokio::process::Command::new("sleep");
         let child = program.arg("600").kill_on_drop(true).spawn();
-        let socket = dir.path().join("its.sock");
+        let socket = dir.join("its.sock");
         let listener = tokio::net::UnixListener::bind(&socket).expect("bound");
+        let is_free = Arc::new(AtomicBool::new(false));
+        tokio::spawn(answer_for_engine(listener, Arc::clone(&is_free)));
         let engine = Engine::of_child(child.expect("started"), socket);
         supervisor.engine = Some(engine.without_port());
+        (supervisor, is_free)
+    }
+
+    async fn give_back_until(supervisor: &mut Supervisor, done: impl Fn(&Supervisor) -> bool) {
+        let begin = Instant::now();
+        while !done(supervisor) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it stays");
+            supervisor.give_port_back().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Its pod stays: nobody new is passed on when clients know, and then the engine has its port again.
+    #[tokio::test]
+    async fn whoever_stays_passes_clients_on_for_a_while_and_has_its_port_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut supervisor, is_free) = handed_over(dir.path());
         supervisor.give_port_back().await;
-        assert!(supervisor.gave_way() && leave(&mut supervisor).stand_in.is_none());
+        assert!(supervisor.gave_way() && supervisor.stands_in().is_none());
         follow(&mut supervisor);
         supervisor.give_port_back().await;
-        assert!(supervisor.gave_way() && leave(&mut supervisor).stand_in.is_some());
+        assert!(supervisor.gave_way() && supervisor.stands_in().is_some());
 
         has_followed_for(&mut supervisor, STAYS_FOR);
         assert!(!supervisor.gives_way() && passes_on(&mut supervisor));
-        let begin = Instant::now();
-        let refuse = async {
-            let body = r#"{"error": "could not create any TCP/IP sockets"}"#;
-            let length = body.len();
-            let answer = format!("HTTP/1.1 409 Conflict\r\ncontent-length: {length}\r\n\r\n{body}");
-            next_call(&listener, &answer).await
-        };
-        let retry = async {
-            while leave(&mut supervisor).stand_in.is_some() {
-                assert!(begin.elapsed() < Duration::from_secs(60), "it stays");
-                supervisor.give_port_back().await;
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let (asked, ()) = tokio::join!(refuse, retry);
-        assert!(asked.starts_with("POST /listen "), "{asked}");
+        give_back_until(&mut supervisor, |s| s.stands_in().is_none()).await;
         assert!(supervisor.gave_way(), "it is asked again");
-        let take = async {
-            let body = r#"{"system_id": "7", "role": "standby", "timeline": 1}"#;
-            let length = body.len();
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
-            next_call(&listener, &answer).await
-        };
-        tokio::join!(take, supervisor.give_port_back());
-        assert!(!supervisor.gave_way());
-        // Nobody is asked for what is there.
+        is_free.store(true, Ordering::SeqCst);
+        give_back_until(&mut supervisor, |s| !s.gave_way()).await;
+        // Nobody is asked for what is there, nor passed on.
         supervisor.give_port_back().await;
-        assert!(supervisor.open_port().await);
+        assert!(supervisor.open_port().await && !passes_on(&mut supervisor));
+    }
+
+    /// Whoever has no engine is about to be something else.
+    #[tokio::test]
+    async fn nobody_begins_to_pass_clients_on_without_an_engine() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut supervisor, _) = handed_over(dir.path());
+        let engine = supervisor.engine.take();
+        follow(&mut supervisor);
+        supervisor.give_port_back().await;
+        assert!(supervisor.stands_in().is_none());
+        supervisor.engine = engine;
+        supervisor.give_port_back().await;
+        assert!(supervisor.stands_in().is_some());
+        // It crashed: those who are there are none the worse, and it comes to its end by itself.
+        supervisor.engine = None;
+        supervisor.give_port_back().await;
+        assert!(supervisor.stands_in().is_some());
+        has_followed_for(&mut supervisor, STAYS_FOR);
+        give_back_until(&mut supervisor, |s| s.stands_in().is_none()).await;
+        // Seeded anew or made the primary: what was handed over counts no more.
+        follow(&mut supervisor);
+        supervisor.forget_handover();
+        supervisor.note_following();
+        assert!(!supervisor.gives_way());
+    }
+
+    /// A pod that is told to end just when clients know still waits for those whom it passes on.
+    #[tokio::test]
+    async fn who_is_told_to_end_while_the_last_are_passed_on_lets_them_end() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut supervisor, _) = handed_over(dir.path());
+        follow(&mut supervisor);
+        supervisor.give_port_back().await;
+        has_followed_for(&mut supervisor, STAYS_FOR);
+        supervisor.take_leave();
+        assert!(!leave(&mut supervisor).has_begun());
+        let begin = Instant::now();
+        while !supervisor.may_end() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it stays");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(supervisor.stands_in().is_none_or(StandIn::is_over));
+    }
+
+    /// However long it took to close writes.
+    #[test]
+    fn a_handover_counts_from_the_end_of_the_demotion() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut supervisor = supervisor(dir.path());
+        make_primary(&mut supervisor, 2);
+        supervisor.note_handover();
+        let at = Instant::now()
+            .checked_sub(LATELY)
+            .expect("it runs that long");
+        leave(&mut supervisor).handover = Some(Handover { at, heirs: 2 });
+        supervisor.promise.sealed = true;
+        assert!(!supervisor.gives_way());
+        supervisor.note_closed();
+        assert!(supervisor.gives_way());
     }
 
     #[test]

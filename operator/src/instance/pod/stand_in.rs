@@ -13,6 +13,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -48,6 +50,8 @@ enum Stage {
 #[derive(Debug)]
 pub struct StandIn {
     to: SocketAddr,
+    /// Its socket is closed.
+    has_left: Arc<AtomicBool>,
     stage: watch::Sender<Stage>,
     thread: Option<JoinHandle<()>>,
 }
@@ -62,11 +66,14 @@ impl StandIn {
     fn behind(listener: std::net::TcpListener, to: SocketAddr) -> io::Result<StandIn> {
         listener.set_nonblocking(true)?;
         let (stage, seen) = watch::channel(Stage::Open);
+        let has_left = Arc::new(AtomicBool::new(false));
+        let leaves = Arc::clone(&has_left);
         let thread = std::thread::Builder::new()
             .name("stand-in".to_owned())
-            .spawn(move || run(listener, to, seen))?;
+            .spawn(move || run(listener, to, seen, &leaves))?;
         Ok(StandIn {
             to,
+            has_left,
             stage,
             thread: Some(thread),
         })
@@ -88,6 +95,11 @@ impl StandIn {
         });
     }
 
+    /// Whether another one can have the port: those who are still passed on are connected.
+    pub fn has_left_port(&self) -> bool {
+        self.has_left.load(Ordering::Acquire) || self.is_over()
+    }
+
     /// Whether nobody is passed on any more.
     pub fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
@@ -106,11 +118,16 @@ impl Drop for StandIn {
     }
 }
 
-fn run(listener: std::net::TcpListener, to: SocketAddr, stage: watch::Receiver<Stage>) {
+fn run(
+    listener: std::net::TcpListener,
+    to: SocketAddr,
+    stage: watch::Receiver<Stage>,
+    has_left: &AtomicBool,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let done = runtime.and_then(|runtime| runtime.block_on(serve(listener, to, stage)));
+    let done = runtime.and_then(|runtime| runtime.block_on(serve(listener, to, stage, has_left)));
     if let Err(error) = done {
         tracing::warn!(%error, "clients can't be passed on; they are refused");
     }
@@ -120,6 +137,7 @@ async fn serve(
     listener: std::net::TcpListener,
     to: SocketAddr,
     mut stage: watch::Receiver<Stage>,
+    has_left: &AtomicBool,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut sessions = JoinSet::new();
@@ -141,6 +159,7 @@ async fn serve(
         }
     }
     drop(listener);
+    has_left.store(true, Ordering::Release);
     let all_end = async { while sessions.join_next().await.is_some() {} };
     tokio::select! {
         () = has_come(&mut stage, Stage::Over) => {}
