@@ -192,9 +192,11 @@ pub fn start_containerd(layout: &Layout, node: Node) -> Result<Process> {
     Ok(process)
 }
 
-/// `ctr` on a node, in the name space of Kubernetes' containers.
+/// `ctr` on a node, in the name space of Kubernetes' containers. It tries for ever to speak to a containerd that has ended:
+/// it goes with whoever has asked it.
 pub fn ctr(layout: &Layout, node: Node, arguments: &[&str]) -> std::process::Command {
-    let mut command = in_mounts(&layout.mount_namespace(node), "ctr");
+    let mut command = in_mounts(&layout.mount_namespace(node), "setpriv");
+    command.args(["--pdeathsig", "KILL", "ctr"]);
     command.args(["--address", "/run/containerd/containerd.sock"]);
     command.args(["--namespace", "k8s.io"]).args(arguments);
     command

@@ -40,7 +40,7 @@ const OF_KUBERNETES: [&str; 6] = [
 ];
 
 /// Debian's programs: name, package.
-const OF_DEBIAN: [(&str, &str); 19] = [
+const OF_DEBIAN: [(&str, &str); 20] = [
     ("etcd", "etcd-server"),
     ("containerd", "containerd"),
     ("ctr", "containerd"),
@@ -55,6 +55,7 @@ const OF_DEBIAN: [(&str, &str); 19] = [
     ("unshare", "util-linux"),
     ("taskset", "util-linux"),
     ("setsid", "util-linux"),
+    ("setpriv", "util-linux"),
     ("losetup", "mount"),
     ("fsfreeze", "util-linux"),
     ("mkfs.ext4", "e2fsprogs"),

@@ -50,7 +50,13 @@ fn names(folder: &str) -> BTreeSet<String> {
 /// on the machine runs. One that has ended has no command line.
 fn programs_of(layout: &Layout) -> Vec<String> {
     let folder = layout.dir().display().to_string();
-    let programs = ["containerd", "containerd-shim-runc-v2", "pause", "coredns"];
+    let programs = [
+        "containerd",
+        "containerd-shim-runc-v2",
+        "ctr",
+        "pause",
+        "coredns",
+    ];
     let lines = names("/proc").into_iter().filter_map(|path| {
         let line = fs::read(Path::new(&path).join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
