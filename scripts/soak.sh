@@ -33,6 +33,8 @@ if [ -n "${FAULT:-}" ]; then
     standby-down) tests=(local_operator 20 with_a_standby_down) ;;
     operator-killed) tests=(local_operator 20 an_operator_that_dies) ;;
     failover-blocked) tests=(local_operator 20 a_blocked_failover) ;;
+    # No fault, but a search that can go on for as long as one likes: a round is a schema with 200 statements.
+    random-queries) tests=(sql_random_queries 500 random_queries) ;;
     *)
         echo "soak: there is no fault $FAULT; the names are in scripts/soak.sh" >&2
         exit 2

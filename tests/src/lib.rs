@@ -12,6 +12,7 @@ pub mod local;
 pub mod managed;
 pub mod manifests;
 pub mod programs;
+pub mod random_queries;
 pub mod random_sql;
 pub mod raw;
 pub mod reference;

@@ -35,6 +35,14 @@ pub struct Report {
     pub position: Option<u32>,
 }
 
+impl Report {
+    /// Whether it is about a value that was computed (class 22, data exception). Which values are, and in which order,
+    /// is each planner's own.
+    pub fn is_of_a_value(&self) -> bool {
+        self.state.starts_with("22")
+    }
+}
+
 /// What one statement of a simple query came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {

@@ -7,7 +7,7 @@ use understudy_tests::random_sql::Maker;
 use understudy_tests::reference::Reference;
 use understudy_tests::server::Server;
 use understudy_tests::soak::{is_soak, seed};
-use understudy_tests::wire::{Answer, Client};
+use understudy_tests::wire::{Answer, Client, Report};
 
 fn statements() -> u32 {
     if is_soak() { 100_000 } else { 3_000 }
@@ -22,9 +22,10 @@ fn agree(own: &[Answer], theirs: &[Answer]) -> bool {
         // A modifier may come from a constant that PostgreSQL computed while it planned.
         (None, None) => types(own) == types(theirs) && own.rows == theirs.rows,
         (Some(own), Some(theirs)) => {
-            let of_values =
-                |state: &str| state.starts_with("22") || matches!(state, "0A000" | "54000");
-            own.state == theirs.state || (of_values(&own.state) && of_values(&theirs.state))
+            let of_values = |report: &Report| {
+                report.is_of_a_value() || matches!(report.state.as_str(), "0A000" | "54000")
+            };
+            own.state == theirs.state || (of_values(own) && of_values(theirs))
         }
         (Some(own), None) => own.state == "0A000",
         (None, Some(_)) => false,
@@ -37,10 +38,7 @@ fn order_is_free(sql: &str, own: &[Answer], theirs: &[Answer]) -> bool {
     let ([own], [theirs]) = (own, theirs) else {
         return false;
     };
-    let of_values = |answer: &Answer| {
-        let state = answer.error.as_ref().map(|error| error.state.as_str());
-        state.is_some_and(|state| state.starts_with("22"))
-    };
+    let of_values = |answer: &Answer| answer.error.as_ref().is_some_and(Report::is_of_a_value);
     sql.contains(" FROM ")
         && own.error.is_some() != theirs.error.is_some()
         && (of_values(own) || of_values(theirs))
