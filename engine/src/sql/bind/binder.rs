@@ -218,6 +218,8 @@ pub struct Binder<'a> {
     pub aggregates: Vec<(usize, u32)>,
     /// Kept of an expression that is going to be stored.
     pub moments: Option<Vec<Moment>>,
+    /// The result is to be shown, not run: words that SQL has for calls stay recognizable, and nothing is computed.
+    pub as_written: bool,
 }
 
 impl<'a> Binder<'a> {
@@ -241,6 +243,7 @@ impl<'a> Binder<'a> {
             set_in_from: None,
             aggregates: Vec::new(),
             moments: None,
+            as_written: false,
         }
     }
 

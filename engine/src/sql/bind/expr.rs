@@ -222,7 +222,9 @@ impl Binder<'_> {
             };
             // Several conditions read it: it might not be the same for each, or be run again.
             let once = match &mut operand {
-                Some((operand, _)) if arms.len() > 1 && is_computed_once(operand) => {
+                Some((operand, _))
+                    if b.as_written || (arms.len() > 1 && is_computed_once(operand)) =>
+                {
                     let ty = operand.ty();
                     Some(Box::new(std::mem::replace(operand, Expr::CaseTest(ty))))
                 }
@@ -412,6 +414,9 @@ impl Binder<'_> {
     }
 
     fn bind_session_value(&mut self, value: SessionValue, at: u32) -> Result<Expr> {
+        if self.as_written {
+            return super::written::session_value(value);
+        }
         let (function, cast, precision) = match value {
             SessionValue::CurrentDate => ("now", Some(oids::DATE), None),
             SessionValue::CurrentTime(p) => ("now", Some(oids::TIMETZ), p),

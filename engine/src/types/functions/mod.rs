@@ -62,6 +62,37 @@ pub const NEXTVAL_OF_IDENTITY: Oid = Oid::new(0x8000_0004);
 /// `array[i]`, which is no function there.
 pub const ARRAY_ITEM: Oid = Oid::new(0x8000_0005);
 
+/// Around a call that was written in SQL's words, in an expression that is only shown.
+pub const IN_SQL_WORDS: Oid = Oid::new(0x8000_0020);
+
+/// What SQL has words for and PostgreSQL no function (`SQLValueFunction`), in an expression that is only shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionWord {
+    CurrentDate = 0x10,
+    CurrentTime,
+    CurrentTimestamp,
+    LocalTime,
+    LocalTimestamp,
+    CurrentRole,
+    CurrentUser,
+    User,
+    SessionUser,
+    CurrentCatalog,
+    CurrentSchema,
+}
+
+impl SessionWord {
+    pub const fn function(self) -> Oid {
+        Oid::new(FIRST_HIDDEN.raw() + self as u32)
+    }
+    /// Whether the function is one of them.
+    pub fn is_one(function: Oid) -> bool {
+        let first = SessionWord::CurrentDate.function();
+        let last = SessionWord::CurrentSchema.function();
+        (first.raw()..=last.raw()).contains(&function.raw())
+    }
+}
+
 /// Every function, in no particular order.
 pub fn all() -> impl Iterator<Item = &'static Function> {
     table::TABLES.iter().flat_map(|rows| rows.iter())

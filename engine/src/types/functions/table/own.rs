@@ -22,4 +22,16 @@ pub(super) static HIDDEN: &[Function] = functions! {
     0x8000_0004 "nextval" [REGCLASS] INT8 VS => Host;
     0x8000_0002 "oid_to_int4" [OID] INT4 IS => Scalar(conversions::oid_int4);
     0x8000_0005 "array_item" [ANYARRAY INT4] ANYELEMENT IS => Scalar(array_functions::array_item);
+    0x8000_0010 "CURRENT_DATE" [] DATE SS => Host;
+    0x8000_0011 "CURRENT_TIME" [INT4] TIMETZ SS => Host;
+    0x8000_0012 "CURRENT_TIMESTAMP" [INT4] TIMESTAMPTZ SS => Host;
+    0x8000_0013 "LOCALTIME" [INT4] TIME SS => Host;
+    0x8000_0014 "LOCALTIMESTAMP" [INT4] TIMESTAMP SS => Host;
+    0x8000_0015 "CURRENT_ROLE" [] NAME SS => Host;
+    0x8000_0016 "CURRENT_USER" [] NAME SS => Host;
+    0x8000_0017 "USER" [] NAME SS => Host;
+    0x8000_0018 "SESSION_USER" [] NAME SS => Host;
+    0x8000_0019 "CURRENT_CATALOG" [] NAME SS => Host;
+    0x8000_001a "CURRENT_SCHEMA" [] NAME SS => Host;
+    0x8000_0020 "in_sql_words" [ANYELEMENT] ANYELEMENT SS => Host;
 };
