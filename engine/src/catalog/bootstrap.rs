@@ -349,7 +349,7 @@ pub fn attribute_row(relation: Oid, column: &crate::catalog::relation::Column) -
         attalign: ty.map_or(b'i', |t| t.align),
         attstorage: ty.map_or(b'x', |t| t.storage),
         attnotnull: column.not_null,
-        atthasdef: column.default.is_some(),
+        atthasdef: column.default.is_some() && column.identity == Identity::No,
         atthasmissing: column.missing.is_some(),
         attidentity: match column.identity {
             Identity::No => 0,

@@ -11,6 +11,7 @@ use crate::sql::front::ast::{
 };
 use crate::types::datum::SqlType;
 use crate::types::function::FunctionCx;
+use crate::types::functions::quote_literal_text;
 use crate::types::{codec, oids, registry};
 
 use super::Result;
