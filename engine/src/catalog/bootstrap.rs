@@ -412,7 +412,7 @@ pub fn index_row(table: &Relation, index: &Index) -> IndexRow {
         indislive: true,
         indkey: Int2Vector::from_items(keys.chain(index.included.iter().map(number))),
         indcollation: OidVector::from_items(index.keys.iter().map(collation)),
-        indclass: OidVector::from_items(index.keys.iter().map(|_| Oid::INVALID)),
+        indclass: OidVector::from_items(index.keys.iter().map(|k| k.class)),
         indoption: Int2Vector::from_items(index.keys.iter().map(option)),
         ..IndexRow::default()
     }

@@ -260,6 +260,8 @@ impl CatalogCx<'_> {
         if key_count > columns_at.len() || row.indoption.0.len() < key_count {
             return Err(bad());
         }
+        let classes = row.indclass.0.iter().copied();
+        let classes = classes.chain(std::iter::repeat(Oid::INVALID));
         let keys = columns_at[..key_count].iter().zip(&row.indoption.0);
         let constraint = constraints.iter().find(|c| c.conindid == class.oid);
         Ok(Index {
@@ -268,9 +270,11 @@ impl CatalogCx<'_> {
             table: row.indrelid,
             file: self.file(class, class.relfilenode),
             keys: keys
-                .map(|(&column, option)| IndexKey {
+                .zip(classes)
+                .map(|((&column, option), class)| IndexKey {
                     column,
                     ty: columns[column].ty,
+                    class,
                     descending: option & INDEX_DESCENDING != 0,
                     nulls_first: option & INDEX_NULLS_FIRST != 0,
                 })

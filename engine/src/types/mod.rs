@@ -23,6 +23,7 @@ pub mod json;
 pub mod numeric;
 pub mod oids;
 mod operator_table;
+pub mod opclass;
 pub mod operators;
 pub mod record;
 pub(crate) mod regex;

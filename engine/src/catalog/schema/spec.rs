@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::catalog::relation::{Column, Identity, Index, IndexKey, Relation, RelationKind};
+use crate::catalog::relation::{
+    Column, Identity, Index, IndexKey, Relation, RelationKind, default_class,
+};
 use crate::catalog::rights::Kind;
 use crate::ids::{Oid, RelFile};
 use crate::types::acl::{AclItem, Privileges};
@@ -202,6 +204,7 @@ fn index_of(spec: &TableSpec, index: &IndexSpec, columns: &[Column], database: O
         IndexKey {
             column,
             ty: columns[column].ty,
+            class: default_class(columns[column].ty),
             descending: false,
             nulls_first: false,
         }
@@ -225,13 +228,15 @@ fn index_of(spec: &TableSpec, index: &IndexSpec, columns: &[Column], database: O
 
 /// An index as a relation of its own, as `pg_class` has it.
 pub fn index_relation(table: &Relation, index: &Index) -> Relation {
-    let column = |(at, key): (usize, &IndexKey)| Column {
+    let positions = index.keys.iter().map(|k| k.column);
+    let positions = positions.chain(index.included.iter().copied());
+    let column = |(at, position): (usize, usize)| Column {
         attribute: i16::try_from(at + 1).expect("an index has at most 32 columns"),
         not_null: false,
         default: None,
         identity: Identity::No,
         missing: None,
-        ..table.columns[key.column].clone()
+        ..table.columns[position].clone()
     };
     Relation {
         oid: index.oid,
@@ -243,7 +248,7 @@ pub fn index_relation(table: &Relation, index: &Index) -> Relation {
         acl: None,
         file: index.file,
         overflow: None,
-        columns: index.keys.iter().enumerate().map(column).collect(),
+        columns: positions.enumerate().map(column).collect(),
         indexes: Vec::new(),
         checks: Vec::new(),
         estimated_rows: -1.0,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::relation::{LockMode, Relation};
+use crate::catalog::schema::has_rows_in_code;
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bound::{
@@ -378,7 +379,7 @@ impl<'a> Binder<'a> {
         let made = matches!(
             relation.kind,
             RelationKind::Virtual | RelationKind::Sequence
-        );
+        ) || has_rows_in_code(relation.oid);
         let source = if made {
             RangeSource::Virtual(relation)
         } else {

@@ -3,13 +3,16 @@
 //! Each scan makes its rows anew from the statement's snapshot of the catalog and from the server's state at that
 //! moment. A table of a feature that is not there is empty, as it would be where nobody uses the feature.
 
+mod access;
 mod activity;
+mod descriptions;
 mod objects;
 pub mod row;
 mod settings;
 mod static_tables;
 
-pub use objects::index_definition;
+pub use descriptions::{any_description, description};
+pub use objects::{column_list, index_definition};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,16 +32,12 @@ use crate::types::datum::Datum;
 
 /// Tables that would have rows if what they show were kept: empty they would lie.
 const NOT_KEPT: &[&str] = &[
-    "pg_conversion",
     "pg_cursors",
     "pg_file_settings",
     "pg_group",
     "pg_hba_file_rules",
     "pg_locks",
-    "pg_opclass",
-    "pg_opfamily",
     "pg_prepared_statements",
-    "pg_rewrite",
     "pg_shdepend",
     "pg_stat_all_indexes",
     "pg_stat_all_tables",
@@ -52,7 +51,6 @@ const NOT_KEPT: &[&str] = &[
     "pg_stat_wal",
     "pg_statio_user_tables",
     "pg_timezone_names",
-    "pg_ts_config",
     "pg_views",
 ];
 
@@ -77,10 +75,15 @@ impl SystemTables {
             "pg_operator" => Ok(static_tables::operators(relation)),
             "pg_cast" => Ok(static_tables::casts(relation)),
             "pg_aggregate" => Ok(static_tables::aggregates(relation)),
-            "pg_am" => Ok(static_tables::access_methods(relation)),
+            "pg_am" => Ok(access::methods(relation)),
+            "pg_opclass" => Ok(access::operator_classes(relation)),
+            "pg_opfamily" => Ok(access::operator_families(relation)),
+            "pg_amop" => Ok(access::class_operators(relation)),
+            "pg_amproc" => Ok(access::class_functions(relation)),
             "pg_collation" => Ok(static_tables::collations(relation)),
             "pg_tablespace" => Ok(static_tables::tablespaces(relation)),
             "pg_language" => Ok(static_tables::languages(relation)),
+            "pg_description" => self.descriptions(relation),
             "pg_roles" => self.roles(relation),
             "pg_user" => self.users(relation, false),
             "pg_shadow" => self.users(relation, true),

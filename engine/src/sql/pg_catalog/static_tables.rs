@@ -11,8 +11,6 @@ use crate::types::{aggregates, casts, conversions, functions, oids, operators, r
 
 /// `pg_language`'s row for functions that are code.
 const INTERNAL_LANGUAGE: Oid = Oid::new(12);
-const HEAP_ACCESS_METHOD: Oid = Oid::new(2);
-const BTREE_ACCESS_METHOD: Oid = Oid::new(403);
 
 pub fn types(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
@@ -221,22 +219,6 @@ pub fn aggregates(relation: &Relation) -> Vec<Vec<Datum>> {
     aggregates::all().iter().map(make).collect()
 }
 
-pub fn access_methods(relation: &Relation) -> Vec<Vec<Datum>> {
-    let mut row = RowBuilder::new(relation);
-    [
-        (HEAP_ACCESS_METHOD, "heap", b't'),
-        (BTREE_ACCESS_METHOD, "btree", b'i'),
-    ]
-    .into_iter()
-    .map(|(oid, name, kind)| {
-        row.set("oid", oid)
-            .set("amname", name)
-            .set("amtype", kind)
-            .take()
-    })
-    .collect()
-}
-
 pub fn collations(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
     [
@@ -281,5 +263,9 @@ pub fn languages(relation: &Relation) -> Vec<Vec<Datum>> {
     row.set("oid", INTERNAL_LANGUAGE)
         .set("lanname", "internal")
         .set("lanowner", BOOTSTRAP_SUPERUSER);
+    row.set(
+        "lanvalidator",
+        conversions::oid_of("fmgr_internal_validator"),
+    );
     vec![row.take()]
 }
