@@ -5,7 +5,8 @@ use crate::catalog::schema::{BOOTSTRAP_SUPERUSER, PG_CATALOG};
 use crate::ids::{DEFAULT_TABLESPACE, GLOBAL_TABLESPACE, Oid};
 use crate::sql::pg_catalog::row::{RowBuilder, array, oid_vector};
 use crate::types::datum::Datum;
-use crate::types::function::{CastContext, CastMethod, Function, Implementation, Volatility};
+use crate::types::function::{CastContext, CastMethod, Function, Volatility};
+use crate::types::functions::Argument;
 use crate::types::registry::Type;
 use crate::types::{aggregates, casts, conversions, functions, oids, operators, registry};
 
@@ -58,24 +59,25 @@ pub fn functions(relation: &Relation) -> Vec<Vec<Datum>> {
         .map(|f| function_row(&mut row, f))
         .collect();
     for conversion in conversions::all() {
+        let arguments = functions::plain_arguments(conversion.oid, conversion.args);
         common_function(
             &mut row,
             conversion.oid,
             conversion.name,
-            conversion.args,
+            &arguments,
             conversion.returns,
         );
         row.set("proisstrict", conversion.strict)
-            .set("provolatile", conversion.volatile)
-            .set("prosrc", conversion.name);
+            .set("provolatile", conversion.volatile);
         rows.push(row.take());
     }
     for aggregate in aggregates::all() {
+        let arguments = functions::plain_arguments(aggregate.oid, aggregate.args);
         common_function(
             &mut row,
             aggregate.oid,
             aggregate.name,
-            aggregate.args,
+            &arguments,
             aggregate.returns,
         );
         row.set("prokind", b'a')
@@ -86,19 +88,44 @@ pub fn functions(relation: &Relation) -> Vec<Vec<Datum>> {
     rows
 }
 
-fn common_function(row: &mut RowBuilder, oid: Oid, name: &str, args: &[Oid], returns: Oid) {
-    let count = i16::try_from(args.len()).expect("functions have few arguments");
+fn common_function(
+    row: &mut RowBuilder,
+    oid: Oid,
+    name: &str,
+    arguments: &[Argument],
+    returns: Oid,
+) {
+    let facts = functions::facts(oid);
+    let inputs: Vec<Oid> = arguments
+        .iter()
+        .filter(|a| a.mode != b'o')
+        .map(|a| a.ty)
+        .collect();
+    let count = i16::try_from(inputs.len()).expect("functions have few arguments");
     row.set("oid", oid)
         .set("proname", name)
         .set("pronamespace", PG_CATALOG);
     row.set("proowner", BOOTSTRAP_SUPERUSER)
         .set("prolang", INTERNAL_LANGUAGE)
-        .set("procost", 1.0_f32);
-    row.set("prokind", b'f')
-        .set("proparallel", b's')
+        .set("procost", facts.cost);
+    row.set("prorows", facts.rows)
+        .set("prokind", b'f')
+        .set("proparallel", facts.parallel);
+    row.set("proleakproof", facts.leakproof)
+        .set("prosrc", facts.source.unwrap_or(name))
         .set("pronargs", count);
     row.set("prorettype", returns)
-        .set("proargtypes", oid_vector(args));
+        .set("proargtypes", oid_vector(&inputs));
+    let list = |element: Oid, item: &dyn Fn(&Argument) -> Datum| {
+        array(element, arguments.iter().map(item).collect())
+    };
+    if arguments.iter().any(|a| a.mode != b'i') {
+        row.set("proallargtypes", list(oids::OID, &|a| Datum::Oid(a.ty)));
+        row.set("proargmodes", list(oids::CHAR, &|a| Datum::Char(a.mode)));
+    }
+    if arguments.iter().any(|a| !a.name.is_empty()) {
+        row.set("proargnames", list(oids::TEXT, &|a| Datum::text(a.name)));
+    }
 }
 
 fn function_row(row: &mut RowBuilder, function: &Function) -> Vec<Datum> {
@@ -106,16 +133,11 @@ fn function_row(row: &mut RowBuilder, function: &Function) -> Vec<Datum> {
         row,
         function.oid,
         function.name,
-        function.args,
+        &functions::arguments(function),
         function.returns,
     );
-    let is_set = matches!(
-        function.implementation,
-        Implementation::Set(_) | Implementation::TypedSet(_) | Implementation::HostSet
-    );
     row.set("proisstrict", function.strict)
-        .set("proretset", is_set);
-    row.set("prorows", if is_set { 1000.0_f32 } else { 0.0 })
+        .set("proretset", function.returns_set())
         .set("provariadic", function.variadic);
     row.set(
         "provolatile",
@@ -126,30 +148,7 @@ fn function_row(row: &mut RowBuilder, function: &Function) -> Vec<Datum> {
         },
     );
     let defaults = i16::try_from(function.defaults.len()).expect("few defaults");
-    row.set("pronargdefaults", defaults)
-        .set("prosrc", function.name);
-    if !function.out.is_empty() {
-        let inputs = function.args.iter().map(|oid| (Datum::Oid(*oid), b'i', ""));
-        let outputs = function
-            .out
-            .iter()
-            .map(|(name, oid)| (Datum::Oid(*oid), b'o', *name));
-        let all: Vec<(Datum, u8, &str)> = inputs.chain(outputs).collect();
-        let column =
-            |f: &dyn Fn(&(Datum, u8, &str)) -> Datum| all.iter().map(f).collect::<Vec<_>>();
-        row.set(
-            "proallargtypes",
-            array(oids::OID, column(&|(oid, _, _)| oid.clone())),
-        );
-        row.set(
-            "proargmodes",
-            array(oids::CHAR, column(&|(_, mode, _)| Datum::Char(*mode))),
-        );
-        row.set(
-            "proargnames",
-            array(oids::TEXT, column(&|(_, _, name)| Datum::text(name))),
-        );
-    }
+    row.set("pronargdefaults", defaults);
     row.take()
 }
 
@@ -169,8 +168,8 @@ pub fn operators(relation: &Relation) -> Vec<Vec<Datum>> {
             .set("oprresult", operator.result);
         row.set("oprcom", operator.commutator)
             .set("oprnegate", operator.negator);
-        row.set("oprcanhash", operator.name == "=")
-            .set("oprcanmerge", operator.name == "=");
+        row.set("oprcanhash", operator.can_hash)
+            .set("oprcanmerge", operator.can_merge);
         row.set("oprcode", operator.function);
         row.take()
     };

@@ -11,6 +11,7 @@ pub(crate) mod clock;
 pub(crate) mod conversions;
 pub(crate) mod datetime;
 pub(crate) mod extract;
+mod facts;
 pub(crate) mod float;
 pub(crate) mod integer;
 pub(crate) mod json_build;
@@ -41,6 +42,7 @@ use crate::ids::Oid;
 use crate::types::function::Function;
 
 pub use absent::is_absent;
+pub use facts::{Argument, Facts, arguments, facts, plain_arguments};
 pub use strings::{is_encoding_name, quote_identifier, quote_literal_text};
 
 static BY_OID: LazyLock<HashMap<Oid, &'static Function>> =
