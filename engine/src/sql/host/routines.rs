@@ -3,6 +3,7 @@
 //! All functions are of the language `internal`: nobody can make others.
 
 use crate::ids::Oid;
+use crate::sql::host::environment::Environment;
 use crate::sql::host::{int, oid};
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
@@ -13,7 +14,7 @@ use crate::types::{aggregates, conversions, functions};
 
 type Answer = Result<Datum, TypeError>;
 
-pub(super) fn call(function: &Function, args: &[Datum]) -> Option<Answer> {
+pub(super) fn call(_env: &Environment, function: &Function, args: &[Datum]) -> Option<Answer> {
     let asked = oid(args, 0);
     let shown = |show: fn(&Routine) -> Datum| routine(asked).map_or(Datum::Null, |r| show(&r));
     Some(match function.name {

@@ -1,0 +1,74 @@
+//! Functions about kinds of objects that nobody can make here: views, rules, triggers, partitions, publications, extended
+//! statistics, text search. They answer as PostgreSQL does where there is no such object.
+
+use crate::catalog::relation::RelationKind;
+use crate::catalog::view::CatalogView;
+use crate::ids::Oid;
+use crate::sql::host::environment::Environment;
+use crate::sql::host::oid;
+use crate::types::datum::Datum;
+use crate::types::error::TypeError;
+use crate::types::function::{Function, Rows};
+use crate::types::record::Record;
+
+type Answer = Result<Datum, TypeError>;
+
+/// Lower numbers are of objects that initdb makes (`FirstNormalObjectId`).
+const FIRST_NORMAL: Oid = Oid::new(16384);
+
+pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Option<Answer> {
+    Some(match function.name {
+        "pg_relation_is_publishable" => publishable(env, oid(args, 0)),
+        "pg_get_partkeydef"
+        | "pg_get_partition_constraintdef"
+        | "pg_partition_root"
+        | "pg_get_ruledef"
+        | "pg_get_triggerdef"
+        | "pg_get_statisticsobjdef"
+        | "pg_get_statisticsobjdef_columns"
+        | "pg_get_replica_identity_index"
+        | "pg_conversion_is_visible"
+        | "pg_statistics_obj_is_visible"
+        | "pg_ts_parser_is_visible"
+        | "pg_ts_dict_is_visible"
+        | "pg_ts_config_is_visible"
+        | "pg_ts_template_is_visible" => Ok(Datum::Null),
+        _ => return None,
+    })
+}
+
+pub(super) fn call_set(function: &Function, args: &[Datum]) -> Option<Result<Rows, TypeError>> {
+    Some(match function.name {
+        "pg_partition_ancestors" | "pg_partition_tree" => Ok(Box::new(std::iter::empty())),
+        "pg_options_to_table" => Ok(options(function, args)),
+        _ => return None,
+    })
+}
+
+/// Tables that people made, for good.
+fn publishable(env: &Environment, relation: Oid) -> Answer {
+    let found = env.with_catalog(|catalog| catalog.relation(relation))?;
+    Ok(found.map_or(Datum::Null, |found| {
+        Datum::Bool(found.kind == RelationKind::Table && found.oid >= FIRST_NORMAL)
+    }))
+}
+
+/// `name=value` as two columns; without a sign the value is NULL (`untransformRelOptions`).
+fn options(function: &Function, args: &[Datum]) -> Rows {
+    let items = match args.first() {
+        Some(Datum::Array(array)) => array.items.clone(),
+        _ => Vec::new(),
+    };
+    let types = function.out_types();
+    let row = move |item: Datum| {
+        let Datum::Text(text) = &item else {
+            return Record::new(&types, vec![Datum::Null, Datum::Null]).into();
+        };
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Datum::text(value)),
+            None => (&**text, Datum::Null),
+        };
+        Record::new(&types, vec![Datum::text(name), value]).into()
+    };
+    Box::new(items.into_iter().map(row).map(Ok))
+}
