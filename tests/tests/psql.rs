@@ -306,7 +306,10 @@ fn made(port: u16) {
     let statements = OBJECTS.split(";\n").filter(|s| !s.trim().is_empty());
     for statement in statements {
         let answer = said(port, "postgres", statement);
-        assert!(answer.starts_with("exit status: 0"), "{statement}\n{answer}");
+        assert!(
+            answer.starts_with("exit status: 0"),
+            "{statement}\n{answer}"
+        );
     }
 }
 
@@ -323,7 +326,9 @@ fn every_command_says_of_our_server_what_it_says_of_postgresql() {
         let theirs = said(reference.port, "postgres", command);
         let own = said(ours.port, "postgres", command);
         if theirs != own {
-            wrong.push(format!("{command}\n--- PostgreSQL\n{theirs}\n--- ours\n{own}"));
+            wrong.push(format!(
+                "{command}\n--- PostgreSQL\n{theirs}\n--- ours\n{own}"
+            ));
         }
     }
     for command in ANSWERED {
@@ -345,7 +350,15 @@ fn a_role_without_rights_asks_the_same() {
         made(port);
     }
     let mut wrong = Vec::new();
-    for command in [r"\d checks", r"\dt", r"\du", r"\dn+", r"\dp", r"\ds", r"\dRs"] {
+    for command in [
+        r"\d checks",
+        r"\dt",
+        r"\du",
+        r"\dn+",
+        r"\dp",
+        r"\ds",
+        r"\dRs",
+    ] {
         // The role is taken in the same session as the command.
         let script = |port: u16| {
             let mut psql = Command::new(postgres("psql"));
@@ -358,7 +371,9 @@ fn a_role_without_rights_asks_the_same() {
         };
         let (theirs, own) = (script(reference.port), script(ours.port));
         if theirs != own {
-            wrong.push(format!("{command}\n--- PostgreSQL\n{theirs}\n--- ours\n{own}"));
+            wrong.push(format!(
+                "{command}\n--- PostgreSQL\n{theirs}\n--- ours\n{own}"
+            ));
         }
     }
     let count = wrong.len();

@@ -110,7 +110,8 @@ pub fn named(name: &str) -> Option<&'static OperatorClass> {
 impl OperatorClass {
     /// Whether values of the type are ordered by it as they are (`IsBinaryCoercible`).
     pub fn accepts(&self, ty: Oid) -> bool {
-        let is_array = || registry::by_oid(ty).is_some_and(|t| t.subscript == "array_subscript_handler");
+        let is_array =
+            || registry::by_oid(ty).is_some_and(|t| t.subscript == "array_subscript_handler");
         let same_bits = || {
             casts::find(ty, self.input).is_some_and(|c| {
                 c.method == CastMethod::Binary && c.context == CastContext::Implicit
@@ -149,7 +150,11 @@ mod tests {
     #[test]
     fn every_class_has_its_family() {
         for class in CLASSES {
-            assert!(FAMILIES.iter().any(|(oid, _)| Oid::new(*oid) == class.family));
+            assert!(
+                FAMILIES
+                    .iter()
+                    .any(|(oid, _)| Oid::new(*oid) == class.family)
+            );
         }
     }
 }

@@ -156,10 +156,13 @@ pub(super) fn in_words(call: &FunctionCall, bound: Expr) -> Result<Expr> {
     }
     // Implicit casts of the arguments are not shown.
     let written = |at: usize| call.args.get(at).map(|a| &a.value.kind);
-    let args = args.into_iter().enumerate().map(|(at, arg)| match written(at) {
-        Some(ExprKind::Cast { .. }) => arg,
-        _ => without_casts(arg),
-    });
+    let args = args
+        .into_iter()
+        .enumerate()
+        .map(|(at, arg)| match written(at) {
+            Some(ExprKind::Cast { .. }) => arg,
+            _ => without_casts(arg),
+        });
     let inner = Expr::Call {
         function,
         args: args.collect(),
@@ -180,9 +183,7 @@ fn without_casts(expr: Expr) -> Expr {
         }
         Expr::Call {
             function, mut args, ..
-        } if casts::is_cast(function.oid) && !args.is_empty() => {
-            without_casts(args.swap_remove(0))
-        }
+        } if casts::is_cast(function.oid) && !args.is_empty() => without_casts(args.swap_remove(0)),
         other => other,
     }
 }

@@ -290,7 +290,11 @@ fn typed_literal(literal: &str, ty: SqlType) -> String {
         oids::INTERVAL => ty,
         oid => SqlType::plain(oid),
     };
-    format!("{}::{}", quote_literal_text(literal), registry::format_type(read_as))
+    format!(
+        "{}::{}",
+        quote_literal_text(literal),
+        registry::format_type(read_as)
+    )
 }
 
 pub fn no_foreign_keys() -> SqlError {

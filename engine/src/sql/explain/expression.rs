@@ -359,7 +359,11 @@ impl Words<'_> {
             }
             ("overlay", [text, with, rest @ ..]) => {
                 let rest = self.from_and_for(rest);
-                format!("OVERLAY({} PLACING {}{rest})", self.show(text), self.show(with))
+                format!(
+                    "OVERLAY({} PLACING {}{rest})",
+                    self.show(text),
+                    self.show(with)
+                )
             }
             ("substring", [text, pattern, escape]) if escape.ty().oid == oids::TEXT => format!(
                 "SUBSTRING({} SIMILAR {} ESCAPE {})",
@@ -380,7 +384,9 @@ impl Words<'_> {
 
     fn from_and_for(&self, args: &[Expr]) -> String {
         let words = [" FROM ", " FOR "].into_iter().zip(args);
-        words.map(|(word, e)| format!("{word}{}", self.show(e))).collect()
+        words
+            .map(|(word, e)| format!("{word}{}", self.show(e)))
+            .collect()
     }
 
     fn item(&self, array: &Expr, subscripts: &[Expr]) -> String {
@@ -473,9 +479,11 @@ fn under_cast(arg: &Expr, ty: SqlType) -> &Expr {
         {
             inner
         }
-        Expr::Call { function, args, ty: to } if to.oid == ty.oid && casts::is_cast(function.oid) => {
-            args.first().unwrap_or(arg)
-        }
+        Expr::Call {
+            function,
+            args,
+            ty: to,
+        } if to.oid == ty.oid && casts::is_cast(function.oid) => args.first().unwrap_or(arg),
         _ => arg,
     }
 }

@@ -2,9 +2,7 @@
 
 use crate::catalog::SessionCatalog;
 use crate::catalog::relation::{Relation, RelationKind};
-use crate::catalog::rows::{
-    CatalogRow, ClassRow, ConstraintRow, DescriptionRow, ShdescriptionRow,
-};
+use crate::catalog::rows::{CatalogRow, ClassRow, ConstraintRow, DescriptionRow, ShdescriptionRow};
 use crate::catalog::view::{CatalogError, CatalogView};
 use crate::ids::Oid;
 use crate::sql::explain::Style;
@@ -222,7 +220,9 @@ fn comment(env: &Environment, object: Oid, class: Option<Oid>, column: i64) -> A
     let made = find::<DescriptionRow>(env, DESCRIPTION_BY_OBJECT, &key)?;
     let own = || (column == 0).then(|| description(class, object)).flatten();
     Ok(shown(
-        made.first().map(|row| row.description.as_str()).or_else(own),
+        made.first()
+            .map(|row| row.description.as_str())
+            .or_else(own),
     ))
 }
 

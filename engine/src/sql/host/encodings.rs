@@ -114,8 +114,14 @@ mod tests {
 
     #[test]
     fn encodings_are_found_by_any_spelling() {
-        assert_eq!((name(6), name(8), name(42), name(-1)), ("UTF8", "LATIN1", "", ""));
-        assert_eq!((number("utf-8"), number("Unicode"), number("iso-8859-1")), (6, 6, 8));
+        assert_eq!(
+            (name(6), name(8), name(42), name(-1)),
+            ("UTF8", "LATIN1", "", "")
+        );
+        assert_eq!(
+            (number("utf-8"), number("Unicode"), number("iso-8859-1")),
+            (6, 6, 8)
+        );
         assert_eq!((number("Windows-1252"), number("nope")), (24, -1));
     }
 }

@@ -290,7 +290,9 @@ fn tablespace_size(env: &Environment, args: &[Datum]) -> Answer {
     let bytes: u64 = match space {
         DEFAULT_TABLESPACE => {
             let databases = disk.list(Path::new("base")).unwrap_or_default();
-            let dirs = databases.iter().map(|(name, _)| Path::new("base").join(name));
+            let dirs = databases
+                .iter()
+                .map(|(name, _)| Path::new("base").join(name));
             dirs.map(|dir| size(&dir)).sum()
         }
         GLOBAL_TABLESPACE if !env.acts_as(READ_ALL_STATS)? => {
