@@ -18,7 +18,7 @@ use crate::types::acl::Privileges;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::Function;
-use crate::types::{aggregates, conversions, functions, oids, opclass, operators, registry};
+use crate::types::{codec, oids, opclass, operators, registry};
 
 type Answer = Result<Datum, TypeError>;
 
@@ -168,11 +168,7 @@ fn built_in(function: &str, asked: Oid) -> Datum {
         "pg_opclass_is_visible" => opclass::by_oid(asked).is_some(),
         "pg_opfamily_is_visible" => opclass::FAMILIES.iter().any(|(oid, _)| *oid == asked.raw()),
         "pg_collation_is_visible" => COLLATIONS.contains(&asked.raw()),
-        _ => {
-            functions::by_oid(asked).is_some_and(|f| f.oid < functions::FIRST_HIDDEN)
-                || aggregates::by_oid(asked).is_some()
-                || conversions::by_oid(asked).is_some()
-        }
+        _ => codec::is_function(asked),
     };
     match exists {
         true => Datum::Bool(true),

@@ -9,7 +9,7 @@ use crate::catalog::relation::{Relation, RelationKind};
 use crate::catalog::rights::{Held, Holder, Kind};
 use crate::catalog::schema::BOOTSTRAP_SUPERUSER;
 use crate::catalog::view::CatalogView;
-use crate::ids::Oid;
+use crate::ids::{DEFAULT_TABLESPACE, GLOBAL_TABLESPACE, Oid};
 use crate::sql::bind;
 use crate::sql::error::{SqlError, state};
 use crate::sql::host::environment::Environment;
@@ -20,7 +20,7 @@ use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, Rows};
-use crate::types::oids;
+use crate::types::{codec, oids, registry};
 use crate::types::record::Record;
 
 type Answer = Result<Datum, TypeError>;
@@ -38,9 +38,10 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         "has_sequence_privilege" => call.on_relation(SEQUENCE, true),
         "has_schema_privilege" => call.on_schema(),
         "has_database_privilege" => call.on_database(),
-        "has_function_privilege" => call.on_other(&["EXECUTE"], true),
-        "has_language_privilege" | "has_type_privilege" => call.on_other(&["USAGE"], true),
-        "has_tablespace_privilege" => call.on_other(&["CREATE"], false),
+        "has_function_privilege" => call.on_other(&["EXECUTE"], true, function_exists),
+        "has_type_privilege" => call.on_other(&["USAGE"], true, type_exists),
+        "has_language_privilege" => call.on_other(&["USAGE"], true, |_| Ok(true)),
+        "has_tablespace_privilege" => call.on_other(&["CREATE"], false, tablespace_exists),
         "pg_has_role" => call.has_role(),
         "aclitemin" => item_in(env, text(args, 0)),
         "aclitemout" => item_out(env, args),
@@ -131,6 +132,34 @@ fn default_list(args: &[Datum]) -> Answer {
 fn list(items: &[AclItem]) -> Datum {
     let items = items.iter().map(|i| Datum::AclItem(*i)).collect();
     Datum::Array(Arc::new(Array::of(oids::ACLITEM, items)))
+}
+
+fn function_exists(object: &Datum) -> Result<bool, TypeError> {
+    match object {
+        Datum::Text(signature) => codec::signature(signature).map(|_| true),
+        Datum::Oid(oid) => Ok(codec::is_function(*oid)),
+        _ => Ok(false),
+    }
+}
+
+fn type_exists(object: &Datum) -> Result<bool, TypeError> {
+    match object {
+        Datum::Text(name) => registry::parse_type_name(name).map(|_| true),
+        Datum::Oid(oid) => Ok(registry::by_oid(*oid).is_some()),
+        _ => Ok(false),
+    }
+}
+
+fn tablespace_exists(object: &Datum) -> Result<bool, TypeError> {
+    match object {
+        Datum::Text(name) if matches!(&**name, "pg_default" | "pg_global") => Ok(true),
+        Datum::Text(name) => {
+            let what = format!("tablespace \"{name}\" does not exist");
+            Err(TypeError::new("42704", what))
+        }
+        Datum::Oid(oid) => Ok([DEFAULT_TABLESPACE, GLOBAL_TABLESPACE].contains(oid)),
+        _ => Ok(false),
+    }
 }
 
 const TABLE: &[&str] = &[
@@ -319,9 +348,17 @@ impl Call<'_> {
         ))
     }
 
-    /// Of objects whose rights cannot be changed.
-    fn on_other(&self, known: &'static [&'static str], everybody: bool) -> Answer {
+    /// Of objects whose rights cannot be changed. `exists` is an error for a name that nothing has, and false for a number.
+    fn on_other(
+        &self,
+        known: &'static [&'static str],
+        everybody: bool,
+        exists: fn(&Datum) -> Result<bool, TypeError>,
+    ) -> Answer {
         let whose = self.whose(2)?;
+        if !exists(&self.args[self.args.len() - 2])? {
+            return Ok(Datum::Null);
+        }
         let asked = self.asked(known)?;
         let superuser = self
             .env

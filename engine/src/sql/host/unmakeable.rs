@@ -40,7 +40,7 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
 pub(super) fn call_set(function: &Function, args: &[Datum]) -> Option<Result<Rows, TypeError>> {
     Some(match function.name {
         "pg_partition_ancestors" | "pg_partition_tree" => Ok(Box::new(std::iter::empty())),
-        "pg_options_to_table" => Ok(options(function, args)),
+        "pg_options_to_table" => options(function, args),
         _ => return None,
     })
 }
@@ -54,21 +54,24 @@ fn publishable(env: &Environment, relation: Oid) -> Answer {
 }
 
 /// `name=value` as two columns; without a sign the value is NULL (`untransformRelOptions`).
-fn options(function: &Function, args: &[Datum]) -> Rows {
+fn options(function: &Function, args: &[Datum]) -> Result<Rows, TypeError> {
     let items = match args.first() {
-        Some(Datum::Array(array)) => array.items.clone(),
-        _ => Vec::new(),
+        Some(Datum::Array(array)) => array.items.as_slice(),
+        _ => &[],
     };
     let types = function.out_types();
-    let row = move |item: Datum| {
-        let Datum::Text(text) = &item else {
-            return Record::new(&types, vec![Datum::Null, Datum::Null]).into();
+    let mut rows = Vec::with_capacity(items.len());
+    for item in items {
+        let Datum::Text(text) = item else {
+            let what = "null array element not allowed in this context";
+            return Err(TypeError::new("22004", what));
         };
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, Datum::text(value)),
             None => (&**text, Datum::Null),
         };
-        Record::new(&types, vec![Datum::text(name), value]).into()
-    };
-    Box::new(items.into_iter().map(row).map(Ok))
+        let row: Datum = Record::new(&types, vec![Datum::text(name), value]).into();
+        rows.push(Ok(row));
+    }
+    Ok(Box::new(rows.into_iter()))
 }

@@ -118,7 +118,8 @@ fn split_signature<'a>(text: &'a str, what: &str) -> Result<(&'a str, Vec<Oid>),
     Ok((unqualified(name), argument_types(list)?))
 }
 
-fn signature(text: &str) -> Result<Oid, TypeError> {
+/// The function of that name and those argument types (`regprocedurein`).
+pub fn signature(text: &str) -> Result<Oid, TypeError> {
     let (name, args) = split_signature(text, "a function")?;
     all_named(name)
         .into_iter()
@@ -168,6 +169,11 @@ fn function(oid: Oid) -> Option<(&'static str, &'static [Oid])> {
     let aggregate = || aggregates::by_oid(oid).map(|a| (a.name, a.args));
     let called = functions::by_oid(oid).map(|f| (f.name, f.args));
     called.or_else(aggregate).or_else(conversion)
+}
+
+/// Whether `pg_proc` has it.
+pub fn is_function(oid: Oid) -> bool {
+    oid < functions::FIRST_HIDDEN && function(oid).is_some()
 }
 
 /// With its schema where others have the name too (`regprocout`).
