@@ -20,8 +20,8 @@ use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, Rows};
-use crate::types::{codec, oids, registry};
 use crate::types::record::Record;
+use crate::types::{codec, oids, registry};
 
 type Answer = Result<Datum, TypeError>;
 

@@ -2,9 +2,11 @@
 //! statistics, text search. They answer as PostgreSQL does where there is no such object.
 
 use crate::catalog::relation::RelationKind;
+use crate::catalog::schema::is_system_table;
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::host::environment::Environment;
+use crate::sql::host::names::class_named;
 use crate::sql::host::oid;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
@@ -19,6 +21,13 @@ const FIRST_NORMAL: Oid = Oid::new(16384);
 pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Option<Answer> {
     Some(match function.name {
         "pg_relation_is_publishable" => publishable(env, oid(args, 0)),
+        "pg_get_viewdef" => match args.first() {
+            Some(Datum::Text(name)) => class_named(env, name).and_then(|class| match class {
+                Datum::Oid(oid) => view_definition(env, function, oid),
+                _ => Ok(Datum::Null),
+            }),
+            _ => view_definition(env, function, oid(args, 0)),
+        },
         "pg_get_partkeydef"
         | "pg_get_partition_constraintdef"
         | "pg_partition_root"
@@ -51,6 +60,22 @@ fn publishable(env: &Environment, relation: Oid) -> Answer {
     Ok(found.map_or(Datum::Null, |found| {
         Datum::Bool(found.kind == RelationKind::Table && found.oid >= FIRST_NORMAL)
     }))
+}
+
+/// NULL of what is no view. The system's own views are made by the code.
+fn view_definition(env: &Environment, function: &Function, relation: Oid) -> Answer {
+    let found = env.with_catalog(|catalog| catalog.relation(relation))?;
+    match found.filter(|r| r.kind == RelationKind::Virtual && !is_system_table(r.oid)) {
+        None => Ok(Datum::Null),
+        Some(view) => {
+            let what = format!(
+                "{}() of \"{}\" is not implemented",
+                function.name, view.name
+            );
+            Err(TypeError::new("0A000", what)
+                .with_hint("System views are part of the server and have no definition in SQL."))
+        }
+    }
 }
 
 /// `name=value` as two columns; without a sign the value is NULL (`untransformRelOptions`).

@@ -96,7 +96,7 @@ pub fn arguments(function: &Function) -> Vec<Argument> {
     }
     let required = all.len().saturating_sub(function.defaults.len());
     for (argument, default) in all[required..].iter_mut().zip(function.defaults) {
-        argument.default = Some(default);
+        argument.default = Some(*default);
     }
     all.extend(function.out.iter().map(|(name, ty)| Argument {
         ty: *ty,
