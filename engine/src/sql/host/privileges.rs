@@ -42,6 +42,13 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         "has_type_privilege" => call.on_other(&["USAGE"], true, type_exists),
         "has_language_privilege" => call.on_other(&["USAGE"], true, |_| Ok(true)),
         "has_tablespace_privilege" => call.on_other(&["CREATE"], false, tablespace_exists),
+        "has_parameter_privilege" => call.on_other(&["SET", "ALTER SYSTEM"], false, |_| Ok(true)),
+        "has_foreign_data_wrapper_privilege" => call.on_other(&["USAGE"], false, |object| {
+            is_none_of("foreign-data wrapper", object)
+        }),
+        "has_server_privilege" => {
+            call.on_other(&["USAGE"], false, |object| is_none_of("server", object))
+        }
         "pg_has_role" => call.has_role(),
         "aclitemin" => item_in(env, text(args, 0)),
         "aclitemout" => item_out(env, args),
@@ -146,6 +153,17 @@ fn type_exists(object: &Datum) -> Result<bool, TypeError> {
     match object {
         Datum::Text(name) => registry::parse_type_name(name).map(|_| true),
         Datum::Oid(oid) => Ok(registry::by_oid(*oid).is_some()),
+        _ => Ok(false),
+    }
+}
+
+/// Of kinds that nobody can make.
+fn is_none_of(kind: &str, object: &Datum) -> Result<bool, TypeError> {
+    match object {
+        Datum::Text(name) => {
+            let what = format!("{kind} \"{name}\" does not exist");
+            Err(TypeError::new("42704", what))
+        }
         _ => Ok(false),
     }
 }
@@ -356,10 +374,11 @@ impl Call<'_> {
         exists: fn(&Datum) -> Result<bool, TypeError>,
     ) -> Answer {
         let whose = self.whose(2)?;
-        if !exists(&self.args[self.args.len() - 2])? {
+        let exists = exists(&self.args[self.args.len() - 2])?;
+        let asked = self.asked(known)?;
+        if !exists {
             return Ok(Datum::Null);
         }
-        let asked = self.asked(known)?;
         let superuser = self
             .env
             .with_catalog(|catalog| Ok(whose.holder(catalog)?.is_superuser()))?;
