@@ -233,7 +233,6 @@ const COMMANDS: &[&str] = &[
     // The session.
     r"\conninfo",
     r"\encoding",
-    r"SELECT a, b, d, f FROM defaults \gdesc",
 ];
 
 /// Answered, though in other words: sizes, and lists of which PostgreSQL's are longer.

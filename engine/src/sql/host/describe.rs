@@ -1,8 +1,10 @@
 //! Objects as SQL text: `pg_get_indexdef`, `pg_get_constraintdef`, `pg_get_expr`; comments.
 
 use crate::catalog::SessionCatalog;
-use crate::catalog::relation::{Relation, RelationKind};
-use crate::catalog::rows::{CatalogRow, ClassRow, ConstraintRow, DescriptionRow, ShdescriptionRow};
+use crate::catalog::relation::{Index, Relation, RelationKind};
+use crate::catalog::rows::{
+    CatalogRow, ClassRow, ConstraintRow, DescriptionRow, IndexRow, ShdescriptionRow,
+};
 use crate::catalog::view::{CatalogError, CatalogView};
 use crate::ids::Oid;
 use crate::sql::explain::Style;
@@ -16,6 +18,8 @@ use crate::types::functions::quote_identifier;
 
 type Answer = Result<Datum, TypeError>;
 
+/// `pg_index_indexrelid_index`
+const INDEX_BY_OID: Oid = Oid::new(2679);
 /// `pg_constraint_oid_index`
 const CONSTRAINT_BY_OID: Oid = Oid::new(2667);
 /// `pg_description_o_c_o_index`
@@ -52,35 +56,36 @@ pub(super) fn is_visible(
     Ok(found.is_some_and(|r| r.oid == relation.oid))
 }
 
-/// The table that the index is on.
-fn table_of(
-    catalog: &SessionCatalog<'_>,
-    index: Oid,
-) -> Result<Option<std::sync::Arc<Relation>>, CatalogError> {
-    let owns = |table: &&std::sync::Arc<Relation>| table.indexes.iter().any(|i| i.oid == index);
-    Ok(catalog.relations()?.iter().find(owns).cloned())
-}
-
 fn index(env: &Environment, index: Oid, column: i64, pretty: bool) -> Answer {
+    let rows = find::<IndexRow>(env, INDEX_BY_OID, &[Datum::Oid(index)])?;
+    let Some(row) = rows.first() else {
+        return Ok(Datum::Null);
+    };
     env.with_catalog(|catalog| {
-        let Some(table) = table_of(catalog, index)? else {
-            return Ok(Datum::Null);
-        };
-        let found = table.indexes.iter().find(|i| i.oid == index);
-        let Some(index) = found else {
+        let table = catalog.relation(row.indrelid)?;
+        let found = table.as_ref().and_then(|table| {
+            let own = table.indexes.iter().find(|i| i.oid == index);
+            own.map(|own| (table, own))
+        });
+        let Some((table, index)) = found else {
             return Ok(Datum::Null);
         };
         if column != 0 {
-            let columns = index.keys.iter().map(|k| k.column);
-            let mut columns = columns.chain(index.included.iter().copied());
-            let at = usize::try_from(column).ok().and_then(|n| n.checked_sub(1));
-            let name = at.and_then(|at| columns.nth(at));
-            return Ok(Datum::text(&name.map_or_else(String::new, |at| {
-                quote_identifier(&table.columns[at].name)
-            })));
+            return Ok(Datum::text(&index_column(table, index, column)));
         }
-        let bare = pretty && is_visible(catalog, &table)?;
-        Ok(Datum::text(&index_definition(&table, index, !bare)))
+        let bare = pretty && is_visible(catalog, table)?;
+        Ok(Datum::text(&index_definition(table, index, !bare)))
+    })
+}
+
+/// Counted from 1, those of INCLUDE behind the others; empty for none.
+fn index_column(table: &Relation, index: &Index, number: i64) -> String {
+    let keys = index.keys.iter().map(|k| k.column);
+    let mut columns = keys.chain(index.included.iter().copied());
+    let at = usize::try_from(number).ok().and_then(|n| n.checked_sub(1));
+    let column = at.and_then(|at| columns.nth(at));
+    column.map_or_else(String::new, |column| {
+        quote_identifier(&table.columns[column].name)
     })
 }
 
