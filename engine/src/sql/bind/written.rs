@@ -40,7 +40,18 @@ pub fn default_as_written(
     catalog: &dyn CatalogView,
     functions: &FunctionCx,
 ) -> Result<Expr> {
-    as_written(text, catalog, functions, Context::Default, |_| ty)
+    let bound = as_written(text, catalog, functions, Context::Default, |_| ty)?;
+    let given = bound.ty();
+    let is_cast = given.oid != ty.oid || (ty.modifier >= 0 && given.modifier != ty.modifier);
+    // What storing makes of it is not shown, but decides about parentheses.
+    Ok(match is_cast {
+        true => Expr::Coerce {
+            arg: Box::new(bound),
+            ty,
+            explicit: false,
+        },
+        false => bound,
+    })
 }
 
 fn as_written(

@@ -137,8 +137,10 @@ impl Words<'_> {
                 self.call(expr, function.oid, function.name, args, *ty)
             }
             Expr::CastViaText { arg, ty } | Expr::Relabel { arg, ty } => self.cast(expr, arg, *ty),
-            Expr::Coerce { arg, ty, .. } => match self.style {
+            Expr::Coerce { arg, ty, explicit } => match self.style {
                 Style::Plan => self.cast(expr, arg, *ty),
+                // Brought about by storing alone.
+                _ if !explicit => self.part(arg, expr),
                 // The cast before the length is not a cast of its own.
                 Style::Stored | Style::Pretty => self.cast(expr, under_cast(arg, *ty), *ty),
             },
