@@ -5,7 +5,7 @@
 
 use super::binder::{Binder, Context};
 use super::coerce::function_by_oid;
-use super::resolve;
+use super::resolve::{self, Pathway};
 use crate::catalog::relation::Relation;
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
@@ -41,17 +41,33 @@ pub fn default_as_written(
     functions: &FunctionCx,
 ) -> Result<Expr> {
     let bound = as_written(text, catalog, functions, Context::Default, |_| ty)?;
-    let given = bound.ty();
-    let is_cast = given.oid != ty.oid || (ty.modifier >= 0 && given.modifier != ty.modifier);
-    // What storing makes of it is not shown, but decides about parentheses.
-    Ok(match is_cast {
-        true => Expr::Coerce {
-            arg: Box::new(bound),
-            ty,
-            explicit: false,
+    Ok(stored_as(bound, ty))
+}
+
+/// With the casts that storing brings about. They are not shown, but decide about parentheses.
+fn stored_as(bound: Expr, ty: SqlType) -> Expr {
+    let unseen = |arg: Expr, modifier: i32| Expr::Coerce {
+        arg: Box::new(arg),
+        ty: SqlType {
+            oid: ty.oid,
+            modifier,
         },
+        explicit: false,
+    };
+    let given = bound.ty();
+    let is_other = given.oid != ty.oid;
+    let path = resolve::pathway(given.oid, ty.oid, CastContext::Assignment);
+    // One without a function has no modifier here (`explain/simple.rs`).
+    let is_label = is_other && !matches!(path, Some(Pathway::Function(_)));
+    let is_cut = ty.modifier >= 0 && (is_other || given.modifier != ty.modifier);
+    let labelled = match is_label {
+        true => unseen(bound, -1),
         false => bound,
-    })
+    };
+    match is_cut || (is_other && !is_label) {
+        true => unseen(labelled, ty.modifier.max(0)),
+        false => labelled,
+    }
 }
 
 fn as_written(

@@ -52,6 +52,12 @@ fn shape(expr: &Expr) -> Shape {
             (_, [_, ..]) if casts::is_cast(function.oid) => Shape::Words,
             _ => Shape::Call,
         },
+        // A cast that is not shown and has no function.
+        Expr::Coerce {
+            explicit: false,
+            ty,
+            ..
+        } if ty.modifier < 0 => Shape::Label,
         Expr::Coerce { .. } => Shape::Words,
         Expr::Relabel { .. } | Expr::CastViaText { .. } => Shape::Label,
         Expr::And(_) => Shape::Logic(Logic::And),
@@ -79,7 +85,9 @@ pub(super) fn is_simple(node: &Expr, parent: &Expr) -> bool {
     match own {
         Shape::Closed | Shape::Call | Shape::Words | Shape::List => true,
         Shape::Label => match node {
-            Expr::Relabel { arg, .. } | Expr::CastViaText { arg, .. } => is_simple(arg, node),
+            Expr::Relabel { arg, .. }
+            | Expr::CastViaText { arg, .. }
+            | Expr::Coerce { arg, .. } => is_simple(arg, node),
             _ => false,
         },
         Shape::Operator if around == Shape::Operator => binds_tighter(node, parent),

@@ -1,12 +1,12 @@
 //! `has_table_privilege` and its relatives, `pg_has_role`; the text form of `aclitem`. Manual, 9.26.2.
 //!
-//! Rights on functions, types and languages cannot be granted or revoked: everybody has them, and only superusers may
-//! grant them on.
+//! Rights on functions, types and languages cannot be granted or revoked: everybody has them, but for functions that initdb
+//! keeps from everybody, and only superusers may grant them on.
 
 use std::sync::Arc;
 
 use crate::catalog::relation::{Relation, RelationKind};
-use crate::catalog::rights::{Held, Holder, Kind};
+use crate::catalog::rights::{Held, Holder, Kind, MONITOR};
 use crate::catalog::schema::BOOTSTRAP_SUPERUSER;
 use crate::catalog::view::CatalogView;
 use crate::ids::{DEFAULT_TABLESPACE, GLOBAL_TABLESPACE, Oid};
@@ -20,6 +20,7 @@ use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, Rows};
+use crate::types::functions::{self, Execute};
 use crate::types::record::Record;
 use crate::types::{codec, oids, registry};
 
@@ -38,7 +39,7 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         "has_sequence_privilege" => call.on_relation(SEQUENCE, true),
         "has_schema_privilege" => call.on_schema(),
         "has_database_privilege" => call.on_database(),
-        "has_function_privilege" => call.on_other(&["EXECUTE"], true, function_exists),
+        "has_function_privilege" => call.on_function(),
         "has_type_privilege" => call.on_other(&["USAGE"], true, type_exists),
         "has_language_privilege" => call.on_other(&["USAGE"], true, |_| Ok(true)),
         "has_tablespace_privilege" => call.on_other(&["CREATE"], false, tablespace_exists),
@@ -139,14 +140,6 @@ fn default_list(args: &[Datum]) -> Answer {
 fn list(items: &[AclItem]) -> Datum {
     let items = items.iter().map(|i| Datum::AclItem(*i)).collect();
     Datum::Array(Arc::new(Array::of(oids::ACLITEM, items)))
-}
-
-fn function_exists(object: &Datum) -> Result<bool, TypeError> {
-    match object {
-        Datum::Text(signature) => codec::signature(signature).map(|_| true),
-        Datum::Oid(oid) => Ok(codec::is_function(*oid)),
-        _ => Ok(false),
-    }
 }
 
 fn type_exists(object: &Datum) -> Result<bool, TypeError> {
@@ -364,6 +357,30 @@ impl Call<'_> {
             code,
             format!("{what} \"{name}\" does not exist"),
         ))
+    }
+
+    /// Rights on functions are those that initdb gives.
+    fn on_function(&self) -> Answer {
+        let whose = self.whose(2)?;
+        let function = match &self.args[self.args.len() - 2] {
+            Datum::Text(signature) => codec::signature(signature)?,
+            _ => oid(self.args, self.args.len() - 2),
+        };
+        let asked = self.asked(&["EXECUTE"])?;
+        if !codec::is_function(function) {
+            return Ok(Datum::Null);
+        }
+        let plain = asked.iter().any(|a| !a.with_option);
+        self.env.with_catalog(|catalog| {
+            let holder = whose.holder(catalog)?;
+            let may = match functions::facts(function).execute {
+                _ if holder.is_superuser() => true,
+                Execute::Everybody => plain,
+                Execute::Owner => false,
+                Execute::Monitor => plain && holder.acts_as(MONITOR)?,
+            };
+            Ok(Datum::Bool(may))
+        })
     }
 
     /// Of objects whose rights cannot be changed. `exists` is an error for a name that nothing has, and false for a number.

@@ -1,12 +1,14 @@
 //! `pg_type`, `pg_proc`, `pg_operator`, `pg_cast`, `pg_aggregate` and others whose rows are tables in the code.
 
 use crate::catalog::relation::Relation;
+use crate::catalog::rights::MONITOR;
 use crate::catalog::schema::{BOOTSTRAP_SUPERUSER, PG_CATALOG};
 use crate::ids::{DEFAULT_TABLESPACE, GLOBAL_TABLESPACE, Oid};
 use crate::sql::pg_catalog::row::{RowBuilder, array, oid_vector};
+use crate::types::acl::{AclItem, Privileges};
 use crate::types::datum::Datum;
 use crate::types::function::{CastContext, CastMethod, Function, Volatility};
-use crate::types::functions::Argument;
+use crate::types::functions::{Argument, Execute};
 use crate::types::registry::Type;
 use crate::types::{aggregates, casts, conversions, functions, oids, operators, registry};
 
@@ -115,7 +117,8 @@ fn common_function(
         .set("prosrc", facts.source.unwrap_or(name))
         .set("pronargs", count);
     row.set("prorettype", returns)
-        .set("proargtypes", oid_vector(&inputs));
+        .set("proargtypes", oid_vector(&inputs))
+        .set("proacl", access_list(facts.execute));
     let list = |element: Oid, item: &dyn Fn(&Argument) -> Datum| {
         array(element, arguments.iter().map(item).collect())
     };
@@ -126,6 +129,25 @@ fn common_function(
     if arguments.iter().any(|a| !a.name.is_empty()) {
         row.set("proargnames", list(oids::TEXT, &|a| Datum::text(a.name)));
     }
+}
+
+/// NULL where it is the built-in one.
+fn access_list(execute: Execute) -> Option<Datum> {
+    let to = |grantee: Oid| {
+        Datum::AclItem(AclItem {
+            grantee,
+            grantor: BOOTSTRAP_SUPERUSER,
+            privileges: Privileges::EXECUTE,
+            grantable: Privileges::NONE,
+        })
+    };
+    let owner = to(BOOTSTRAP_SUPERUSER);
+    let items = match execute {
+        Execute::Everybody => return None,
+        Execute::Owner => vec![owner],
+        Execute::Monitor => vec![owner, to(MONITOR)],
+    };
+    Some(array(oids::ACLITEM, items))
 }
 
 fn function_row(row: &mut RowBuilder, function: &Function) -> Vec<Datum> {

@@ -18,8 +18,19 @@ pub struct Facts {
     /// `s`, `r` or `u`.
     pub parallel: u8,
     pub leakproof: bool,
+    pub execute: Execute,
     /// Of the input arguments, from the first on.
     names: Vec<&'static str>,
+}
+
+/// Who may call it, as initdb leaves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Execute {
+    Everybody,
+    /// Superusers.
+    Owner,
+    /// And `pg_monitor`.
+    Monitor,
 }
 
 static USUAL: Facts = Facts {
@@ -28,15 +39,16 @@ static USUAL: Facts = Facts {
     rows: 0.0,
     parallel: b's',
     leakproof: false,
+    execute: Execute::Everybody,
     names: Vec::new(),
 };
 
-/// Oid, source (`=`: its name), cost, rows, parallel, leakproof, names of arguments (`-`: none); a line for each function
-/// of which one of them is not the usual one.
+/// Oid, source (`=`: its name), cost, rows, parallel, leakproof, who may call it (`p`, `o` or `m`), names of arguments
+/// (`-`: none); a line for each function of which one of them is not the usual one.
 static BY_OID: LazyLock<HashMap<Oid, Facts>> = LazyLock::new(|| {
     include_str!("proc_facts.txt")
         .lines()
-        .map(|text| line(text).expect("a line has seven words"))
+        .map(|text| line(text).expect("a line has eight words"))
         .collect()
 });
 
@@ -49,6 +61,11 @@ fn line(text: &'static str) -> Option<(Oid, Facts)> {
         rows: words.next()?.parse().ok()?,
         parallel: *words.next()?.as_bytes().first()?,
         leakproof: words.next()? == "t",
+        execute: match words.next()? {
+            "o" => Execute::Owner,
+            "m" => Execute::Monitor,
+            _ => Execute::Everybody,
+        },
         names: match words.next()? {
             "-" => Vec::new(),
             names => names.split(',').collect(),
