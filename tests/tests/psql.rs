@@ -356,7 +356,6 @@ fn a_role_without_rights_asks_the_same() {
         r"\dn+",
         r"\dp",
         r"\ds",
-        r"\dRs",
     ] {
         // The role is taken in the same session as the command.
         let script = |port: u16| {
