@@ -349,14 +349,7 @@ fn a_role_without_rights_asks_the_same() {
         made(port);
     }
     let mut wrong = Vec::new();
-    for command in [
-        r"\d checks",
-        r"\dt",
-        r"\du",
-        r"\dn+",
-        r"\dp",
-        r"\ds",
-    ] {
+    for command in [r"\d checks", r"\dt", r"\du", r"\dn+", r"\dp", r"\ds"] {
         // The role is taken in the same session as the command.
         let script = |port: u16| {
             let mut psql = Command::new(postgres("psql"));
