@@ -3,13 +3,13 @@
 use crate::catalog::SessionCatalog;
 use crate::catalog::relation::{Index, Relation, RelationKind};
 use crate::catalog::rows::{
-    CatalogRow, ClassRow, ConstraintRow, DescriptionRow, IndexRow, ShdescriptionRow,
+    CatalogRow, ClassRow, ConstraintRow, DependRow, DescriptionRow, IndexRow, ShdescriptionRow,
 };
 use crate::catalog::view::{CatalogError, CatalogView};
 use crate::ids::Oid;
 use crate::sql::explain::Style;
 use crate::sql::host::environment::{Environment, to_type_error};
-use crate::sql::host::{boolean, expressions, int, oid, text};
+use crate::sql::host::{boolean, expressions, int, names, oid, text};
 use crate::sql::pg_catalog::{any_description, column_list, description, index_definition};
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
@@ -22,6 +22,8 @@ type Answer = Result<Datum, TypeError>;
 const INDEX_BY_OID: Oid = Oid::new(2679);
 /// `pg_constraint_oid_index`
 const CONSTRAINT_BY_OID: Oid = Oid::new(2667);
+/// `pg_depend_reference_index`
+const DEPEND_BY_REFERENCE: Oid = Oid::new(2674);
 /// `pg_description_o_c_o_index`
 const DESCRIPTION_BY_OBJECT: Oid = Oid::new(2675);
 /// `pg_shdescription_o_c_index`
@@ -97,10 +99,6 @@ fn expression(env: &Environment, text: &str, relation: Oid, style: Style) -> Ans
     })
 }
 
-fn scan<R: CatalogRow>(env: &Environment) -> Result<Vec<R>, TypeError> {
-    env.scan().map_err(to_type_error)
-}
-
 fn find<R: CatalogRow>(env: &Environment, index: Oid, key: &[Datum]) -> Result<Vec<R>, TypeError> {
     env.find(index, key).map_err(to_type_error)
 }
@@ -163,15 +161,14 @@ fn key_definition(table: &Relation, row: &ConstraintRow) -> String {
     shown
 }
 
-/// The sequence that belongs to a column, as its default names it.
+/// The sequence that belongs to a column. The table's name is read as SQL, the column's as it stands.
 fn serial_sequence(env: &Environment, table: &str, column: &str) -> Answer {
-    let (schema, name) = match table.split_once('.') {
-        Some((schema, name)) => (Some(schema), name),
-        None => (None, table),
+    let Datum::Oid(table) = names::class_named(env, table)? else {
+        return Ok(Datum::Null);
     };
-    let relation = env.with_catalog(|catalog| catalog.relation_named(schema, name))?;
-    let relation = relation
-        .ok_or_else(|| TypeError::new("42P01", format!("relation \"{table}\" does not exist")))?;
+    let Some(relation) = env.with_catalog(|catalog| catalog.relation(table))? else {
+        return Ok(Datum::Null);
+    };
     let Some(at) = relation.column_named(column) else {
         let what = format!(
             "column \"{column}\" of relation \"{}\" does not exist",
@@ -183,16 +180,16 @@ fn serial_sequence(env: &Environment, table: &str, column: &str) -> Answer {
 }
 
 fn owned_sequence(env: &Environment, table: &Relation, attribute: i16) -> Answer {
-    use crate::catalog::rows::DependRow;
     let class = ClassRow::TABLE;
-    let depends = scan::<DependRow>(env)?;
-    let owned = depends.iter().filter(|d| {
-        d.classid == class
-            && d.refclassid == class
-            && d.refobjid == table.oid
-            && d.refobjsubid == i32::from(attribute)
-            && matches!(d.deptype, b'a' | b'i')
-    });
+    let key = [
+        Datum::Oid(class),
+        Datum::Oid(table.oid),
+        Datum::Int4(i32::from(attribute)),
+    ];
+    let depends = find::<DependRow>(env, DEPEND_BY_REFERENCE, &key)?;
+    let owned = depends
+        .iter()
+        .filter(|d| d.classid == class && matches!(d.deptype, b'a' | b'i'));
     for depend in owned {
         let sequence = env.with_catalog(|catalog| catalog.relation(depend.objid))?;
         if let Some(sequence) = sequence.filter(|s| s.kind == RelationKind::Sequence) {
