@@ -327,14 +327,16 @@ impl Words<'_> {
             (_, [array, subscripts @ ..]) if oid == ARRAY_ITEM => self.item(array, subscripts),
             (_, [inner]) if oid == IN_SQL_WORDS => self.in_words(whole, inner),
             (_, []) if SessionWord::is_one(oid) => name.to_owned(),
+            _ if SessionWord::is_one(oid) => format!("{name}({})", self.list(args)),
             (_, [.., array]) if self.style != Style::Plan && spreads(oid) => {
                 let before: Vec<String> = args[..args.len() - 1]
                     .iter()
                     .map(|e| self.show(e) + ", ")
                     .collect();
-                format!("{name}({}VARIADIC {})", before.concat(), self.show(array))
+                let (name, array) = (quoted(name), self.show(array));
+                format!("{name}({}VARIADIC {array})", before.concat())
             }
-            _ => format!("{name}({})", self.list(args)),
+            _ => format!("{}({})", quoted(name), self.list(args)),
         }
     }
 
