@@ -262,6 +262,16 @@ fn stored_expressions_keep_their_words_and_their_constants() {
 }
 
 #[test]
+fn names_that_are_key_words_stand_in_quotes() {
+    check(
+        "\"left\"('abc', 1) || substring('abc', 1, 2) || substring('abc' from 1 for 2)",
+        "text",
+        "((\"left\"('abc'::text, 1) || \"substring\"('abc'::text, 1, 2)) || SUBSTRING('abc'::text FROM 1 FOR 2))",
+        "(\"left\"('abc'::text, 1) || \"substring\"('abc'::text, 1, 2)) || SUBSTRING('abc'::text FROM 1 FOR 2)",
+    );
+}
+
+#[test]
 fn a_case_stands_in_lines() {
     check(
         "CASE 1 WHEN 2 THEN 'a' ELSE CASE WHEN true THEN 'b' END END",
