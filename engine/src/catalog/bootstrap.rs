@@ -158,6 +158,13 @@ fn to_everybody(grantor: Oid, privileges: Privileges) -> AclItem {
     }
 }
 
+/// What `initdb` grants on the schemas that it makes.
+pub fn initial_schema_acl(owner: Oid) -> Vec<AclItem> {
+    let mut items = Kind::Schema.default_acl(owner);
+    items.push(to_everybody(owner, Privileges::USAGE));
+    items
+}
+
 async fn schemas(cx: &CatalogCx<'_>, txn: &mut Transaction) -> Result<(), CatalogError> {
     for (oid, name, owner, comment) in [
         (
@@ -168,13 +175,11 @@ async fn schemas(cx: &CatalogCx<'_>, txn: &mut Transaction) -> Result<(), Catalo
         ),
         (PUBLIC, "public", DATABASE_OWNER, "standard public schema"),
     ] {
-        let mut acl = Kind::Schema.default_acl(owner);
-        acl.push(to_everybody(owner, Privileges::USAGE));
         let row = NamespaceRow {
             oid,
             nspname: name.to_owned(),
             nspowner: owner,
-            nspacl: Some(AclArray::from_items(acl)),
+            nspacl: Some(AclArray::from_items(initial_schema_acl(owner))),
         };
         cx.insert(txn, &row).await?;
         let comment = DescriptionRow {

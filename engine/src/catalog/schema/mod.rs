@@ -12,7 +12,7 @@ mod views;
 pub use absent::is_absent;
 pub use spec::{
     BOOTSTRAP_SUPERUSER, IndexKind, IndexSpec, PG_CATALOG, SystemRelations, TableKind, TableSpec,
-    index_relation,
+    index_relation, initial_acl,
 };
 
 /// `pg_description`: comments that people made are in the heap, those of the built-in objects in the code.

@@ -12,7 +12,7 @@ use crate::sql::exec::eval::{FRAME, INIT_PLAN};
 use crate::sql::plan::tree::SlotInfo;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{FunctionCx, Operator};
-use crate::types::functions::{ARRAY_ITEM, IN_SQL_WORDS, SessionWord, quote_identifier};
+use crate::types::functions::{IN_SQL_WORDS, SessionWord, quote_identifier};
 use crate::types::registry::format_type;
 use crate::types::{aggregates, casts, codec, functions, oids, operators};
 
@@ -324,7 +324,9 @@ impl Words<'_> {
                 _ => self.enclosed(format!("{} {}", op.name, self.part(arg, whole))),
             },
             (_, [arg, ..]) if casts::is_cast(oid) => self.cast(whole, arg, ty),
-            (_, [array, subscripts @ ..]) if oid == ARRAY_ITEM => self.item(array, subscripts),
+            (_, [array, subscripts @ ..]) if functions::is_subscript(oid) => {
+                self.item(array, subscripts)
+            }
             (_, [inner]) if oid == IN_SQL_WORDS => self.in_words(whole, inner),
             (_, []) if SessionWord::is_one(oid) => name.to_owned(),
             _ if SessionWord::is_one(oid) => format!("{name}({})", self.list(args)),

@@ -4,7 +4,7 @@ use super::expression::operator_of;
 use crate::sql::bound::Expr;
 use crate::types::casts;
 use crate::types::function::Operator;
-use crate::types::functions::{ARRAY_ITEM, IN_SQL_WORDS};
+use crate::types::functions::{self, IN_SQL_WORDS};
 
 /// What decides about parentheses.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ fn shape(expr: &Expr) -> Shape {
         | Expr::CaseTest(_) => Shape::Closed,
         Expr::Call { function, args, .. } => match (operator_of(function.oid), args.as_slice()) {
             _ if function.oid == IN_SQL_WORDS => Shape::Words,
-            _ if function.oid == ARRAY_ITEM => Shape::List,
+            _ if functions::is_subscript(function.oid) => Shape::List,
             (Some(op), [Expr::Const(value, _)]) if op.name == "-" && !value.is_null() => {
                 Shape::Closed
             }

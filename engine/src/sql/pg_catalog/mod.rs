@@ -6,6 +6,7 @@
 mod access;
 mod activity;
 mod descriptions;
+mod initial_rights;
 mod objects;
 pub mod row;
 mod settings;
@@ -84,6 +85,7 @@ impl SystemTables {
             "pg_tablespace" => Ok(static_tables::tablespaces(relation)),
             "pg_language" => Ok(static_tables::languages(relation)),
             "pg_description" => self.descriptions(relation),
+            "pg_init_privs" => Ok(initial_rights::rows(relation)),
             "pg_roles" => self.roles(relation),
             "pg_user" => self.users(relation, false),
             "pg_shadow" => self.users(relation, true),

@@ -132,7 +132,7 @@ fn common_function(
 }
 
 /// NULL where it is the built-in one.
-fn access_list(execute: Execute) -> Option<Datum> {
+pub(super) fn access_list(execute: Execute) -> Option<Datum> {
     let to = |grantee: Oid| {
         Datum::AclItem(AclItem {
             grantee,

@@ -63,6 +63,13 @@ pub const NEXTVAL_OF_IDENTITY: Oid = Oid::new(0x8000_0004);
 
 /// `array[i]`, which is no function there.
 pub const ARRAY_ITEM: Oid = Oid::new(0x8000_0005);
+/// `name[i]`, a byte: `pg_dump` asks which types' names begin with `_`.
+pub const NAME_ITEM: Oid = Oid::new(0x8000_0006);
+
+/// Whether a call of the function is written with brackets.
+pub fn is_subscript(function: Oid) -> bool {
+    function == ARRAY_ITEM || function == NAME_ITEM
+}
 
 /// Around a call that was written in SQL's words, in an expression that is only shown.
 pub const IN_SQL_WORDS: Oid = Oid::new(0x8000_0020);

@@ -22,6 +22,7 @@ pub(super) static HIDDEN: &[Function] = functions! {
     0x8000_0004 "nextval" [REGCLASS] INT8 VS => Host;
     0x8000_0002 "oid_to_int4" [OID] INT4 IS => Scalar(conversions::oid_int4);
     0x8000_0005 "array_item" [ANYARRAY INT4] ANYELEMENT IS => Scalar(array_functions::array_item);
+    0x8000_0006 "name_item" [NAME INT4] CHAR IS => Scalar(array_functions::name_item);
     0x8000_0010 "CURRENT_DATE" [] DATE SS => Host;
     0x8000_0011 "CURRENT_TIME" [INT4] TIMETZ SS => Host;
     0x8000_0012 "CURRENT_TIMESTAMP" [INT4] TIMESTAMPTZ SS => Host;
