@@ -178,9 +178,10 @@ impl Binder<'_> {
             }
             Target::Function(function) => {
                 let bound = self.function_call(call, function, candidate, args, at)?;
-                match self.as_written && call.sql_syntax {
-                    true => super::written::in_words(call, bound),
-                    false => Ok(bound),
+                match (self.as_written, call.sql_syntax) {
+                    (false, _) => Ok(bound),
+                    (true, false) => super::written::by_name(bound),
+                    (true, true) => super::written::in_words(call, bound),
                 }
             }
         }

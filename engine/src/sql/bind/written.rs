@@ -12,11 +12,11 @@ use crate::ids::Oid;
 use crate::sql::bound::Expr;
 use crate::sql::error::SqlError;
 use crate::sql::front::ast::{ExprKind, FunctionCall, SessionValue};
-use crate::types::casts;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{CastContext, Function, FunctionCx};
 use crate::types::functions::{self, SessionWord};
 use crate::types::oids;
+use crate::types::{casts, operators};
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -157,6 +157,21 @@ pub(super) fn any_of(
         array: Box::new(list),
         all,
     })
+}
+
+/// Marks a call of a function that an operator or a cast calls too: `extract(hour from date(a))` is not one of `a`.
+pub(super) fn by_name(bound: Expr) -> Result<Expr> {
+    let is_written_otherwise = |function: Oid| {
+        casts::is_cast(function) || operators::all().iter().any(|o| o.function == function)
+    };
+    match &bound {
+        Expr::Call { function, ty, .. } if is_written_otherwise(function.oid) => Ok(Expr::Call {
+            function: function_by_oid(functions::BY_NAME)?,
+            ty: *ty,
+            args: vec![bound],
+        }),
+        _ => Ok(bound),
+    }
 }
 
 /// Calls that are shown in SQL's words, where they were written so (`get_func_sql_syntax`).

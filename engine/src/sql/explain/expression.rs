@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
-use super::simple::is_simple;
+use super::simple::{is_negated_number, is_simple};
 
 use crate::ids::Oid;
 use crate::sql::bound::Expr;
@@ -12,7 +12,7 @@ use crate::sql::exec::eval::{FRAME, INIT_PLAN};
 use crate::sql::plan::tree::SlotInfo;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{FunctionCx, Operator};
-use crate::types::functions::{IN_SQL_WORDS, SessionWord, quote_identifier};
+use crate::types::functions::{BY_NAME, IN_SQL_WORDS, SessionWord, quote_identifier};
 use crate::types::registry::format_type;
 use crate::types::{aggregates, casts, codec, functions, oids, operators};
 
@@ -97,9 +97,9 @@ impl Words<'_> {
         }
         match info.name.split_once('.') {
             Some((relation, column)) if self.qualified && self.bare != Some(relation) => {
-                format!("{}.{}", quoted(relation), quoted(column))
+                format!("{}.{}", quoted(relation), quote_identifier(column))
             }
-            Some((_, column)) => quoted(column),
+            Some((_, column)) => quote_identifier(column),
             None => info.name.clone(),
         }
     }
@@ -317,7 +317,7 @@ impl Words<'_> {
                 self.enclosed(format!("{left} {} {right}", op.name))
             }
             (Some(op), [arg]) if !op.left.is_valid() => match arg {
-                Expr::Const(value, _) if op.name == "-" && !value.is_null() => {
+                Expr::Const(value, _) if is_negated_number(op, arg) => {
                     let shown = codec::to_text(ty.oid, value, self.function);
                     format!("'-{shown}'::{}", format_type(ty))
                 }
@@ -328,17 +328,24 @@ impl Words<'_> {
                 self.item(array, subscripts)
             }
             (_, [inner]) if oid == IN_SQL_WORDS => self.in_words(whole, inner),
+            (_, [Expr::Call { function, args, .. }]) if oid == BY_NAME => {
+                self.named(function.oid, function.name, args)
+            }
             (_, []) if SessionWord::is_one(oid) => name.to_owned(),
             _ if SessionWord::is_one(oid) => format!("{name}({})", self.list(args)),
-            (_, [.., array]) if self.style != Style::Plan && spreads(oid) => {
-                let before: Vec<String> = args[..args.len() - 1]
-                    .iter()
-                    .map(|e| self.show(e) + ", ")
-                    .collect();
-                let (name, array) = (quoted(name), self.show(array));
-                format!("{name}({}VARIADIC {array})", before.concat())
+            _ => self.named(oid, name, args),
+        }
+    }
+
+    /// As a call of a function is written.
+    fn named(&self, oid: Oid, name: &str, args: &[Expr]) -> String {
+        let name = quote_identifier(name);
+        match args {
+            [before @ .., array] if self.style != Style::Plan && spreads(oid) => {
+                let before: Vec<String> = before.iter().map(|e| self.show(e) + ", ").collect();
+                format!("{name}({}VARIADIC {})", before.concat(), self.show(array))
             }
-            _ => format!("{}({})", quoted(name), self.list(args)),
+            _ => format!("{name}({})", self.list(args)),
         }
     }
 

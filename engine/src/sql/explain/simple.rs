@@ -2,9 +2,10 @@
 
 use super::expression::operator_of;
 use crate::sql::bound::Expr;
-use crate::types::casts;
+use crate::types::datum::Datum;
 use crate::types::function::Operator;
 use crate::types::functions::{self, IN_SQL_WORDS};
+use crate::types::{casts, oids};
 
 /// What decides about parentheses.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,9 +45,7 @@ fn shape(expr: &Expr) -> Shape {
         Expr::Call { function, args, .. } => match (operator_of(function.oid), args.as_slice()) {
             _ if function.oid == IN_SQL_WORDS => Shape::Words,
             _ if functions::is_subscript(function.oid) => Shape::List,
-            (Some(op), [Expr::Const(value, _)]) if op.name == "-" && !value.is_null() => {
-                Shape::Closed
-            }
+            (Some(op), [arg]) if is_negated_number(op, arg) => Shape::Closed,
             (Some(op), [_]) if !op.left.is_valid() => Shape::Operator,
             (Some(_), [_, _]) => Shape::Operator,
             (_, [_, ..]) if casts::is_cast(function.oid) => Shape::Words,
@@ -72,6 +71,17 @@ fn shape(expr: &Expr) -> Shape {
         | Expr::Row(_) => Shape::List,
         _ => Shape::Other,
     }
+}
+
+/// A number behind a minus sign, of which the parser makes one constant (`doNegate`).
+pub(super) fn is_negated_number(op: &Operator, arg: &Expr) -> bool {
+    let is_positive = match arg {
+        Expr::Const(Datum::Int4(n), ty) => ty.oid == oids::INT4 && *n >= 0,
+        Expr::Const(Datum::Int8(n), ty) => ty.oid == oids::INT8 && *n >= 0,
+        Expr::Const(Datum::Numeric(n), _) => !n.to_string().starts_with('-'),
+        _ => false,
+    };
+    is_positive && op.name == "-" && !op.left.is_valid()
 }
 
 /// Whether `node` stands in `parent` without parentheses of its own.

@@ -280,3 +280,32 @@ fn a_case_stands_in_lines() {
         "\nCASE 1\n    WHEN 2 THEN 'a'::text\n    ELSE\n    CASE\n        WHEN true THEN 'b'::text\n        ELSE NULL::text\n    END\nEND",
     );
 }
+
+#[test]
+fn a_call_stays_a_call_and_a_cast_a_cast() {
+    check(
+        "extract(hour from date(now())) + extract(hour from now()::date)",
+        "numeric",
+        "(EXTRACT(hour FROM date(now())) + EXTRACT(hour FROM (now())::date))",
+        "EXTRACT(hour FROM date(now())) + EXTRACT(hour FROM now()::date)",
+    );
+    check(
+        "starts_with('ab', 'a') OR 'ab' ^@ 'a'",
+        "bool",
+        "(starts_with('ab'::text, 'a'::text) OR ('ab'::text ^@ 'a'::text))",
+        "starts_with('ab'::text, 'a'::text) OR 'ab'::text ^@ 'a'::text",
+    );
+}
+
+#[test]
+fn a_minus_sign_is_part_of_a_number_alone() {
+    check("-1", "int", "'-1'::integer", "'-1'::integer");
+    check(
+        "- interval '1 day 02:00'",
+        "interval",
+        "(- '1 day 02:00:00'::interval)",
+        "- '1 day 02:00:00'::interval",
+    );
+    check("- (-1)", "int", "(- '-1'::integer)", "- '-1'::integer");
+    check("- '-1'::int", "int", "(- '-1'::integer)", "- '-1'::integer");
+}

@@ -35,4 +35,5 @@ pub(super) static HIDDEN: &[Function] = functions! {
     0x8000_0019 "CURRENT_CATALOG" [] NAME SS => Host;
     0x8000_001a "CURRENT_SCHEMA" [] NAME SS => Host;
     0x8000_0020 "in_sql_words" [ANYELEMENT] ANYELEMENT SS => Host;
+    0x8000_0021 "by_name" [ANYELEMENT] ANYELEMENT SS => Host;
 };
