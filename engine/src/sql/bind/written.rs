@@ -166,7 +166,7 @@ pub(super) fn by_name(bound: Expr) -> Result<Expr> {
     };
     match &bound {
         Expr::Call { function, ty, .. } if is_written_otherwise(function.oid) => Ok(Expr::Call {
-            function: function_by_oid(functions::BY_NAME)?,
+            function: function_by_oid(functions::CALLED_BY_NAME)?,
             ty: *ty,
             args: vec![bound],
         }),

@@ -12,7 +12,7 @@ use crate::sql::exec::eval::{FRAME, INIT_PLAN};
 use crate::sql::plan::tree::SlotInfo;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{FunctionCx, Operator};
-use crate::types::functions::{BY_NAME, IN_SQL_WORDS, SessionWord, quote_identifier};
+use crate::types::functions::{CALLED_BY_NAME, IN_SQL_WORDS, SessionWord, quote_identifier};
 use crate::types::registry::format_type;
 use crate::types::{aggregates, casts, codec, functions, oids, operators};
 
@@ -328,7 +328,7 @@ impl Words<'_> {
                 self.item(array, subscripts)
             }
             (_, [inner]) if oid == IN_SQL_WORDS => self.in_words(whole, inner),
-            (_, [Expr::Call { function, args, .. }]) if oid == BY_NAME => {
+            (_, [Expr::Call { function, args, .. }]) if oid == CALLED_BY_NAME => {
                 self.named(function.oid, function.name, args)
             }
             (_, []) if SessionWord::is_one(oid) => name.to_owned(),

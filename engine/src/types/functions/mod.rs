@@ -76,7 +76,7 @@ pub const IN_SQL_WORDS: Oid = Oid::new(0x8000_0020);
 
 /// Around a call that was written with the function's name, though an operator or a cast calls the same function; in an
 /// expression that is only shown.
-pub const BY_NAME: Oid = Oid::new(0x8000_0021);
+pub const CALLED_BY_NAME: Oid = Oid::new(0x8000_0021);
 
 /// What SQL has words for and PostgreSQL no function (`SQLValueFunction`), in an expression that is only shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
