@@ -16,7 +16,7 @@ use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{CastContext, Function, FunctionCx};
 use crate::types::functions::{self, SessionWord};
 use crate::types::oids;
-use crate::types::{casts, operators};
+use crate::types::{casts, operators, registry};
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -197,13 +197,13 @@ pub(super) fn in_words(call: &FunctionCall, bound: Expr) -> Result<Expr> {
         return Ok(Expr::Call { function, args, ty });
     }
     // Implicit casts of the arguments are not shown.
-    let written = |at: usize| call.args.get(at).map(|a| &a.value.kind);
+    let keeps = |at: usize| call.args.get(at).is_some_and(|a| is_cast(&a.value.kind));
     let args = args
         .into_iter()
         .enumerate()
-        .map(|(at, arg)| match written(at) {
-            Some(ExprKind::Cast { .. }) => arg,
-            _ => without_casts(arg),
+        .map(|(at, arg)| match keeps(at) {
+            true => arg,
+            false => without_casts(arg),
         });
     let inner = Expr::Call {
         function,
@@ -215,6 +215,16 @@ pub(super) fn in_words(call: &FunctionCall, bound: Expr) -> Result<Expr> {
         args: vec![inner],
         ty,
     })
+}
+
+/// Whether somebody wrote a cast: `a::text`, `text(a)`.
+fn is_cast(written: &ExprKind) -> bool {
+    match written {
+        ExprKind::Cast { .. } => true,
+        ExprKind::Call(call) => registry::by_name(&call.name.name.name).is_some(),
+        ExprKind::Collate { arg, .. } => is_cast(&arg.kind),
+        _ => false,
+    }
 }
 
 /// Without the casts on top.

@@ -290,6 +290,12 @@ fn a_call_stays_a_call_and_a_cast_a_cast() {
         "EXTRACT(hour FROM date(now())) + EXTRACT(hour FROM now()::date)",
     );
     check(
+        "trim(both 'x' from text(5)) || trim(both 'x' from 5::text)",
+        "text",
+        "(TRIM(BOTH 'x'::text FROM (5)::text) || TRIM(BOTH 'x'::text FROM (5)::text))",
+        "TRIM(BOTH 'x'::text FROM 5::text) || TRIM(BOTH 'x'::text FROM 5::text)",
+    );
+    check(
         "starts_with('ab', 'a') OR 'ab' ^@ 'a'",
         "bool",
         "(starts_with('ab'::text, 'a'::text) OR ('ab'::text ^@ 'a'::text))",
