@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::catalog::relation::{Relation, RelationKind};
 use crate::catalog::rights::{Held, Holder, Kind, MONITOR};
 use crate::catalog::schema::BOOTSTRAP_SUPERUSER;
-use crate::catalog::view::CatalogView;
+use crate::catalog::view::{CatalogError, CatalogView};
 use crate::ids::{DEFAULT_TABLESPACE, GLOBAL_TABLESPACE, Oid};
 use crate::sql::bind;
 use crate::sql::error::{SqlError, state};
@@ -142,6 +142,11 @@ fn list(items: &[AclItem]) -> Datum {
     Datum::Array(Arc::new(Array::of(oids::ACLITEM, items)))
 }
 
+/// As a superuser, or a member of the role that initdb makes.
+fn owns_system_objects(holder: &Holder<'_>) -> Result<bool, CatalogError> {
+    holder.acts_as(BOOTSTRAP_SUPERUSER)
+}
+
 fn type_exists(object: &Datum) -> Result<bool, TypeError> {
     match object {
         Datum::Text(name) => registry::parse_type_name(name).map(|_| true),
@@ -197,10 +202,7 @@ enum Whose {
 }
 
 impl Whose {
-    fn holder<'v>(
-        &self,
-        view: &'v dyn CatalogView,
-    ) -> Result<Holder<'v>, crate::catalog::view::CatalogError> {
+    fn holder<'v>(&self, view: &'v dyn CatalogView) -> Result<Holder<'v>, CatalogError> {
         match self {
             Whose::Role(role) if role.is_valid() => Holder::new(view, *role),
             _ => Ok(Holder::everybody(view)),
@@ -374,7 +376,7 @@ impl Call<'_> {
         self.env.with_catalog(|catalog| {
             let holder = whose.holder(catalog)?;
             let may = match functions::facts(function).execute {
-                _ if holder.is_superuser() => true,
+                _ if owns_system_objects(&holder)? => true,
                 Execute::Everybody => plain,
                 Execute::Owner => false,
                 Execute::Monitor => plain && holder.acts_as(MONITOR)?,
@@ -396,18 +398,18 @@ impl Call<'_> {
         if !exists {
             return Ok(Datum::Null);
         }
-        let superuser = self
+        let owns = self
             .env
-            .with_catalog(|catalog| Ok(whose.holder(catalog)?.is_superuser()))?;
+            .with_catalog(|catalog| owns_system_objects(&whose.holder(catalog)?))?;
         let open = everybody && asked.iter().any(|a| !a.with_option);
-        Ok(Datum::Bool(open || superuser))
+        Ok(Datum::Bool(open || owns))
     }
 
     fn answer(
         &self,
         whose: &Whose,
         asked: &[Asked<'_>],
-        held: impl FnOnce(&Holder<'_>) -> Result<Held, crate::catalog::view::CatalogError>,
+        held: impl FnOnce(&Holder<'_>) -> Result<Held, CatalogError>,
     ) -> Answer {
         let held = self
             .env
