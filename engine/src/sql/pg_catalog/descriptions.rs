@@ -36,6 +36,16 @@ static BY_OBJECT: LazyLock<HashMap<(Oid, Oid), &'static str>> = LazyLock::new(||
         .collect()
 });
 
+static ROWS: LazyLock<Vec<Vec<Datum>>> = LazyLock::new(|| {
+    let row = |(class, object, text): &(Oid, Oid, &str)| DescriptionRow {
+        objoid: *object,
+        classoid: *class,
+        objsubid: 0,
+        description: (*text).to_owned(),
+    };
+    LINES.iter().map(|line| row(line).to_row()).collect()
+});
+
 /// The description of an object of that class.
 pub fn description(class: Oid, object: Oid) -> Option<&'static str> {
     BY_OBJECT.get(&(class, object)).copied()
@@ -52,13 +62,8 @@ pub fn any_description(object: Oid) -> Option<&'static str> {
 impl SystemTables {
     pub(super) fn descriptions(&self, _relation: &Relation) -> Result<Vec<Vec<Datum>>, SqlError> {
         let made = self.scan::<DescriptionRow>()?;
-        let own = LINES.iter().map(|(class, object, text)| DescriptionRow {
-            objoid: *object,
-            classoid: *class,
-            objsubid: 0,
-            description: (*text).to_owned(),
-        });
-        Ok(own.chain(made).map(|row| row.to_row()).collect())
+        let made = made.into_iter().map(|row| row.to_row());
+        Ok(ROWS.iter().cloned().chain(made).collect())
     }
 }
 

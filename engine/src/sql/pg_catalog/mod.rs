@@ -1,7 +1,7 @@
 //! System tables that the code fills: those of types and functions, and the views.
 //!
 //! Each scan makes its rows anew from the statement's snapshot of the catalog and from the server's state at that
-//! moment. A table of a feature that is not there is empty, as it would be where nobody uses the feature.
+//! moment, but for those that never change. A table of a feature that is not there is empty, as it would be where nobody uses the feature.
 
 mod access;
 mod activity;
@@ -16,7 +16,7 @@ pub use descriptions::{any_description, description};
 pub use objects::{column_list, index_definition};
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::catalog::relation::{Relation, RelationKind};
 use crate::catalog::rights::Holder;
@@ -59,8 +59,44 @@ pub struct SystemTables {
     pub env: Environment,
 }
 
+type Make = fn(&Relation) -> Vec<Vec<Datum>>;
+
+/// Tables whose rows are the same in every database and for good.
+const CONSTANT: [(&str, Make); 14] = [
+    ("pg_aggregate", static_tables::aggregates),
+    ("pg_am", access::methods),
+    ("pg_amop", access::class_operators),
+    ("pg_amproc", access::class_functions),
+    ("pg_cast", static_tables::casts),
+    ("pg_collation", static_tables::collations),
+    ("pg_init_privs", initial_rights::rows),
+    ("pg_language", static_tables::languages),
+    ("pg_opclass", access::operator_classes),
+    ("pg_operator", static_tables::operators),
+    ("pg_opfamily", access::operator_families),
+    ("pg_proc", static_tables::functions),
+    ("pg_tablespace", static_tables::tablespaces),
+    ("pg_type", static_tables::types),
+];
+
+/// Made once: a subquery may scan such a table for each row around it.
+fn constant_rows(relation: &Relation) -> Option<&'static [Vec<Datum>]> {
+    static MADE: [OnceLock<Vec<Vec<Datum>>>; CONSTANT.len()] =
+        [const { OnceLock::new() }; CONSTANT.len()];
+    let at = CONSTANT
+        .iter()
+        .position(|(name, _)| *name == relation.name)?;
+    let (_, make) = CONSTANT[at];
+    Some(MADE[at].get_or_init(|| make(relation)))
+}
+
 impl VirtualTables for SystemTables {
     fn rows(&self, relation: &Relation) -> Result<VirtualRows, SqlError> {
+        if relation.kind == RelationKind::Virtual
+            && let Some(rows) = constant_rows(relation)
+        {
+            return Ok(Box::new(rows.iter().cloned().map(Ok)));
+        }
         Ok(Box::new(self.all_rows(relation)?.into_iter().map(Ok)))
     }
 }
@@ -71,21 +107,7 @@ impl SystemTables {
             return self.sequence_row(relation);
         }
         match relation.name.as_str() {
-            "pg_type" => Ok(static_tables::types(relation)),
-            "pg_proc" => Ok(static_tables::functions(relation)),
-            "pg_operator" => Ok(static_tables::operators(relation)),
-            "pg_cast" => Ok(static_tables::casts(relation)),
-            "pg_aggregate" => Ok(static_tables::aggregates(relation)),
-            "pg_am" => Ok(access::methods(relation)),
-            "pg_opclass" => Ok(access::operator_classes(relation)),
-            "pg_opfamily" => Ok(access::operator_families(relation)),
-            "pg_amop" => Ok(access::class_operators(relation)),
-            "pg_amproc" => Ok(access::class_functions(relation)),
-            "pg_collation" => Ok(static_tables::collations(relation)),
-            "pg_tablespace" => Ok(static_tables::tablespaces(relation)),
-            "pg_language" => Ok(static_tables::languages(relation)),
             "pg_description" => self.descriptions(relation),
-            "pg_init_privs" => Ok(initial_rights::rows(relation)),
             "pg_roles" => self.roles(relation),
             "pg_user" => self.users(relation, false),
             "pg_shadow" => self.users(relation, true),
