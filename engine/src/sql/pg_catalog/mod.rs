@@ -1,7 +1,8 @@
 //! System tables that the code fills: those of types and functions, and the views.
 //!
 //! Each scan makes its rows anew from the statement's snapshot of the catalog and from the server's state at that
-//! moment, but for those that never change. A table of a feature that is not there is empty, as it would be where nobody uses the feature.
+//! moment, but for those that never change. A table of a feature that is not there is empty, as it would be where nobody
+//! uses the feature.
 
 mod access;
 mod activity;
