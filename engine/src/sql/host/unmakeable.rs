@@ -21,6 +21,7 @@ const FIRST_NORMAL: Oid = Oid::new(16384);
 pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Option<Answer> {
     Some(match function.name {
         "pg_relation_is_publishable" => publishable(env, oid(args, 0)),
+        "pg_get_replica_identity_index" => replica_identity(env, oid(args, 0)),
         "pg_get_viewdef" => match args.first() {
             Some(Datum::Text(name)) => class_named(env, name).and_then(|class| match class {
                 Datum::Oid(oid) => view_definition(env, function, oid),
@@ -35,7 +36,6 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         | "pg_get_triggerdef"
         | "pg_get_statisticsobjdef"
         | "pg_get_statisticsobjdef_columns"
-        | "pg_get_replica_identity_index"
         | "pg_conversion_is_visible"
         | "pg_statistics_obj_is_visible"
         | "pg_ts_parser_is_visible"
@@ -60,6 +60,17 @@ fn publishable(env: &Environment, relation: Oid) -> Answer {
     Ok(found.map_or(Datum::Null, |found| {
         Datum::Bool(found.kind == RelationKind::Table && found.oid >= FIRST_NORMAL)
     }))
+}
+
+/// The primary key, for nobody can choose another index; system tables have none.
+fn replica_identity(env: &Environment, relation: Oid) -> Answer {
+    let found = env.with_catalog(|catalog| catalog.relation(relation))?;
+    let Some(found) = found else {
+        let what = format!("could not open relation with OID {relation}");
+        return Err(TypeError::new("XX000", what));
+    };
+    let key = found.primary_key().filter(|_| found.oid >= FIRST_NORMAL);
+    Ok(key.map_or(Datum::Null, |index| Datum::Oid(index.oid)))
 }
 
 /// NULL of what is no view. The system's own views are made by the code.
