@@ -381,6 +381,8 @@ pub fn describe(cx: &DdlCx<'_>, name: &str, place: &Place, columns: &[Column]) -
         columns: columns.to_vec(),
         indexes: Vec::new(),
         checks: Vec::new(),
+        foreign_keys: Vec::new(),
+        referenced_by: Vec::new(),
         estimated_rows: -1.0,
         estimated_pages: 0,
     })
