@@ -132,8 +132,6 @@ pub struct Enforcer<'a> {
     runs: HashMap<(Oid, Purpose), Run>,
     seen: HashMap<Oid, Option<Seen>>,
     buffer: RowBuf,
-    /// Rows may have changed since they were put down.
-    changed_rows: bool,
 }
 
 impl<'a> Enforcer<'a> {
@@ -144,13 +142,11 @@ impl<'a> Enforcer<'a> {
             runs: HashMap::new(),
             seen: HashMap::new(),
             buffer: RowBuf::new(),
-            changed_rows: false,
         }
     }
 
     /// Deals with all events that are due, and with those that this brings about.
     pub async fn run(mut self, txn: &mut Transaction, due: Due) -> Result<(), SqlError> {
-        self.changed_rows = due != Due::Statement;
         let mut round = txn.row_events_mut().begin_round(due);
         while let Some(event) = txn.row_events_mut().next(&mut round) {
             let known = self.known(txn, &event)?;
@@ -203,12 +199,9 @@ impl<'a> Enforcer<'a> {
         new: Tid,
     ) -> Result<(), SqlError> {
         // A version that was replaced or removed meanwhile is no longer the row.
-        if self.changed_rows {
-            let file = known.table.file;
-            let alive = heap::liveness(self.table_cx(), file, new, txn.own())?;
-            if alive != (Liveness::Live { tid: new }) {
-                return Ok(());
-            }
+        let alive = heap::liveness(self.table_cx(), known.table.file, new, txn.own())?;
+        if alive != (Liveness::Live { tid: new }) {
+            return Ok(());
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let cx = self.table_cx();
@@ -274,7 +267,6 @@ impl<'a> Enforcer<'a> {
         }
         parameters.extend_from_slice(&key);
         self.execute(txn, known, purpose, &parameters).await?;
-        self.changed_rows = true;
         if action == ReferentialAction::SetDefault {
             // A reference that already had the default stays as it was, and nobody else looks at it.
             let action = ReferentialAction::NoAction;

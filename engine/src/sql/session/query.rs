@@ -22,7 +22,7 @@ use crate::sql::front::Statement;
 use crate::sql::maintenance::key_of;
 use crate::sql::plan::{self, Command, Plan, PlanCx};
 use crate::sql::rights;
-use crate::txn::{Isolation, LockWait, Seen, Snapshot, Transaction, TxnManager};
+use crate::txn::{Due, Isolation, LockWait, Seen, Snapshot, Transaction, TxnManager};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -423,6 +423,9 @@ impl<S: Services> Session<S> {
                 changes.add(of, oid, progress.rows, leaves_dead);
             }
             running.txn.next_command()?;
+            if running.txn.row_events().any(Due::Statement) {
+                self.enforce_references(Due::Statement).await?;
+            }
         }
         // `set_config` may have been called.
         let changed = self.facts.settings.lock().changes() != before;

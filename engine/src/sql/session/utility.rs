@@ -56,6 +56,7 @@ fn writes(statement: &Statement) -> bool {
         statement,
         Statement::Transaction(_)
             | Statement::Set(_)
+            | Statement::SetConstraints(_)
             | Statement::Show(_)
             | Statement::Reset(_)
             | Statement::Discard(_)

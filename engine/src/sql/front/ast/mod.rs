@@ -27,6 +27,7 @@ pub enum Statement {
 
     Transaction(TransactionStatement),
     Set(SetStatement),
+    SetConstraints(SetConstraints),
     Show(ShowTarget),
     Reset(ResetTarget),
     Discard(DiscardTarget),
