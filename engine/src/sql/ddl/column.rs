@@ -163,10 +163,9 @@ impl DdlCx<'_> {
                         .hint("Compute the value in the query, or keep it with a trigger of the application.")
                         .at(c.at));
                 }
-                ColumnConstraintKind::References(_) => {
-                    return Err(no_foreign_keys().at(c.at));
-                }
-                ColumnConstraintKind::Check { .. } | ColumnConstraintKind::Unique { .. } => {}
+                ColumnConstraintKind::Check { .. }
+                | ColumnConstraintKind::Unique { .. }
+                | ColumnConstraintKind::References(_) => {}
             }
         }
         Ok(())
@@ -278,11 +277,6 @@ fn moment_text(bound: &Bound, functions: &FunctionCx) -> Option<String> {
     let text = codec::to_text(ty.oid, value, &unambiguous(functions));
     let name = registry::format_type(SqlType::plain(ty.oid));
     Some(format!("'{text}'::{name}"))
-}
-
-pub fn no_foreign_keys() -> SqlError {
-    SqlError::unsupported("foreign key constraints are not supported")
-        .hint("Leave REFERENCES out and check the references in the application.")
 }
 
 /// A column must have a real type.

@@ -13,6 +13,7 @@ use super::Result;
 use super::column::{MAX_COLUMNS, NewColumn};
 use super::constraint::{self, Asked, NewCheck, NewKey};
 use super::cx::DdlCx;
+use super::foreign_key::{self, NewForeignKey};
 use super::names::Place;
 
 /// What the elements of the statement come to.
@@ -21,6 +22,7 @@ struct Parts<'s> {
     columns: Vec<NewColumn>,
     keys: Vec<NewKey>,
     checks: Vec<NewCheck<'s>>,
+    references: Vec<NewForeignKey<'s>>,
 }
 
 pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
@@ -109,6 +111,12 @@ pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
         super::index::create_key(cx, &table, &key, &mut taken).await?;
         cx.step()?;
         table = (*cx.relation(table.oid)?).clone();
+    }
+    for new in &parts.references {
+        let table = cx.relation(table.oid)?;
+        // There is no row that it could not be valid for.
+        foreign_key::add(cx, &table, new, true).await?;
+        cx.step()?;
     }
     Ok(())
 }
@@ -244,6 +252,7 @@ fn elements<'s>(s: &'s CreateTable, cx: &DdlCx<'_>) -> Result<Parts<'s>> {
                 let (keys, checks) = constraint::of_column(d);
                 parts.keys.extend(keys);
                 parts.checks.extend(checks);
+                parts.references.extend(foreign_key::of_column(d));
                 parts
                     .columns
                     .push(cx.new_column(d, attribute, &s.name.name.name)?);
@@ -255,6 +264,7 @@ fn elements<'s>(s: &'s CreateTable, cx: &DdlCx<'_>) -> Result<Parts<'s>> {
                     not_valid: false,
                     ..check
                 }),
+                Asked::References(new) => parts.references.push(new),
                 Asked::UsingIndex { .. } => {
                     return Err(SqlError::new(
                         state::SYNTAX_ERROR,

@@ -20,7 +20,7 @@ use crate::sql::exec::RowSink;
 use crate::sql::explain::{ExplainFormat, ExplainOptions};
 use crate::sql::front::ast::{DiscardTarget, Explain, ReindexTarget};
 use crate::sql::front::{Parsed, Statement};
-use crate::txn::{LockError, LockWait};
+use crate::txn::{Due, LockError, LockWait};
 use crate::types::acl::Privileges;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::oids;
@@ -137,6 +137,17 @@ impl<S: Services> Session<S> {
             Statement::Set(s) => {
                 self.ensure_transaction()?;
                 self.set_statement(s, out)?;
+            }
+            Statement::SetConstraints(s) => {
+                if alone && !self.block.is_block() {
+                    let message = "SET CONSTRAINTS can only be used in transaction blocks";
+                    let warning = SqlError::warning(state::NO_ACTIVE_SQL_TRANSACTION, message);
+                    self.notice(out, &warning);
+                }
+                self.served(statement, parsed, source, alone, out).await?;
+                if !s.deferred {
+                    self.enforce_references(Due::Immediate).await?;
+                }
             }
             Statement::Reset(target) => {
                 self.ensure_transaction()?;

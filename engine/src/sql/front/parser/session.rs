@@ -3,7 +3,7 @@
 use super::Result;
 use super::cursor::Parser;
 use crate::sql::front::ast::{
-    DiscardTarget, IsolationLevel, ResetTarget, SetStatement, SetTarget, SetValue, ShowTarget,
+    DiscardTarget, IsolationLevel, ResetTarget, SetConstraints, SetStatement, SetTarget, SetValue, ShowTarget,
     Statement, TransactionMode, TransactionStatement,
 };
 use crate::sql::front::keywords::Kw;
