@@ -261,7 +261,10 @@ mod tests {
         events.set_all(false);
         assert_eq!(fired(&mut events, Due::Immediate), [1, 2]);
         events.roll_back(0);
-        assert!(fired(&mut events, Due::Immediate).is_empty(), "deferred again");
+        assert!(
+            fired(&mut events, Due::Immediate).is_empty(),
+            "deferred again"
+        );
         assert_eq!(fired(&mut events, Due::Transaction), [1]);
     }
 

@@ -10,7 +10,9 @@ use crate::catalog::session::Catalog;
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::error::{SqlError, state};
-use crate::sql::front::ast::{self, ColumnConstraintKind, ColumnDefinition, ConstraintTiming, Ident};
+use crate::sql::front::ast::{
+    self, ColumnConstraintKind, ColumnDefinition, ConstraintTiming, Ident,
+};
 use crate::sql::references::equality::{Equality, equality};
 use crate::sql::references::statements::Both;
 use crate::sql::references::{self, Looking, MAX_KEYS, Views};
@@ -114,7 +116,10 @@ fn name_of(cx: &DdlCx<'_>, table: &Relation, new: &NewForeignKey<'_>) -> Result<
         };
         let name = object_name(&table.name, Some(&columns), &label);
         let key = [Datum::text(&name), Datum::Oid(table.schema)];
-        if cx.find::<ConstraintRow>(by::CONSTRAINT_NAME, &key)?.is_empty() {
+        if cx
+            .find::<ConstraintRow>(by::CONSTRAINT_NAME, &key)?
+            .is_empty()
+        {
             return Ok(name);
         }
         pass += 1;
@@ -194,10 +199,7 @@ fn resolve(
     Ok((made, operators))
 }
 
-fn positions<'i>(
-    table: &Relation,
-    names: impl Iterator<Item = &'i Ident>,
-) -> Result<Vec<usize>> {
+fn positions<'i>(table: &Relation, names: impl Iterator<Item = &'i Ident>) -> Result<Vec<usize>> {
     let mut found = Vec::new();
     for name in names {
         let name = name.name.as_str();
@@ -296,7 +298,10 @@ fn operators_of(
             let shown = |ty: SqlType| registry::format_type(SqlType::plain(ty.oid));
             SqlError::new(
                 state::DATATYPE_MISMATCH,
-                format!("foreign key constraint \"{}\" cannot be implemented", key.name),
+                format!(
+                    "foreign key constraint \"{}\" cannot be implemented",
+                    key.name
+                ),
             )
             .detail(format!(
                 "Key columns \"{}\" and \"{}\" are of incompatible types: {} and {}.",
@@ -460,13 +465,20 @@ pub fn described(cx: &DdlCx<'_>, relation: &Relation) -> Result<String> {
     if visible.is_some_and(|found| found.oid == relation.oid) {
         return Ok(format!("{word} {name}"));
     }
-    Ok(format!("{word} {}.{name}", quote_identifier(&relation.schema_name)))
+    Ok(format!(
+        "{word} {}.{name}",
+        quote_identifier(&relation.schema_name)
+    ))
 }
 
 /// `constraint t_a_fkey on table t`
 pub fn described_key(cx: &DdlCx<'_>, key: &ForeignKey) -> Result<String> {
     let table = cx.relation(key.table)?;
-    Ok(format!("constraint {} on {}", key.name, described(cx, &table)?))
+    Ok(format!(
+        "constraint {} on {}",
+        key.name,
+        described(cx, &table)?
+    ))
 }
 
 /// Foreign keys that do not let these tables and indexes go, those that go themselves with a table of them apart.
@@ -481,7 +493,11 @@ pub fn dependents_of(cx: &DdlCx<'_>, going: &[Arc<Relation>]) -> Result<Vec<Depe
         };
         let is_table = table.oid == relation.oid;
         for key in &table.referenced_by {
-            let depends = if is_table { stays(key) } else { key.index == relation.oid };
+            let depends = if is_table {
+                stays(key)
+            } else {
+                key.index == relation.oid
+            };
             if depends && found.iter().all(|(other, _)| other.oid != key.oid) {
                 found.push((Arc::clone(key), described(cx, relation)?));
             }

@@ -7,8 +7,8 @@ use crate::sql::error::SqlError;
 use crate::sql::exec::memory::{Memory, MemoryLimits};
 use crate::sql::exec::subplan::SubPlanState;
 use crate::sql::plan::Plan;
-use crate::txn::{RowEvent, RowLockMode};
 use crate::txn::interrupt::Interrupts;
+use crate::txn::{RowEvent, RowLockMode};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 

@@ -4,6 +4,7 @@ use crate::catalog::relation::{Relation, RelationKind};
 use crate::catalog::rows::{CatalogRow, ConstraintRow, DescriptionRow, ShdescriptionRow};
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
+use crate::sql::ddl::foreign_key_definition;
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::host::{expressions, int, oid, text};
 use crate::sql::pg_catalog::index_definition;
@@ -93,6 +94,7 @@ fn constraint(env: &Environment, constraint: Oid) -> Answer {
     Ok(Datum::text(&match row.contype {
         b'p' => format!("PRIMARY KEY ({})", columns()),
         b'u' => format!("UNIQUE ({})", columns()),
+        b'f' => return reference(env, &row, &table),
         b'c' => {
             let condition = row.conbin.clone().unwrap_or_default();
             let shown = expressions::condition(env, &table, &condition)?;
@@ -108,6 +110,22 @@ fn constraint(env: &Environment, constraint: Oid) -> Answer {
             return Err(TypeError::new("0A000", what));
         }
     }))
+}
+
+fn reference(env: &Environment, row: &ConstraintRow, table: &Relation) -> Answer {
+    env.with_catalog(|catalog| {
+        let Some(referenced) = catalog.relation(row.confrelid)? else {
+            return Ok(Datum::Null);
+        };
+        // The bare name where the search path finds it by that.
+        let visible = catalog.relation_named(None, &referenced.name)?;
+        let mut name = quote_identifier(&referenced.name);
+        if visible.is_none_or(|found| found.oid != referenced.oid) {
+            name = format!("{}.{name}", quote_identifier(&referenced.schema_name));
+        }
+        let text = foreign_key_definition(row, table, &referenced, &name);
+        Ok(Datum::text(&text))
+    })
 }
 
 /// The sequence that belongs to a column, as its default names it.

@@ -220,10 +220,18 @@ impl<'a> Enforcer<'a> {
         if self.is_held(known, &reference) {
             return Ok(());
         }
-        if !self.finds(txn, known, Purpose::KeyOfReference, &reference).await? {
+        if !self
+            .finds(txn, known, Purpose::KeyOfReference, &reference)
+            .await?
+        {
             let view = self.around.views.view(txn, self.around.user);
             let both = known.both();
-            return Err(violation::no_key(&both, &reference, &*view, self.around.function)?);
+            return Err(violation::no_key(
+                &both,
+                &reference,
+                &*view,
+                self.around.function,
+            )?);
         }
         if let Some(Some(seen)) = self.seen.get_mut(&known.key.oid) {
             seen.add(&reference);
@@ -302,7 +310,12 @@ impl<'a> Enforcer<'a> {
         }
         let view = self.around.views.view(txn, self.around.user);
         let function = self.around.function;
-        Err(violation::still_referenced(&known.both(), key, &*view, function)?)
+        Err(violation::still_referenced(
+            &known.both(),
+            key,
+            &*view,
+            function,
+        )?)
     }
 
     async fn finds(
@@ -423,7 +436,10 @@ impl<'a> Enforcer<'a> {
         purpose: Purpose,
     ) -> Result<Run, SqlError> {
         let text = known.both().text(purpose).ok_or_else(|| {
-            SqlError::internal(format!("no equality operator for foreign key {}", known.key.oid))
+            SqlError::internal(format!(
+                "no equality operator for foreign key {}",
+                known.key.oid
+            ))
         })?;
         // With the rights of the owner of the table that is read or changed (`ri_PerformCheck`).
         let owner = match purpose.is_about_keys() {

@@ -124,7 +124,8 @@ impl Both<'_> {
     /// ` WHERE $1 = "a" AND ...`: references to the key in the parameters from `first` on.
     fn refers_to(&self, first: usize) -> Option<String> {
         let mut text = String::new();
-        for (at, ((_, key), (column, reference))) in self.keys().zip(self.references()).enumerate() {
+        for (at, ((_, key), (column, reference))) in self.keys().zip(self.references()).enumerate()
+        {
             let equal = equality(key, reference)?;
             let parameter = format!("${}", first + at);
             let sign = if at == 0 { "WHERE" } else { "AND" };
@@ -137,7 +138,8 @@ impl Both<'_> {
     /// ` WHERE "id" = $1 AND ...`: the key's columns, with parameters of the key's or the reference's types.
     fn is_key(&self, by_reference: bool) -> Option<String> {
         let mut text = String::new();
-        for (at, ((column, key), (_, reference))) in self.keys().zip(self.references()).enumerate() {
+        for (at, ((column, key), (_, reference))) in self.keys().zip(self.references()).enumerate()
+        {
             let equal = equality(key, reference)?;
             let (operator, given) = match by_reference {
                 true => (equal.across, reference),

@@ -64,14 +64,15 @@ pub async fn validate(
         return Err(violation::mixed_nulls(both));
     }
     let view = looking.views.view(txn, looking.user);
-    Err(violation::no_key(both, &reference, &*view, looking.function)?)
+    Err(violation::no_key(
+        both,
+        &reference,
+        &*view,
+        looking.function,
+    )?)
 }
 
-fn plan_of(
-    looking: &Looking<'_>,
-    txn: &Transaction,
-    both: &Both<'_>,
-) -> Result<Plan, SqlError> {
+fn plan_of(looking: &Looking<'_>, txn: &Transaction, both: &Both<'_>) -> Result<Plan, SqlError> {
     let sql = both
         .text_of_orphans()
         .ok_or_else(|| SqlError::internal("no equality operator for a foreign key"))?;

@@ -66,7 +66,9 @@ pub fn no_key(
 ) -> Result<SqlError, SqlError> {
     let key = shown(view, both.table, &both.key.columns, reference, cx)?;
     let referenced = &both.referenced.name;
-    Ok(of_new_row(both).detail(format!("Key{key} is not present in table \"{referenced}\".")))
+    Ok(of_new_row(both).detail(format!(
+        "Key{key} is not present in table \"{referenced}\"."
+    )))
 }
 
 /// A key that goes is still referred to.
@@ -82,6 +84,7 @@ pub fn still_referenced(
     );
     let shown = shown(view, both.referenced, &both.key.key, key, cx)?;
     let table = &both.table.name;
-    Ok(error(message, both.key, both.table)
-        .detail(format!("Key{shown} is still referenced from table \"{table}\".")))
+    Ok(error(message, both.key, both.table).detail(format!(
+        "Key{shown} is still referenced from table \"{table}\"."
+    )))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::catalog::relation::{Index, Relation, RelationKind};
 use crate::catalog::rows::{CatalogRow, ConstraintRow, DescriptionRow, IndexRow};
 use crate::catalog::view::CatalogView;
+use crate::ids::Oid;
 use crate::sql::bind;
 use crate::sql::bound::Expr as Bound;
 use crate::sql::ddl::Result;
@@ -17,7 +18,6 @@ use crate::sql::ddl::rename::rename_relation;
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::cx::EvalCx;
 use crate::sql::exec::eval::{Test, slot_expr};
-use crate::ids::Oid;
 use crate::sql::front::ast::{ColumnDefinition, Ident, TableConstraint};
 use crate::txn::LockMode;
 use crate::types::datum::Datum;
@@ -356,7 +356,10 @@ pub(super) async fn drop_constraint(
     }
     let index = table.indexes.iter().find(|i| i.oid == row.conindid);
     if let Some(index) = index {
-        let what = format!("constraint {name} on {}", foreign_key::described(cx, table)?);
+        let what = format!(
+            "constraint {name} on {}",
+            foreign_key::described(cx, table)?
+        );
         let index = Arc::new(crate::catalog::schema::index_relation(table, index));
         let dependents = foreign_key::dependents_of(cx, &[index])?;
         foreign_key::release(cx, dependents, Some(&what), cascade).await?;

@@ -13,8 +13,8 @@ mod rows;
 use std::sync::Arc;
 
 use crate::catalog::relation::{Relation, RelationKind};
-use crate::sql::error::{SqlError, state};
 use crate::ids::Oid;
+use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
     AlterTable, AlterTableAction, ColumnDefinition, ObjectKind, TableConstraint,
     TableConstraintKind, UtilityOption,

@@ -3,8 +3,8 @@
 use super::Result;
 use super::cursor::Parser;
 use crate::sql::front::ast::{
-    DiscardTarget, IsolationLevel, ResetTarget, SetConstraints, SetStatement, SetTarget, SetValue, ShowTarget,
-    Statement, TransactionMode, TransactionStatement,
+    DiscardTarget, IsolationLevel, ResetTarget, SetConstraints, SetStatement, SetTarget, SetValue,
+    ShowTarget, Statement, TransactionMode, TransactionStatement,
 };
 use crate::sql::front::keywords::Kw;
 use crate::sql::front::lexer::TokenKind;
@@ -167,7 +167,10 @@ impl Parser<'_> {
         if !deferred {
             self.expect(Kw::Immediate)?;
         }
-        Ok(Statement::SetConstraints(SetConstraints { names, deferred }))
+        Ok(Statement::SetConstraints(SetConstraints {
+            names,
+            deferred,
+        }))
     }
 
     /// gram.y's set_rest_more.

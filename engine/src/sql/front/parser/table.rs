@@ -507,6 +507,17 @@ impl Parser<'_> {
         Ok((timing, not_valid))
     }
 
+    /// The same of what is no constraint that NOT VALID could be said of.
+    pub(super) fn constraint_timing(&mut self, what: &str) -> Result<ConstraintTiming> {
+        let at = self.at();
+        let (timing, not_valid) = self.table_constraint_marks()?;
+        if not_valid {
+            let message = format!("{what} constraints cannot be marked NOT VALID");
+            return Err(SqlError::unsupported(message).at(at));
+        }
+        Ok(timing)
+    }
+
     fn table_key(&mut self, primary: bool) -> Result<TableConstraintKind> {
         if self.is(Kw::Using) && self.is_at(1, Kw::Index) && !self.is_at(2, Kw::Tablespace) {
             self.bump();
