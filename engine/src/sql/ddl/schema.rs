@@ -11,7 +11,7 @@ use crate::types::datum::Datum;
 use super::Result;
 use super::cx::{DdlCx, by, oid_key};
 use super::drop::drop_relation;
-use super::foreign_key;
+use super::foreign_key::{self, Dependent};
 use super::names::no_schema;
 
 pub async fn create(s: &CreateSchema, cx: &mut DdlCx<'_>) -> Result<()> {
@@ -116,32 +116,13 @@ pub async fn empty(cx: &mut DdlCx<'_>, schema: Oid, name: &str, cascade: bool) -
     if inside.is_empty() {
         return Ok(());
     }
-    let tables = inside.iter().filter(|r| r.relkind == b'r');
-    let tables = tables.map(|r| cx.relation(r.oid));
-    let tables = tables.collect::<Result<Vec<_>>>()?;
-    let references = foreign_key::dependents_of(cx, &tables)?;
-    let mut shown = Vec::with_capacity(inside.len());
-    let mut lines = Vec::with_capacity(inside.len());
-    for r in &inside {
-        let word = if r.relkind == b'r' {
-            "table"
-        } else {
-            "sequence"
-        };
-        // The bare name where the search path finds it by that.
-        let found = cx.view().relation_named(None, &r.relname)?;
-        let one = match found.is_some_and(|f| f.oid == r.oid) {
-            true => format!("{word} {}", r.relname),
-            false => format!("{word} {name}.{}", r.relname),
-        };
-        lines.push(format!("{one} depends on schema {name}"));
-        shown.push(one);
-        for (key, on) in references.iter().filter(|(key, _)| key.referenced == r.oid) {
-            let one = foreign_key::described_key(cx, key)?;
-            lines.push(format!("{one} depends on {on}"));
-            shown.push(one);
-        }
+    let mut tables = Vec::new();
+    for table in inside.iter().filter(|r| r.relkind == b'r') {
+        cx.lock(table.oid, LockMode::AccessExclusive).await?;
+        tables.extend(cx.view().relation(table.oid)?);
     }
+    let references = foreign_key::dependents_of(cx, &tables)?;
+    let (shown, lines) = listed(cx, &inside, &references, name)?;
     if !cascade {
         return Err(SqlError::new(
             state::DEPENDENT_OBJECTS_STILL_EXIST,
@@ -170,4 +151,36 @@ pub async fn empty(cx: &mut DdlCx<'_>, schema: Oid, name: &str, cascade: bool) -
         cx.step()?;
     }
     Ok(())
+}
+
+/// What is in the schema or refers to it, and why each of them depends on it.
+fn listed(
+    cx: &DdlCx<'_>,
+    inside: &[ClassRow],
+    references: &[Dependent],
+    name: &str,
+) -> Result<(Vec<String>, Vec<String>)> {
+    let mut shown = Vec::with_capacity(inside.len());
+    let mut lines = Vec::with_capacity(inside.len());
+    for r in inside {
+        let word = if r.relkind == b'r' {
+            "table"
+        } else {
+            "sequence"
+        };
+        // The bare name where the search path finds it by that.
+        let found = cx.view().relation_named(None, &r.relname)?;
+        let one = match found.is_some_and(|f| f.oid == r.oid) {
+            true => format!("{word} {}", r.relname),
+            false => format!("{word} {name}.{}", r.relname),
+        };
+        lines.push(format!("{one} depends on schema {name}"));
+        shown.push(one);
+        for (key, on) in references.iter().filter(|(key, _)| key.referenced == r.oid) {
+            let one = foreign_key::described_key(cx, key)?;
+            lines.push(format!("{one} depends on {on}"));
+            shown.push(one);
+        }
+    }
+    Ok((shown, lines))
 }

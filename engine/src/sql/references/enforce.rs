@@ -1,6 +1,7 @@
 //! The events of a round, one after another, and the statements that each of them runs.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::catalog::relation::{ForeignKey, Index, LockMode, ReferentialAction, Relation};
@@ -33,6 +34,8 @@ use super::violation;
 
 /// How often tables may change under a statement before it gives up.
 const MAX_REPLANS: usize = 10;
+/// Statements that a session keeps plans of.
+const KEPT: usize = 256;
 
 /// The catalog, seen by any role.
 pub trait Views: Send + Sync {
@@ -118,28 +121,47 @@ impl Reader {
     }
 }
 
-/// A statement that was planned in this round.
+/// A statement that was planned.
 struct Run {
     plan: Arc<Plan>,
     sql: String,
+    generation: u64,
+    /// Also in later rounds.
+    reusable: bool,
     idle: Option<Box<Execution>>,
+}
+
+/// What a session keeps from one round to the next, as long as nothing of the catalog changes.
+#[derive(Default)]
+pub struct Kept {
+    generation: u64,
+    known: HashMap<Oid, Arc<Known>>,
+    runs: HashMap<(Oid, Purpose), Run>,
+}
+
+impl Kept {
+    pub fn clear(&mut self) {
+        self.known.clear();
+        self.runs.clear();
+    }
 }
 
 /// Deals with the events of one round.
 pub struct Enforcer<'a> {
     around: Surroundings<'a>,
-    known: HashMap<Oid, Arc<Known>>,
-    runs: HashMap<(Oid, Purpose), Run>,
+    kept: &'a mut Kept,
+    /// Statements whose tables this round has locked, if not the transaction before.
+    locked: HashSet<(Oid, Purpose)>,
     seen: HashMap<Oid, Option<Seen>>,
     buffer: RowBuf,
 }
 
 impl<'a> Enforcer<'a> {
-    pub fn new(around: Surroundings<'a>) -> Enforcer<'a> {
+    pub fn new(around: Surroundings<'a>, kept: &'a mut Kept) -> Enforcer<'a> {
         Enforcer {
             around,
-            known: HashMap::new(),
-            runs: HashMap::new(),
+            kept,
+            locked: HashSet::new(),
             seen: HashMap::new(),
             buffer: RowBuf::new(),
         }
@@ -147,6 +169,21 @@ impl<'a> Enforcer<'a> {
 
     /// Deals with all events that are due, and with those that this brings about.
     pub async fn run(mut self, txn: &mut Transaction, due: Due) -> Result<(), SqlError> {
+        let generation = self.around.views.view(txn, self.around.user).generation();
+        // The transaction's own changes to the catalog may be rolled back, and others come under the same number.
+        let own_changes = !txn.invalidations().is_empty();
+        if own_changes || self.kept.generation != generation || self.kept.runs.len() > KEPT {
+            self.kept.clear();
+            self.kept.generation = generation;
+        }
+        let done = self.deal_with(txn, due).await;
+        if own_changes {
+            self.kept.clear();
+        }
+        done
+    }
+
+    async fn deal_with(&mut self, txn: &mut Transaction, due: Due) -> Result<(), SqlError> {
         let mut round = txn.row_events_mut().begin_round(due);
         while let Some(event) = txn.row_events_mut().next(&mut round) {
             let known = self.known(txn, &event)?;
@@ -169,26 +206,31 @@ impl<'a> Enforcer<'a> {
     }
 
     fn known(&mut self, txn: &Transaction, event: &RowEvent) -> Result<Arc<Known>, SqlError> {
-        if let Some(known) = self.known.get(&event.constraint) {
+        if let Some(known) = self.kept.known.get(&event.constraint) {
             return Ok(Arc::clone(known));
         }
-        let lost = || SqlError::internal(format!("could not find trigger {}", event.constraint));
+        let known = Arc::new(self.load(txn, event.relation, event.constraint)?);
+        let kept = &mut self.kept.known;
+        kept.insert(event.constraint, Arc::clone(&known));
+        Ok(known)
+    }
+
+    /// The constraint as the catalog has it now. `relation`: one of its tables.
+    fn load(&self, txn: &Transaction, relation: Oid, constraint: Oid) -> Result<Known, SqlError> {
+        let lost = || SqlError::internal(format!("could not find trigger {constraint}"));
         let view = self.around.views.view(txn, self.around.user);
-        let relation = view.relation(event.relation)?.ok_or_else(lost)?;
-        let keys = relation.foreign_keys.iter().chain(&relation.referenced_by);
-        let key = keys.into_iter().find(|key| key.oid == event.constraint);
-        let key = Arc::clone(key.ok_or_else(lost)?);
+        let relation = view.relation(relation)?.ok_or_else(lost)?;
+        let mut keys = relation.foreign_keys.iter().chain(&relation.referenced_by);
+        let key = keys.find(|key| key.oid == constraint).ok_or_else(lost)?;
         let table = view.relation(key.table)?.ok_or_else(lost)?;
         let referenced = view.relation(key.referenced)?.ok_or_else(lost)?;
-        let known = Arc::new(Known {
+        Ok(Known {
             references: Reader::new(&table, &key.columns)?,
             keys: Reader::new(&referenced, &key.key)?,
-            key,
+            key: Arc::clone(key),
             table,
             referenced,
-        });
-        self.known.insert(event.constraint, Arc::clone(&known));
-        Ok(known)
+        })
     }
 
     /// What a row version refers to is there.
@@ -337,10 +379,7 @@ impl<'a> Enforcer<'a> {
         parameters: &[Datum],
     ) -> Result<u64, SqlError> {
         let at = (known.key.oid, purpose);
-        let mut run = match self.runs.remove(&at) {
-            Some(run) => run,
-            None => self.prepare(txn, known, purpose).await?,
-        };
+        let mut run = self.planned(txn, known, purpose).await?;
         txn.next_command()?;
         let (mut execution, found) = {
             let execution = self.start(txn, &mut run, purpose, parameters);
@@ -357,7 +396,7 @@ impl<'a> Enforcer<'a> {
         }
         txn.next_command()?;
         run.idle = execution.park().then_some(execution);
-        self.runs.insert(at, run);
+        self.kept.runs.insert(at, run);
         Ok(found)
     }
 
@@ -428,42 +467,59 @@ impl<'a> Enforcer<'a> {
         }
     }
 
-    /// Plans the statement and locks its tables, until neither moves under the other.
-    async fn prepare(
-        &self,
+    /// The statement's plan, from before if it still holds, and its tables locked.
+    async fn planned(
+        &mut self,
         txn: &mut Transaction,
         known: &Known,
         purpose: Purpose,
     ) -> Result<Run, SqlError> {
-        let text = known.both().text(purpose).ok_or_else(|| {
-            SqlError::internal(format!(
-                "no equality operator for foreign key {}",
-                known.key.oid
-            ))
-        })?;
-        // With the rights of the owner of the table that is read or changed (`ri_PerformCheck`).
-        let owner = match purpose.is_about_keys() {
-            true => known.referenced.owner,
-            false => known.table.owner,
+        let at = (known.key.oid, purpose);
+        let kept = self.kept.runs.remove(&at);
+        let mut run = match kept {
+            Some(run) if self.locked.contains(&at) => return Ok(run),
+            Some(run) if run.reusable => run,
+            _ => self.prepare(txn, known, purpose)?,
         };
         for _ in 0..MAX_REPLANS {
-            let (plan, generation) = self
-                .plan(txn, &text, owner)
-                .map_err(|e| in_statement(e, &text.sql))?;
-            for (relation, mode) in &plan.relations {
+            for (relation, mode) in &run.plan.relations {
                 self.lock(txn, *relation, *mode).await?;
             }
-            if self.around.views.view(txn, owner).generation() == generation {
-                return Ok(Run {
-                    plan: Arc::new(plan),
-                    sql: text.sql,
-                    idle: None,
-                });
+            let now = self.around.views.view(txn, self.around.user).generation();
+            if now == run.generation {
+                self.locked.insert(at);
+                return Ok(run);
             }
+            run = self.prepare(txn, known, purpose)?;
         }
         Err(SqlError::internal(
             "the catalog changed too often while a foreign key was being checked",
         ))
+    }
+
+    fn prepare(&self, txn: &Transaction, known: &Known, purpose: Purpose) -> Result<Run, SqlError> {
+        // The table on the other side may have changed before it was locked.
+        let now = self.load(txn, known.key.table, known.key.oid)?;
+        let text = now.both().text(purpose).ok_or_else(|| {
+            SqlError::internal(format!(
+                "no equality operator for foreign key {}",
+                now.key.oid
+            ))
+        })?;
+        // With the rights of the owner of the table that is read or changed (`ri_PerformCheck`).
+        let owner = match purpose.is_about_keys() {
+            true => now.referenced.owner,
+            false => now.table.owner,
+        };
+        let planned = self.plan(txn, &text, owner);
+        let (plan, generation, reusable) = planned.map_err(|e| in_statement(e, &text.sql))?;
+        Ok(Run {
+            plan: Arc::new(plan),
+            sql: text.sql,
+            generation,
+            reusable,
+            idle: None,
+        })
     }
 
     async fn lock(
@@ -479,7 +535,12 @@ impl<'a> Enforcer<'a> {
         Ok(())
     }
 
-    fn plan(&self, txn: &Transaction, text: &Text, owner: Oid) -> Result<(Plan, u64), SqlError> {
+    fn plan(
+        &self,
+        txn: &Transaction,
+        text: &Text,
+        owner: Oid,
+    ) -> Result<(Plan, u64, bool), SqlError> {
         let view = self.around.views.view(txn, owner);
         let function = self.around.function;
         let mut parsed = front::parse(&text.sql)?;
@@ -499,8 +560,10 @@ impl<'a> Enforcer<'a> {
             ..PlannerSettings::default()
         };
         let snapshot = self.around.txns.snapshot(txn);
+        let new_index = Cell::new(false);
         let may_use = |index: &Index| match index.only_if_sees {
             Some(maker) => {
+                new_index.set(true);
                 !txn.own().contains(maker) && snapshot.sees(maker, self.around.txns) == Sees::Yes
             }
             None => true,
@@ -515,7 +578,9 @@ impl<'a> Enforcer<'a> {
                 function,
             },
         )?;
-        Ok((planned, bound.generation))
+        // What one snapshot may use another may not: such a plan is made anew for each round.
+        let generation = bound.generation;
+        Ok((planned, generation, !new_index.get()))
     }
 }
 

@@ -16,7 +16,7 @@
 //!
 //! **Dealing with them** ([`Enforcer`]) comes behind the statement, or for deferred constraints before the commit, in the
 //! queue's order, and goes on with what it queues itself. Each event runs at most a few statements in PostgreSQL's own
-//! words ([`statements`]), planned once per round, with the rights of the table's owner, as a command of its own that sees what the
+//! words ([`statements`]), whose plans the session keeps while the catalog stays as it is, with the rights of the table's owner, as a command of its own that sees what the
 //! statement did: a lookup of the key FOR KEY SHARE, a lookup of references, or the change that CASCADE, SET NULL and SET
 //! DEFAULT ask for. A key that was found once in a round is not looked up again: its lock keeps it. An index is used
 //! wherever there is one. Under REPEATABLE READ keys are looked up with the transaction's snapshot; references with the
@@ -43,7 +43,7 @@ mod violation;
 #[cfg(test)]
 mod tests;
 
-pub use enforce::{Enforcer, Surroundings, Views};
+pub use enforce::{Enforcer, Kept, Surroundings, Views};
 pub use validate::{Looking, validate};
 
 /// Most columns of a foreign key (`INDEX_MAX_KEYS`).

@@ -58,6 +58,7 @@ impl<S: Services> Session<S> {
             changes: Some(services.changes()),
         };
         let _own = facts.own_catalog(services.txns(), &running.txn);
-        Enforcer::new(around).run(&mut running.txn, due).await
+        let kept = &mut self.references;
+        Enforcer::new(around, kept).run(&mut running.txn, due).await
     }
 }
