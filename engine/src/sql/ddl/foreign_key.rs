@@ -24,7 +24,7 @@ use crate::types::registry;
 
 use super::Result;
 use super::alter::change_class;
-use super::cx::{DdlCx, by, oid_key};
+use super::cx::{DdlCx, May, by, oid_key};
 use super::depend::{AUTO, NORMAL};
 use super::names::{no_relation, no_schema, object_name};
 use super::rights::must_not_be_system;
@@ -133,16 +133,19 @@ async fn referenced_table(cx: &mut DdlCx<'_>, name: &ast::ObjectName) -> Result<
     {
         return Err(no_schema(schema));
     }
-    let found = cx.open(name, LockMode::ShareRowExclusive).await?;
-    let referenced = found.ok_or_else(|| no_relation(name, "relation"))?;
-    if referenced.kind != RelationKind::Table {
+    let may: May<'_> = &|_, referenced| can_be_referenced(referenced);
+    let found = cx.open_if(name, LockMode::ShareRowExclusive, may).await?;
+    found.ok_or_else(|| no_relation(name, "relation"))
+}
+
+fn can_be_referenced(relation: &Relation) -> Result<()> {
+    if relation.kind != RelationKind::Table {
         return Err(SqlError::new(
             state::WRONG_OBJECT_TYPE,
-            format!("referenced relation \"{}\" is not a table", referenced.name),
+            format!("referenced relation \"{}\" is not a table", relation.name),
         ));
     }
-    must_not_be_system(&referenced)?;
-    Ok(referenced)
+    must_not_be_system(relation)
 }
 
 /// Columns, key, index and operators of the new constraint; its oid is to come.
@@ -562,7 +565,16 @@ pub async fn release_relations(
     going: &[Arc<Relation>],
     cascade: bool,
 ) -> Result<()> {
-    let dependents = dependents_of(cx, going)?;
+    let mut asked = Vec::with_capacity(going.len());
+    for relation in going {
+        // An index that a constraint requires does not go by itself, whatever refers to it.
+        let required = relation.kind == RelationKind::Index
+            && super::index::on_table(cx, relation)?.1.constraint.is_some();
+        if !required {
+            asked.push(Arc::clone(relation));
+        }
+    }
+    let dependents = dependents_of(cx, &asked)?;
     let what = match going {
         [one] if !dependents.is_empty() => Some(described(cx, one)?),
         _ => None,

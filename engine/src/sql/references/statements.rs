@@ -108,13 +108,13 @@ impl Both<'_> {
     fn keys(&self) -> impl Iterator<Item = (String, Oid)> {
         let columns = &self.referenced.columns;
         let key = self.key.key.iter();
-        key.map(|n| (quoted(&columns[*n].name), columns[*n].ty.oid))
+        key.map(move |n| (quoted(&columns[*n].name), columns[*n].ty.oid))
     }
 
     fn references(&self) -> impl Iterator<Item = (String, Oid)> {
         let columns = &self.table.columns;
         let own = self.key.columns.iter();
-        own.map(|n| (quoted(&columns[*n].name), columns[*n].ty.oid))
+        own.map(move |n| (quoted(&columns[*n].name), columns[*n].ty.oid))
     }
 
     fn key_types(&self) -> Vec<Oid> {
