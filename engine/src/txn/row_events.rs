@@ -89,6 +89,8 @@ pub struct RowEvents {
     /// Before it are only events of finished statements, which the end of another one does not ask about.
     settled: usize,
     round: u32,
+    /// Where the round began.
+    begun: usize,
     modes: Modes,
     marks: Vec<Mark>,
 }
@@ -115,9 +117,10 @@ impl RowEvents {
     /// Begins to deal with the events that are due.
     pub fn begin_round(&mut self, due: Due) -> Round {
         self.round += 1;
+        self.begun = self.start(due);
         Round {
             due,
-            at: self.start(due),
+            at: self.begun,
         }
     }
 
@@ -137,11 +140,10 @@ impl RowEvents {
     /// All events of the round are dealt with: no savepoint of before brings back those that came after it.
     pub fn end_round(&mut self) {
         let kept = self.marks.last().map_or(0, |mark| mark.len);
-        let mut at = 0;
-        self.queue.retain(|queued| {
-            at += 1;
-            at <= kept || queued.done == 0
-        });
+        let from = kept.max(self.begun).min(self.queue.len());
+        let of_round = self.queue.split_off(from);
+        let waiting = of_round.into_iter().filter(|queued| queued.done == 0);
+        self.queue.extend(waiting);
         self.settled = self.queue.len();
     }
 

@@ -53,6 +53,8 @@ pub struct Surroundings<'a> {
     pub user: Oid,
     /// REPEATABLE READ's one.
     pub snapshot: Option<Arc<Snapshot>>,
+    /// The session sees what a failover could still lose.
+    pub unconfirmed: bool,
     /// Counts what is changed, for the background vacuum.
     pub changes: Option<&'a TableChanges>,
 }
@@ -400,13 +402,20 @@ impl<'a> Enforcer<'a> {
         Ok(found)
     }
 
+    fn newest(&self, txn: &Transaction) -> Snapshot {
+        match self.around.unconfirmed {
+            true => self.around.txns.unconfirmed_snapshot(txn),
+            false => self.around.txns.snapshot(txn),
+        }
+    }
+
     /// What the statement sees, and what it must not change without the transaction's own snapshot seeing it too.
     fn snapshots(
         &self,
         txn: &Transaction,
         purpose: Purpose,
     ) -> (Arc<Snapshot>, Option<Arc<Snapshot>>) {
-        let newest = || Arc::new(self.around.txns.snapshot(txn));
+        let newest = || Arc::new(self.newest(txn));
         match &self.around.snapshot {
             Some(own) if txn.options().isolation == Isolation::RepeatableRead => {
                 let own = Arc::new(own.at_command(txn.command_id()));
@@ -559,7 +568,7 @@ impl<'a> Enforcer<'a> {
             enable_seqscan: false,
             ..PlannerSettings::default()
         };
-        let snapshot = self.around.txns.snapshot(txn);
+        let snapshot = self.newest(txn);
         let new_index = Cell::new(false);
         let may_use = |index: &Index| match index.only_if_sees {
             Some(maker) => {

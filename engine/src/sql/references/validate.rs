@@ -45,7 +45,7 @@ pub async fn validate(
     let given = ExecCx {
         store: Arc::clone(looking.store),
         txns: Arc::clone(looking.txns),
-        snapshot: Arc::new(looking.txns.snapshot(txn)),
+        snapshot: Arc::new(looking.txns.catalog_snapshot(txn)),
         isolation: Isolation::ReadCommitted,
         function: Arc::clone(looking.function),
         virtuals: Arc::new(NoVirtualTables),

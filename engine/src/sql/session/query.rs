@@ -116,7 +116,7 @@ impl<S: Services> Session<S> {
     }
 
     /// For this session alone: the others still see nothing that could be lost.
-    fn reads_unconfirmed(&self) -> bool {
+    pub(super) fn reads_unconfirmed(&self) -> bool {
         self.is_superuser() && self.settings().read_unconfirmed
     }
 

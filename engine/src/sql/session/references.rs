@@ -34,6 +34,7 @@ impl<S: Services> Session<S> {
         self.wait_until_readable().await?;
         let settings = self.settings();
         let function = self.function_cx(&settings, self.received);
+        let unconfirmed = !self.services.txns().snapshots_open() && self.reads_unconfirmed();
         let services = Arc::clone(&self.services);
         let facts = Arc::clone(&self.facts);
         let Some(running) = self.block.running() else {
@@ -55,6 +56,7 @@ impl<S: Services> Session<S> {
             },
             user: facts.current_role().oid,
             snapshot: running.snapshot.clone(),
+            unconfirmed,
             changes: Some(services.changes()),
         };
         let _own = facts.own_catalog(services.txns(), &running.txn);
