@@ -9,7 +9,7 @@ use crate::catalog::view::CatalogView;
 use crate::ids::{Oid, Tid};
 use crate::sql::bind::{self, BindCx};
 use crate::sql::bound::OutputColumn;
-use crate::sql::error::SqlError;
+use crate::sql::error::{SqlError, state};
 use crate::sql::exec::{
     self, ExecCx, Execution, MemoryLimits, NoVirtualTables, RowSink, RunCx, SinkState, TempSpace,
 };
@@ -154,6 +154,8 @@ pub struct Enforcer<'a> {
     kept: &'a mut Kept,
     /// Statements whose tables this round has locked, if not the transaction before.
     locked: HashSet<(Oid, Purpose)>,
+    /// Tables in which no key changes before the transaction ends.
+    locked_whole: HashSet<Oid>,
     seen: HashMap<Oid, Option<Seen>>,
     buffer: RowBuf,
 }
@@ -164,6 +166,7 @@ impl<'a> Enforcer<'a> {
             around,
             kept,
             locked: HashSet::new(),
+            locked_whole: HashSet::new(),
             seen: HashMap::new(),
             buffer: RowBuf::new(),
         }
@@ -264,10 +267,7 @@ impl<'a> Enforcer<'a> {
         if self.is_held(known, &reference) {
             return Ok(());
         }
-        if !self
-            .finds(txn, known, Purpose::KeyOfReference, &reference)
-            .await?
-        {
+        if !self.holds_key(txn, known, &reference).await? {
             let view = self.around.views.view(txn, self.around.user);
             let both = known.both();
             return Err(violation::no_key(
@@ -281,6 +281,41 @@ impl<'a> Enforcer<'a> {
             seen.add(&reference);
         }
         Ok(())
+    }
+
+    /// Looks the key up, and keeps it where it is to the end of the transaction.
+    async fn holds_key(
+        &mut self,
+        txn: &mut Transaction,
+        known: &Arc<Known>,
+        reference: &[Datum],
+    ) -> Result<bool, SqlError> {
+        let table = known.key.referenced;
+        if !self.locked_whole.contains(&table) {
+            let purpose = Purpose::KeyOfReference;
+            match self.finds(txn, known, purpose, reference).await {
+                // No room for more row locks: one on the table takes the place of those to come.
+                Err(e) if e.state == state::OUT_OF_MEMORY => {
+                    self.lock(txn, table, LockMode::Share).await?;
+                    self.locked_whole.insert(table);
+                }
+                found => return found,
+            }
+        }
+        let seen = Purpose::KeyOfLockedTable { newest: false };
+        if !self.finds(txn, known, seen, reference).await? {
+            return Ok(false);
+        }
+        let there = Purpose::KeyOfLockedTable { newest: true };
+        if txn.options().isolation == Isolation::RepeatableRead
+            && !self.finds(txn, known, there, reference).await?
+        {
+            return Err(SqlError::new(
+                state::SERIALIZATION_FAILURE,
+                "could not serialize access due to concurrent update",
+            ));
+        }
+        Ok(true)
     }
 
     /// The key was found in this round.

@@ -14,6 +14,10 @@ use super::equality::equality;
 pub enum Purpose {
     /// The key that a new reference has. Parameters: the reference.
     KeyOfReference,
+    /// The same where no row of its table changes any more.
+    KeyOfLockedTable {
+        newest: bool,
+    },
     /// Whether another row has a key that went. Parameters: the key.
     KeyAgain,
     /// References to a key. Parameters: the key.
@@ -48,7 +52,10 @@ impl Purpose {
 
     /// Whether it reads the table that is referred to; else it is about the one that refers.
     pub fn is_about_keys(self) -> bool {
-        matches!(self, Purpose::KeyOfReference | Purpose::KeyAgain)
+        matches!(
+            self,
+            Purpose::KeyOfReference | Purpose::KeyOfLockedTable { .. } | Purpose::KeyAgain
+        )
     }
 
     /// At most one row is asked for, of several that there may be.
@@ -58,7 +65,10 @@ impl Purpose {
 
     /// Whether rows count that the transaction's own snapshot does not show.
     pub fn sees_newest(self) -> bool {
-        !matches!(self, Purpose::KeyOfReference)
+        !matches!(
+            self,
+            Purpose::KeyOfReference | Purpose::KeyOfLockedTable { newest: false }
+        )
     }
 }
 
@@ -171,6 +181,10 @@ impl Both<'_> {
                     "SELECT 1 FROM ONLY {referenced} x{} FOR KEY SHARE OF x",
                     self.is_key(true)?
                 ),
+                parameters: self.references().map(|(_, ty)| ty).collect(),
+            },
+            Purpose::KeyOfLockedTable { .. } => Text {
+                sql: format!("SELECT 1 FROM ONLY {referenced} x{}", self.is_key(true)?),
                 parameters: self.references().map(|(_, ty)| ty).collect(),
             },
             Purpose::KeyAgain => Text {
