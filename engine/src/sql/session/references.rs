@@ -61,6 +61,7 @@ impl<S: Services> Session<S> {
         };
         let _own = facts.own_catalog(services.txns(), &running.txn);
         let kept = &mut self.references;
-        Enforcer::new(around, kept).run(&mut running.txn, due).await
+        // Apart, so that statements without references carry nothing of it.
+        Box::pin(Enforcer::new(around, kept).run(&mut running.txn, due)).await
     }
 }
