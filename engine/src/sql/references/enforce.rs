@@ -296,7 +296,7 @@ impl<'a> Enforcer<'a> {
             match self.finds(txn, known, purpose, reference).await {
                 // No room for more row locks: one on the table takes the place of those to come.
                 Err(e) if e.state == state::OUT_OF_MEMORY => {
-                    self.lock(txn, table, LockMode::Share).await?;
+                    lock(self.around.txns, txn, table, LockMode::Share).await?;
                     self.locked_whole.insert(table);
                 }
                 found => return found,
@@ -527,7 +527,7 @@ impl<'a> Enforcer<'a> {
         };
         for _ in 0..MAX_REPLANS {
             for (relation, mode) in &run.plan.relations {
-                self.lock(txn, *relation, *mode).await?;
+                lock(self.around.txns, txn, *relation, *mode).await?;
             }
             let now = self.around.views.view(txn, self.around.user).generation();
             if now == run.generation {
@@ -564,19 +564,6 @@ impl<'a> Enforcer<'a> {
             reusable,
             idle: None,
         })
-    }
-
-    async fn lock(
-        &self,
-        txn: &mut Transaction,
-        relation: Oid,
-        mode: LockMode,
-    ) -> Result<(), SqlError> {
-        let locks = self.around.txns.locks();
-        locks
-            .lock_relation(txn, relation, mode, LockWait::Wait)
-            .await?;
-        Ok(())
     }
 
     fn plan(
@@ -626,6 +613,19 @@ impl<'a> Enforcer<'a> {
         let generation = bound.generation;
         Ok((planned, generation, !new_index.get()))
     }
+}
+
+async fn lock(
+    txns: &TxnManager,
+    txn: &mut Transaction,
+    relation: Oid,
+    mode: LockMode,
+) -> Result<(), SqlError> {
+    let locks = txns.locks();
+    locks
+        .lock_relation(txn, relation, mode, LockWait::Wait)
+        .await?;
+    Ok(())
 }
 
 /// Its place is in the statement that it came from, which is shown whole.

@@ -60,7 +60,7 @@ impl<S: Services> Session<S> {
             changes: Some(services.changes()),
         };
         let _own = facts.own_catalog(services.txns(), &running.txn);
-        let kept = &mut self.references;
+        let kept = self.references.get_mut();
         // Apart, so that statements without references carry nothing of it.
         Box::pin(Enforcer::new(around, kept).run(&mut running.txn, due)).await
     }

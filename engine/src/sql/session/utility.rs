@@ -299,7 +299,7 @@ impl<S: Services> Session<S> {
                 self.apply_settings();
             }
             DiscardTarget::Plans => {
-                self.references.clear();
+                self.references.get_mut().clear();
                 self.shapes.clear();
                 for p in self.prepared.values() {
                     *p.cached.lock() = None;
