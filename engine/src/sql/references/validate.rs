@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::catalog::relation::Relation;
+use crate::ids::{Fork, Oid};
 use crate::sql::bind::{self, BindCx};
 use crate::sql::bound::OutputColumn;
 use crate::sql::error::SqlError;
@@ -19,7 +21,6 @@ use super::Views;
 use super::changes::{Nulls, nulls};
 use super::statements::Both;
 use super::violation;
-use crate::ids::Oid;
 
 /// What looking at all rows needs of the statement that asks for it.
 pub struct Looking<'a> {
@@ -88,12 +89,14 @@ fn plan_of(looking: &Looking<'_>, txn: &Transaction, both: &Both<'_>) -> Result<
         functions: looking.function,
     };
     let bound = bind::bind(&statement, &*view, &[], &cx)?;
+    // Just loaded, mostly, and never counted.
+    let pages = |table: &Relation| looking.store.pool.block_count(table.file, Fork::Main).ok();
     plan::plan(
         &bound,
         &*view,
         &PlanCx {
             settings: &PlannerSettings::default(),
-            pages: None,
+            pages: Some(&pages),
             may_use: None,
             function: looking.function,
         },
