@@ -36,6 +36,8 @@ use super::violation;
 const MAX_REPLANS: usize = 10;
 /// Statements that a session keeps plans of.
 const KEPT: usize = 256;
+/// Events between two pauses for other tasks.
+const BETWEEN_PAUSES: usize = 64;
 
 /// The catalog, seen by any role.
 pub trait Views: Send + Sync {
@@ -189,6 +191,8 @@ impl<'a> Enforcer<'a> {
     }
 
     async fn deal_with(&mut self, txn: &mut Transaction, due: Due) -> Result<(), SqlError> {
+        txn.next_command()?;
+        let mut count = 0_usize;
         let mut round = txn.row_events_mut().begin_round(due);
         while let Some(event) = txn.row_events_mut().next(&mut round) {
             let known = self.known(txn, &event)?;
@@ -198,6 +202,10 @@ impl<'a> Enforcer<'a> {
                 RowChange::Rekeyed { old, new } => self.act(txn, &known, old, Some(new)).await?,
             }
             txn.interrupts().check()?;
+            count += 1;
+            if count.is_multiple_of(BETWEEN_PAUSES) {
+                tokio::task::yield_now().await;
+            }
         }
         txn.row_events_mut().end_round();
         Ok(())
@@ -417,7 +425,6 @@ impl<'a> Enforcer<'a> {
     ) -> Result<u64, SqlError> {
         let at = (known.key.oid, purpose);
         let mut run = self.planned(txn, known, purpose).await?;
-        txn.next_command()?;
         let (mut execution, found) = {
             let execution = self.start(txn, &mut run, purpose, parameters);
             let limit = purpose.one_is_enough().then_some(1);
@@ -431,7 +438,10 @@ impl<'a> Enforcer<'a> {
             let (database, table) = key_of(txn.options().database, table);
             changes.add(database, table, found, leaves_dead);
         }
-        txn.next_command()?;
+        // Lookups write nothing that the next one would have to see.
+        if run.plan.changes().is_some() {
+            txn.next_command()?;
+        }
         run.idle = execution.park().then_some(execution);
         self.kept.runs.insert(at, run);
         Ok(found)
