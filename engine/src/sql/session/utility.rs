@@ -273,7 +273,10 @@ impl<S: Services> Session<S> {
         for notice in &notices {
             self.notice(out, notice);
         }
-        done.map_err(|e| e.located(source))
+        let tag = done.map_err(|e| e.located(source))?;
+        // ALTER TABLE may have given rows values that each has to have for itself.
+        self.enforce_references(Due::Statement).await?;
+        Ok(tag)
     }
 
     /// The tables and indexes that open portals read. One that runs by itself ends the transaction first, and them with it.
