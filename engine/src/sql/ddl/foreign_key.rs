@@ -373,6 +373,9 @@ async fn insert_dependencies(
     let others = others.map(|n| (referenced.oid, column(referenced, *n), NORMAL));
     let mut rows: Vec<(Oid, i32, u8)> = own.chain(others).collect();
     rows.push((key.index, 0, NORMAL));
+    // A column may stand in a reference twice.
+    rows.sort_unstable();
+    rows.dedup();
     for (refobjid, refobjsubid, deptype) in rows {
         cx.insert(&DependRow {
             classid: ConstraintRow::TABLE,
