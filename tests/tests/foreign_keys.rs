@@ -126,6 +126,7 @@ fn no_reference_is_left_without_its_key() {
             std::thread::spawn(move || {
                 let mut random = StdRng::seed_from_u64(seed);
                 let mut client = Client::connect(port).expect("a session opens");
+                client.rows("SET deadlock_timeout = '50ms'");
                 while !stop.load(Ordering::Relaxed) {
                     match transaction(&mut client, &mut random) {
                         Some(true) => committed.fetch_add(1, Ordering::Relaxed),
