@@ -1,8 +1,9 @@
 //! ALTER TABLE. Manual, ALTER TABLE.
 //!
 //! The statement's actions run one after another, in passes as PostgreSQL's, under one lock, AccessExclusive for all
-//! but VALIDATE CONSTRAINT; each sees what the one before it did. Nothing rewrites the table: a new column's constant
-//! default is kept as the value of the old rows, a volatile one is given to them by an update.
+//! but VALIDATE CONSTRAINT and what makes and changes foreign keys; each sees what the one before it did. The rows are
+//! held against new foreign keys at the very end. Nothing rewrites the table: a new column's constant default is kept as
+//! the value of the old rows, a volatile one is given to them by an update.
 
 mod column;
 mod constraint;
