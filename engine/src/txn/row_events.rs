@@ -14,6 +14,9 @@
 
 use crate::ids::{Oid, Tid};
 
+/// Events that an empty queue keeps room for.
+const ROOM: usize = 1024;
+
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowChange {
@@ -140,10 +143,18 @@ impl RowEvents {
     /// All events of the round are dealt with: no savepoint of before brings back those that came after it.
     pub fn end_round(&mut self) {
         let kept = self.marks.last().map_or(0, |mark| mark.len);
-        let from = kept.max(self.begun).min(self.queue.len());
-        let of_round = self.queue.split_off(from);
-        let waiting = of_round.into_iter().filter(|queued| queued.done == 0);
-        self.queue.extend(waiting);
+        let mut to = kept.max(self.begun).min(self.queue.len());
+        // In place: a load of millions of rows has as many events.
+        for from in to..self.queue.len() {
+            if self.queue[from].done == 0 {
+                self.queue.swap(from, to);
+                to += 1;
+            }
+        }
+        self.queue.truncate(to);
+        if self.queue.is_empty() {
+            self.queue.shrink_to(ROOM);
+        }
         self.settled = self.queue.len();
     }
 

@@ -274,6 +274,7 @@ impl Execution {
     /// Between two calls of a node: interrupts, what the node asked for, other tasks.
     async fn pause(&mut self, txn: &mut Transaction) -> Result<(), SqlError> {
         self.cx.check_interrupts()?;
+        self.hand_over_events(txn);
         match self.cx.request.take() {
             None => tokio::task::yield_now().await,
             Some(Request::AssignXid) => {

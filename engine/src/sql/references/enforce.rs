@@ -337,6 +337,14 @@ impl<'a> Enforcer<'a> {
         seen.as_ref().is_some_and(|seen| seen.contains(reference))
     }
 
+    /// After a change of the table: what was found in it is kept from others, not from the transaction itself.
+    fn forget_keys_of(&mut self, table: Oid) {
+        let known = &self.kept.known;
+        let stays =
+            |constraint: &Oid| known.get(constraint).map(|k| k.key.referenced) != Some(table);
+        self.seen.retain(|constraint, _| stays(constraint));
+    }
+
     /// A key went or became another.
     async fn act(
         &mut self,
@@ -441,6 +449,9 @@ impl<'a> Enforcer<'a> {
         // Lookups write nothing that the next one would have to see.
         if run.plan.changes().is_some() {
             txn.next_command()?;
+            if found > 0 {
+                self.forget_keys_of(known.key.table);
+            }
         }
         run.idle = execution.park().then_some(execution);
         self.kept.runs.insert(at, run);
@@ -454,6 +465,12 @@ impl<'a> Enforcer<'a> {
         }
     }
 
+    /// REPEATABLE READ's snapshot.
+    fn fixed(&self, txn: &Transaction) -> Option<&Arc<Snapshot>> {
+        let fixed = txn.options().isolation == Isolation::RepeatableRead;
+        self.around.snapshot.as_ref().filter(|_| fixed)
+    }
+
     /// What the statement sees, and what it must not change without the transaction's own snapshot seeing it too.
     fn snapshots(
         &self,
@@ -461,15 +478,15 @@ impl<'a> Enforcer<'a> {
         purpose: Purpose,
     ) -> (Arc<Snapshot>, Option<Arc<Snapshot>>) {
         let newest = || Arc::new(self.newest(txn));
-        match &self.around.snapshot {
-            Some(own) if txn.options().isolation == Isolation::RepeatableRead => {
+        match self.fixed(txn) {
+            Some(own) => {
                 let own = Arc::new(own.at_command(txn.command_id()));
                 match purpose.sees_newest() {
                     true => (newest(), Some(own)),
                     false => (own, None),
                 }
             }
-            _ => (newest(), None),
+            None => (newest(), None),
         }
     }
 
@@ -566,12 +583,14 @@ impl<'a> Enforcer<'a> {
             false => now.table.owner,
         };
         let planned = self.plan(txn, &text, owner);
-        let (plan, generation, reusable) = planned.map_err(|e| in_statement(e, &text.sql))?;
+        let (plan, generation, old_indexes) = planned.map_err(|e| in_statement(e, &text.sql))?;
+        // A default may be computed from the session's settings.
+        let lasting = !plan.uncacheable && !purpose.sets_defaults();
         Ok(Run {
             plan: Arc::new(plan),
             sql: text.sql,
             generation,
-            reusable,
+            reusable: old_indexes && lasting,
             idle: None,
         })
     }
@@ -600,7 +619,11 @@ impl<'a> Enforcer<'a> {
             enable_seqscan: false,
             ..PlannerSettings::default()
         };
-        let snapshot = self.newest(txn);
+        // The oldest one that the statement may run with.
+        let snapshot = match self.fixed(txn) {
+            Some(own) => Arc::clone(own),
+            None => Arc::new(self.newest(txn)),
+        };
         let new_index = Cell::new(false);
         let may_use = |index: &Index| match index.only_if_sees {
             Some(maker) => {

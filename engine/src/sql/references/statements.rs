@@ -58,6 +58,11 @@ impl Purpose {
         )
     }
 
+    /// It computes the defaults of columns.
+    pub fn sets_defaults(self) -> bool {
+        matches!(self, Purpose::SetReferences { default: true, .. })
+    }
+
     /// At most one row is asked for, of several that there may be.
     pub fn one_is_enough(self) -> bool {
         matches!(self, Purpose::References)
