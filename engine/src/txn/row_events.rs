@@ -254,6 +254,19 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_keeps_its_order() {
+        let mut events = RowEvents::default();
+        events.push_mark();
+        let queued = [1, 2, 3, 4, 5, 6].map(|n| event(n, n % 2 == 0));
+        events.extend(queued);
+        assert_eq!(fired(&mut events, Due::Statement), [1, 3, 5]);
+        events.extend([event(7, false), event(8, true)]);
+        assert_eq!(fired(&mut events, Due::Statement), [7]);
+        assert_eq!(fired(&mut events, Due::Transaction), [2, 4, 6, 8]);
+        assert!(!events.any(Due::Transaction), "nothing is kept");
+    }
+
+    #[test]
     fn constraints_are_set_one_by_one_and_all_together() {
         let mut events = RowEvents::default();
         events.set_all(true);

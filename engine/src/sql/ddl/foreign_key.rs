@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::relation::{ForeignKey, Index, ReferentialAction, Relation, RelationKind};
+use crate::catalog::rights::may_look_into;
 use crate::catalog::rows::{
     CatalogRow, ClassRow, ConstraintRow, DependRow, DescriptionRow, Int2Array, OidArray,
 };
@@ -27,7 +28,7 @@ use super::alter::change_class;
 use super::cx::{DdlCx, May, by, oid_key};
 use super::depend::{AUTO, NORMAL};
 use super::names::{no_relation, no_schema, object_name};
-use super::rights::must_not_be_system;
+use super::rights::{denied, must_not_be_system};
 
 const CASCADE_HINT: &str = "Use DROP ... CASCADE to drop the dependent objects too.";
 
@@ -139,6 +140,11 @@ async fn referenced_table(cx: &mut DdlCx<'_>, name: &ast::ObjectName) -> Result<
 }
 
 fn can_be_referenced(relation: &Relation) -> Result<()> {
+    if relation.kind == RelationKind::Index {
+        let message = format!("cannot open relation \"{}\"", relation.name);
+        return Err(SqlError::new(state::WRONG_OBJECT_TYPE, message)
+            .detail("This operation is not supported for indexes."));
+    }
     if relation.kind != RelationKind::Table {
         return Err(SqlError::new(
             state::WRONG_OBJECT_TYPE,
@@ -629,13 +635,21 @@ pub fn set_constraints(cx: &mut DdlCx<'_>, s: &ast::SetConstraints) -> Result<()
     Ok(())
 }
 
+/// 42501 for a schema that the user may not look into (`LookupExplicitNamespace`).
+fn open_schema(cx: &DdlCx<'_>, name: &str) -> Result<Oid> {
+    let view = cx.view();
+    let oid = view.schema_named(name)?.ok_or_else(|| no_schema(name))?;
+    let schema = view.schema(oid)?;
+    if schema.map_or(Ok(false), |s| may_look_into(&view, &s))? {
+        return Ok(oid);
+    }
+    Err(denied(format!("permission denied for schema {name}")))
+}
+
 /// Constraints of that name in the schema, or in the first of the search path that has one.
 fn deferrable_named(cx: &DdlCx<'_>, name: &ast::ObjectName, deferred: bool) -> Result<Vec<Oid>> {
     let schemas = match name.schema_name() {
-        Some(schema) => {
-            let found = cx.view().schema_named(schema)?;
-            vec![found.ok_or_else(|| no_schema(schema))?]
-        }
+        Some(schema) => vec![open_schema(cx, schema)?],
         None => cx.view().search_path()?,
     };
     let name = &name.name.name;

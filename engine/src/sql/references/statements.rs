@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::catalog::relation::{ForeignKey, ReferentialAction, Relation};
 use crate::ids::Oid;
 use crate::types::function::Operator;
+use crate::types::functions::quote_identifier;
 use crate::types::{oids, registry};
 
 use super::equality::equality;
@@ -106,7 +107,7 @@ fn operand(text: &str, ty: Oid, wanted: Oid) -> String {
         return text.to_owned();
     }
     let name = registry::by_oid(wanted).map_or("text", |t| t.name);
-    format!("{text}::pg_catalog.{name}")
+    format!("{text}::pg_catalog.{}", quote_identifier(name))
 }
 
 fn compared(left: (&str, Oid), operator: &Operator, right: (&str, Oid)) -> String {

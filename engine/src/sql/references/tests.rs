@@ -181,3 +181,26 @@ fn statements_are_in_postgresqls_words() {
          OPERATOR(pg_catalog.=) \"b\"::pg_catalog.text",
     );
 }
+
+#[test]
+fn casts_to_types_with_a_keywords_name_are_quoted() {
+    let key = ForeignKey {
+        columns: vec![0],
+        key: vec![0],
+        ..key(false)
+    };
+    let (mut table, mut referenced) = tables(key.clone());
+    referenced.columns[0].ty = SqlType::plain(oids::NUMERIC);
+    table.columns[0].ty = SqlType::plain(oids::INT4);
+    let both = Both {
+        key: &key,
+        table: &table,
+        referenced: &referenced,
+    };
+    let text = both.text(Purpose::KeyOfReference);
+    assert_eq!(
+        text.expect("the types compare").sql,
+        "SELECT 1 FROM ONLY \"public\".\"p\" x WHERE \"id\" OPERATOR(pg_catalog.=) \
+         $1::pg_catalog.\"numeric\" FOR KEY SHARE OF x",
+    );
+}
