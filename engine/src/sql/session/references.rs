@@ -31,6 +31,11 @@ impl<S: Services> Session<S> {
         if waiting != Some(true) {
             return Ok(());
         }
+        // Apart, so that statements without references carry nothing of it.
+        Box::pin(self.deal_with_references(due)).await
+    }
+
+    async fn deal_with_references(&mut self, due: Due) -> Result<(), SqlError> {
         self.wait_until_readable().await?;
         let settings = self.settings();
         let function = self.function_cx(&settings, self.received);
@@ -61,7 +66,6 @@ impl<S: Services> Session<S> {
         };
         let _own = facts.own_catalog(services.txns(), &running.txn);
         let kept = self.references.get_mut();
-        // Apart, so that statements without references carry nothing of it.
-        Box::pin(Enforcer::new(around, kept).run(&mut running.txn, due)).await
+        Enforcer::new(around, kept).run(&mut running.txn, due).await
     }
 }
