@@ -60,6 +60,7 @@ impl Host for ServerHost {
     fn call_set(&self, function: &'static Function, args: &[Datum]) -> Result<Rows, TypeError> {
         backup::call_set(&self.env, function, args)
             .or_else(|| privileges::call_set(function, args))
+            .or_else(|| describe::call_set(function))
             .or_else(|| check::call_set(&self.env, function, args))
             .unwrap_or_else(|| Err(not_implemented(function)))
     }
