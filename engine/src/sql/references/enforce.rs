@@ -299,14 +299,15 @@ impl<'a> Enforcer<'a> {
         reference: &[Datum],
     ) -> Result<bool, SqlError> {
         let table = known.key.referenced;
+        let locks = self.around.txns.locks();
+        let crowded = |xid| locks.row_lockers_are_crowded_by(xid);
+        if txn.current_xid().is_some_and(crowded) {
+            self.lock_whole(txn, table).await?;
+        }
         if !self.locked_whole.contains(&table) {
             let purpose = Purpose::KeyOfReference;
             match self.finds(txn, known, purpose, reference).await {
-                // No room for more row locks: one on the table takes the place of those to come.
-                Err(e) if e.state == state::OUT_OF_MEMORY => {
-                    lock(self.around.txns, txn, table, LockMode::Share).await?;
-                    self.locked_whole.insert(table);
-                }
+                Err(e) if e.state == state::OUT_OF_MEMORY => self.lock_whole(txn, table).await?,
                 found => return found,
             }
         }
@@ -324,6 +325,14 @@ impl<'a> Enforcer<'a> {
             ));
         }
         Ok(true)
+    }
+
+    /// Where there is no room for more row locks one on the table takes the place of those to come.
+    async fn lock_whole(&mut self, txn: &mut Transaction, table: Oid) -> Result<(), SqlError> {
+        if self.locked_whole.insert(table) {
+            lock(self.around.txns, txn, table, LockMode::Share).await?;
+        }
+        Ok(())
     }
 
     /// The key was found in this round.
