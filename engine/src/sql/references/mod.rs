@@ -15,16 +15,16 @@
 //! update of a row that the transaction itself inserted always is, because the insert's event finds a dead version and
 //! lets it be.
 //!
-//! **Dealing with them** ([`Enforcer`]) comes behind the statement, or for deferred constraints before the commit, in the
-//! queue's order, and goes on with what it queues itself. Each event runs at most a few statements in PostgreSQL's own
-//! words ([`statements`]), whose plans the session keeps while the catalog stays as it is, with the rights of the table's
-//! owner, as a command of its own that sees what the statement did: a lookup of the key FOR KEY SHARE, a lookup of
-//! references, or the change that CASCADE, SET NULL and SET DEFAULT ask for. A key that was found once in a round is not
-//! looked up again, as its lock keeps it, unless the round itself changed its table. An index is used wherever there is one. Where the transaction
-//! has taken up too much of the table of shared row locks (`txn/locks/rows.rs`), or that is full, a lock on the whole
-//! table takes their place, which PostgreSQL never needs. Under
-//! REPEATABLE READ keys are looked up with the transaction's snapshot; references with the newest, and a change of one
-//! that the transaction does not see ends it with 40001 (`exec/modify`'s crosscheck).
+//! **Dealing with them** ([`Enforcer`]) comes behind the statement, or for deferred constraints before the commit, in
+//! the queue's order, and goes on with what it queues itself. Each event runs at most a few statements in PostgreSQL's
+//! own words ([`statements`]), whose plans the session keeps while the catalog stays as it is, with the rights of the
+//! table's owner, as a command of its own that sees what the statement did: a lookup of the key FOR KEY SHARE, a
+//! lookup of references, or the change that CASCADE, SET NULL and SET DEFAULT ask for. A key that was found once in a
+//! round is not looked up again, as its lock keeps it, unless the round itself changed its table. An index is used
+//! wherever there is one. Where the transaction has taken up too much of the table of shared row locks
+//! (`txn/locks/rows.rs`), or that is full, a lock on the whole table takes their place, which PostgreSQL never needs.
+//! Under REPEATABLE READ keys are looked up with the transaction's snapshot; references with the newest, and a change
+//! of one that the transaction does not see ends it with 40001 (`exec/modify`'s crosscheck).
 //!
 //! Invariants:
 //!
