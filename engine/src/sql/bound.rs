@@ -16,6 +16,7 @@ use crate::ids::Oid;
 use crate::sql::rights::Needed;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{Aggregate, Function};
+use crate::types::windows::WindowFunction;
 
 /// A statement ready for planning.
 #[derive(Debug, Clone)]
@@ -109,7 +110,9 @@ pub struct Select {
     pub group_by: Vec<Expr>,
     pub having: Option<Expr>,
     pub aggregates: Vec<AggregateCall>,
-    /// Target expressions; above grouping, they, `having` and sort keys use only group expressions
+    /// Window functions, over the rows that FROM or the grouping gives; only targets read their results.
+    pub windows: Windowing,
+    /// Target expressions; above grouping, they, `having`, window functions and sort keys use only group expressions
     /// (as [`Expr::Group`]) and aggregates (as [`Expr::Aggregate`]).
     pub targets: Vec<Target>,
     pub distinct: Distinct,
@@ -243,6 +246,126 @@ pub struct AggregateCall {
     pub ty: SqlType,
 }
 
+/// The window functions of a level and the windows that they are over.
+#[derive(Debug, Clone, Default)]
+pub struct Windowing {
+    /// Each is used, no two are the same.
+    pub windows: Vec<Window>,
+    pub calls: Vec<WindowCall>,
+}
+
+impl Windowing {
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Window {
+    pub partition_by: Vec<Expr>,
+    pub order_by: Vec<WindowOrder>,
+    pub frame: Frame,
+}
+
+#[derive(Debug, Clone)]
+pub struct WindowOrder {
+    pub expr: Expr,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameMode {
+    Rows,
+    Range,
+    Groups,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exclusion {
+    NoOthers,
+    CurrentRow,
+    Group,
+    Ties,
+}
+
+/// Which rows of the partition a row's frame has. Manual, 4.2.8.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    pub mode: FrameMode,
+    pub start: FrameBound,
+    pub end: FrameBound,
+    pub exclude: Exclusion,
+}
+
+/// Offsets read no row: `bigint` of ROWS and GROUPS, of RANGE what the order's type takes.
+#[derive(Debug, Clone)]
+pub enum FrameBound {
+    UnboundedPreceding,
+    Preceding(Expr),
+    CurrentRow,
+    Following(Expr),
+    UnboundedFollowing,
+}
+
+impl FrameBound {
+    pub fn offset(&self) -> Option<&Expr> {
+        match self {
+            FrameBound::Preceding(e) | FrameBound::Following(e) => Some(e),
+            _ => None,
+        }
+    }
+    pub fn offset_mut(&mut self) -> Option<&mut Expr> {
+        match self {
+            FrameBound::Preceding(e) | FrameBound::Following(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl Default for Frame {
+    fn default() -> Frame {
+        Frame {
+            mode: FrameMode::Range,
+            start: FrameBound::UnboundedPreceding,
+            end: FrameBound::CurrentRow,
+            exclude: Exclusion::NoOthers,
+        }
+    }
+}
+
+/// What is computed over a window.
+#[derive(Debug, Clone, Copy)]
+pub enum WindowCallee {
+    Function(&'static WindowFunction),
+    Aggregate(&'static Aggregate),
+}
+
+impl WindowCallee {
+    pub fn oid(self) -> Oid {
+        match self {
+            WindowCallee::Function(f) => f.oid,
+            WindowCallee::Aggregate(a) => a.oid,
+        }
+    }
+    pub fn name(self) -> &'static str {
+        match self {
+            WindowCallee::Function(f) => f.name,
+            WindowCallee::Aggregate(a) => a.name,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct WindowCall {
+    pub callee: WindowCallee,
+    /// Its place among [`Windowing::windows`].
+    pub window: usize,
+    pub args: Vec<Expr>,
+    pub filter: Option<Expr>,
+    pub ty: SqlType,
+}
+
 #[derive(Debug, Clone)]
 pub enum Expr {
     Const(Datum, SqlType),
@@ -253,6 +376,8 @@ pub enum Expr {
     Group(usize, SqlType),
     /// An aggregate by its index in `Select::aggregates`.
     Aggregate(usize, SqlType),
+    /// A window function by its index in `Windowing::calls`.
+    Window(usize, SqlType),
     /// Functions, operators and cast functions alike.
     Call {
         function: &'static Function,
@@ -532,6 +657,7 @@ impl Expr {
             | Expr::Param(_, ty)
             | Expr::Group(_, ty)
             | Expr::Aggregate(_, ty)
+            | Expr::Window(_, ty)
             | Expr::Call { ty, .. }
             | Expr::CastViaText { ty, .. }
             | Expr::Coerce { ty, .. }

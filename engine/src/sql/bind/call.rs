@@ -102,7 +102,7 @@ impl Binder<'_> {
             order_by: Vec::new(),
             within_group: false,
             filter: None,
-            over: false,
+            over: None,
         };
         self.bind_call(&call, at)
     }

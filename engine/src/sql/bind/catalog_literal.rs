@@ -5,7 +5,7 @@ use super::names::{numeric_oid, qualified_names};
 use crate::ids::Oid;
 use crate::sql::error::{SqlError, state};
 use crate::types::datum::Datum;
-use crate::types::{aggregates, conversions, functions, oids, registry};
+use crate::types::{aggregates, conversions, functions, oids, registry, windows};
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -122,6 +122,7 @@ fn procedure_named(text: &str) -> Result<Oid> {
         .iter()
         .map(|f| f.oid)
         .chain(aggregates::named(&name).iter().map(|a| a.oid))
+        .chain(windows::named(&name).iter().map(|w| w.oid))
         .chain(conversions::named(&name).map(|c| c.oid))
         .collect();
     match found.as_slice() {
@@ -161,6 +162,7 @@ fn procedure_with_arguments(text: &str) -> Result<Oid> {
         .iter()
         .map(|f| (f.oid, f.args))
         .chain(aggregates::named(&name).iter().map(|a| (a.oid, a.args)))
+        .chain(windows::named(&name).iter().map(|w| (w.oid, w.args)))
         .chain(conversions::named(&name).map(|c| (c.oid, c.args)))
         .find(|(_, args)| *args == types.as_slice())
         .map(|(oid, _)| oid)

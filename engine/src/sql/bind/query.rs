@@ -654,6 +654,7 @@ pub fn over(
         group_by: Vec::new(),
         having: None,
         aggregates: Vec::new(),
+        windows: crate::sql::bound::Windowing::default(),
         targets,
         distinct: Distinct::No,
     };
@@ -716,6 +717,7 @@ pub fn one_row(targets: Vec<Target>, output: Vec<OutputColumn>) -> Query {
         group_by: Vec::new(),
         having: None,
         aggregates: Vec::new(),
+        windows: crate::sql::bound::Windowing::default(),
         targets,
         distinct: Distinct::No,
     };

@@ -72,6 +72,7 @@ fn only(query: Query, column: usize) -> Query {
             group_by: Vec::new(),
             having: None,
             aggregates: Vec::new(),
+            windows: crate::sql::bound::Windowing::default(),
             targets: vec![target],
             distinct: Distinct::No,
         })),

@@ -184,6 +184,7 @@ pub fn table_query(relation: &Arc<Relation>, columns: &[usize]) -> Query {
             group_by: Vec::new(),
             having: None,
             aggregates: Vec::new(),
+            windows: crate::sql::bound::Windowing::default(),
             targets,
             distinct: Distinct::No,
         })),

@@ -15,7 +15,7 @@ use crate::types::acl::Privileges;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::Function;
-use crate::types::{aggregates, conversions, functions, oids, registry};
+use crate::types::{aggregates, conversions, functions, oids, registry, windows};
 
 type Answer = Result<Datum, TypeError>;
 
@@ -69,6 +69,7 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
             let asked = oid(args, 0);
             let is_function = functions::by_oid(asked).is_some()
                 || aggregates::by_oid(asked).is_some()
+                || windows::by_oid(asked).is_some()
                 || conversions::by_oid(asked).is_some();
             Ok(Datum::Bool(is_function))
         }

@@ -7,7 +7,9 @@ use crate::sql::pg_catalog::row::{RowBuilder, array, oid_vector};
 use crate::types::datum::Datum;
 use crate::types::function::{CastContext, CastMethod, Function, Implementation, Volatility};
 use crate::types::registry::Type;
-use crate::types::{aggregates, casts, conversions, functions, oids, operators, registry};
+use crate::types::{
+    aggregates, casts, conversions, functions, oids, operators, registry, windows,
+};
 
 /// `pg_language`'s row for functions that are code.
 const INTERNAL_LANGUAGE: Oid = Oid::new(12);
@@ -83,6 +85,20 @@ pub fn functions(relation: &Relation) -> Vec<Vec<Datum>> {
         row.set("prokind", b'a')
             .set("provolatile", b'i')
             .set("prosrc", "aggregate_dummy");
+        rows.push(row.take());
+    }
+    for window in windows::all() {
+        common_function(
+            &mut row,
+            window.oid,
+            window.name,
+            window.args,
+            window.returns,
+        );
+        row.set("prokind", b'w')
+            .set("proisstrict", window.strict)
+            .set("provolatile", b'i')
+            .set("prosrc", window.source);
         rows.push(row.take());
     }
     rows

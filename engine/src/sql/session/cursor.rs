@@ -300,6 +300,7 @@ fn row_of(values: Vec<crate::sql::bound::Expr>, types: &[SqlType], generation: u
         group_by: Vec::new(),
         having: None,
         aggregates: Vec::new(),
+        windows: crate::sql::bound::Windowing::default(),
         targets: values
             .into_iter()
             .map(|expr| Target {

@@ -20,16 +20,25 @@ struct Integers {
     give: fn(&Integers) -> Result<Datum, TypeError>,
 }
 
+fn integer(value: &Datum) -> i128 {
+    match value {
+        Datum::Int2(v) => i128::from(*v),
+        Datum::Int4(v) => i128::from(*v),
+        Datum::Int8(v) => i128::from(*v),
+        other => wrong_kind("an integer", other),
+    }
+}
+
 impl Accumulator for Integers {
     fn update(&mut self, args: &[Datum], _cx: &FunctionCx) -> Result<(), TypeError> {
         self.count += 1;
-        self.sum += match &args[0] {
-            Datum::Int2(v) => i128::from(*v),
-            Datum::Int4(v) => i128::from(*v),
-            Datum::Int8(v) => i128::from(*v),
-            other => wrong_kind("an integer", other),
-        };
+        self.sum += integer(&args[0]);
         Ok(())
+    }
+    fn remove(&mut self, args: &[Datum]) -> bool {
+        self.count -= 1;
+        self.sum -= integer(&args[0]);
+        true
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         if self.count == 0 {
@@ -147,6 +156,9 @@ impl Accumulator for Floats {
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         Ok(self.sum.take().unwrap_or(Datum::Null))
+    }
+    fn so_far(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        Ok(self.sum.clone().unwrap_or(Datum::Null))
     }
 }
 

@@ -222,6 +222,7 @@ pub fn select(ranges: Vec<Range>, from: Vec<FromItem>, targets: Vec<Expr>) -> Se
         group_by: Vec::new(),
         having: None,
         aggregates: Vec::new(),
+        windows: crate::sql::bound::Windowing::default(),
         targets: targets
             .into_iter()
             .map(|expr| Target {

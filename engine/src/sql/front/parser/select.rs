@@ -240,19 +240,6 @@ impl Parser<'_> {
         }
     }
 
-    fn window_clause(&mut self) -> Result<Option<u32>> {
-        let at = self.at();
-        if !self.eat(Kw::Window) {
-            return Ok(None);
-        }
-        self.list(|p| {
-            p.col_id()?;
-            p.expect(Kw::As)?;
-            p.skip_window()
-        })?;
-        Ok(Some(at))
-    }
-
     fn group_item(&mut self) -> Result<GroupItem> {
         let at = self.at();
         let what = match self.peek() {
@@ -273,7 +260,7 @@ impl Parser<'_> {
             _ => return Ok(GroupItem::Expr(self.expr()?)),
         };
         self.bump();
-        self.skip_window()?;
+        self.skip_brackets()?;
         Ok(GroupItem::Set { what, at })
     }
 
@@ -532,7 +519,7 @@ fn select_all(table: TableRef, at: u32) -> Select {
         group_by: Vec::new(),
         group_distinct: false,
         having: None,
-        windows: None,
+        windows: Vec::new(),
     }
 }
 
