@@ -6,7 +6,8 @@ use crate::catalog::relation::{LockMode, Relation};
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bound::{
-    AggregateCall, ColumnRef, Expr, FromItem, Range, RangeColumn, RangeSource,
+    AggregateCall, ColumnRef, Expr, FromItem, Range, RangeColumn, RangeSource, Window,
+    WindowCall,
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast;
@@ -37,6 +38,11 @@ pub enum Context {
     GroupBy,
     OrderBy,
     DistinctOn,
+    WindowPartition,
+    WindowOrder,
+    WindowRows,
+    WindowRange,
+    WindowGroups,
     Limit,
     Offset,
     Values,
@@ -67,6 +73,11 @@ impl Context {
             Context::GroupBy => "GROUP BY",
             Context::OrderBy => "ORDER BY",
             Context::DistinctOn => "DISTINCT ON",
+            Context::WindowPartition => "window PARTITION BY",
+            Context::WindowOrder => "window ORDER BY",
+            Context::WindowRows => "window ROWS",
+            Context::WindowRange => "window RANGE",
+            Context::WindowGroups => "window GROUPS",
             Context::Limit => "LIMIT",
             Context::Offset => "OFFSET",
             Context::Values | Context::InsertRow => "VALUES",
@@ -82,8 +93,45 @@ impl Context {
     pub fn allows_aggregates(self) -> bool {
         matches!(
             self,
-            Context::Select | Context::Having | Context::OrderBy | Context::DistinctOn
+            Context::Select
+                | Context::Having
+                | Context::OrderBy
+                | Context::DistinctOn
+                | Context::WindowPartition
+                | Context::WindowOrder
         )
+    }
+    pub fn allows_windows(self) -> bool {
+        matches!(
+            self,
+            Context::Select | Context::OrderBy | Context::DistinctOn
+        )
+    }
+    fn is_of_window(self) -> bool {
+        matches!(
+            self,
+            Context::WindowPartition
+                | Context::WindowOrder
+                | Context::WindowRows
+                | Context::WindowRange
+                | Context::WindowGroups
+        )
+    }
+    /// As in "window functions are not allowed in WHERE".
+    pub fn name_without_windows(self) -> &'static str {
+        match self.is_of_window() {
+            true => "window definitions",
+            false => self.name(),
+        }
+    }
+    /// As in "set-returning functions are not allowed in WHERE".
+    pub fn name_without_sets(self) -> &'static str {
+        match self {
+            Context::WindowRows | Context::WindowRange | Context::WindowGroups => {
+                "window definitions"
+            }
+            _ => self.name(),
+        }
     }
     pub fn allows_sets(self) -> bool {
         matches!(
@@ -93,6 +141,8 @@ impl Context {
                 | Context::GroupBy
                 | Context::OrderBy
                 | Context::DistinctOn
+                | Context::WindowPartition
+                | Context::WindowOrder
         )
     }
     /// The contexts whose name is singular in the messages about subqueries.
@@ -146,6 +196,11 @@ pub struct Scope {
     pub ranges: Vec<Range>,
     pub items: Vec<Item>,
     pub aggregates: Vec<AggregateCall>,
+    /// The windows of WINDOW, and behind them those of OVER.
+    pub windows: Vec<WindowEntry>,
+    /// Window functions, with their windows by these numbers.
+    pub window_calls: Vec<WindowCall>,
+    pub has_windows: bool,
     pub in_aggregate: bool,
     /// Columns used outside aggregates, with their places: for the grouping error.
     pub seen: Vec<(ColumnRef, u32)>,
@@ -175,6 +230,15 @@ impl Scope {
         };
         self.items.iter().chain(beside)
     }
+}
+
+/// A window as it is written, and as it is bound once something is over it or all has been analyzed.
+#[derive(Debug, Clone)]
+pub struct WindowEntry {
+    /// Of WINDOW.
+    pub name: Option<String>,
+    pub window: Arc<ast::Window>,
+    pub bound: Option<Arc<Window>>,
 }
 
 /// A WITH query: analyzed anew at each reference, which is the same as long as it is not volatile.
@@ -216,6 +280,10 @@ pub struct Binder<'a> {
     pub set_in_from: Option<u32>,
     /// The aggregates so far: the level that each belongs to, and where it stands.
     pub aggregates: Vec<(usize, u32)>,
+    /// The window functions so far, likewise.
+    pub windows: Vec<(usize, u32)>,
+    /// Where the last set-returning function stands that is called outside FROM.
+    pub last_set: Option<u32>,
     /// Kept of an expression that is going to be stored.
     pub moments: Option<Vec<Moment>>,
 }
@@ -240,6 +308,8 @@ impl<'a> Binder<'a> {
             conditional: None,
             set_in_from: None,
             aggregates: Vec::new(),
+            windows: Vec::new(),
+            last_set: None,
             moments: None,
         }
     }

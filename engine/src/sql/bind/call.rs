@@ -5,12 +5,16 @@ use super::resolve::{self, Choice, Pathway};
 use super::types::type_text;
 use super::walk;
 use crate::ids::Oid;
-use crate::sql::bound::{ColumnRef, Expr, FromItem, Range, RangeCall, RangeColumn, RangeSource};
+use super::window::Called;
+use crate::sql::bound::{
+    ColumnRef, Expr, FromItem, Range, RangeCall, RangeColumn, RangeSource, WindowCallee,
+};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, FunctionCall};
 use crate::types::datum::SqlType;
 use crate::types::function::{Aggregate, CastContext, Function, Volatility};
-use crate::types::{aggregates, functions, oids, registry};
+use crate::types::windows::WindowFunction;
+use crate::types::{aggregates, functions, oids, registry, windows};
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -28,6 +32,7 @@ struct Candidate {
 enum Target {
     Function(&'static Function),
     Aggregate(&'static Aggregate),
+    Window(&'static WindowFunction),
 }
 
 /// Names of parameters, where callers use them. Manual, 9.27.3 and 9.9.
@@ -55,7 +60,7 @@ const PARAMETER_NAMES: &[(&str, &[&str])] = &[
 ];
 
 /// A set-returning function is called in it.
-fn calls_set(expr: &Expr) -> bool {
+pub(super) fn calls_set(expr: &Expr) -> bool {
     walk::any(
         expr,
         &|e| matches!(e, Expr::Call { function, .. } if function.returns_set()),
@@ -108,9 +113,6 @@ impl Binder<'_> {
     }
 
     pub(super) fn bind_call(&mut self, call: &FunctionCall, at: u32) -> Result<Expr> {
-        if call.over {
-            return Err(SqlError::unsupported("window functions are not supported").at(at));
-        }
         if call.within_group {
             return Err(SqlError::unsupported("ordered-set aggregates are not supported").at(at));
         }
@@ -126,9 +128,12 @@ impl Binder<'_> {
             )
             .at(at));
         }
-        let is_aggregate =
-            in_catalog && !aggregates::named(name).is_empty() && functions::named(name).is_empty();
+        let is_aggregate = in_catalog
+            && call.over.is_none()
+            && !aggregates::named(name).is_empty()
+            && functions::named(name).is_empty();
         let marks = self.marks();
+        let last_set = self.last_set.take();
         let in_aggregate = self.scope_ref().in_aggregate;
         if is_aggregate {
             self.scope().in_aggregate = true;
@@ -136,6 +141,10 @@ impl Binder<'_> {
         let args = self.call_arguments(call, in_catalog);
         self.scope().in_aggregate = in_aggregate;
         let args = args?;
+        let set_inside = match last_set {
+            Some(_) => std::mem::replace(&mut self.last_set, last_set),
+            None => self.last_set,
+        };
         let types: Vec<Oid> = args.iter().map(|(e, _)| e.ty().oid).collect();
         if name.contains("json") {
             refuse_named_rows(call, &types, at)?;
@@ -173,8 +182,18 @@ impl Binder<'_> {
             }
         };
         match candidate.target {
-            Target::Aggregate(aggregate) => {
+            Target::Aggregate(aggregate) if call.over.is_none() => {
                 self.aggregate_call(call, aggregate, &candidate.parameters, args, &marks, at)
+            }
+            Target::Aggregate(aggregate) => {
+                let callee = WindowCallee::Aggregate(aggregate);
+                let called = Called { callee, set_inside, at };
+                self.window_call(call, called, &candidate.parameters, args, &marks)
+            }
+            Target::Window(function) => {
+                let callee = WindowCallee::Function(function);
+                let called = Called { callee, set_inside, at };
+                self.window_call(call, called, &candidate.parameters, args, &marks)
             }
             Target::Function(function) => self.function_call(call, function, candidate, args, at),
         }
@@ -302,6 +321,12 @@ impl Binder<'_> {
                 ));
             }
         }
+        if call.over.is_some() {
+            return Err(wrong_kind(
+                format!("OVER specified, but {shown} is not a window function nor an aggregate function"),
+                at,
+            ));
+        }
         let inputs: Vec<Oid> = args.iter().map(|(e, _)| e.ty().oid).collect();
         let types = resolve::polymorphic_types(&inputs, &candidate.parameters)
             .map_err(|_| no_function(call, &inputs, at))?;
@@ -371,6 +396,7 @@ impl Binder<'_> {
             return Ok(Expr::Call { function, args, ty });
         }
         self.check_set_place(at)?;
+        self.last_set = Some(at);
         if self.spreads_set() {
             return Err(beside_spread_set(at));
         }
@@ -408,7 +434,7 @@ impl Binder<'_> {
             .at(at));
         }
         if !self.context.allows_sets() {
-            return Err(refuse(self.context.name()));
+            return Err(refuse(self.context.name_without_sets()));
         }
         Ok(())
     }
@@ -563,6 +589,17 @@ fn candidates(name: &str, arguments: usize, variadic_call: bool) -> Vec<Candidat
             defaults: 0,
         })
         .collect();
+    out.extend(
+        windows::named(name)
+            .iter()
+            .filter(|w| w.args.len() == arguments)
+            .map(|w| Candidate {
+                target: Target::Window(w),
+                parameters: w.args.to_vec(),
+                spread: None,
+                defaults: 0,
+            }),
+    );
     for f in functions::named(name) {
         let n = f.args.len();
         if n == arguments && (f.variadic == Oid::INVALID || variadic_call) {

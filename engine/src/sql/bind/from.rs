@@ -414,6 +414,8 @@ impl Binder<'_> {
                 Some("HAVING clause")
             } else if !self.scope_ref().aggregates.is_empty() {
                 Some("aggregate functions")
+            } else if self.scope_ref().has_windows {
+                Some("window functions")
             } else if self.scope_ref().calls_sets || !self.scope_ref().set_ranges.is_empty() {
                 Some("set-returning functions in the target list")
             } else {

@@ -24,6 +24,7 @@ mod targets;
 mod types;
 mod values;
 mod walk;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,7 @@ pub use binder::Moment;
 pub use from::lock_name;
 pub use names::{qualified_names, system_column};
 pub use types::{is_serial, type_text};
-pub use walk::{own_reads, parts, parts_mut, query_reads, reads_columns};
+pub use walk::{of_windows, own_reads, parts, parts_mut, query_reads, reads_columns, same};
 
 /// What the analyzer needs to know of the session.
 #[derive(Clone, Copy)]

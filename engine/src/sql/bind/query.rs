@@ -1,6 +1,6 @@
 //! SELECT, VALUES, set operations (`analyze.c`).
 
-use super::binder::{Binder, Context, CteEntry, Scope};
+use super::binder::{Binder, Context, CteEntry, Scope, WindowEntry};
 use super::grouping::Grouping;
 use super::resolve;
 use super::targets::{TargetList, direction, require_equality, require_order};
@@ -187,9 +187,8 @@ impl Binder<'_> {
                     .at(into.name.at()),
             );
         }
-        if let Some(at) = select.windows {
-            return Err(SqlError::unsupported("window functions are not supported").at(at));
-        }
+        let named = select.windows.iter().map(WindowEntry::named);
+        self.scope().windows = named.collect();
         let mut from = self.bind_from(&select.from)?;
         self.forget_seen(0, 0);
         let mut list = self.bind_targets(&select.targets)?;
@@ -202,6 +201,7 @@ impl Binder<'_> {
         let keys = self.group_keys(&mut list, &select.group_by)?;
         let distinct = self.distinct(&select.distinct, &mut list, &mut order_by, query)?;
         let limits = self.limits(query)?;
+        let mut windows = self.window_definitions()?;
         if settle {
             self.settle_targets(&mut list)?;
         }
@@ -221,14 +221,26 @@ impl Binder<'_> {
                 scope: &scope,
                 level: self.level_number(),
                 keys: group_by,
+                window_calls: std::mem::take(&mut windows.calls),
             };
             for target in &mut list.targets {
                 grouping.rewrite(&mut target.expr)?;
+            }
+            for window in &mut windows.windows {
+                let order = window.order_by.iter_mut().map(|o| &mut o.expr);
+                for part in order.chain(&mut window.partition_by) {
+                    grouping.rewrite(part)?;
+                }
             }
             if let Some(having) = &mut having {
                 grouping.rewrite(having)?;
             }
             group_by = grouping.keys;
+            windows.calls = grouping.window_calls;
+        }
+        let numbers = windows.settle();
+        for target in &mut list.targets {
+            super::walk::renumber_windows(&mut target.expr, &numbers);
         }
         from.append(&mut scope.set_ranges);
         let body = Select {
@@ -239,6 +251,7 @@ impl Binder<'_> {
             group_by,
             having,
             aggregates: std::mem::take(&mut scope.aggregates),
+            windows,
             targets: list.targets,
             distinct,
         };
@@ -298,18 +311,8 @@ impl Binder<'_> {
                 // A key is kept apart from the select list: no junk entry for it.
                 list.targets.truncate(before.max(target.min(before)));
                 list.places.truncate(list.targets.len());
-                let mut aggregates = false;
-                super::walk::own_reads(&key, Some(self.level_number()), &mut |e| {
-                    aggregates |= matches!(e, Expr::Aggregate(..));
-                });
-                if aggregates {
-                    let place = list.places.get(target).copied().unwrap_or(e.at);
-                    return Err(SqlError::new(
-                        state::GROUPING_ERROR,
-                        "aggregate functions are not allowed in GROUP BY",
-                    )
-                    .at(self.aggregate_from(place)));
-                }
+                let place = list.places.get(target).copied().unwrap_or(e.at);
+                self.check_group_key(&key, place)?;
                 require_equality(key.ty(), location(e))?;
                 if !keys.iter().any(|k| super::walk::same(k, &key)) {
                     keys.push(key);
@@ -317,6 +320,30 @@ impl Binder<'_> {
             }
         }
         Ok(keys)
+    }
+
+    /// 42803 and 42P20 for what stands in the select list and is grouped by all the same (`checkTargetlistEntrySQL92`).
+    fn check_group_key(&self, key: &Expr, place: u32) -> Result<()> {
+        let (mut aggregates, mut windows) = (false, false);
+        super::walk::own_reads(key, Some(self.level_number()), &mut |e| {
+            aggregates |= matches!(e, Expr::Aggregate(..));
+            windows |= matches!(e, Expr::Window(..));
+        });
+        if aggregates {
+            return Err(SqlError::new(
+                state::GROUPING_ERROR,
+                "aggregate functions are not allowed in GROUP BY",
+            )
+            .at(self.aggregate_from(place)));
+        }
+        if windows {
+            return Err(SqlError::new(
+                state::WINDOWING_ERROR,
+                "window functions are not allowed in GROUP BY",
+            )
+            .at(self.window_from(place)));
+        }
+        Ok(())
     }
 
     fn distinct(

@@ -1,6 +1,8 @@
 //! Going over bound expressions and queries, and telling whether two are the same.
 
-use crate::sql::bound::{Body, Expr, FromItem, Query, RangeSource, Select, SubqueryKind};
+use crate::sql::bound::{
+    Body, Expr, FromItem, Query, RangeSource, Select, SubqueryKind, Windowing,
+};
 use crate::types::datum::Datum;
 use crate::types::function::Volatility;
 
@@ -141,6 +143,7 @@ fn of_select<'q>(select: &'q Select, f: &mut dyn FnMut(&'q Expr)) {
         call.args.iter().chain(&call.filter).for_each(&mut *f);
         call.order_by.iter().for_each(|(e, _, _)| f(e));
     }
+    of_windows(&select.windows, f);
     select.from.iter().for_each(|item| of_from(item, f));
     for range in &select.ranges {
         match &range.source {
@@ -148,6 +151,35 @@ fn of_select<'q>(select: &'q Select, f: &mut dyn FnMut(&'q Expr)) {
             RangeSource::Values(values) => values.rows.iter().flatten().for_each(&mut *f),
             RangeSource::Function { calls, .. } => calls.iter().for_each(|c| f(&c.call)),
             RangeSource::Table(_) | RangeSource::Virtual(_) => {}
+        }
+    }
+}
+
+/// Calls `f` on each expression of window functions and their windows.
+pub fn of_windows<'q>(windows: &'q Windowing, f: &mut dyn FnMut(&'q Expr)) {
+    for call in &windows.calls {
+        call.args.iter().chain(&call.filter).for_each(&mut *f);
+    }
+    for window in &windows.windows {
+        window.order_by.iter().for_each(|o| f(&o.expr));
+        window.partition_by.iter().for_each(&mut *f);
+        let bounds = [&window.frame.start, &window.frame.end];
+        bounds.into_iter().filter_map(|b| b.offset()).for_each(&mut *f);
+    }
+}
+
+/// The same, to change them.
+fn of_windows_mut(windows: &mut Windowing, f: &mut dyn FnMut(&mut Expr)) {
+    for call in &mut windows.calls {
+        call.args.iter_mut().for_each(&mut *f);
+        call.filter.iter_mut().for_each(&mut *f);
+    }
+    for window in &mut windows.windows {
+        window.order_by.iter_mut().for_each(|o| f(&mut o.expr));
+        window.partition_by.iter_mut().for_each(&mut *f);
+        let bounds = [&mut window.frame.start, &mut window.frame.end];
+        for offset in bounds.into_iter().filter_map(|b| b.offset_mut()) {
+            f(offset);
         }
     }
 }
@@ -184,6 +216,7 @@ fn of_select_mut(select: &mut Select, f: &mut dyn FnMut(&mut Expr)) {
         call.filter.iter_mut().for_each(&mut *f);
         call.order_by.iter_mut().for_each(|(e, _, _)| f(e));
     }
+    of_windows_mut(&mut select.windows, f);
     select.from.iter_mut().for_each(|item| of_from_mut(item, f));
     for range in &mut select.ranges {
         match &mut range.source {
@@ -223,13 +256,15 @@ pub fn deep_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
     }
 }
 
-/// Calls `f` on what the expression, which stands in `level`, reads of that level: columns, groups and aggregates, its
-/// own and those that its subqueries read.
+/// Calls `f` on what the expression, which stands in `level`, reads of that level: columns, groups, aggregates and window
+/// functions, its own and those that its subqueries read.
 pub fn own_reads<'e>(expr: &'e Expr, level: Option<usize>, f: &mut dyn FnMut(&'e Expr)) {
     match expr {
-        Expr::Column(_) | Expr::SystemColumn { .. } | Expr::Group(..) | Expr::Aggregate(..) => {
-            f(expr);
-        }
+        Expr::Column(_)
+        | Expr::SystemColumn { .. }
+        | Expr::Group(..)
+        | Expr::Aggregate(..)
+        | Expr::Window(..) => f(expr),
         _ => parts(expr, &mut |part| own_reads(part, level, f)),
     }
     if let Expr::Subquery(sub) = expr {
@@ -248,6 +283,15 @@ pub fn query_reads<'q>(query: &'q Query, level: Option<usize>, f: &mut dyn FnMut
             }
         });
     });
+}
+
+/// Gives window functions of the expression's own level new numbers.
+pub fn renumber_windows(expr: &mut Expr, numbers: &[usize]) {
+    if let Expr::Window(number, _) = expr {
+        *number = numbers[*number];
+        return;
+    }
+    parts_mut(expr, &mut |part| renumber_windows(part, numbers));
 }
 
 /// True if it reads anything of `level`, in which it stands.
@@ -338,9 +382,9 @@ fn same_head(a: &Expr, b: &Expr) -> bool {
         (Expr::Const(x, _), Expr::Const(y, _)) => same_value(x, y),
         (Expr::Param(x, _), Expr::Param(y, _)) => x == y,
         (Expr::Column(x), Expr::Column(y)) => x == y,
-        (Expr::Group(x, _), Expr::Group(y, _)) | (Expr::Aggregate(x, _), Expr::Aggregate(y, _)) => {
-            x == y
-        }
+        (Expr::Group(x, _), Expr::Group(y, _))
+        | (Expr::Aggregate(x, _), Expr::Aggregate(y, _))
+        | (Expr::Window(x, _), Expr::Window(y, _)) => x == y,
         (Expr::Call { function: x, .. }, Expr::Call { function: y, .. })
         | (Expr::NullIf { equal: x, .. }, Expr::NullIf { equal: y, .. }) => x.oid == y.oid,
         (Expr::Coerce { explicit: x, .. }, Expr::Coerce { explicit: y, .. }) => x == y,

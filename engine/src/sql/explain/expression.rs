@@ -33,6 +33,8 @@ pub struct Words<'p> {
     pub function: &'p FunctionCx,
     /// Arguments of the level's aggregates, for `Expr::Aggregate`.
     pub aggregates: Vec<String>,
+    /// The same of its window functions, for `Expr::Window`.
+    pub windows: BTreeMap<usize, String>,
     /// What outer values and init plans' results go by, by the numbers of their `Expr::Param`.
     pub params: BTreeMap<usize, String>,
     pub style: Style,
@@ -90,6 +92,11 @@ impl Words<'_> {
                 .get(*n)
                 .cloned()
                 .unwrap_or_else(|| format!("aggregate{}", n + 1)),
+            Expr::Window(n, _) => self
+                .windows
+                .get(n)
+                .cloned()
+                .unwrap_or_else(|| format!("window{}", n + 1)),
             Expr::Call { function, args, ty } => self.call(function.oid, function.name, args, *ty),
             Expr::CastViaText { arg, ty } | Expr::Relabel { arg, ty } => self.cast(arg, *ty),
             Expr::Coerce { arg, ty, .. } => self.cast(arg, *ty),
@@ -298,6 +305,22 @@ impl Words<'_> {
             }
         }
     }
+}
+
+/// `rank() OVER (?)`, as PostgreSQL shows it outside of the node that computes it.
+pub fn window_call(words: &Words<'_>, call: &crate::sql::plan::tree::WindowSpec) -> String {
+    use crate::sql::bound::WindowCallee;
+    let args: Vec<String> = call.args.iter().map(|a| words.show(a.source())).collect();
+    let is_aggregate = matches!(call.callee, WindowCallee::Aggregate(_));
+    let args = match args.is_empty() && is_aggregate {
+        true => "*".to_owned(),
+        false => args.join(", "),
+    };
+    let mut shown = format!("{}({args})", call.callee.name());
+    if let Some(filter) = &call.filter {
+        shown += &format!(" FILTER (WHERE {})", words.show(filter.source()));
+    }
+    shown + " OVER (?)"
 }
 
 /// As EXPLAIN calls a subquery's plan, by its place in the list.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ExplainOptions;
-use super::expression::{Style, Words, aggregate, quoted, subplan_name};
+use super::expression::{Style, Words, aggregate, quoted, subplan_name, window_call};
 use super::item::{Child, Item, Shown};
 use crate::catalog::relation::Relation;
 use crate::sql::bound::{Expr, SetOp, SubPlanCall};
@@ -73,6 +73,7 @@ fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) 
             bare: None,
             function,
             aggregates: Vec::new(),
+            windows: BTreeMap::new(),
             params,
             style: Style::Plan,
         },
@@ -83,6 +84,7 @@ fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) 
     name_passed(&mut describer.words, &level.root);
     // Their arguments may be such values.
     describer.words.aggregates = aggregates_of(&describer.words, &level.root);
+    name_windows(&mut describer.words, &level.root);
     let mut inits = BTreeSet::new();
     init_plans(&level.root, &mut inits);
     // Init plans come before the other children.
@@ -168,6 +170,19 @@ fn aggregates_of(words: &Words<'_>, node: &PlanNode) -> Vec<String> {
         shown.extend(aggregates_of(words, child));
     }
     shown
+}
+
+/// Window functions go by how they are called; inner ones first, though none reads another one.
+fn name_windows(words: &mut Words<'_>, node: &PlanNode) {
+    for child in node.children() {
+        name_windows(words, child);
+    }
+    if let NodeKind::Window(window) = &node.kind {
+        for call in &window.calls {
+            let shown = window_call(words, call);
+            words.windows.insert(call.number, shown);
+        }
+    }
 }
 
 /// `t` or `t alias`
@@ -360,6 +375,7 @@ impl Describer<'_> {
                 self.over(Item::new("ProjectSet", "ProjectSet", cost), child)
             }
             NodeKind::Aggregate(a) => self.aggregate(a, node),
+            NodeKind::Window(w) => self.over(Item::new("WindowAgg", "WindowAgg", cost), &w.child),
             NodeKind::Unique { child, .. } => self.over(Item::new("Unique", "Unique", cost), child),
             NodeKind::HashDistinct { child, keys } => {
                 let mut item = Item::new("Aggregate", "HashAggregate", cost);

@@ -100,6 +100,7 @@ fn shown(
         bare: None,
         function: &functions,
         aggregates: Vec::new(),
+        windows: std::collections::BTreeMap::new(),
         params: std::collections::BTreeMap::new(),
         style: Style::Stored,
     };

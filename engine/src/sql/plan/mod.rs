@@ -29,6 +29,7 @@ mod statistics;
 mod subquery;
 mod top;
 pub mod tree;
+mod window;
 
 pub use exprs::{over_row, walk};
 pub use settings::{PlanCx, PlannerSettings};

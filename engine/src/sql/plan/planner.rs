@@ -68,6 +68,8 @@ pub struct Scope {
     /// Slots of group expressions and of aggregates.
     pub groups: Vec<Slot>,
     pub aggregates: Vec<Slot>,
+    /// Slots of window functions, once they are planned.
+    pub windows: Vec<Option<Slot>>,
 }
 
 #[derive(Default, Clone)]
@@ -247,6 +249,11 @@ impl<'a> Planner<'_, 'a> {
                     .get(*number)
                     .ok_or_else(|| unknown("aggregate"))?;
                 *expr = slot_expr(*slot, *ty);
+                Ok(())
+            }
+            Expr::Window(number, ty) => {
+                let slot = scope.windows.get(*number).copied().flatten();
+                *expr = slot_expr(slot.ok_or_else(|| unknown("window function"))?, *ty);
                 Ok(())
             }
             Expr::Subquery(sub) => {

@@ -101,6 +101,15 @@ impl PlanNode {
                     call.filter.iter().for_each(|t| f(t.source()));
                 }
             }
+            NodeKind::Window(window) => {
+                for call in &window.calls {
+                    call.args.iter().for_each(|v| f(v.source()));
+                    call.filter.iter().for_each(|t| f(t.source()));
+                }
+                let bounds = [&window.frame.start, &window.frame.end];
+                let offsets = bounds.into_iter().filter_map(|b| b.offset());
+                offsets.for_each(|v| f(v.source()));
+            }
             NodeKind::LockRows {
                 recheck,
                 outer,

@@ -9,7 +9,7 @@ use crate::sql::plan::exprs::{SlotSet, collect_slots};
 use crate::sql::plan::point;
 use crate::sql::plan::tree::{
     Again, AggregateNode, HashJoin, IndexScan, KeyValue, Limit, Modify, ModifyAction, NestLoop,
-    NodeKind, PlanNode, Sort,
+    NodeKind, PlanNode, Sort, WindowNode,
 };
 
 /// Hands out node ids.
@@ -89,6 +89,7 @@ impl Settler {
             NodeKind::Sort(sort) => self.sort(sort, needed),
             NodeKind::Limit(limit) => self.limit(limit, needed),
             NodeKind::Aggregate(aggregate) => self.aggregate(aggregate, needed),
+            NodeKind::Window(window) => self.window(window, needed),
             NodeKind::Unique { child, keys } => {
                 needed.add(&keys.iter().map(|k| k.slot).collect());
                 self.settle(unique(child), &needed);
@@ -202,6 +203,22 @@ impl Settler {
         self.settle(unique(&mut aggregate.child), &needed);
     }
 
+    fn window(&mut self, window: &mut WindowNode, mut needed: SlotSet) {
+        needed.add(&window.partition.iter().map(|k| k.slot).collect());
+        needed.add(&window.order.iter().map(|k| k.slot).collect());
+        for call in &mut window.calls {
+            call.args.iter_mut().for_each(|a| scalar(a, &mut needed));
+            test(&mut call.filter, &mut needed);
+        }
+        for bound in [&mut window.frame.start, &mut window.frame.end] {
+            if let Some(offset) = bound.offset_mut() {
+                offset.compile();
+            }
+        }
+        window.slots = common(&needed, &produced(&window.child));
+        self.settle(unique(&mut window.child), &needed);
+    }
+
     fn modify(&mut self, modify: &mut Modify, mut needed: SlotSet) {
         for check in &mut modify.checks {
             check.test.compile();
@@ -291,6 +308,7 @@ pub fn produced(node: &PlanNode) -> SlotSet {
                 .chain(a.calls.iter().map(|c| c.slot))
                 .collect();
         }
+        NodeKind::Window(w) => w.calls.iter().map(|c| c.slot).collect(),
         NodeKind::SetOp(set) => return set.keys.iter().map(|k| k.slot).collect(),
         _ => SlotSet::default(),
     };

@@ -212,6 +212,7 @@ fn without_values(query: &Query) -> Option<Query> {
         return None;
     };
     let counts = !select.aggregates.is_empty()
+        || !select.windows.is_empty()
         || select.having.is_some()
         || query.limit.is_some()
         || query.offset.is_some()

@@ -20,12 +20,16 @@ use std::sync::Arc;
 
 use crate::catalog::relation::{Index, LockMode, Relation};
 use crate::ids::Oid;
-use crate::sql::bound::{Disclosure, JoinKind, LockWait, OutputColumn, RowLockMode, SetOp};
+use crate::sql::bound::{
+    Disclosure, Exclusion, FrameMode, JoinKind, LockWait, OutputColumn, RowLockMode, SetOp,
+    WindowCallee,
+};
 use crate::sql::exec::eval::{Scalar, Slot, Test};
 use crate::table::row::RowDecoder;
 use crate::types::compare::{Comparator, Hasher};
 use crate::types::datum::SqlType;
 use crate::types::function::{Aggregate, Function, FunctionCx};
+use crate::types::in_range::InRange;
 
 /// What the statement is, for its command tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,6 +230,7 @@ pub enum NodeKind {
     Sort(Sort),
     Limit(Limit),
     Aggregate(AggregateNode),
+    Window(Box<WindowNode>),
     /// First row of each run of equal keys; the input is ordered by them.
     Unique {
         child: Arc<PlanNode>,
@@ -535,6 +540,62 @@ pub struct AggregateOrder {
     pub nulls_first: bool,
 }
 
+/// Window functions over one window, whose partitions follow one another in the input, each in the window's order.
+#[derive(Debug)]
+pub struct WindowNode {
+    pub child: Arc<PlanNode>,
+    pub partition: Vec<KeySlot>,
+    pub order: Vec<SortKey>,
+    pub frame: WindowFrame,
+    pub calls: Vec<WindowSpec>,
+    /// What is kept of a row: keys, what is computed of it here, and what something above reads.
+    pub slots: Vec<Slot>,
+}
+
+#[derive(Debug)]
+pub struct WindowFrame {
+    pub mode: FrameMode,
+    pub start: WindowBound,
+    pub end: WindowBound,
+    pub exclude: Exclusion,
+}
+
+/// With the offset, and for RANGE what compares with it.
+#[derive(Debug)]
+pub enum WindowBound {
+    UnboundedPreceding,
+    Preceding(Scalar, Option<InRange>),
+    CurrentRow,
+    Following(Scalar, Option<InRange>),
+    UnboundedFollowing,
+}
+
+impl WindowBound {
+    pub fn offset(&self) -> Option<&Scalar> {
+        match self {
+            WindowBound::Preceding(offset, _) | WindowBound::Following(offset, _) => Some(offset),
+            _ => None,
+        }
+    }
+    pub fn offset_mut(&mut self) -> Option<&mut Scalar> {
+        match self {
+            WindowBound::Preceding(offset, _) | WindowBound::Following(offset, _) => Some(offset),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct WindowSpec {
+    /// Its place among the level's window functions.
+    pub number: usize,
+    pub callee: WindowCallee,
+    pub args: Vec<Scalar>,
+    pub arg_types: Vec<Oid>,
+    pub filter: Option<Test>,
+    pub slot: Slot,
+}
+
 #[derive(Debug)]
 pub struct SetOpNode {
     pub op: SetOp,
@@ -663,6 +724,7 @@ impl PlanNode {
             NodeKind::Sort(s) => vec![&s.child],
             NodeKind::Limit(l) => vec![&l.child],
             NodeKind::Aggregate(a) => vec![&a.child],
+            NodeKind::Window(w) => vec![&w.child],
             NodeKind::Append { children } => children.iter().collect(),
             NodeKind::SetOp(s) => vec![&s.left, &s.right],
             NodeKind::Modify(m) => vec![&m.child],
@@ -690,6 +752,7 @@ impl PlanNode {
             NodeKind::Sort(s) => vec![&mut s.child],
             NodeKind::Limit(l) => vec![&mut l.child],
             NodeKind::Aggregate(a) => vec![&mut a.child],
+            NodeKind::Window(w) => vec![&mut w.child],
             NodeKind::Append { children } => children.iter_mut().collect(),
             NodeKind::SetOp(s) => vec![&mut s.left, &mut s.right],
             NodeKind::Modify(m) => vec![&mut m.child],

@@ -433,7 +433,7 @@ impl Parser<'_> {
                 if self.eat(Kw::Using) {
                     self.col_id()?;
                 }
-                self.skip_window()?;
+                self.skip_brackets()?;
                 if self.eat(Kw::Include) {
                     self.column_list()?;
                 }
