@@ -63,6 +63,9 @@ pub mod state {
     pub const STRING_TOO_LONG: &str = "22001";
     pub const NUMERIC_OUT_OF_RANGE: &str = "22003";
     pub const NULL_NOT_ALLOWED: &str = "22004";
+    pub const INVALID_PRECEDING_OR_FOLLOWING_SIZE: &str = "22013";
+    pub const INVALID_ARGUMENT_FOR_NTILE: &str = "22014";
+    pub const INVALID_ARGUMENT_FOR_NTH_VALUE: &str = "22016";
     pub const INVALID_ROW_COUNT_IN_LIMIT: &str = "2201W";
     pub const INVALID_ROW_COUNT_IN_OFFSET: &str = "2201X";
     pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";

@@ -6,8 +6,7 @@ use crate::catalog::relation::{LockMode, Relation};
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bound::{
-    AggregateCall, ColumnRef, Expr, FromItem, Range, RangeColumn, RangeSource, Window,
-    WindowCall,
+    AggregateCall, ColumnRef, Expr, FromItem, Range, RangeColumn, RangeSource, Window, WindowCall,
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast;

@@ -4,8 +4,8 @@ use super::binder::{Binder, Context};
 use super::resolve::{self, Choice, Pathway};
 use super::types::type_text;
 use super::walk;
-use crate::ids::Oid;
 use super::window::Called;
+use crate::ids::Oid;
 use crate::sql::bound::{
     ColumnRef, Expr, FromItem, Range, RangeCall, RangeColumn, RangeSource, WindowCallee,
 };
@@ -187,12 +187,20 @@ impl Binder<'_> {
             }
             Target::Aggregate(aggregate) => {
                 let callee = WindowCallee::Aggregate(aggregate);
-                let called = Called { callee, set_inside, at };
+                let called = Called {
+                    callee,
+                    set_inside,
+                    at,
+                };
                 self.window_call(call, called, &candidate.parameters, args, &marks)
             }
             Target::Window(function) => {
                 let callee = WindowCallee::Function(function);
-                let called = Called { callee, set_inside, at };
+                let called = Called {
+                    callee,
+                    set_inside,
+                    at,
+                };
                 self.window_call(call, called, &candidate.parameters, args, &marks)
             }
             Target::Function(function) => self.function_call(call, function, candidate, args, at),
@@ -323,7 +331,9 @@ impl Binder<'_> {
         }
         if call.over.is_some() {
             return Err(wrong_kind(
-                format!("OVER specified, but {shown} is not a window function nor an aggregate function"),
+                format!(
+                    "OVER specified, but {shown} is not a window function nor an aggregate function"
+                ),
                 at,
             ));
         }

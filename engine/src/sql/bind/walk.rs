@@ -164,7 +164,10 @@ pub fn of_windows<'q>(windows: &'q Windowing, f: &mut dyn FnMut(&'q Expr)) {
         window.order_by.iter().for_each(|o| f(&o.expr));
         window.partition_by.iter().for_each(&mut *f);
         let bounds = [&window.frame.start, &window.frame.end];
-        bounds.into_iter().filter_map(|b| b.offset()).for_each(&mut *f);
+        bounds
+            .into_iter()
+            .filter_map(|b| b.offset())
+            .for_each(&mut *f);
     }
 }
 

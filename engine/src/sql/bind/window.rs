@@ -213,9 +213,7 @@ impl Binder<'_> {
             return Err(windowing(message, window.at));
         }
         let base = match &window.base {
-            Some(base) => {
-                Some(find(&base.name).ok_or_else(|| no_window(&base.name, window.at))?)
-            }
+            Some(base) => Some(find(&base.name).ok_or_else(|| no_window(&base.name, window.at))?),
             None => None,
         };
         if let Some(base) = base {
@@ -421,8 +419,7 @@ fn check_clauses(call: &FunctionCall, callee: WindowCallee, at: u32) -> Result<(
     let is_aggregate = matches!(callee, WindowCallee::Aggregate(_));
     if is_aggregate && call.args.is_empty() && !call.star {
         let shown = call.name.to_string();
-        let message =
-            format!("{shown}(*) must be used to call a parameterless aggregate function");
+        let message = format!("{shown}(*) must be used to call a parameterless aggregate function");
         return Err(wrong_kind(message, at));
     }
     if !call.order_by.is_empty() {

@@ -33,6 +33,7 @@ mod simple;
 mod sort;
 mod spill;
 mod subplan;
+mod window;
 
 #[cfg(test)]
 pub(in crate::sql) mod tests;

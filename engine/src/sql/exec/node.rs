@@ -10,7 +10,7 @@ use crate::sql::error::SqlError;
 use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::{
     aggregate, distinct, hash_join, limit, lock_rows, materialize, modify, nest_loop, project_set,
-    scan, set_op, simple, sort,
+    scan, set_op, simple, sort, window,
 };
 use crate::sql::plan::tree::{NodeKind, PlanNode};
 use crate::types::datum::Datum;
@@ -76,6 +76,10 @@ fn build_bare(plan: &Arc<PlanNode>, cx: &EvalCx) -> BoxNode {
         NodeKind::Aggregate(a) => {
             let child = build(&a.child, cx);
             aggregate::build(spec, child)
+        }
+        NodeKind::Window(w) => {
+            let child = build(&w.child, cx);
+            Box::new(window::WindowAggNode::new(spec, child))
         }
         NodeKind::Unique { child, .. } => {
             let child = build(child, cx);

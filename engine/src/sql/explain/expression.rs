@@ -33,7 +33,7 @@ pub struct Words<'p> {
     pub function: &'p FunctionCx,
     /// Arguments of the level's aggregates, for `Expr::Aggregate`.
     pub aggregates: Vec<String>,
-    /// The same of its window functions, for `Expr::Window`.
+    /// How window functions are called, by the slots of their results: for `Expr::Window` of a plan.
     pub windows: BTreeMap<usize, String>,
     /// What outer values and init plans' results go by, by the numbers of their `Expr::Param`.
     pub params: BTreeMap<usize, String>,

@@ -180,7 +180,7 @@ fn name_windows(words: &mut Words<'_>, node: &PlanNode) {
     if let NodeKind::Window(window) = &node.kind {
         for call in &window.calls {
             let shown = window_call(words, call);
-            words.windows.insert(call.number, shown);
+            words.windows.insert(call.slot, shown);
         }
     }
 }

@@ -7,9 +7,7 @@ use crate::sql::pg_catalog::row::{RowBuilder, array, oid_vector};
 use crate::types::datum::Datum;
 use crate::types::function::{CastContext, CastMethod, Function, Implementation, Volatility};
 use crate::types::registry::Type;
-use crate::types::{
-    aggregates, casts, conversions, functions, oids, operators, registry, windows,
-};
+use crate::types::{aggregates, casts, conversions, functions, oids, operators, registry, windows};
 
 /// `pg_language`'s row for functions that are code.
 const INTERNAL_LANGUAGE: Oid = Oid::new(12);

@@ -9,9 +9,7 @@ use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test, slot_expr, slot_of};
 use crate::sql::plan::build::{self, Parts, key_slot, node, order_of, sort_key};
 use crate::sql::plan::cost;
-use crate::sql::plan::exprs::{
-    SlotSet, cheap_first, conjuncts, has_subquery, is_volatile, same,
-};
+use crate::sql::plan::exprs::{SlotSet, cheap_first, conjuncts, has_subquery, is_volatile, same};
 use crate::sql::plan::from::{FromPlanner, JoinItem, JoinList};
 use crate::sql::plan::lateral::{Recheck, collect_lateral};
 use crate::sql::plan::locks::{RowLocks, row_locks};

@@ -209,7 +209,7 @@ pub fn plan(
         for (number, call) in calls.iter().enumerate() {
             if call.window == keyed.number {
                 let slot = planner.new_slot(String::new(), call.ty);
-                planner.slots[slot].computed = Some(Expr::Window(number, call.ty));
+                planner.slots[slot].computed = Some(Expr::Window(slot, call.ty));
                 specs.push(window_spec(planner, scope, call, slot, number)?);
             }
         }
@@ -296,9 +296,8 @@ fn frame_bound(
     window: &Window,
     scope: &Scope,
 ) -> Result<WindowBound, SqlError> {
-    let mut offset = |e: &Expr| -> Result<Scalar, SqlError> {
-        Ok(Scalar::new(planner.lower(e, scope)?))
-    };
+    let mut offset =
+        |e: &Expr| -> Result<Scalar, SqlError> { Ok(Scalar::new(planner.lower(e, scope)?)) };
     let in_range = |e: &Expr| {
         let key = window.order_by.first().map(|o| o.expr.ty().oid);
         let known = key.map_or(&[][..], in_range::offsets);

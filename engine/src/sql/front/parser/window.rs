@@ -90,10 +90,9 @@ impl Parser<'_> {
         let at = self.at();
         let start = self.frame_bound()?;
         match start {
-            FrameBound::UnboundedFollowing => Err(frame_error(
-                "frame start cannot be UNBOUNDED FOLLOWING",
-                at,
-            )),
+            FrameBound::UnboundedFollowing => {
+                Err(frame_error("frame start cannot be UNBOUNDED FOLLOWING", at))
+            }
             FrameBound::Following(_) => Err(frame_error(
                 "frame starting from following row cannot end with current row",
                 at,
