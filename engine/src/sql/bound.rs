@@ -53,9 +53,53 @@ pub struct OutputColumn {
     pub attribute: i16,
 }
 
+/// A WITH query by its number in the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CteId(usize);
+
+impl CteId {
+    pub fn new(number: usize) -> CteId {
+        CteId(number)
+    }
+}
+
+/// A WITH query: bound once, at the level that defines it, whose ranges it does not see. Ranges name it by its number, so
+/// what it reads of levels further out is no part of what these ranges read: whoever goes over a query finds it with the
+/// query that defines it.
+#[derive(Debug, Clone)]
+pub struct Cte {
+    pub id: CteId,
+    pub name: String,
+    pub columns: Vec<OutputColumn>,
+    /// How many ranges read it, its own of a recursive one not counted.
+    pub references: usize,
+    /// MATERIALIZED, NOT MATERIALIZED.
+    pub materialized: Option<bool>,
+    pub source: CteSource,
+}
+
+#[derive(Debug, Clone)]
+pub enum CteSource {
+    Query(Box<Query>),
+    Recursive(Box<Recursive>),
+    /// INSERT, UPDATE or DELETE, at the statement's top only: run once and to its end, whoever reads its RETURNING.
+    Change(BoundStatement),
+}
+
+/// `first UNION [ALL] step`, both with the types of the query's columns; the step reads the rows that came last.
+#[derive(Debug, Clone)]
+pub struct Recursive {
+    pub all: bool,
+    pub first: Query,
+    pub step: Query,
+    pub ctes: Vec<Cte>,
+}
+
 /// A whole SELECT, with its set operations, ordering and limits.
 #[derive(Debug, Clone)]
 pub struct Query {
+    /// WITH, each behind those that it reads.
+    pub ctes: Vec<Cte>,
     pub body: Body,
     /// Keys are indexes into the body's targets (junk ones included).
     pub order_by: Vec<SortItem>,
@@ -148,6 +192,19 @@ pub struct Range {
     pub columns: Vec<RangeColumn>,
 }
 
+impl Range {
+    /// It is the query's own name in the query.
+    pub fn reads_itself(&self) -> bool {
+        matches!(
+            self.source,
+            RangeSource::Cte {
+                reads_itself: true,
+                ..
+            }
+        )
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct RangeColumn {
     pub name: String,
@@ -160,6 +217,14 @@ pub enum RangeSource {
     Table(Arc<Relation>),
     /// A table that the code fills (`pg_proc`, `pg_settings`, ...).
     Virtual(Arc<Relation>),
+    /// A query of a WITH clause, of this level or of one around it.
+    Cte {
+        id: CteId,
+        name: String,
+        /// Nothing of a query that reads itself.
+        output: Vec<OutputColumn>,
+        reads_itself: bool,
+    },
     /// After LATERAL it reads the ranges to its left as values of a level around it ([`Expr::Outer`]).
     Subquery(Box<Query>),
     Values(Values),
@@ -579,6 +644,7 @@ pub enum Disclosure {
 
 #[derive(Debug, Clone)]
 pub struct Insert {
+    pub ctes: Vec<Cte>,
     pub target: Arc<Relation>,
     pub disclosure: Disclosure,
     /// Gives one value for each column of the relation that is not dropped... in attribute order, defaults and
@@ -626,6 +692,7 @@ pub struct Returning {
 
 #[derive(Debug, Clone)]
 pub struct Update {
+    pub ctes: Vec<Cte>,
     pub level: usize,
     pub target: Arc<Relation>,
     pub disclosure: Disclosure,
@@ -639,6 +706,7 @@ pub struct Update {
 
 #[derive(Debug, Clone)]
 pub struct Delete {
+    pub ctes: Vec<Cte>,
     pub level: usize,
     pub target: Arc<Relation>,
     /// Range 0 is the target; USING's ranges follow.

@@ -98,6 +98,7 @@ pub mod state {
     pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
     pub const CANNOT_COERCE: &str = "42846";
     pub const GROUPING_ERROR: &str = "42803";
+    pub const INVALID_RECURSION: &str = "42P19";
     pub const WINDOWING_ERROR: &str = "42P20";
     pub const COLLATION_MISMATCH: &str = "42P21";
     pub const DATATYPE_MISMATCH: &str = "42804";

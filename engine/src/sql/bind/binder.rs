@@ -6,7 +6,7 @@ use crate::catalog::relation::{LockMode, Relation};
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bound::{
-    AggregateCall, ColumnRef, Expr, FromItem, Range, RangeColumn, RangeSource, Window, WindowCall,
+    AggregateCall, ColumnRef, CteId, CteSource, Expr, FromItem, OutputColumn, Range, RangeColumn, RangeSource, Window, WindowCall,
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast;
@@ -218,6 +218,8 @@ pub struct Scope {
     pub has_outer_join: bool,
     /// WITH queries that this level defines.
     pub ctes: Vec<CteEntry>,
+    /// Names of WITH queries that come behind the one that is being analyzed, and its own; the last one comes first.
+    pub future_ctes: Vec<String>,
 }
 
 impl Scope {
@@ -240,13 +242,17 @@ pub struct WindowEntry {
     pub bound: Option<Arc<Window>>,
 }
 
-/// A WITH query: analyzed anew at each reference, which is the same as long as it is not volatile.
+/// A WITH query, which is analyzed where it is defined.
 #[derive(Debug, Clone)]
 pub struct CteEntry {
-    pub cte: Arc<ast::Cte>,
+    pub id: CteId,
+    pub name: String,
     pub references: usize,
-    /// How many entries of the same WITH it can see.
-    pub sees: usize,
+    pub columns: Vec<OutputColumn>,
+    pub materialized: Option<bool>,
+    /// Nothing of a recursive one that is being analyzed.
+    pub source: Option<CteSource>,
+    pub recursive: bool,
 }
 
 pub struct Parameters {
@@ -277,6 +283,10 @@ pub struct Binder<'a> {
     pub conditional: Option<&'static str>,
     /// Where the last set-returning function stands that FROM calls.
     pub set_in_from: Option<u32>,
+    /// How many WITH queries there are so far.
+    pub ctes: usize,
+    /// The level of the statement itself: what changes rows may stand in its WITH only.
+    pub top_level: usize,
     /// The aggregates so far: the level that each belongs to, and where it stands.
     pub aggregates: Vec<(usize, u32)>,
     /// The window functions so far, likewise.
@@ -306,6 +316,8 @@ impl<'a> Binder<'a> {
             context: Context::Select,
             conditional: None,
             set_in_from: None,
+            ctes: 0,
+            top_level: 0,
             aggregates: Vec::new(),
             windows: Vec::new(),
             last_set: None,

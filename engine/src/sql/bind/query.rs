@@ -1,6 +1,6 @@
 //! SELECT, VALUES, set operations (`analyze.c`).
 
-use super::binder::{Binder, Context, CteEntry, Scope, WindowEntry};
+use super::binder::{Binder, Context, WindowEntry};
 use super::grouping::Grouping;
 use super::resolve;
 use super::targets::{TargetList, direction, require_equality, require_order};
@@ -61,12 +61,13 @@ impl Binder<'_> {
                 right,
             } => self.set_query(query, *op, *all, (left, right), settle)?,
         };
-        self.check_ctes()?;
+        let ctes = self.close_ctes();
         Ok(Query {
             body: bound.body,
             order_by: bound.order_by,
             limit: bound.limits.limit,
             offset: bound.limits.offset,
+            ctes,
             with_ties: bound.limits.with_ties,
             locking: bound.locking,
             output: bound.output,
@@ -89,90 +90,6 @@ impl Binder<'_> {
             offset,
             with_ties: query.limit.as_ref().is_some_and(|l| l.with_ties),
         })
-    }
-
-    pub(super) fn with_clause(&mut self, with: &ast::With) -> Result<()> {
-        if with.recursive {
-            return Err(SqlError::unsupported("WITH RECURSIVE is not supported").at(with.at));
-        }
-        for (i, cte) in with.ctes.iter().enumerate() {
-            if with.ctes[..i].iter().any(|c| c.name.name == cte.name.name) {
-                return Err(SqlError::new(
-                    state::DUPLICATE_ALIAS,
-                    format!(
-                        "WITH query name \"{}\" specified more than once",
-                        cte.name.name
-                    ),
-                )
-                .at(cte.name.at));
-            }
-            if !matches!(cte.statement, ast::Statement::Query(_)) {
-                return Err(SqlError::unsupported(
-                    "data-modifying statements in WITH are not supported",
-                )
-                .hint("Run them as statements of one transaction.")
-                .at(cte.name.at));
-            }
-            let sees = self.scope_ref().ctes.len();
-            self.scope().ctes.push(CteEntry {
-                cte: std::sync::Arc::new(cte.clone()),
-                references: 0,
-                sees,
-            });
-        }
-        Ok(())
-    }
-
-    /// A WITH query that nothing refers to is still analyzed.
-    pub(super) fn check_ctes(&mut self) -> Result<()> {
-        for i in 0..self.scope_ref().ctes.len() {
-            if self.scope_ref().ctes[i].references == 0 {
-                let level = self.scopes.len() - 1;
-                self.bind_cte(level, i)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The query behind a WITH name, analyzed where it was defined.
-    pub(super) fn bind_cte(&mut self, level: usize, index: usize) -> Result<Query> {
-        let entry = self.scopes[level].ctes[index].clone();
-        let ast::Statement::Query(query) = &entry.cte.statement else {
-            return Err(SqlError::internal("a WITH query that is no query"));
-        };
-        // It sees the levels around its own and the WITH queries before it, and none of the ranges beside it. The
-        // levels in which its name stands keep their numbers, empty: it becomes a part of theirs, and what reads one
-        // of its own levels must not look as if it read one of those.
-        let mut inner = self.scopes.split_off(level + 1);
-        self.scopes.extend(inner.iter().map(|_| Scope::default()));
-        let scope = &mut self.scopes[level];
-        let items = std::mem::take(&mut scope.items);
-        let sees_beside = std::mem::replace(&mut scope.sees_beside, false);
-        let later = scope.ctes.split_off(entry.sees);
-        let bound = self.bind_query(query, true);
-        let scope = &mut self.scopes[level];
-        scope.ctes.extend(later);
-        scope.sees_beside = sees_beside;
-        scope.items = items;
-        self.scopes.truncate(level + 1);
-        self.scopes.append(&mut inner);
-        let mut bound = bound?;
-        if entry.cte.columns.len() > bound.output.len() {
-            return Err(SqlError::new(
-                state::INVALID_COLUMN_REFERENCE,
-                format!(
-                    "WITH query \"{}\" has {} columns available but {} columns specified",
-                    entry.cte.name.name,
-                    bound.output.len(),
-                    entry.cte.columns.len()
-                ),
-            )
-            .at(entry.cte.name.at));
-        }
-        for (column, name) in bound.output.iter_mut().zip(&entry.cte.columns) {
-            column.name.clone_from(&name.name);
-        }
-        Ok(bound)
     }
 
     pub(super) fn select(
@@ -209,6 +126,13 @@ impl Binder<'_> {
         let locking = self.locking(query, select)?;
         let mut scope = std::mem::take(self.scope());
         let grouped = !keys.is_empty() || having.is_some() || !scope.aggregates.is_empty();
+        if !scope.aggregates.is_empty() && scope.ranges.iter().any(Range::reads_itself) {
+            return Err(SqlError::new(
+                state::INVALID_RECURSION,
+                "aggregate functions are not allowed in a recursive query's recursive term",
+            )
+            .at(self.aggregate_from(0)));
+        }
         let mut group_by = keys;
         if grouped {
             if !scope.set_ranges.is_empty() {
@@ -690,6 +614,7 @@ pub fn over(
         order_by: Vec::new(),
         limit: None,
         offset: None,
+        ctes: Vec::new(),
         with_ties: false,
         locking: Vec::new(),
         output,
@@ -713,7 +638,7 @@ fn distinct_on_error(at: u32) -> SqlError {
 }
 
 /// Where the columns of a query stand, for errors about them.
-fn places(query: &ast::Query) -> Vec<u32> {
+pub fn places(query: &ast::Query) -> Vec<u32> {
     match &query.body {
         QueryBody::Select(s) => s.targets.iter().map(|t| location(&t.expr)).collect(),
         QueryBody::Values(rows) => rows[0].iter().map(location).collect(),
@@ -753,6 +678,7 @@ pub fn one_row(targets: Vec<Target>, output: Vec<OutputColumn>) -> Query {
         order_by: Vec::new(),
         limit: None,
         offset: None,
+        ctes: Vec::new(),
         with_ties: false,
         locking: Vec::new(),
         output,

@@ -79,6 +79,7 @@ fn only(query: Query, column: usize) -> Query {
         order_by: Vec::new(),
         limit: None,
         offset: None,
+        ctes: Vec::new(),
         with_ties: false,
         locking: Vec::new(),
         output: vec![OutputColumn {

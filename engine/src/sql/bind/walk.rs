@@ -1,7 +1,7 @@
 //! Going over bound expressions and queries, and telling whether two are the same.
 
 use crate::sql::bound::{
-    Body, Expr, FromItem, Query, RangeSource, Select, SubqueryKind, Windowing,
+    Body, Cte, CteSource, Expr, FromItem, Query, RangeSource, Select, SubqueryKind, Windowing,
 };
 use crate::types::datum::Datum;
 use crate::types::function::Volatility;
@@ -124,6 +124,7 @@ pub fn parts_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
 
 /// Calls `f` on each expression that stands in the query, its FROM included. A subquery in one of them is part of that one.
 pub fn of_query<'q>(query: &'q Query, f: &mut dyn FnMut(&'q Expr)) {
+    query.ctes.iter().for_each(|cte| of_cte(cte, f));
     match &query.body {
         Body::Select(select) => of_select(select, f),
         Body::Values(values) => values.rows.iter().flatten().for_each(&mut *f),
@@ -133,6 +134,31 @@ pub fn of_query<'q>(query: &'q Query, f: &mut dyn FnMut(&'q Expr)) {
         }
     }
     query.limit.iter().chain(&query.offset).for_each(f);
+}
+
+/// One that changes rows reads nothing of levels around it.
+fn of_cte<'q>(cte: &'q Cte, f: &mut dyn FnMut(&'q Expr)) {
+    match &cte.source {
+        CteSource::Query(query) => of_query(query, f),
+        CteSource::Recursive(r) => {
+            r.ctes.iter().for_each(|inner| of_cte(inner, f));
+            of_query(&r.first, f);
+            of_query(&r.step, f);
+        }
+        CteSource::Change(_) => {}
+    }
+}
+
+fn of_cte_mut(cte: &mut Cte, f: &mut dyn FnMut(&mut Expr)) {
+    match &mut cte.source {
+        CteSource::Query(query) => of_query_mut(query, f),
+        CteSource::Recursive(r) => {
+            r.ctes.iter_mut().for_each(|inner| of_cte_mut(inner, f));
+            of_query_mut(&mut r.first, f);
+            of_query_mut(&mut r.step, f);
+        }
+        CteSource::Change(_) => {}
+    }
 }
 
 fn of_select<'q>(select: &'q Select, f: &mut dyn FnMut(&'q Expr)) {
@@ -150,7 +176,7 @@ fn of_select<'q>(select: &'q Select, f: &mut dyn FnMut(&'q Expr)) {
             RangeSource::Subquery(query) => of_query(query, f),
             RangeSource::Values(values) => values.rows.iter().flatten().for_each(&mut *f),
             RangeSource::Function { calls, .. } => calls.iter().for_each(|c| f(&c.call)),
-            RangeSource::Table(_) | RangeSource::Virtual(_) => {}
+            RangeSource::Table(_) | RangeSource::Virtual(_) | RangeSource::Cte { .. } => {}
         }
     }
 }
@@ -197,6 +223,7 @@ fn of_from<'q>(item: &'q FromItem, f: &mut dyn FnMut(&'q Expr)) {
 
 /// The same, to change them.
 pub fn of_query_mut(query: &mut Query, f: &mut dyn FnMut(&mut Expr)) {
+    query.ctes.iter_mut().for_each(|cte| of_cte_mut(cte, f));
     match &mut query.body {
         Body::Select(select) => of_select_mut(select, f),
         Body::Values(values) => values.rows.iter_mut().flatten().for_each(&mut *f),
@@ -228,7 +255,7 @@ fn of_select_mut(select: &mut Select, f: &mut dyn FnMut(&mut Expr)) {
             RangeSource::Function { calls, .. } => {
                 calls.iter_mut().for_each(|c| f(&mut c.call));
             }
-            RangeSource::Table(_) | RangeSource::Virtual(_) => {}
+            RangeSource::Table(_) | RangeSource::Virtual(_) | RangeSource::Cte { .. } => {}
         }
     }
 }

@@ -191,6 +191,7 @@ pub fn table_query(relation: &Arc<Relation>, columns: &[usize]) -> Query {
         order_by: Vec::new(),
         limit: None,
         offset: None,
+        ctes: Vec::new(),
         with_ties: false,
         locking: Vec::new(),
         output: columns.iter().map(described).collect(),

@@ -30,6 +30,7 @@ mod subquery;
 mod top;
 pub mod tree;
 mod window;
+mod with;
 
 pub use exprs::{over_row, walk};
 pub use settings::{PlanCx, PlannerSettings};

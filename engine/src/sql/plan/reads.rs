@@ -21,6 +21,16 @@ pub fn settle(node: &mut PlanNode, subplans: &[SubPlan]) -> SlotSet {
             let passed: SlotSet = join.pass.iter().map(|(number, _)| *number).collect();
             reads = reads.without(&passed);
         }
+        NodeKind::CteScan(scan) => {
+            for value in subplans[scan.number].reads.iter() {
+                reads.insert(*value);
+            }
+        }
+        NodeKind::WorkTableScan(scan) => reads.insert(scan.changes),
+        NodeKind::RecursiveUnion(union) => {
+            let own: SlotSet = std::iter::once(union.changes).collect();
+            reads = reads.without(&own);
+        }
         NodeKind::LockRows { lateral, .. } => {
             let passed = lateral.iter().filter_map(|step| match step {
                 Again::Pass(number, _) => Some(*number),
@@ -58,6 +68,8 @@ impl PlanNode {
                 filter.iter().for_each(|t| f(t.source()));
             }
             NodeKind::SeqScan(scan) => scan.filter.iter().for_each(|t| f(t.source())),
+            NodeKind::CteScan(scan) => scan.filter.iter().for_each(|t| f(t.source())),
+            NodeKind::WorkTableScan(scan) => scan.filter.iter().for_each(|t| f(t.source())),
             NodeKind::IndexScan(scan) => of_index_scan(scan, f),
             NodeKind::FunctionScan(scan) => {
                 let args = scan.calls.iter().flat_map(|call| &call.args);
@@ -131,6 +143,7 @@ impl PlanNode {
             | NodeKind::Unique { .. }
             | NodeKind::HashDistinct { .. }
             | NodeKind::Append { .. }
+            | NodeKind::RecursiveUnion(_)
             | NodeKind::SetOp(_) => {}
         }
     }

@@ -108,6 +108,13 @@ impl Settler {
                 self.settle(unique(&mut set.left), &needed);
                 self.settle(unique(&mut set.right), &needed);
             }
+            NodeKind::CteScan(scan) => test(&mut scan.filter, &mut needed),
+            NodeKind::WorkTableScan(scan) => test(&mut scan.filter, &mut needed),
+            NodeKind::RecursiveUnion(union) => {
+                needed.add(&union.slots.iter().copied().collect());
+                self.settle(unique(&mut union.first), &needed);
+                self.settle(unique(&mut union.step), &needed);
+            }
             NodeKind::LockRows {
                 child,
                 locks,
@@ -308,6 +315,9 @@ pub fn produced(node: &PlanNode) -> SlotSet {
                 .chain(a.calls.iter().map(|c| c.slot))
                 .collect();
         }
+        NodeKind::CteScan(scan) => scan.slots.iter().copied().collect(),
+        NodeKind::WorkTableScan(scan) => scan.slots.iter().copied().collect(),
+        NodeKind::RecursiveUnion(union) => return union.slots.iter().copied().collect(),
         NodeKind::Window(w) => w.calls.iter().map(|c| c.slot).collect(),
         NodeKind::SetOp(set) => return set.keys.iter().map(|k| k.slot).collect(),
         _ => SlotSet::default(),

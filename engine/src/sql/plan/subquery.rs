@@ -168,6 +168,7 @@ impl Planner<'_, '_> {
             eager: locks,
             reads,
             returns,
+            name: String::new(),
         });
         Ok(match returns {
             Some(_) => Expr::Param(INIT_PLAN + number, ty),

@@ -78,6 +78,10 @@ pub struct Plan {
     pub(crate) subplans: Vec<SubPlan>,
     /// How many outer values there are.
     pub(crate) outer_values: usize,
+    /// WITH has statements that change rows.
+    pub changes_in_with: bool,
+    /// How many recursive queries have a working table.
+    pub(crate) work_tables: usize,
     /// How many nodes carry an id.
     pub(crate) nodes: usize,
     /// For showing constants.
@@ -92,14 +96,12 @@ impl Plan {
         let NodeKind::Modify(modify) = &self.main.root.kind else {
             return None;
         };
-        let only_adds = matches!(
-            modify.action,
-            ModifyAction::Insert {
-                on_conflict: None,
-                ..
-            }
-        );
-        Some((&modify.relation, !only_adds))
+        Some((&modify.relation, modify.leaves_dead()))
+    }
+
+    /// It gives its rows when all is done, not as they are asked for: it changes something.
+    pub fn runs_at_once(&self) -> bool {
+        self.command != Command::Select || self.changes_in_with
     }
 }
 
@@ -129,6 +131,8 @@ pub struct Level {
     pub output: Vec<Slot>,
     /// The first slot, if they stand side by side: then a row goes out without being copied.
     pub contiguous: Option<Slot>,
+    /// The WITH queries that its own queries define and that are run on their own, by their places among the subplans.
+    pub ctes: Vec<usize>,
 }
 
 /// What a slot holds; for EXPLAIN and for estimates.
@@ -141,8 +145,9 @@ pub struct SlotInfo {
     pub computed: Option<crate::sql::bound::Expr>,
 }
 
-/// A subquery of an expression. One that reads nothing of the row beside it is an *init plan*: it is run when it is first
-/// asked for, and again only when one of the outer values that it reads has changed.
+/// A subquery of an expression, or a WITH query that is run on its own. One of an expression that reads nothing of the row
+/// beside it is an *init plan*: it is run when it is first asked for, and again only when one of the outer values that it
+/// reads has changed. A WITH query is run as far as it is read, and forgotten when one of those values has changed.
 #[derive(Debug)]
 pub struct SubPlan {
     pub level: Level,
@@ -153,6 +158,8 @@ pub struct SubPlan {
     pub reads: Box<[usize]>,
     /// Of an init plan: the number behind `$` by which EXPLAIN calls its result.
     pub returns: Option<usize>,
+    /// Of a WITH query.
+    pub name: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +172,11 @@ pub enum SubPlanKind {
     },
     /// All rows, as an array of records.
     Rows,
+    /// A WITH query, whose rows are kept for whoever scans them.
+    Cte {
+        /// It changes rows: run to its end whoever reads it.
+        changes: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -245,6 +257,9 @@ pub enum NodeKind {
         children: Vec<Arc<PlanNode>>,
     },
     SetOp(SetOpNode),
+    CteScan(CteScan),
+    WorkTableScan(WorkTableScan),
+    RecursiveUnion(RecursiveUnion),
     LockRows {
         child: Arc<PlanNode>,
         locks: Vec<LockTarget>,
@@ -606,6 +621,45 @@ pub struct SetOpNode {
     pub keys: Vec<KeySlot>,
 }
 
+/// The rows of a WITH query that is run on its own, as far as they are read.
+#[derive(Debug)]
+pub struct CteScan {
+    /// The query's place among the plan's subplans.
+    pub number: usize,
+    pub name: String,
+    pub alias: String,
+    /// One for each of its columns.
+    pub slots: Vec<Slot>,
+    pub filter: Option<Test>,
+}
+
+/// In the second term of a recursive query: the rows that came last.
+#[derive(Debug)]
+pub struct WorkTableScan {
+    /// Which of the execution's working tables.
+    pub table: usize,
+    /// An outer value that is set whenever the table holds other rows.
+    pub changes: usize,
+    pub name: String,
+    pub alias: String,
+    pub slots: Vec<Slot>,
+    pub filter: Option<Test>,
+}
+
+/// The rows of the first term, then again and again those that the second term makes of the last ones, until there are none.
+#[derive(Debug)]
+pub struct RecursiveUnion {
+    pub first: Arc<PlanNode>,
+    pub step: Arc<PlanNode>,
+    /// Both terms write these.
+    pub slots: Vec<Slot>,
+    /// Of UNION without ALL: each row once.
+    pub distinct: Option<Vec<KeySlot>>,
+    /// As in [`WorkTableScan`].
+    pub table: usize,
+    pub changes: usize,
+}
+
 /// A step of computing anew what a range of FROM was given and made of it.
 #[derive(Debug)]
 pub enum Again {
@@ -638,6 +692,21 @@ pub struct Modify {
     pub returning: Vec<(Slot, Scalar)>,
     /// System columns of the new row that RETURNING reads.
     pub system: Fetch,
+    /// It is the statement's own, whose rows the command tag counts, and none of WITH.
+    pub counts: bool,
+}
+
+impl Modify {
+    /// Old versions of rows stay behind.
+    pub fn leaves_dead(&self) -> bool {
+        !matches!(
+            self.action,
+            ModifyAction::Insert {
+                on_conflict: None,
+                ..
+            }
+        )
+    }
 }
 
 #[derive(Debug)]
@@ -711,6 +780,8 @@ impl PlanNode {
             | NodeKind::IndexScan(_)
             | NodeKind::VirtualScan { .. }
             | NodeKind::FunctionScan(_)
+            | NodeKind::CteScan(_)
+            | NodeKind::WorkTableScan(_)
             | NodeKind::ValuesScan { .. } => Vec::new(),
             NodeKind::Project { child, .. }
             | NodeKind::ProjectSet { child, .. }
@@ -727,6 +798,7 @@ impl PlanNode {
             NodeKind::Window(w) => vec![&w.child],
             NodeKind::Append { children } => children.iter().collect(),
             NodeKind::SetOp(s) => vec![&s.left, &s.right],
+            NodeKind::RecursiveUnion(r) => vec![&r.first, &r.step],
             NodeKind::Modify(m) => vec![&m.child],
         }
     }
@@ -739,6 +811,8 @@ impl PlanNode {
             | NodeKind::IndexScan(_)
             | NodeKind::VirtualScan { .. }
             | NodeKind::FunctionScan(_)
+            | NodeKind::CteScan(_)
+            | NodeKind::WorkTableScan(_)
             | NodeKind::ValuesScan { .. } => Vec::new(),
             NodeKind::Project { child, .. }
             | NodeKind::ProjectSet { child, .. }
@@ -755,6 +829,7 @@ impl PlanNode {
             NodeKind::Window(w) => vec![&mut w.child],
             NodeKind::Append { children } => children.iter_mut().collect(),
             NodeKind::SetOp(s) => vec![&mut s.left, &mut s.right],
+            NodeKind::RecursiveUnion(r) => vec![&mut r.first, &mut r.step],
             NodeKind::Modify(m) => vec![&mut m.child],
         };
         children

@@ -316,6 +316,7 @@ fn row_of(values: Vec<crate::sql::bound::Expr>, types: &[SqlType], generation: u
             order_by: Vec::new(),
             limit: None,
             offset: None,
+            ctes: Vec::new(),
             with_ties: false,
             locking: Vec::new(),
             output,

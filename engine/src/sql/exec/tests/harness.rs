@@ -254,6 +254,7 @@ pub fn of_body(body: Body, output: Vec<OutputColumn>) -> Query {
         order_by: Vec::new(),
         limit: None,
         offset: None,
+        ctes: Vec::new(),
         with_ties: false,
         locking: Vec::new(),
         output,

@@ -19,7 +19,7 @@ use bounds::{Offsets, Pointers};
 use functions::Ntile;
 use input::{Input, Stop, plan_of};
 
-use crate::sql::bound::{Exclusion, WindowCallee};
+use crate::sql::bound::{Exclusion, FrameMode, WindowCallee};
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::eval::Slot;
@@ -79,6 +79,8 @@ struct Reach {
     reads_frame: bool,
     /// Some call begins anew at the frame's first row.
     reads_head: bool,
+    /// Some call asks where the frame ends.
+    reads_tail: bool,
 }
 
 impl WindowAggNode {
@@ -184,7 +186,9 @@ impl WindowAggNode {
         let Some(back) = self.reach.back else { return };
         let mut mark = self.at - back;
         if self.reach.reads_frame {
-            mark = mark.min(self.pointers.tail - 1);
+            if self.reach.reads_tail {
+                mark = mark.min(self.pointers.tail - 1);
+            }
             if self.reach.reads_head {
                 mark = mark.min(self.pointers.head);
             }
@@ -280,10 +284,12 @@ impl Reach {
     fn of(plan: &WindowNode) -> Reach {
         let excludes = plan.frame.exclude != Exclusion::NoOthers;
         let moves = !matches!(plan.frame.start, WindowBound::UnboundedPreceding);
+        let searched = plan.frame.mode != FrameMode::Rows && plan.frame.end.offset().is_some();
         let mut reach = Reach {
             back: Some(0),
             reads_frame: false,
             reads_head: excludes || moves,
+            reads_tail: searched,
         };
         for call in &plan.calls {
             let WindowCallee::Function(f) = call.callee else {
@@ -294,7 +300,7 @@ impl Reach {
                 WindowKind::FirstValue | WindowKind::NthValue => {
                     (reach.reads_frame, reach.reads_head) = (true, true);
                 }
-                WindowKind::LastValue => reach.reads_frame = true,
+                WindowKind::LastValue => (reach.reads_frame, reach.reads_tail) = (true, true),
                 WindowKind::Lag | WindowKind::Lead => {
                     let back = functions::looks_back(call, f.kind);
                     reach.back = reach.back.zip(back).map(|(a, b)| a.max(b));

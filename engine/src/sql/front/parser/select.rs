@@ -66,7 +66,8 @@ impl Parser<'_> {
             let statement = p.nested(Parser::statement)?;
             p.expect_char(b')')?;
             if p.is_any(&[Kw::Search, Kw::Cycle]) {
-                return Err(super::function::not_yet("SEARCH or CYCLE in WITH", p.at()));
+                return Err(super::function::not_yet("SEARCH or CYCLE in WITH", p.at())
+                    .hint("Keep the path in an array column of the query."));
             }
             Ok(Cte {
                 name,
