@@ -6,7 +6,8 @@ use crate::catalog::relation::{LockMode, Relation};
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bound::{
-    AggregateCall, ColumnRef, CteId, CteSource, Expr, FromItem, OutputColumn, Range, RangeColumn, RangeSource, Window, WindowCall,
+    AggregateCall, ColumnRef, CteId, CteSource, Expr, FromItem, OutputColumn, Range, RangeColumn,
+    RangeSource, Window, WindowCall,
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast;

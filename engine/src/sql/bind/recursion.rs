@@ -5,7 +5,7 @@ use crate::sql::bound::SetOp;
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
     self, ConflictDo, Cte, ExprKind, GroupItem, Ident, InList, JoinCondition, JoinType, Over,
-    Query, QuantifiedOperand, QueryBody, Select, SelectItem, SetClause, Statement, TableRef,
+    QuantifiedOperand, Query, QueryBody, Select, SelectItem, SetClause, Statement, TableRef,
 };
 use crate::sql::front::location;
 

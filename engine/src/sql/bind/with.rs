@@ -261,7 +261,11 @@ impl Binder<'_> {
 
     /// 42P01 for a query of WITH that comes behind the place that names it.
     fn refuse_future_cte(&self, name: &Ident) -> Result<Option<usize>> {
-        if !self.scopes.iter().any(|s| s.future_ctes.contains(&name.name)) {
+        if !self
+            .scopes
+            .iter()
+            .any(|s| s.future_ctes.contains(&name.name))
+        {
             return Ok(None);
         }
         let shown = &name.name;

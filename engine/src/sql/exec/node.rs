@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::{
-    aggregate, distinct, hash_join, limit, lock_rows, materialize, modify, nest_loop, project_set,
-    scan, set_op, simple, sort, window,
+    aggregate, cte, distinct, hash_join, limit, lock_rows, materialize, modify, nest_loop,
+    project_set, recursive, scan, set_op, simple, sort, window,
 };
 use crate::sql::plan::tree::{NodeKind, PlanNode};
 use crate::types::datum::Datum;
@@ -96,6 +96,12 @@ fn build_bare(plan: &Arc<PlanNode>, cx: &EvalCx) -> BoxNode {
         NodeKind::SetOp(s) => {
             let (left, right) = (build(&s.left, cx), build(&s.right, cx));
             Box::new(set_op::SetOpNode::new(spec, left, right))
+        }
+        NodeKind::CteScan(_) => Box::new(cte::CteScanNode::new(spec)),
+        NodeKind::WorkTableScan(_) => Box::new(recursive::WorkTableScanNode::new(spec)),
+        NodeKind::RecursiveUnion(r) => {
+            let (first, step) = (build(&r.first, cx), build(&r.step, cx));
+            Box::new(recursive::RecursiveUnionNode::new(spec, first, step))
         }
         NodeKind::LockRows { child, .. } => {
             let child = build(child, cx);

@@ -98,6 +98,13 @@ fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) 
             children.push(describer.subquery("InitPlan", title, number, params));
         }
     }
+    for number in &level.ctes {
+        if subject.is_new(*number) {
+            let title = format!("CTE {}", quoted(&subject.plan.subplans[*number].name));
+            let params = describer.words.params.clone();
+            children.push(describer.subquery("InitPlan", title, *number, params));
+        }
+    }
     let mut item = describer.node(&level.root);
     children.append(&mut item.children);
     item.children = children;
@@ -156,6 +163,8 @@ fn relations(node: &PlanNode) -> usize {
             | NodeKind::VirtualScan { .. }
             | NodeKind::FunctionScan(_)
             | NodeKind::ValuesScan { .. }
+            | NodeKind::CteScan(_)
+            | NodeKind::WorkTableScan(_)
     );
     usize::from(own) + node.children().iter().map(|c| relations(c)).sum::<usize>()
 }
@@ -333,6 +342,14 @@ impl Describer<'_> {
                 self.scan_filter(&mut item, &scan.alias, scan.filter.as_ref(), node.id);
                 item
             }
+            NodeKind::CteScan(scan) => {
+                let named = (scan.name.as_str(), scan.alias.as_str());
+                self.named_scan("CTE Scan", named, scan.filter.as_ref(), node)
+            }
+            NodeKind::WorkTableScan(scan) => {
+                let named = (scan.name.as_str(), scan.alias.as_str());
+                self.named_scan("WorkTable Scan", named, scan.filter.as_ref(), node)
+            }
             NodeKind::ValuesScan { alias, filter, .. } => {
                 let headline = format!("Values Scan on {}", on("*VALUES*", alias));
                 let mut item = Item::new("Values Scan", headline, cost);
@@ -404,6 +421,12 @@ impl Describer<'_> {
                 item.child("Inner", self.node(&set.right));
                 item
             }
+            NodeKind::RecursiveUnion(union) => {
+                let mut item = Item::new("Recursive Union", "Recursive Union", cost);
+                item.child("Outer", self.node(&union.first));
+                item.child("Inner", self.node(&union.step));
+                item
+            }
             NodeKind::LockRows { child, .. } => {
                 self.over(Item::new("LockRows", "LockRows", cost), child)
             }
@@ -424,6 +447,21 @@ impl Describer<'_> {
             true => format!("{}.{shown}", quoted(&relation.schema_name)),
             false => shown,
         }
+    }
+
+    /// A scan of a WITH query.
+    fn named_scan(
+        &self,
+        what: &str,
+        (name, alias): (&str, &str),
+        filter: Option<&Test>,
+        node: &PlanNode,
+    ) -> Item {
+        let mut item = Item::new(what, format!("{what} on {}", on(name, alias)), node.cost);
+        item.fact("CTE Name", name);
+        item.fact("Alias", alias);
+        self.scan_filter(&mut item, alias, filter, node.id);
+        item
     }
 
     fn over(&self, mut item: Item, child: &Arc<PlanNode>) -> Item {

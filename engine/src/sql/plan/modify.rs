@@ -135,11 +135,7 @@ fn returned_system(
     fetch
 }
 
-pub fn insert(
-    shared: &mut Shared<'_>,
-    insert: &Insert,
-    counts: bool,
-) -> Result<Level, SqlError> {
+pub fn insert(shared: &mut Shared<'_>, insert: &Insert, counts: bool) -> Result<Level, SqlError> {
     let mut planner = Planner::new(shared);
     let names = planner.open_ctes(&insert.ctes)?;
     let relation = Arc::clone(&insert.target);
@@ -321,11 +317,7 @@ fn require_table(ranges: &[Range]) -> Result<(), SqlError> {
     }
 }
 
-pub fn update(
-    shared: &mut Shared<'_>,
-    update: &Update,
-    counts: bool,
-) -> Result<Level, SqlError> {
+pub fn update(shared: &mut Shared<'_>, update: &Update, counts: bool) -> Result<Level, SqlError> {
     require_table(&update.ranges)?;
     let mut planner = Planner::new(shared);
     let names = planner.open_ctes(&update.ctes)?;
@@ -381,11 +373,7 @@ pub fn update(
     Ok(finish(planner, found.node, made, output))
 }
 
-pub fn delete(
-    shared: &mut Shared<'_>,
-    delete: &Delete,
-    counts: bool,
-) -> Result<Level, SqlError> {
+pub fn delete(shared: &mut Shared<'_>, delete: &Delete, counts: bool) -> Result<Level, SqlError> {
     require_table(&delete.ranges)?;
     let mut planner = Planner::new(shared);
     let names = planner.open_ctes(&delete.ctes)?;

@@ -24,8 +24,7 @@ use crate::sql::plan::planner::{Planner, RangeScope, Shared};
 use crate::sql::plan::query::{self, PlannedLevel};
 use crate::sql::plan::ranges::width_of;
 use crate::sql::plan::tree::{
-    Cost, CteScan, KeySlot, NodeKind, PlanNode, RecursiveUnion, SubPlan, SubPlanKind,
-    WorkTableScan,
+    Cost, CteScan, KeySlot, NodeKind, PlanNode, RecursiveUnion, SubPlan, SubPlanKind, WorkTableScan,
 };
 
 /// A WITH query that may be named where the planning is.
@@ -298,10 +297,8 @@ fn distinct_keys(planner: &Planner<'_, '_>, slots: &[Slot]) -> Result<Vec<KeySlo
         .map(|slot| key_slot(*slot, planner.slots[*slot].ty))
         .collect::<Result<Vec<_>, _>>()?;
     if keys.iter().any(|k| k.hash.is_none()) {
-        return Err(
-            SqlError::unsupported("could not implement recursive UNION")
-                .detail("All column datatypes must be hashable."),
-        );
+        return Err(SqlError::unsupported("could not implement recursive UNION")
+            .detail("All column datatypes must be hashable."));
     }
     Ok(keys)
 }

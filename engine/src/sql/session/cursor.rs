@@ -108,6 +108,11 @@ impl<S: Services> Session<S> {
             given.types.to_vec(),
         ));
         let ready = self.ready(&statement).await?;
+        if ready.plan.changes_in_with {
+            return Err(SqlError::unsupported(
+                "DECLARE CURSOR must not contain data-modifying statements in WITH",
+            ));
+        }
         if ready.plan.locks_rows() {
             check_locking(d)?;
         }

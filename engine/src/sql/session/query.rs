@@ -291,6 +291,7 @@ impl<S: Services> Session<S> {
             .is_some_and(|r| r.txn.options().read_only);
         if plan.writes && read_only {
             return Err(read_only_error(match plan.command {
+                Command::Select if plan.changes_in_with => "SELECT",
                 Command::Select => "SELECT FOR UPDATE",
                 Command::Insert => "INSERT",
                 Command::Update => "UPDATE",
@@ -421,6 +422,10 @@ impl<S: Services> Session<S> {
                 let (of, oid) = key_of(self.facts.database, table);
                 let changes = self.services.changes();
                 changes.add(of, oid, progress.rows, leaves_dead);
+            }
+            for (table, leaves_dead, rows) in execution.changes_in_with() {
+                let (of, oid) = key_of(self.facts.database, table);
+                self.services.changes().add(of, oid, *rows, *leaves_dead);
             }
             running.txn.next_command()?;
         }
