@@ -328,7 +328,7 @@ pub fn execute_within(
             Step::Done => break,
         }
     }
-    drop(root);
+    drop((root, cx));
     let left = std::fs::read_dir(folder.path().join("base/pgsql_tmp"));
     assert_eq!(
         left.map_or(0, Iterator::count),
