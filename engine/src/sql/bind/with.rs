@@ -86,6 +86,10 @@ impl Binder<'_> {
             Statement::Insert(insert) => b.bind_insert(insert),
             Statement::Update(update) => b.bind_update(update),
             Statement::Delete(delete) => b.bind_delete(delete),
+            Statement::CreateTableAs(made) => {
+                let message = "SELECT ... INTO is not allowed here";
+                Err(SqlError::new(state::SYNTAX_ERROR, message).at(made.name.at()))
+            }
             other => Err(SqlError::unsupported(format!(
                 "{} in WITH is not supported",
                 other.tag()

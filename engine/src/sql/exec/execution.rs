@@ -205,7 +205,9 @@ impl Execution {
                 }
                 Step::Yield => self.pause(txn).await?,
                 Step::Done => {
-                    self.finish_changes(txn).await?;
+                    if self.plan.changes_in_with {
+                        self.finish_changes(txn).await?;
+                    }
                     self.finished = true;
                 }
             }
@@ -269,9 +271,6 @@ impl Execution {
     /// What WITH changes is changed whole, whoever read how much of it; the last statement first, because it may read those
     /// before it.
     async fn finish_changes(&mut self, txn: &mut Transaction) -> Result<(), SqlError> {
-        if !self.plan.changes_in_with {
-            return Ok(());
-        }
         let plan = Arc::clone(&self.plan);
         for (number, subplan) in plan.subplans.iter().enumerate().rev() {
             if matches!(subplan.kind, SubPlanKind::Cte { changes: true }) {

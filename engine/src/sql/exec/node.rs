@@ -79,7 +79,7 @@ fn build_bare(plan: &Arc<PlanNode>, cx: &EvalCx) -> BoxNode {
         }
         NodeKind::Window(w) => {
             let child = build(&w.child, cx);
-            Box::new(window::WindowAggNode::new(spec, child))
+            Box::new(window::WindowAggNode::new(spec, child, cx))
         }
         NodeKind::Unique { child, .. } => {
             let child = build(child, cx);

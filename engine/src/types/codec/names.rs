@@ -11,7 +11,7 @@ use crate::types::acl::AclItem;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::FunctionCx;
-use crate::types::{conversions, functions, oids, operators, registry};
+use crate::types::{conversions, functions, oids, operators, registry, windows};
 
 pub(crate) fn is_alias(ty: Oid) -> bool {
     matches!(
@@ -77,6 +77,7 @@ fn procedure(text: &str) -> Result<Oid, TypeError> {
     let name = unqualified(text);
     match functions::named(name) {
         [only] => Ok(only.oid),
+        [] if let [only] = windows::named(name) => Ok(only.oid),
         [] if let Some(conversion) = conversions::named(name) => Ok(conversion.oid),
         [] => Err(TypeError::new(
             "42883",
@@ -160,7 +161,8 @@ fn operator_signature(text: &str) -> Result<Oid, TypeError> {
 fn function(oid: Oid) -> Option<(&'static str, &'static [Oid])> {
     let conversion = || conversions::by_oid(oid).map(|c| (c.name, c.args));
     let called = functions::by_oid(oid).map(|f| (f.name, f.args));
-    called.or_else(conversion)
+    let window = || windows::by_oid(oid).map(|w| (w.name, w.args));
+    called.or_else(window).or_else(conversion)
 }
 
 /// Appends the name, or the number if there is no such object.

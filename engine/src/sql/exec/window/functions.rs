@@ -46,12 +46,17 @@ impl Ntile {
 }
 
 /// How many rows behind the current one lag and lead look; `None`: nobody knows.
-pub fn looks_back(call: &WindowSpec, kind: WindowKind) -> Option<i64> {
-    let offset = match call.args.get(1).map(|a| a.source()) {
-        None => 1,
-        Some(Expr::Const(Datum::Int4(n), _)) => i64::from(*n),
-        Some(Expr::Const(Datum::Null, _)) => 0,
+pub fn looks_back(call: &WindowSpec, kind: WindowKind, params: &[Datum]) -> Option<i64> {
+    let known = match call.args.get(1).map(|a| a.source()) {
+        None => &Datum::Int4(1),
+        Some(Expr::Const(value, _)) => value,
+        Some(Expr::Param(number, _)) => params.get(*number)?,
         Some(_) => return None,
+    };
+    let offset = match known {
+        Datum::Int4(n) => i64::from(*n),
+        Datum::Null => 0,
+        _ => return None,
     };
     let ahead = if kind == WindowKind::Lead {
         offset

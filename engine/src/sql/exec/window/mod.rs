@@ -84,7 +84,7 @@ struct Reach {
 }
 
 impl WindowAggNode {
-    pub fn new(spec: Arc<PlanNode>, child: BoxNode) -> WindowAggNode {
+    pub fn new(spec: Arc<PlanNode>, child: BoxNode, cx: &EvalCx) -> WindowAggNode {
         let plan = plan_of(&spec);
         let place = |slot: Slot| plan.slots.iter().position(|s| *s == slot);
         let order_places = plan
@@ -106,7 +106,7 @@ impl WindowAggNode {
             arg_places: arg_places.collect(),
             calls: plan.calls.iter().map(CallState::new).collect(),
             results: Vec::new(),
-            reach: Reach::of(plan),
+            reach: Reach::of(plan, &cx.params),
             spec,
         }
     }
@@ -281,7 +281,7 @@ impl CallState {
 }
 
 impl Reach {
-    fn of(plan: &WindowNode) -> Reach {
+    fn of(plan: &WindowNode, params: &[Datum]) -> Reach {
         let excludes = plan.frame.exclude != Exclusion::NoOthers;
         let moves = !matches!(plan.frame.start, WindowBound::UnboundedPreceding);
         let searched = plan.frame.mode != FrameMode::Rows && plan.frame.end.offset().is_some();
@@ -302,7 +302,7 @@ impl Reach {
                 }
                 WindowKind::LastValue => (reach.reads_frame, reach.reads_tail) = (true, true),
                 WindowKind::Lag | WindowKind::Lead => {
-                    let back = functions::looks_back(call, f.kind);
+                    let back = functions::looks_back(call, f.kind, params);
                     reach.back = reach.back.zip(back).map(|(a, b)| a.max(b));
                 }
                 _ => {}

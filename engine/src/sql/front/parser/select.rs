@@ -63,6 +63,9 @@ impl Parser<'_> {
                 None
             };
             p.expect_char(b'(')?;
+            if !p.begins_preparable() {
+                return Err(p.unexpected());
+            }
             let statement = p.nested(Parser::statement)?;
             p.expect_char(b')')?;
             if p.is_any(&[Kw::Search, Kw::Cycle]) {
@@ -81,6 +84,21 @@ impl Parser<'_> {
             ctes,
             at,
         }))
+    }
+
+    /// Whether what comes may be a statement of WITH (gram.y's PreparableStmt).
+    fn begins_preparable(&self) -> bool {
+        let words = [
+            Kw::Select,
+            Kw::Values,
+            Kw::Table,
+            Kw::With,
+            Kw::Insert,
+            Kw::Update,
+            Kw::Delete,
+            Kw::Merge,
+        ];
+        self.is_char(b'(') || self.is_any(&words)
     }
 
     /// A query with everything that may stand around it.
