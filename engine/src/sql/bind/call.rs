@@ -118,33 +118,9 @@ impl Binder<'_> {
         }
         let name = call.name.name.name.as_str();
         let in_catalog = call.name.schema_name().is_none_or(|s| s == "pg_catalog");
-        if let Some(schema) = call.name.schema_name()
-            && !in_catalog
-            && self.catalog.schema_named(schema)?.is_none()
-        {
-            return Err(SqlError::new(
-                state::INVALID_SCHEMA_NAME,
-                format!("schema \"{schema}\" does not exist"),
-            )
-            .at(at));
-        }
-        let is_aggregate = in_catalog
-            && call.over.is_none()
-            && !aggregates::named(name).is_empty()
-            && functions::named(name).is_empty();
+        self.check_schema(call, in_catalog, at)?;
         let marks = self.marks();
-        let last_set = self.last_set.take();
-        let in_aggregate = self.scope_ref().in_aggregate;
-        if is_aggregate {
-            self.scope().in_aggregate = true;
-        }
-        let args = self.call_arguments(call, in_catalog);
-        self.scope().in_aggregate = in_aggregate;
-        let args = args?;
-        let set_inside = match last_set {
-            Some(_) => std::mem::replace(&mut self.last_set, last_set),
-            None => self.last_set,
-        };
+        let (args, set_inside) = self.arguments_of(call, in_catalog)?;
         let types: Vec<Oid> = args.iter().map(|(e, _)| e.ty().oid).collect();
         if name.contains("json") {
             refuse_named_rows(call, &types, at)?;
@@ -205,6 +181,46 @@ impl Binder<'_> {
             }
             Target::Function(function) => self.function_call(call, function, candidate, args, at),
         }
+    }
+
+    fn check_schema(&self, call: &FunctionCall, in_catalog: bool, at: u32) -> Result<()> {
+        if let Some(schema) = call.name.schema_name()
+            && !in_catalog
+            && self.catalog.schema_named(schema)?.is_none()
+        {
+            return Err(SqlError::new(
+                state::INVALID_SCHEMA_NAME,
+                format!("schema \"{schema}\" does not exist"),
+            )
+            .at(at));
+        }
+        Ok(())
+    }
+
+    /// The arguments, and where a set-returning function stands among them.
+    fn arguments_of(
+        &mut self,
+        call: &FunctionCall,
+        in_catalog: bool,
+    ) -> Result<(Vec<(Expr, u32)>, Option<u32>)> {
+        let name = call.name.name.name.as_str();
+        let is_aggregate = in_catalog
+            && call.over.is_none()
+            && !aggregates::named(name).is_empty()
+            && functions::named(name).is_empty();
+        let last_set = self.last_set.take();
+        let in_aggregate = self.scope_ref().in_aggregate;
+        if is_aggregate {
+            self.scope().in_aggregate = true;
+        }
+        let args = self.call_arguments(call, in_catalog);
+        self.scope().in_aggregate = in_aggregate;
+        let args = args?;
+        let set_inside = self.last_set;
+        if last_set.is_some() {
+            self.last_set = last_set;
+        }
+        Ok((args, set_inside))
     }
 
     /// Arguments in the order of the parameters.

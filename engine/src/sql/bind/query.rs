@@ -1,6 +1,6 @@
 //! SELECT, VALUES, set operations (`analyze.c`).
 
-use super::binder::{Binder, Context, WindowEntry};
+use super::binder::{Binder, Context, Scope, WindowEntry};
 use super::grouping::Grouping;
 use super::resolve;
 use super::targets::{TargetList, direction, require_equality, require_order};
@@ -8,7 +8,7 @@ use super::types::type_text;
 use crate::ids::Oid;
 use crate::sql::bound::{
     Body, ColumnRef, Distinct, Expr, FromItem, OutputColumn, Query, Range, RangeColumn,
-    RangeSource, Select, SetOp, SetOperation, SortItem, Target,
+    RangeSource, Select, SetOp, SetOperation, SortItem, Target, Windowing,
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, DistinctClause, ExprKind, GroupItem, Literal, QueryBody};
@@ -133,35 +133,10 @@ impl Binder<'_> {
             )
             .at(self.aggregate_from(0)));
         }
-        let mut group_by = keys;
-        if grouped {
-            if !scope.set_ranges.is_empty() {
-                return Err(SqlError::unsupported(
-                    "set-returning functions in a grouped select list are not supported",
-                )
-                .hint("Call the function in FROM."));
-            }
-            let mut grouping = Grouping {
-                scope: &scope,
-                level: self.level_number(),
-                keys: group_by,
-                window_calls: std::mem::take(&mut windows.calls),
-            };
-            for target in &mut list.targets {
-                grouping.rewrite(&mut target.expr)?;
-            }
-            for window in &mut windows.windows {
-                let order = window.order_by.iter_mut().map(|o| &mut o.expr);
-                for part in order.chain(&mut window.partition_by) {
-                    grouping.rewrite(part)?;
-                }
-            }
-            if let Some(having) = &mut having {
-                grouping.rewrite(having)?;
-            }
-            group_by = grouping.keys;
-            windows.calls = grouping.window_calls;
-        }
+        let group_by = match grouped {
+            true => self.over_groups(&scope, keys, (&mut list, &mut windows, &mut having))?,
+            false => keys,
+        };
         let numbers = windows.settle();
         for target in &mut list.targets {
             super::walk::renumber_windows(&mut target.expr, &numbers);
@@ -188,6 +163,41 @@ impl Binder<'_> {
             locking,
             limits,
         })
+    }
+
+    /// What stands above GROUP BY reads groups from here on. Gives the keys, with those that others determine.
+    fn over_groups(
+        &self,
+        scope: &Scope,
+        keys: Vec<Expr>,
+        (list, windows, having): (&mut TargetList, &mut Windowing, &mut Option<Expr>),
+    ) -> Result<Vec<Expr>> {
+        if !scope.set_ranges.is_empty() {
+            return Err(SqlError::unsupported(
+                "set-returning functions in a grouped select list are not supported",
+            )
+            .hint("Call the function in FROM."));
+        }
+        let mut grouping = Grouping {
+            scope,
+            level: self.level_number(),
+            keys,
+            window_calls: std::mem::take(&mut windows.calls),
+        };
+        for target in &mut list.targets {
+            grouping.rewrite(&mut target.expr)?;
+        }
+        for window in &mut windows.windows {
+            let order = window.order_by.iter_mut().map(|o| &mut o.expr);
+            for part in order.chain(&mut window.partition_by) {
+                grouping.rewrite(part)?;
+            }
+        }
+        if let Some(having) = having {
+            grouping.rewrite(having)?;
+        }
+        windows.calls = grouping.window_calls;
+        Ok(grouping.keys)
     }
 
     fn where_condition(&mut self, select: &ast::Select) -> Result<Option<Expr>> {

@@ -4,7 +4,7 @@ use crate::sql::bound::Expr;
 use crate::sql::exec::eval::{INIT_PLAN, OUTER_VALUE, Scalar, Test};
 use crate::sql::plan::exprs::{SlotSet, walk};
 use crate::sql::plan::tree::{
-    Again, IndexScan, KeyValue, Modify, ModifyAction, NodeKind, PlanNode, SubPlan,
+    Again, IndexScan, KeyValue, Modify, ModifyAction, NodeKind, PlanNode, SubPlan, WindowNode,
 };
 
 /// Notes in each node that keeps rows what these depend on. Gives the outer values that the node and those below it read,
@@ -113,15 +113,7 @@ impl PlanNode {
                     call.filter.iter().for_each(|t| f(t.source()));
                 }
             }
-            NodeKind::Window(window) => {
-                for call in &window.calls {
-                    call.args.iter().for_each(|v| f(v.source()));
-                    call.filter.iter().for_each(|t| f(t.source()));
-                }
-                let bounds = [&window.frame.start, &window.frame.end];
-                let offsets = bounds.into_iter().filter_map(|b| b.offset());
-                offsets.for_each(|v| f(v.source()));
-            }
+            NodeKind::Window(window) => of_window(window, f),
             NodeKind::LockRows {
                 recheck,
                 outer,
@@ -147,6 +139,16 @@ impl PlanNode {
             | NodeKind::SetOp(_) => {}
         }
     }
+}
+
+fn of_window<'p>(window: &'p WindowNode, f: &mut dyn FnMut(&'p Expr)) {
+    for call in &window.calls {
+        call.args.iter().for_each(|v| f(v.source()));
+        call.filter.iter().for_each(|t| f(t.source()));
+    }
+    let bounds = [&window.frame.start, &window.frame.end];
+    let offsets = bounds.into_iter().filter_map(|b| b.offset());
+    offsets.for_each(|v| f(v.source()));
 }
 
 fn of_index_scan<'p>(scan: &'p IndexScan, f: &mut dyn FnMut(&'p Expr)) {

@@ -115,35 +115,41 @@ impl Settler {
                 self.settle(unique(&mut union.first), &needed);
                 self.settle(unique(&mut union.step), &needed);
             }
-            NodeKind::LockRows {
-                child,
-                locks,
-                recheck,
-                outer,
-                lateral,
-                early,
-            } => {
-                for step in lateral {
-                    match step {
-                        Again::Pass(_, slot) => needed.insert(*slot),
-                        Again::Compute(_, value) => scalar(value, &mut needed),
-                    }
-                }
-                test(recheck, &mut needed);
-                for (on, _) in outer {
-                    test(on, &mut needed);
-                }
-                for (_, value) in early {
-                    scalar(value, &mut needed);
-                }
-                for lock in locks {
-                    lock.fetch.settle(&lock.relation);
-                    needed.insert(lock.ctid);
-                }
-                self.settle(unique(child), &needed);
-            }
+            kind @ NodeKind::LockRows { .. } => self.lock_rows(kind, needed),
             NodeKind::Modify(modify) => self.modify(modify, needed),
         }
+    }
+
+    fn lock_rows(&mut self, kind: &mut NodeKind, mut needed: SlotSet) {
+        let NodeKind::LockRows {
+            child,
+            locks,
+            recheck,
+            outer,
+            lateral,
+            early,
+        } = kind
+        else {
+            return;
+        };
+        for step in lateral {
+            match step {
+                Again::Pass(_, slot) => needed.insert(*slot),
+                Again::Compute(_, value) => scalar(value, &mut needed),
+            }
+        }
+        test(recheck, &mut needed);
+        for (on, _) in outer {
+            test(on, &mut needed);
+        }
+        for (_, value) in early {
+            scalar(value, &mut needed);
+        }
+        for lock in locks {
+            lock.fetch.settle(&lock.relation);
+            needed.insert(lock.ctid);
+        }
+        self.settle(unique(child), &needed);
     }
 
     fn nest_loop(&mut self, join: &mut NestLoop, mut needed: SlotSet) {

@@ -18,18 +18,16 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub use super::window::{WindowBound, WindowFrame, WindowNode, WindowSpec};
+pub use super::with::{CteScan, RecursiveUnion, WorkTableScan};
 use crate::catalog::relation::{Index, LockMode, Relation};
 use crate::ids::Oid;
-use crate::sql::bound::{
-    Disclosure, Exclusion, FrameMode, JoinKind, LockWait, OutputColumn, RowLockMode, SetOp,
-    WindowCallee,
-};
+use crate::sql::bound::{Disclosure, JoinKind, LockWait, OutputColumn, RowLockMode, SetOp};
 use crate::sql::exec::eval::{Scalar, Slot, Test};
 use crate::table::row::RowDecoder;
 use crate::types::compare::{Comparator, Hasher};
 use crate::types::datum::SqlType;
 use crate::types::function::{Aggregate, Function, FunctionCx};
-use crate::types::in_range::InRange;
 
 /// What the statement is, for its command tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -555,62 +553,6 @@ pub struct AggregateOrder {
     pub nulls_first: bool,
 }
 
-/// Window functions over one window, whose partitions follow one another in the input, each in the window's order.
-#[derive(Debug)]
-pub struct WindowNode {
-    pub child: Arc<PlanNode>,
-    pub partition: Vec<KeySlot>,
-    pub order: Vec<SortKey>,
-    pub frame: WindowFrame,
-    pub calls: Vec<WindowSpec>,
-    /// What is kept of a row: keys, what is computed of it here, and what something above reads.
-    pub slots: Vec<Slot>,
-}
-
-#[derive(Debug)]
-pub struct WindowFrame {
-    pub mode: FrameMode,
-    pub start: WindowBound,
-    pub end: WindowBound,
-    pub exclude: Exclusion,
-}
-
-/// With the offset, and for RANGE what compares with it.
-#[derive(Debug)]
-pub enum WindowBound {
-    UnboundedPreceding,
-    Preceding(Scalar, Option<InRange>),
-    CurrentRow,
-    Following(Scalar, Option<InRange>),
-    UnboundedFollowing,
-}
-
-impl WindowBound {
-    pub fn offset(&self) -> Option<&Scalar> {
-        match self {
-            WindowBound::Preceding(offset, _) | WindowBound::Following(offset, _) => Some(offset),
-            _ => None,
-        }
-    }
-    pub fn offset_mut(&mut self) -> Option<&mut Scalar> {
-        match self {
-            WindowBound::Preceding(offset, _) | WindowBound::Following(offset, _) => Some(offset),
-            _ => None,
-        }
-    }
-}
-
-#[derive(Debug)]
-pub struct WindowSpec {
-    /// Its place among the level's window functions.
-    pub number: usize,
-    pub callee: WindowCallee,
-    pub args: Vec<Scalar>,
-    pub arg_types: Vec<Oid>,
-    pub filter: Option<Test>,
-    pub slot: Slot,
-}
-
 #[derive(Debug)]
 pub struct SetOpNode {
     pub op: SetOp,
@@ -619,45 +561,6 @@ pub struct SetOpNode {
     pub left: Arc<PlanNode>,
     pub right: Arc<PlanNode>,
     pub keys: Vec<KeySlot>,
-}
-
-/// The rows of a WITH query that is run on its own, as far as they are read.
-#[derive(Debug)]
-pub struct CteScan {
-    /// The query's place among the plan's subplans.
-    pub number: usize,
-    pub name: String,
-    pub alias: String,
-    /// One for each of its columns.
-    pub slots: Vec<Slot>,
-    pub filter: Option<Test>,
-}
-
-/// In the second term of a recursive query: the rows that came last.
-#[derive(Debug)]
-pub struct WorkTableScan {
-    /// Which of the execution's working tables.
-    pub table: usize,
-    /// An outer value that is set whenever the table holds other rows.
-    pub changes: usize,
-    pub name: String,
-    pub alias: String,
-    pub slots: Vec<Slot>,
-    pub filter: Option<Test>,
-}
-
-/// The rows of the first term, then again and again those that the second term makes of the last ones, until there are none.
-#[derive(Debug)]
-pub struct RecursiveUnion {
-    pub first: Arc<PlanNode>,
-    pub step: Arc<PlanNode>,
-    /// Both terms write these.
-    pub slots: Vec<Slot>,
-    /// Of UNION without ALL: each row once.
-    pub distinct: Option<Vec<KeySlot>>,
-    /// As in [`WorkTableScan`].
-    pub table: usize,
-    pub changes: usize,
 }
 
 /// A step of computing anew what a range of FROM was given and made of it.

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use crate::sql::bound::{Expr, FrameBound, Query, Select, Window, WindowCall, WindowCallee};
+use crate::ids::Oid;
+use crate::sql::bound::{
+    Exclusion, Expr, FrameBound, FrameMode, Query, Select, Window, WindowCall, WindowCallee,
+};
 use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test, slot_of};
 use crate::sql::plan::build::{key_slot, node, sort_key};
@@ -16,11 +19,65 @@ use crate::sql::plan::planner::{Planner, Scope};
 use crate::sql::plan::query;
 use crate::sql::plan::select::{Source, is_in_order};
 use crate::sql::plan::sets::project;
-use crate::sql::plan::tree::{
-    Cost, NodeKind, PlanNode, SortKey, WindowBound, WindowFrame, WindowNode, WindowSpec,
-};
+use crate::sql::plan::tree::{Cost, KeySlot, NodeKind, PlanNode, SortKey};
 use crate::types::compare::comparator;
-use crate::types::in_range;
+use crate::types::in_range::{self, InRange};
+
+/// Window functions over one window, whose partitions follow one another in the input, each in the window's order.
+#[derive(Debug)]
+pub struct WindowNode {
+    pub child: Arc<PlanNode>,
+    pub partition: Vec<KeySlot>,
+    pub order: Vec<SortKey>,
+    pub frame: WindowFrame,
+    pub calls: Vec<WindowSpec>,
+    /// What is kept of a row: keys, what is computed of it here, and what something above reads.
+    pub slots: Vec<Slot>,
+}
+
+#[derive(Debug)]
+pub struct WindowFrame {
+    pub mode: FrameMode,
+    pub start: WindowBound,
+    pub end: WindowBound,
+    pub exclude: Exclusion,
+}
+
+/// With the offset, and for RANGE what compares with it.
+#[derive(Debug)]
+pub enum WindowBound {
+    UnboundedPreceding,
+    Preceding(Scalar, Option<InRange>),
+    CurrentRow,
+    Following(Scalar, Option<InRange>),
+    UnboundedFollowing,
+}
+
+impl WindowBound {
+    pub fn offset(&self) -> Option<&Scalar> {
+        match self {
+            WindowBound::Preceding(offset, _) | WindowBound::Following(offset, _) => Some(offset),
+            _ => None,
+        }
+    }
+    pub fn offset_mut(&mut self) -> Option<&mut Scalar> {
+        match self {
+            WindowBound::Preceding(offset, _) | WindowBound::Following(offset, _) => Some(offset),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct WindowSpec {
+    /// Its place among the level's window functions.
+    pub number: usize,
+    pub callee: WindowCallee,
+    pub args: Vec<Scalar>,
+    pub arg_types: Vec<Oid>,
+    pub filter: Option<Test>,
+    pub slot: Slot,
+}
 
 /// A window's keys, over the level's slots.
 struct Keyed {

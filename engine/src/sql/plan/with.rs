@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::sql::bind;
 use crate::sql::bound::{BoundStatement, Cte, CteId, CteSource, Range, Recursive};
 use crate::sql::error::SqlError;
-use crate::sql::exec::eval::{Slot, slot_expr};
+use crate::sql::exec::eval::{Slot, Test, slot_expr};
 use crate::sql::plan::build::{key_slot, node};
 use crate::sql::plan::exprs::SlotSet;
 use crate::sql::plan::from::{Base, BaseKind};
@@ -23,9 +23,46 @@ use crate::sql::plan::modify;
 use crate::sql::plan::planner::{Planner, RangeScope, Shared};
 use crate::sql::plan::query::{self, PlannedLevel};
 use crate::sql::plan::ranges::width_of;
-use crate::sql::plan::tree::{
-    Cost, CteScan, KeySlot, NodeKind, PlanNode, RecursiveUnion, SubPlan, SubPlanKind, WorkTableScan,
-};
+use crate::sql::plan::tree::{Cost, KeySlot, NodeKind, PlanNode, SubPlan, SubPlanKind};
+
+/// The rows of a WITH query that is run on its own, as far as they are read.
+#[derive(Debug)]
+pub struct CteScan {
+    /// The query's place among the plan's subplans.
+    pub number: usize,
+    pub name: String,
+    pub alias: String,
+    /// One for each of its columns.
+    pub slots: Vec<Slot>,
+    pub filter: Option<Test>,
+}
+
+/// In the second term of a recursive query: the rows that came last.
+#[derive(Debug)]
+pub struct WorkTableScan {
+    /// Which of the execution's working tables.
+    pub table: usize,
+    /// An outer value that is set whenever the table holds other rows.
+    pub changes: usize,
+    pub name: String,
+    pub alias: String,
+    pub slots: Vec<Slot>,
+    pub filter: Option<Test>,
+}
+
+/// The rows of the first term, then again and again those that the second term makes of the last ones, until there are none.
+#[derive(Debug)]
+pub struct RecursiveUnion {
+    pub first: Arc<PlanNode>,
+    pub step: Arc<PlanNode>,
+    /// Both terms write these.
+    pub slots: Vec<Slot>,
+    /// Of UNION without ALL: each row once.
+    pub distinct: Option<Vec<KeySlot>>,
+    /// As in [`WorkTableScan`].
+    pub table: usize,
+    pub changes: usize,
+}
 
 /// A WITH query that may be named where the planning is.
 pub struct OpenCte {
