@@ -7,8 +7,10 @@
 use std::sync::Arc;
 
 use crate::ids::Oid;
+use crate::sql::bind;
 use crate::sql::bound::{
-    Exclusion, Expr, FrameBound, FrameMode, Query, Select, Window, WindowCall, WindowCallee,
+    Distinct, Exclusion, Expr, FrameBound, FrameMode, Query, Select, Window, WindowCall,
+    WindowCallee,
 };
 use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test, slot_of};
@@ -131,17 +133,21 @@ pub fn keys(
         computed: Vec::new(),
         exprs: Vec::new(),
     };
-    // What the rest of the query orders and groups by was numbered before.
-    let mut ranks: Vec<Slot> = Vec::new();
+    // What the rest of the query orders, groups and tells rows apart by was numbered before.
     for item in &query.order_by {
         let target = &select.targets[item.target].expr;
-        let is_key = |key: &Expr| crate::sql::bind::same(key, target);
-        let mut all = select.windows.windows.iter().flat_map(expressions);
-        if let Some(key) = all.find(|key| is_key(key)) {
-            ranks.push(made.slot(planner, key, scope)?);
-        }
+        ranks.extend(made.key_like(planner, (select, target), scope)?);
     }
     ranks.extend_from_slice(&scope.groups);
+    let distinct: Vec<usize> = match &select.distinct {
+        Distinct::No => Vec::new(),
+        Distinct::All => (0..query.output.len()).collect(),
+        Distinct::On(targets) => targets.clone(),
+    };
+    for number in distinct {
+        let target = &select.targets[number].expr;
+        ranks.extend(made.key_like(planner, (select, target), scope)?);
+    }
     for (number, window) in select.windows.windows.iter().enumerate() {
         let keyed = made.keyed(planner, (number, window), scope)?;
         ranks.extend(keyed.order.iter().map(|k| k.slot));
@@ -171,6 +177,20 @@ fn expressions(window: &Window) -> impl Iterator<Item = &Expr> {
 }
 
 impl Windows {
+    /// The slot of the windows' key that is the same as a target, if there is one.
+    fn key_like(
+        &mut self,
+        planner: &mut Planner<'_, '_>,
+        (select, target): (&Select, &Expr),
+        scope: &Scope,
+    ) -> Result<Option<Slot>, SqlError> {
+        let mut keys = select.windows.windows.iter().flat_map(expressions);
+        match keys.find(|key| bind::same(key, target)) {
+            Some(key) => self.slot(planner, key, scope).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Where a key's value will be.
     fn slot(
         &mut self,

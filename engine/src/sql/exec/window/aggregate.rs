@@ -92,10 +92,10 @@ impl WindowAggNode {
                     }
                 }
             }
-            let running = self.running(number);
-            running.to = at + 1;
-            if at % 1024 == 0 {
-                run.cx.check_interrupts()?;
+            self.running(number).to = at + 1;
+            // A long frame for each row is long work; it goes on at the next row of the frame.
+            if run.cx.spend() {
+                return Err(Stop::Yield);
             }
         }
         let running = self.running(number);
