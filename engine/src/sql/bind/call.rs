@@ -710,6 +710,11 @@ pub(super) fn no_function(call: &FunctionCall, types: &[Oid], at: u32) -> SqlErr
         let what = format!("function {}() is not implemented", call.name.name.name);
         return SqlError::unsupported(what).at(at);
     }
+    // The window functions of these names are not all that PostgreSQL has by them.
+    let hypothetical = matches!(name, "rank" | "dense_rank" | "percent_rank" | "cume_dist");
+    if in_catalog && hypothetical && !call.args.is_empty() {
+        return SqlError::unsupported("ordered-set aggregates are not supported").at(at);
+    }
     SqlError::new(
         state::UNDEFINED_FUNCTION,
         format!("function {} does not exist", signature(call, types)),
