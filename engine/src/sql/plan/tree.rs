@@ -1,10 +1,10 @@
 //! The plan as data.
 //!
-//! Invariants: every level (the statement, each subquery of an expression, each WITH query that runs on its own) has one *frame*, a row of slots. A range's
-//! columns, a group's keys and aggregates, a projection's results each have slots of their own; a node writes its slots
-//! and reads those of the nodes below it. Nodes that keep rows (sort, hash table, materialisation) save and restore
-//! exactly the slots listed in them, which are those that something above still reads. Children are shared only
-//! once planning is over.
+//! Invariants: every level (the statement, each subquery of an expression, each WITH query that runs on its own) has one
+//! *frame*, a row of slots. A range's columns, a group's keys and aggregates, a projection's results each have slots of
+//! their own; a node writes its slots and reads those of the nodes below it. Nodes that keep rows (sort, hash table,
+//! materialisation, window) save and restore exactly the slots listed in them, which are those that something above still
+//! reads. Children are shared only once planning is over.
 //!
 //! A level reads no other level's frame. What a subquery reads of the rows around it are *outer values*, numbered through
 //! the statement: whoever runs it puts them into its execution first ([`SubPlanCall::args`]), and a level below that reads
