@@ -461,7 +461,7 @@ impl Binder<'_> {
                 modifier,
             };
             if !(op == SetOp::Union && all) {
-                require_equality(ty, 0)?;
+                require_equality(ty, left_places.get(i).copied().unwrap_or(0))?;
             }
             types.push(ty);
         }

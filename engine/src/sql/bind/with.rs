@@ -177,7 +177,7 @@ impl Binder<'_> {
                 modifier,
             };
             if !all {
-                require_equality(ty, 0)?;
+                require_equality(ty, at(&left_places, i))?;
             }
             types.push(ty);
         }

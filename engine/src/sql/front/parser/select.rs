@@ -33,57 +33,71 @@ impl Parser<'_> {
     /// WITH in front of any of the four.
     pub(super) fn with_statement(&mut self) -> Result<Statement> {
         let mark = self.mark();
-        let with = self.with_clause()?;
-        match self.peek() {
-            TokenKind::Keyword(Kw::Insert) => self.insert(with),
-            TokenKind::Keyword(Kw::Update) => self.update(with),
-            TokenKind::Keyword(Kw::Delete) => self.delete(with),
+        let (with, below) = self.with_clause()?;
+        let (statement, height) = self.measured(|p| match p.peek() {
+            TokenKind::Keyword(Kw::Insert) => p.insert(with),
+            TokenKind::Keyword(Kw::Update) => p.update(with),
+            TokenKind::Keyword(Kw::Delete) => p.delete(with),
             _ => {
-                self.back_to(mark);
-                self.query_statement()
+                p.back_to(mark);
+                p.query_statement()
             }
-        }
+        })?;
+        self.grows_to(below + height)?;
+        Ok(statement)
     }
 
-    pub(super) fn with_clause(&mut self) -> Result<Option<With>> {
+    /// The clause and its height: each of its queries may come to stand in the one behind it, and all in what follows.
+    fn with_clause(&mut self) -> Result<(Option<With>, u32)> {
         let at = self.at();
         if !self.eat(Kw::With) {
-            return Ok(None);
+            return Ok((None, 0));
         }
         let recursive = self.eat(Kw::Recursive);
+        let mut height = 0;
         let ctes = self.list(|p| {
-            let name = p.col_id()?;
-            let columns = p.optional_column_list()?;
-            p.expect(Kw::As)?;
-            let materialized = if p.eat(Kw::Materialized) {
-                Some(true)
-            } else if p.eat_all(&[Kw::Not, Kw::Materialized]) {
-                Some(false)
-            } else {
-                None
-            };
-            p.expect_char(b'(')?;
-            if !p.begins_preparable() {
-                return Err(p.unexpected());
-            }
-            let statement = p.nested(Parser::statement)?;
-            p.expect_char(b')')?;
-            if p.is_any(&[Kw::Search, Kw::Cycle]) {
-                return Err(super::function::not_yet("SEARCH or CYCLE in WITH", p.at())
-                    .hint("Keep the path in an array column of the query."));
-            }
-            Ok(Cte {
-                name,
-                columns,
-                materialized,
-                statement,
-            })
+            let (cte, own) = p.measured(Parser::with_query)?;
+            height += own;
+            p.grows_to(height)?;
+            Ok(cte)
         })?;
-        Ok(Some(With {
+        let with = With {
             recursive,
             ctes,
             at,
-        }))
+        };
+        Ok((Some(with), height))
+    }
+
+    fn with_query(&mut self) -> Result<Cte> {
+        let name = self.col_id()?;
+        let columns = self.optional_column_list()?;
+        self.expect(Kw::As)?;
+        let materialized = if self.eat(Kw::Materialized) {
+            Some(true)
+        } else if self.eat_all(&[Kw::Not, Kw::Materialized]) {
+            Some(false)
+        } else {
+            None
+        };
+        self.expect_char(b'(')?;
+        if !self.begins_preparable() {
+            return Err(self.unexpected());
+        }
+        let statement = self.nested(Parser::statement)?;
+        self.expect_char(b')')?;
+        if self.is_any(&[Kw::Search, Kw::Cycle]) {
+            return Err(
+                super::function::not_yet("SEARCH or CYCLE in WITH", self.at())
+                    .hint("Keep the path in an array column of the query."),
+            );
+        }
+        Ok(Cte {
+            name,
+            columns,
+            materialized,
+            statement,
+        })
     }
 
     /// Whether what comes may be a statement of WITH (gram.y's PreparableStmt).
@@ -104,8 +118,9 @@ impl Parser<'_> {
     /// A query with everything that may stand around it.
     pub(super) fn query(&mut self) -> Result<Query> {
         self.nested(|p| {
-            let with = p.with_clause()?;
-            let mut query = p.set_expression(1)?;
+            let (with, below) = p.with_clause()?;
+            let (mut query, height) = p.measured(|p| p.set_expression(1))?;
+            p.grows_to(below + height)?;
             if let Some(with) = with {
                 if query.with.is_some() {
                     return Err(p.error("multiple WITH clauses not allowed", with.at));
