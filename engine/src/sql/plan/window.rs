@@ -134,6 +134,7 @@ pub fn keys(
         exprs: Vec::new(),
     };
     // What the rest of the query orders, groups and tells rows apart by was numbered before.
+    let mut ranks: Vec<Slot> = Vec::new();
     for item in &query.order_by {
         let target = &select.targets[item.target].expr;
         ranks.extend(made.key_like(planner, (select, target), scope)?);
