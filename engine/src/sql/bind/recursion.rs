@@ -147,22 +147,26 @@ fn check(cte: &Cte) -> Result<()> {
 /// What stands around the UNION would be of all rows, which nobody has before the end.
 fn refuse_decorations(query: &Query) -> Result<()> {
     let refused = if let Some(first) = query.order_by.first() {
-        Some(("ORDER BY", location(&first.expr)))
+        Some(("ORDER BY", Some(location(&first.expr))))
     } else if let Some(offset) = &query.offset {
-        Some(("OFFSET", location(offset)))
+        Some(("OFFSET", Some(location(offset))))
     } else if let Some(limit) = &query.limit {
-        Some(("LIMIT", limit.count.as_ref().map_or(limit.at, location)))
-    } else {
-        let first = query.locking.first();
-        first.map(|lock| ("FOR UPDATE/SHARE", lock.at))
-    };
-    match refused {
-        Some((what, at)) => Err(SqlError::unsupported(format!(
-            "{what} in a recursive query is not implemented"
+        Some((
+            "LIMIT",
+            Some(limit.count.as_ref().map_or(limit.at, location)),
         ))
-        .at(at)),
-        None => Ok(()),
-    }
+    } else {
+        let locks = !query.locking.is_empty();
+        locks.then_some(("FOR UPDATE/SHARE", None))
+    };
+    let Some((what, at)) = refused else {
+        return Ok(());
+    };
+    let error = SqlError::unsupported(format!("{what} in a recursive query is not implemented"));
+    Err(match at {
+        Some(at) => error.at(at),
+        None => error,
+    })
 }
 
 /// Goes over a statement and tells of each name without a schema that no WITH inside of it explains.
