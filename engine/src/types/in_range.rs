@@ -148,7 +148,7 @@ fn numerics(
 }
 
 /// An offset that is not negative.
-fn span<'d>(offset: &'d Datum) -> Result<&'d crate::types::interval::Interval, TypeError> {
+fn span(offset: &Datum) -> Result<&crate::types::interval::Interval, TypeError> {
     let Datum::Interval(interval) = offset else {
         wrong_kind("an interval", offset)
     };

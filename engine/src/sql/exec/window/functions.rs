@@ -164,8 +164,8 @@ impl WindowAggNode {
     /// The first argument for a row of the frame (`WinGetFuncArgInFrame`); NULL if there is none.
     fn in_frame(&mut self, number: usize, seek: Seek, run: &mut Run<'_>) -> Result<Datum, Stop> {
         let found = match seek {
-            Seek::Head(behind) => Some(self.from_head(behind, run)?),
-            Seek::Tail => self.from_tail(run)?,
+            Seek::Head(behind) => Some(self.seek_head(behind, run)?),
+            Seek::Tail => self.seek_tail(run)?,
         };
         let Some(at) = found else {
             return Ok(Datum::Null);
@@ -176,7 +176,7 @@ impl WindowAggNode {
         Ok(self.argument(number, 0, at, run)?)
     }
 
-    fn from_head(&mut self, behind: i64, run: &mut Run<'_>) -> Result<i64, Stop> {
+    fn seek_head(&mut self, behind: i64, run: &mut Run<'_>) -> Result<i64, Stop> {
         self.update_head(run)?;
         let head = self.pointers.head;
         let at = head + behind;
@@ -201,7 +201,7 @@ impl WindowAggNode {
         })
     }
 
-    fn from_tail(&mut self, run: &mut Run<'_>) -> Result<Option<i64>, Stop> {
+    fn seek_tail(&mut self, run: &mut Run<'_>) -> Result<Option<i64>, Stop> {
         self.update_tail(run)?;
         let tail = self.pointers.tail;
         let mut at = tail - 1;
