@@ -87,8 +87,10 @@ impl WindowAggNode {
                 Place::Behind => break,
                 Place::Outside => {}
                 Place::Inside => {
-                    if let Some(args) = self.inputs(number, at, run)? {
+                    if self.inputs(number, at, run)? {
+                        let args = std::mem::take(&mut self.args);
                         self.running(number).update(&args, run.cx)?;
+                        self.args = args;
                     }
                 }
             }
@@ -138,39 +140,37 @@ impl WindowAggNode {
     fn take_back(&mut self, number: usize, head: i64, run: &mut Run<'_>) -> Result<bool, Stop> {
         while self.running(number).from < head {
             let at = self.running(number).from;
-            let args = self.inputs(number, at, run)?;
-            let running = self.running(number);
-            if let Some(args) = args {
-                if !running.accumulator.remove(&args) {
+            if self.inputs(number, at, run)? {
+                let args = std::mem::take(&mut self.args);
+                let running = self.running(number);
+                running.result = None;
+                let removed = running.accumulator.remove(&args);
+                self.args = args;
+                if !removed {
                     return Ok(false);
                 }
-                running.result = None;
             }
-            running.from += 1;
+            self.running(number).from += 1;
         }
         Ok(true)
     }
 
-    /// What the row at `at` gives to the aggregate, if it gives anything.
-    fn inputs(
-        &mut self,
-        number: usize,
-        at: i64,
-        run: &mut Run<'_>,
-    ) -> Result<Option<Vec<Datum>>, SqlError> {
+    /// What the row at `at` gives to the aggregate; false: nothing.
+    fn inputs(&mut self, number: usize, at: i64, run: &mut Run<'_>) -> Result<bool, SqlError> {
         let plan = run.plan;
         let call = &plan.calls[number];
         if let Some(filter) = &call.filter {
             self.input.load(position(at), plan, run.frame)?;
             if !filter.passes(run.frame, run.cx)? {
-                return Ok(None);
+                return Ok(false);
             }
         }
-        let mut args = Vec::with_capacity(call.args.len());
+        self.args.clear();
         for arg in 0..call.args.len() {
-            args.push(self.argument(number, arg, at, run)?);
+            let value = self.argument(number, arg, at, run)?;
+            self.args.push(value);
         }
         let strict = self.running(number).aggregate.strict;
-        Ok((!(strict && args.iter().any(Datum::is_null))).then_some(args))
+        Ok(!strict || !self.args.iter().any(Datum::is_null))
     }
 }

@@ -68,6 +68,8 @@ pub struct WindowAggNode {
     calls: Vec<CallState>,
     /// Of the current row, as far as they are computed.
     results: Vec<Datum>,
+    /// Of one aggregate for one row.
+    args: Vec<Datum>,
     reach: Reach,
 }
 
@@ -106,6 +108,7 @@ impl WindowAggNode {
             arg_places: arg_places.collect(),
             calls: plan.calls.iter().map(CallState::new).collect(),
             results: Vec::new(),
+            args: Vec::new(),
             reach: Reach::of(plan, &cx.params),
             spec,
         }
