@@ -32,16 +32,12 @@ impl Parser<'_> {
 
     /// WITH in front of any of the four.
     pub(super) fn with_statement(&mut self) -> Result<Statement> {
-        let mark = self.mark();
         let (with, below) = self.with_clause()?;
         let (statement, height) = self.measured(|p| match p.peek() {
             TokenKind::Keyword(Kw::Insert) => p.insert(with),
             TokenKind::Keyword(Kw::Update) => p.update(with),
             TokenKind::Keyword(Kw::Delete) => p.delete(with),
-            _ => {
-                p.back_to(mark);
-                p.query_statement()
-            }
+            _ => p.nested(|p| p.query_behind(with, 0)).map(select_into),
         })?;
         self.grows_to(below + height)?;
         Ok(statement)
@@ -119,18 +115,23 @@ impl Parser<'_> {
     pub(super) fn query(&mut self) -> Result<Query> {
         self.nested(|p| {
             let (with, below) = p.with_clause()?;
-            let (mut query, height) = p.measured(|p| p.set_expression(1))?;
-            p.grows_to(below + height)?;
-            if let Some(with) = with {
-                if query.with.is_some() {
-                    return Err(p.error("multiple WITH clauses not allowed", with.at));
-                }
-                query.at = with.at;
-                query.with = Some(with);
-            }
-            p.query_tail(&mut query)?;
-            Ok(query)
+            p.query_behind(with, below)
         })
+    }
+
+    /// A query behind its WITH, which is `below` high.
+    fn query_behind(&mut self, with: Option<With>, below: u32) -> Result<Query> {
+        let (mut query, height) = self.measured(|p| p.set_expression(1))?;
+        self.grows_to(below + height)?;
+        if let Some(with) = with {
+            if query.with.is_some() {
+                return Err(self.error("multiple WITH clauses not allowed", with.at));
+            }
+            query.at = with.at;
+            query.with = Some(with);
+        }
+        self.query_tail(&mut query)?;
+        Ok(query)
     }
 
     /// UNION and EXCEPT are level 1, INTERSECT level 2.
