@@ -154,10 +154,7 @@ impl Planner<'_, '_> {
         let is_given = |number: &usize| args.iter().any(|(given, _)| given == number);
         let reads: Box<[usize]> = reads.iter().filter(|n| !is_given(n)).collect();
         if locks && (!args.is_empty() || !reads.is_empty()) {
-            return Err(SqlError::unsupported(
-                "row locks in a correlated subquery are not supported",
-            )
-            .hint("Lock the rows in the outer query, or in a query of their own."));
+            return Err(locks_in_correlated());
         }
         let number = self.shared.subplans.len();
         let returns = args.is_empty().then_some(self.shared.numbers);
@@ -204,6 +201,12 @@ impl Planner<'_, '_> {
         };
         Ok(Expr::Param(OUTER_VALUE + number, ty))
     }
+}
+
+/// 0A000: what may wait is run ahead, when there is no row beside it yet.
+pub fn locks_in_correlated() -> SqlError {
+    SqlError::unsupported("row locks in a correlated subquery are not supported")
+        .hint("Lock the rows in the outer query, or in a query of their own.")
 }
 
 /// The query for whoever asks only if there is a row: what rows hold and their order are left out, so nothing in them

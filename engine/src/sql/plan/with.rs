@@ -23,6 +23,7 @@ use crate::sql::plan::modify;
 use crate::sql::plan::planner::{Planner, RangeScope, Shared};
 use crate::sql::plan::query::{self, PlannedLevel};
 use crate::sql::plan::ranges::width_of;
+use crate::sql::plan::subquery::locks_in_correlated;
 use crate::sql::plan::tree::{Cost, KeySlot, NodeKind, PlanNode, SubPlan, SubPlanKind};
 
 /// The rows of a WITH query that is run on its own, as far as they are read.
@@ -133,6 +134,9 @@ impl Planner<'_, '_> {
             CteSource::Recursive(recursive) => recursive_level(self.shared, cte, recursive)?,
             CteSource::Change(statement) => change_level(self.shared, statement)?,
         };
+        if locks && !reads.is_empty() && self.is_in_expression() {
+            return Err(locks_in_correlated());
+        }
         let rows = level.root.cost.rows;
         let number = self.shared.subplans.len();
         self.shared.subplans.push(SubPlan {
@@ -213,12 +217,16 @@ impl Planner<'_, '_> {
         if !waits {
             return;
         }
-        let in_expression = self.shared.around.iter().any(|a| !a.is_of_range());
-        if in_expression {
+        if self.is_in_expression() {
             self.shared.subplans[number].eager = true;
         } else {
             *locks = true;
         }
+    }
+
+    /// Whether what is being planned is run for an expression.
+    fn is_in_expression(&self) -> bool {
+        self.shared.around.iter().any(|a| !a.is_of_range())
     }
 
     fn columns_of(&mut self, range: &Range) -> Vec<Slot> {
