@@ -359,9 +359,9 @@ pub fn query_is_volatile(query: &Query) -> bool {
     found
 }
 
-/// It locks rows, itself or in FROM.
+/// It locks rows, itself, in WITH or in FROM.
 fn locks(query: &Query) -> bool {
-    if !query.locking.is_empty() {
+    if !query.locking.is_empty() || query.ctes.iter().any(cte_locks) {
         return true;
     }
     match &query.body {
@@ -371,6 +371,16 @@ fn locks(query: &Query) -> bool {
             RangeSource::Subquery(query) => locks(query),
             _ => false,
         }),
+    }
+}
+
+fn cte_locks(cte: &Cte) -> bool {
+    match &cte.source {
+        CteSource::Query(query) => locks(query),
+        CteSource::Recursive(r) => {
+            r.ctes.iter().any(cte_locks) || locks(&r.first) || locks(&r.step)
+        }
+        CteSource::Change(_) => true,
     }
 }
 
