@@ -4,8 +4,9 @@
 use crate::sql::bound::SetOp;
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
-    self, ConflictDo, Cte, ExprKind, GroupItem, Ident, InList, JoinCondition, JoinType, Over,
-    QuantifiedOperand, Query, QueryBody, Select, SelectItem, SetClause, Statement, TableRef,
+    self, ConflictDo, Cte, DistinctClause, ExprKind, GroupItem, Ident, InList, JoinCondition,
+    JoinType, ObjectName, QuantifiedOperand, Query, QueryBody, Select, SelectItem, SetClause,
+    Statement, TableRef,
 };
 use crate::sql::front::location;
 
@@ -123,25 +124,31 @@ fn check(cte: &Cte) -> Result<()> {
         }
         found += 1;
         if place != Place::Allowed || found > 1 {
-            let refusal = place.refusal();
-            let message =
-                format!("recursive reference to query \"{name}\" must not appear {refusal}");
-            return Err(invalid(message, read.at));
+            return Err(misplaced(read, place));
         }
         Ok(())
     });
     names.query(left, Place::NonRecursiveTerm)?;
     names.query(right, Place::Allowed)?;
+    if found == 0 {
+        return Err(SqlError::internal("missing recursive reference"));
+    }
+    let mut names = Names::new(|read: &Ident, place: Place| match read.name == *name {
+        true => Err(misplaced(read, place)),
+        false => Ok(()),
+    });
     if let Some(with) = &query.with {
         for inner in &with.ctes {
             names.statement(&inner.statement, Place::Subquery)?;
         }
     }
-    refuse_decorations(query)?;
-    if found == 0 {
-        return Err(SqlError::internal("missing recursive reference"));
-    }
-    Ok(())
+    refuse_decorations(query)
+}
+
+fn misplaced(read: &Ident, place: Place) -> SqlError {
+    let (name, refusal) = (&read.name, place.refusal());
+    let message = format!("recursive reference to query \"{name}\" must not appear {refusal}");
+    invalid(message, read.at)
 }
 
 /// What stands around the UNION would be of all rows, which nobody has before the end.
@@ -188,6 +195,7 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
         match statement {
             Statement::Query(query) => self.query(query, place),
             Statement::Insert(i) => self.within(i.with.as_ref(), place, |n| {
+                n.name(&i.table, place)?;
                 if let Some(source) = &i.source {
                     n.query(source, place)?;
                 }
@@ -200,12 +208,14 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
                 n.items(&i.returning, place)
             }),
             Statement::Update(u) => self.within(u.with.as_ref(), place, |n| {
+                n.name(&u.table, place)?;
                 n.assignments(&u.set, place)?;
                 n.from(&u.from, place)?;
                 n.exprs(&u.filter, place)?;
                 n.items(&u.returning, place)
             }),
             Statement::Delete(d) => self.within(d.with.as_ref(), place, |n| {
+                n.name(&d.table, place)?;
                 n.from(&d.using, place)?;
                 n.exprs(&d.filter, place)?;
                 n.items(&d.returning, place)
@@ -271,6 +281,9 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
     }
 
     fn select(&mut self, select: &Select, place: Place) -> Result<()> {
+        if let DistinctClause::On(keys) = &select.distinct {
+            self.exprs(keys, place)?;
+        }
         self.items(&select.targets, place)?;
         self.from(&select.from, place)?;
         self.exprs(&select.filter, place)?;
@@ -287,8 +300,13 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
     }
 
     fn window(&mut self, window: &ast::Window, place: Place) -> Result<()> {
-        self.exprs(&window.partition_by, place)?;
-        self.exprs(window.order_by.iter().map(|o| &o.expr), place)
+        let mut done = Ok(());
+        window.parts(&mut |part| {
+            if done.is_ok() {
+                done = self.expr(part, place);
+            }
+        });
+        done
     }
 
     fn items(&mut self, items: &[SelectItem], place: Place) -> Result<()> {
@@ -303,15 +321,18 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
         from.iter().try_for_each(|r| self.table(r, place))
     }
 
+    /// A table's name, be it that of a statement's target: as PostgreSQL, that counts as reading it.
+    fn name(&mut self, name: &ObjectName, place: Place) -> Result<()> {
+        let hides = |names: &Vec<String>| names.contains(&name.name.name);
+        if name.schema.is_some() || self.hidden.iter().any(hides) {
+            return Ok(());
+        }
+        (self.found)(&name.name, place)
+    }
+
     fn table(&mut self, r: &TableRef, place: Place) -> Result<()> {
         match r {
-            TableRef::Table { name, .. } => {
-                let hides = |names: &Vec<String>| names.contains(&name.name.name);
-                if name.schema.is_some() || self.hidden.iter().any(hides) {
-                    return Ok(());
-                }
-                (self.found)(&name.name, place)
-            }
+            TableRef::Table { name, .. } => self.name(name, place),
             TableRef::Subquery { query, .. } => self.query(query, place),
             TableRef::Functions(functions) => {
                 self.exprs(functions.calls.iter().map(|c| &c.call), place)
@@ -358,11 +379,6 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
         };
         if let Some(query) = query {
             self.query(query, Place::Subquery)?;
-        }
-        if let ExprKind::Call(call) = &e.kind
-            && let Some(Over::Window(window)) = call.over.as_deref()
-        {
-            self.window(window, place)?;
         }
         let mut done = Ok(());
         e.parts(&mut |part| {

@@ -21,7 +21,7 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, ExprKind, FunctionCall, Ident, Over};
 use crate::sql::front::location;
 use crate::types::datum::SqlType;
-use crate::types::function::CastContext;
+use crate::types::function::{CastContext, Volatility};
 use crate::types::{in_range, oids, registry};
 
 type Result<T> = std::result::Result<T, SqlError>;
@@ -118,8 +118,11 @@ impl Binder<'_> {
             filter,
             ty,
         };
+        // ORDER BY and DISTINCT ON find the one in the select list; there each is computed for itself.
+        let stands_alone = self.context == Context::Select && is_volatile(&new);
         let calls = &mut self.scope().window_calls;
-        let number = match calls.iter().position(|known| same_call(known, &new)) {
+        let known = calls.iter().position(|known| same_call(known, &new));
+        let number = match known.filter(|_| !stands_alone) {
             Some(known) => known,
             None => {
                 calls.push(new);
@@ -482,7 +485,10 @@ impl Windowing {
                     windows.len() - 1
                 }
             };
-            let known = calls.iter().position(|c| same_call(c, &call));
+            let known = match is_volatile(&call) {
+                true => None,
+                false => calls.iter().position(|c| same_call(c, &call)),
+            };
             numbers.push(known.unwrap_or(calls.len()));
             if known.is_none() {
                 calls.push(call);
@@ -508,6 +514,13 @@ fn same_call(a: &WindowCall, b: &WindowCall) -> bool {
         && a.ty == b.ty
         && filters
         && same_list(&a.args, &b.args)
+}
+
+/// It may give something else each time it is computed.
+fn is_volatile(call: &WindowCall) -> bool {
+    let volatile = |e: &Expr| matches!(e, Expr::Call { function, .. } if function.volatility == Volatility::Volatile);
+    let mut parts = call.args.iter().chain(&call.filter);
+    parts.any(|e| walk::any(e, &volatile))
 }
 
 /// Two windows of OVER that begin alike and mean the same.

@@ -15,7 +15,7 @@ use crate::sql::bound::{
 use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test, slot_of};
 use crate::sql::plan::build::{key_slot, node, sort_key};
-use crate::sql::plan::exprs::same;
+use crate::sql::plan::exprs::{is_volatile, runs_subplan, same};
 use crate::sql::plan::path::OrderKey;
 use crate::sql::plan::planner::{Planner, Scope};
 use crate::sql::plan::query;
@@ -78,6 +78,8 @@ pub struct WindowSpec {
     pub args: Vec<Scalar>,
     pub arg_types: Vec<Oid>,
     pub filter: Option<Test>,
+    /// A row gives it the same whenever it is asked, so that what it gave may be taken back.
+    pub steady: bool,
     pub slot: Slot,
 }
 
@@ -314,12 +316,16 @@ fn window_spec(
         None => None,
         Some(filter) => Some(Test::new(planner.lower(filter, scope)?)),
     };
+    let sources = args.iter().map(Scalar::source);
+    let mut sources = sources.chain(filter.iter().map(Test::source));
+    let steady = !sources.any(|e| is_volatile(e) || runs_subplan(e));
     Ok(WindowSpec {
         number,
         callee: call.callee,
         arg_types: call.args.iter().map(|a| a.ty().oid).collect(),
         args,
         filter,
+        steady,
         slot,
     })
 }

@@ -197,7 +197,7 @@ impl Planner<'_, '_> {
                 rows,
                 waits,
             } => {
-                self.note_wait(number, waits, locks);
+                self.note_wait(number, waits, locks)?;
                 (number, rows)
             }
         };
@@ -213,15 +213,20 @@ impl Planner<'_, '_> {
     }
 
     /// An expression cannot wait: what its subqueries read has to be there before.
-    fn note_wait(&mut self, number: usize, waits: bool, locks: &mut bool) {
+    fn note_wait(&mut self, number: usize, waits: bool, locks: &mut bool) -> Result<(), SqlError> {
         if !waits {
-            return;
+            return Ok(());
         }
-        if self.is_in_expression() {
-            self.shared.subplans[number].eager = true;
-        } else {
+        if !self.is_in_expression() {
             *locks = true;
+            return Ok(());
         }
+        let subplan = &mut self.shared.subplans[number];
+        if !subplan.reads.is_empty() {
+            return Err(locks_in_correlated());
+        }
+        subplan.eager = true;
+        Ok(())
     }
 
     /// Whether what is being planned is run for an expression.

@@ -129,7 +129,8 @@ impl WindowAggNode {
         if running.from == head {
             return Ok(());
         }
-        if running.to > head && self.take_back(number, head, run)? {
+        let steady = run.plan.calls[number].steady;
+        if steady && running.to > head && self.take_back(number, head, run)? {
             return Ok(());
         }
         self.running(number).begin(head, current, arg_types, run.cx);

@@ -9,8 +9,9 @@ use crate::sql::exec::memory::row_bytes;
 use crate::sql::exec::spill::{SpillFile, SpillReader};
 use crate::types::datum::Datum;
 
-/// Rows on disk are found through the place of every so many.
+/// Rows on disk are found through the places of blocks: so many rows, or fewer long ones.
 const BLOCK: usize = 128;
+const BLOCK_BYTES: usize = 64 << 10;
 /// Blocks read back that are kept: a frame is read at both of its ends and at the current row.
 const CACHED: usize = 4;
 /// Of a kept row, besides its values.
@@ -33,12 +34,18 @@ struct Spilled {
     /// The number of its first row.
     first: usize,
     rows: usize,
-    /// Where each block begins.
-    blocks: Vec<u64>,
-    /// The rows of the block that still grows.
+    blocks: Vec<Block>,
+    /// The rows of the block that still grows, and how long they are.
     growing: Vec<Row>,
+    growing_bytes: usize,
     /// Blocks that were read back, the latest last.
     cached: Vec<(usize, Vec<Row>)>,
+}
+
+/// Where a block begins.
+struct Block {
+    row: usize,
+    offset: u64,
 }
 
 impl Partition {
@@ -76,6 +83,7 @@ impl Partition {
                 rows: 0,
                 blocks: Vec::new(),
                 growing: Vec::new(),
+                growing_bytes: 0,
                 cached: Vec::new(),
             });
         }
@@ -123,18 +131,25 @@ impl Partition {
 
 impl Spilled {
     fn push(&mut self, row: Row) -> Result<(), SqlError> {
-        if self.rows.is_multiple_of(BLOCK) {
-            self.blocks.push(self.file.position());
+        let is_full = self.growing.len() == BLOCK || self.growing_bytes >= BLOCK_BYTES;
+        if is_full || self.blocks.is_empty() {
+            self.blocks.push(Block {
+                row: self.rows,
+                offset: self.file.position(),
+            });
             self.growing.clear();
+            self.growing_bytes = 0;
         }
         self.file.push(row.iter())?;
+        self.growing_bytes += row_bytes(&row);
         self.growing.push(row);
         self.rows += 1;
         Ok(())
     }
 
     fn row(&mut self, number: usize, width: usize) -> Result<&[Datum], SqlError> {
-        let (block, place) = (number / BLOCK, number % BLOCK);
+        let block = self.blocks.partition_point(|b| b.row <= number) - 1;
+        let place = number - self.blocks[block].row;
         if block + 1 == self.blocks.len() {
             return Ok(&self.growing[place]);
         }
@@ -152,11 +167,13 @@ impl Spilled {
         Ok(&self.cached[found].1[place])
     }
 
+    /// A block that others have come behind.
     fn read(&mut self, block: usize, width: usize) -> Result<Vec<Row>, SqlError> {
-        let mut rows = Vec::with_capacity(BLOCK);
-        let mut reader = SpillReader::starting_at(self.blocks[block]);
+        let count = self.blocks[block + 1].row - self.blocks[block].row;
+        let mut rows = Vec::with_capacity(count);
+        let mut reader = SpillReader::starting_at(self.blocks[block].offset);
         let end = self.file.position();
-        for _ in 0..BLOCK {
+        for _ in 0..count {
             let mut row = vec![Datum::Null; width];
             reader.read(&mut self.file, end, width, |i, value| row[i] = value)?;
             rows.push(row.into_boxed_slice());

@@ -151,8 +151,7 @@ impl Expr {
                     f(filter);
                 }
                 if let Some(Over::Window(window)) = call.over.as_deref() {
-                    window.partition_by.iter().for_each(&mut *f);
-                    window.order_by.iter().for_each(|item| f(&item.expr));
+                    window.parts(f);
                 }
             }
             ExprKind::Case {
@@ -366,6 +365,20 @@ pub struct Window {
     pub frame: Option<Frame>,
     /// The bracket.
     pub at: u32,
+}
+
+impl Window {
+    /// Calls `f` on each expression that stands in it.
+    pub fn parts<'e>(&'e self, f: &mut dyn FnMut(&'e Expr)) {
+        self.partition_by.iter().for_each(&mut *f);
+        self.order_by.iter().for_each(|item| f(&item.expr));
+        let Some(frame) = &self.frame else { return };
+        for bound in [&frame.start, &frame.end] {
+            if let FrameBound::Preceding(offset) | FrameBound::Following(offset) = bound {
+                f(offset);
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
