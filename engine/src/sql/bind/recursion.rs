@@ -117,6 +117,17 @@ fn check(cte: &Cte) -> Result<()> {
             ));
         }
     };
+    // Both before the terms, where the same names would give errors that mislead.
+    let mut names = Names::new(|read: &Ident, place: Place| match read.name == *name {
+        true => Err(misplaced(read, place)),
+        false => Ok(()),
+    });
+    if let Some(with) = &query.with {
+        for inner in &with.ctes {
+            names.statement(&inner.statement, Place::Subquery)?;
+        }
+    }
+    refuse_decorations(query)?;
     let mut found = 0;
     let mut names = Names::new(|read: &Ident, place: Place| {
         if read.name != *name {
@@ -133,16 +144,7 @@ fn check(cte: &Cte) -> Result<()> {
     if found == 0 {
         return Err(SqlError::internal("missing recursive reference"));
     }
-    let mut names = Names::new(|read: &Ident, place: Place| match read.name == *name {
-        true => Err(misplaced(read, place)),
-        false => Ok(()),
-    });
-    if let Some(with) = &query.with {
-        for inner in &with.ctes {
-            names.statement(&inner.statement, Place::Subquery)?;
-        }
-    }
-    refuse_decorations(query)
+    Ok(())
 }
 
 fn misplaced(read: &Ident, place: Place) -> SqlError {

@@ -200,28 +200,50 @@ impl Binder<'_> {
         })
     }
 
-    /// Binds a window, and the one before it that it begins with.
+    /// Binds a window, and first those before it that it begins with: a chain may be as long as a statement.
     fn define_window(&mut self, number: usize) -> Result<()> {
+        let mut chain = vec![number];
+        while let Some(base) = self.base_of(chain[chain.len() - 1])? {
+            if self.scope_ref().windows[base].bound.is_some() {
+                break;
+            }
+            chain.push(base);
+        }
+        for number in chain.into_iter().rev() {
+            self.bind_window(number)?;
+        }
+        Ok(())
+    }
+
+    /// The window that this one begins with, which stands before it.
+    fn base_of(&self, number: usize) -> Result<Option<usize>> {
+        let windows = &self.scope_ref().windows;
+        let window = &windows[number].window;
+        let Some(base) = &window.base else {
+            return Ok(None);
+        };
+        let mut before = windows[..number].iter();
+        let found = before.position(|w| w.name.as_ref() == Some(&base.name));
+        found
+            .map(Some)
+            .ok_or_else(|| no_window(&base.name, window.at))
+    }
+
+    /// Binds a window whose base is bound.
+    fn bind_window(&mut self, number: usize) -> Result<()> {
         let entry = self.scope_ref().windows[number].clone();
         if entry.bound.is_some() {
             return Ok(());
         }
         let window = Arc::clone(&entry.window);
-        let before = &self.scope_ref().windows[..number];
-        let find = |name: &str| before.iter().position(|w| w.name.as_deref() == Some(name));
+        let mut before = self.scope_ref().windows[..number].iter();
         if let Some(name) = &entry.name
-            && find(name).is_some()
+            && before.any(|w| w.name.as_ref() == Some(name))
         {
             let message = format!("window \"{name}\" is already defined");
             return Err(windowing(message, window.at));
         }
-        let base = match &window.base {
-            Some(base) => Some(find(&base.name).ok_or_else(|| no_window(&base.name, window.at))?),
-            None => None,
-        };
-        if let Some(base) = base {
-            self.define_window(base)?;
-        }
+        let base = self.base_of(number)?;
         let mut order_by = self.window_order(&window.order_by)?;
         let mut partition_by = self.window_partition(&window.partition_by)?;
         if let Some(base) = base {

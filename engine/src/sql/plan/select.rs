@@ -178,6 +178,7 @@ fn is_simple(select: &Select, query: &Query, list: &JoinList) -> bool {
     let is_inner = |item: &JoinItem| matches!(item, JoinItem::Base(_));
     !is_grouped
         && select.windows.is_empty()
+        && query.ctes.is_empty()
         && !is_cut
         && select.distinct == Distinct::No
         && query.order_by.is_empty()

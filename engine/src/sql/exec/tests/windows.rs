@@ -328,3 +328,73 @@ fn a_partition_outgrows_its_memory() {
         }
     });
 }
+
+/// Long rows on disk are read back a few at a time.
+#[test]
+fn long_rows_go_to_disk() {
+    run_async(async {
+        let db = Database::new();
+        let rows: Vec<String> = (1..=300)
+            .map(|i| format!("({i}, {i}, '{}')", "x".repeat(i * 10)))
+            .collect();
+        let insert = format!("INSERT INTO t VALUES {}", rows.join(", "));
+        db.check(&insert, &["300"]).await;
+        let text = "SELECT id, length(first_value(s) OVER w), length(s), sum(length(s)) OVER w FROM t \
+                    WINDOW w AS (ORDER BY id ROWS BETWEEN 150 PRECEDING AND 1 PRECEDING) ORDER BY id";
+        let want = db.auto(text).await.expect(text);
+        let mut txn = db.begin(Isolation::ReadCommitted);
+        let mut cx = db.exec_cx(&txn);
+        (cx.limits.work, cx.limits.hash) = (3000, 3000);
+        let got = db.run_with(&mut txn, text, &[], cx).await.expect(text);
+        db.commit(txn).await;
+        assert_eq!(got, want);
+        assert_eq!(
+            got[299],
+            format!("300|1500|3000|{}", (150..300).sum::<i64>() * 10)
+        );
+    });
+}
+
+/// What a row gives another time is not what it gave: nothing is taken back by it.
+#[test]
+fn volatile_arguments_are_never_taken_back() {
+    run_async(async {
+        let db = Database::new();
+        let rows: Vec<String> = (1..=400).map(|i| format!("({i}, {i})")).collect();
+        let insert = format!("INSERT INTO t (id, n) VALUES {}", rows.join(", "));
+        db.check(&insert, &["400"]).await;
+        db.check(
+            "SELECT min(c) >= 0, max(c) <= 3 FROM (SELECT count(*) FILTER (WHERE random() < 0.5) \
+             OVER (ORDER BY id ROWS 2 PRECEDING) c FROM t) x",
+            &["t|t"],
+        )
+        .await;
+        db.check(
+            "SELECT a = b FROM (SELECT sum(random()) OVER () a, sum(random()) OVER () b) x",
+            &["f"],
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_chain_of_windows_is_not_deep() {
+    run_async(async {
+        let db = Database::new();
+        db.check(
+            "INSERT INTO t (id, n) VALUES (1, 1), (2, 1), (3, 2)",
+            &["3"],
+        )
+        .await;
+        let chain: String = (1..3000)
+            .map(|n| format!(", w{n} AS (w{})", n - 1))
+            .collect();
+        db.check(
+            &format!(
+                "SELECT id, sum(id) OVER (w2999 ORDER BY id) FROM t WINDOW w0 AS (PARTITION BY n){chain} ORDER BY id"
+            ),
+            &["1|1", "2|3", "3|3"],
+        )
+        .await;
+    });
+}
