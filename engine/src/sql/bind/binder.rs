@@ -292,7 +292,7 @@ pub struct Binder<'a> {
     pub aggregates: Vec<(usize, u32)>,
     /// The window functions so far, likewise.
     pub windows: Vec<(usize, u32)>,
-    /// Where the last set-returning function stands that is called outside FROM.
+    /// Where this level's last set-returning function stands that is called outside FROM.
     pub last_set: Option<u32>,
     /// Kept of an expression that is going to be stored.
     pub moments: Option<Vec<Moment>>,
@@ -359,6 +359,7 @@ impl<'a> Binder<'a> {
     pub fn level<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<(T, Scope)> {
         let context = std::mem::replace(&mut self.context, Context::Select);
         let conditional = self.conditional.take();
+        let last_set = self.last_set.take();
         let below = self.scope().below.replace(context);
         self.scopes.push(Scope::default());
         let out = f(self);
@@ -366,6 +367,7 @@ impl<'a> Binder<'a> {
         self.scope().below = below;
         self.context = context;
         self.conditional = conditional;
+        self.last_set = last_set;
         out.map(|t| (t, scope))
     }
 
