@@ -176,7 +176,7 @@ impl Execution {
     ) -> Result<Progress, SqlError> {
         let gives_rows = self.plan.gives_rows();
         // A change shows its columns with its first row, as in PostgreSQL: it may fail before.
-        if self.plan.command == Command::Select {
+        if !self.plan.runs_at_once() {
             self.announce(sink);
         }
         self.cx.access.command = txn.command_id();

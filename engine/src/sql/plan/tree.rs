@@ -23,6 +23,7 @@ pub use super::with::{CteScan, RecursiveUnion, WorkTableScan};
 use crate::catalog::relation::{Index, LockMode, Relation};
 use crate::ids::Oid;
 use crate::sql::bound::{Disclosure, JoinKind, LockWait, OutputColumn, RowLockMode, SetOp};
+use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test};
 use crate::table::row::RowDecoder;
 use crate::types::compare::{Comparator, Hasher};
@@ -95,6 +96,20 @@ impl Plan {
             return None;
         };
         Some((&modify.relation, modify.leaves_dead()))
+    }
+
+    /// 25006 for what changes or locks rows in a transaction that only reads.
+    pub fn check_writable(&self, read_only: bool) -> Result<(), SqlError> {
+        if !self.writes || !read_only {
+            return Ok(());
+        }
+        Err(SqlError::read_only(match self.command {
+            Command::Select if self.changes_in_with => "SELECT",
+            Command::Select => "SELECT FOR UPDATE",
+            Command::Insert => "INSERT",
+            Command::Update => "UPDATE",
+            Command::Delete => "DELETE",
+        }))
     }
 
     /// It gives its rows when all is done, not as they are asked for: it changes something.
