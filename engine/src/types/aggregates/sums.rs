@@ -1,5 +1,6 @@
 //! `sum` and `avg`.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::ids::Oid;
@@ -92,6 +93,8 @@ pub(super) fn avg_int8(_args: &[Oid]) -> Box<dyn Accumulator> {
 struct Numerics {
     count: i64,
     sum: Numeric,
+    /// How many inputs have the sum's scale: without them the sum would have a smaller one.
+    at_scale: i64,
     average: bool,
 }
 
@@ -101,8 +104,31 @@ impl Accumulator for Numerics {
             wrong_kind("Numeric", &args[0])
         };
         self.count += 1;
+        match n.scale().cmp(&self.sum.scale()) {
+            Ordering::Less => {}
+            Ordering::Equal => self.at_scale += 1,
+            Ordering::Greater => self.at_scale = 1,
+        }
         self.sum = self.sum.add(n)?;
         Ok(())
+    }
+    /// What is left has to have the largest scale still (`do_numeric_discard`).
+    fn remove(&mut self, args: &[Datum]) -> bool {
+        let Datum::Numeric(n) = &args[0] else {
+            wrong_kind("Numeric", &args[0])
+        };
+        if !n.is_finite() || !self.sum.is_finite() {
+            return false;
+        }
+        let left = self.at_scale - i64::from(n.scale() == self.sum.scale());
+        if left == 0 {
+            return false;
+        }
+        let Ok(sum) = self.sum.sub(n) else {
+            return false;
+        };
+        (self.count, self.sum, self.at_scale) = (self.count - 1, sum, left);
+        true
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         if self.count == 0 {
@@ -121,6 +147,7 @@ pub(super) fn sum_numeric(_args: &[Oid]) -> Box<dyn Accumulator> {
     Box::new(Numerics {
         count: 0,
         sum: Numeric::zero(),
+        at_scale: 0,
         average: false,
     })
 }
@@ -128,6 +155,7 @@ pub(super) fn avg_numeric(_args: &[Oid]) -> Box<dyn Accumulator> {
     Box::new(Numerics {
         count: 0,
         sum: Numeric::zero(),
+        at_scale: 0,
         average: true,
     })
 }

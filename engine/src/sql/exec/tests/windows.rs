@@ -398,3 +398,21 @@ fn a_chain_of_windows_is_not_deep() {
         .await;
     });
 }
+
+/// A sum that numbers leave has the scale of those that are left; one of NaN or an infinity begins anew without it.
+#[test]
+fn sums_of_numerics_move() {
+    run_async(async {
+        let db = Database::new();
+        db.check(
+            "SELECT sum(x) OVER w, count(x) OVER w FROM (VALUES (1, 1.5), (2, 2.25), (3, 3.0), (4, 4), (5, NULL), (6, 'NaN'), \
+             (7, 6.125), (8, 'Infinity'), (9, 1), (10, 2.5), (11, NULL), (12, NULL), (13, 7.5)) v(i, x) \
+             WINDOW w AS (ORDER BY i ROWS 1 PRECEDING) ORDER BY i",
+            &[
+                "1.5|1", "3.75|2", "5.25|2", "7.0|2", "4|1", "NaN|1", "NaN|2", "Infinity|2",
+                "Infinity|2", "3.5|2", "2.5|1", "-|0", "7.5|1",
+            ],
+        )
+        .await;
+    });
+}
