@@ -34,6 +34,8 @@ pub struct Shared<'a> {
     pub numbers: usize,
     /// WITH queries whose names may be read where the planning is, and how they are read.
     pub ctes: Vec<OpenCte>,
+    /// How many places so far have a WITH query as their subquery.
+    pub inlined: usize,
     /// Working tables of recursive queries so far.
     pub work_tables: usize,
     pub folding: Folding,
@@ -49,6 +51,7 @@ impl<'a> Shared<'a> {
             around: Vec::new(),
             numbers: 0,
             ctes: Vec::new(),
+            inlined: 0,
             work_tables: 0,
             folding: Folding {
                 cx: EvalCx::bare(Arc::clone(cx.function)),

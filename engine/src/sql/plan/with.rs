@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::sql::bind;
 use crate::sql::bound::{BoundStatement, Cte, CteId, CteSource, Range, Recursive};
-use crate::sql::error::SqlError;
+use crate::sql::error::{SqlError, state};
 use crate::sql::exec::eval::{Slot, Test, slot_expr};
 use crate::sql::plan::build::{key_slot, node};
 use crate::sql::plan::exprs::SlotSet;
@@ -90,6 +90,9 @@ enum CtePlan {
 
 /// Rounds of a recursive query that are guessed, as PostgreSQL guesses.
 const ROUNDS: f64 = 10.0;
+
+/// Places that may have a WITH query as their subquery.
+const MAX_INLINED: usize = 2000;
 
 fn is_inline(cte: &Cte) -> bool {
     let CteSource::Query(query) = &cte.source else {
@@ -172,6 +175,7 @@ impl Planner<'_, '_> {
                 let CteSource::Query(query) = &cte.source else {
                     return Err(SqlError::internal("a WITH query is not a query"));
                 };
+                self.count_inlined()?;
                 let planned = query::plan_query(self, query, None)?;
                 *locks |= planned.locks;
                 return Ok(self.open_planned(&range.alias, planned, Vec::new()));
@@ -210,6 +214,17 @@ impl Planner<'_, '_> {
             filter: None,
         });
         Ok(self.computed_base(range, slots, rows, kind))
+    }
+
+    /// Queries that each read the one before twice are as many as they are read, if none may be kept.
+    fn count_inlined(&mut self) -> Result<(), SqlError> {
+        self.shared.inlined += 1;
+        if self.shared.inlined <= MAX_INLINED {
+            return Ok(());
+        }
+        let message = "WITH queries are read in too many places to be planned in each of them";
+        Err(SqlError::new(state::STATEMENT_TOO_COMPLEX, message)
+            .hint("Leave out NOT MATERIALIZED where a query is read more than once."))
     }
 
     /// An expression cannot wait: what its subqueries read has to be there before.

@@ -218,6 +218,26 @@ fn a_change_in_with_waits() {
 }
 
 #[test]
+fn queries_that_double_are_refused() {
+    run_async(async {
+        let db = Database::new();
+        let doubling = |how: &str| {
+            let chain: String = (1..20)
+                .map(|n| format!(", x{n} AS {how} (SELECT a.n FROM x{0} a, x{0} b)", n - 1))
+                .collect();
+            format!("WITH x0 AS (SELECT 1 AS n){chain} SELECT n FROM x19")
+        };
+        db.check(&doubling(""), &["1"]).await;
+        db.fails(
+            &doubling("NOT MATERIALIZED"),
+            "54001",
+            "WITH queries are read in too many places to be planned in each of them",
+        )
+        .await;
+    });
+}
+
+#[test]
 fn plans_are_shown() {
     run_async(async {
         let db = Database::new();
