@@ -7,11 +7,12 @@ use super::{CallState, Run, WindowAggNode, position};
 use crate::ids::Oid;
 use crate::sql::bound::Exclusion;
 use crate::sql::error::SqlError;
+use crate::sql::exec::aggregate::is_long;
 use crate::sql::exec::cx::EvalCx;
 use crate::types::datum::Datum;
 use crate::types::function::{Accumulator, Aggregate};
 
-/// How often the accumulator is asked what it holds.
+/// How often the accumulator is asked what it holds; more often where inputs are long.
 const MEASURE_EVERY: u32 = 256;
 
 /// An aggregate's state within a partition.
@@ -65,7 +66,7 @@ impl Running {
         self.accumulator.update(args, &cx.function)?;
         self.result = None;
         self.updates = self.updates.wrapping_add(1);
-        if self.updates.is_multiple_of(MEASURE_EVERY) {
+        if self.updates.is_multiple_of(MEASURE_EVERY) || args.iter().any(is_long) {
             let now = self.accumulator.memory();
             cx.memory.take(now.saturating_sub(self.held))?;
             self.held = self.held.max(now);
