@@ -217,6 +217,29 @@ fn a_change_in_with_waits() {
     });
 }
 
+/// An expression cannot wait, and ahead of it there is no row yet to lock others for.
+#[test]
+fn locks_for_a_row_beside_an_expression_are_refused() {
+    run_async(async {
+        let db = Database::new();
+        db.check("INSERT INTO t VALUES (1, 1, 'a')", &["1"]).await;
+        db.check("INSERT INTO u VALUES (1, 5, 'a'), (2, 6, 'b')", &["2"])
+            .await;
+        let locking = |read: &str| {
+            format!(
+                "SELECT x.n FROM t, LATERAL (WITH c AS (SELECT u.n FROM u WHERE u.id = t.id FOR UPDATE) {read}) x"
+            )
+        };
+        db.check(&locking("SELECT n FROM c"), &["5"]).await;
+        db.fails(
+            &locking("SELECT (SELECT n FROM c) AS n"),
+            "0A000",
+            "row locks in a correlated subquery are not supported",
+        )
+        .await;
+    });
+}
+
 #[test]
 fn queries_that_double_are_refused() {
     run_async(async {
