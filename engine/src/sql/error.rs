@@ -217,6 +217,13 @@ impl SqlError {
     pub fn unsupported(message: impl Into<String>) -> SqlError {
         SqlError::new(state::FEATURE_NOT_SUPPORTED, message)
     }
+    /// 25006 for a command that writes.
+    pub fn read_only(command: &str) -> SqlError {
+        SqlError::new(
+            state::READ_ONLY_SQL_TRANSACTION,
+            format!("cannot execute {command} in a read-only transaction"),
+        )
+    }
     pub fn internal(message: impl Into<String>) -> SqlError {
         SqlError::new(state::INTERNAL_ERROR, message)
     }

@@ -317,6 +317,7 @@ async fn copy_out(
         }
         CopySource::Query(statement) => planned_query(&call, statement, txn).await?,
     };
+    plan.check_writable(txn.options().read_only)?;
     let columns = Arc::clone(&plan.output);
     let may_be_bare = match &call.copy.source {
         CopySource::Table { .. } => true,

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use crate::catalog::relation::{Index, LockMode, Relation};
 use crate::ids::Oid;
 use crate::sql::bound::{Disclosure, JoinKind, LockWait, OutputColumn, RowLockMode, SetOp};
+use crate::sql::error::SqlError;
 use crate::sql::exec::eval::{Scalar, Slot, Test};
 use crate::table::row::RowDecoder;
 use crate::types::compare::{Comparator, Hasher};
@@ -80,6 +81,21 @@ pub struct Plan {
     pub(crate) function: Arc<FunctionCx>,
     /// An execution keeps nothing of its rows and can be started again: point reads and changes.
     pub(crate) repeatable: bool,
+}
+
+impl Plan {
+    /// 25006 for what changes or locks rows in a transaction that only reads.
+    pub fn check_writable(&self, read_only: bool) -> Result<(), SqlError> {
+        if !self.writes || !read_only {
+            return Ok(());
+        }
+        Err(SqlError::read_only(match self.command {
+            Command::Select => "SELECT FOR UPDATE",
+            Command::Insert => "INSERT",
+            Command::Update => "UPDATE",
+            Command::Delete => "DELETE",
+        }))
+    }
 }
 
 impl Plan {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::lifecycle::Session;
 use super::output::{CopyInput, Format, Output};
-use super::query::read_only_error;
 use super::services::{Services, UtilityCall};
 use super::sink::gone;
 use super::transaction::in_failed_block;
@@ -86,7 +85,7 @@ impl<S: Services> Session<S> {
             return Err(in_failed_block());
         };
         if copy.direction == CopyDirection::From && r.txn.options().read_only {
-            return Err(read_only_error("COPY FROM"));
+            return Err(SqlError::read_only("COPY FROM"));
         }
         r.queried = true;
         let _own = facts.own_catalog(services.txns(), &r.txn);

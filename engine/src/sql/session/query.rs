@@ -20,7 +20,7 @@ use crate::sql::exec::{
 };
 use crate::sql::front::Statement;
 use crate::sql::maintenance::key_of;
-use crate::sql::plan::{self, Command, Plan, PlanCx};
+use crate::sql::plan::{self, Plan, PlanCx};
 use crate::sql::rights;
 use crate::txn::{Isolation, LockWait, Seen, Snapshot, Transaction, TxnManager};
 use crate::types::datum::Datum;
@@ -289,15 +289,7 @@ impl<S: Services> Session<S> {
             .block
             .running()
             .is_some_and(|r| r.txn.options().read_only);
-        if plan.writes && read_only {
-            return Err(read_only_error(match plan.command {
-                Command::Select => "SELECT FOR UPDATE",
-                Command::Insert => "INSERT",
-                Command::Update => "UPDATE",
-                Command::Delete => "DELETE",
-            }));
-        }
-        Ok(())
+        plan.check_writable(read_only)
     }
 
     /// What one run of a plan has of its own.
@@ -431,11 +423,4 @@ impl<S: Services> Session<S> {
         }
         Ok(progress)
     }
-}
-
-pub(super) fn read_only_error(what: &str) -> SqlError {
-    SqlError::new(
-        state::READ_ONLY_SQL_TRANSACTION,
-        format!("cannot execute {what} in a read-only transaction"),
-    )
 }

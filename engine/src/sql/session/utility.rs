@@ -6,7 +6,6 @@ use super::given::{Given, check_given};
 use super::lifecycle::Session;
 use super::output::{Formats, Output};
 use super::prepared::{Portal, Prepared};
-use super::query::read_only_error;
 use super::services::{Services, UtilityCall};
 use super::settings::text_column;
 use super::transaction::in_failed_block;
@@ -206,7 +205,7 @@ impl<S: Services> Session<S> {
                     state::READ_ONLY_SQL_TRANSACTION,
                     format!("cannot execute {} during recovery", parsed.tag),
                 ),
-                _ => read_only_error(parsed.tag),
+                _ => SqlError::read_only(parsed.tag),
             });
         }
         // ANALYZE stands in a block, or behind others in a pipeline, like any statement, but by itself does one table after
@@ -249,7 +248,7 @@ impl<S: Services> Session<S> {
                 return Err(in_failed_block());
             };
             if writes(statement) && r.txn.options().read_only {
-                return Err(read_only_error(parsed.tag));
+                return Err(SqlError::read_only(parsed.tag));
             }
             r.queried = true;
             let _own = facts.own_catalog(services.txns(), &r.txn);
