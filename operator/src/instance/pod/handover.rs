@@ -3,7 +3,7 @@
 //!
 //! kube-proxy moves up to a second after the Service was written, and for so long clients come here. The engine that starts
 //! as a standby leaves its port to whoever passes them on. In a pod that goes it never has it; in one that stays it is told
-//! to take it when clients know, those who were passed on have come to the end of a statement, and the stand-in is over.
+//! to take it when clients know and the stand-in has closed its socket; whoever is passed on yet comes to the end of a statement.
 //! A supervisor that begins anew knows of no handover: its engine has the port from the start.
 //!
 //! A drain tells the operator and the pod at the same time. Either word may be the first to have its effect: SIGTERM finds
