@@ -158,6 +158,13 @@ fn to_everybody(grantor: Oid, privileges: Privileges) -> AclItem {
     }
 }
 
+/// What `initdb` grants on the schemas that it makes.
+pub fn initial_schema_acl(owner: Oid) -> Vec<AclItem> {
+    let mut items = Kind::Schema.default_acl(owner);
+    items.push(to_everybody(owner, Privileges::USAGE));
+    items
+}
+
 async fn schemas(cx: &CatalogCx<'_>, txn: &mut Transaction) -> Result<(), CatalogError> {
     for (oid, name, owner, comment) in [
         (
@@ -168,13 +175,11 @@ async fn schemas(cx: &CatalogCx<'_>, txn: &mut Transaction) -> Result<(), Catalo
         ),
         (PUBLIC, "public", DATABASE_OWNER, "standard public schema"),
     ] {
-        let mut acl = Kind::Schema.default_acl(owner);
-        acl.push(to_everybody(owner, Privileges::USAGE));
         let row = NamespaceRow {
             oid,
             nspname: name.to_owned(),
             nspowner: owner,
-            nspacl: Some(AclArray::from_items(acl)),
+            nspacl: Some(AclArray::from_items(initial_schema_acl(owner))),
         };
         cx.insert(txn, &row).await?;
         let comment = DescriptionRow {
@@ -349,7 +354,7 @@ pub fn attribute_row(relation: Oid, column: &crate::catalog::relation::Column) -
         attalign: ty.map_or(b'i', |t| t.align),
         attstorage: ty.map_or(b'x', |t| t.storage),
         attnotnull: column.not_null,
-        atthasdef: column.default.is_some(),
+        atthasdef: column.default.is_some() && column.identity == Identity::No,
         atthasmissing: column.missing.is_some(),
         attidentity: match column.identity {
             Identity::No => 0,
@@ -412,7 +417,7 @@ pub fn index_row(table: &Relation, index: &Index) -> IndexRow {
         indislive: true,
         indkey: Int2Vector::from_items(keys.chain(index.included.iter().map(number))),
         indcollation: OidVector::from_items(index.keys.iter().map(collation)),
-        indclass: OidVector::from_items(index.keys.iter().map(|_| Oid::INVALID)),
+        indclass: OidVector::from_items(index.keys.iter().map(|k| k.class)),
         indoption: Int2Vector::from_items(index.keys.iter().map(option)),
         ..IndexRow::default()
     }

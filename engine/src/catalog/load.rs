@@ -6,8 +6,8 @@ use crate::catalog::access::CatalogCx;
 use crate::catalog::relation::{Check, Column, Identity, Index, IndexKey, Relation, RelationKind};
 use crate::catalog::rights::Acl;
 use crate::catalog::rows::{
-    AclArray, AttrdefRow, AttributeRow, AuthMembersRow, AuthidRow, ClassRow, ConstraintRow,
-    DatabaseRow, IndexRow, NamespaceRow, StatisticRow,
+    AclArray, AttrdefRow, AttributeRow, AuthMembersRow, AuthidRow, CatalogRow, ClassRow,
+    ConstraintRow, DatabaseRow, DependRow, IndexRow, NamespaceRow, StatisticRow,
 };
 use crate::catalog::schema::index_relation;
 use crate::catalog::view::{CatalogError, ColumnStatistics, Database, Membership, Role, Schema};
@@ -27,6 +27,7 @@ const NAMESPACE_BY_OID: Oid = Oid::new(2685);
 const ROLE_BY_NAME: Oid = Oid::new(2676);
 const ROLE_BY_OID: Oid = Oid::new(2677);
 const MEMBERSHIP_BY_MEMBER: Oid = Oid::new(2695);
+const DEPEND_BY_REFERENCE: Oid = Oid::new(2674);
 const DATABASE_BY_NAME: Oid = Oid::new(2671);
 const DATABASE_BY_OID: Oid = Oid::new(2672);
 const STATISTIC_BY_COLUMN: Oid = Oid::new(2696);
@@ -152,6 +153,12 @@ impl CatalogCx<'_> {
                     self.damaged(format!("columns of relation {relation} are not numbered"))
                 );
             }
+            let default = match default_of(row.attnum) {
+                None if row.attidentity != 0 => {
+                    self.identity_default(snapshot, relation, row.attnum)?
+                }
+                default => default,
+            };
             columns.push(Column {
                 attribute: row.attnum,
                 ty: SqlType {
@@ -160,7 +167,7 @@ impl CatalogCx<'_> {
                 },
                 not_null: row.attnotnull,
                 dropped: row.attisdropped,
-                default: default_of(row.attnum),
+                default,
                 identity: match row.attidentity {
                     b'a' => Identity::Always,
                     b'd' => Identity::ByDefault,
@@ -173,6 +180,27 @@ impl CatalogCx<'_> {
             });
         }
         Ok(columns)
+    }
+
+    /// What an identity column takes its numbers from: the sequence that it owns. Clusters of earlier versions have it as
+    /// a default.
+    fn identity_default(
+        &self,
+        snapshot: &Snapshot,
+        relation: Oid,
+        attribute: i16,
+    ) -> Result<Option<String>, CatalogError> {
+        let class = ClassRow::TABLE;
+        let key = [
+            Datum::Oid(class),
+            Datum::Oid(relation),
+            Datum::Int4(i32::from(attribute)),
+        ];
+        let rows = self.find::<DependRow>(snapshot, DEPEND_BY_REFERENCE, &key)?;
+        let own = rows
+            .into_iter()
+            .find(|(_, d)| d.classid == class && d.deptype == b'i');
+        Ok(own.map(|(_, d)| format!("nextval('{}'::regclass)", d.objid.raw())))
     }
 
     fn load_indexes(
@@ -232,6 +260,8 @@ impl CatalogCx<'_> {
         if key_count > columns_at.len() || row.indoption.0.len() < key_count {
             return Err(bad());
         }
+        let classes = row.indclass.0.iter().copied();
+        let classes = classes.chain(std::iter::repeat(Oid::INVALID));
         let keys = columns_at[..key_count].iter().zip(&row.indoption.0);
         let constraint = constraints.iter().find(|c| c.conindid == class.oid);
         Ok(Index {
@@ -240,9 +270,11 @@ impl CatalogCx<'_> {
             table: row.indrelid,
             file: self.file(class, class.relfilenode),
             keys: keys
-                .map(|(&column, option)| IndexKey {
+                .zip(classes)
+                .map(|((&column, option), class)| IndexKey {
                     column,
                     ty: columns[column].ty,
+                    class,
                     descending: option & INDEX_DESCENDING != 0,
                     nulls_first: option & INDEX_NULLS_FIRST != 0,
                 })

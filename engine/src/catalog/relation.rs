@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::catalog::rights::Acl;
 use crate::ids::{Oid, RelFile, Xid};
 use crate::types::datum::{Datum, SqlType};
+use crate::types::opclass::{self, OperatorClass};
 
 pub use crate::txn::LockMode;
 
@@ -118,8 +119,24 @@ pub struct IndexKey {
     /// Position (from 0) in the table's columns.
     pub column: usize,
     pub ty: SqlType,
+    /// The operator class; none where an earlier version made the index, which kept none.
+    pub class: Oid,
     pub descending: bool,
     pub nulls_first: bool,
+}
+
+impl IndexKey {
+    /// Its operator class, if that is not the one that the type has anyway.
+    pub fn named_class(&self) -> Option<&'static OperatorClass> {
+        let own = opclass::by_oid(self.class)?;
+        let default = opclass::default_of(self.ty.oid);
+        default.is_none_or(|d| d.oid != own.oid).then_some(own)
+    }
+}
+
+/// The operator class of a type; none for one that has no order.
+pub fn default_class(ty: SqlType) -> Oid {
+    opclass::default_of(ty.oid).map_or(Oid::INVALID, |class| class.oid)
 }
 
 impl Relation {

@@ -23,6 +23,8 @@ const READ_ALL_DATA: Oid = Oid::new(6181);
 const WRITE_ALL_DATA: Oid = Oid::new(6182);
 pub const READ_ALL_SETTINGS: Oid = Oid::new(3374);
 pub const READ_ALL_STATS: Oid = Oid::new(3375);
+/// `pg_monitor`
+pub const MONITOR: Oid = Oid::new(3373);
 pub const CHECKPOINT: Oid = Oid::new(4544);
 pub const SIGNAL_BACKEND: Oid = Oid::new(4200);
 

@@ -41,6 +41,7 @@ pub(crate) fn relation(number: u32, types: &[Oid], key: &[usize]) -> Relation {
         .map(|column| IndexKey {
             column: *column,
             ty: columns[*column].ty,
+            class: Oid::INVALID,
             descending: false,
             nulls_first: false,
         })

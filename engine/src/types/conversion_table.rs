@@ -21,9 +21,11 @@ type Flags = (bool, u8);
 const I: Flags = (false, b'i');
 const IS: Flags = (true, b'i');
 const SS: Flags = (true, b's');
+const VS: Flags = (true, b'v');
 
 /// Oid, name, arguments, result, flags.
 pub(super) static CONVERSIONS: &[Conversion] = conversions! {
+    3 "heap_tableam_handler" [2281] 269 VS;
     31 "byteaout" [17] 2275 IS;
     33 "charout" [18] 2275 IS;
     34 "namein" [2275] 19 IS;
@@ -64,6 +66,7 @@ pub(super) static CONVERSIONS: &[Conversion] = conversions! {
     324 "json_send" [114] 17 IS;
     326 "index_am_handler_in" [2275] 325 I;
     327 "index_am_handler_out" [325] 2275 IS;
+    330 "bthandler" [2281] 325 VS;
     460 "int8in" [2275] 20 IS;
     461 "int8out" [20] 2275 IS;
     750 "array_in" [2275 26 23] 2277 SS;
@@ -100,6 +103,7 @@ pub(super) static CONVERSIONS: &[Conversion] = conversions! {
     2217 "regoperatorout" [2204] 2275 SS;
     2220 "regtypein" [2275] 2206 SS;
     2221 "regtypeout" [2206] 2275 SS;
+    2246 "fmgr_internal_validator" [26] 2278 SS;
     2290 "record_in" [2275 26 23] 2249 SS;
     2291 "record_out" [2249] 2275 SS;
     2292 "cstring_in" [2275] 2275 IS;

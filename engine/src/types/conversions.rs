@@ -1,4 +1,5 @@
-//! The functions that `pg_type` names: text and binary input and output, modifiers, subscripts.
+//! The functions that `pg_type` names: text and binary input and output, modifiers, subscripts; and the few that `pg_am` and
+//! `pg_language` name.
 //!
 //! They are part of their types here, and no call reaches them; but drivers join `pg_type` with `pg_proc` to find out what a
 //! type is (Npgsql takes for an array what `array_recv` reads), and people print their names. Those that can also be called

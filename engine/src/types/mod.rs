@@ -22,6 +22,7 @@ pub mod interval;
 pub mod json;
 pub mod numeric;
 pub mod oids;
+pub mod opclass;
 mod operator_table;
 pub mod operators;
 pub mod record;

@@ -2,27 +2,19 @@
 
 /// In order.
 const NAMES: &[&str] = &[
-    "pg_amop",
-    "pg_amproc",
     "pg_available_extension_versions",
     "pg_available_extensions",
     "pg_backend_memory_contexts",
     "pg_config",
     "pg_ident_file_mappings",
-    "pg_init_privs",
-    "pg_largeobject",
-    "pg_largeobject_metadata",
     "pg_matviews",
-    "pg_parameter_acl",
     "pg_policies",
     "pg_prepared_xacts",
     "pg_publication_tables",
-    "pg_replication_origin",
     "pg_replication_origin_status",
     "pg_rules",
     "pg_seclabels",
     "pg_shmem_allocations",
-    "pg_shseclabel",
     "pg_stat_database_conflicts",
     "pg_stat_progress_analyze",
     "pg_stat_progress_cluster",
@@ -49,15 +41,7 @@ const NAMES: &[&str] = &[
     "pg_statistic_ext_data",
     "pg_stats_ext",
     "pg_stats_ext_exprs",
-    "pg_subscription",
-    "pg_subscription_rel",
     "pg_timezone_abbrevs",
-    "pg_transform",
-    "pg_ts_config_map",
-    "pg_ts_dict",
-    "pg_ts_parser",
-    "pg_ts_template",
-    "pg_user_mappings",
 ];
 
 /// Whether PostgreSQL would find a relation of this name there.

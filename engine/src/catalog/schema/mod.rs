@@ -12,8 +12,21 @@ mod views;
 pub use absent::is_absent;
 pub use spec::{
     BOOTSTRAP_SUPERUSER, IndexKind, IndexSpec, PG_CATALOG, SystemRelations, TableKind, TableSpec,
-    index_relation,
+    index_relation, initial_acl,
 };
+
+/// `pg_description`: comments that people made are in the heap, those of the built-in objects in the code.
+pub fn has_rows_in_code(table: crate::ids::Oid) -> bool {
+    table == crate::ids::Oid::new(2609)
+}
+
+/// Whether PostgreSQL has a table there, and not a view.
+pub fn is_system_table(relation: crate::ids::Oid) -> bool {
+    heap_tables::HEAP_TABLES
+        .iter()
+        .chain(static_tables::STATIC_TABLES)
+        .any(|table| crate::ids::Oid::new(table.oid) == relation)
+}
 
 /// Every system table, heap tables first.
 pub fn all_tables() -> impl Iterator<Item = &'static TableSpec> {

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::catalog::relation::{Column, Identity, Index, IndexKey, Relation, RelationKind};
+use crate::catalog::relation::{
+    Column, Identity, Index, IndexKey, Relation, RelationKind, default_class,
+};
 use crate::catalog::rights::Kind;
 use crate::ids::{Oid, RelFile};
 use crate::types::acl::{AclItem, Privileges};
@@ -127,7 +129,8 @@ fn table_relation(spec: &TableSpec, database: Oid) -> Relation {
 }
 
 /// System tables and views that are not everybody's to read: verifiers of passwords, values of everybody's tables,
-/// files of the server.
+/// files of the server. `pg_subscription`, of which PostgreSQL keeps one column back, is not among them: there are no rights
+/// on columns here, it has no rows, and `pg_dump` counts them whoever runs it.
 const SECRET: &[&str] = &[
     "pg_authid",
     "pg_file_settings",
@@ -140,7 +143,7 @@ const SECRET: &[&str] = &[
 ];
 
 /// What `initdb` grants on a system table.
-fn initial_acl(spec: &TableSpec) -> Vec<AclItem> {
+pub fn initial_acl(spec: &TableSpec) -> Vec<AclItem> {
     let mut items = Kind::Table.default_acl(BOOTSTRAP_SUPERUSER);
     if !SECRET.contains(&spec.name) {
         items.push(AclItem {
@@ -202,6 +205,7 @@ fn index_of(spec: &TableSpec, index: &IndexSpec, columns: &[Column], database: O
         IndexKey {
             column,
             ty: columns[column].ty,
+            class: default_class(columns[column].ty),
             descending: false,
             nulls_first: false,
         }
@@ -223,16 +227,40 @@ fn index_of(spec: &TableSpec, index: &IndexSpec, columns: &[Column], database: O
     }
 }
 
+/// Bytes of an identifier.
+const MAX_NAME: usize = 63;
+
+/// An index may have a column of its table twice: the second one gets a number (`ChooseIndexColumnNames`).
+fn free_column_name(taken: &[Column], wanted: &str) -> String {
+    let is_free = |name: &String| taken.iter().all(|c| c.name != *name);
+    let numbered = |n: usize| {
+        let number = n.to_string();
+        let kept = wanted.floor_char_boundary(MAX_NAME - number.len());
+        format!("{}{number}", &wanted[..kept])
+    };
+    std::iter::once(wanted.to_owned())
+        .chain((1..).map(numbered))
+        .find(is_free)
+        .expect("numbers do not end")
+}
+
 /// An index as a relation of its own, as `pg_class` has it.
 pub fn index_relation(table: &Relation, index: &Index) -> Relation {
-    let column = |(at, key): (usize, &IndexKey)| Column {
-        attribute: i16::try_from(at + 1).expect("an index has at most 32 columns"),
-        not_null: false,
-        default: None,
-        identity: Identity::No,
-        missing: None,
-        ..table.columns[key.column].clone()
-    };
+    let positions = index.keys.iter().map(|k| k.column);
+    let positions = positions.chain(index.included.iter().copied());
+    let mut columns: Vec<Column> = Vec::with_capacity(index.keys.len() + index.included.len());
+    for (at, position) in positions.enumerate() {
+        let name = free_column_name(&columns, &table.columns[position].name);
+        columns.push(Column {
+            name,
+            attribute: i16::try_from(at + 1).expect("an index has at most 32 columns"),
+            not_null: false,
+            default: None,
+            identity: Identity::No,
+            missing: None,
+            ..table.columns[position].clone()
+        });
+    }
     Relation {
         oid: index.oid,
         name: index.name.clone(),
@@ -243,7 +271,7 @@ pub fn index_relation(table: &Relation, index: &Index) -> Relation {
         acl: None,
         file: index.file,
         overflow: None,
-        columns: index.keys.iter().enumerate().map(column).collect(),
+        columns,
         indexes: Vec::new(),
         checks: Vec::new(),
         estimated_rows: -1.0,

@@ -27,6 +27,24 @@ pub(super) const STATIC_TABLES: &[TableSpec] = &[
         indexes: &[],
     },
     TableSpec {
+        oid: 2602,
+        name: "pg_amop",
+        shared: false,
+        kind: TableKind::StaticTable,
+        columns: "oid oid!, amopfamily oid!, amoplefttype oid!, amoprighttype oid!, amopstrategy \
+            int2!, amoppurpose char!, amopopr oid!, amopmethod oid!, amopsortfamily oid!",
+        indexes: &[],
+    },
+    TableSpec {
+        oid: 2603,
+        name: "pg_amproc",
+        shared: false,
+        kind: TableKind::StaticTable,
+        columns: "oid oid!, amprocfamily oid!, amproclefttype oid!, amprocrighttype oid!, \
+            amprocnum int2!, amproc regproc!",
+        indexes: &[],
+    },
+    TableSpec {
         oid: 2605,
         name: "pg_cast",
         shared: false,
@@ -124,12 +142,37 @@ pub(super) const STATIC_TABLES: &[TableSpec] = &[
         indexes: &[],
     },
     TableSpec {
+        oid: 3394,
+        name: "pg_init_privs",
+        shared: false,
+        kind: TableKind::StaticTable,
+        columns: "objoid oid!, classoid oid!, objsubid int4!, privtype char!, initprivs \
+            aclitem[]!",
+        indexes: &[],
+    },
+    TableSpec {
         oid: 2612,
         name: "pg_language",
         shared: false,
         kind: TableKind::StaticTable,
         columns: "oid oid!, lanname name!, lanowner oid!, lanispl bool!, lanpltrusted bool!, \
             lanplcallfoid oid!, laninline oid!, lanvalidator oid!, lanacl aclitem[]",
+        indexes: &[],
+    },
+    TableSpec {
+        oid: 2613,
+        name: "pg_largeobject",
+        shared: false,
+        kind: TableKind::StaticTable,
+        columns: "loid oid!, pageno int4!, data bytea!",
+        indexes: &[],
+    },
+    TableSpec {
+        oid: 2995,
+        name: "pg_largeobject_metadata",
+        shared: false,
+        kind: TableKind::StaticTable,
+        columns: "oid oid!, lomowner oid!, lomacl aclitem[]",
         indexes: &[],
     },
     TableSpec {
@@ -157,6 +200,14 @@ pub(super) const STATIC_TABLES: &[TableSpec] = &[
         shared: false,
         kind: TableKind::StaticTable,
         columns: "oid oid!, opfmethod oid!, opfname name!, opfnamespace oid!, opfowner oid!",
+        indexes: &[],
+    },
+    TableSpec {
+        oid: 6243,
+        name: "pg_parameter_acl",
+        shared: true,
+        kind: TableKind::StaticTable,
+        columns: "oid oid!, parname text!, paracl aclitem[]",
         indexes: &[],
     },
     TableSpec {
@@ -226,6 +277,14 @@ pub(super) const STATIC_TABLES: &[TableSpec] = &[
         indexes: &[],
     },
     TableSpec {
+        oid: 6000,
+        name: "pg_replication_origin",
+        shared: true,
+        kind: TableKind::StaticTable,
+        columns: "roident oid!, roname text!",
+        indexes: &[],
+    },
+    TableSpec {
         oid: 2618,
         name: "pg_rewrite",
         shared: false,
@@ -252,6 +311,14 @@ pub(super) const STATIC_TABLES: &[TableSpec] = &[
         indexes: &[],
     },
     TableSpec {
+        oid: 3592,
+        name: "pg_shseclabel",
+        shared: true,
+        kind: TableKind::StaticTable,
+        columns: "objoid oid!, classoid oid!, provider text!, label text!",
+        indexes: &[],
+    },
+    TableSpec {
         oid: 3381,
         name: "pg_statistic_ext",
         shared: false,
@@ -261,11 +328,38 @@ pub(super) const STATIC_TABLES: &[TableSpec] = &[
         indexes: &[],
     },
     TableSpec {
+        oid: 6100,
+        name: "pg_subscription",
+        shared: true,
+        kind: TableKind::StaticTable,
+        columns: "oid oid!, subdbid oid!, subskiplsn pg_lsn!, subname name!, subowner oid!, \
+            subenabled bool!, subbinary bool!, substream bool!, subtwophasestate char!, \
+            subdisableonerr bool!, subconninfo text!, subslotname name, subsynccommit text!, \
+            subpublications text[]!",
+        indexes: &[],
+    },
+    TableSpec {
+        oid: 6102,
+        name: "pg_subscription_rel",
+        shared: false,
+        kind: TableKind::StaticTable,
+        columns: "srsubid oid!, srrelid oid!, srsubstate char!, srsublsn pg_lsn",
+        indexes: &[],
+    },
+    TableSpec {
         oid: 1213,
         name: "pg_tablespace",
         shared: true,
         kind: TableKind::StaticTable,
         columns: "oid oid!, spcname name!, spcowner oid!, spcacl aclitem[], spcoptions text[]",
+        indexes: &[],
+    },
+    TableSpec {
+        oid: 3576,
+        name: "pg_transform",
+        shared: false,
+        kind: TableKind::StaticTable,
+        columns: "oid oid!, trftype oid!, trflang oid!, trffromsql regproc!, trftosql regproc!",
         indexes: &[],
     },
     TableSpec {
@@ -285,6 +379,41 @@ pub(super) const STATIC_TABLES: &[TableSpec] = &[
         shared: false,
         kind: TableKind::StaticTable,
         columns: "oid oid!, cfgname name!, cfgnamespace oid!, cfgowner oid!, cfgparser oid!",
+        indexes: &[],
+    },
+    TableSpec {
+        oid: 3603,
+        name: "pg_ts_config_map",
+        shared: false,
+        kind: TableKind::StaticTable,
+        columns: "mapcfg oid!, maptokentype int4!, mapseqno int4!, mapdict oid!",
+        indexes: &[],
+    },
+    TableSpec {
+        oid: 3600,
+        name: "pg_ts_dict",
+        shared: false,
+        kind: TableKind::StaticTable,
+        columns: "oid oid!, dictname name!, dictnamespace oid!, dictowner oid!, dicttemplate \
+            oid!, dictinitoption text",
+        indexes: &[],
+    },
+    TableSpec {
+        oid: 3601,
+        name: "pg_ts_parser",
+        shared: false,
+        kind: TableKind::StaticTable,
+        columns: "oid oid!, prsname name!, prsnamespace oid!, prsstart regproc!, prstoken \
+            regproc!, prsend regproc!, prsheadline regproc!, prslextype regproc!",
+        indexes: &[],
+    },
+    TableSpec {
+        oid: 3764,
+        name: "pg_ts_template",
+        shared: false,
+        kind: TableKind::StaticTable,
+        columns: "oid oid!, tmplname name!, tmplnamespace oid!, tmplinit regproc!, tmpllexize \
+            regproc!",
         indexes: &[],
     },
     TableSpec {

@@ -342,6 +342,14 @@ pub(super) const VIEWS: &[TableSpec] = &[
         indexes: &[],
     },
     TableSpec {
+        oid: 12327,
+        name: "pg_user_mappings",
+        shared: false,
+        kind: TableKind::StaticView,
+        columns: "umid oid, srvid oid, srvname name, umuser oid, usename name, umoptions text[]",
+        indexes: &[],
+    },
+    TableSpec {
         oid: 12028,
         name: "pg_views",
         shared: false,

@@ -32,6 +32,7 @@ fn index() -> Index {
         keys: vec![IndexKey {
             column: 0,
             ty: SqlType::plain(oids::INT4),
+            class: Oid::INVALID,
             descending: false,
             nulls_first: false,
         }],

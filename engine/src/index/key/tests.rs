@@ -16,6 +16,7 @@ fn part(ty: Oid, descending: bool, nulls_first: bool) -> IndexKey {
     IndexKey {
         column: 0,
         ty: SqlType::plain(ty),
+        class: Oid::INVALID,
         descending,
         nulls_first,
     }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::catalog::relation::{LockMode, Relation};
+use crate::catalog::relation::{LockMode, Relation, RelationKind};
+use crate::catalog::schema::has_rows_in_code;
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bound::{
@@ -218,6 +219,8 @@ pub struct Binder<'a> {
     pub aggregates: Vec<(usize, u32)>,
     /// Kept of an expression that is going to be stored.
     pub moments: Option<Vec<Moment>>,
+    /// The result is to be shown, not run: words that SQL has for calls stay recognizable, and nothing is computed.
+    pub as_written: bool,
 }
 
 impl<'a> Binder<'a> {
@@ -241,6 +244,7 @@ impl<'a> Binder<'a> {
             set_in_from: None,
             aggregates: Vec::new(),
             moments: None,
+            as_written: false,
         }
     }
 
@@ -360,9 +364,26 @@ impl<'a> Binder<'a> {
             .collect()
     }
 
-    /// Adds a range for a table and the item that names its columns.
+    /// Adds a range for a table that is read, or only written.
     pub fn table_range(&mut self, relation: Arc<Relation>, alias: String) -> usize {
-        use crate::catalog::relation::RelationKind;
+        // A sequence's one row is kept as its file keeps it, not as a row version.
+        let made = matches!(
+            relation.kind,
+            RelationKind::Virtual | RelationKind::Sequence
+        );
+        self.relation_range(relation, alias, made)
+    }
+
+    /// A range of FROM: of some tables only a part of the rows is in the heap.
+    pub fn read_range(&mut self, relation: Arc<Relation>, alias: String) -> usize {
+        match has_rows_in_code(relation.oid) {
+            true => self.relation_range(relation, alias, true),
+            false => self.table_range(relation, alias),
+        }
+    }
+
+    /// `made`: the code makes the rows.
+    fn relation_range(&mut self, relation: Arc<Relation>, alias: String, made: bool) -> usize {
         let columns = relation
             .columns
             .iter()
@@ -371,11 +392,6 @@ impl<'a> Binder<'a> {
                 ty: c.ty,
             })
             .collect();
-        // A sequence's one row is kept as its file keeps it, not as a row version.
-        let made = matches!(
-            relation.kind,
-            RelationKind::Virtual | RelationKind::Sequence
-        );
         let source = if made {
             RangeSource::Virtual(relation)
         } else {

@@ -176,7 +176,14 @@ impl Binder<'_> {
             Target::Aggregate(aggregate) => {
                 self.aggregate_call(call, aggregate, &candidate.parameters, args, &marks, at)
             }
-            Target::Function(function) => self.function_call(call, function, candidate, args, at),
+            Target::Function(function) => {
+                let bound = self.function_call(call, function, candidate, args, at)?;
+                match (self.as_written, call.sql_syntax) {
+                    (false, _) => Ok(bound),
+                    (true, false) => super::written::by_name(bound),
+                    (true, true) => super::written::in_words(call, bound),
+                }
+            }
         }
     }
 

@@ -167,7 +167,10 @@ impl Binder<'_> {
             return Ok(expr);
         }
         let explicit = context == CastContext::Explicit;
-        if let Expr::Const(value, _) = expr {
+        if let Expr::Const(value, _) = &expr
+            && !self.as_written
+        {
+            let value = value.clone();
             if value.is_null() {
                 return Ok(Expr::Const(value, target));
             }

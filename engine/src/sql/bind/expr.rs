@@ -222,7 +222,9 @@ impl Binder<'_> {
             };
             // Several conditions read it: it might not be the same for each, or be run again.
             let once = match &mut operand {
-                Some((operand, _)) if arms.len() > 1 && is_computed_once(operand) => {
+                Some((operand, _))
+                    if b.as_written || (arms.len() > 1 && is_computed_once(operand)) =>
+                {
                     let ty = operand.ty();
                     Some(Box::new(std::mem::replace(operand, Expr::CaseTest(ty))))
                 }
@@ -412,6 +414,9 @@ impl Binder<'_> {
     }
 
     fn bind_session_value(&mut self, value: SessionValue, at: u32) -> Result<Expr> {
+        if self.as_written {
+            return super::written::session_value(value);
+        }
         let (function, cast, precision) = match value {
             SessionValue::CurrentDate => ("now", Some(oids::DATE), None),
             SessionValue::CurrentTime(p) => ("now", Some(oids::TIMETZ), p),
@@ -531,8 +536,13 @@ impl Binder<'_> {
         }
         let (array, base_at) = self.operand(base)?;
         let ty = array.ty();
-        let Some(element) = resolve::array_element(ty.oid) else {
-            return Err(no_items(ty, base_at));
+        let (function, item) = match resolve::array_element(ty.oid) {
+            Some(oid) => {
+                let modifier = ty.modifier;
+                (functions::ARRAY_ITEM, SqlType { oid, modifier })
+            }
+            None if ty.oid == oids::NAME => (functions::NAME_ITEM, SqlType::plain(oids::CHAR)),
+            None => return Err(no_items(ty, base_at)),
         };
         if subscripts.len() > MAX_DIMENSIONS {
             return Err(too_deep(subscripts.len()).into());
@@ -551,12 +561,9 @@ impl Binder<'_> {
             args.push(index);
         }
         Ok(Expr::Call {
-            function: function_by_oid(functions::ARRAY_ITEM)?,
+            function: function_by_oid(function)?,
             args,
-            ty: SqlType {
-                oid: element,
-                modifier: ty.modifier,
-            },
+            ty: item,
         })
     }
 
@@ -620,7 +627,7 @@ impl Binder<'_> {
 /// Of PostgreSQL's types that can be subscripted and are no arrays these are here.
 fn no_items(ty: SqlType, at: u32) -> SqlError {
     let name = type_text(SqlType::plain(ty.oid));
-    if matches!(ty.oid, oids::JSONB | oids::NAME) {
+    if ty.oid == oids::JSONB {
         return SqlError::unsupported(format!("subscripts of type {name} are not supported"))
             .at(at);
     }

@@ -171,7 +171,7 @@ impl Binder<'_> {
         self.needs(relation.oid, Privileges::SELECT);
         let schema = relation.schema_name.clone();
         let shown = alias.map_or_else(|| relation.name.clone(), |a| a.name.name.clone());
-        let range = self.table_range(relation, shown);
+        let range = self.read_range(relation, shown);
         let schema = alias.is_none().then_some(schema);
         self.named_part(range, alias, schema)
     }

@@ -24,6 +24,7 @@ mod targets;
 mod types;
 mod values;
 mod walk;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use from::lock_name;
 pub use names::{qualified_names, system_column};
 pub use types::{is_serial, type_text};
 pub use walk::{own_reads, parts, parts_mut, query_reads, reads_columns};
+pub use written::{check_as_written, default_as_written};
 
 /// What the analyzer needs to know of the session.
 #[derive(Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Column references, whole rows, system columns: what a name means here (`transformColumnRef`).
 
 use super::binder::{Binder, Item, Reach};
+use crate::catalog::schema::is_system_table;
 use crate::ids::Oid;
 use crate::sql::bound::{Expr, OuterRef, RangeSource, SystemColumn};
 use crate::sql::error::{SqlError, state};
@@ -105,11 +106,19 @@ impl Binder<'_> {
         let (Some(column), Some(range)) = (system_column(name), item.range) else {
             return Ok(None);
         };
-        let is_table = matches!(
-            self.scopes[level].ranges[range].source,
-            RangeSource::Table(_)
-        );
-        Ok(is_table.then_some(Expr::SystemColumn { range, column }))
+        match &self.scopes[level].ranges[range].source {
+            RangeSource::Table(_) => Ok(Some(Expr::SystemColumn { range, column })),
+            RangeSource::Virtual(table) if is_system_table(table.oid) => match column {
+                SystemColumn::TableOid => Ok(Some(Expr::SystemColumn { range, column })),
+                _ => Err(SqlError::unsupported(format!(
+                    "system column \"{name}\" of table \"{}\" is not supported",
+                    table.name
+                ))
+                .hint("Its rows are made when it is read.")
+                .at(at)),
+            },
+            _ => Ok(None),
+        }
     }
 
     /// A value of `level` as it is read in the level that is being analyzed.

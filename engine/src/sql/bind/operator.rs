@@ -478,8 +478,16 @@ impl Binder<'_> {
         let found = self.find_operator(op, Some(left.0.ty().oid), common, at)?;
         let mut cast = Vec::with_capacity(items.len());
         for (item, at) in items {
-            let item = self.to_common(item, common, "IN", at)?;
-            cast.push(self.implicit(item, found.right, at)?);
+            cast.push(self.to_common(item, common, "IN", at)?);
+        }
+        if self.as_written {
+            let left = self.implicit(left.0, found.left, left.1)?;
+            let function = function_by_oid(found.operator.function)?;
+            return super::written::any_of(function, left, cast, (common, found.right), all);
+        }
+        for item in &mut cast {
+            let given = std::mem::replace(item, Expr::CaseTest(SqlType::plain(common)));
+            *item = self.implicit(given, found.right, at)?;
         }
         Ok(Expr::AnyOf {
             function: function_by_oid(found.operator.function)?,

@@ -76,7 +76,11 @@ pub fn pathway(source: Oid, target: Oid, context: CastContext) -> Option<Pathway
         && !is_vector
         && pathway(from, to, context).is_some()
     {
-        return Some(Pathway::Array);
+        // A vector type is an array of its elements.
+        return Some(match from == to {
+            true => Pathway::Relabel,
+            false => Pathway::Array,
+        });
     }
     // Assignment may write anything as a string; an explicit cast may also read anything from one.
     let is_pseudo = |ty| registry::by_oid(ty).is_none_or(|t| t.kind == b'p');

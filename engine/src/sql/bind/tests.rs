@@ -118,6 +118,7 @@ fn unique(mut relation: Relation, columns: &[usize], primary: bool) -> Relation 
             .map(|c| IndexKey {
                 column: *c,
                 ty: relation.columns[*c].ty,
+                class: Oid::INVALID,
                 descending: false,
                 nulls_first: false,
             })

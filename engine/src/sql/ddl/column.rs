@@ -11,6 +11,7 @@ use crate::sql::front::ast::{
 };
 use crate::types::datum::SqlType;
 use crate::types::function::FunctionCx;
+use crate::types::functions::quote_literal_text;
 use crate::types::{codec, oids, registry};
 
 use super::Result;
@@ -189,6 +190,9 @@ impl DdlCx<'_> {
         if let Some(text) = moment_text(&defined.expr, self.functions) {
             return Ok((Some(text), Vec::new()));
         }
+        if let ExprKind::Literal(Literal::Text(literal)) = &expr.kind {
+            return Ok((Some(typed_literal(literal, ty)), Vec::new()));
+        }
         let stored = stored(self.source, text, expr, &defined, &view, self.functions)?;
         Ok((Some(stored.text), stored.relations))
     }
@@ -278,6 +282,19 @@ fn moment_text(bound: &Bound, functions: &FunctionCx) -> Option<String> {
     let text = codec::to_text(ty.oid, value, &unambiguous(functions));
     let name = registry::format_type(SqlType::plain(ty.oid));
     Some(format!("'{text}'::{name}"))
+}
+
+/// A literal with the type that it was read as: two columns may have the same text and mean different values by it.
+fn typed_literal(literal: &str, ty: SqlType) -> String {
+    let read_as = match ty.oid {
+        oids::INTERVAL => ty,
+        oid => SqlType::plain(oid),
+    };
+    format!(
+        "{}::{}",
+        quote_literal_text(literal),
+        registry::format_type(read_as)
+    )
 }
 
 pub fn no_foreign_keys() -> SqlError {

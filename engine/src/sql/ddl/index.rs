@@ -7,13 +7,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::catalog::bootstrap::insert_index;
-use crate::catalog::relation::{Index, IndexKey, Relation, RelationKind};
+use crate::catalog::relation::{Index, IndexKey, Relation, RelationKind, default_class};
 use crate::catalog::rows::ClassRow;
-use crate::ids::{BlockNumber, RelFile, Tid, Xid};
+use crate::ids::{BlockNumber, Oid, RelFile, Tid, Xid};
 use crate::index::{btree, key};
 use crate::sql::bind;
 use crate::sql::error::{SqlError, state};
-use crate::sql::front::ast::{CreateIndex, IndexElement, IndexElementKey};
+use crate::sql::front::ast::{CreateIndex, IndexElement, IndexElementKey, ObjectName};
 use crate::sql::maintenance::blocking;
 use crate::table::heap;
 use crate::table::row::RowDecoder;
@@ -21,6 +21,7 @@ use crate::txn::{Interrupts, LockMode};
 use crate::types::codec;
 use crate::types::compare;
 use crate::types::datum::{Datum, SqlType};
+use crate::types::opclass;
 
 use super::Result;
 use super::constraint::{NewKey, refuse_deferrable};
@@ -151,23 +152,40 @@ fn key_of(table: &Relation, element: &IndexElement) -> Result<IndexKey> {
     if let Some(collation) = &element.collation {
         bind::check_collation(collation)?;
     }
-    if let Some(class) = &element.operator_class {
-        // The default class of a type is called `type_ops`; the pattern classes order bytes, as all do here.
-        let known = class.name.name.ends_with("_ops");
-        if !known {
-            return Err(SqlError::new(
-                state::UNDEFINED_OBJECT,
-                format!("operator class \"{class}\" does not exist for access method \"btree\""),
-            ));
-        }
-    }
+    let class = match &element.operator_class {
+        Some(named) => class_named(named, ty)?,
+        None => default_class(ty),
+    };
     check_ordered(ty)?;
     Ok(IndexKey {
         column,
         ty,
+        class,
         descending: element.descending,
         nulls_first: element.nulls_first.unwrap_or(element.descending),
     })
+}
+
+/// All classes of a type order it in the same way here.
+fn class_named(class: &ObjectName, ty: SqlType) -> Result<Oid> {
+    let in_catalog = class.schema_name().is_none_or(|s| s == "pg_catalog");
+    let found = opclass::named(&class.name.name).filter(|_| in_catalog);
+    let Some(found) = found else {
+        return Err(SqlError::new(
+            state::UNDEFINED_OBJECT,
+            format!("operator class \"{class}\" does not exist for access method \"btree\""),
+        ));
+    };
+    if !found.accepts(ty.oid) {
+        return Err(SqlError::new(
+            state::DATATYPE_MISMATCH,
+            format!(
+                "operator class \"{class}\" does not accept data type {}",
+                bind::type_text(SqlType::plain(ty.oid))
+            ),
+        ));
+    }
+    Ok(found.oid)
 }
 
 fn check_ordered(ty: SqlType) -> Result<()> {
@@ -230,6 +248,7 @@ pub async fn create_key(
         keys.push(IndexKey {
             column,
             ty,
+            class: default_class(ty),
             descending: false,
             nulls_first: false,
         });

@@ -1,7 +1,7 @@
 //! CREATE TABLE.
 
 use crate::catalog::bootstrap::{attribute_row, class_row};
-use crate::catalog::relation::{Column, Relation, RelationKind};
+use crate::catalog::relation::{Column, Identity, Relation, RelationKind};
 use crate::catalog::rows::TextArray;
 use crate::ids::RelFile;
 use crate::sql::error::{SqlError, state};
@@ -65,7 +65,8 @@ pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
     table.overflow = overflow_file(cx, &table.columns)?;
     write_table(cx, &table, &s.options).await?;
     for new in &parts.columns {
-        if let Some(text) = &new.column.default {
+        // An identity column is what its sequence says; it has no row in `pg_attrdef`.
+        if let (Some(text), Identity::No) = (&new.column.default, new.column.identity) {
             let mut uses = new.uses.clone();
             uses.extend(
                 owned
@@ -302,12 +303,12 @@ fn like(
     cx.must_hold(&source, Privileges::SELECT)?;
     for (_, c) in source.live_columns() {
         let attribute = i16::try_from(columns.len() + 1).unwrap_or(i16::MAX);
-        let plain = c.identity == crate::catalog::relation::Identity::No;
+        let plain = c.identity == Identity::No;
         columns.push(NewColumn {
             column: Column {
                 attribute,
                 default: c.default.clone().filter(|_| defaults && plain),
-                identity: crate::catalog::relation::Identity::No,
+                identity: Identity::No,
                 missing: None,
                 ..c.clone()
             },

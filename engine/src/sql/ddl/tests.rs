@@ -376,7 +376,7 @@ fn alter_table_changes_what_it_says() {
         .await;
         assert_eq!(
             s.shape("t"),
-            "a integer not null, bb text not null = 'x', c integer not null = 7; \
+            "a integer not null, bb text not null = 'x'::text, c integer not null = 7; \
              primary t_pkey(a), unique t_b_key(bb); pos: c > 0"
         );
         s.script(&[

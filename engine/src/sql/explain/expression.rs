@@ -1,7 +1,10 @@
 //! Expressions of a plan as SQL, in `ruleutils.c`'s manner: parentheses round every operator, casts behind.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
+
+use super::simple::{is_negated_number, is_simple};
 
 use crate::ids::Oid;
 use crate::sql::bound::Expr;
@@ -9,9 +12,9 @@ use crate::sql::exec::eval::{FRAME, INIT_PLAN};
 use crate::sql::plan::tree::SlotInfo;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{FunctionCx, Operator};
-use crate::types::functions::ARRAY_ITEM;
+use crate::types::functions::{CALLED_BY_NAME, IN_SQL_WORDS, SessionWord, quote_identifier};
 use crate::types::registry::format_type;
-use crate::types::{aggregates, casts, codec, oids, operators};
+use crate::types::{aggregates, casts, codec, functions, oids, operators};
 
 /// What an expression is shown for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,7 +23,16 @@ pub enum Style {
     Plan,
     /// As the catalog has it, to be read back.
     Stored,
+    /// The same for people's eyes: with no more parentheses than needed.
+    Pretty,
 }
+
+/// Stands before a line break that `CASE` makes; blanks before it go.
+const BREAK: char = '\0';
+/// How far `WHEN` stands to the right of `CASE`.
+const CASE_INDENT: usize = 4;
+/// From here on lines are moved less far to the right.
+const INDENT_LIMIT: usize = 40;
 
 /// What names mean at one level of a plan.
 #[derive(Clone)]
@@ -36,9 +48,11 @@ pub struct Words<'p> {
     /// What outer values and init plans' results go by, by the numbers of their `Expr::Param`.
     pub params: BTreeMap<usize, String>,
     pub style: Style,
+    /// How far inside of `CASE`s the text is.
+    pub indent: Cell<usize>,
 }
 
-fn operator_of(function: Oid) -> Option<&'static Operator> {
+pub(super) fn operator_of(function: Oid) -> Option<&'static Operator> {
     static KNOWN: OnceLock<HashMap<Oid, &'static Operator>> = OnceLock::new();
     KNOWN
         .get_or_init(|| operators::all().iter().map(|o| (o.function, o)).collect())
@@ -47,6 +61,35 @@ fn operator_of(function: Oid) -> Option<&'static Operator> {
 }
 
 impl Words<'_> {
+    /// A whole stored expression: lines broken where ruleutils.c breaks them.
+    pub fn whole(&self, expr: &Expr) -> String {
+        let mut out = String::new();
+        for c in self.show(expr).chars() {
+            match c {
+                BREAK => out.truncate(out.trim_end_matches(' ').len()),
+                c => out.push(c),
+            }
+        }
+        out
+    }
+
+    /// In parentheses, as everything is that is to be read back.
+    fn enclosed(&self, text: String) -> String {
+        match self.style {
+            Style::Pretty => text,
+            Style::Plan | Style::Stored => format!("({text})"),
+        }
+    }
+
+    /// A part of `parent`, in parentheses where it needs them.
+    fn part(&self, node: &Expr, parent: &Expr) -> String {
+        let shown = self.show(node);
+        match self.style == Style::Pretty && !is_simple(node, parent) {
+            true => format!("({shown})"),
+            false => shown,
+        }
+    }
+
     pub fn slot(&self, slot: usize) -> String {
         let info = &self.slots[slot];
         if let Some(computed) = &info.computed {
@@ -54,9 +97,9 @@ impl Words<'_> {
         }
         match info.name.split_once('.') {
             Some((relation, column)) if self.qualified && self.bare != Some(relation) => {
-                format!("{}.{}", quoted(relation), quoted(column))
+                format!("{}.{}", quoted(relation), quote_identifier(column))
             }
-            Some((_, column)) => quoted(column),
+            Some((_, column)) => quote_identifier(column),
             None => info.name.clone(),
         }
     }
@@ -90,15 +133,23 @@ impl Words<'_> {
                 .get(*n)
                 .cloned()
                 .unwrap_or_else(|| format!("aggregate{}", n + 1)),
-            Expr::Call { function, args, ty } => self.call(function.oid, function.name, args, *ty),
-            Expr::CastViaText { arg, ty } | Expr::Relabel { arg, ty } => self.cast(arg, *ty),
-            Expr::Coerce { arg, ty, .. } => self.cast(arg, *ty),
-            Expr::And(parts) => self.joined(parts, " AND "),
-            Expr::Or(parts) => self.joined(parts, " OR "),
-            Expr::Not(arg) => format!("(NOT {})", self.show(arg)),
+            Expr::Call { function, args, ty } => {
+                self.call(expr, function.oid, function.name, args, *ty)
+            }
+            Expr::CastViaText { arg, ty } | Expr::Relabel { arg, ty } => self.cast(expr, arg, *ty),
+            Expr::Coerce { arg, ty, explicit } => match self.style {
+                Style::Plan => self.cast(expr, arg, *ty),
+                // Brought about by storing alone.
+                _ if !explicit => self.part(arg, expr),
+                // The cast before the length is not a cast of its own.
+                Style::Stored | Style::Pretty => self.cast(expr, under_cast(arg, *ty), *ty),
+            },
+            Expr::And(parts) => self.joined(expr, parts, " AND "),
+            Expr::Or(parts) => self.joined(expr, parts, " OR "),
+            Expr::Not(arg) => self.enclosed(format!("NOT {}", self.part(arg, expr))),
             Expr::IsNull { arg, negated } => {
                 let not = if *negated { "NOT " } else { "" };
-                format!("({} IS {not}NULL)", self.show(arg))
+                self.enclosed(format!("{} IS {not}NULL", self.part(arg, expr)))
             }
             Expr::BoolTest { arg, is, negated } => {
                 let not = if *negated { "NOT " } else { "" };
@@ -107,7 +158,7 @@ impl Words<'_> {
                     Some(false) => "FALSE",
                     None => "UNKNOWN",
                 };
-                format!("({} IS {not}{what})", self.show(arg))
+                self.enclosed(format!("{} IS {not}{what}", self.part(arg, expr)))
             }
             other => self.show_rest(other),
         }
@@ -122,36 +173,20 @@ impl Words<'_> {
                 ..
             } => {
                 let not = if *negated { "NOT " } else { "" };
-                let (a, b) = (self.show(left), self.show(right));
-                format!("({a} IS {not}DISTINCT FROM {b})")
+                let (a, b) = (self.part(left, expr), self.part(right, expr));
+                match (self.style, negated) {
+                    // PostgreSQL keeps it as the opposite of IS DISTINCT FROM.
+                    (Style::Stored, true) => format!("(NOT ({a} IS DISTINCT FROM {b}))"),
+                    (Style::Pretty, true) => format!("NOT {a} IS DISTINCT FROM {b}"),
+                    _ => self.enclosed(format!("{a} IS {not}DISTINCT FROM {b}")),
+                }
             }
             Expr::Case {
                 operand,
                 arms,
                 otherwise,
-                ..
-            } => {
-                let mut shown = String::from("CASE");
-                if let Some(operand) = operand {
-                    shown += &format!(" {}", self.show(operand));
-                }
-                for (when, then) in arms {
-                    // Of a comparison with the operand the other side alone is written.
-                    let when = match (operand, when) {
-                        (Some(_), Expr::Call { args, .. }) if args.len() == 2 => &args[1],
-                        _ => when,
-                    };
-                    shown += &format!(" WHEN {} THEN {}", self.show(when), self.show(then));
-                }
-                match otherwise {
-                    Some(otherwise) => shown += &format!(" ELSE {}", self.show(otherwise)),
-                    None if self.style == Style::Stored => {
-                        shown += &format!(" ELSE {}", self.constant(&Datum::Null, expr.ty()));
-                    }
-                    None => {}
-                }
-                shown + " END"
-            }
+                ty,
+            } => self.case(operand.as_deref(), arms, otherwise.as_deref(), *ty),
             Expr::Coalesce(args, _) => format!("COALESCE({})", self.list(args)),
             Expr::NullIf { left, right, .. } => {
                 format!("NULLIF({}, {})", self.show(left), self.show(right))
@@ -165,7 +200,7 @@ impl Words<'_> {
                 left,
                 items,
                 all,
-            } => self.any(function.oid, left, &self.any_items(items), *all),
+            } => self.any(expr, function.oid, left, &self.any_items(items), *all),
             Expr::SubPlan(run) => format!("({})", subplan_name(run.number)),
             // What is compared is part of the run.
             Expr::AnyArray { array: run, .. } | Expr::AnyRow { rows: run, .. }
@@ -178,7 +213,7 @@ impl Words<'_> {
                 left,
                 array,
                 all,
-            } => self.any(function.oid, left, &self.show(array), *all),
+            } => self.any(expr, function.oid, left, &self.part(array, expr), *all),
             Expr::AnyRow { left, rows, test } => format!(
                 "(ROW({}) {} {} ({}))",
                 self.list(left),
@@ -186,26 +221,75 @@ impl Words<'_> {
                 if test.all { "ALL" } else { "ANY" },
                 self.show(rows)
             ),
+            Expr::ArrayLiteral { items, ty } if items.is_empty() && self.style != Style::Plan => {
+                format!("ARRAY[]::{}", format_type(SqlType::plain(ty.oid)))
+            }
             Expr::ArrayLiteral { items, .. } => format!("ARRAY[{}]", self.list(items)),
             Expr::Row(items) => format!("ROW({})", self.list(items)),
             _ => "?".to_owned(),
         }
     }
 
-    fn joined(&self, parts: &[Expr], word: &str) -> String {
-        let shown: Vec<String> = parts.iter().map(|p| self.show(p)).collect();
-        format!("({})", shown.join(word))
+    fn case(
+        &self,
+        operand: Option<&Expr>,
+        arms: &[(Expr, Expr)],
+        otherwise: Option<&Expr>,
+        ty: SqlType,
+    ) -> String {
+        let mut shown = self.line("", "CASE");
+        self.indent.set(self.indent.get() + CASE_INDENT);
+        if let Some(operand) = operand {
+            shown += &format!(" {}", self.show(operand));
+        }
+        for (when, then) in arms {
+            // Of a comparison with the operand the other side alone is written.
+            let when = match (operand, when) {
+                (Some(_), Expr::Call { args, .. }) if args.len() == 2 => &args[1],
+                _ => when,
+            };
+            shown += &self.line(" ", "WHEN ");
+            shown += &format!("{} THEN {}", self.show(when), self.show(then));
+        }
+        let otherwise = match otherwise {
+            Some(otherwise) => Some(self.show(otherwise)),
+            None if self.style == Style::Plan => None,
+            None => Some(self.constant(&Datum::Null, ty)),
+        };
+        if let Some(otherwise) = otherwise {
+            shown += &self.line(" ", "ELSE ");
+            shown += &otherwise;
+        }
+        self.indent.set(self.indent.get() - CASE_INDENT);
+        shown + &self.line(" ", "END")
     }
 
-    fn any(&self, function: Oid, left: &Expr, right: &str, all: bool) -> String {
+    /// A word of CASE: in a plan behind `gap`, elsewhere in a line of its own.
+    fn line(&self, gap: &str, word: &str) -> String {
+        if self.style == Style::Plan {
+            return format!("{gap}{word}");
+        }
+        let blanks = match self.indent.get() {
+            few @ ..INDENT_LIMIT => few,
+            many => (many - INDENT_LIMIT) / CASE_INDENT % INDENT_LIMIT,
+        };
+        format!("{BREAK}\n{:blanks$}{word}", "")
+    }
+
+    fn joined(&self, whole: &Expr, parts: &[Expr], word: &str) -> String {
+        let shown: Vec<String> = parts.iter().map(|p| self.part(p, whole)).collect();
+        self.enclosed(shown.join(word))
+    }
+
+    fn any(&self, whole: &Expr, function: Oid, left: &Expr, right: &str, all: bool) -> String {
         let op = operator_of(function).map_or("?", |o| o.name);
         let word = if all { "ALL" } else { "ANY" };
-        format!("({} {op} {word} ({right}))", self.show(left))
+        self.enclosed(format!("{} {op} {word} ({right})", self.part(left, whole)))
     }
 
     /// Constants as an array literal, anything else as a constructor.
     fn any_items(&self, items: &[Expr]) -> String {
-        if self.style == Style::Stored {
+        if self.style != Style::Plan {
             return format!("ARRAY[{}]", self.list(items));
         }
         let mut shown = Vec::new();
@@ -226,22 +310,96 @@ impl Words<'_> {
         )
     }
 
-    fn call(&self, oid: Oid, name: &str, args: &[Expr], ty: SqlType) -> String {
+    fn call(&self, whole: &Expr, oid: Oid, name: &str, args: &[Expr], ty: SqlType) -> String {
         match (operator_of(oid), args) {
             (Some(op), [left, right]) => {
-                format!("({} {} {})", self.show(left), op.name, self.show(right))
+                let (left, right) = (self.part(left, whole), self.part(right, whole));
+                self.enclosed(format!("{left} {} {right}", op.name))
             }
             (Some(op), [arg]) if !op.left.is_valid() => match arg {
-                Expr::Const(value, _) if op.name == "-" && !value.is_null() => {
+                Expr::Const(value, _) if is_negated_number(op, arg) => {
                     let shown = codec::to_text(ty.oid, value, self.function);
                     format!("'-{shown}'::{}", format_type(ty))
                 }
-                _ => format!("({} {})", op.name, self.show(arg)),
+                _ => self.enclosed(format!("{} {}", op.name, self.part(arg, whole))),
             },
-            (_, [arg, ..]) if casts::is_cast(oid) => self.cast(arg, ty),
-            (_, [array, subscripts @ ..]) if oid == ARRAY_ITEM => self.item(array, subscripts),
+            (_, [arg, ..]) if casts::is_cast(oid) => self.cast(whole, arg, ty),
+            (_, [array, subscripts @ ..]) if functions::is_subscript(oid) => {
+                self.item(array, subscripts)
+            }
+            (_, [inner]) if oid == IN_SQL_WORDS => self.in_words(whole, inner),
+            (_, [Expr::Call { function, args, .. }]) if oid == CALLED_BY_NAME => {
+                self.named(function.oid, function.name, args)
+            }
+            (_, []) if SessionWord::is_one(oid) => name.to_owned(),
+            _ if SessionWord::is_one(oid) => format!("{name}({})", self.list(args)),
+            _ => self.named(oid, name, args),
+        }
+    }
+
+    /// As a call of a function is written.
+    fn named(&self, oid: Oid, name: &str, args: &[Expr]) -> String {
+        let name = quote_identifier(name);
+        match args {
+            [before @ .., array] if self.style != Style::Plan && spreads(oid) => {
+                let before: Vec<String> = before.iter().map(|e| self.show(e) + ", ").collect();
+                format!("{name}({}VARIADIC {})", before.concat(), self.show(array))
+            }
             _ => format!("{name}({})", self.list(args)),
         }
+    }
+
+    /// A call that SQL writes in words of its own (`get_func_sql_syntax`).
+    fn in_words(&self, whole: &Expr, inner: &Expr) -> String {
+        let Expr::Call { function, args, .. } = inner else {
+            return self.show(inner);
+        };
+        let trim = |side: &str| match args.as_slice() {
+            [text, what] => format!("TRIM({side} {} FROM {})", self.show(what), self.show(text)),
+            _ => format!("TRIM({side} FROM {})", self.list(args)),
+        };
+        match (function.name, args.as_slice()) {
+            ("timezone", [zone, moment]) => format!(
+                "({} AT TIME ZONE {})",
+                self.part(moment, whole),
+                self.part(zone, whole)
+            ),
+            ("extract", [Expr::Const(Datum::Text(field), _), from]) => {
+                format!("EXTRACT({field} FROM {})", self.show(from))
+            }
+            ("position", [text, what]) => {
+                format!("POSITION(({}) IN ({}))", self.show(what), self.show(text))
+            }
+            ("overlay", [text, with, rest @ ..]) => {
+                let rest = self.from_and_for(rest);
+                format!(
+                    "OVERLAY({} PLACING {}{rest})",
+                    self.show(text),
+                    self.show(with)
+                )
+            }
+            ("substring", [text, pattern, escape]) if escape.ty().oid == oids::TEXT => format!(
+                "SUBSTRING({} SIMILAR {} ESCAPE {})",
+                self.show(text),
+                self.show(pattern),
+                self.show(escape)
+            ),
+            ("substring", [text, rest @ ..]) => {
+                format!("SUBSTRING({}{})", self.show(text), self.from_and_for(rest))
+            }
+            ("btrim", _) => trim("BOTH"),
+            ("ltrim", _) => trim("LEADING"),
+            ("rtrim", _) => trim("TRAILING"),
+            ("pg_collation_for", [of]) => format!("COLLATION FOR ({})", self.show(of)),
+            _ => self.show(inner),
+        }
+    }
+
+    fn from_and_for(&self, args: &[Expr]) -> String {
+        let words = [" FROM ", " FOR "].into_iter().zip(args);
+        words
+            .map(|(word, e)| format!("{word}{}", self.show(e)))
+            .collect()
     }
 
     fn item(&self, array: &Expr, subscripts: &[Expr]) -> String {
@@ -255,22 +413,35 @@ impl Words<'_> {
         shown
     }
 
-    fn cast(&self, arg: &Expr, ty: SqlType) -> String {
-        let shown = self.show(arg);
-        let ty = format_type(ty);
-        if let (Style::Stored, Expr::Const(..)) = (self.style, arg) {
-            // A constant of that very type is written with it already.
-            return if shown.ends_with(&format!("::{ty}")) {
-                shown
-            } else {
-                format!("({shown})::{ty}")
+    fn cast(&self, whole: &Expr, arg: &Expr, ty: SqlType) -> String {
+        let name = format_type(ty);
+        if self.style == Style::Plan {
+            let shown = self.show(arg);
+            return match matches!(arg, Expr::Param(..)) || shown.starts_with('(') {
+                true => format!("{shown}::{name}"),
+                false => format!("({shown})::{name}"),
             };
         }
-        let bare = matches!(arg, Expr::Param(..)) || shown.starts_with('(');
-        if self.style == Style::Plan && bare {
-            return format!("{shown}::{ty}");
+        match arg {
+            // A constant of that very type is written with it already.
+            Expr::Const(value, own) if own.oid == ty.oid && own.modifier < 0 => {
+                format!("{}::{name}", self.bare_constant(value, *own))
+            }
+            _ => {
+                let shown = self.part(arg, whole);
+                format!("{}::{name}", self.enclosed(shown))
+            }
         }
-        format!("({shown})::{ty}")
+    }
+
+    /// Without the name of its type.
+    fn bare_constant(&self, value: &Datum, ty: SqlType) -> String {
+        let shown = self.constant(value, ty);
+        let label = format!("::{}", format_type(ty));
+        match shown.strip_suffix(&label) {
+            Some(bare) => bare.to_owned(),
+            None => shown,
+        }
     }
 
     fn constant(&self, value: &Datum, ty: SqlType) -> String {
@@ -307,14 +478,33 @@ pub fn subplan_name(number: usize) -> String {
 
 /// In double quotes if it needs them.
 pub fn quoted(name: &str) -> String {
-    let plain = name.chars().enumerate().all(|(i, c)| {
-        c == '_' || c.is_ascii_lowercase() || (i > 0 && (c.is_ascii_digit() || c == '$'))
-    });
-    if plain && !name.is_empty() || name.starts_with('"') {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
+    match name.starts_with('"') {
+        true => name.to_owned(),
+        false => quote_identifier(name),
     }
+}
+
+/// What stands under the cast to a type whose length is then seen to.
+fn under_cast(arg: &Expr, ty: SqlType) -> &Expr {
+    match arg {
+        Expr::Relabel { arg: inner, ty: to } | Expr::CastViaText { arg: inner, ty: to }
+            if to.oid == ty.oid =>
+        {
+            inner
+        }
+        Expr::Call {
+            function,
+            args,
+            ty: to,
+        } if to.oid == ty.oid && casts::is_cast(function.oid) => args.first().unwrap_or(arg),
+        _ => arg,
+    }
+}
+
+/// The last argument of its calls is an array that was made of several.
+fn spreads(function: Oid) -> bool {
+    let variadic = functions::by_oid(function).map_or(Oid::INVALID, |f| f.variadic);
+    variadic.is_valid() && variadic != oids::ANY
 }
 
 /// `sum(a)`, `count(*)`, `count(DISTINCT a ORDER BY b)`.

@@ -9,6 +9,7 @@ mod item;
 mod nodes;
 mod options;
 mod print;
+mod simple;
 
 #[cfg(test)]
 mod tests;

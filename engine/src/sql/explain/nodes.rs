@@ -75,6 +75,7 @@ fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) 
             aggregates: Vec::new(),
             params,
             style: Style::Plan,
+            indent: std::cell::Cell::new(0),
         },
         measured: subject.measured,
         verbose: options.verbose,

@@ -154,3 +154,163 @@ fn yaml_and_xml_are_laid_out_as_postgresql_does() {
     ];
     assert_eq!(print::xml(&root, &options, times), xml.join("\n"));
 }
+
+/// A stored default of a column of the type: to be read back, and with no more parentheses than needed.
+fn both(text: &str, ty: &str) -> (String, String) {
+    let functions = function_cx();
+    let ty = crate::types::registry::parse_type_name(ty).expect("a type");
+    let bound = crate::sql::bind::default_as_written(text, ty, &Tables::default(), &functions);
+    let bound = bound.expect("an expression");
+    let shown = |style| {
+        let words = Words {
+            slots: &[],
+            qualified: false,
+            bare: None,
+            function: &functions,
+            aggregates: Vec::new(),
+            params: std::collections::BTreeMap::new(),
+            style,
+            indent: std::cell::Cell::new(0),
+        };
+        words.whole(&bound)
+    };
+    (shown(Style::Stored), shown(Style::Pretty))
+}
+
+#[track_caller]
+fn check(text: &str, ty: &str, stored: &str, pretty: &str) {
+    let (own_stored, own_pretty) = both(text, ty);
+    assert_eq!((own_stored.as_str(), own_pretty.as_str()), (stored, pretty));
+}
+
+#[test]
+fn stored_expressions_are_shown_with_parentheses_or_with_few() {
+    check(
+        "(1 + 2) * 3 - (4 - 5)",
+        "int",
+        "(((1 + 2) * 3) - (4 - 5))",
+        "(1 + 2) * 3 - (4 - 5)",
+    );
+    check("1 + 2", "bigint", "(1 + 2)", "(1 + 2)");
+    check(
+        "1 > 2 AND (3 > 4 OR NOT 5 < 6)",
+        "bool",
+        "((1 > 2) AND ((3 > 4) OR (NOT (5 < 6))))",
+        "1 > 2 AND (3 > 4 OR NOT 5 < 6)",
+    );
+    check(
+        "'x' IS NOT DISTINCT FROM 'y'",
+        "bool",
+        "(NOT ('x'::text IS DISTINCT FROM 'y'::text))",
+        "NOT 'x'::text IS DISTINCT FROM 'y'::text",
+    );
+    check(
+        "1 IN (2, 3)",
+        "bool",
+        "(1 = ANY (ARRAY[2, 3]))",
+        "1 = ANY (ARRAY[2, 3])",
+    );
+    check(
+        "lower('A' || 'b')",
+        "text",
+        "lower(('A'::text || 'b'::text))",
+        "lower('A'::text || 'b'::text)",
+    );
+}
+
+#[test]
+fn stored_expressions_keep_their_words_and_their_constants() {
+    check("CURRENT_DATE", "date", "CURRENT_DATE", "CURRENT_DATE");
+    check(
+        "localtimestamp(3)",
+        "timestamp",
+        "LOCALTIMESTAMP(3)",
+        "LOCALTIMESTAMP(3)",
+    );
+    check(
+        "extract(year from current_date)",
+        "numeric",
+        "EXTRACT(year FROM CURRENT_DATE)",
+        "EXTRACT(year FROM CURRENT_DATE)",
+    );
+    check("'0'", "numeric(5,2)", "'0'::numeric", "'0'::numeric");
+    check("0", "numeric(5,2)", "0", "0");
+    check(
+        "'ab'",
+        "varchar(10)",
+        "'ab'::character varying",
+        "'ab'::character varying",
+    );
+    check(
+        "'ab'::varchar(2)",
+        "varchar(10)",
+        "'ab'::character varying(2)",
+        "'ab'::character varying(2)",
+    );
+    check(
+        "1::numeric(5,2)",
+        "numeric",
+        "(1)::numeric(5,2)",
+        "1::numeric(5,2)",
+    );
+    check(
+        "ARRAY[]::text[]",
+        "text[]",
+        "ARRAY[]::text[]",
+        "ARRAY[]::text[]",
+    );
+}
+
+#[test]
+fn names_that_are_key_words_stand_in_quotes() {
+    check(
+        "\"left\"('abc', 1) || substring('abc', 1, 2) || substring('abc' from 1 for 2)",
+        "text",
+        "((\"left\"('abc'::text, 1) || \"substring\"('abc'::text, 1, 2)) || SUBSTRING('abc'::text FROM 1 FOR 2))",
+        "(\"left\"('abc'::text, 1) || \"substring\"('abc'::text, 1, 2)) || SUBSTRING('abc'::text FROM 1 FOR 2)",
+    );
+}
+
+#[test]
+fn a_case_stands_in_lines() {
+    check(
+        "CASE 1 WHEN 2 THEN 'a' ELSE CASE WHEN true THEN 'b' END END",
+        "text",
+        "\nCASE 1\n    WHEN 2 THEN 'a'::text\n    ELSE\n    CASE\n        WHEN true THEN 'b'::text\n        ELSE NULL::text\n    END\nEND",
+        "\nCASE 1\n    WHEN 2 THEN 'a'::text\n    ELSE\n    CASE\n        WHEN true THEN 'b'::text\n        ELSE NULL::text\n    END\nEND",
+    );
+}
+
+#[test]
+fn a_call_stays_a_call_and_a_cast_a_cast() {
+    check(
+        "extract(hour from date(now())) + extract(hour from now()::date)",
+        "numeric",
+        "(EXTRACT(hour FROM date(now())) + EXTRACT(hour FROM (now())::date))",
+        "EXTRACT(hour FROM date(now())) + EXTRACT(hour FROM now()::date)",
+    );
+    check(
+        "trim(both 'x' from text(5)) || trim(both 'x' from 5::text)",
+        "text",
+        "(TRIM(BOTH 'x'::text FROM (5)::text) || TRIM(BOTH 'x'::text FROM (5)::text))",
+        "TRIM(BOTH 'x'::text FROM 5::text) || TRIM(BOTH 'x'::text FROM 5::text)",
+    );
+    check(
+        "starts_with('ab', 'a') OR 'ab' ^@ 'a'",
+        "bool",
+        "(starts_with('ab'::text, 'a'::text) OR ('ab'::text ^@ 'a'::text))",
+        "starts_with('ab'::text, 'a'::text) OR 'ab'::text ^@ 'a'::text",
+    );
+}
+
+#[test]
+fn a_minus_sign_is_part_of_a_number_alone() {
+    check("-1", "int", "'-1'::integer", "'-1'::integer");
+    check(
+        "- interval '1 day 02:00'",
+        "interval",
+        "(- '1 day 02:00:00'::interval)",
+        "- '1 day 02:00:00'::interval",
+    );
+    check("- '-1'::int", "int", "(- '-1'::integer)", "- '-1'::integer");
+}

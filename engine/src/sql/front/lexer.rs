@@ -622,7 +622,6 @@ fn escape_sequence(piece: &str, i: usize, at: u32, out: &mut Vec<u8>) -> Result<
         Some(b'n') => out.push(b'\n'),
         Some(b'r') => out.push(b'\r'),
         Some(b't') => out.push(b'\t'),
-        Some(b'v') => out.push(11),
         Some(b'0'..=b'7') => {
             let n = digits(i, 3, 8);
             out.push((value(i, n, 8) & 0xFF) as u8);

@@ -11,6 +11,7 @@ use crate::instance::Instance;
 use crate::sql::error::SqlError;
 use crate::sql::session::{Backends, SessionFacts};
 use crate::txn::{Interrupts, Isolation, Snapshot, TxnOptions};
+use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 
 #[derive(Clone)]
@@ -80,6 +81,15 @@ impl Environment {
         let system = catalog.system(self.facts.database);
         let cx = catalog.cx(&system, self.facts.database);
         let rows = self.with_snapshot(|snapshot, _| cx.scan::<R>(snapshot))?;
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// Rows of a system heap table whose first columns of the index equal `key`.
+    pub fn find<R: CatalogRow>(&self, index: Oid, key: &[Datum]) -> Result<Vec<R>, SqlError> {
+        let catalog = &self.instance.catalog;
+        let system = catalog.system(self.facts.database);
+        let cx = catalog.cx(&system, self.facts.database);
+        let rows = self.with_snapshot(|snapshot, _| cx.find::<R>(snapshot, index, key))?;
         Ok(rows.into_iter().map(|(_, row)| row).collect())
     }
 

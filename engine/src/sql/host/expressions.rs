@@ -3,6 +3,7 @@
 //! The catalog keeps an expression as the SQL it was written in. To be shown it is analyzed again and written out with
 //! its casts and parentheses.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
@@ -12,7 +13,6 @@ use crate::sql::bound::Expr;
 use crate::sql::error::SqlError;
 use crate::sql::exec::eval::slot_expr;
 use crate::sql::explain::{Style, Words};
-use crate::sql::front::{self, ast};
 use crate::sql::host::ServerHost;
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::plan::tree::SlotInfo;
@@ -32,9 +32,10 @@ pub(super) fn condition(
     env: &Environment,
     table: &Relation,
     text: &str,
+    style: Style,
 ) -> Result<String, TypeError> {
-    shown(env, table, |view, functions| {
-        bind::check_expression(text, table, view, functions)
+    shown(env, table, style, |view, functions| {
+        bind::check_as_written(text, table, view, functions)
     })
 }
 
@@ -43,41 +44,24 @@ pub(super) fn of_relation(
     env: &Environment,
     table: &Relation,
     text: &str,
+    style: Style,
 ) -> Result<String, TypeError> {
     let column = table
         .columns
         .iter()
         .find(|c| c.default.as_deref() == Some(text));
     let Some(column) = column else {
-        return condition(env, table, text);
+        return condition(env, table, text, style);
     };
-    // A cast that only storing brings about is not shown.
-    let asked = front::parse_expression(text).map_err(to_type_error)?;
-    let explicit = matches!(asked.kind, ast::ExprKind::Cast { .. });
-    shown(env, table, |view, functions| {
-        let bound = bind::default_expression(text, &column.name, column.ty, view, functions)?;
-        Ok(if explicit { bound } else { without_cast(bound) })
+    shown(env, table, style, |view, functions| {
+        bind::default_as_written(text, column.ty, view, functions)
     })
-}
-
-/// Without the casts on top.
-fn without_cast(expr: Expr) -> Expr {
-    match expr {
-        Expr::Coerce { arg, .. } | Expr::Relabel { arg, .. } | Expr::CastViaText { arg, .. } => {
-            without_cast(*arg)
-        }
-        Expr::Call {
-            function, mut args, ..
-        } if crate::types::casts::is_cast(function.oid) && !args.is_empty() => {
-            without_cast(args.swap_remove(0))
-        }
-        other => other,
-    }
 }
 
 fn shown(
     env: &Environment,
     table: &Relation,
+    style: Style,
     bound: impl FnOnce(&dyn CatalogView, &FunctionCx) -> Result<Expr, SqlError>,
 ) -> Result<String, TypeError> {
     let functions = functions(env);
@@ -101,9 +85,10 @@ fn shown(
         function: &functions,
         aggregates: Vec::new(),
         params: std::collections::BTreeMap::new(),
-        style: Style::Stored,
+        style,
+        indent: Cell::new(0),
     };
-    Ok(words.show(&bound))
+    Ok(words.whole(&bound))
 }
 
 fn to_slots(expr: &mut Expr) {

@@ -1,5 +1,6 @@
 //! Who and where: the session, its settings, its schemas, sizes, visibility, privileges.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::catalog::relation::Relation;
@@ -7,7 +8,9 @@ use crate::catalog::rights::{Holder, READ_ALL_SETTINGS, READ_ALL_STATS};
 use crate::catalog::view::CatalogView;
 use crate::config::registry::registry;
 use crate::config::{Asker, SettingError};
-use crate::ids::{Fork, Oid, PAGE_SIZE, RelFile};
+use crate::ids::{DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, Oid, PAGE_SIZE, RelFile};
+use crate::sql::host::describe::is_visible;
+use crate::sql::host::encodings;
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::host::{boolean, int, oid, text};
 use crate::sql::pg_catalog::row::array;
@@ -15,7 +18,7 @@ use crate::types::acl::Privileges;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::error::TypeError;
 use crate::types::function::Function;
-use crate::types::{aggregates, conversions, functions, oids, registry};
+use crate::types::{codec, oids, opclass, operators, registry};
 
 type Answer = Result<Datum, TypeError>;
 
@@ -34,14 +37,8 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         "current_query" => Ok(Datum::text(facts.backend.activity.lock().query.whole())),
         "pg_client_encoding" => setting(env, "client_encoding"),
         "getdatabaseencoding" => Ok(Datum::text("UTF8")),
-        "pg_encoding_to_char" => Ok(Datum::text(if int(args, 0) == 6 { "UTF8" } else { "" })),
-        "pg_char_to_encoding" => {
-            let utf8 = matches!(
-                text(args, 0).to_ascii_lowercase().as_str(),
-                "utf8" | "utf-8" | "unicode"
-            );
-            Ok(Datum::Int4(if utf8 { 6 } else { -1 }))
-        }
+        "pg_encoding_to_char" => Ok(Datum::text(encodings::name(int(args, 0)))),
+        "pg_char_to_encoding" => Ok(Datum::Int4(encodings::number(text(args, 0)))),
         "current_schema" => env.with_catalog(|catalog| {
             let schema = catalog.creation_schema()?;
             let name = schema
@@ -64,14 +61,9 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         | "pg_opclass_is_visible"
         | "pg_opfamily_is_visible"
         | "pg_collation_is_visible"
-        | "pg_conversion_is_visible" => Ok(Datum::Bool(true)),
-        "pg_function_is_visible" => {
-            let asked = oid(args, 0);
-            let is_function = functions::by_oid(asked).is_some()
-                || aggregates::by_oid(asked).is_some()
-                || conversions::by_oid(asked).is_some();
-            Ok(Datum::Bool(is_function))
-        }
+        | "pg_function_is_visible" => Ok(built_in(function.name, oid(args, 0))),
+        "pg_tablespace_location" => tablespace_location(oid(args, 0)),
+        "pg_tablespace_size" => tablespace_size(env, args),
         "pg_relation_size" => relation_size(env, oid(args, 0), Parts::Heap),
         "pg_table_size" => relation_size(env, oid(args, 0), Parts::Table),
         "pg_indexes_size" => relation_size(env, oid(args, 0), Parts::Indexes),
@@ -162,14 +154,30 @@ fn user_name(env: &Environment, role: Oid) -> Answer {
 
 /// Whether the bare name finds this relation and no other.
 fn visible(env: &Environment, relation: Oid) -> Answer {
-    env.with_catalog(|catalog| {
-        let Some(described) = catalog.relation(relation)? else {
-            return Ok(Datum::Null);
-        };
-        let found = catalog.relation_named(None, &described.name)?;
-        Ok(Datum::Bool(found.is_some_and(|r| r.oid == relation)))
+    env.with_catalog(|catalog| match catalog.relation(relation)? {
+        Some(described) => Ok(Datum::Bool(is_visible(catalog, &described)?)),
+        None => Ok(Datum::Null),
     })
 }
+
+/// What only the code makes stands in `pg_catalog`, which is always on the search path; NULL of what is not there.
+fn built_in(function: &str, asked: Oid) -> Datum {
+    let exists = match function {
+        "pg_type_is_visible" => registry::by_oid(asked).is_some(),
+        "pg_operator_is_visible" => operators::by_oid(asked).is_some(),
+        "pg_opclass_is_visible" => opclass::by_oid(asked).is_some(),
+        "pg_opfamily_is_visible" => opclass::FAMILIES.iter().any(|(oid, _)| *oid == asked.raw()),
+        "pg_collation_is_visible" => COLLATIONS.contains(&asked.raw()),
+        _ => codec::is_function(asked),
+    };
+    match exists {
+        true => Datum::Bool(true),
+        false => Datum::Null,
+    }
+}
+
+/// `default`, `C`, `POSIX`
+const COLLATIONS: [u32; 3] = [100, 950, 951];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Parts {
@@ -231,13 +239,65 @@ fn database_size(env: &Environment, args: &[Datum]) -> Answer {
     };
     may_measure(env, database)?;
     let disk = &env.instance.store.disk;
-    let dir = std::path::Path::new("base").join(database.to_string());
+    let dir = Path::new("base").join(database.to_string());
     let entries = disk.list(&dir).unwrap_or_default();
     let size = |name: &str| {
         let file = disk.open(&dir.join(name), crate::io::Access::Read);
         file.and_then(|f| f.len()).unwrap_or(0)
     };
     let bytes: u64 = entries.iter().map(|(name, _)| size(name)).sum();
+    Ok(Datum::Int8(i64::try_from(bytes).unwrap_or(i64::MAX)))
+}
+
+/// Both tablespaces are in the data directory; 0 is the database's own.
+fn tablespace_location(space: Oid) -> Answer {
+    match space {
+        Oid::INVALID | DEFAULT_TABLESPACE | GLOBAL_TABLESPACE => Ok(Datum::text("")),
+        other => {
+            let what = format!(
+                "could not read symbolic link \"pg_tblspc/{other}\": No such file or directory"
+            );
+            Err(TypeError::new("58P01", what))
+        }
+    }
+}
+
+fn tablespace_size(env: &Environment, args: &[Datum]) -> Answer {
+    let space = match args.first() {
+        Some(Datum::Oid(oid)) => *oid,
+        _ => match text(args, 0) {
+            "pg_default" => DEFAULT_TABLESPACE,
+            "pg_global" => GLOBAL_TABLESPACE,
+            other => {
+                let what = format!("tablespace \"{other}\" does not exist");
+                return Err(TypeError::new("42704", what));
+            }
+        },
+    };
+    let disk = &env.instance.store.disk;
+    let size = |dir: &Path| -> u64 {
+        let entries = disk.list(dir).unwrap_or_default();
+        let of = |name: &str| {
+            let file = disk.open(&dir.join(name), crate::io::Access::Read);
+            file.and_then(|f| f.len()).unwrap_or(0)
+        };
+        entries.iter().map(|(name, _)| of(name)).sum()
+    };
+    let bytes: u64 = match space {
+        DEFAULT_TABLESPACE => {
+            let databases = disk.list(Path::new("base")).unwrap_or_default();
+            let dirs = databases
+                .iter()
+                .map(|(name, _)| Path::new("base").join(name));
+            dirs.map(|dir| size(&dir)).sum()
+        }
+        GLOBAL_TABLESPACE if !env.acts_as(READ_ALL_STATS)? => {
+            let what = "permission denied for tablespace pg_global";
+            return Err(TypeError::new("42501", what));
+        }
+        GLOBAL_TABLESPACE => size(Path::new("global")),
+        _ => return Ok(Datum::Null),
+    };
     Ok(Datum::Int8(i64::try_from(bytes).unwrap_or(i64::MAX)))
 }
 

@@ -8,12 +8,15 @@ mod advisory;
 mod backup;
 mod check;
 mod describe;
+mod encodings;
 mod environment;
 mod expressions;
 mod information;
 mod names;
 mod privileges;
+mod routines;
 mod sequences;
+mod unmakeable;
 mod waiting;
 
 pub use backup::SessionBackup;
@@ -43,6 +46,8 @@ const ROOMS: &[Room] = &[
     names::call,
     privileges::call,
     describe::call,
+    routines::call,
+    unmakeable::call,
     sequences::call,
     administration::call,
     advisory::call,
@@ -61,6 +66,7 @@ impl Host for ServerHost {
         backup::call_set(&self.env, function, args)
             .or_else(|| privileges::call_set(function, args))
             .or_else(|| check::call_set(&self.env, function, args))
+            .or_else(|| unmakeable::call_set(function, args))
             .unwrap_or_else(|| Err(not_implemented(function)))
     }
 

@@ -1,15 +1,15 @@
 //! `has_table_privilege` and its relatives, `pg_has_role`; the text form of `aclitem`. Manual, 9.26.2.
 //!
-//! Rights on functions, types and languages cannot be granted or revoked: everybody has them, and only superusers may
-//! grant them on.
+//! Rights on functions, types and languages cannot be granted or revoked: everybody has them, but for functions that initdb
+//! keeps from everybody, and only superusers may grant them on.
 
 use std::sync::Arc;
 
 use crate::catalog::relation::{Relation, RelationKind};
-use crate::catalog::rights::{Held, Holder, Kind};
+use crate::catalog::rights::{Held, Holder, Kind, MONITOR};
 use crate::catalog::schema::BOOTSTRAP_SUPERUSER;
-use crate::catalog::view::CatalogView;
-use crate::ids::Oid;
+use crate::catalog::view::{CatalogError, CatalogView};
+use crate::ids::{DEFAULT_TABLESPACE, GLOBAL_TABLESPACE, Oid};
 use crate::sql::bind;
 use crate::sql::error::{SqlError, state};
 use crate::sql::host::environment::Environment;
@@ -20,8 +20,9 @@ use crate::types::array::Array;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::{Function, Rows};
-use crate::types::oids;
+use crate::types::functions::{self, Execute};
 use crate::types::record::Record;
+use crate::types::{codec, oids, registry};
 
 type Answer = Result<Datum, TypeError>;
 
@@ -38,9 +39,17 @@ pub(super) fn call(env: &Environment, function: &Function, args: &[Datum]) -> Op
         "has_sequence_privilege" => call.on_relation(SEQUENCE, true),
         "has_schema_privilege" => call.on_schema(),
         "has_database_privilege" => call.on_database(),
-        "has_function_privilege" => call.on_other(&["EXECUTE"], true),
-        "has_language_privilege" | "has_type_privilege" => call.on_other(&["USAGE"], true),
-        "has_tablespace_privilege" => call.on_other(&["CREATE"], false),
+        "has_function_privilege" => call.on_function(),
+        "has_type_privilege" => call.on_other(&["USAGE"], true, type_exists),
+        "has_language_privilege" => call.on_other(&["USAGE"], true, |_| Ok(true)),
+        "has_tablespace_privilege" => call.on_other(&["CREATE"], false, tablespace_exists),
+        "has_parameter_privilege" => call.on_other(&["SET", "ALTER SYSTEM"], false, |_| Ok(true)),
+        "has_foreign_data_wrapper_privilege" => call.on_other(&["USAGE"], false, |object| {
+            is_none_of("foreign-data wrapper", object)
+        }),
+        "has_server_privilege" => {
+            call.on_other(&["USAGE"], false, |object| is_none_of("server", object))
+        }
         "pg_has_role" => call.has_role(),
         "aclitemin" => item_in(env, text(args, 0)),
         "aclitemout" => item_out(env, args),
@@ -133,6 +142,42 @@ fn list(items: &[AclItem]) -> Datum {
     Datum::Array(Arc::new(Array::of(oids::ACLITEM, items)))
 }
 
+/// As a superuser, or a member of the role that initdb makes.
+fn owns_system_objects(holder: &Holder<'_>) -> Result<bool, CatalogError> {
+    holder.acts_as(BOOTSTRAP_SUPERUSER)
+}
+
+fn type_exists(object: &Datum) -> Result<bool, TypeError> {
+    match object {
+        Datum::Text(name) => registry::parse_type_name(name).map(|_| true),
+        Datum::Oid(oid) => Ok(registry::by_oid(*oid).is_some()),
+        _ => Ok(false),
+    }
+}
+
+/// Of kinds that nobody can make.
+fn is_none_of(kind: &str, object: &Datum) -> Result<bool, TypeError> {
+    match object {
+        Datum::Text(name) => {
+            let what = format!("{kind} \"{name}\" does not exist");
+            Err(TypeError::new("42704", what))
+        }
+        _ => Ok(false),
+    }
+}
+
+fn tablespace_exists(object: &Datum) -> Result<bool, TypeError> {
+    match object {
+        Datum::Text(name) if matches!(&**name, "pg_default" | "pg_global") => Ok(true),
+        Datum::Text(name) => {
+            let what = format!("tablespace \"{name}\" does not exist");
+            Err(TypeError::new("42704", what))
+        }
+        Datum::Oid(oid) => Ok([DEFAULT_TABLESPACE, GLOBAL_TABLESPACE].contains(oid)),
+        _ => Ok(false),
+    }
+}
+
 const TABLE: &[&str] = &[
     "SELECT",
     "INSERT",
@@ -157,10 +202,7 @@ enum Whose {
 }
 
 impl Whose {
-    fn holder<'v>(
-        &self,
-        view: &'v dyn CatalogView,
-    ) -> Result<Holder<'v>, crate::catalog::view::CatalogError> {
+    fn holder<'v>(&self, view: &'v dyn CatalogView) -> Result<Holder<'v>, CatalogError> {
         match self {
             Whose::Role(role) if role.is_valid() => Holder::new(view, *role),
             _ => Ok(Holder::everybody(view)),
@@ -319,22 +361,55 @@ impl Call<'_> {
         ))
     }
 
-    /// Of objects whose rights cannot be changed.
-    fn on_other(&self, known: &'static [&'static str], everybody: bool) -> Answer {
+    /// Rights on functions are those that initdb gives.
+    fn on_function(&self) -> Answer {
         let whose = self.whose(2)?;
+        let function = match &self.args[self.args.len() - 2] {
+            Datum::Text(signature) => codec::signature(signature)?,
+            _ => oid(self.args, self.args.len() - 2),
+        };
+        let asked = self.asked(&["EXECUTE"])?;
+        if !codec::is_function(function) {
+            return Ok(Datum::Null);
+        }
+        let plain = asked.iter().any(|a| !a.with_option);
+        self.env.with_catalog(|catalog| {
+            let holder = whose.holder(catalog)?;
+            let may = match functions::facts(function).execute {
+                _ if owns_system_objects(&holder)? => true,
+                Execute::Everybody => plain,
+                Execute::Owner => false,
+                Execute::Monitor => plain && holder.acts_as(MONITOR)?,
+            };
+            Ok(Datum::Bool(may))
+        })
+    }
+
+    /// Of objects whose rights cannot be changed. `exists` is an error for a name that nothing has, and false for a number.
+    fn on_other(
+        &self,
+        known: &'static [&'static str],
+        everybody: bool,
+        exists: fn(&Datum) -> Result<bool, TypeError>,
+    ) -> Answer {
+        let whose = self.whose(2)?;
+        let exists = exists(&self.args[self.args.len() - 2])?;
         let asked = self.asked(known)?;
-        let superuser = self
+        if !exists {
+            return Ok(Datum::Null);
+        }
+        let owns = self
             .env
-            .with_catalog(|catalog| Ok(whose.holder(catalog)?.is_superuser()))?;
+            .with_catalog(|catalog| owns_system_objects(&whose.holder(catalog)?))?;
         let open = everybody && asked.iter().any(|a| !a.with_option);
-        Ok(Datum::Bool(open || superuser))
+        Ok(Datum::Bool(open || owns))
     }
 
     fn answer(
         &self,
         whose: &Whose,
         asked: &[Asked<'_>],
-        held: impl FnOnce(&Holder<'_>) -> Result<Held, crate::catalog::view::CatalogError>,
+        held: impl FnOnce(&Holder<'_>) -> Result<Held, CatalogError>,
     ) -> Answer {
         let held = self
             .env

@@ -1,18 +1,23 @@
 //! System tables that the code fills: those of types and functions, and the views.
 //!
 //! Each scan makes its rows anew from the statement's snapshot of the catalog and from the server's state at that
-//! moment. A table of a feature that is not there is empty, as it would be where nobody uses the feature.
+//! moment, but for those that never change. A table of a feature that is not there is empty, as it would be where nobody
+//! uses the feature.
 
+mod access;
 mod activity;
+mod descriptions;
+mod initial_rights;
 mod objects;
 pub mod row;
 mod settings;
 mod static_tables;
 
-pub use objects::index_definition;
+pub use descriptions::{any_description, description};
+pub use objects::{column_list, index_definition};
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::catalog::relation::{Relation, RelationKind};
 use crate::catalog::rights::Holder;
@@ -29,16 +34,12 @@ use crate::types::datum::Datum;
 
 /// Tables that would have rows if what they show were kept: empty they would lie.
 const NOT_KEPT: &[&str] = &[
-    "pg_conversion",
     "pg_cursors",
     "pg_file_settings",
     "pg_group",
     "pg_hba_file_rules",
     "pg_locks",
-    "pg_opclass",
-    "pg_opfamily",
     "pg_prepared_statements",
-    "pg_rewrite",
     "pg_shdepend",
     "pg_stat_all_indexes",
     "pg_stat_all_tables",
@@ -52,7 +53,6 @@ const NOT_KEPT: &[&str] = &[
     "pg_stat_wal",
     "pg_statio_user_tables",
     "pg_timezone_names",
-    "pg_ts_config",
     "pg_views",
 ];
 
@@ -60,8 +60,44 @@ pub struct SystemTables {
     pub env: Environment,
 }
 
+type Make = fn(&Relation) -> Vec<Vec<Datum>>;
+
+/// Tables whose rows are the same in every database and for good.
+const CONSTANT: [(&str, Make); 14] = [
+    ("pg_aggregate", static_tables::aggregates),
+    ("pg_am", access::methods),
+    ("pg_amop", access::class_operators),
+    ("pg_amproc", access::class_functions),
+    ("pg_cast", static_tables::casts),
+    ("pg_collation", static_tables::collations),
+    ("pg_init_privs", initial_rights::rows),
+    ("pg_language", static_tables::languages),
+    ("pg_opclass", access::operator_classes),
+    ("pg_operator", static_tables::operators),
+    ("pg_opfamily", access::operator_families),
+    ("pg_proc", static_tables::functions),
+    ("pg_tablespace", static_tables::tablespaces),
+    ("pg_type", static_tables::types),
+];
+
+/// Made once: a subquery may scan such a table for each row around it.
+fn constant_rows(relation: &Relation) -> Option<&'static [Vec<Datum>]> {
+    static MADE: [OnceLock<Vec<Vec<Datum>>>; CONSTANT.len()] =
+        [const { OnceLock::new() }; CONSTANT.len()];
+    let at = CONSTANT
+        .iter()
+        .position(|(name, _)| *name == relation.name)?;
+    let (_, make) = CONSTANT[at];
+    Some(MADE[at].get_or_init(|| make(relation)))
+}
+
 impl VirtualTables for SystemTables {
     fn rows(&self, relation: &Relation) -> Result<VirtualRows, SqlError> {
+        if relation.kind == RelationKind::Virtual
+            && let Some(rows) = constant_rows(relation)
+        {
+            return Ok(Box::new(rows.iter().cloned().map(Ok)));
+        }
         Ok(Box::new(self.all_rows(relation)?.into_iter().map(Ok)))
     }
 }
@@ -72,15 +108,7 @@ impl SystemTables {
             return self.sequence_row(relation);
         }
         match relation.name.as_str() {
-            "pg_type" => Ok(static_tables::types(relation)),
-            "pg_proc" => Ok(static_tables::functions(relation)),
-            "pg_operator" => Ok(static_tables::operators(relation)),
-            "pg_cast" => Ok(static_tables::casts(relation)),
-            "pg_aggregate" => Ok(static_tables::aggregates(relation)),
-            "pg_am" => Ok(static_tables::access_methods(relation)),
-            "pg_collation" => Ok(static_tables::collations(relation)),
-            "pg_tablespace" => Ok(static_tables::tablespaces(relation)),
-            "pg_language" => Ok(static_tables::languages(relation)),
+            "pg_description" => self.descriptions(relation),
             "pg_roles" => self.roles(relation),
             "pg_user" => self.users(relation, false),
             "pg_shadow" => self.users(relation, true),

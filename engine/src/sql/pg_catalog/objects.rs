@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::catalog::relation::{Index, Relation, RelationKind};
+use crate::catalog::relation::{Index, IndexKey, Relation, RelationKind};
 use crate::catalog::rows::{AuthidRow, SequenceRow, StatisticRow};
 use crate::sql::error::SqlError;
 use crate::sql::pg_catalog::SystemTables;
@@ -89,7 +89,7 @@ impl SystemTables {
                 row.set("tablename", table.name.as_str())
                     .set("indexname", index.name.as_str());
                 row.set("tablespace", table.is_shared().then_some("pg_global"));
-                row.set("indexdef", index_definition(&table, index));
+                row.set("indexdef", index_definition(&table, index, true));
                 rows.push(row.take());
             }
         }
@@ -200,39 +200,50 @@ fn statistic_slots(row: &mut RowBuilder, statistic: &StatisticRow) {
     }
 }
 
+/// Columns by their positions, as SQL lists them.
+pub fn column_list(table: &Relation, positions: impl Iterator<Item = usize>) -> String {
+    let names: Vec<String> = positions
+        .map(|at| quote_identifier(&table.columns[at].name))
+        .collect();
+    names.join(", ")
+}
+
+fn key_definition(table: &Relation, key: &IndexKey) -> String {
+    let order = match (key.descending, key.nulls_first) {
+        (false, false) => "",
+        (false, true) => " NULLS FIRST",
+        (true, true) => " DESC",
+        (true, false) => " DESC NULLS LAST",
+    };
+    let class = match key.named_class() {
+        Some(class) => format!(" {}", quote_identifier(class.name)),
+        None => String::new(),
+    };
+    let column = quote_identifier(&table.columns[key.column].name);
+    format!("{column}{class}{order}")
+}
+
 /// `pg_get_indexdef`: the statement that makes the index.
-pub fn index_definition(table: &Relation, index: &Index) -> String {
+pub fn index_definition(table: &Relation, index: &Index, qualified: bool) -> String {
     let unique = if index.unique { "UNIQUE " } else { "" };
     let keys: Vec<String> = index
         .keys
         .iter()
-        .map(|key| {
-            let order = match (key.descending, key.nulls_first) {
-                (false, false) => "",
-                (false, true) => " NULLS FIRST",
-                (true, true) => " DESC",
-                (true, false) => " DESC NULLS LAST",
-            };
-            format!(
-                "{}{order}",
-                quote_identifier(&table.columns[key.column].name)
-            )
-        })
+        .map(|key| key_definition(table, key))
         .collect();
+    let schema = match qualified {
+        true => format!("{}.", quote_identifier(&table.schema_name)),
+        false => String::new(),
+    };
     let mut text = format!(
-        "CREATE {unique}INDEX {} ON {}.{} USING btree ({})",
+        "CREATE {unique}INDEX {} ON {schema}{} USING btree ({})",
         quote_identifier(&index.name),
-        quote_identifier(&table.schema_name),
         quote_identifier(&table.name),
         keys.join(", ")
     );
     if !index.included.is_empty() {
-        let included: Vec<String> = index
-            .included
-            .iter()
-            .map(|at| quote_identifier(&table.columns[*at].name))
-            .collect();
-        text.push_str(&format!(" INCLUDE ({})", included.join(", ")));
+        let included = column_list(table, index.included.iter().copied());
+        text.push_str(&format!(" INCLUDE ({included})"));
     }
     if index.nulls_not_distinct {
         text.push_str(" NULLS NOT DISTINCT");

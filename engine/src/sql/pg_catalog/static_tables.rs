@@ -1,18 +1,19 @@
 //! `pg_type`, `pg_proc`, `pg_operator`, `pg_cast`, `pg_aggregate` and others whose rows are tables in the code.
 
 use crate::catalog::relation::Relation;
+use crate::catalog::rights::MONITOR;
 use crate::catalog::schema::{BOOTSTRAP_SUPERUSER, PG_CATALOG};
 use crate::ids::{DEFAULT_TABLESPACE, GLOBAL_TABLESPACE, Oid};
 use crate::sql::pg_catalog::row::{RowBuilder, array, oid_vector};
+use crate::types::acl::{AclItem, Privileges};
 use crate::types::datum::Datum;
-use crate::types::function::{CastContext, CastMethod, Function, Implementation, Volatility};
+use crate::types::function::{CastContext, CastMethod, Function, Volatility};
+use crate::types::functions::{Argument, Execute};
 use crate::types::registry::Type;
 use crate::types::{aggregates, casts, conversions, functions, oids, operators, registry};
 
 /// `pg_language`'s row for functions that are code.
 const INTERNAL_LANGUAGE: Oid = Oid::new(12);
-const HEAP_ACCESS_METHOD: Oid = Oid::new(2);
-const BTREE_ACCESS_METHOD: Oid = Oid::new(403);
 
 pub fn types(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
@@ -60,24 +61,25 @@ pub fn functions(relation: &Relation) -> Vec<Vec<Datum>> {
         .map(|f| function_row(&mut row, f))
         .collect();
     for conversion in conversions::all() {
+        let arguments = functions::plain_arguments(conversion.oid, conversion.args);
         common_function(
             &mut row,
             conversion.oid,
             conversion.name,
-            conversion.args,
+            &arguments,
             conversion.returns,
         );
         row.set("proisstrict", conversion.strict)
-            .set("provolatile", conversion.volatile)
-            .set("prosrc", conversion.name);
+            .set("provolatile", conversion.volatile);
         rows.push(row.take());
     }
     for aggregate in aggregates::all() {
+        let arguments = functions::plain_arguments(aggregate.oid, aggregate.args);
         common_function(
             &mut row,
             aggregate.oid,
             aggregate.name,
-            aggregate.args,
+            &arguments,
             aggregate.returns,
         );
         row.set("prokind", b'a')
@@ -88,19 +90,64 @@ pub fn functions(relation: &Relation) -> Vec<Vec<Datum>> {
     rows
 }
 
-fn common_function(row: &mut RowBuilder, oid: Oid, name: &str, args: &[Oid], returns: Oid) {
-    let count = i16::try_from(args.len()).expect("functions have few arguments");
+fn common_function(
+    row: &mut RowBuilder,
+    oid: Oid,
+    name: &str,
+    arguments: &[Argument],
+    returns: Oid,
+) {
+    let facts = functions::facts(oid);
+    let inputs: Vec<Oid> = arguments
+        .iter()
+        .filter(|a| a.mode != b'o')
+        .map(|a| a.ty)
+        .collect();
+    let count = i16::try_from(inputs.len()).expect("functions have few arguments");
     row.set("oid", oid)
         .set("proname", name)
         .set("pronamespace", PG_CATALOG);
     row.set("proowner", BOOTSTRAP_SUPERUSER)
         .set("prolang", INTERNAL_LANGUAGE)
-        .set("procost", 1.0_f32);
-    row.set("prokind", b'f')
-        .set("proparallel", b's')
+        .set("procost", facts.cost);
+    row.set("prorows", facts.rows)
+        .set("prokind", b'f')
+        .set("proparallel", facts.parallel);
+    row.set("proleakproof", facts.leakproof)
+        .set("prosrc", facts.source.unwrap_or(name))
         .set("pronargs", count);
     row.set("prorettype", returns)
-        .set("proargtypes", oid_vector(args));
+        .set("proargtypes", oid_vector(&inputs))
+        .set("proacl", access_list(facts.execute));
+    let list = |element: Oid, item: &dyn Fn(&Argument) -> Datum| {
+        array(element, arguments.iter().map(item).collect())
+    };
+    if arguments.iter().any(|a| a.mode != b'i') {
+        row.set("proallargtypes", list(oids::OID, &|a| Datum::Oid(a.ty)));
+        row.set("proargmodes", list(oids::CHAR, &|a| Datum::Char(a.mode)));
+    }
+    if arguments.iter().any(|a| !a.name.is_empty()) {
+        row.set("proargnames", list(oids::TEXT, &|a| Datum::text(a.name)));
+    }
+}
+
+/// NULL where it is the built-in one.
+pub(super) fn access_list(execute: Execute) -> Option<Datum> {
+    let to = |grantee: Oid| {
+        Datum::AclItem(AclItem {
+            grantee,
+            grantor: BOOTSTRAP_SUPERUSER,
+            privileges: Privileges::EXECUTE,
+            grantable: Privileges::NONE,
+        })
+    };
+    let owner = to(BOOTSTRAP_SUPERUSER);
+    let items = match execute {
+        Execute::Everybody => return None,
+        Execute::Owner => vec![owner],
+        Execute::Monitor => vec![owner, to(MONITOR)],
+    };
+    Some(array(oids::ACLITEM, items))
 }
 
 fn function_row(row: &mut RowBuilder, function: &Function) -> Vec<Datum> {
@@ -108,16 +155,11 @@ fn function_row(row: &mut RowBuilder, function: &Function) -> Vec<Datum> {
         row,
         function.oid,
         function.name,
-        function.args,
+        &functions::arguments(function),
         function.returns,
     );
-    let is_set = matches!(
-        function.implementation,
-        Implementation::Set(_) | Implementation::TypedSet(_) | Implementation::HostSet
-    );
     row.set("proisstrict", function.strict)
-        .set("proretset", is_set);
-    row.set("prorows", if is_set { 1000.0_f32 } else { 0.0 })
+        .set("proretset", function.returns_set())
         .set("provariadic", function.variadic);
     row.set(
         "provolatile",
@@ -128,30 +170,7 @@ fn function_row(row: &mut RowBuilder, function: &Function) -> Vec<Datum> {
         },
     );
     let defaults = i16::try_from(function.defaults.len()).expect("few defaults");
-    row.set("pronargdefaults", defaults)
-        .set("prosrc", function.name);
-    if !function.out.is_empty() {
-        let inputs = function.args.iter().map(|oid| (Datum::Oid(*oid), b'i', ""));
-        let outputs = function
-            .out
-            .iter()
-            .map(|(name, oid)| (Datum::Oid(*oid), b'o', *name));
-        let all: Vec<(Datum, u8, &str)> = inputs.chain(outputs).collect();
-        let column =
-            |f: &dyn Fn(&(Datum, u8, &str)) -> Datum| all.iter().map(f).collect::<Vec<_>>();
-        row.set(
-            "proallargtypes",
-            array(oids::OID, column(&|(oid, _, _)| oid.clone())),
-        );
-        row.set(
-            "proargmodes",
-            array(oids::CHAR, column(&|(_, mode, _)| Datum::Char(*mode))),
-        );
-        row.set(
-            "proargnames",
-            array(oids::TEXT, column(&|(_, _, name)| Datum::text(name))),
-        );
-    }
+    row.set("pronargdefaults", defaults);
     row.take()
 }
 
@@ -171,8 +190,8 @@ pub fn operators(relation: &Relation) -> Vec<Vec<Datum>> {
             .set("oprresult", operator.result);
         row.set("oprcom", operator.commutator)
             .set("oprnegate", operator.negator);
-        row.set("oprcanhash", operator.name == "=")
-            .set("oprcanmerge", operator.name == "=");
+        row.set("oprcanhash", operator.can_hash)
+            .set("oprcanmerge", operator.can_merge);
         row.set("oprcode", operator.function);
         row.take()
     };
@@ -221,22 +240,6 @@ pub fn aggregates(relation: &Relation) -> Vec<Vec<Datum>> {
     aggregates::all().iter().map(make).collect()
 }
 
-pub fn access_methods(relation: &Relation) -> Vec<Vec<Datum>> {
-    let mut row = RowBuilder::new(relation);
-    [
-        (HEAP_ACCESS_METHOD, "heap", b't'),
-        (BTREE_ACCESS_METHOD, "btree", b'i'),
-    ]
-    .into_iter()
-    .map(|(oid, name, kind)| {
-        row.set("oid", oid)
-            .set("amname", name)
-            .set("amtype", kind)
-            .take()
-    })
-    .collect()
-}
-
 pub fn collations(relation: &Relation) -> Vec<Vec<Datum>> {
     let mut row = RowBuilder::new(relation);
     [
@@ -281,5 +284,9 @@ pub fn languages(relation: &Relation) -> Vec<Vec<Datum>> {
     row.set("oid", INTERNAL_LANGUAGE)
         .set("lanname", "internal")
         .set("lanowner", BOOTSTRAP_SUPERUSER);
+    row.set(
+        "lanvalidator",
+        conversions::oid_of("fmgr_internal_validator"),
+    );
     vec![row.take()]
 }

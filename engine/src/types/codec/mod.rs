@@ -24,6 +24,7 @@ use crate::types::{array, float, interval, json, oids, registry};
 pub use binary::{decode_binary, encode_binary, text_of};
 pub use length::coerce_length;
 pub(crate) use length::{cut_name, round_time, round_timestamp};
+pub use names::{is_function, signature};
 pub use nested::check_text;
 pub(crate) use scalar::{hex_digits, parse_bytea, parse_int, write_bytea};
 
@@ -54,13 +55,14 @@ pub fn parse_text(ty: SqlType, text: &str, cx: &FunctionCx) -> Result<Datum, Typ
         oids::FLOAT4 => Datum::Float4(float::parse_f32(text)?),
         oids::FLOAT8 => Datum::Float8(float::parse_f64(text)?),
         oids::NUMERIC => Datum::Numeric(Arc::new(Numeric::parse(text)?)),
-        oids::TEXT
-        | oids::VARCHAR
-        | oids::BPCHAR
-        | oids::UNKNOWN
-        | oids::CSTRING
-        | oids::PG_NODE_TREE
-        | REFCURSOR => Datum::text(text),
+        oids::TEXT | oids::VARCHAR | oids::BPCHAR | oids::UNKNOWN | oids::CSTRING | REFCURSOR => {
+            Datum::text(text)
+        }
+        // Stored expressions come from statements that define something.
+        oids::PG_NODE_TREE => {
+            let what = "cannot accept a value of type pg_node_tree";
+            return Err(TypeError::new("0A000", what));
+        }
         oids::NAME => Datum::text(cut_name(text)),
         oids::CHAR => Datum::Char(scalar::parse_char(text)),
         oids::BYTEA => Datum::Bytea(Arc::from(parse_bytea(text)?)),

@@ -11,7 +11,8 @@ use crate::types::acl::AclItem;
 use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::FunctionCx;
-use crate::types::{conversions, functions, oids, operators, registry};
+use crate::types::functions::quote_identifier;
+use crate::types::{aggregates, conversions, functions, oids, operators, registry};
 
 pub(crate) fn is_alias(ty: Oid) -> bool {
     matches!(
@@ -74,10 +75,9 @@ fn unqualified(text: &str) -> &str {
 }
 
 fn procedure(text: &str) -> Result<Oid, TypeError> {
-    let name = unqualified(text);
-    match functions::named(name) {
-        [only] => Ok(only.oid),
-        [] if let Some(conversion) = conversions::named(name) => Ok(conversion.oid),
+    let called = all_named(unqualified(text));
+    match called.as_slice() {
+        [(only, _)] => Ok(*only),
         [] => Err(TypeError::new(
             "42883",
             format!("function \"{text}\" does not exist"),
@@ -118,12 +118,11 @@ fn split_signature<'a>(text: &'a str, what: &str) -> Result<(&'a str, Vec<Oid>),
     Ok((unqualified(name), argument_types(list)?))
 }
 
-fn signature(text: &str) -> Result<Oid, TypeError> {
+/// The function of that name and those argument types (`regprocedurein`).
+pub fn signature(text: &str) -> Result<Oid, TypeError> {
     let (name, args) = split_signature(text, "a function")?;
-    functions::named(name)
-        .iter()
-        .map(|f| (f.oid, f.args))
-        .chain(conversions::named(name).map(|c| (c.oid, c.args)))
+    all_named(name)
+        .into_iter()
         .find(|(_, own)| *own == args.as_slice())
         .map(|(oid, _)| oid)
         .ok_or_else(|| TypeError::new("42883", format!("function \"{text}\" does not exist")))
@@ -156,11 +155,34 @@ fn operator_signature(text: &str) -> Result<Oid, TypeError> {
         .ok_or_else(|| TypeError::new("42883", format!("operator does not exist: {text}")))
 }
 
+/// Everything in `pg_proc` of that name: oids and arguments.
+fn all_named(name: &str) -> Vec<(Oid, &'static [Oid])> {
+    let called = functions::named(name).iter().map(|f| (f.oid, f.args));
+    let aggregates = aggregates::named(name).iter().map(|a| (a.oid, a.args));
+    let conversion = conversions::named(name).map(|c| (c.oid, c.args));
+    called.chain(aggregates).chain(conversion).collect()
+}
+
 /// Name and arguments.
 fn function(oid: Oid) -> Option<(&'static str, &'static [Oid])> {
     let conversion = || conversions::by_oid(oid).map(|c| (c.name, c.args));
+    let aggregate = || aggregates::by_oid(oid).map(|a| (a.name, a.args));
     let called = functions::by_oid(oid).map(|f| (f.name, f.args));
-    called.or_else(conversion)
+    called.or_else(aggregate).or_else(conversion)
+}
+
+/// Whether `pg_proc` has it.
+pub fn is_function(oid: Oid) -> bool {
+    oid < functions::FIRST_HIDDEN && function(oid).is_some()
+}
+
+/// With its schema where others have the name too (`regprocout`).
+fn unique_name(name: &str) -> String {
+    let shown = quote_identifier(name);
+    match all_named(name).len() {
+        1 => shown,
+        _ => format!("pg_catalog.{shown}"),
+    }
 }
 
 /// Appends the name, or the number if there is no such object.
@@ -175,11 +197,13 @@ pub(crate) fn write(ty: Oid, oid: Oid, out: &mut BytesMut, cx: &FunctionCx) {
         oids::REGNAMESPACE => host_name("regnamespaceout", oid, cx),
         oids::REGROLE => host_name("regroleout", oid, cx),
         oids::REGTYPE => registry::by_oid(oid).map(|_| registry::type_name(oid).into_owned()),
-        oids::REGPROC => function(oid).map(|(name, _)| name.to_owned()),
-        oids::REGPROCEDURE => {
-            function(oid).map(|(name, args)| format!("{name}({})", type_list(args)))
-        }
-        oids::REGOPER => operators::by_oid(oid).map(|o| o.name.to_owned()),
+        oids::REGPROC => function(oid).map(|(name, _)| unique_name(name)),
+        oids::REGPROCEDURE => function(oid)
+            .map(|(name, args)| format!("{}({})", quote_identifier(name), type_list(args))),
+        oids::REGOPER => operators::by_oid(oid).map(|o| match operators::named(o.name) {
+            [_] => o.name.to_owned(),
+            _ => format!("pg_catalog.{}", o.name),
+        }),
         oids::REGOPERATOR => operators::by_oid(oid).map(|o| {
             let name = |t: Oid| {
                 if t.is_valid() {

@@ -462,6 +462,21 @@ pub(crate) fn array_item(args: &[Datum], _cx: &FunctionCx) -> Result<Datum, Type
     Ok(array.items.get(place).cloned().unwrap_or(Datum::Null))
 }
 
+/// Bytes of a `name`, those behind its end being zeros.
+const NAME_LENGTH: usize = 64;
+
+/// A byte of a name, counted from 0; NULL outside of its 64 and for more subscripts than one.
+pub(crate) fn name_item(args: &[Datum], _cx: &FunctionCx) -> Result<Datum, TypeError> {
+    let (name, subscripts): (&str, _) = (Arg::get(&args[0]), &args[1..]);
+    let [subscript] = subscripts else {
+        return Ok(Datum::Null);
+    };
+    let subscript: i32 = Arg::get(subscript);
+    let at = usize::try_from(subscript).ok().filter(|n| *n < NAME_LENGTH);
+    let byte = |at| Datum::Char(name.as_bytes().get(at).copied().unwrap_or(0));
+    Ok(at.map_or(Datum::Null, byte))
+}
+
 rows! {
     fn array_unnest(a: &Array) {
         let items = a.items.clone();

@@ -11,6 +11,7 @@ pub(crate) mod clock;
 pub(crate) mod conversions;
 pub(crate) mod datetime;
 pub(crate) mod extract;
+mod facts;
 pub(crate) mod float;
 pub(crate) mod integer;
 pub(crate) mod json_build;
@@ -41,6 +42,7 @@ use crate::ids::Oid;
 use crate::types::function::Function;
 
 pub use absent::is_absent;
+pub use facts::{Argument, Execute, Facts, arguments, facts, plain_arguments};
 pub use strings::{is_encoding_name, quote_identifier, quote_literal_text};
 
 static BY_OID: LazyLock<HashMap<Oid, &'static Function>> =
@@ -61,6 +63,48 @@ pub const NEXTVAL_OF_IDENTITY: Oid = Oid::new(0x8000_0004);
 
 /// `array[i]`, which is no function there.
 pub const ARRAY_ITEM: Oid = Oid::new(0x8000_0005);
+/// `name[i]`, a byte: `pg_dump` asks which types' names begin with `_`.
+pub const NAME_ITEM: Oid = Oid::new(0x8000_0006);
+
+/// Whether a call of the function is written with brackets.
+pub fn is_subscript(function: Oid) -> bool {
+    function == ARRAY_ITEM || function == NAME_ITEM
+}
+
+/// Around a call that was written in SQL's words, in an expression that is only shown.
+pub const IN_SQL_WORDS: Oid = Oid::new(0x8000_0020);
+
+/// Around a call that was written with the function's name, though an operator or a cast calls the same function; in an
+/// expression that is only shown.
+pub const CALLED_BY_NAME: Oid = Oid::new(0x8000_0021);
+
+/// What SQL has words for and PostgreSQL no function (`SQLValueFunction`), in an expression that is only shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionWord {
+    CurrentDate = 0x10,
+    CurrentTime,
+    CurrentTimestamp,
+    LocalTime,
+    LocalTimestamp,
+    CurrentRole,
+    CurrentUser,
+    User,
+    SessionUser,
+    CurrentCatalog,
+    CurrentSchema,
+}
+
+impl SessionWord {
+    pub const fn function(self) -> Oid {
+        Oid::new(FIRST_HIDDEN.raw() + self as u32)
+    }
+    /// Whether the function is one of them.
+    pub fn is_one(function: Oid) -> bool {
+        let first = SessionWord::CurrentDate.function();
+        let last = SessionWord::CurrentSchema.function();
+        (first.raw()..=last.raw()).contains(&function.raw())
+    }
+}
 
 /// Every function, in no particular order.
 pub fn all() -> impl Iterator<Item = &'static Function> {

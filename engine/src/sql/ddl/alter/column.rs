@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::bootstrap::attribute_row;
-use crate::catalog::relation::{Column, Relation};
+use crate::catalog::relation::{Column, Identity, Relation};
 use crate::catalog::rows::{
     AnyArray, AttrdefRow, CatalogRow, ClassRow, DescriptionRow, StatisticRow,
 };
@@ -91,7 +91,7 @@ pub(super) async fn add_column(
     }
     check_new_not_null(table, &new, has_rows && !each_its_own)?;
     write_column(cx, table, &new).await?;
-    if let Some(text) = &new.column.default {
+    if let (Some(text), Identity::No) = (&new.column.default, new.column.identity) {
         let mut uses = new.uses.clone();
         uses.extend(sequence);
         cx.insert_default(table.oid, attribute, text, &uses).await?;

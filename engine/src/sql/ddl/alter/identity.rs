@@ -15,7 +15,7 @@ use crate::sql::error::{SqlError, state};
 use crate::txn::LockMode;
 use crate::types::datum::Datum;
 
-use super::column::{put_default, remove_default};
+use super::column::remove_default;
 use super::rows::{change_attribute, find_column};
 
 pub(super) fn refuse_identity(table: &Relation, position: usize) -> Result<()> {
@@ -158,8 +158,6 @@ pub(super) async fn add_identity(
         .make_own_sequence(table, &mut new, &mut Vec::new())
         .await?
         .ok_or_else(|| SqlError::internal("an identity without a sequence"))?;
-    let text = new.column.default.clone().unwrap_or_default();
-    put_default(cx, table, attribute, &text, &[sequence]).await?;
     cx.own_sequence(sequence, table.oid, attribute, INTERNAL)
         .await?;
     cx.step()?;
