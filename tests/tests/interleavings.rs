@@ -48,9 +48,9 @@ fn agree(prefix: &str) {
 }
 
 /// What begins with none of these would never run.
-const PREFIXES: [&str; 10] = [
-    "advisory", "anomaly", "block", "deadlock", "grants", "recheck", "row", "table", "time",
-    "unique",
+const PREFIXES: [&str; 11] = [
+    "advisory", "anomaly", "block", "deadlock", "foreign", "grants", "recheck", "row", "table",
+    "time", "unique",
 ];
 
 #[test]
@@ -107,4 +107,9 @@ fn time_outs_and_cancels_end_what_they_should() {
 #[test]
 fn cursors_and_savepoints_keep_what_is_theirs() {
     agree("block");
+}
+
+#[test]
+fn references_and_their_keys_meet() {
+    agree("foreign");
 }

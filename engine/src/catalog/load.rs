@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use crate::catalog::access::CatalogCx;
-use crate::catalog::relation::{Check, Column, Identity, Index, IndexKey, Relation, RelationKind};
+use crate::catalog::relation::{
+    Check, Column, ForeignKey, Identity, Index, IndexKey, ReferentialAction, Relation, RelationKind,
+};
 use crate::catalog::rights::Acl;
 use crate::catalog::rows::{
     AclArray, AttrdefRow, AttributeRow, AuthMembersRow, AuthidRow, CatalogRow, ClassRow,
-    ConstraintRow, DatabaseRow, DependRow, IndexRow, NamespaceRow, StatisticRow,
+    ConstraintRow, DatabaseRow, DependRow, IndexRow, Int2Array, NamespaceRow, StatisticRow,
 };
 use crate::catalog::schema::index_relation;
 use crate::catalog::view::{CatalogError, ColumnStatistics, Database, Membership, Role, Schema};
@@ -20,6 +22,8 @@ const CLASS_BY_NAME: Oid = Oid::new(2663);
 const ATTRIBUTE_BY_NUMBER: Oid = Oid::new(2659);
 const ATTRDEF_BY_COLUMN: Oid = Oid::new(2656);
 const CONSTRAINT_BY_RELATION: Oid = Oid::new(2665);
+const CONSTRAINT_BY_OID: Oid = Oid::new(2667);
+const DEPEND_BY_REFERENCE: Oid = Oid::new(2674);
 const INDEX_BY_TABLE: Oid = Oid::new(2678);
 const INDEX_BY_OID: Oid = Oid::new(2679);
 const NAMESPACE_BY_NAME: Oid = Oid::new(2684);
@@ -27,10 +31,12 @@ const NAMESPACE_BY_OID: Oid = Oid::new(2685);
 const ROLE_BY_NAME: Oid = Oid::new(2676);
 const ROLE_BY_OID: Oid = Oid::new(2677);
 const MEMBERSHIP_BY_MEMBER: Oid = Oid::new(2695);
-const DEPEND_BY_REFERENCE: Oid = Oid::new(2674);
 const DATABASE_BY_NAME: Oid = Oid::new(2671);
 const DATABASE_BY_OID: Oid = Oid::new(2672);
 const STATISTIC_BY_COLUMN: Oid = Oid::new(2696);
+
+/// `pg_constraint.contype`
+pub const FOREIGN_KEY: u8 = b'f';
 
 /// Bits of `pg_index.indoption`.
 pub const INDEX_DESCENDING: i16 = 1;
@@ -119,6 +125,8 @@ impl CatalogCx<'_> {
             indexes: self.load_indexes(snapshot, &class, &columns, &constraints)?,
             columns,
             checks: checks_of(&constraints),
+            foreign_keys: self.foreign_keys(&constraints)?,
+            referenced_by: self.load_referenced_by(snapshot, &class)?,
             estimated_rows: f64::from(class.reltuples),
             estimated_pages: u32::try_from(class.relpages).unwrap_or(0),
             name: class.relname,
@@ -263,7 +271,10 @@ impl CatalogCx<'_> {
         let classes = row.indclass.0.iter().copied();
         let classes = classes.chain(std::iter::repeat(Oid::INVALID));
         let keys = columns_at[..key_count].iter().zip(&row.indoption.0);
-        let constraint = constraints.iter().find(|c| c.conindid == class.oid);
+        // A foreign key names the index of the key that it refers to, which may be in this table.
+        let constraint = constraints
+            .iter()
+            .find(|c| c.conindid == class.oid && c.contype != FOREIGN_KEY);
         Ok(Index {
             oid: class.oid,
             name: class.relname.clone(),
@@ -288,6 +299,81 @@ impl CatalogCx<'_> {
             deferrable: !row.indimmediate,
             only_if_sees: None,
         })
+    }
+
+    fn foreign_keys(
+        &self,
+        constraints: &[ConstraintRow],
+    ) -> Result<Vec<Arc<ForeignKey>>, CatalogError> {
+        let own = constraints.iter().filter(|c| c.contype == FOREIGN_KEY);
+        let mut made = own
+            .map(|row| self.foreign_key(row))
+            .collect::<Result<Vec<_>, _>>()?;
+        made.sort_by_key(|key| key.oid);
+        Ok(made)
+    }
+
+    /// The foreign keys of any table that depend on this one.
+    fn load_referenced_by(
+        &self,
+        snapshot: &Snapshot,
+        table: &ClassRow,
+    ) -> Result<Vec<Arc<ForeignKey>>, CatalogError> {
+        // As in PostgreSQL, where a foreign key's triggers are found by this. Tables without any are not looked up.
+        if !table.relhastriggers {
+            return Ok(Vec::new());
+        }
+        let key = [Datum::Oid(ClassRow::TABLE), Datum::Oid(table.oid)];
+        let rows = self.find::<DependRow>(snapshot, DEPEND_BY_REFERENCE, &key)?;
+        let mut constraints: Vec<Oid> = rows
+            .into_iter()
+            .filter(|(_, row)| row.classid == ConstraintRow::TABLE)
+            .map(|(_, row)| row.objid)
+            .collect();
+        constraints.sort_unstable();
+        constraints.dedup();
+        let mut found = Vec::new();
+        for oid in constraints {
+            let key = [Datum::Oid(oid)];
+            let row = self.find_one::<ConstraintRow>(snapshot, CONSTRAINT_BY_OID, &key)?;
+            if let Some((_, row)) = row
+                && row.contype == FOREIGN_KEY
+                && row.confrelid == table.oid
+            {
+                found.push(self.foreign_key(&row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn foreign_key(&self, row: &ConstraintRow) -> Result<Arc<ForeignKey>, CatalogError> {
+        let bad = || self.damaged(format!("foreign key {} cannot be read", row.oid));
+        let positions = |numbers: Option<&Int2Array>| {
+            let numbers = numbers.map_or(&[][..], |n| n.0.as_slice());
+            let position = |n: &i16| usize::try_from(*n).ok()?.checked_sub(1);
+            numbers.iter().map(position).collect::<Option<Vec<usize>>>()
+        };
+        let action = |letter| ReferentialAction::from_letter(letter).ok_or_else(bad);
+        let columns = positions(row.conkey.as_ref()).ok_or_else(bad)?;
+        let key = positions(row.confkey.as_ref()).ok_or_else(bad)?;
+        if columns.is_empty() || columns.len() != key.len() {
+            return Err(bad());
+        }
+        Ok(Arc::new(ForeignKey {
+            oid: row.oid,
+            name: row.conname.clone(),
+            table: row.conrelid,
+            columns,
+            referenced: row.confrelid,
+            key,
+            index: row.conindid,
+            match_full: row.confmatchtype == b'f',
+            on_update: action(row.confupdtype)?,
+            on_delete: action(row.confdeltype)?,
+            set_columns: positions(row.confdelsetcols.as_ref()).ok_or_else(bad)?,
+            deferrable: row.condeferrable,
+            initially_deferred: row.condeferred,
+        }))
     }
 
     pub fn load_relation_oid(

@@ -54,6 +54,10 @@ pub struct Relation {
     /// Indexes on this table, valid or not, by oid.
     pub indexes: Vec<Arc<Index>>,
     pub checks: Vec<Check>,
+    /// Its foreign keys, by oid.
+    pub foreign_keys: Vec<Arc<ForeignKey>>,
+    /// Foreign keys that refer to it, its own ones too, by oid.
+    pub referenced_by: Vec<Arc<ForeignKey>>,
     /// Rows and pages as last counted by VACUUM or ANALYZE; -1 rows: never.
     pub estimated_rows: f64,
     pub estimated_pages: u32,
@@ -88,6 +92,71 @@ pub struct Check {
     pub oid: Oid,
     pub name: String,
     pub expression: String,
+}
+
+/// A FOREIGN KEY constraint. Columns are positions (from 0) in their tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignKey {
+    pub oid: Oid,
+    pub name: String,
+    /// The table that refers.
+    pub table: Oid,
+    pub columns: Vec<usize>,
+    /// The table referred to, the key there, and the unique index over it.
+    pub referenced: Oid,
+    pub key: Vec<usize>,
+    pub index: Oid,
+    /// MATCH FULL
+    pub match_full: bool,
+    pub on_update: ReferentialAction,
+    pub on_delete: ReferentialAction,
+    /// What ON DELETE SET NULL and SET DEFAULT set, where that is not all of `columns`.
+    pub set_columns: Vec<usize>,
+    pub deferrable: bool,
+    pub initially_deferred: bool,
+}
+
+/// What becomes of the rows that refer to a key that goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReferentialAction {
+    NoAction,
+    Restrict,
+    Cascade,
+    SetNull,
+    SetDefault,
+}
+
+impl ReferentialAction {
+    /// `pg_constraint.confupdtype` and `confdeltype`.
+    pub const fn letter(self) -> u8 {
+        match self {
+            ReferentialAction::NoAction => b'a',
+            ReferentialAction::Restrict => b'r',
+            ReferentialAction::Cascade => b'c',
+            ReferentialAction::SetNull => b'n',
+            ReferentialAction::SetDefault => b'd',
+        }
+    }
+    pub const fn from_letter(letter: u8) -> Option<ReferentialAction> {
+        Some(match letter {
+            b'a' => ReferentialAction::NoAction,
+            b'r' => ReferentialAction::Restrict,
+            b'c' => ReferentialAction::Cascade,
+            b'n' => ReferentialAction::SetNull,
+            b'd' => ReferentialAction::SetDefault,
+            _ => return None,
+        })
+    }
+    /// As it is written; nothing for what holds without a word.
+    pub const fn word(self) -> Option<&'static str> {
+        match self {
+            ReferentialAction::NoAction => None,
+            ReferentialAction::Restrict => Some("RESTRICT"),
+            ReferentialAction::Cascade => Some("CASCADE"),
+            ReferentialAction::SetNull => Some("SET NULL"),
+            ReferentialAction::SetDefault => Some("SET DEFAULT"),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

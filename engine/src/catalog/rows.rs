@@ -171,6 +171,7 @@ impl<T, const ELEMENT: u32, const LOWER: i32> List<T, ELEMENT, LOWER> {
 
 pub type Int2Vector = List<i16, { oids::INT2.raw() }, 0>;
 pub type OidVector = List<Oid, { oids::OID.raw() }, 0>;
+pub type OidArray = List<Oid, { oids::OID.raw() }, 1>;
 pub type Int2Array = List<i16, { oids::INT2.raw() }, 1>;
 pub type Float4Array = List<f32, { oids::FLOAT4.raw() }, 1>;
 pub type AclArray = List<AclItem, { oids::ACLITEM.raw() }, 1>;
@@ -239,7 +240,8 @@ catalog_rows! {
         condeferred: bool, convalidated: bool, conrelid: Oid, contypid: Oid, conindid: Oid,
         conparentid: Oid, confrelid: Oid, confupdtype: u8, confdeltype: u8, confmatchtype: u8,
         conislocal: bool, coninhcount: i32, connoinherit: bool, conkey: Option<Int2Array>,
-        confkey: Option<Int2Array>, conpfeqop: AlwaysNull, conppeqop: AlwaysNull, conffeqop: AlwaysNull,
+        confkey: Option<Int2Array>, conpfeqop: Option<OidArray>, conppeqop: Option<OidArray>,
+        conffeqop: Option<OidArray>,
         confdelsetcols: Option<Int2Array>, conexclop: AlwaysNull, conbin: Option<String>,
     }
     /// Manual, 53.47.

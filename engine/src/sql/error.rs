@@ -118,6 +118,7 @@ pub mod state {
     pub const AMBIGUOUS_PARAMETER: &str = "42P08";
     pub const AMBIGUOUS_ALIAS: &str = "42P09";
     pub const INVALID_COLUMN_REFERENCE: &str = "42P10";
+    pub const INVALID_FOREIGN_KEY: &str = "42830";
     pub const INVALID_COLUMN_DEFINITION: &str = "42611";
     pub const INVALID_TABLE_DEFINITION: &str = "42P16";
     pub const INVALID_OBJECT_DEFINITION: &str = "42P17";

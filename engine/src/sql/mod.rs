@@ -22,6 +22,8 @@ pub mod ddl;
 
 pub mod maintenance;
 
+pub mod references;
+
 pub mod session;
 
 pub mod host;

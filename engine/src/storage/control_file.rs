@@ -34,7 +34,7 @@ const CRC_AT: usize = 288;
 const _: () = assert!(CRC_AT + 4 <= durable::SECTOR);
 const PG_CONTROL_VERSION: u32 = 1300;
 /// Of our catalog; no PostgreSQL release has it.
-pub const CATALOG_VERSION: u32 = 902_026_112;
+pub const CATALOG_VERSION: u32 = 902_026_113;
 const FLOAT_CHECK: f64 = 1_234_567.0;
 
 /// What the server was doing when it last said so.
@@ -500,7 +500,7 @@ mod tests {
         );
         for (field, value) in [
             ("pg_control version number", "1300"),
-            ("Catalog version number", "902026112"),
+            ("Catalog version number", "902026113"),
             ("Database system identifier", "7400000000000000001"),
             ("Database cluster state", "in production"),
             ("Latest checkpoint location", "0/1000028"),

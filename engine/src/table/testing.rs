@@ -78,6 +78,8 @@ pub(crate) fn relation(number: u32, types: &[Oid], key: &[usize]) -> Relation {
             vec![Arc::new(index)]
         },
         checks: Vec::new(),
+        foreign_keys: Vec::new(),
+        referenced_by: Vec::new(),
         estimated_rows: -1.0,
         estimated_pages: 0,
     }

@@ -16,6 +16,7 @@ impl Shared {
         name: &str,
     ) -> Result<(), TxnError> {
         let at = txn.level_named(name)?;
+        txn.row_events.release(at);
         let mut released = Vec::new();
         for level in txn.levels.drain(at..) {
             released.extend(level.xid);
@@ -50,6 +51,7 @@ impl Shared {
             )
         };
         txn.levels.truncate(at);
+        txn.row_events.roll_back(at);
         txn.commit_drops.truncate(commit_drops);
         let files = txn.abort_drops.split_off(abort_drops);
         let undone = txn.invalidations.split_off(invalidations);

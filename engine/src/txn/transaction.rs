@@ -16,6 +16,7 @@ use crate::txn::locks::{LockMode, LockTag};
 use crate::txn::own::OwnXids;
 use crate::txn::participant::Participant;
 use crate::txn::record::Invalidation;
+use crate::txn::row_events::RowEvents;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
@@ -73,6 +74,7 @@ pub struct Transaction {
     pub(crate) commit_drops: Vec<RelFile>,
     pub(crate) abort_drops: Vec<RelFile>,
     pub(crate) invalidations: Vec<Invalidation>,
+    pub(crate) row_events: RowEvents,
     /// It logged an access-exclusive lock.
     pub(crate) logged_locks: bool,
     makes_room: bool,
@@ -112,6 +114,7 @@ impl Transaction {
             commit_drops: Vec::new(),
             abort_drops: Vec::new(),
             invalidations: Vec::new(),
+            row_events: RowEvents::default(),
             logged_locks: false,
             makes_room: false,
             ended: false,
@@ -196,6 +199,13 @@ impl Transaction {
     pub fn invalidations(&self) -> &[Invalidation] {
         &self.invalidations
     }
+    /// Changed rows that constraints have yet to look at.
+    pub fn row_events(&self) -> &RowEvents {
+        &self.row_events
+    }
+    pub fn row_events_mut(&mut self) -> &mut RowEvents {
+        &mut self.row_events
+    }
     /// Names of the open savepoints, outermost first.
     pub fn savepoints(&self) -> impl Iterator<Item = &str> {
         self.levels.iter().map(|l| l.name.as_str())
@@ -231,6 +241,7 @@ impl Transaction {
 
     pub(crate) fn push_level(&mut self, name: String) {
         self.absorb_locks();
+        self.row_events.push_mark();
         self.levels.push(Level {
             name,
             xid: None,

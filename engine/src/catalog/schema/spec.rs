@@ -123,6 +123,8 @@ fn table_relation(spec: &TableSpec, database: Oid) -> Relation {
         columns,
         indexes,
         checks: Vec::new(),
+        foreign_keys: Vec::new(),
+        referenced_by: Vec::new(),
         estimated_rows: -1.0,
         estimated_pages: 0,
     }
@@ -274,6 +276,8 @@ pub fn index_relation(table: &Relation, index: &Index) -> Relation {
         columns,
         indexes: Vec::new(),
         checks: Vec::new(),
+        foreign_keys: Vec::new(),
+        referenced_by: Vec::new(),
         estimated_rows: -1.0,
         estimated_pages: 0,
     }

@@ -99,6 +99,8 @@ fn table(oid: u32, schema: &str, name: &str, columns: &[(&str, &str)]) -> Relati
             .collect(),
         indexes: Vec::new(),
         checks: Vec::new(),
+        foreign_keys: Vec::new(),
+        referenced_by: Vec::new(),
         estimated_rows: -1.0,
         estimated_pages: 0,
     }

@@ -23,6 +23,7 @@ use crate::sql::exec::modify::constraint::NewRow;
 use crate::sql::exec::modify::entries::{self, Added};
 use crate::sql::plan::over_row;
 use crate::sql::plan::tree::CheckTest;
+use crate::sql::references::changes;
 use crate::table::heap::BulkInsert;
 use crate::txn::{LockWait, Transaction};
 use crate::types::codec;
@@ -152,6 +153,7 @@ impl CopyFrom {
             xid: None,
             command: crate::ids::CommandId::FIRST,
             isolation: given.isolation,
+            crosscheck: None,
         };
         let cx = EvalCx::new(
             None,
@@ -565,6 +567,13 @@ impl CopyFrom {
             &mut tids,
         )?;
         self.index(txn, xid, &tids).await?;
+        if changes::concerns(&relation) {
+            let mut events = Vec::new();
+            for (row, tid) in self.batch.rows(width).zip(&tids) {
+                changes::inserted(&relation, row, *tid, &mut events);
+            }
+            txn.row_events_mut().extend(events);
+        }
         self.rows += self.batch.lines.len() as u64;
         self.batch = Batch::default();
         Ok(())

@@ -164,10 +164,9 @@ impl DdlCx<'_> {
                         .hint("Compute the value in the query, or keep it with a trigger of the application.")
                         .at(c.at));
                 }
-                ColumnConstraintKind::References(_) => {
-                    return Err(no_foreign_keys().at(c.at));
-                }
-                ColumnConstraintKind::Check { .. } | ColumnConstraintKind::Unique { .. } => {}
+                ColumnConstraintKind::Check { .. }
+                | ColumnConstraintKind::Unique { .. }
+                | ColumnConstraintKind::References(_) => {}
             }
         }
         Ok(())
@@ -295,11 +294,6 @@ fn typed_literal(literal: &str, ty: SqlType) -> String {
         quote_literal_text(literal),
         registry::format_type(read_as)
     )
-}
-
-pub fn no_foreign_keys() -> SqlError {
-    SqlError::unsupported("foreign key constraints are not supported")
-        .hint("Leave REFERENCES out and check the references in the application.")
 }
 
 /// A column must have a real type.

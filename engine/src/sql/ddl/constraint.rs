@@ -1,4 +1,4 @@
-//! CHECK, UNIQUE and PRIMARY KEY, of columns and of tables.
+//! CHECK, UNIQUE and PRIMARY KEY, of columns and of tables; foreign keys are in `foreign_key`.
 
 use crate::catalog::relation::{Check, Relation};
 use crate::catalog::rows::{ConstraintRow, Int2Array};
@@ -13,6 +13,7 @@ use crate::sql::front::ast::{
 
 use super::Result;
 use super::cx::{DdlCx, by, oid_key};
+use super::foreign_key::NewForeignKey;
 use super::names::object_name;
 use super::stored::stored;
 
@@ -87,6 +88,7 @@ pub fn of_column<'s>(d: &'s ColumnDefinition) -> (Vec<NewKey>, Vec<NewCheck<'s>>
 pub enum Asked<'s> {
     Key(NewKey),
     Check(NewCheck<'s>),
+    References(NewForeignKey<'s>),
     /// A key made of an index that is there.
     UsingIndex {
         primary: bool,
@@ -137,7 +139,13 @@ pub fn of_table(c: &TableConstraint) -> Result<Asked<'_>> {
             primary: *primary,
             index,
         }),
-        TableConstraintKind::ForeignKey { .. } => Err(super::column::no_foreign_keys().at(c.at)),
+        TableConstraintKind::ForeignKey { columns, key } => Ok(Asked::References(NewForeignKey {
+            name,
+            columns: columns.iter().collect(),
+            key,
+            timing: c.timing,
+            not_valid: c.not_valid,
+        })),
         TableConstraintKind::Exclude => {
             Err(SqlError::unsupported("exclusion constraints are not supported").at(c.at))
         }

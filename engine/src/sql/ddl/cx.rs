@@ -206,17 +206,20 @@ impl DdlCx<'_> {
         }
     }
 
-    /// 55006 for what the session itself is reading: its own locks do not keep it from changing that (`CheckTableNotInUse`).
+    /// 55006 for what the session itself is reading, or has changed rows of that foreign keys have yet to look at: its own
+    /// locks do not keep it from changing that (`CheckTableNotInUse`).
     /// `what`: what is done, as the message says it.
     pub fn must_not_be_in_use(&self, oid: Oid, name: &str, what: &str) -> Result<()> {
-        if !self.in_use.contains(&oid) {
+        let why = if self.in_use.contains(&oid) {
+            "it is being used by active queries in this session"
+        } else if self.txn.row_events().pending_on(oid) {
+            "it has pending trigger events"
+        } else {
             return Ok(());
-        }
+        };
         Err(SqlError::new(
             state::OBJECT_IN_USE,
-            format!(
-                "cannot {what} \"{name}\" because it is being used by active queries in this session"
-            ),
+            format!("cannot {what} \"{name}\" because {why}"),
         ))
     }
 
@@ -269,6 +272,7 @@ pub mod by {
     pub const CLASS_NAME: u32 = 2663;
     pub const ATTRIBUTE_NUMBER: u32 = 2659;
     pub const ATTRDEF_COLUMN: u32 = 2656;
+    pub const CONSTRAINT_NAME: u32 = 2664;
     pub const CONSTRAINT_RELATION: u32 = 2665;
     pub const INDEX_OID: u32 = 2679;
     pub const NAMESPACE_NAME: u32 = 2684;

@@ -1,7 +1,8 @@
 //! `pg_depend`: what goes when something else goes. Manual, 52.18.
 //!
-//! Only what no other system table says is recorded: which column owns a sequence, and which defaults use one.
-//! Indexes and constraints follow their table by `pg_index` and `pg_constraint`.
+//! Only what no other system table says, or by no index, is recorded: which column owns a sequence, which defaults use
+//! one, and what foreign keys refer to. Indexes and other constraints follow their table by `pg_index` and
+//! `pg_constraint`.
 
 use crate::catalog::rows::{AttrdefRow, CatalogRow, ClassRow, DependRow};
 use crate::ids::Oid;

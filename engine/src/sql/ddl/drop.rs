@@ -17,6 +17,7 @@ use crate::types::datum::Datum;
 use super::Result;
 use super::cx::{DdlCx, May, by, oid_key};
 use super::depend::INTERNAL;
+use super::foreign_key;
 
 const CASCADE_HINT: &str = "Use DROP ... CASCADE to drop the dependent objects too.";
 
@@ -35,6 +36,7 @@ pub async fn drop(s: &Drop, cx: &mut DdlCx<'_>) -> Result<()> {
             relations.push(relation);
         }
     }
+    foreign_key::release_relations(cx, &relations, s.cascade).await?;
     for relation in &relations {
         drop_relation(cx, relation, s.cascade, &relations).await?;
         cx.step()?;
@@ -114,7 +116,8 @@ pub fn article(word: &str) -> &'static str {
     }
 }
 
-/// `together`: what the same statement drops anyway.
+/// `together`: what the same statement drops anyway. Foreign keys of other tables that refer to the relation are gone
+/// already ([`foreign_key::release_relations`]).
 pub async fn drop_relation(
     cx: &mut DdlCx<'_>,
     relation: &Relation,
@@ -148,6 +151,12 @@ async fn drop_table(
         release_defaults(cx, &sequence, Some(table.oid), cascade, together).await?;
         remove(cx, &sequence).await?;
         cx.step()?;
+    }
+    for key in &table.foreign_keys {
+        if key.referenced != table.oid {
+            foreign_key::lock_for_drop(cx, key.referenced, "DROP TRIGGER").await?;
+        }
+        foreign_key::remove(cx, key).await?;
     }
     for index in &table.indexes {
         let relation = crate::catalog::schema::index_relation(table, index);

@@ -18,6 +18,7 @@ mod cx;
 mod database;
 mod depend;
 mod drop;
+mod foreign_key;
 mod grant;
 mod index;
 mod membership;
@@ -43,6 +44,7 @@ pub use cx::{DdlCx, not_owner};
 pub use database::{
     DroppedDatabase, Vacate, create as create_database, finish_drop, lock_database,
 };
+pub use foreign_key::definition as foreign_key_definition;
 pub use reindex::{check as check_reindex, reindex_table};
 pub use stored::shown_expression;
 
@@ -76,6 +78,7 @@ async fn dispatch(statement: &Statement, cx: &mut DdlCx<'_>) -> Result<()> {
         Statement::DropRole(s) => role::drop(s, cx).await,
         Statement::AlterSetting(s) => setting::alter(s, cx).await,
         Statement::AlterTable(s) => alter::alter(s, cx).await,
+        Statement::SetConstraints(s) => foreign_key::set_constraints(cx, s),
         Statement::Rename(s) => rename::rename(s, cx).await,
         Statement::AlterOwner(s) => owner::alter(s, cx).await,
         Statement::Drop(s) => match s.kind {

@@ -152,6 +152,7 @@ async fn drop_relations(
     relations: &[Arc<Relation>],
     cascade: bool,
 ) -> Result<()> {
+    super::foreign_key::release_relations(cx, relations, cascade).await?;
     for relation in relations {
         // Sequences of columns go with their tables.
         let table = cx.owner_of(relation.oid)?.map(|(table, _, _)| table);

@@ -198,7 +198,10 @@ async fn constraint(cx: &mut DdlCx<'_>, table: &Relation, name: &Ident, to: &str
             ),
         ));
     }
-    if found.conindid.is_valid() {
+    if found.contype == b'f' {
+        // Its name is in the description of the table that it refers to, too.
+        cx.changed(found.confrelid);
+    } else if found.conindid.is_valid() {
         rename_relation(cx, found.conindid, table.schema, to).await?;
     }
     rename_constraint_row(cx, table.oid, found.oid, to).await?;

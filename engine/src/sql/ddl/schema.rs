@@ -11,6 +11,7 @@ use crate::types::datum::Datum;
 use super::Result;
 use super::cx::{DdlCx, by, oid_key};
 use super::drop::drop_relation;
+use super::foreign_key::{self, Dependent};
 use super::names::no_schema;
 
 pub async fn create(s: &CreateSchema, cx: &mut DdlCx<'_>) -> Result<()> {
@@ -115,25 +116,14 @@ pub async fn empty(cx: &mut DdlCx<'_>, schema: Oid, name: &str, cascade: bool) -
     if inside.is_empty() {
         return Ok(());
     }
-    let mut shown = Vec::with_capacity(inside.len());
-    for r in &inside {
-        let word = if r.relkind == b'r' {
-            "table"
-        } else {
-            "sequence"
-        };
-        // The bare name where the search path finds it by that.
-        let found = cx.view().relation_named(None, &r.relname)?;
-        shown.push(match found.is_some_and(|f| f.oid == r.oid) {
-            true => format!("{word} {}", r.relname),
-            false => format!("{word} {name}.{}", r.relname),
-        });
+    let mut tables = Vec::new();
+    for table in inside.iter().filter(|r| r.relkind == b'r') {
+        cx.lock(table.oid, LockMode::AccessExclusive).await?;
+        tables.extend(cx.view().relation(table.oid)?);
     }
+    let references = foreign_key::dependents_of(cx, &tables)?;
+    let (shown, lines) = listed(cx, &inside, &references, name)?;
     if !cascade {
-        let lines: Vec<String> = shown
-            .iter()
-            .map(|s| format!("{s} depends on schema {name}"))
-            .collect();
         return Err(SqlError::new(
             state::DEPENDENT_OBJECTS_STILL_EXIST,
             format!("cannot drop schema {name} because other objects depend on it"),
@@ -151,6 +141,9 @@ pub async fn empty(cx: &mut DdlCx<'_>, schema: Oid, name: &str, cascade: bool) -
         ),
     };
     cx.notices.push(notice);
+    for (key, _) in &references {
+        foreign_key::drop_from_outside(cx, key).await?;
+    }
     for row in inside {
         cx.lock(row.oid, LockMode::AccessExclusive).await?;
         let relation = cx.relation(row.oid)?;
@@ -158,4 +151,36 @@ pub async fn empty(cx: &mut DdlCx<'_>, schema: Oid, name: &str, cascade: bool) -
         cx.step()?;
     }
     Ok(())
+}
+
+/// What is in the schema or refers to it, and why each of them depends on it.
+fn listed(
+    cx: &DdlCx<'_>,
+    inside: &[ClassRow],
+    references: &[Dependent],
+    name: &str,
+) -> Result<(Vec<String>, Vec<String>)> {
+    let mut shown = Vec::with_capacity(inside.len());
+    let mut lines = Vec::with_capacity(inside.len());
+    for r in inside {
+        let word = if r.relkind == b'r' {
+            "table"
+        } else {
+            "sequence"
+        };
+        // The bare name where the search path finds it by that.
+        let found = cx.view().relation_named(None, &r.relname)?;
+        let one = match found.is_some_and(|f| f.oid == r.oid) {
+            true => format!("{word} {}", r.relname),
+            false => format!("{word} {name}.{}", r.relname),
+        };
+        lines.push(format!("{one} depends on schema {name}"));
+        shown.push(one);
+        for (key, on) in references.iter().filter(|(key, _)| key.referenced == r.oid) {
+            let one = foreign_key::described_key(cx, key)?;
+            lines.push(format!("{one} depends on {on}"));
+            shown.push(one);
+        }
+    }
+    Ok((shown, lines))
 }

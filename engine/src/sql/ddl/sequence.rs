@@ -140,6 +140,8 @@ async fn write(
         ],
         indexes: Vec::new(),
         checks: Vec::new(),
+        foreign_keys: Vec::new(),
+        referenced_by: Vec::new(),
         estimated_rows: 1.0,
         estimated_pages: 1,
     };

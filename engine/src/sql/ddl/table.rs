@@ -13,6 +13,7 @@ use super::Result;
 use super::column::{MAX_COLUMNS, NewColumn};
 use super::constraint::{self, Asked, NewCheck, NewKey};
 use super::cx::DdlCx;
+use super::foreign_key::{self, NewForeignKey};
 use super::names::Place;
 
 /// What the elements of the statement come to.
@@ -21,6 +22,7 @@ struct Parts<'s> {
     columns: Vec<NewColumn>,
     keys: Vec<NewKey>,
     checks: Vec<NewCheck<'s>>,
+    references: Vec<NewForeignKey<'s>>,
 }
 
 pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
@@ -110,6 +112,12 @@ pub async fn create(s: &CreateTable, cx: &mut DdlCx<'_>) -> Result<()> {
         super::index::create_key(cx, &table, &key, &mut taken).await?;
         cx.step()?;
         table = (*cx.relation(table.oid)?).clone();
+    }
+    for new in &parts.references {
+        let table = cx.relation(table.oid)?;
+        // There is no row that it could not be valid for.
+        foreign_key::add(cx, &table, new, true).await?;
+        cx.step()?;
     }
     Ok(())
 }
@@ -245,6 +253,7 @@ fn elements<'s>(s: &'s CreateTable, cx: &DdlCx<'_>) -> Result<Parts<'s>> {
                 let (keys, checks) = constraint::of_column(d);
                 parts.keys.extend(keys);
                 parts.checks.extend(checks);
+                parts.references.extend(foreign_key::of_column(d));
                 parts
                     .columns
                     .push(cx.new_column(d, attribute, &s.name.name.name)?);
@@ -256,6 +265,7 @@ fn elements<'s>(s: &'s CreateTable, cx: &DdlCx<'_>) -> Result<Parts<'s>> {
                     not_valid: false,
                     ..check
                 }),
+                Asked::References(new) => parts.references.push(new),
                 Asked::UsingIndex { .. } => {
                     return Err(SqlError::new(
                         state::SYNTAX_ERROR,
@@ -382,6 +392,8 @@ pub fn describe(cx: &DdlCx<'_>, name: &str, place: &Place, columns: &[Column]) -
         columns: columns.to_vec(),
         indexes: Vec::new(),
         checks: Vec::new(),
+        foreign_keys: Vec::new(),
+        referenced_by: Vec::new(),
         estimated_rows: -1.0,
         estimated_pages: 0,
     })

@@ -2,6 +2,8 @@
 //!
 //! Each step is a statement with its command tag, or with SQLSTATE and message, as PostgreSQL 15 gives them.
 
+mod foreign_keys;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

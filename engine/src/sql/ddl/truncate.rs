@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::relation::{Index, Relation, RelationKind};
 use crate::catalog::rows::ClassRow;
+use crate::ids::Oid;
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::Truncate;
 use crate::table::files;
@@ -27,6 +28,10 @@ pub async fn truncate(s: &Truncate, cx: &mut DdlCx<'_>) -> Result<()> {
             tables.push(table);
         }
     }
+    if s.cascade {
+        add_referring(cx, &mut tables).await?;
+    }
+    refuse_referenced(cx, &tables)?;
     for table in tables {
         empty(cx, &table).await?;
         if s.restart_identity {
@@ -38,6 +43,61 @@ pub async fn truncate(s: &Truncate, cx: &mut DdlCx<'_>) -> Result<()> {
             }
         }
         cx.step()?;
+    }
+    Ok(())
+}
+
+/// Tables that refer to these and are none of them, by oid.
+fn referring(tables: &[Arc<Relation>]) -> Vec<Oid> {
+    let keys = tables.iter().flat_map(|t| &t.referenced_by);
+    let mut found: Vec<Oid> = keys
+        .map(|key| key.table)
+        .filter(|oid| tables.iter().all(|t| t.oid != *oid))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// CASCADE: the tables that refer to them too, and so on.
+async fn add_referring(cx: &mut DdlCx<'_>, tables: &mut Vec<Arc<Relation>>) -> Result<()> {
+    loop {
+        let more = referring(tables);
+        if more.is_empty() {
+            return Ok(());
+        }
+        for oid in more {
+            cx.lock(oid, LockMode::AccessExclusive).await?;
+            let table = cx.relation(oid)?;
+            cx.notice(format!("truncate cascades to table \"{}\"", table.name));
+            may(cx, &table)?;
+            cx.must_not_be_in_use(table.oid, &table.name, "TRUNCATE")?;
+            tables.push(table);
+        }
+    }
+}
+
+/// Nobody looks at rows that TRUNCATE removes: no other table may refer to them.
+fn refuse_referenced(cx: &DdlCx<'_>, tables: &[Arc<Relation>]) -> Result<()> {
+    for table in tables {
+        let others = referring(std::slice::from_ref(table));
+        let other = others
+            .into_iter()
+            .find(|oid| tables.iter().all(|t| t.oid != *oid));
+        if let Some(other) = other {
+            let other = cx.relation(other)?;
+            return Err(SqlError::unsupported(
+                "cannot truncate a table referenced in a foreign key constraint",
+            )
+            .detail(format!(
+                "Table \"{}\" references \"{}\".",
+                other.name, table.name
+            ))
+            .hint(format!(
+                "Truncate table \"{}\" at the same time, or use TRUNCATE ... CASCADE.",
+                other.name
+            )));
+        }
     }
     Ok(())
 }

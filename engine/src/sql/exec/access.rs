@@ -40,6 +40,8 @@ pub struct Access {
     pub xid: Option<Xid>,
     pub command: CommandId,
     pub isolation: Isolation,
+    /// Under REPEATABLE READ a foreign key's statement sees rows that the transaction does not, and must not change them.
+    pub crosscheck: Option<Arc<Snapshot>>,
 }
 
 /// Tables and indexes as the statement's snapshot sees them.
@@ -59,6 +61,7 @@ impl Access {
             xid: None,
             command: CommandId::FIRST,
             isolation: Isolation::ReadCommitted,
+            crosscheck: None,
         }
     }
     pub fn storage(&self) -> Result<&Storage, SqlError> {

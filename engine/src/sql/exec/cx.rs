@@ -7,8 +7,8 @@ use crate::sql::error::SqlError;
 use crate::sql::exec::memory::{Memory, MemoryLimits};
 use crate::sql::exec::subplan::SubPlanState;
 use crate::sql::plan::Plan;
-use crate::txn::RowLockMode;
 use crate::txn::interrupt::Interrupts;
+use crate::txn::{RowEvent, RowLockMode};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -49,6 +49,8 @@ pub struct EvalCx {
     pub(crate) queued: bool,
     /// Rows inserted, updated or deleted.
     pub(crate) changed: u64,
+    /// What foreign keys have to look at of them; goes to the transaction with each run.
+    pub(crate) row_events: Vec<RowEvent>,
     pub(crate) instruments: Option<super::instrument::Instruments>,
     budget: u32,
 }
@@ -99,6 +101,7 @@ impl EvalCx {
             request: None,
             queued: false,
             changed: 0,
+            row_events: Vec::new(),
             instruments: None,
             budget: BUDGET,
         }
@@ -128,9 +131,11 @@ impl EvalCx {
         self.function = Arc::clone(idle);
         self.memory = Memory::new(self.memory.limits());
         self.access.xid = None;
+        self.access.crosscheck = None;
         self.request = None;
         self.queued = false;
         self.changed = 0;
+        self.row_events.clear();
         self.budget = BUDGET;
     }
 

@@ -106,6 +106,7 @@ pub fn start(plan: &Arc<Plan>, params: &[Datum], given: ExecCx) -> Execution {
         xid: None,
         command: crate::ids::CommandId::FIRST,
         isolation: given.isolation,
+        crosscheck: None,
     };
     let mut cx = EvalCx::new(
         Some(Arc::clone(plan)),
@@ -164,6 +165,11 @@ impl Execution {
         (self.announced, self.prepared, self.finished) = (false, false, false);
     }
 
+    /// Rows that this snapshot does not see are not to be changed (40001).
+    pub fn crosscheck(&mut self, snapshot: Option<Arc<Snapshot>>) {
+        self.cx.access.crosscheck = snapshot;
+    }
+
     /// Runs to the end, or until `limit` rows have gone to the sink. May be called again after a limit.
     pub async fn run(
         &mut self,
@@ -183,6 +189,7 @@ impl Execution {
         let mut sent = 0;
         while !self.finished {
             if limit == Some(sent) {
+                self.hand_over_events(txn);
                 return Ok(self.progress(false, sent));
             }
             let step = self.root.next(&mut self.frame, &mut self.cx)?;
@@ -205,7 +212,15 @@ impl Execution {
             }
         }
         self.announce(sink);
+        self.hand_over_events(txn);
         Ok(self.progress(true, sent))
+    }
+
+    #[inline]
+    fn hand_over_events(&mut self, txn: &mut Transaction) {
+        if !self.cx.row_events.is_empty() {
+            txn.row_events_mut().extend(self.cx.row_events.drain(..));
+        }
     }
 
     fn announce(&mut self, sink: &mut dyn RowSink) {
@@ -259,6 +274,7 @@ impl Execution {
     /// Between two calls of a node: interrupts, what the node asked for, other tasks.
     async fn pause(&mut self, txn: &mut Transaction) -> Result<(), SqlError> {
         self.cx.check_interrupts()?;
+        self.hand_over_events(txn);
         match self.cx.request.take() {
             None => tokio::task::yield_now().await,
             Some(Request::AssignXid) => {

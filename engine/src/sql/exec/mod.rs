@@ -13,7 +13,7 @@ mod distinct;
 pub mod eval;
 mod execution;
 mod hash_join;
-mod hashed;
+pub(in crate::sql) mod hashed;
 pub mod instrument;
 pub mod kept_rows;
 mod limit;

@@ -7,6 +7,7 @@ use crate::catalog::rows::{
 };
 use crate::catalog::view::{CatalogError, CatalogView};
 use crate::ids::Oid;
+use crate::sql::ddl::foreign_key_definition;
 use crate::sql::explain::Style;
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::host::{boolean, expressions, int, names, oid, text};
@@ -115,6 +116,7 @@ fn constraint(env: &Environment, constraint: Oid, style: Style) -> Answer {
     };
     let mut shown = match row.contype {
         b'p' | b'u' => key_definition(&table, &row),
+        b'f' => return reference(env, &row, &table),
         b'c' => {
             let condition = row.conbin.clone().unwrap_or_default();
             let shown = expressions::condition(env, &table, &condition, style)?;
@@ -159,6 +161,20 @@ fn key_definition(table: &Relation, row: &ConstraintRow) -> String {
         shown.push_str(&format!(" INCLUDE ({included})"));
     }
     shown
+}
+
+fn reference(env: &Environment, row: &ConstraintRow, table: &Relation) -> Answer {
+    env.with_catalog(|catalog| {
+        let Some(referenced) = catalog.relation(row.confrelid)? else {
+            return Ok(Datum::Null);
+        };
+        let mut name = quote_identifier(&referenced.name);
+        if !is_visible(catalog, &referenced)? {
+            name = format!("{}.{name}", quote_identifier(&referenced.schema_name));
+        }
+        let text = foreign_key_definition(row, table, &referenced, &name);
+        Ok(Datum::text(&text))
+    })
 }
 
 /// The sequence that belongs to a column. The table's name is read as SQL, the column's as it stands.

@@ -70,7 +70,9 @@ impl SystemTables {
             row.set("tablespace", table.is_shared().then_some("pg_global"));
             row.set("hasindexes", !table.indexes.is_empty())
                 .set("hasrules", false);
-            row.set("hastriggers", false).set("rowsecurity", false);
+            // Those of foreign keys are all that there are.
+            let referred = !table.foreign_keys.is_empty() || !table.referenced_by.is_empty();
+            row.set("hastriggers", referred).set("rowsecurity", false);
             row.take()
         };
         let tables = self

@@ -12,6 +12,7 @@ use super::transaction::in_failed_block;
 use crate::sql::error::SqlError;
 use crate::sql::front::Statement;
 use crate::sql::front::ast::{Copy, CopyDirection};
+use crate::txn::Due;
 
 type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, SqlError>> + Send + 'a>>;
 
@@ -98,6 +99,8 @@ impl<S: Services> Session<S> {
         for notice in &notices {
             self.notice(out, notice);
         }
-        done.map_err(|e| e.located(source))
+        let tag = done.map_err(|e| e.located(source))?;
+        self.enforce_references(Due::Statement).await?;
+        Ok(tag)
     }
 }

@@ -15,6 +15,7 @@ use crate::sql::error::SqlError;
 use crate::sql::explain::{self, ExplainOptions, Times};
 use crate::sql::front::ast::Explain;
 use crate::sql::front::{Parsed, Statement};
+use crate::txn::Due;
 use crate::types::datum::Datum;
 
 impl<S: Services> Session<S> {
@@ -78,6 +79,7 @@ impl<S: Services> Session<S> {
         let _own = self.facts.own_catalog(self.services.txns(), &running.txn);
         execution.run(&mut running.txn, &mut Skipped, None).await?;
         running.txn.next_command()?;
+        self.enforce_references(Due::Statement).await?;
         let times = Times {
             planning,
             execution: begin.elapsed(),

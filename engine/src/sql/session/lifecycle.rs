@@ -38,6 +38,8 @@ pub struct Session<S: Services> {
     /// Statements of the simple protocol that came more than once.
     pub(super) shapes: Shapes,
     pub(super) portals: HashMap<Box<str>, Portal>,
+    /// Plans of the statements that foreign keys run.
+    pub(super) references: Mutex<crate::sql::references::Kept>,
     /// What the client was last told of each reported setting, and after how many changes that was.
     reported: Vec<(SettingId, String)>,
     reported_at: Option<u64>,
@@ -142,6 +144,7 @@ impl<S: Services> Session<S> {
             prepared: HashMap::new(),
             shapes: Shapes::default(),
             portals: HashMap::new(),
+            references: Mutex::default(),
             reported: Vec::new(),
             reported_at: None,
             function: None,

@@ -100,6 +100,7 @@ fn kind(statement: &Statement) -> Kind {
         | Statement::Query(_)
         | Statement::Transaction(_)
         | Statement::Set(_)
+        | Statement::SetConstraints(_)
         | Statement::Show(_)
         | Statement::Reset(_)
         | Statement::Discard(_)

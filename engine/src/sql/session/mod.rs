@@ -22,6 +22,7 @@ mod logging;
 
 mod prepared;
 pub mod query;
+mod references;
 mod settings;
 mod sink;
 mod transaction;

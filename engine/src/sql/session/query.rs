@@ -7,6 +7,7 @@ use super::block::Running;
 use super::lifecycle::Session;
 use super::output::{Formats, Output};
 use super::prepared::{Cached, Prepared};
+use super::scroll::Keeper;
 use super::services::Services;
 use super::sink::ClientSink;
 use super::transaction::in_failed_block;
@@ -15,14 +16,16 @@ use crate::config::SessionSettings;
 use crate::ids::{Fork, Oid};
 use crate::sql::bind::{self, BindCx};
 use crate::sql::error::{SqlError, state};
+use crate::sql::exec::kept_rows::KeptRows;
 use crate::sql::exec::{
-    self, ExecCx, Execution, MemoryLimits, Progress, RowSink, RunCx, TempSpace,
+    self, ExecCx, Execution, MemoryLimits, Progress, RowSink, RunCx, SinkState, TempSpace,
 };
 use crate::sql::front::Statement;
 use crate::sql::maintenance::key_of;
 use crate::sql::plan::{self, Plan, PlanCx};
+use crate::sql::references::changes;
 use crate::sql::rights;
-use crate::txn::{Isolation, LockWait, Seen, Snapshot, Transaction, TxnManager};
+use crate::txn::{Due, Isolation, LockWait, Seen, Snapshot, Transaction, TxnManager};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
 
@@ -116,7 +119,7 @@ impl<S: Services> Session<S> {
     }
 
     /// For this session alone: the others still see nothing that could be lost.
-    fn reads_unconfirmed(&self) -> bool {
+    pub(super) fn reads_unconfirmed(&self) -> bool {
         self.is_superuser() && self.settings().read_unconfirmed
     }
 
@@ -402,6 +405,40 @@ impl<S: Services> Session<S> {
         sink: &mut dyn RowSink,
         limit: Option<u64>,
     ) -> Result<Progress, SqlError> {
+        if limit.is_none() && holds_back_rows(execution.plan()) {
+            return Box::pin(self.run_held_back(execution, sink)).await;
+        }
+        self.run_now(execution, sink, limit).await
+    }
+
+    /// The rows of RETURNING go out when foreign keys have let the change pass, as in PostgreSQL.
+    async fn run_held_back(
+        &mut self,
+        execution: &mut Execution,
+        sink: &mut dyn RowSink,
+    ) -> Result<Progress, SqlError> {
+        let plan = Arc::clone(execution.plan());
+        let disk = Arc::clone(&self.services.store().disk);
+        let temp = TempSpace::new(disk, self.facts.backend.pid);
+        let work = self.settings().work_mem;
+        let mut rows = KeptRows::new(plan.output.len(), work, temp);
+        let mut keeper = Keeper(&mut rows);
+        let progress = self.run_now(execution, &mut keeper, None).await?;
+        sink.columns(&plan.output);
+        for number in 0..rows.count() {
+            if sink.row(rows.row(number)?)? == SinkState::Full {
+                sink.ready().await?;
+            }
+        }
+        Ok(progress)
+    }
+
+    async fn run_now(
+        &mut self,
+        execution: &mut Execution,
+        sink: &mut dyn RowSink,
+        limit: Option<u64>,
+    ) -> Result<Progress, SqlError> {
         let Some(running) = self.block.running() else {
             return Err(in_failed_block());
         };
@@ -415,6 +452,9 @@ impl<S: Services> Session<S> {
                 changes.add(of, oid, progress.rows, leaves_dead);
             }
             running.txn.next_command()?;
+            if running.txn.row_events().any(Due::Statement) {
+                self.enforce_references(Due::Statement).await?;
+            }
         }
         // `set_config` may have been called.
         let changed = self.facts.settings.lock().changes() != before;
@@ -423,4 +463,12 @@ impl<S: Services> Session<S> {
         }
         Ok(progress)
     }
+}
+
+/// A change that gives rows, of a table that foreign keys are about.
+fn holds_back_rows(plan: &Plan) -> bool {
+    plan.gives_rows()
+        && plan
+            .changes()
+            .is_some_and(|(table, _)| changes::concerns(table))
 }

@@ -96,7 +96,7 @@ pub fn forward_only() -> SqlError {
 }
 
 /// Rows into the cursor's store.
-struct Keeper<'a>(&'a mut KeptRows);
+pub(super) struct Keeper<'a>(pub(super) &'a mut KeptRows);
 
 impl RowSink for Keeper<'_> {
     fn columns(&mut self, _: &[OutputColumn]) {}

@@ -12,7 +12,7 @@ use crate::config::session::{Isolation as Level, SynchronousCommit};
 use crate::ids::Lsn;
 use crate::sql::error::{Severity, SqlError, state};
 use crate::sql::front::ast::{IsolationLevel, TransactionMode, TransactionStatement};
-use crate::txn::{CommitError, CommitLevel, Isolation, Transaction, TxnManager, TxnOptions};
+use crate::txn::{CommitError, CommitLevel, Due, Isolation, Transaction, TxnManager, TxnOptions};
 
 fn serializable() -> SqlError {
     SqlError::unsupported("isolation level SERIALIZABLE is not implemented")
@@ -187,6 +187,16 @@ impl<S: Services> Session<S> {
         }
     }
 
+    /// What deferred constraints have to look at; an error rolls the transaction back.
+    async fn enforce_deferred(&mut self) -> Result<(), SqlError> {
+        let done = self.enforce_references(Due::Transaction).await;
+        if done.is_err() {
+            self.end_portals();
+            self.roll_back();
+        }
+        done
+    }
+
     /// What a commit keeps of the portals; an error rolls the transaction back.
     async fn keep_portals(&mut self) -> Result<(), SqlError> {
         if self.portals.is_empty() {
@@ -217,6 +227,7 @@ impl<S: Services> Session<S> {
     /// The end of an implicit transaction: after a simple query's last statement, or at Sync.
     pub(super) async fn end_implicit(&mut self) -> Result<(), SqlError> {
         if matches!(self.block, Block::Implicit(_)) {
+            self.enforce_deferred().await?;
             self.keep_portals().await?;
             self.commit().await?;
         }
@@ -450,6 +461,7 @@ impl<S: Services> Session<S> {
             self.end_portals();
             self.roll_back();
         } else {
+            self.enforce_deferred().await?;
             self.keep_portals().await?;
             self.commit().await?;
         }

@@ -19,7 +19,7 @@ use crate::sql::exec::RowSink;
 use crate::sql::explain::{ExplainFormat, ExplainOptions};
 use crate::sql::front::ast::{DiscardTarget, Explain, ReindexTarget};
 use crate::sql::front::{Parsed, Statement};
-use crate::txn::{LockError, LockWait};
+use crate::txn::{Due, LockError, LockWait};
 use crate::types::acl::Privileges;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::oids;
@@ -55,6 +55,7 @@ fn writes(statement: &Statement) -> bool {
         statement,
         Statement::Transaction(_)
             | Statement::Set(_)
+            | Statement::SetConstraints(_)
             | Statement::Show(_)
             | Statement::Reset(_)
             | Statement::Discard(_)
@@ -135,6 +136,17 @@ impl<S: Services> Session<S> {
             Statement::Set(s) => {
                 self.ensure_transaction()?;
                 self.set_statement(s, out)?;
+            }
+            Statement::SetConstraints(s) => {
+                if alone && !self.block.is_block() {
+                    let message = "SET CONSTRAINTS can only be used in transaction blocks";
+                    let warning = SqlError::warning(state::NO_ACTIVE_SQL_TRANSACTION, message);
+                    self.notice(out, &warning);
+                }
+                self.served(statement, parsed, source, alone, out).await?;
+                if !s.deferred {
+                    self.enforce_references(Due::Immediate).await?;
+                }
             }
             Statement::Reset(target) => {
                 self.ensure_transaction()?;
@@ -260,7 +272,10 @@ impl<S: Services> Session<S> {
         for notice in &notices {
             self.notice(out, notice);
         }
-        done.map_err(|e| e.located(source))
+        let tag = done.map_err(|e| e.located(source))?;
+        // ALTER TABLE may have given rows values that each has to have for itself.
+        self.enforce_references(Due::Statement).await?;
+        Ok(tag)
     }
 
     /// The tables and indexes that open portals read. One that runs by itself ends the transaction first, and them with it.
@@ -286,6 +301,7 @@ impl<S: Services> Session<S> {
                 self.apply_settings();
             }
             DiscardTarget::Plans => {
+                self.references.get_mut().clear();
                 self.shapes.clear();
                 for p in self.prepared.values() {
                     *p.cached.lock() = None;

@@ -135,7 +135,9 @@ fn lock_shared(
         if let Some(other) = cx.txns.locks().row_locker_against(file, tid, mode, own) {
             return Ok(Modified::Wait { xid: other, mode });
         }
-        if !matches!(access, Access::Free(Holder::Own(..))) {
+        // Of a row that the own transaction made nobody else knows until it ends, and its locks with it.
+        let is_own = own.contains(header.xmin);
+        if !is_own && !matches!(access, Access::Free(Holder::Own(..))) {
             cx.txns.locks().add_row_locker(file, tid, mode, xid)?;
         }
         match access {

@@ -337,6 +337,11 @@ impl LockManager {
         self.rows.add(file, tid, mode, xid)
     }
 
+    /// Whether `xid` holds so many shared row locks that others might soon find no room for theirs.
+    pub fn row_lockers_are_crowded_by(&self, xid: Xid) -> bool {
+        self.rows.is_crowded_by(xid)
+    }
+
     /// Somebody, not among `own`, who holds a shared lock on the row that conflicts with `mode`.
     pub fn row_locker_against(
         &self,

@@ -119,6 +119,17 @@ impl RowLockers {
         Ok(())
     }
 
+    /// Whether the table is half full and the locker has half of that: the rest is for others.
+    pub(crate) fn is_crowded_by(&self, xid: Xid) -> bool {
+        if self.count.load(Ordering::Acquire) <= self.max / 2 {
+            return false;
+        }
+        let by_xid = self.xid_shard(xid).lock();
+        by_xid
+            .get(&xid)
+            .is_some_and(|rows| rows.len() > self.max / 4)
+    }
+
     /// The locker's (sub)transaction has ended.
     pub(crate) fn release(&self, xid: Xid) {
         if self.count.load(Ordering::Acquire) == 0 {

@@ -470,3 +470,25 @@ async fn shared_row_locks_are_bounded_and_go_with_their_transaction() {
     rows.add(file, tid(4), RowLockMode::Share, b_xid)
         .expect("room again");
 }
+
+#[tokio::test]
+async fn who_holds_many_row_locks_is_told_before_the_table_is_full() {
+    let world = World::new();
+    let rows = rows::RowLockers::new(8);
+    let file = RelFile::of_database(DATABASE, TABLE);
+    let tid = |n| Tid::new(BlockNumber::new(n), OffsetNumber::FIRST);
+    let (mut a, mut b) = (world.begin(), world.begin());
+    let a_xid = world.txns.xid(&mut a).expect("an xid");
+    let b_xid = world.txns.xid(&mut b).expect("an xid");
+    for n in 0..4 {
+        rows.add(file, tid(n), RowLockMode::KeyShare, a_xid)
+            .expect("room");
+    }
+    assert!(!rows.is_crowded_by(a_xid), "half of it is free");
+    rows.add(file, tid(4), RowLockMode::KeyShare, b_xid)
+        .expect("room");
+    assert!(rows.is_crowded_by(a_xid));
+    assert!(!rows.is_crowded_by(b_xid), "it has one row");
+    rows.release(a_xid);
+    assert!(!rows.is_crowded_by(a_xid));
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::bootstrap::attribute_row;
-use crate::catalog::relation::{Column, Identity, Relation};
+use crate::catalog::relation::{Column, ForeignKey, Identity, Relation};
 use crate::catalog::rows::{
     AnyArray, AttrdefRow, CatalogRow, ClassRow, DescriptionRow, StatisticRow,
 };
@@ -15,6 +15,7 @@ use crate::sql::ddl::column::{MAX_COLUMNS, NewColumn};
 use crate::sql::ddl::cx::{DdlCx, by, oid_key};
 use crate::sql::ddl::depend::{AUTO, INTERNAL};
 use crate::sql::ddl::drop::{drop_index, drop_relation};
+use crate::sql::ddl::foreign_key;
 use crate::sql::ddl::{constraint as definition, rename, table as tables};
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::cx::EvalCx;
@@ -248,6 +249,36 @@ pub(super) async fn drop_not_null(cx: &mut DdlCx<'_>, table: &Relation, name: &s
     set_not_null(cx, table, position, false).await
 }
 
+/// Foreign keys over the column go with it; those that refer to it, or need an index that goes with it, are in the way.
+async fn drop_references(
+    cx: &mut DdlCx<'_>,
+    table: &Arc<Relation>,
+    position: usize,
+    cascade: bool,
+) -> Result<()> {
+    let own = |key: &ForeignKey| key.table == table.oid && key.columns.contains(&position);
+    let column = format!(
+        "column {} of {}",
+        table.columns[position].name,
+        foreign_key::described(cx, table)?
+    );
+    let mut dependents = Vec::new();
+    for key in table.referenced_by.iter().filter(|key| !own(key)) {
+        let index = table.indexes.iter().find(|i| i.oid == key.index);
+        if key.key.contains(&position) {
+            dependents.push((Arc::clone(key), column.clone()));
+        } else if let Some(index) = index.filter(|i| i.included.contains(&position)) {
+            let index = crate::catalog::schema::index_relation(table, index);
+            dependents.push((Arc::clone(key), foreign_key::described(cx, &index)?));
+        }
+    }
+    foreign_key::release(cx, dependents, Some(&column), cascade).await?;
+    for key in table.foreign_keys.iter().filter(|key| own(key)) {
+        foreign_key::drop_from_outside(cx, key).await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn drop_column(
     cx: &mut DdlCx<'_>,
     table: &Arc<Relation>,
@@ -275,12 +306,13 @@ pub(super) async fn drop_column(
             .unwrap_or_else(|| SqlError::internal("a column that is there and is not")));
     };
     let attribute = table.columns[position].attribute;
+    drop_references(cx, table, position, cascade).await?;
     // Constraints and indexes over the column go with it.
     for check in &table.checks {
         if rename::uses_column(cx, table, &check.expression, position) {
             // Each finds the table as the one before it left it: all of them count in its row of `pg_class`.
             let current = cx.relation(table.oid)?;
-            drop_constraint(cx, &current, &check.name, false).await?;
+            drop_constraint(cx, &current, &check.name, false, cascade).await?;
             cx.step()?;
         }
     }
@@ -291,7 +323,7 @@ pub(super) async fn drop_column(
             continue;
         }
         match &index.constraint {
-            Some((_, name)) => drop_constraint(cx, table, name, false).await?,
+            Some((_, name)) => drop_constraint(cx, table, name, false, cascade).await?,
             None => {
                 let relation = crate::catalog::schema::index_relation(table, index);
                 drop_index(cx, table, &relation).await?;

@@ -5,24 +5,27 @@ use std::sync::Arc;
 use crate::catalog::relation::{Index, Relation, RelationKind};
 use crate::catalog::rows::{CatalogRow, ConstraintRow, DescriptionRow, IndexRow};
 use crate::catalog::view::CatalogView;
+use crate::ids::Oid;
 use crate::sql::bind;
 use crate::sql::bound::Expr as Bound;
 use crate::sql::ddl::Result;
 use crate::sql::ddl::constraint::{self, Asked};
 use crate::sql::ddl::cx::{DdlCx, by, oid_key};
 use crate::sql::ddl::drop::drop_index;
+use crate::sql::ddl::foreign_key;
 use crate::sql::ddl::index;
 use crate::sql::ddl::rename::rename_relation;
 use crate::sql::error::{SqlError, state};
 use crate::sql::exec::cx::EvalCx;
 use crate::sql::exec::eval::{Test, slot_expr};
-use crate::sql::front::ast::{Ident, TableConstraint};
+use crate::sql::front::ast::{ColumnDefinition, Ident, TableConstraint};
+use crate::txn::LockMode;
 use crate::types::datum::Datum;
 
 use super::column::{check_no_nulls, set_not_null};
 use super::rows::{change_class, each_row};
 
-pub(super) fn no_constraint(name: &str, table: &Relation) -> SqlError {
+pub fn no_constraint(name: &str, table: &Relation) -> SqlError {
     SqlError::new(
         state::UNDEFINED_OBJECT,
         format!(
@@ -41,7 +44,41 @@ pub(super) async fn add_constraint(
         Asked::Check(check) => add_check(cx, table, &check).await,
         Asked::Key(key) => add_key(cx, table, &key).await,
         Asked::UsingIndex { primary, index } => add_index_key(cx, table, c, primary, index).await,
+        Asked::References(_) => Err(SqlError::internal("a foreign key that alter() should add")),
     }
+}
+
+/// FOREIGN KEY; gives it if rows that are there have to be looked at.
+pub(super) async fn add_reference(
+    cx: &mut DdlCx<'_>,
+    table: &Arc<Relation>,
+    c: &TableConstraint,
+) -> Result<Option<Oid>> {
+    let Asked::References(new) = constraint::of_table(c)? else {
+        return Ok(None);
+    };
+    let valid = !new.not_valid;
+    let made = foreign_key::add(cx, table, &new, valid).await?;
+    Ok(valid.then_some(made))
+}
+
+/// REFERENCES in the definition of a column that was added. Without a default it refers to nothing in any row.
+pub(super) async fn add_column_references(
+    cx: &mut DdlCx<'_>,
+    table: Oid,
+    d: &ColumnDefinition,
+) -> Result<Vec<Oid>> {
+    let mut unchecked = Vec::new();
+    for new in foreign_key::of_column(d) {
+        let table = cx.relation(table)?;
+        let made = foreign_key::add(cx, &table, &new, true).await?;
+        cx.step()?;
+        let position = table.column_named(&d.name.name);
+        if position.is_some_and(|n| table.columns[n].default.is_some()) {
+            unchecked.push(made);
+        }
+    }
+    Ok(unchecked)
 }
 
 pub(super) async fn add_key(
@@ -236,7 +273,7 @@ pub(super) async fn validate_constraint(
     let Some((tid, mut row)) = rows.into_iter().find(|(_, c)| c.conname == name) else {
         return Err(no_constraint(name, table));
     };
-    if row.contype != b'c' {
+    if !matches!(row.contype, b'c' | b'f') {
         return Err(SqlError::new(
             state::WRONG_OBJECT_TYPE,
             format!(
@@ -248,9 +285,14 @@ pub(super) async fn validate_constraint(
     if row.convalidated {
         return Ok(());
     }
-    let text = row.conbin.as_deref().unwrap_or_default();
-    let bound = bind::check_expression(text, table, &cx.view(), cx.functions)?;
-    check_rows(cx, table, bound, name)?;
+    if row.contype == b'f' {
+        cx.lock(row.confrelid, LockMode::RowShare).await?;
+        foreign_key::check_rows(cx, table.oid, row.oid).await?;
+    } else {
+        let text = row.conbin.as_deref().unwrap_or_default();
+        let bound = bind::check_expression(text, table, &cx.view(), cx.functions)?;
+        check_rows(cx, table, bound, name)?;
+    }
     row.convalidated = true;
     cx.update(tid, &row).await?;
     cx.changed(table.oid);
@@ -295,6 +337,7 @@ pub(super) async fn drop_constraint(
     table: &Arc<Relation>,
     name: &str,
     if_exists: bool,
+    cascade: bool,
 ) -> Result<()> {
     let rows = cx.find::<ConstraintRow>(by::CONSTRAINT_RELATION, &oid_key(table.oid))?;
     let Some((tid, row)) = rows.into_iter().find(|(_, c)| c.conname == name) else {
@@ -307,6 +350,20 @@ pub(super) async fn drop_constraint(
         }
         return Err(no_constraint(name, table));
     };
+    if let Some(key) = table.foreign_keys.iter().find(|key| key.oid == row.oid) {
+        foreign_key::lock_for_drop(cx, key.referenced, "ALTER TABLE").await?;
+        return foreign_key::remove(cx, key).await;
+    }
+    let index = table.indexes.iter().find(|i| i.oid == row.conindid);
+    if let Some(index) = index {
+        let what = format!(
+            "constraint {name} on {}",
+            foreign_key::described(cx, table)?
+        );
+        let index = Arc::new(crate::catalog::schema::index_relation(table, index));
+        let dependents = foreign_key::dependents_of(cx, &[index])?;
+        foreign_key::release(cx, dependents, Some(&what), cascade).await?;
+    }
     cx.delete::<ConstraintRow>(tid).await?;
     let comments = [Datum::Oid(row.oid), Datum::Oid(ConstraintRow::TABLE)];
     cx.delete_all::<DescriptionRow>(by::DESCRIPTION, &comments)
@@ -315,7 +372,6 @@ pub(super) async fn drop_constraint(
         let left = i16::try_from(table.checks.len().saturating_sub(1)).unwrap_or(i16::MAX);
         return change_class(cx, table.oid, |row| row.relchecks = left).await;
     }
-    let index = table.indexes.iter().find(|i| i.oid == row.conindid);
     if let Some(index) = index {
         let relation = crate::catalog::schema::index_relation(table, index);
         drop_index(cx, table, &relation).await?;

@@ -1,8 +1,9 @@
 //! ALTER TABLE. Manual, ALTER TABLE.
 //!
 //! The statement's actions run one after another, in passes as PostgreSQL's, under one lock, AccessExclusive for all
-//! but VALIDATE CONSTRAINT; each sees what the one before it did. Nothing rewrites the table: a new column's constant
-//! default is kept as the value of the old rows, a volatile one is given to them by an update.
+//! but VALIDATE CONSTRAINT and what makes and changes foreign keys; each sees what the one before it did. The rows are
+//! held against new foreign keys at the very end. Nothing rewrites the table: a new column's constant default is kept as
+//! the value of the old rows, a volatile one is given to them by an update.
 
 mod column;
 mod constraint;
@@ -13,26 +14,32 @@ mod rows;
 use std::sync::Arc;
 
 use crate::catalog::relation::{Relation, RelationKind};
+use crate::ids::Oid;
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{
-    AlterTable, AlterTableAction, ColumnDefinition, ObjectKind, TableConstraintKind, UtilityOption,
+    AlterTable, AlterTableAction, ColumnDefinition, ObjectKind, TableConstraint,
+    TableConstraintKind, UtilityOption,
 };
 use crate::txn::LockMode;
 
 use super::Result;
 use super::cx::DdlCx;
+use super::foreign_key;
 use super::names::no_relation;
 
 pub use column::remove_default;
-pub use rows::set_check_count;
+pub use constraint::no_constraint;
+pub use rows::{change_class, set_check_count};
 
 use column::{
     add_column, add_column_checks, add_column_keys, check_no_nulls, drop_column, drop_not_null,
     put_default, set_not_null,
 };
-use constraint::{add_constraint, drop_constraint, validate_constraint};
+use constraint::{
+    add_column_references, add_constraint, add_reference, drop_constraint, validate_constraint,
+};
 use identity::{add_identity, drop_identity, refuse_identity, set_identity};
-use rows::{change_class, find_column};
+use rows::find_column;
 
 pub async fn alter(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<()> {
     let Some(relation) = open(s, cx).await? else {
@@ -45,6 +52,7 @@ pub async fn alter(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<()> {
     // Whatever it was called: PostgreSQL says ALTER TABLE of indexes and sequences too.
     cx.must_not_be_in_use(relation.oid, &relation.name, "ALTER TABLE")?;
     let mut skipped: Vec<&ColumnDefinition> = Vec::new();
+    let mut unchecked: Vec<Oid> = Vec::new();
     for step in steps(s) {
         let current = cx.relation(relation.oid)?;
         match step {
@@ -56,13 +64,23 @@ pub async fn alter(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<()> {
                     skipped.push(column);
                 }
             }
+            Step::Action(AlterTableAction::AddConstraint(c)) if is_reference(c) => {
+                unchecked.extend(add_reference(cx, &current, c).await?);
+            }
             Step::Action(action) => run(cx, &current, action).await?,
-            Step::Keys(column) | Step::Checks(column)
+            Step::Keys(column) | Step::Checks(column) | Step::References(column)
                 if skipped.iter().any(|other| std::ptr::eq(*other, column)) => {}
             Step::Keys(column) => add_column_keys(cx, relation.oid, column).await?,
             Step::Checks(column) => add_column_checks(cx, relation.oid, column).await?,
+            Step::References(column) => {
+                unchecked.extend(add_column_references(cx, relation.oid, column).await?);
+            }
         }
         cx.step()?;
+    }
+    // Last of all: what the actions did to the rows and to the key that they refer to counts.
+    for constraint in unchecked {
+        foreign_key::check_rows(cx, relation.oid, constraint).await?;
     }
     Ok(())
 }
@@ -72,6 +90,11 @@ enum Step<'s> {
     Action(&'s AlterTableAction),
     Keys(&'s ColumnDefinition),
     Checks(&'s ColumnDefinition),
+    References(&'s ColumnDefinition),
+}
+
+fn is_reference(c: &TableConstraint) -> bool {
+    matches!(c.kind, TableConstraintKind::ForeignKey { .. })
 }
 
 /// Passes of keys, and of all other constraints and defaults.
@@ -84,6 +107,7 @@ fn steps(s: &AlterTable) -> Vec<Step<'_>> {
         if let AlterTableAction::AddColumn { column, .. } = action {
             steps.push((KEYS, Step::Keys(column)));
             steps.push((OTHERS, Step::Checks(column)));
+            steps.push((OTHERS, Step::References(column)));
         }
     }
     steps.extend(s.actions.iter().map(|a| (pass(a), Step::Action(a))));
@@ -118,14 +142,20 @@ fn pass(action: &AlterTableAction) -> u8 {
     }
 }
 
-/// VALIDATE CONSTRAINT alone only reads the rows.
+/// VALIDATE CONSTRAINT alone only reads the rows, a foreign key only keeps others from changing some.
 fn lock_mode(s: &AlterTable) -> LockMode {
-    let validates = |a: &AlterTableAction| matches!(a, AlterTableAction::ValidateConstraint(_));
-    if s.actions.iter().all(validates) {
-        LockMode::ShareUpdateExclusive
-    } else {
-        LockMode::AccessExclusive
+    let mut mode = LockMode::ShareUpdateExclusive;
+    for action in &s.actions {
+        match action {
+            AlterTableAction::ValidateConstraint(_) => {}
+            AlterTableAction::AlterConstraint { .. } => mode = LockMode::ShareRowExclusive,
+            AlterTableAction::AddConstraint(c) if is_reference(c) => {
+                mode = LockMode::ShareRowExclusive;
+            }
+            _ => return LockMode::AccessExclusive,
+        }
     }
+    mode
 }
 
 async fn open(s: &AlterTable, cx: &mut DdlCx<'_>) -> Result<Option<Arc<Relation>>> {
@@ -207,8 +237,13 @@ async fn run(cx: &mut DdlCx<'_>, table: &Arc<Relation>, action: &AlterTableActio
         AlterTableAction::DropNotNull { column } => drop_not_null(cx, table, &column.name).await,
         AlterTableAction::AddConstraint(c) => add_constraint(cx, table, c).await,
         AlterTableAction::DropConstraint {
-            name, if_exists, ..
-        } => drop_constraint(cx, table, &name.name, *if_exists).await,
+            name,
+            if_exists,
+            cascade,
+        } => drop_constraint(cx, table, &name.name, *if_exists, *cascade).await,
+        AlterTableAction::AlterConstraint { name, timing } => {
+            foreign_key::set_timing(cx, table, &name.name, *timing).await
+        }
         _ => run_other(cx, table, action).await,
     }
 }

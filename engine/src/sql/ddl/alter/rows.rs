@@ -27,7 +27,7 @@ pub async fn change_attribute(
 }
 
 /// `pg_class`, changed by `change`.
-pub(super) async fn change_class(
+pub async fn change_class(
     cx: &mut DdlCx<'_>,
     relation: Oid,
     change: impl FnOnce(&mut ClassRow),

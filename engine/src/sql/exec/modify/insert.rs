@@ -29,14 +29,14 @@ pub fn work(
     loop {
         match progress {
             Progress::Fresh | Progress::Computed => {
-                work.was_there = false;
+                work.existing = None;
                 propose(modify, source, work, frame, cx)?;
                 if let Some(plan) = on_conflict {
                     match conflict::find(modify, plan, work, cx)? {
                         Found::None => {}
                         Found::Wait(xid) => return Ok(Worked::Wait(xid, Progress::Fresh)),
                         Found::Row(tid) => {
-                            work.was_there = true;
+                            work.existing = Some(tid);
                             match conflict::resolve(modify, plan, tid, work, writer, frame, cx)? {
                                 conflict::Resolved::Done(worked) => return Ok(worked),
                                 conflict::Resolved::Again => continue,

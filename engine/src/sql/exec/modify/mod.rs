@@ -9,6 +9,7 @@ pub mod constraint;
 mod delete;
 pub mod entries;
 mod insert;
+mod references;
 mod update;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::sql::exec::newest::{self, Newest, Replaced};
 use crate::sql::exec::node::{BoxNode, Node};
 use crate::sql::exec::scan::fetch::RowLoader;
 use crate::sql::plan::tree::{Fetch, Modify, ModifyAction, NodeKind, PlanNode};
+use crate::sql::references::changes;
 use crate::table::heap::RowBuf;
 use crate::txn::RowLockMode;
 use crate::types::datum::Datum;
@@ -46,8 +48,8 @@ pub struct Work {
     pub loader: RowLoader,
     /// Values of the child's row that those of a newer version took the place of.
     pub replaced: Replaced,
-    /// The row is one that was there already, which ON CONFLICT has locked and changed.
-    pub was_there: bool,
+    /// The row that was there already, which ON CONFLICT has locked and changed.
+    pub existing: Option<Tid>,
 }
 
 impl Work {
@@ -160,6 +162,9 @@ impl Node for ModifyNode {
                 command: cx.access.command,
             };
             let modify = spec_of(&self.spec);
+            if cx.access.crosscheck.is_some() {
+                references::crosscheck(modify, &mut self.work, frame, cx)?;
+            }
             let worked = match &modify.action {
                 ModifyAction::Insert { .. } => {
                     insert::work(modify, &mut self.work, progress, writer, frame, cx)?
@@ -186,8 +191,13 @@ impl Node for ModifyNode {
                 Worked::Changed(tid) => {
                     self.busy = None;
                     cx.changed += 1;
+                    if changes::concerns(&modify.relation)
+                        && let Some(tid) = tid
+                    {
+                        references::note(modify, tid, &mut self.work, frame, cx)?;
+                    }
                     if !modify.returning.is_empty() {
-                        returned(modify, tid, writer, self.work.was_there, frame, cx)?;
+                        returned(modify, tid, writer, self.work.existing.is_some(), frame, cx)?;
                         return Ok(Step::Row);
                     }
                 }

@@ -3,7 +3,7 @@
 use super::expr::{Expr, Ident, ObjectName, TypeName};
 use super::query::Query;
 use super::utility::{SetValue, UtilityOption};
-use crate::catalog::relation::Identity;
+use crate::catalog::relation::{Identity, ReferentialAction};
 
 /// A piece of the statement's source: byte offsets. Defaults and checks are stored as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,18 +109,13 @@ pub enum ColumnConstraintKind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForeignKey {
     pub table: ObjectName,
+    /// None: those of its primary key.
     pub columns: Vec<Ident>,
+    pub match_full: bool,
     pub on_delete: ReferentialAction,
+    /// What ON DELETE SET NULL and SET DEFAULT set; none: all columns.
+    pub set_columns: Vec<Ident>,
     pub on_update: ReferentialAction,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReferentialAction {
-    NoAction,
-    Restrict,
-    Cascade,
-    SetNull,
-    SetDefault,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -447,6 +442,10 @@ pub enum AlterTableAction {
         cascade: bool,
     },
     ValidateConstraint(Ident),
+    AlterConstraint {
+        name: Ident,
+        timing: ConstraintTiming,
+    },
     SetOptions(Vec<UtilityOption>),
     ResetOptions(Vec<UtilityOption>),
     OwnerTo(RoleSpec),

@@ -27,6 +27,7 @@ pub enum Statement {
 
     Transaction(TransactionStatement),
     Set(SetStatement),
+    SetConstraints(SetConstraints),
     Show(ShowTarget),
     Reset(ResetTarget),
     Discard(DiscardTarget),
@@ -100,6 +101,7 @@ impl Statement {
             Statement::Delete(_) => "DELETE",
             Statement::Transaction(t) => t.tag(),
             Statement::Set(_) => "SET",
+            Statement::SetConstraints(_) => "SET CONSTRAINTS",
             Statement::Show(_) => "SHOW",
             Statement::Reset(_) => "RESET",
             Statement::Discard(d) => d.tag(),

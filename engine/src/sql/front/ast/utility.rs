@@ -62,6 +62,13 @@ pub enum IsolationLevel {
 }
 
 #[derive(Debug, Clone, PartialEq)]
+pub struct SetConstraints {
+    /// None: ALL.
+    pub names: Vec<ObjectName>,
+    pub deferred: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
 pub struct SetStatement {
     /// SET LOCAL
     pub local: bool,

@@ -236,7 +236,10 @@ impl Parser<'_> {
 
     fn alter_column(&mut self) -> Result<AlterTableAction> {
         if self.is(Kw::Constraint) {
-            return self.skip_action("ALTER TABLE ... ALTER CONSTRAINT");
+            self.bump();
+            let name = self.col_id()?;
+            let timing = self.constraint_timing("ALTER CONSTRAINT statement")?;
+            return Ok(AlterTableAction::AlterConstraint { name, timing });
         }
         self.eat(Kw::Column);
         let column = self.col_id()?;

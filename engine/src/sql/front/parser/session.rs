@@ -3,8 +3,8 @@
 use super::Result;
 use super::cursor::Parser;
 use crate::sql::front::ast::{
-    DiscardTarget, IsolationLevel, ResetTarget, SetStatement, SetTarget, SetValue, ShowTarget,
-    Statement, TransactionMode, TransactionStatement,
+    DiscardTarget, IsolationLevel, ResetTarget, SetConstraints, SetStatement, SetTarget, SetValue,
+    ShowTarget, Statement, TransactionMode, TransactionStatement,
 };
 use crate::sql::front::keywords::Kw;
 use crate::sql::front::lexer::TokenKind;
@@ -126,7 +126,7 @@ impl Parser<'_> {
     pub(super) fn set(&mut self) -> Result<Statement> {
         self.bump();
         if self.eat(Kw::Constraints) {
-            return Ok(self.skip_unsupported("SET CONSTRAINTS", None));
+            return self.set_constraints();
         }
         let mut local = false;
         if self.is(Kw::Session) && self.is_at(1, Kw::Characteristics) {
@@ -151,6 +151,26 @@ impl Parser<'_> {
             self.set_target()?
         };
         Ok(Statement::Set(SetStatement { local, what }))
+    }
+
+    fn set_constraints(&mut self) -> Result<Statement> {
+        let mut names = Vec::new();
+        if !self.eat(Kw::All) {
+            loop {
+                names.push(self.object_name()?);
+                if !self.eat_char(b',') {
+                    break;
+                }
+            }
+        }
+        let deferred = self.eat(Kw::Deferred);
+        if !deferred {
+            self.expect(Kw::Immediate)?;
+        }
+        Ok(Statement::SetConstraints(SetConstraints {
+            names,
+            deferred,
+        }))
     }
 
     /// gram.y's set_rest_more.

@@ -2,10 +2,11 @@
 
 use super::Result;
 use super::cursor::Parser;
-use crate::catalog::relation::Identity;
+use crate::catalog::relation::{Identity, ReferentialAction};
+use crate::sql::error::SqlError;
 use crate::sql::front::ast::{
     ColumnConstraint, ColumnConstraintKind, ColumnDefinition, ConstraintTiming, ForeignKey,
-    ReferentialAction, TableConstraint, TableConstraintKind, TableElement,
+    TableConstraint, TableConstraintKind, TableElement,
 };
 use crate::sql::front::keywords::Kw;
 use crate::sql::front::lexer::TokenKind;
@@ -340,33 +341,63 @@ impl Parser<'_> {
     fn foreign_key(&mut self) -> Result<ForeignKey> {
         let table = self.object_name()?;
         let columns = self.optional_column_list()?;
+        let match_at = self.at();
+        let mut match_full = false;
         if self.eat(Kw::Match) {
             if self.is(Kw::Partial) {
-                return Err(super::function::not_yet("MATCH PARTIAL", self.at()));
+                let message = "MATCH PARTIAL not yet implemented";
+                return Err(SqlError::unsupported(message).at(match_at));
             }
-            if !self.eat(Kw::Simple) {
-                self.expect(Kw::Full)?;
+            match_full = self.eat(Kw::Full);
+            if !match_full {
+                self.expect(Kw::Simple)?;
             }
         }
         let mut key = ForeignKey {
             table,
             columns,
+            match_full,
             on_delete: ReferentialAction::NoAction,
+            set_columns: Vec::new(),
             on_update: ReferentialAction::NoAction,
         };
-        while self.eat(Kw::On) {
-            let delete = self.eat(Kw::Delete);
-            if !delete {
-                self.expect(Kw::Update)?;
+        let (mut deleted, mut updated) = (false, false);
+        while self.is(Kw::On) && !(deleted && updated) {
+            let at = self.at();
+            self.bump();
+            let delete = self.is(Kw::Delete);
+            if std::mem::replace(if delete { &mut deleted } else { &mut updated }, true) {
+                return Err(self.unexpected());
             }
+            self.bump_delete_or_update()?;
             let action = self.referential_action()?;
+            let columns = match action {
+                ReferentialAction::SetNull | ReferentialAction::SetDefault => {
+                    self.optional_column_list()?
+                }
+                _ => Vec::new(),
+            };
             if delete {
-                key.on_delete = action;
-            } else {
-                key.on_update = action;
+                (key.on_delete, key.set_columns) = (action, columns);
+                continue;
             }
+            if !columns.is_empty() {
+                let word = action.word().unwrap_or_default();
+                return Err(SqlError::unsupported(format!(
+                    "a column list with {word} is only supported for ON DELETE actions"
+                ))
+                .at(at));
+            }
+            key.on_update = action;
         }
         Ok(key)
+    }
+
+    fn bump_delete_or_update(&mut self) -> Result<()> {
+        if self.eat(Kw::Delete) {
+            return Ok(());
+        }
+        self.expect(Kw::Update)
     }
 
     fn referential_action(&mut self) -> Result<ReferentialAction> {
@@ -381,14 +412,11 @@ impl Parser<'_> {
             return Ok(ReferentialAction::Cascade);
         }
         self.expect(Kw::Set)?;
-        let action = if self.eat(Kw::Null) {
-            ReferentialAction::SetNull
-        } else {
-            self.expect(Kw::Default)?;
-            ReferentialAction::SetDefault
-        };
-        self.optional_column_list()?;
-        Ok(action)
+        if self.eat(Kw::Null) {
+            return Ok(ReferentialAction::SetNull);
+        }
+        self.expect(Kw::Default)?;
+        Ok(ReferentialAction::SetDefault)
     }
 
     pub(super) fn table_constraint(&mut self) -> Result<TableConstraint> {
@@ -477,6 +505,17 @@ impl Parser<'_> {
             initially_deferred,
         };
         Ok((timing, not_valid))
+    }
+
+    /// The same of what is no constraint that NOT VALID could be said of.
+    pub(super) fn constraint_timing(&mut self, what: &str) -> Result<ConstraintTiming> {
+        let at = self.at();
+        let (timing, not_valid) = self.table_constraint_marks()?;
+        if not_valid {
+            let message = format!("{what} constraints cannot be marked NOT VALID");
+            return Err(SqlError::unsupported(message).at(at));
+        }
+        Ok(timing)
     }
 
     fn table_key(&mut self, primary: bool) -> Result<TableConstraintKind> {
