@@ -58,6 +58,21 @@ COMMENT ON INDEX shop.orders_placed IS 'the newest first';
 ALTER TABLE shop.orders ADD CONSTRAINT later CHECK (total > 0) NOT VALID;
 INSERT INTO shop.orders (customer, placed, total, note)
     SELECT g, timestamp '2024-01-01' + g * interval '1 hour', g * 1.5, repeat('x', g * 60) FROM generate_series(1, 40) g;
+CREATE TABLE shop.parcels (
+    id int PRIMARY KEY,
+    gone int,
+    "order" bigint REFERENCES shop.orders ON DELETE CASCADE ON UPDATE CASCADE,
+    inside int CONSTRAINT nested REFERENCES shop.parcels ON DELETE SET NULL (inside) DEFERRABLE INITIALLY DEFERRED,
+    customer int,
+    placed timestamp,
+    FOREIGN KEY (customer, placed) REFERENCES shop.orders (customer, placed) MATCH FULL ON UPDATE RESTRICT DEFERRABLE
+);
+ALTER TABLE shop.parcels DROP COLUMN gone;
+ALTER TABLE shop.parcels OWNER TO moving_owner;
+COMMENT ON CONSTRAINT nested ON shop.parcels IS 'parcels in parcels';
+INSERT INTO shop.parcels VALUES
+    (1, 1, 2, 1, '2024-01-01 01:00'), (2, 2, NULL, NULL, NULL), (3, NULL, 3, 3, '2024-01-01 03:00'), (4, 40, 1, NULL, NULL);
+ALTER TABLE shop.parcels ADD CONSTRAINT of_a_customer FOREIGN KEY (id) REFERENCES shop.customers NOT VALID;
 CREATE SEQUENCE shop.invoice AS integer INCREMENT BY 5 MINVALUE 5 MAXVALUE 1000 START WITH 10 CYCLE;
 COMMENT ON SEQUENCE shop.invoice IS 'numbers of paper';
 SELECT nextval('shop.invoice'), nextval('shop.invoice');
@@ -85,6 +100,7 @@ GRANT SELECT ON public.kinds TO postgres;
 const SAME_ROWS: &[&str] = &[
     "SELECT * FROM shop.customers ORDER BY id",
     "SELECT * FROM shop.orders ORDER BY id",
+    "SELECT * FROM shop.parcels ORDER BY id",
     "SELECT * FROM public.\"Odd Names\" ORDER BY 1",
     "SELECT * FROM public.kinds ORDER BY b",
     "SELECT last_value, is_called FROM shop.\"Numbers of customers\"",
@@ -102,6 +118,8 @@ const SAME_ROWS: &[&str] = &[
      WHERE n.nspname IN ('public', 'shop') AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, 2",
     "SELECT c.conname, c.contype, c.convalidated, obj_description(c.oid, 'pg_constraint') \
      FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace WHERE n.nspname IN ('public', 'shop') ORDER BY 1",
+    "SELECT conname, conrelid::regclass, confrelid::regclass, conindid::regclass, pg_get_constraintdef(oid), pg_get_constraintdef(oid, true) \
+     FROM pg_constraint WHERE contype = 'f' ORDER BY 1",
     "SELECT schemaname, tablename, indexname FROM pg_indexes WHERE schemaname IN ('public', 'shop') ORDER BY 3",
     "SELECT pg_get_serial_sequence('shop.customers', 'id'), pg_get_serial_sequence('shop.orders', 'id')",
     "SELECT nspname, pg_get_userbyid(nspowner), obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'shop'",
@@ -110,6 +128,8 @@ const SAME_ROWS: &[&str] = &[
     "INSERT INTO shop.orders (customer, total) VALUES (99, 5) RETURNING id, placed",
     "INSERT INTO public.\"Odd Names\" DEFAULT VALUES RETURNING *",
     "SELECT nextval('shop.invoice'), nextval('shop.unused')",
+    "DELETE FROM shop.orders WHERE id = 2 RETURNING customer",
+    "SELECT id, \"order\", inside FROM shop.parcels ORDER BY id",
 ];
 
 /// Refused for the same reason: what was restored is kept.
@@ -124,6 +144,12 @@ const SAME_ERRORS: &[&str] = &[
     "INSERT INTO shop.orders (id, customer, total) VALUES (1, 1, 1)",
     "INSERT INTO shop.orders (customer, placed, total) VALUES (1, '2024-01-01 01:00', 1)",
     "INSERT INTO shop.orders (customer, total) VALUES (1, 0)",
+    "INSERT INTO shop.parcels (id, \"order\") VALUES (2, 1000)",
+    "INSERT INTO shop.parcels (id, inside) VALUES (2, 77)",
+    "INSERT INTO shop.parcels (id, customer) VALUES (2, 1)",
+    "INSERT INTO shop.parcels (id) VALUES (5)",
+    "UPDATE shop.orders SET placed = '2025-01-01' WHERE id = 3",
+    "DELETE FROM shop.customers WHERE id = 1",
     "INSERT INTO public.\"Odd Names\" (\"select\") VALUES ('it''s \"quoted\"')",
 ];
 
@@ -164,7 +190,6 @@ CREATE TABLE parts (id int, at date) PARTITION BY RANGE (at);
 CREATE TABLE part PARTITION OF parts FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
 CREATE TABLE child (c int) INHERITS (plain);
 CREATE UNLOGGED TABLE fast (a int);
-CREATE TABLE referring (a int REFERENCES plain (id) ON DELETE CASCADE ON UPDATE SET NULL DEFERRABLE INITIALLY DEFERRED);
 CREATE TABLE computed (a int, b int GENERATED ALWAYS AS (a * 2) STORED);
 CREATE TABLE excluded (a int, b int, EXCLUDE USING btree (a WITH =) WHERE (b > 0));
 CREATE TABLE put_off (a int UNIQUE DEFERRABLE);

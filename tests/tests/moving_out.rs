@@ -37,9 +37,34 @@ CREATE SEQUENCE "Odd numbers" AS smallint INCREMENT BY 2 MINVALUE -9 CYCLE CACHE
 GRANT USAGE ON SEQUENCE "Odd numbers" TO PUBLIC;
 CREATE TABLE "order" ("select" bigint DEFAULT nextval('"Odd numbers"'), "group" "char", gone int, empty text);
 ALTER TABLE "order" DROP COLUMN gone;
+CREATE TABLE house.boxes (
+    id bigint PRIMARY KEY,
+    gone int,
+    inside bigint CONSTRAINT "what it's in" REFERENCES house.boxes ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+    room int NOT NULL REFERENCES house.rooms ON DELETE RESTRICT ON UPDATE NO ACTION DEFERRABLE,
+    number int,
+    floor int,
+    CONSTRAINT "where" UNIQUE (room, number),
+    CONSTRAINT stacked FOREIGN KEY (floor, number) REFERENCES house.boxes (room, number) MATCH FULL ON UPDATE CASCADE
+);
+ALTER TABLE house.boxes DROP COLUMN gone;
+ALTER TABLE house.boxes OWNER TO leaving_owner;
+COMMENT ON CONSTRAINT "what it's in" ON house.boxes IS 'boxes in boxes';
+CREATE TABLE "a label" (
+    box bigint REFERENCES house.boxes ON DELETE SET NULL ON UPDATE SET DEFAULT,
+    room int,
+    number int,
+    FOREIGN KEY (room, number) REFERENCES house.boxes (room, number) ON DELETE SET NULL (number)
+);
+CREATE TABLE ring (id int PRIMARY KEY, next int);
+CREATE TABLE chain (id int PRIMARY KEY, next int REFERENCES ring DEFERRABLE);
+ALTER TABLE ring ADD FOREIGN KEY (next) REFERENCES chain ON DELETE SET DEFAULT;
 INSERT INTO house.rooms (name, tags, day, made) VALUES
     ('cellar', '{a,"b c",NULL}', '2024-02-29', '2024-01-01 00:00+00'), (E'tab\tand \\N', '{}', NULL, 'epoch');
-INSERT INTO "order" ("group", empty) VALUES ('x', ''), (NULL, NULL);
+INSERT INTO "order" ("group", empty) VALUES ('x', ''), (NULL, NULL), ('y', NULL);
+INSERT INTO house.boxes VALUES (2, 1, 5, 7, 5), (1, NULL, 6, NULL, NULL);
+INSERT INTO "a label" VALUES (2, 5, 7), (1, 9, NULL);
+ALTER TABLE "a label" ADD CONSTRAINT later FOREIGN KEY (number) REFERENCES house.rooms NOT VALID;
 "#;
 
 fn tool(name: &str, port: u16, user: &str) -> Command {
@@ -88,7 +113,9 @@ fn a_dump_is_postgresqls() {
         &["--data-only", "--inserts"],
         &["-n", "hou*"],
         &["-t", "house.rooms"],
+        &["-t", "house.boxes", "-t", "\"a label\""],
         &["-T", "\"order\"", "--no-owner", "--no-privileges"],
+        &["--data-only", "--disable-triggers", "-t", "ring"],
     ] {
         let own = dumped(server.port, "postgres", options);
         assert_eq!(

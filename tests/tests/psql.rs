@@ -64,6 +64,25 @@ CREATE INDEX "where" ON "order" ("Mixed Case" DESC, "group");
 CREATE TABLE extra.options (a int, b text) WITH (fillfactor = 70, autovacuum_enabled = false);
 CREATE TABLE extra.nothing ();
 CREATE TABLE extra.keys (id bigserial);
+CREATE SCHEMA "Far away";
+CREATE TABLE "Far away"."Goals" (id bigint PRIMARY KEY, "Second key" text UNIQUE, third numeric(6,2));
+CREATE UNIQUE INDEX goals_third ON "Far away"."Goals" (third);
+CREATE TABLE parents (a int, gone int, b varchar(10), c int UNIQUE, PRIMARY KEY (a, b));
+ALTER TABLE parents DROP COLUMN gone;
+CREATE TABLE children (
+  id int PRIMARY KEY REFERENCES parents (c) ON DELETE CASCADE ON UPDATE CASCADE,
+  gone int, a int, b varchar(10), goal bigint CONSTRAINT "to a goal" REFERENCES "Far away"."Goals" DEFERRABLE INITIALLY DEFERRED,
+  second text REFERENCES "Far away"."Goals" ("Second key") ON DELETE SET NULL ON UPDATE SET DEFAULT DEFERRABLE,
+  third numeric REFERENCES "Far away"."Goals" (third) ON DELETE RESTRICT ON UPDATE RESTRICT, "order" int,
+  CONSTRAINT both_full FOREIGN KEY (a, b) REFERENCES parents MATCH FULL ON DELETE SET DEFAULT,
+  CONSTRAINT both_some FOREIGN KEY (a, b) REFERENCES parents (a, b) ON DELETE SET NULL (a)
+);
+ALTER TABLE children DROP COLUMN gone;
+ALTER TABLE children ADD CONSTRAINT later_too FOREIGN KEY ("order") REFERENCES parents (c) NOT VALID;
+ALTER TABLE children ADD FOREIGN KEY ("order") REFERENCES children ON DELETE SET NULL ("order");
+COMMENT ON CONSTRAINT later_too ON children IS 'one day';
+CREATE TABLE extra.tree (id int PRIMARY KEY, parent int REFERENCES extra.tree ON DELETE CASCADE, child int REFERENCES children);
+CREATE TABLE extra.parents (id int PRIMARY KEY REFERENCES parents (c));
 GRANT SELECT, INSERT ON keys TO anna;
 GRANT SELECT ON checks TO PUBLIC;
 GRANT UPDATE ON keys TO writers WITH GRANT OPTION;
@@ -86,6 +105,9 @@ const COMMANDS: &[&str] = &[
     r"\d extra.*",
     r"\d extra.options",
     r"\d extra.nothing",
+    r"\d parents",
+    r"\d children",
+    r#"\d "Far away".*"#,
     r"\d counter",
     r"\d keys_id_seq",
     r"\d checks_id_seq",
@@ -105,6 +127,9 @@ const COMMANDS: &[&str] = &[
     r"\d+ counter",
     r"\d+ keys_down",
     r"\d+ keys_more",
+    r"\d+ parents",
+    r"\d+ children",
+    r"\d+ extra.tree",
     r"\d+ extra.options",
     r"\d+ extra.nothing",
     r"\dt",
@@ -163,7 +188,11 @@ const COMMANDS: &[&str] = &[
     r"\df string_to_array text text",
     r"\dfa bool_and",
     r"\dfn nosuch",
+    r"\dfw",
     r"\dfw nosuch",
+    r"\dfw n*",
+    r"\df lag",
+    r"\df+ row_number",
     r"\da",
     r"\da bool_and",
     r"\da string_agg",
@@ -200,6 +229,10 @@ const COMMANDS: &[&str] = &[
     r"\sf pg_catalog.md5(text)",
     r"\sf make_interval",
     r"\sf bool_and",
+    r"\sf row_number",
+    r"\sf lag(anycompatible, int, anycompatible)",
+    r"\sf rank",
+    r"\sf unnest",
     r"\sf nosuch",
     r"\sf abs",
     r"\sv nosuch",

@@ -190,8 +190,7 @@ impl CatalogCx<'_> {
         Ok(columns)
     }
 
-    /// What an identity column takes its numbers from: the sequence that it owns. Clusters of earlier versions have it as
-    /// a default.
+    /// What an identity column takes its numbers from: the sequence that it owns.
     fn identity_default(
         &self,
         snapshot: &Snapshot,

@@ -188,7 +188,7 @@ pub struct IndexKey {
     /// Position (from 0) in the table's columns.
     pub column: usize,
     pub ty: SqlType,
-    /// The operator class; none where an earlier version made the index, which kept none.
+    /// The operator class that it was made with.
     pub class: Oid,
     pub descending: bool,
     pub nulls_first: bool,

@@ -16,6 +16,7 @@ use crate::ids::Oid;
 use crate::sql::rights::Needed;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::{Aggregate, Function};
+use crate::types::windows::WindowFunction;
 
 /// A statement ready for planning.
 #[derive(Debug, Clone)]
@@ -52,9 +53,53 @@ pub struct OutputColumn {
     pub attribute: i16,
 }
 
+/// A WITH query by its number in the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CteId(usize);
+
+impl CteId {
+    pub fn new(number: usize) -> CteId {
+        CteId(number)
+    }
+}
+
+/// A WITH query: bound once, at the level that defines it, whose ranges it does not see. Ranges name it by its number, so
+/// what it reads of levels further out is no part of what these ranges read: whoever goes over a query finds it with the
+/// query that defines it.
+#[derive(Debug, Clone)]
+pub struct Cte {
+    pub id: CteId,
+    pub name: String,
+    pub columns: Vec<OutputColumn>,
+    /// How many ranges read it, its own of a recursive one not counted.
+    pub references: usize,
+    /// MATERIALIZED, NOT MATERIALIZED.
+    pub materialized: Option<bool>,
+    pub source: CteSource,
+}
+
+#[derive(Debug, Clone)]
+pub enum CteSource {
+    Query(Box<Query>),
+    Recursive(Box<Recursive>),
+    /// INSERT, UPDATE or DELETE, at the statement's top only: run once and to its end, whoever reads its RETURNING.
+    Change(BoundStatement),
+}
+
+/// `first UNION [ALL] step`, both with the types of the query's columns; the step reads the rows that came last.
+#[derive(Debug, Clone)]
+pub struct Recursive {
+    pub all: bool,
+    pub first: Query,
+    pub step: Query,
+    pub ctes: Vec<Cte>,
+}
+
 /// A whole SELECT, with its set operations, ordering and limits.
 #[derive(Debug, Clone)]
 pub struct Query {
+    /// WITH, each behind those that it reads.
+    pub ctes: Vec<Cte>,
     pub body: Body,
     /// Keys are indexes into the body's targets (junk ones included).
     pub order_by: Vec<SortItem>,
@@ -109,7 +154,9 @@ pub struct Select {
     pub group_by: Vec<Expr>,
     pub having: Option<Expr>,
     pub aggregates: Vec<AggregateCall>,
-    /// Target expressions; above grouping, they, `having` and sort keys use only group expressions
+    /// Window functions, over the rows that FROM or the grouping gives; only targets read their results.
+    pub windows: Windowing,
+    /// Target expressions; above grouping, they, `having`, window functions and sort keys use only group expressions
     /// (as [`Expr::Group`]) and aggregates (as [`Expr::Aggregate`]).
     pub targets: Vec<Target>,
     pub distinct: Distinct,
@@ -145,6 +192,19 @@ pub struct Range {
     pub columns: Vec<RangeColumn>,
 }
 
+impl Range {
+    /// It is the query's own name in the query.
+    pub fn reads_itself(&self) -> bool {
+        matches!(
+            self.source,
+            RangeSource::Cte {
+                reads_itself: true,
+                ..
+            }
+        )
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct RangeColumn {
     pub name: String,
@@ -157,6 +217,14 @@ pub enum RangeSource {
     Table(Arc<Relation>),
     /// A table that the code fills (`pg_proc`, `pg_settings`, ...).
     Virtual(Arc<Relation>),
+    /// A query of a WITH clause, of this level or of one around it.
+    Cte {
+        id: CteId,
+        name: String,
+        /// Nothing of a query that reads itself.
+        output: Vec<OutputColumn>,
+        reads_itself: bool,
+    },
     /// After LATERAL it reads the ranges to its left as values of a level around it ([`Expr::Outer`]).
     Subquery(Box<Query>),
     Values(Values),
@@ -243,6 +311,126 @@ pub struct AggregateCall {
     pub ty: SqlType,
 }
 
+/// The window functions of a level and the windows that they are over.
+#[derive(Debug, Clone, Default)]
+pub struct Windowing {
+    /// Each is used, no two are the same.
+    pub windows: Vec<Window>,
+    pub calls: Vec<WindowCall>,
+}
+
+impl Windowing {
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Window {
+    pub partition_by: Vec<Expr>,
+    pub order_by: Vec<WindowOrder>,
+    pub frame: Frame,
+}
+
+#[derive(Debug, Clone)]
+pub struct WindowOrder {
+    pub expr: Expr,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameMode {
+    Rows,
+    Range,
+    Groups,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exclusion {
+    NoOthers,
+    CurrentRow,
+    Group,
+    Ties,
+}
+
+/// Which rows of the partition a row's frame has. Manual, 4.2.8.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    pub mode: FrameMode,
+    pub start: FrameBound,
+    pub end: FrameBound,
+    pub exclude: Exclusion,
+}
+
+/// Offsets read no row: `bigint` of ROWS and GROUPS, of RANGE what the order's type takes.
+#[derive(Debug, Clone)]
+pub enum FrameBound {
+    UnboundedPreceding,
+    Preceding(Expr),
+    CurrentRow,
+    Following(Expr),
+    UnboundedFollowing,
+}
+
+impl FrameBound {
+    pub fn offset(&self) -> Option<&Expr> {
+        match self {
+            FrameBound::Preceding(e) | FrameBound::Following(e) => Some(e),
+            _ => None,
+        }
+    }
+    pub fn offset_mut(&mut self) -> Option<&mut Expr> {
+        match self {
+            FrameBound::Preceding(e) | FrameBound::Following(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl Default for Frame {
+    fn default() -> Frame {
+        Frame {
+            mode: FrameMode::Range,
+            start: FrameBound::UnboundedPreceding,
+            end: FrameBound::CurrentRow,
+            exclude: Exclusion::NoOthers,
+        }
+    }
+}
+
+/// What is computed over a window.
+#[derive(Debug, Clone, Copy)]
+pub enum WindowCallee {
+    Function(&'static WindowFunction),
+    Aggregate(&'static Aggregate),
+}
+
+impl WindowCallee {
+    pub fn oid(self) -> Oid {
+        match self {
+            WindowCallee::Function(f) => f.oid,
+            WindowCallee::Aggregate(a) => a.oid,
+        }
+    }
+    pub fn name(self) -> &'static str {
+        match self {
+            WindowCallee::Function(f) => f.name,
+            WindowCallee::Aggregate(a) => a.name,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct WindowCall {
+    pub callee: WindowCallee,
+    /// Its place among [`Windowing::windows`].
+    pub window: usize,
+    pub args: Vec<Expr>,
+    pub filter: Option<Expr>,
+    pub ty: SqlType,
+}
+
 #[derive(Debug, Clone)]
 pub enum Expr {
     Const(Datum, SqlType),
@@ -253,6 +441,8 @@ pub enum Expr {
     Group(usize, SqlType),
     /// An aggregate by its index in `Select::aggregates`.
     Aggregate(usize, SqlType),
+    /// A window function by its index in `Windowing::calls`.
+    Window(usize, SqlType),
     /// Functions, operators and cast functions alike.
     Call {
         function: &'static Function,
@@ -454,6 +644,7 @@ pub enum Disclosure {
 
 #[derive(Debug, Clone)]
 pub struct Insert {
+    pub ctes: Vec<Cte>,
     pub target: Arc<Relation>,
     pub disclosure: Disclosure,
     /// Gives one value for each column of the relation that is not dropped... in attribute order, defaults and
@@ -501,6 +692,7 @@ pub struct Returning {
 
 #[derive(Debug, Clone)]
 pub struct Update {
+    pub ctes: Vec<Cte>,
     pub level: usize,
     pub target: Arc<Relation>,
     pub disclosure: Disclosure,
@@ -514,6 +706,7 @@ pub struct Update {
 
 #[derive(Debug, Clone)]
 pub struct Delete {
+    pub ctes: Vec<Cte>,
     pub level: usize,
     pub target: Arc<Relation>,
     /// Range 0 is the target; USING's ranges follow.
@@ -532,6 +725,7 @@ impl Expr {
             | Expr::Param(_, ty)
             | Expr::Group(_, ty)
             | Expr::Aggregate(_, ty)
+            | Expr::Window(_, ty)
             | Expr::Call { ty, .. }
             | Expr::CastViaText { ty, .. }
             | Expr::Coerce { ty, .. }

@@ -63,6 +63,9 @@ pub mod state {
     pub const STRING_TOO_LONG: &str = "22001";
     pub const NUMERIC_OUT_OF_RANGE: &str = "22003";
     pub const NULL_NOT_ALLOWED: &str = "22004";
+    pub const INVALID_PRECEDING_OR_FOLLOWING_SIZE: &str = "22013";
+    pub const INVALID_ARGUMENT_FOR_NTILE: &str = "22014";
+    pub const INVALID_ARGUMENT_FOR_NTH_VALUE: &str = "22016";
     pub const INVALID_ROW_COUNT_IN_LIMIT: &str = "2201W";
     pub const INVALID_ROW_COUNT_IN_OFFSET: &str = "2201X";
     pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";
@@ -95,6 +98,7 @@ pub mod state {
     pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
     pub const CANNOT_COERCE: &str = "42846";
     pub const GROUPING_ERROR: &str = "42803";
+    pub const INVALID_RECURSION: &str = "42P19";
     pub const WINDOWING_ERROR: &str = "42P20";
     pub const COLLATION_MISMATCH: &str = "42P21";
     pub const DATATYPE_MISMATCH: &str = "42804";

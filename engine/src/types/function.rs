@@ -170,7 +170,16 @@ pub enum CastMethod {
 /// The running state of one group's aggregate. `update` sees NULLs only if the aggregate is not strict.
 pub trait Accumulator: Send {
     fn update(&mut self, args: &[Datum], cx: &FunctionCx) -> Result<(), TypeError>;
+    /// What it came to; nothing but dropping it follows.
     fn finish(&mut self, cx: &FunctionCx) -> Result<Datum, TypeError>;
+    /// The same of a frame of a window, which goes on: what `finish` uses up is copied.
+    fn so_far(&mut self, cx: &FunctionCx) -> Result<Datum, TypeError> {
+        self.finish(cx)
+    }
+    /// Takes the earliest input back, exactly; false: it cannot, and the caller begins anew.
+    fn remove(&mut self, _args: &[Datum]) -> bool {
+        false
+    }
     /// Bytes held beyond the accumulator itself, for memory accounting.
     fn memory(&self) -> usize {
         0

@@ -18,6 +18,7 @@ pub mod float;
 pub mod function;
 #[macro_use]
 pub mod functions;
+pub mod in_range;
 pub mod interval;
 pub mod json;
 pub mod numeric;
@@ -30,6 +31,7 @@ pub(crate) mod regex;
 pub mod registry;
 pub mod size;
 mod type_table;
+pub mod windows;
 
 #[cfg(test)]
 mod round_trip_tests;

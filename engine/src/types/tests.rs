@@ -266,7 +266,17 @@ fn called(kind: &str, rest: &str, fields: &[String], cx: &FunctionCx) -> Result<
                 state.update(&args, cx)?;
             }
         }
+        // A window asks again and again before the end.
+        let so_far = [state.so_far(cx)?, state.so_far(cx)?];
         let v = state.finish(cx)?;
+        for earlier in so_far {
+            assert_eq!(
+                format!("{earlier:?}"),
+                format!("{v:?}"),
+                "{}",
+                aggregate.name
+            );
+        }
         let ty = match aggregate.returns {
             oids::ANYARRAY => match &v {
                 Datum::Array(a) => registry::array_of(a.element).expect("an array type"),

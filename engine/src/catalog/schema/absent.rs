@@ -13,7 +13,6 @@ const NAMES: &[&str] = &[
     "pg_publication_tables",
     "pg_replication_origin_status",
     "pg_rules",
-    "pg_seclabels",
     "pg_shmem_allocations",
     "pg_stat_database_conflicts",
     "pg_stat_progress_analyze",

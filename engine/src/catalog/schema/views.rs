@@ -86,6 +86,15 @@ pub(super) const VIEWS: &[TableSpec] = &[
         indexes: &[],
     },
     TableSpec {
+        oid: 12099,
+        name: "pg_seclabels",
+        shared: false,
+        kind: TableKind::StaticView,
+        columns: "objoid oid, classoid oid, objsubid int4, objtype text, objnamespace oid, objname text, \
+            provider text, label text",
+        indexes: &[],
+    },
+    TableSpec {
         oid: 12048,
         name: "pg_sequences",
         shared: false,

@@ -21,6 +21,7 @@ type Result<T> = std::result::Result<T, SqlError>;
 /// How much was there before a call's arguments were analyzed.
 pub(super) struct Marks {
     aggregates: usize,
+    windows: usize,
     /// Columns that subqueries use, of each level.
     seen_below: smallvec::SmallVec<[usize; 8]>,
 }
@@ -29,8 +30,16 @@ impl Binder<'_> {
     pub(super) fn marks(&self) -> Marks {
         Marks {
             aggregates: self.aggregates.len(),
+            windows: self.windows.len(),
             seen_below: self.scopes.iter().map(|s| s.seen_below.len()).collect(),
         }
+    }
+
+    /// Where the first window function of this level stands that came since.
+    pub(super) fn window_since(&self, marks: &Marks) -> Option<u32> {
+        let own = self.level_number();
+        let mut inside = self.windows[marks.windows..].iter();
+        inside.find(|(level, _)| *level == own).map(|(_, at)| *at)
     }
 
     /// Where the first of this level's aggregates stands from `place` on.
@@ -62,7 +71,7 @@ impl Binder<'_> {
             .map_err(|_| no_function(call, &inputs, at))?;
         let mut bound = Vec::with_capacity(args.len());
         for ((arg, arg_at), declared) in args.into_iter().zip(parameters) {
-            let ty = types.actual(*declared).ok_or_else(|| undetermined(at))?;
+            let ty = types.actual(*declared).ok_or_else(undetermined)?;
             let arg = if ty == oids::ANY {
                 self.settle(arg, arg_at)?
             } else {
@@ -70,9 +79,7 @@ impl Binder<'_> {
             };
             bound.push(arg);
         }
-        let ty = types
-            .actual(aggregate.returns)
-            .ok_or_else(|| undetermined(at))?;
+        let ty = types.actual(aggregate.returns).ok_or_else(undetermined)?;
         let order_by = self.aggregate_order(call, &bound)?;
         let filter = match &call.filter {
             Some(filter) => Some(self.aggregate_part(|b| {
@@ -95,6 +102,15 @@ impl Binder<'_> {
     fn place_aggregate(&mut self, mut call: AggregateCall, marks: &Marks, at: u32) -> Result<Expr> {
         let own = self.level_number();
         let level = level_of(&call, own);
+        if level == own
+            && let Some(inner) = self.window_since(marks)
+        {
+            return Err(SqlError::new(
+                state::GROUPING_ERROR,
+                "aggregate function calls cannot contain window function calls",
+            )
+            .at(inner));
+        }
         let inside = &self.aggregates[marks.aggregates..];
         if let Some((_, inner)) = inside.iter().find(|(l, _)| *l == level) {
             return Err(SqlError::new(
@@ -195,9 +211,11 @@ fn level_of(call: &AggregateCall, own: usize) -> usize {
 /// of that.
 fn levels(expr: &Expr, own: usize, look: &mut dyn FnMut(usize)) {
     match expr {
-        Expr::Column(_) | Expr::SystemColumn { .. } | Expr::Group(..) | Expr::Aggregate(..) => {
-            look(own);
-        }
+        Expr::Column(_)
+        | Expr::SystemColumn { .. }
+        | Expr::Group(..)
+        | Expr::Aggregate(..)
+        | Expr::Window(..) => look(own),
         Expr::Outer(outer) => look(outer.level),
         _ => walk::parts(expr, &mut |part| levels(part, own, look)),
     }

@@ -7,7 +7,8 @@ use crate::catalog::schema::has_rows_in_code;
 use crate::catalog::view::CatalogView;
 use crate::ids::Oid;
 use crate::sql::bound::{
-    AggregateCall, ColumnRef, Expr, FromItem, Range, RangeColumn, RangeSource,
+    AggregateCall, ColumnRef, CteId, CteSource, Expr, FromItem, OutputColumn, Range, RangeColumn,
+    RangeSource, Window, WindowCall,
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast;
@@ -38,6 +39,11 @@ pub enum Context {
     GroupBy,
     OrderBy,
     DistinctOn,
+    WindowPartition,
+    WindowOrder,
+    WindowRows,
+    WindowRange,
+    WindowGroups,
     Limit,
     Offset,
     Values,
@@ -68,6 +74,11 @@ impl Context {
             Context::GroupBy => "GROUP BY",
             Context::OrderBy => "ORDER BY",
             Context::DistinctOn => "DISTINCT ON",
+            Context::WindowPartition => "window PARTITION BY",
+            Context::WindowOrder => "window ORDER BY",
+            Context::WindowRows => "window ROWS",
+            Context::WindowRange => "window RANGE",
+            Context::WindowGroups => "window GROUPS",
             Context::Limit => "LIMIT",
             Context::Offset => "OFFSET",
             Context::Values | Context::InsertRow => "VALUES",
@@ -83,8 +94,45 @@ impl Context {
     pub fn allows_aggregates(self) -> bool {
         matches!(
             self,
-            Context::Select | Context::Having | Context::OrderBy | Context::DistinctOn
+            Context::Select
+                | Context::Having
+                | Context::OrderBy
+                | Context::DistinctOn
+                | Context::WindowPartition
+                | Context::WindowOrder
         )
+    }
+    pub fn allows_windows(self) -> bool {
+        matches!(
+            self,
+            Context::Select | Context::OrderBy | Context::DistinctOn
+        )
+    }
+    fn is_of_window(self) -> bool {
+        matches!(
+            self,
+            Context::WindowPartition
+                | Context::WindowOrder
+                | Context::WindowRows
+                | Context::WindowRange
+                | Context::WindowGroups
+        )
+    }
+    /// As in "window functions are not allowed in WHERE".
+    pub fn name_without_windows(self) -> &'static str {
+        match self.is_of_window() {
+            true => "window definitions",
+            false => self.name(),
+        }
+    }
+    /// As in "set-returning functions are not allowed in WHERE".
+    pub fn name_without_sets(self) -> &'static str {
+        match self {
+            Context::WindowRows | Context::WindowRange | Context::WindowGroups => {
+                "window definitions"
+            }
+            _ => self.name(),
+        }
     }
     pub fn allows_sets(self) -> bool {
         matches!(
@@ -94,6 +142,8 @@ impl Context {
                 | Context::GroupBy
                 | Context::OrderBy
                 | Context::DistinctOn
+                | Context::WindowPartition
+                | Context::WindowOrder
         )
     }
     /// The contexts whose name is singular in the messages about subqueries.
@@ -147,6 +197,11 @@ pub struct Scope {
     pub ranges: Vec<Range>,
     pub items: Vec<Item>,
     pub aggregates: Vec<AggregateCall>,
+    /// The windows of WINDOW, and behind them those of OVER.
+    pub windows: Vec<WindowEntry>,
+    /// Window functions, with their windows by these numbers.
+    pub window_calls: Vec<WindowCall>,
+    pub has_windows: bool,
     pub in_aggregate: bool,
     /// Columns used outside aggregates, with their places: for the grouping error.
     pub seen: Vec<(ColumnRef, u32)>,
@@ -165,6 +220,8 @@ pub struct Scope {
     pub has_outer_join: bool,
     /// WITH queries that this level defines.
     pub ctes: Vec<CteEntry>,
+    /// Names of WITH queries that come behind the one that is being analyzed, and its own; the last one comes first.
+    pub future_ctes: Vec<String>,
 }
 
 impl Scope {
@@ -178,13 +235,26 @@ impl Scope {
     }
 }
 
-/// A WITH query: analyzed anew at each reference, which is the same as long as it is not volatile.
+/// A window as it is written, and as it is bound once something is over it or all has been analyzed.
+#[derive(Debug, Clone)]
+pub struct WindowEntry {
+    /// Of WINDOW.
+    pub name: Option<String>,
+    pub window: Arc<ast::Window>,
+    pub bound: Option<Arc<Window>>,
+}
+
+/// A WITH query, which is analyzed where it is defined.
 #[derive(Debug, Clone)]
 pub struct CteEntry {
-    pub cte: Arc<ast::Cte>,
+    pub id: CteId,
+    pub name: String,
     pub references: usize,
-    /// How many entries of the same WITH it can see.
-    pub sees: usize,
+    pub columns: Vec<OutputColumn>,
+    pub materialized: Option<bool>,
+    /// Nothing of a recursive one that is being analyzed.
+    pub source: Option<CteSource>,
+    pub recursive: bool,
 }
 
 pub struct Parameters {
@@ -215,8 +285,16 @@ pub struct Binder<'a> {
     pub conditional: Option<&'static str>,
     /// Where the last set-returning function stands that FROM calls.
     pub set_in_from: Option<u32>,
+    /// How many WITH queries there are so far.
+    pub ctes: usize,
+    /// The level of the statement itself: what changes rows may stand in its WITH only.
+    pub top_level: usize,
     /// The aggregates so far: the level that each belongs to, and where it stands.
     pub aggregates: Vec<(usize, u32)>,
+    /// The window functions so far, likewise.
+    pub windows: Vec<(usize, u32)>,
+    /// Where this level's last set-returning function stands that is called outside FROM.
+    pub last_set: Option<u32>,
     /// Kept of an expression that is going to be stored.
     pub moments: Option<Vec<Moment>>,
     /// The result is to be shown, not run: words that SQL has for calls stay recognizable, and nothing is computed.
@@ -242,7 +320,11 @@ impl<'a> Binder<'a> {
             context: Context::Select,
             conditional: None,
             set_in_from: None,
+            ctes: 0,
+            top_level: 0,
             aggregates: Vec::new(),
+            windows: Vec::new(),
+            last_set: None,
             moments: None,
             as_written: false,
         }
@@ -281,6 +363,7 @@ impl<'a> Binder<'a> {
     pub fn level<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<(T, Scope)> {
         let context = std::mem::replace(&mut self.context, Context::Select);
         let conditional = self.conditional.take();
+        let last_set = self.last_set.take();
         let below = self.scope().below.replace(context);
         self.scopes.push(Scope::default());
         let out = f(self);
@@ -288,6 +371,7 @@ impl<'a> Binder<'a> {
         self.scope().below = below;
         self.context = context;
         self.conditional = conditional;
+        self.last_set = last_set;
         out.map(|t| (t, scope))
     }
 

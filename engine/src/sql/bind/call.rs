@@ -4,13 +4,17 @@ use super::binder::{Binder, Context};
 use super::resolve::{self, Choice, Pathway};
 use super::types::type_text;
 use super::walk;
+use super::window::Called;
 use crate::ids::Oid;
-use crate::sql::bound::{ColumnRef, Expr, FromItem, Range, RangeCall, RangeColumn, RangeSource};
+use crate::sql::bound::{
+    ColumnRef, Expr, FromItem, Range, RangeCall, RangeColumn, RangeSource, WindowCallee,
+};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, FunctionCall};
 use crate::types::datum::SqlType;
 use crate::types::function::{Aggregate, CastContext, Function, Volatility};
-use crate::types::{aggregates, functions, oids, registry};
+use crate::types::windows::WindowFunction;
+use crate::types::{aggregates, functions, oids, registry, windows};
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -28,6 +32,7 @@ struct Candidate {
 enum Target {
     Function(&'static Function),
     Aggregate(&'static Aggregate),
+    Window(&'static WindowFunction),
 }
 
 /// Names of parameters, where callers use them. Manual, 9.27.3 and 9.9.
@@ -55,7 +60,7 @@ const PARAMETER_NAMES: &[(&str, &[&str])] = &[
 ];
 
 /// A set-returning function is called in it.
-fn calls_set(expr: &Expr) -> bool {
+pub(super) fn calls_set(expr: &Expr) -> bool {
     walk::any(
         expr,
         &|e| matches!(e, Expr::Call { function, .. } if function.returns_set()),
@@ -102,40 +107,20 @@ impl Binder<'_> {
             order_by: Vec::new(),
             within_group: false,
             filter: None,
-            over: false,
+            over: None,
         };
         self.bind_call(&call, at)
     }
 
     pub(super) fn bind_call(&mut self, call: &FunctionCall, at: u32) -> Result<Expr> {
-        if call.over {
-            return Err(SqlError::unsupported("window functions are not supported").at(at));
-        }
         if call.within_group {
             return Err(SqlError::unsupported("ordered-set aggregates are not supported").at(at));
         }
         let name = call.name.name.name.as_str();
         let in_catalog = call.name.schema_name().is_none_or(|s| s == "pg_catalog");
-        if let Some(schema) = call.name.schema_name()
-            && !in_catalog
-            && self.catalog.schema_named(schema)?.is_none()
-        {
-            return Err(SqlError::new(
-                state::INVALID_SCHEMA_NAME,
-                format!("schema \"{schema}\" does not exist"),
-            )
-            .at(at));
-        }
-        let is_aggregate =
-            in_catalog && !aggregates::named(name).is_empty() && functions::named(name).is_empty();
+        self.check_schema(call, in_catalog, at)?;
         let marks = self.marks();
-        let in_aggregate = self.scope_ref().in_aggregate;
-        if is_aggregate {
-            self.scope().in_aggregate = true;
-        }
-        let args = self.call_arguments(call, in_catalog);
-        self.scope().in_aggregate = in_aggregate;
-        let args = args?;
+        let (args, set_inside) = self.arguments_of(call, in_catalog)?;
         let types: Vec<Oid> = args.iter().map(|(e, _)| e.ty().oid).collect();
         if name.contains("json") {
             refuse_named_rows(call, &types, at)?;
@@ -173,8 +158,26 @@ impl Binder<'_> {
             }
         };
         match candidate.target {
-            Target::Aggregate(aggregate) => {
+            Target::Aggregate(aggregate) if call.over.is_none() => {
                 self.aggregate_call(call, aggregate, &candidate.parameters, args, &marks, at)
+            }
+            Target::Aggregate(aggregate) => {
+                let callee = WindowCallee::Aggregate(aggregate);
+                let called = Called {
+                    callee,
+                    set_inside,
+                    at,
+                };
+                self.window_call(call, called, &candidate.parameters, args, &marks)
+            }
+            Target::Window(function) => {
+                let callee = WindowCallee::Function(function);
+                let called = Called {
+                    callee,
+                    set_inside,
+                    at,
+                };
+                self.window_call(call, called, &candidate.parameters, args, &marks)
             }
             Target::Function(function) => {
                 let bound = self.function_call(call, function, candidate, args, at)?;
@@ -185,6 +188,46 @@ impl Binder<'_> {
                 }
             }
         }
+    }
+
+    fn check_schema(&self, call: &FunctionCall, in_catalog: bool, at: u32) -> Result<()> {
+        if let Some(schema) = call.name.schema_name()
+            && !in_catalog
+            && self.catalog.schema_named(schema)?.is_none()
+        {
+            return Err(SqlError::new(
+                state::INVALID_SCHEMA_NAME,
+                format!("schema \"{schema}\" does not exist"),
+            )
+            .at(at));
+        }
+        Ok(())
+    }
+
+    /// The arguments, and where a set-returning function stands among them.
+    fn arguments_of(
+        &mut self,
+        call: &FunctionCall,
+        in_catalog: bool,
+    ) -> Result<(Vec<(Expr, u32)>, Option<u32>)> {
+        let name = call.name.name.name.as_str();
+        let is_aggregate = in_catalog
+            && call.over.is_none()
+            && !aggregates::named(name).is_empty()
+            && functions::named(name).is_empty();
+        let last_set = self.last_set.take();
+        let in_aggregate = self.scope_ref().in_aggregate;
+        if is_aggregate {
+            self.scope().in_aggregate = true;
+        }
+        let args = self.call_arguments(call, in_catalog);
+        self.scope().in_aggregate = in_aggregate;
+        let args = args?;
+        let set_inside = self.last_set;
+        if last_set.is_some() {
+            self.last_set = last_set;
+        }
+        Ok((args, set_inside))
     }
 
     /// Arguments in the order of the parameters.
@@ -309,12 +352,20 @@ impl Binder<'_> {
                 ));
             }
         }
+        if call.over.is_some() {
+            return Err(wrong_kind(
+                format!(
+                    "OVER specified, but {shown} is not a window function nor an aggregate function"
+                ),
+                at,
+            ));
+        }
         let inputs: Vec<Oid> = args.iter().map(|(e, _)| e.ty().oid).collect();
         let types = resolve::polymorphic_types(&inputs, &candidate.parameters)
             .map_err(|_| no_function(call, &inputs, at))?;
         let mut bound = Vec::with_capacity(function.args.len());
         for ((arg, arg_at), declared) in args.into_iter().zip(&candidate.parameters) {
-            let ty = types.actual(*declared).ok_or_else(|| undetermined(at))?;
+            let ty = types.actual(*declared).ok_or_else(undetermined)?;
             bound.push(self.implicit(arg, ty, arg_at)?);
         }
         if let Some(count) = candidate.spread {
@@ -327,9 +378,7 @@ impl Binder<'_> {
         {
             bound.push(self.default_argument(text, *ty)?);
         }
-        let ty = types
-            .actual(function.returns)
-            .ok_or_else(|| undetermined(at))?;
+        let ty = types.actual(function.returns).ok_or_else(undetermined)?;
         let ty = SqlType::plain(ty);
         if function.returns_set() {
             return self.set_call(function, bound, ty, at);
@@ -378,6 +427,7 @@ impl Binder<'_> {
             return Ok(Expr::Call { function, args, ty });
         }
         self.check_set_place(at)?;
+        self.last_set = Some(at);
         if self.spreads_set() {
             return Err(beside_spread_set(at));
         }
@@ -415,7 +465,7 @@ impl Binder<'_> {
             .at(at));
         }
         if !self.context.allows_sets() {
-            return Err(refuse(self.context.name()));
+            return Err(refuse(self.context.name_without_sets()));
         }
         Ok(())
     }
@@ -570,6 +620,17 @@ fn candidates(name: &str, arguments: usize, variadic_call: bool) -> Vec<Candidat
             defaults: 0,
         })
         .collect();
+    out.extend(
+        windows::named(name)
+            .iter()
+            .filter(|w| w.args.len() == arguments)
+            .map(|w| Candidate {
+                target: Target::Window(w),
+                parameters: w.args.to_vec(),
+                spread: None,
+                defaults: 0,
+            }),
+    );
     for f in functions::named(name) {
         let n = f.args.len();
         if n == arguments && (f.variadic == Oid::INVALID || variadic_call) {
@@ -626,12 +687,12 @@ pub(super) fn wrong_kind(message: String, at: u32) -> SqlError {
     SqlError::new(state::WRONG_OBJECT_TYPE, message).at(at)
 }
 
-pub(super) fn undetermined(at: u32) -> SqlError {
+/// Says nowhere where, as in PostgreSQL.
+pub(super) fn undetermined() -> SqlError {
     SqlError::new(
         state::DATATYPE_MISMATCH,
         "could not determine polymorphic type because input has type unknown",
     )
-    .at(at)
 }
 
 fn signature(call: &FunctionCall, types: &[Oid]) -> String {
@@ -653,6 +714,11 @@ pub(super) fn no_function(call: &FunctionCall, types: &[Oid], at: u32) -> SqlErr
     if in_catalog && functions::is_absent(name) {
         let what = format!("function {}() is not implemented", call.name.name.name);
         return SqlError::unsupported(what).at(at);
+    }
+    // The window functions of these names are not all that PostgreSQL has by them.
+    let hypothetical = matches!(name, "rank" | "dense_rank" | "percent_rank" | "cume_dist");
+    if in_catalog && hypothetical && !call.args.is_empty() {
+        return SqlError::unsupported("ordered-set aggregates are not supported").at(at);
     }
     SqlError::new(
         state::UNDEFINED_FUNCTION,

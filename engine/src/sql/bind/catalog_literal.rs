@@ -5,7 +5,7 @@ use super::names::{numeric_oid, qualified_names};
 use crate::ids::Oid;
 use crate::sql::error::{SqlError, state};
 use crate::types::datum::Datum;
-use crate::types::{aggregates, conversions, functions, oids, registry};
+use crate::types::{codec, oids, registry};
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -118,20 +118,7 @@ fn procedure_named(text: &str) -> Result<Oid> {
     let Some(name) = catalog_name(text)? else {
         return Err(undefined_function(text));
     };
-    let found: Vec<Oid> = functions::named(&name)
-        .iter()
-        .map(|f| f.oid)
-        .chain(aggregates::named(&name).iter().map(|a| a.oid))
-        .chain(conversions::named(&name).map(|c| c.oid))
-        .collect();
-    match found.as_slice() {
-        [one] => Ok(*one),
-        [] => Err(undefined_function(text)),
-        _ => Err(SqlError::new(
-            state::AMBIGUOUS_FUNCTION,
-            format!("more than one function named \"{text}\""),
-        )),
-    }
+    codec::function_named(&name, text).map_err(SqlError::from)
 }
 
 fn procedure_with_arguments(text: &str) -> Result<Oid> {
@@ -157,11 +144,8 @@ fn procedure_with_arguments(text: &str) -> Result<Oid> {
     let Some(name) = catalog_name(&text[..open])? else {
         return Err(undefined_function(text));
     };
-    functions::named(&name)
-        .iter()
-        .map(|f| (f.oid, f.args))
-        .chain(aggregates::named(&name).iter().map(|a| (a.oid, a.args)))
-        .chain(conversions::named(&name).map(|c| (c.oid, c.args)))
+    codec::functions_named(&name)
+        .into_iter()
         .find(|(_, args)| *args == types.as_slice())
         .map(|(oid, _)| oid)
         .ok_or_else(|| undefined_function(text))

@@ -96,8 +96,9 @@ impl Binder<'_> {
         if let Some(returning) = &returning {
             self.needs_to_read(&relation, returning.level, returned(Some(returning)));
         }
-        self.check_ctes()?;
+        let ctes = self.close_ctes();
         Ok(BoundStatement::Insert(Box::new(Insert {
+            ctes,
             target: relation,
             disclosure,
             source,
@@ -313,6 +314,7 @@ impl Binder<'_> {
             order_by: Vec::new(),
             limit: None,
             offset: None,
+            ctes: Vec::new(),
             with_ties: false,
             locking: Vec::new(),
             output: row_output(relation),
@@ -493,9 +495,10 @@ impl Binder<'_> {
         let read = assignments.iter().map(|a| &a.value).chain(&filter);
         let level = self.level_number();
         self.needs_to_read(&relation, level, read.chain(returned(returning.as_ref())));
-        self.check_ctes()?;
+        let ctes = self.close_ctes();
         let scope = std::mem::take(self.scope());
         Ok(BoundStatement::Update(Box::new(Update {
+            ctes,
             level,
             target: relation,
             disclosure,
@@ -530,9 +533,10 @@ impl Binder<'_> {
         let read = filter.iter().chain(returned(returning.as_ref()));
         let level = self.level_number();
         self.needs_to_read(&relation, level, read);
-        self.check_ctes()?;
+        let ctes = self.close_ctes();
         let scope = std::mem::take(self.scope());
         Ok(BoundStatement::Delete(Box::new(Delete {
+            ctes,
             level,
             target: relation,
             ranges: scope.ranges,

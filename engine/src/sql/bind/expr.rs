@@ -607,16 +607,28 @@ impl Binder<'_> {
 
     /// LIMIT and OFFSET.
     pub(super) fn bind_count(&mut self, e: &ast::Expr, context: Context) -> Result<Expr> {
+        self.without_columns(e, context.name(), |b| {
+            b.within(context, |b| b.specific(e, oids::INT8, context.name()))
+        })
+    }
+
+    /// What `f` makes of `e`; 42P10 if it reads a row of this level. `label`: what the message calls its place.
+    pub(super) fn without_columns(
+        &mut self,
+        e: &ast::Expr,
+        label: &str,
+        f: impl FnOnce(&mut Self) -> Result<Expr>,
+    ) -> Result<Expr> {
         let scope = self.scope_ref();
         let (own, below) = (scope.seen.len(), scope.seen_below.len());
-        let expr = self.within(context, |b| b.specific(e, oids::INT8, context.name()))?;
+        let expr = f(self)?;
         if self.has_columns(&expr) {
             let scope = self.scope_ref();
             let used = scope.seen[own..].iter().chain(&scope.seen_below[below..]);
             let first = used.map(|(_, at)| *at).min();
             return Err(SqlError::new(
                 state::INVALID_COLUMN_REFERENCE,
-                format!("argument of {} must not contain variables", context.name()),
+                format!("argument of {label} must not contain variables"),
             )
             .at(first.unwrap_or_else(|| location(e))));
         }

@@ -177,27 +177,11 @@ impl Binder<'_> {
     }
 
     fn from_cte(&mut self, name: &Ident, alias: Option<&Alias>) -> Result<Option<Part>> {
-        for level in (0..self.scopes.len()).rev() {
-            let found = self.scopes[level]
-                .ctes
-                .iter()
-                .position(|c| c.cte.name.name == name.name);
-            let Some(index) = found else { continue };
-            self.scopes[level].ctes[index].references += 1;
-            let again = self.scopes[level].ctes[index].references > 1;
-            let query = self.bind_cte(level, index)?;
-            if again && super::walk::query_is_volatile(&query) {
-                return Err(SqlError::unsupported(
-                    "a volatile WITH query that is used more than once is not supported",
-                )
-                .hint("Store its result in a table.")
-                .at(name.at));
-            }
-            let shown = alias.map_or_else(|| name.name.clone(), |a| a.name.name.clone());
-            let range = self.subquery_range(shown, query);
-            return self.named_part(range, alias, None).map(Some);
+        let shown = alias.map_or(name, |a| &a.name);
+        match self.cte_range(name, &shown.name)? {
+            Some(range) => self.named_part(range, alias, None).map(Some),
+            None => Ok(None),
         }
-        Ok(None)
     }
 
     pub(super) fn named_part(
@@ -414,6 +398,8 @@ impl Binder<'_> {
                 Some("HAVING clause")
             } else if !self.scope_ref().aggregates.is_empty() {
                 Some("aggregate functions")
+            } else if self.scope_ref().has_windows {
+                Some("window functions")
             } else if self.scope_ref().calls_sets || !self.scope_ref().set_ranges.is_empty() {
                 Some("set-returning functions in the target list")
             } else {
@@ -478,6 +464,12 @@ impl Binder<'_> {
                 RangeSource::Values(_) => {
                     return Err(SqlError::unsupported(format!(
                         "{name} cannot be applied to VALUES"
+                    ))
+                    .at(table.at()));
+                }
+                RangeSource::Cte { .. } => {
+                    return Err(SqlError::unsupported(format!(
+                        "{name} cannot be applied to a WITH query"
                     ))
                     .at(table.at()));
                 }

@@ -107,7 +107,7 @@ fn several_arrays(item: &FunctionItem) -> Option<&[Argument]> {
         || call.variadic
         || call.distinct
         || call.within_group
-        || call.over
+        || call.over.is_some()
         || call.filter.is_some()
         || !call.order_by.is_empty()
         || !item.columns.is_empty()

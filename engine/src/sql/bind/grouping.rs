@@ -3,7 +3,7 @@
 
 use super::binder::Scope;
 use super::walk;
-use crate::sql::bound::{ColumnRef, Expr, Query, RangeSource};
+use crate::sql::bound::{ColumnRef, Expr, Query, RangeSource, WindowCall};
 use crate::sql::error::{SqlError, state};
 
 type Result<T> = std::result::Result<T, SqlError>;
@@ -13,6 +13,8 @@ pub struct Grouping<'a> {
     /// Of the query that is grouped.
     pub level: usize,
     pub keys: Vec<Expr>,
+    /// Its window functions, over the groups.
+    pub window_calls: Vec<WindowCall>,
 }
 
 impl Grouping<'_> {
@@ -30,6 +32,7 @@ impl Grouping<'_> {
         match expr {
             // Of a level further out, where it is the same for all rows.
             Expr::Outer(_) => Ok(()),
+            Expr::Window(number, _) => self.rewrite_window(*number),
             Expr::Column(c) => {
                 if !self.determined(c) {
                     return Err(self.ungrouped(c));
@@ -56,6 +59,21 @@ impl Grouping<'_> {
                 }
             }
         }
+    }
+
+    /// What a window function reads are groups too; done again it finds nothing left to do.
+    fn rewrite_window(&mut self, number: usize) -> Result<()> {
+        let mut args = std::mem::take(&mut self.window_calls[number].args);
+        let mut filter = self.window_calls[number].filter.take();
+        let mut outcome = Ok(());
+        for part in args.iter_mut().chain(&mut filter) {
+            if outcome.is_ok() {
+                outcome = self.rewrite(part);
+            }
+        }
+        self.window_calls[number].args = args;
+        self.window_calls[number].filter = filter;
+        outcome
     }
 
     /// The same for what a subquery reads of the grouped level.

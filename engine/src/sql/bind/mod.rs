@@ -18,12 +18,15 @@ mod grouping;
 mod names;
 mod operator;
 mod query;
+mod recursion;
 mod resolve;
 mod row_query;
 mod targets;
 mod types;
 mod values;
 mod walk;
+mod window;
+mod with;
 mod written;
 
 #[cfg(test)]
@@ -44,7 +47,9 @@ pub use binder::Moment;
 pub use from::lock_name;
 pub use names::{qualified_names, system_column};
 pub use types::{is_serial, type_text};
-pub use walk::{own_reads, parts, parts_mut, query_reads, reads_columns};
+pub use walk::{
+    of_windows, own_reads, parts, parts_mut, query_is_volatile, query_reads, reads_columns, same,
+};
 pub use written::{check_as_written, default_as_written};
 
 /// What the analyzer needs to know of the session.
@@ -76,7 +81,10 @@ fn bind_inner(
     let generation = catalog.generation();
     let mut b = Binder::new(catalog, cx.functions, Some(param_types));
     let statement = match statement {
-        Statement::Query(q) => BoundStatement::Query(Box::new(b.bind_query(q, true)?)),
+        Statement::Query(q) => {
+            b.top_level = 1;
+            BoundStatement::Query(Box::new(b.bind_query(q, true)?))
+        }
         Statement::Insert(i) => b.bind_insert(i)?,
         Statement::Update(u) => b.bind_update(u)?,
         Statement::Delete(d) => b.bind_delete(d)?,

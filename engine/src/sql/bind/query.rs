@@ -1,6 +1,6 @@
 //! SELECT, VALUES, set operations (`analyze.c`).
 
-use super::binder::{Binder, Context, CteEntry, Scope};
+use super::binder::{Binder, Context, Scope, WindowEntry};
 use super::grouping::Grouping;
 use super::resolve;
 use super::targets::{TargetList, direction, require_equality, require_order};
@@ -8,7 +8,7 @@ use super::types::type_text;
 use crate::ids::Oid;
 use crate::sql::bound::{
     Body, ColumnRef, Distinct, Expr, FromItem, OutputColumn, Query, Range, RangeColumn,
-    RangeSource, Select, SetOp, SetOperation, SortItem, Target,
+    RangeSource, Select, SetOp, SetOperation, SortItem, Target, Windowing,
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, DistinctClause, ExprKind, GroupItem, Literal, QueryBody};
@@ -61,12 +61,13 @@ impl Binder<'_> {
                 right,
             } => self.set_query(query, *op, *all, (left, right), settle)?,
         };
-        self.check_ctes()?;
+        let ctes = self.close_ctes();
         Ok(Query {
             body: bound.body,
             order_by: bound.order_by,
             limit: bound.limits.limit,
             offset: bound.limits.offset,
+            ctes,
             with_ties: bound.limits.with_ties,
             locking: bound.locking,
             output: bound.output,
@@ -91,90 +92,6 @@ impl Binder<'_> {
         })
     }
 
-    pub(super) fn with_clause(&mut self, with: &ast::With) -> Result<()> {
-        if with.recursive {
-            return Err(SqlError::unsupported("WITH RECURSIVE is not supported").at(with.at));
-        }
-        for (i, cte) in with.ctes.iter().enumerate() {
-            if with.ctes[..i].iter().any(|c| c.name.name == cte.name.name) {
-                return Err(SqlError::new(
-                    state::DUPLICATE_ALIAS,
-                    format!(
-                        "WITH query name \"{}\" specified more than once",
-                        cte.name.name
-                    ),
-                )
-                .at(cte.name.at));
-            }
-            if !matches!(cte.statement, ast::Statement::Query(_)) {
-                return Err(SqlError::unsupported(
-                    "data-modifying statements in WITH are not supported",
-                )
-                .hint("Run them as statements of one transaction.")
-                .at(cte.name.at));
-            }
-            let sees = self.scope_ref().ctes.len();
-            self.scope().ctes.push(CteEntry {
-                cte: std::sync::Arc::new(cte.clone()),
-                references: 0,
-                sees,
-            });
-        }
-        Ok(())
-    }
-
-    /// A WITH query that nothing refers to is still analyzed.
-    pub(super) fn check_ctes(&mut self) -> Result<()> {
-        for i in 0..self.scope_ref().ctes.len() {
-            if self.scope_ref().ctes[i].references == 0 {
-                let level = self.scopes.len() - 1;
-                self.bind_cte(level, i)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The query behind a WITH name, analyzed where it was defined.
-    pub(super) fn bind_cte(&mut self, level: usize, index: usize) -> Result<Query> {
-        let entry = self.scopes[level].ctes[index].clone();
-        let ast::Statement::Query(query) = &entry.cte.statement else {
-            return Err(SqlError::internal("a WITH query that is no query"));
-        };
-        // It sees the levels around its own and the WITH queries before it, and none of the ranges beside it. The
-        // levels in which its name stands keep their numbers, empty: it becomes a part of theirs, and what reads one
-        // of its own levels must not look as if it read one of those.
-        let mut inner = self.scopes.split_off(level + 1);
-        self.scopes.extend(inner.iter().map(|_| Scope::default()));
-        let scope = &mut self.scopes[level];
-        let items = std::mem::take(&mut scope.items);
-        let sees_beside = std::mem::replace(&mut scope.sees_beside, false);
-        let later = scope.ctes.split_off(entry.sees);
-        let bound = self.bind_query(query, true);
-        let scope = &mut self.scopes[level];
-        scope.ctes.extend(later);
-        scope.sees_beside = sees_beside;
-        scope.items = items;
-        self.scopes.truncate(level + 1);
-        self.scopes.append(&mut inner);
-        let mut bound = bound?;
-        if entry.cte.columns.len() > bound.output.len() {
-            return Err(SqlError::new(
-                state::INVALID_COLUMN_REFERENCE,
-                format!(
-                    "WITH query \"{}\" has {} columns available but {} columns specified",
-                    entry.cte.name.name,
-                    bound.output.len(),
-                    entry.cte.columns.len()
-                ),
-            )
-            .at(entry.cte.name.at));
-        }
-        for (column, name) in bound.output.iter_mut().zip(&entry.cte.columns) {
-            column.name.clone_from(&name.name);
-        }
-        Ok(bound)
-    }
-
     pub(super) fn select(
         &mut self,
         query: &ast::Query,
@@ -187,9 +104,8 @@ impl Binder<'_> {
                     .at(into.name.at()),
             );
         }
-        if let Some(at) = select.windows {
-            return Err(SqlError::unsupported("window functions are not supported").at(at));
-        }
+        let named = select.windows.iter().map(WindowEntry::named);
+        self.scope().windows = named.collect();
         let mut from = self.bind_from(&select.from)?;
         self.forget_seen(0, 0);
         let mut list = self.bind_targets(&select.targets)?;
@@ -202,6 +118,7 @@ impl Binder<'_> {
         let keys = self.group_keys(&mut list, &select.group_by)?;
         let distinct = self.distinct(&select.distinct, &mut list, &mut order_by, query)?;
         let limits = self.limits(query)?;
+        let mut windows = self.window_definitions()?;
         if settle {
             self.settle_targets(&mut list)?;
         }
@@ -209,26 +126,20 @@ impl Binder<'_> {
         let locking = self.locking(query, select)?;
         let mut scope = std::mem::take(self.scope());
         let grouped = !keys.is_empty() || having.is_some() || !scope.aggregates.is_empty();
-        let mut group_by = keys;
-        if grouped {
-            if !scope.set_ranges.is_empty() {
-                return Err(SqlError::unsupported(
-                    "set-returning functions in a grouped select list are not supported",
-                )
-                .hint("Call the function in FROM."));
-            }
-            let mut grouping = Grouping {
-                scope: &scope,
-                level: self.level_number(),
-                keys: group_by,
-            };
-            for target in &mut list.targets {
-                grouping.rewrite(&mut target.expr)?;
-            }
-            if let Some(having) = &mut having {
-                grouping.rewrite(having)?;
-            }
-            group_by = grouping.keys;
+        if !scope.aggregates.is_empty() && scope.ranges.iter().any(Range::reads_itself) {
+            return Err(SqlError::new(
+                state::INVALID_RECURSION,
+                "aggregate functions are not allowed in a recursive query's recursive term",
+            )
+            .at(self.aggregate_from(0)));
+        }
+        let group_by = match grouped {
+            true => self.over_groups(&scope, keys, (&mut list, &mut windows, &mut having))?,
+            false => keys,
+        };
+        let numbers = windows.settle();
+        for target in &mut list.targets {
+            super::walk::renumber_windows(&mut target.expr, &numbers);
         }
         from.append(&mut scope.set_ranges);
         let body = Select {
@@ -239,6 +150,7 @@ impl Binder<'_> {
             group_by,
             having,
             aggregates: std::mem::take(&mut scope.aggregates),
+            windows,
             targets: list.targets,
             distinct,
         };
@@ -251,6 +163,41 @@ impl Binder<'_> {
             locking,
             limits,
         })
+    }
+
+    /// What stands above GROUP BY reads groups from here on. Gives the keys, with those that others determine.
+    fn over_groups(
+        &self,
+        scope: &Scope,
+        keys: Vec<Expr>,
+        (list, windows, having): (&mut TargetList, &mut Windowing, &mut Option<Expr>),
+    ) -> Result<Vec<Expr>> {
+        if !scope.set_ranges.is_empty() {
+            return Err(SqlError::unsupported(
+                "set-returning functions in a grouped select list are not supported",
+            )
+            .hint("Call the function in FROM."));
+        }
+        let mut grouping = Grouping {
+            scope,
+            level: self.level_number(),
+            keys,
+            window_calls: std::mem::take(&mut windows.calls),
+        };
+        for target in &mut list.targets {
+            grouping.rewrite(&mut target.expr)?;
+        }
+        for window in &mut windows.windows {
+            let order = window.order_by.iter_mut().map(|o| &mut o.expr);
+            for part in order.chain(&mut window.partition_by) {
+                grouping.rewrite(part)?;
+            }
+        }
+        if let Some(having) = having {
+            grouping.rewrite(having)?;
+        }
+        windows.calls = grouping.window_calls;
+        Ok(grouping.keys)
     }
 
     fn where_condition(&mut self, select: &ast::Select) -> Result<Option<Expr>> {
@@ -298,18 +245,8 @@ impl Binder<'_> {
                 // A key is kept apart from the select list: no junk entry for it.
                 list.targets.truncate(before.max(target.min(before)));
                 list.places.truncate(list.targets.len());
-                let mut aggregates = false;
-                super::walk::own_reads(&key, Some(self.level_number()), &mut |e| {
-                    aggregates |= matches!(e, Expr::Aggregate(..));
-                });
-                if aggregates {
-                    let place = list.places.get(target).copied().unwrap_or(e.at);
-                    return Err(SqlError::new(
-                        state::GROUPING_ERROR,
-                        "aggregate functions are not allowed in GROUP BY",
-                    )
-                    .at(self.aggregate_from(place)));
-                }
+                let place = list.places.get(target).copied().unwrap_or(e.at);
+                self.check_group_key(&key, place)?;
                 require_equality(key.ty(), location(e))?;
                 if !keys.iter().any(|k| super::walk::same(k, &key)) {
                     keys.push(key);
@@ -317,6 +254,30 @@ impl Binder<'_> {
             }
         }
         Ok(keys)
+    }
+
+    /// 42803 and 42P20 for what stands in the select list and is grouped by all the same (`checkTargetlistEntrySQL92`).
+    fn check_group_key(&self, key: &Expr, place: u32) -> Result<()> {
+        let (mut aggregates, mut windows) = (false, false);
+        super::walk::own_reads(key, Some(self.level_number()), &mut |e| {
+            aggregates |= matches!(e, Expr::Aggregate(..));
+            windows |= matches!(e, Expr::Window(..));
+        });
+        if aggregates {
+            return Err(SqlError::new(
+                state::GROUPING_ERROR,
+                "aggregate functions are not allowed in GROUP BY",
+            )
+            .at(self.aggregate_from(place)));
+        }
+        if windows {
+            return Err(SqlError::new(
+                state::WINDOWING_ERROR,
+                "window functions are not allowed in GROUP BY",
+            )
+            .at(self.window_from(place)));
+        }
+        Ok(())
     }
 
     fn distinct(
@@ -500,7 +461,7 @@ impl Binder<'_> {
                 modifier,
             };
             if !(op == SetOp::Union && all) {
-                require_equality(ty, 0)?;
+                require_equality(ty, left_places.get(i).copied().unwrap_or(0))?;
             }
             types.push(ty);
         }
@@ -654,6 +615,7 @@ pub fn over(
         group_by: Vec::new(),
         having: None,
         aggregates: Vec::new(),
+        windows: crate::sql::bound::Windowing::default(),
         targets,
         distinct: Distinct::No,
     };
@@ -662,6 +624,7 @@ pub fn over(
         order_by: Vec::new(),
         limit: None,
         offset: None,
+        ctes: Vec::new(),
         with_ties: false,
         locking: Vec::new(),
         output,
@@ -685,7 +648,7 @@ fn distinct_on_error(at: u32) -> SqlError {
 }
 
 /// Where the columns of a query stand, for errors about them.
-fn places(query: &ast::Query) -> Vec<u32> {
+pub fn places(query: &ast::Query) -> Vec<u32> {
     match &query.body {
         QueryBody::Select(s) => s.targets.iter().map(|t| location(&t.expr)).collect(),
         QueryBody::Values(rows) => rows[0].iter().map(location).collect(),
@@ -716,6 +679,7 @@ pub fn one_row(targets: Vec<Target>, output: Vec<OutputColumn>) -> Query {
         group_by: Vec::new(),
         having: None,
         aggregates: Vec::new(),
+        windows: crate::sql::bound::Windowing::default(),
         targets,
         distinct: Distinct::No,
     };
@@ -724,6 +688,7 @@ pub fn one_row(targets: Vec<Target>, output: Vec<OutputColumn>) -> Query {
         order_by: Vec::new(),
         limit: None,
         offset: None,
+        ctes: Vec::new(),
         with_ties: false,
         locking: Vec::new(),
         output,

@@ -211,6 +211,10 @@ impl Binder<'_> {
                 RangeSource::Table(rel) | RangeSource::Virtual(rel) => {
                     (rel.oid, rel.columns[c.column].attribute)
                 }
+                RangeSource::Cte { output, .. } => match output.get(c.column) {
+                    Some(o) => (o.table, o.attribute),
+                    None => (Oid::INVALID, 0),
+                },
                 RangeSource::Subquery(q) => {
                     let o = &q.output[c.column];
                     (o.table, o.attribute)

@@ -146,6 +146,6 @@ fn select_all(query: &ast::Query) -> ast::Select {
         group_by: Vec::new(),
         group_distinct: false,
         having: None,
-        windows: None,
+        windows: Vec::new(),
     }
 }

@@ -1,6 +1,8 @@
 //! Going over bound expressions and queries, and telling whether two are the same.
 
-use crate::sql::bound::{Body, Expr, FromItem, Query, RangeSource, Select, SubqueryKind};
+use crate::sql::bound::{
+    Body, Cte, CteSource, Expr, FromItem, Query, RangeSource, Select, SubqueryKind, Windowing,
+};
 use crate::types::datum::Datum;
 use crate::types::function::Volatility;
 
@@ -122,6 +124,7 @@ pub fn parts_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
 
 /// Calls `f` on each expression that stands in the query, its FROM included. A subquery in one of them is part of that one.
 pub fn of_query<'q>(query: &'q Query, f: &mut dyn FnMut(&'q Expr)) {
+    query.ctes.iter().for_each(|cte| of_cte(cte, f));
     match &query.body {
         Body::Select(select) => of_select(select, f),
         Body::Values(values) => values.rows.iter().flatten().for_each(&mut *f),
@@ -133,6 +136,31 @@ pub fn of_query<'q>(query: &'q Query, f: &mut dyn FnMut(&'q Expr)) {
     query.limit.iter().chain(&query.offset).for_each(f);
 }
 
+/// One that changes rows reads nothing of levels around it.
+fn of_cte<'q>(cte: &'q Cte, f: &mut dyn FnMut(&'q Expr)) {
+    match &cte.source {
+        CteSource::Query(query) => of_query(query, f),
+        CteSource::Recursive(r) => {
+            r.ctes.iter().for_each(|inner| of_cte(inner, f));
+            of_query(&r.first, f);
+            of_query(&r.step, f);
+        }
+        CteSource::Change(_) => {}
+    }
+}
+
+fn of_cte_mut(cte: &mut Cte, f: &mut dyn FnMut(&mut Expr)) {
+    match &mut cte.source {
+        CteSource::Query(query) => of_query_mut(query, f),
+        CteSource::Recursive(r) => {
+            r.ctes.iter_mut().for_each(|inner| of_cte_mut(inner, f));
+            of_query_mut(&mut r.first, f);
+            of_query_mut(&mut r.step, f);
+        }
+        CteSource::Change(_) => {}
+    }
+}
+
 fn of_select<'q>(select: &'q Select, f: &mut dyn FnMut(&'q Expr)) {
     select.targets.iter().for_each(|t| f(&t.expr));
     let clauses = select.filter.iter().chain(&select.group_by);
@@ -141,13 +169,46 @@ fn of_select<'q>(select: &'q Select, f: &mut dyn FnMut(&'q Expr)) {
         call.args.iter().chain(&call.filter).for_each(&mut *f);
         call.order_by.iter().for_each(|(e, _, _)| f(e));
     }
+    of_windows(&select.windows, f);
     select.from.iter().for_each(|item| of_from(item, f));
     for range in &select.ranges {
         match &range.source {
             RangeSource::Subquery(query) => of_query(query, f),
             RangeSource::Values(values) => values.rows.iter().flatten().for_each(&mut *f),
             RangeSource::Function { calls, .. } => calls.iter().for_each(|c| f(&c.call)),
-            RangeSource::Table(_) | RangeSource::Virtual(_) => {}
+            RangeSource::Table(_) | RangeSource::Virtual(_) | RangeSource::Cte { .. } => {}
+        }
+    }
+}
+
+/// Calls `f` on each expression of window functions and their windows.
+pub fn of_windows<'q>(windows: &'q Windowing, f: &mut dyn FnMut(&'q Expr)) {
+    for call in &windows.calls {
+        call.args.iter().chain(&call.filter).for_each(&mut *f);
+    }
+    for window in &windows.windows {
+        window.order_by.iter().for_each(|o| f(&o.expr));
+        window.partition_by.iter().for_each(&mut *f);
+        let bounds = [&window.frame.start, &window.frame.end];
+        bounds
+            .into_iter()
+            .filter_map(|b| b.offset())
+            .for_each(&mut *f);
+    }
+}
+
+/// The same, to change them.
+fn of_windows_mut(windows: &mut Windowing, f: &mut dyn FnMut(&mut Expr)) {
+    for call in &mut windows.calls {
+        call.args.iter_mut().for_each(&mut *f);
+        call.filter.iter_mut().for_each(&mut *f);
+    }
+    for window in &mut windows.windows {
+        window.order_by.iter_mut().for_each(|o| f(&mut o.expr));
+        window.partition_by.iter_mut().for_each(&mut *f);
+        let bounds = [&mut window.frame.start, &mut window.frame.end];
+        for offset in bounds.into_iter().filter_map(|b| b.offset_mut()) {
+            f(offset);
         }
     }
 }
@@ -162,6 +223,7 @@ fn of_from<'q>(item: &'q FromItem, f: &mut dyn FnMut(&'q Expr)) {
 
 /// The same, to change them.
 pub fn of_query_mut(query: &mut Query, f: &mut dyn FnMut(&mut Expr)) {
+    query.ctes.iter_mut().for_each(|cte| of_cte_mut(cte, f));
     match &mut query.body {
         Body::Select(select) => of_select_mut(select, f),
         Body::Values(values) => values.rows.iter_mut().flatten().for_each(&mut *f),
@@ -184,6 +246,7 @@ fn of_select_mut(select: &mut Select, f: &mut dyn FnMut(&mut Expr)) {
         call.filter.iter_mut().for_each(&mut *f);
         call.order_by.iter_mut().for_each(|(e, _, _)| f(e));
     }
+    of_windows_mut(&mut select.windows, f);
     select.from.iter_mut().for_each(|item| of_from_mut(item, f));
     for range in &mut select.ranges {
         match &mut range.source {
@@ -192,7 +255,7 @@ fn of_select_mut(select: &mut Select, f: &mut dyn FnMut(&mut Expr)) {
             RangeSource::Function { calls, .. } => {
                 calls.iter_mut().for_each(|c| f(&mut c.call));
             }
-            RangeSource::Table(_) | RangeSource::Virtual(_) => {}
+            RangeSource::Table(_) | RangeSource::Virtual(_) | RangeSource::Cte { .. } => {}
         }
     }
 }
@@ -223,13 +286,15 @@ pub fn deep_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
     }
 }
 
-/// Calls `f` on what the expression, which stands in `level`, reads of that level: columns, groups and aggregates, its
-/// own and those that its subqueries read.
+/// Calls `f` on what the expression, which stands in `level`, reads of that level: columns, groups, aggregates and window
+/// functions, its own and those that its subqueries read.
 pub fn own_reads<'e>(expr: &'e Expr, level: Option<usize>, f: &mut dyn FnMut(&'e Expr)) {
     match expr {
-        Expr::Column(_) | Expr::SystemColumn { .. } | Expr::Group(..) | Expr::Aggregate(..) => {
-            f(expr);
-        }
+        Expr::Column(_)
+        | Expr::SystemColumn { .. }
+        | Expr::Group(..)
+        | Expr::Aggregate(..)
+        | Expr::Window(..) => f(expr),
         _ => parts(expr, &mut |part| own_reads(part, level, f)),
     }
     if let Expr::Subquery(sub) = expr {
@@ -248,6 +313,15 @@ pub fn query_reads<'q>(query: &'q Query, level: Option<usize>, f: &mut dyn FnMut
             }
         });
     });
+}
+
+/// Gives window functions of the expression's own level new numbers.
+pub fn renumber_windows(expr: &mut Expr, numbers: &[usize]) {
+    if let Expr::Window(number, _) = expr {
+        *number = numbers[*number];
+        return;
+    }
+    parts_mut(expr, &mut |part| renumber_windows(part, numbers));
 }
 
 /// True if it reads anything of `level`, in which it stands.
@@ -285,9 +359,9 @@ pub fn query_is_volatile(query: &Query) -> bool {
     found
 }
 
-/// It locks rows, itself or in FROM.
+/// It locks rows, itself, in WITH or in FROM.
 fn locks(query: &Query) -> bool {
-    if !query.locking.is_empty() {
+    if !query.locking.is_empty() || query.ctes.iter().any(cte_locks) {
         return true;
     }
     match &query.body {
@@ -297,6 +371,16 @@ fn locks(query: &Query) -> bool {
             RangeSource::Subquery(query) => locks(query),
             _ => false,
         }),
+    }
+}
+
+fn cte_locks(cte: &Cte) -> bool {
+    match &cte.source {
+        CteSource::Query(query) => locks(query),
+        CteSource::Recursive(r) => {
+            r.ctes.iter().any(cte_locks) || locks(&r.first) || locks(&r.step)
+        }
+        CteSource::Change(_) => true,
     }
 }
 
@@ -338,9 +422,9 @@ fn same_head(a: &Expr, b: &Expr) -> bool {
         (Expr::Const(x, _), Expr::Const(y, _)) => same_value(x, y),
         (Expr::Param(x, _), Expr::Param(y, _)) => x == y,
         (Expr::Column(x), Expr::Column(y)) => x == y,
-        (Expr::Group(x, _), Expr::Group(y, _)) | (Expr::Aggregate(x, _), Expr::Aggregate(y, _)) => {
-            x == y
-        }
+        (Expr::Group(x, _), Expr::Group(y, _))
+        | (Expr::Aggregate(x, _), Expr::Aggregate(y, _))
+        | (Expr::Window(x, _), Expr::Window(y, _)) => x == y,
         (Expr::Call { function: x, .. }, Expr::Call { function: y, .. })
         | (Expr::NullIf { equal: x, .. }, Expr::NullIf { equal: y, .. }) => x.oid == y.oid,
         (Expr::Coerce { explicit: x, .. }, Expr::Coerce { explicit: y, .. }) => x == y,

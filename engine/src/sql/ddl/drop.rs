@@ -154,7 +154,7 @@ async fn drop_table(
     }
     for key in &table.foreign_keys {
         if key.referenced != table.oid {
-            foreign_key::lock_for_drop(cx, key.referenced, "DROP TRIGGER").await?;
+            cx.lock(key.referenced, LockMode::AccessExclusive).await?;
         }
         foreign_key::remove(cx, key).await?;
     }

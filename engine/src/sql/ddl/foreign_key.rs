@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::catalog::relation::{ForeignKey, Index, ReferentialAction, Relation, RelationKind};
+use crate::catalog::relation::{ForeignKey, Index, Relation, RelationKind};
 use crate::catalog::rights::may_look_into;
 use crate::catalog::rows::{
     CatalogRow, ClassRow, ConstraintRow, DependRow, DescriptionRow, Int2Array, OidArray,
@@ -141,9 +141,8 @@ async fn referenced_table(cx: &mut DdlCx<'_>, name: &ast::ObjectName) -> Result<
 
 fn can_be_referenced(relation: &Relation) -> Result<()> {
     if relation.kind == RelationKind::Index {
-        let message = format!("cannot open relation \"{}\"", relation.name);
-        return Err(SqlError::new(state::WRONG_OBJECT_TYPE, message)
-            .detail("This operation is not supported for indexes."));
+        let message = format!("\"{}\" is an index", relation.name);
+        return Err(SqlError::new(state::WRONG_OBJECT_TYPE, message));
     }
     if relation.kind != RelationKind::Table {
         return Err(SqlError::new(
@@ -454,15 +453,6 @@ pub async fn remove(cx: &mut DdlCx<'_>, key: &ForeignKey) -> Result<()> {
     cx.step()
 }
 
-/// Locks a table for a foreign key of its to be dropped.
-pub async fn lock_for_drop(cx: &mut DdlCx<'_>, table: Oid, what: &str) -> Result<()> {
-    cx.lock(table, LockMode::AccessExclusive).await?;
-    if let Some(relation) = cx.view().relation(table)? {
-        cx.must_not_be_in_use(table, &relation.name, what)?;
-    }
-    Ok(())
-}
-
 /// A foreign key that depends on something that is to go, and on what by name.
 pub type Dependent = (Arc<ForeignKey>, String);
 
@@ -470,6 +460,7 @@ pub type Dependent = (Arc<ForeignKey>, String);
 pub fn described(cx: &DdlCx<'_>, relation: &Relation) -> Result<String> {
     let word = match relation.kind {
         RelationKind::Index => "index",
+        RelationKind::Sequence => "sequence",
         _ => "table",
     };
     let name = quote_identifier(&relation.name);
@@ -563,7 +554,7 @@ pub async fn release(
 /// A foreign key goes because of something else than its own table.
 pub async fn drop_from_outside(cx: &mut DdlCx<'_>, key: &ForeignKey) -> Result<()> {
     for table in [key.table, key.referenced] {
-        lock_for_drop(cx, table, "DROP TRIGGER").await?;
+        cx.lock(table, LockMode::AccessExclusive).await?;
     }
     remove(cx, key).await
 }
@@ -672,49 +663,4 @@ fn deferrable_named(cx: &DdlCx<'_>, name: &ast::ObjectName, deferred: bool) -> R
         state::UNDEFINED_OBJECT,
         format!("constraint \"{name}\" does not exist"),
     ))
-}
-
-/// `FOREIGN KEY (a) REFERENCES p(id) ON DELETE CASCADE`, as `pg_get_constraintdef` shows it.
-pub fn definition(
-    row: &ConstraintRow,
-    table: &Relation,
-    referenced: &Relation,
-    referenced_name: &str,
-) -> String {
-    let names = |table: &Relation, numbers: Option<&Int2Array>| {
-        let numbers = numbers.map_or(&[][..], |n| n.0.as_slice());
-        let names = numbers.iter().filter_map(|n| {
-            let column = table.columns.iter().find(|c| c.attribute == *n);
-            column.map(|c| quote_identifier(&c.name))
-        });
-        names.collect::<Vec<_>>().join(", ")
-    };
-    let word = |letter| ReferentialAction::from_letter(letter).and_then(ReferentialAction::word);
-    let mut text = format!(
-        "FOREIGN KEY ({}) REFERENCES {referenced_name}({})",
-        names(table, row.conkey.as_ref()),
-        names(referenced, row.confkey.as_ref())
-    );
-    if row.confmatchtype == b'f' {
-        text.push_str(" MATCH FULL");
-    }
-    if let Some(word) = word(row.confupdtype) {
-        text.push_str(&format!(" ON UPDATE {word}"));
-    }
-    if let Some(word) = word(row.confdeltype) {
-        text.push_str(&format!(" ON DELETE {word}"));
-    }
-    if row.confdelsetcols.is_some() {
-        text.push_str(&format!(" ({})", names(table, row.confdelsetcols.as_ref())));
-    }
-    for (holds, words) in [
-        (row.condeferrable, " DEFERRABLE"),
-        (row.condeferred, " INITIALLY DEFERRED"),
-        (!row.convalidated, " NOT VALID"),
-    ] {
-        if holds {
-            text.push_str(words);
-        }
-    }
-    text
 }

@@ -44,7 +44,6 @@ pub use cx::{DdlCx, not_owner};
 pub use database::{
     DroppedDatabase, Vacate, create as create_database, finish_drop, lock_database,
 };
-pub use foreign_key::definition as foreign_key_definition;
 pub use reindex::{check as check_reindex, reindex_table};
 pub use stored::shown_expression;
 

@@ -163,17 +163,8 @@ fn listed(
     let mut shown = Vec::with_capacity(inside.len());
     let mut lines = Vec::with_capacity(inside.len());
     for r in inside {
-        let word = if r.relkind == b'r' {
-            "table"
-        } else {
-            "sequence"
-        };
-        // The bare name where the search path finds it by that.
-        let found = cx.view().relation_named(None, &r.relname)?;
-        let one = match found.is_some_and(|f| f.oid == r.oid) {
-            true => format!("{word} {}", r.relname),
-            false => format!("{word} {name}.{}", r.relname),
-        };
+        let relation = cx.relation(r.oid)?;
+        let one = foreign_key::described(cx, &relation)?;
         lines.push(format!("{one} depends on schema {name}"));
         shown.push(one);
         for (key, on) in references.iter().filter(|(key, _)| key.referenced == r.oid) {

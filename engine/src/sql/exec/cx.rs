@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::catalog::relation::Relation;
 use crate::ids::{Oid, Tid, Xid};
 use crate::sql::error::SqlError;
+use crate::sql::exec::cte::CteSlot;
 use crate::sql::exec::memory::{Memory, MemoryLimits};
+use crate::sql::exec::row_store::RowStore;
 use crate::sql::exec::subplan::SubPlanState;
 use crate::sql::plan::Plan;
 use crate::txn::interrupt::Interrupts;
@@ -35,6 +38,10 @@ pub struct EvalCx {
     pub(crate) interrupts: Arc<Interrupts>,
     pub(crate) plan: Option<Arc<Plan>>,
     pub(crate) subplans: Vec<SubPlanState>,
+    /// Of WITH queries, by their places among the subplans.
+    pub(crate) ctes: Vec<CteSlot>,
+    /// Of recursive queries, while they run.
+    pub(crate) work_tables: Vec<Option<RowStore>>,
     /// What subqueries read of the rows around them, and when each was put there.
     pub(crate) outer: Vec<(Datum, u64)>,
     /// How often outer values were put in their places.
@@ -51,6 +58,8 @@ pub struct EvalCx {
     pub(crate) changed: u64,
     /// What foreign keys have to look at of them; goes to the transaction with each run.
     pub(crate) row_events: Vec<RowEvent>,
+    /// The same by statements in WITH: the table, whether old versions stay behind, how many rows.
+    pub(crate) changed_in_with: Vec<(Arc<Relation>, bool, u64)>,
     pub(crate) instruments: Option<super::instrument::Instruments>,
     budget: u32,
 }
@@ -86,6 +95,7 @@ impl EvalCx {
         let (count, outer) = plan
             .as_ref()
             .map_or((0, 0), |p| (p.subplans.len(), p.outer_values));
+        let work_tables = plan.as_ref().map_or(0, |p| p.work_tables);
         EvalCx {
             params,
             function,
@@ -94,6 +104,8 @@ impl EvalCx {
             interrupts,
             plan,
             subplans: (0..count).map(|_| SubPlanState::default()).collect(),
+            ctes: (0..count).map(|_| CteSlot::default()).collect(),
+            work_tables: (0..work_tables).map(|_| None).collect(),
             outer: vec![(Datum::Null, 0); outer],
             clock: 0,
             owes_pause: false,
@@ -102,6 +114,7 @@ impl EvalCx {
             queued: false,
             changed: 0,
             row_events: Vec::new(),
+            changed_in_with: Vec::new(),
             instruments: None,
             budget: BUDGET,
         }
@@ -148,6 +161,18 @@ impl EvalCx {
         }
         self.budget -= 1;
         false
+    }
+
+    /// Counts a row that a statement in WITH has changed.
+    pub(crate) fn note_change_in_with(&mut self, relation: &Arc<Relation>, leaves_dead: bool) {
+        let mut known = self.changed_in_with.iter_mut();
+        match known.find(|(table, dead, _)| table.oid == relation.oid && *dead == leaves_dead) {
+            Some((_, _, rows)) => *rows += 1,
+            None => {
+                let new = (Arc::clone(relation), leaves_dead, 1);
+                self.changed_in_with.push(new);
+            }
+        }
     }
 
     /// A subquery that ran on where it should have paused has ended: the next node that spends anything pauses.

@@ -7,16 +7,19 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::catalog::relation::Relation;
 use crate::ids::Xid;
 use crate::sql::bound::OutputColumn;
 use crate::sql::error::SqlError;
 use crate::sql::exec::access::{Access, Storage, VirtualTables};
+use crate::sql::exec::cte;
 use crate::sql::exec::cx::{EvalCx, Request, Step, WantedRow};
 use crate::sql::exec::instrument;
 use crate::sql::exec::memory::MemoryLimits;
 use crate::sql::exec::node::{self, BoxNode};
 use crate::sql::exec::spill::TempSpace;
 use crate::sql::exec::subplan::Running;
+use crate::sql::plan::tree::SubPlanKind;
 use crate::sql::plan::{Command, Plan};
 use crate::storage::Store;
 use crate::txn::{
@@ -179,7 +182,7 @@ impl Execution {
     ) -> Result<Progress, SqlError> {
         let gives_rows = self.plan.gives_rows();
         // A change shows its columns with its first row, as in PostgreSQL: it may fail before.
-        if self.plan.command == Command::Select {
+        if !self.plan.runs_at_once() {
             self.announce(sink);
         }
         self.cx.access.command = txn.command_id();
@@ -208,7 +211,12 @@ impl Execution {
                     }
                 }
                 Step::Yield => self.pause(txn).await?,
-                Step::Done => self.finished = true,
+                Step::Done => {
+                    if self.plan.changes_in_with {
+                        self.finish_changes(txn).await?;
+                    }
+                    self.finished = true;
+                }
             }
         }
         self.announce(sink);
@@ -259,6 +267,10 @@ impl Execution {
             if !subplan.eager {
                 continue;
             }
+            if matches!(subplan.kind, SubPlanKind::Cte { .. }) {
+                self.run_cte(number, true, txn).await?;
+                continue;
+            }
             let mut running = Running::begin(&mut self.cx, number)?;
             while !running.advance(&mut self.cx)? {
                 self.leave_queue(txn);
@@ -269,6 +281,43 @@ impl Execution {
         }
         self.prepared = true;
         Ok(())
+    }
+
+    /// What WITH changes is changed whole, whoever read how much of it; the last statement first, because it may read those
+    /// before it.
+    async fn finish_changes(&mut self, txn: &mut Transaction) -> Result<(), SqlError> {
+        let plan = Arc::clone(&self.plan);
+        for (number, subplan) in plan.subplans.iter().enumerate().rev() {
+            if subplan.changes() {
+                self.run_cte(number, false, txn).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a WITH query to its end.
+    async fn run_cte(
+        &mut self,
+        number: usize,
+        keep: bool,
+        txn: &mut Transaction,
+    ) -> Result<(), SqlError> {
+        loop {
+            let step = cte::advance(&mut self.cx, number, keep)?;
+            if self.queue.is_some() {
+                self.leave_queue(txn);
+            }
+            match step {
+                Step::Row => {}
+                Step::Yield => self.pause(txn).await?,
+                Step::Done => return Ok(()),
+            }
+        }
+    }
+
+    /// The tables that statements in WITH have changed, whether old versions stay behind, how many rows.
+    pub fn changes_in_with(&self) -> &[(Arc<Relation>, bool, u64)] {
+        &self.cx.changed_in_with
     }
 
     /// Between two calls of a node: interrupts, what the node asked for, other tasks.

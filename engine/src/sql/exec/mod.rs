@@ -8,6 +8,7 @@
 pub mod access;
 mod aggregate;
 pub mod analyze;
+mod cte;
 pub mod cx;
 mod distinct;
 pub mod eval;
@@ -25,6 +26,7 @@ mod nest_loop;
 mod newest;
 mod node;
 mod project_set;
+mod recursive;
 mod row_store;
 mod runs;
 mod scan;
@@ -33,6 +35,7 @@ mod simple;
 mod sort;
 mod spill;
 mod subplan;
+mod window;
 
 #[cfg(test)]
 pub(in crate::sql) mod tests;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crate::sql::error::SqlError;
 use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::{
-    aggregate, distinct, hash_join, limit, lock_rows, materialize, modify, nest_loop, project_set,
-    scan, set_op, simple, sort,
+    aggregate, cte, distinct, hash_join, limit, lock_rows, materialize, modify, nest_loop,
+    project_set, recursive, scan, set_op, simple, sort, window,
 };
 use crate::sql::plan::tree::{NodeKind, PlanNode};
 use crate::types::datum::Datum;
@@ -77,6 +77,10 @@ fn build_bare(plan: &Arc<PlanNode>, cx: &EvalCx) -> BoxNode {
             let child = build(&a.child, cx);
             aggregate::build(spec, child)
         }
+        NodeKind::Window(w) => {
+            let child = build(&w.child, cx);
+            Box::new(window::WindowAggNode::new(spec, child, cx))
+        }
         NodeKind::Unique { child, .. } => {
             let child = build(child, cx);
             Box::new(distinct::UniqueNode::new(spec, child))
@@ -92,6 +96,12 @@ fn build_bare(plan: &Arc<PlanNode>, cx: &EvalCx) -> BoxNode {
         NodeKind::SetOp(s) => {
             let (left, right) = (build(&s.left, cx), build(&s.right, cx));
             Box::new(set_op::SetOpNode::new(spec, left, right))
+        }
+        NodeKind::CteScan(_) => Box::new(cte::CteScanNode::new(spec)),
+        NodeKind::WorkTableScan(_) => Box::new(recursive::WorkTableScanNode::new(spec)),
+        NodeKind::RecursiveUnion(r) => {
+            let (first, step) = (build(&r.first, cx), build(&r.step, cx));
+            Box::new(recursive::RecursiveUnionNode::new(spec, first, step))
         }
         NodeKind::LockRows { child, .. } => {
             let child = build(child, cx);

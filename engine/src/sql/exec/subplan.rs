@@ -15,6 +15,7 @@ use crate::sql::exec::cx::{EvalCx, Step};
 use crate::sql::exec::hashed::{RowSet, ValueSet};
 use crate::sql::exec::memory::datum_bytes;
 use crate::sql::exec::node::{self, BoxNode};
+use crate::sql::exec::row_store::RowStore;
 use crate::sql::plan::Plan;
 use crate::sql::plan::tree::SubPlanKind;
 use crate::types::array::Array;
@@ -62,7 +63,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn new(plan: Arc<Plan>, number: usize, cx: &EvalCx) -> Running {
+    pub(super) fn new(plan: Arc<Plan>, number: usize, cx: &EvalCx) -> Running {
         let level = &plan.subplans[number].level;
         Running {
             root: node::build(&level.root, cx),
@@ -126,6 +127,31 @@ impl Running {
         }
     }
 
+    /// One step of it, in its own frame.
+    pub(super) fn step(&mut self, cx: &mut EvalCx) -> Result<Step, SqlError> {
+        self.root.next(&mut self.frame, cx)
+    }
+
+    /// Keeps the columns of the row in the frame.
+    pub(super) fn keep_row(&self, rows: &mut RowStore, cx: &mut EvalCx) -> Result<(), SqlError> {
+        let output = &self.plan.subplans[self.number].level.output;
+        rows.push(output, &self.frame, cx)
+    }
+
+    /// How many columns it gives.
+    pub(super) fn width(&self) -> usize {
+        self.plan.subplans[self.number].level.output.len()
+    }
+
+    pub(super) fn rewind(&mut self, cx: &mut EvalCx) -> Result<(), SqlError> {
+        self.root.rewind(cx)
+    }
+
+    /// Whether an outer value that it reads was set after `at`.
+    pub(super) fn depends_on_changed(&self, at: u64, cx: &EvalCx) -> bool {
+        cx.changed_since(at, &self.plan.subplans[self.number].reads)
+    }
+
     /// The columns of the row in the frame.
     pub fn row(&self) -> impl Iterator<Item = &Datum> {
         let output = &self.plan.subplans[self.number].level.output;
@@ -165,6 +191,9 @@ impl Running {
         self.seen = true;
         let value = match kind {
             SubPlanKind::Exists => return Ok(true),
+            SubPlanKind::Cte { .. } => {
+                return Err(SqlError::internal("a WITH query is asked for a value"));
+            }
             SubPlanKind::Rows => Record::new(&self.types, self.row().cloned().collect()).into(),
             SubPlanKind::Scalar | SubPlanKind::Array { .. } => self.column()?.clone(),
         };
@@ -178,7 +207,7 @@ impl Running {
     /// The result, once [`Running::advance`] has come to it.
     fn result(&mut self) -> Datum {
         match self.plan.subplans[self.number].kind {
-            SubPlanKind::Exists => Datum::Bool(self.seen),
+            SubPlanKind::Exists | SubPlanKind::Cte { .. } => Datum::Bool(self.seen),
             SubPlanKind::Scalar => self.values.pop().unwrap_or(Datum::Null),
             SubPlanKind::Array { element } => array(element, std::mem::take(&mut self.values)),
             SubPlanKind::Rows => array(oids::RECORD, std::mem::take(&mut self.values)),

@@ -45,6 +45,8 @@ pub struct Words<'p> {
     pub function: &'p FunctionCx,
     /// Arguments of the level's aggregates, for `Expr::Aggregate`.
     pub aggregates: Vec<String>,
+    /// How window functions are called, by the slots of their results: for `Expr::Window` of a plan.
+    pub windows: BTreeMap<usize, String>,
     /// What outer values and init plans' results go by, by the numbers of their `Expr::Param`.
     pub params: BTreeMap<usize, String>,
     pub style: Style,
@@ -133,6 +135,11 @@ impl Words<'_> {
                 .get(*n)
                 .cloned()
                 .unwrap_or_else(|| format!("aggregate{}", n + 1)),
+            Expr::Window(n, _) => self
+                .windows
+                .get(n)
+                .cloned()
+                .unwrap_or_else(|| format!("window{}", n + 1)),
             Expr::Call { function, args, ty } => {
                 self.call(expr, function.oid, function.name, args, *ty)
             }
@@ -469,6 +476,22 @@ impl Words<'_> {
             }
         }
     }
+}
+
+/// `rank() OVER (?)`, as PostgreSQL shows it outside of the node that computes it.
+pub fn window_call(words: &Words<'_>, call: &crate::sql::plan::tree::WindowSpec) -> String {
+    use crate::sql::bound::WindowCallee;
+    let args: Vec<String> = call.args.iter().map(|a| words.show(a.source())).collect();
+    let is_aggregate = matches!(call.callee, WindowCallee::Aggregate(_));
+    let args = match args.is_empty() && is_aggregate {
+        true => "*".to_owned(),
+        false => args.join(", "),
+    };
+    let mut shown = format!("{}({args})", call.callee.name());
+    if let Some(filter) = &call.filter {
+        shown += &format!(" FILTER (WHERE {})", words.show(filter.source()));
+    }
+    shown + " OVER (?)"
 }
 
 /// As EXPLAIN calls a subquery's plan, by its place in the list.

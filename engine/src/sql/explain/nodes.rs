@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ExplainOptions;
-use super::expression::{Style, Words, aggregate, quoted, subplan_name};
+use super::expression::{Style, Words, aggregate, quoted, subplan_name, window_call};
 use super::item::{Child, Item, Shown};
 use crate::catalog::relation::Relation;
 use crate::sql::bound::{Expr, SetOp, SubPlanCall};
@@ -73,6 +73,7 @@ fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) 
             bare: None,
             function,
             aggregates: Vec::new(),
+            windows: BTreeMap::new(),
             params,
             style: Style::Plan,
             indent: std::cell::Cell::new(0),
@@ -84,6 +85,7 @@ fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) 
     name_passed(&mut describer.words, &level.root);
     // Their arguments may be such values.
     describer.words.aggregates = aggregates_of(&describer.words, &level.root);
+    name_windows(&mut describer.words, &level.root);
     let mut inits = BTreeSet::new();
     init_plans(&level.root, &mut inits);
     // Init plans come before the other children.
@@ -95,6 +97,13 @@ fn level(subject: &Subject<'_>, level: &Level, params: BTreeMap<usize, String>) 
             let title = format!("InitPlan {} (returns ${returns})", number + 1);
             let params = describer.words.params.clone();
             children.push(describer.subquery("InitPlan", title, number, params));
+        }
+    }
+    for number in &level.ctes {
+        if subject.is_new(*number) {
+            let title = format!("CTE {}", quoted(&subject.plan.subplans[*number].name));
+            let params = describer.words.params.clone();
+            children.push(describer.subquery("InitPlan", title, *number, params));
         }
     }
     let mut item = describer.node(&level.root);
@@ -155,6 +164,8 @@ fn relations(node: &PlanNode) -> usize {
             | NodeKind::VirtualScan { .. }
             | NodeKind::FunctionScan(_)
             | NodeKind::ValuesScan { .. }
+            | NodeKind::CteScan(_)
+            | NodeKind::WorkTableScan(_)
     );
     usize::from(own) + node.children().iter().map(|c| relations(c)).sum::<usize>()
 }
@@ -169,6 +180,19 @@ fn aggregates_of(words: &Words<'_>, node: &PlanNode) -> Vec<String> {
         shown.extend(aggregates_of(words, child));
     }
     shown
+}
+
+/// Window functions go by how they are called; inner ones first, though none reads another one.
+fn name_windows(words: &mut Words<'_>, node: &PlanNode) {
+    for child in node.children() {
+        name_windows(words, child);
+    }
+    if let NodeKind::Window(window) = &node.kind {
+        for call in &window.calls {
+            let shown = window_call(words, call);
+            words.windows.insert(call.slot, shown);
+        }
+    }
 }
 
 /// `t` or `t alias`
@@ -319,6 +343,14 @@ impl Describer<'_> {
                 self.scan_filter(&mut item, &scan.alias, scan.filter.as_ref(), node.id);
                 item
             }
+            NodeKind::CteScan(scan) => {
+                let named = (scan.name.as_str(), scan.alias.as_str());
+                self.named_scan("CTE Scan", named, scan.filter.as_ref(), node)
+            }
+            NodeKind::WorkTableScan(scan) => {
+                let named = (scan.name.as_str(), scan.alias.as_str());
+                self.named_scan("WorkTable Scan", named, scan.filter.as_ref(), node)
+            }
             NodeKind::ValuesScan { alias, filter, .. } => {
                 let headline = format!("Values Scan on {}", on("*VALUES*", alias));
                 let mut item = Item::new("Values Scan", headline, cost);
@@ -361,6 +393,7 @@ impl Describer<'_> {
                 self.over(Item::new("ProjectSet", "ProjectSet", cost), child)
             }
             NodeKind::Aggregate(a) => self.aggregate(a, node),
+            NodeKind::Window(w) => self.over(Item::new("WindowAgg", "WindowAgg", cost), &w.child),
             NodeKind::Unique { child, .. } => self.over(Item::new("Unique", "Unique", cost), child),
             NodeKind::HashDistinct { child, keys } => {
                 let mut item = Item::new("Aggregate", "HashAggregate", cost);
@@ -389,6 +422,12 @@ impl Describer<'_> {
                 item.child("Inner", self.node(&set.right));
                 item
             }
+            NodeKind::RecursiveUnion(union) => {
+                let mut item = Item::new("Recursive Union", "Recursive Union", cost);
+                item.child("Outer", self.node(&union.first));
+                item.child("Inner", self.node(&union.step));
+                item
+            }
             NodeKind::LockRows { child, .. } => {
                 self.over(Item::new("LockRows", "LockRows", cost), child)
             }
@@ -409,6 +448,21 @@ impl Describer<'_> {
             true => format!("{}.{shown}", quoted(&relation.schema_name)),
             false => shown,
         }
+    }
+
+    /// A scan of a WITH query.
+    fn named_scan(
+        &self,
+        what: &str,
+        (name, alias): (&str, &str),
+        filter: Option<&Test>,
+        node: &PlanNode,
+    ) -> Item {
+        let mut item = Item::new(what, format!("{what} on {}", on(name, alias)), node.cost);
+        item.fact("CTE Name", name);
+        item.fact("Alias", alias);
+        self.scan_filter(&mut item, alias, filter, node.id);
+        item
     }
 
     fn over(&self, mut item: Item, child: &Arc<PlanNode>) -> Item {

@@ -41,6 +41,7 @@ fn shape(expr: &Expr) -> Shape {
         | Expr::Column(_)
         | Expr::Group(..)
         | Expr::Aggregate(..)
+        | Expr::Window(..)
         | Expr::CaseTest(_) => Shape::Closed,
         Expr::Call { function, args, .. } => match (operator_of(function.oid), args.as_slice()) {
             _ if function.oid == IN_SQL_WORDS => Shape::Words,

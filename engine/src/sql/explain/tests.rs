@@ -168,6 +168,7 @@ fn both(text: &str, ty: &str) -> (String, String) {
             bare: None,
             function: &functions,
             aggregates: Vec::new(),
+            windows: std::collections::BTreeMap::new(),
             params: std::collections::BTreeMap::new(),
             style,
             indent: std::cell::Cell::new(0),

@@ -12,8 +12,8 @@ pub fn location(expr: &Expr) -> u32 {
         | ExprKind::Between { arg, .. }
         | ExprKind::In { arg, .. }
         | ExprKind::Like { arg, .. }
-        | ExprKind::Collate { arg, .. }
-        | ExprKind::Cast { arg, .. } => location(arg).min(expr.at),
+        | ExprKind::Collate { arg, .. } => location(arg).min(expr.at),
+        ExprKind::Cast { arg, ty } => location(arg).min(ty.at).min(expr.at),
         ExprKind::And(items) | ExprKind::Or(items) => {
             items.first().map_or(expr.at, |i| location(i).min(expr.at))
         }

@@ -1,13 +1,13 @@
 //! Objects as SQL text: `pg_get_indexdef`, `pg_get_constraintdef`, `pg_get_expr`; comments.
 
 use crate::catalog::SessionCatalog;
-use crate::catalog::relation::{Index, Relation, RelationKind};
+use crate::catalog::relation::{Index, ReferentialAction, Relation, RelationKind};
 use crate::catalog::rows::{
-    CatalogRow, ClassRow, ConstraintRow, DependRow, DescriptionRow, IndexRow, ShdescriptionRow,
+    CatalogRow, ClassRow, ConstraintRow, DependRow, DescriptionRow, IndexRow, Int2Array,
+    ShdescriptionRow,
 };
 use crate::catalog::view::{CatalogError, CatalogView};
 use crate::ids::Oid;
-use crate::sql::ddl::foreign_key_definition;
 use crate::sql::explain::Style;
 use crate::sql::host::environment::{Environment, to_type_error};
 use crate::sql::host::{boolean, expressions, int, names, oid, text};
@@ -116,7 +116,10 @@ fn constraint(env: &Environment, constraint: Oid, style: Style) -> Answer {
     };
     let mut shown = match row.contype {
         b'p' | b'u' => key_definition(&table, &row),
-        b'f' => return reference(env, &row, &table),
+        b'f' => match reference(env, &row, &table)? {
+            Some(shown) => shown,
+            None => return Ok(Datum::Null),
+        },
         b'c' => {
             let condition = row.conbin.clone().unwrap_or_default();
             let shown = expressions::condition(env, &table, &condition, style)?;
@@ -151,10 +154,7 @@ fn key_definition(table: &Relation, row: &ConstraintRow) -> String {
         (_, Some(index)) if index.nulls_not_distinct => "UNIQUE NULLS NOT DISTINCT",
         _ => "UNIQUE",
     };
-    let numbers = row.conkey.as_ref().map(|k| k.0.as_slice());
-    let numbers = numbers.unwrap_or_default();
-    let position = |n: &i16| table.columns.iter().position(|c| c.attribute == *n);
-    let keys = column_list(table, numbers.iter().filter_map(position));
+    let keys = numbered_columns(table, row.conkey.as_ref());
     let mut shown = format!("{kind} ({keys})");
     if let Some(index) = index.filter(|i| !i.included.is_empty()) {
         let included = column_list(table, index.included.iter().copied());
@@ -163,18 +163,56 @@ fn key_definition(table: &Relation, row: &ConstraintRow) -> String {
     shown
 }
 
-fn reference(env: &Environment, row: &ConstraintRow, table: &Relation) -> Answer {
+fn numbered_columns(table: &Relation, numbers: Option<&Int2Array>) -> String {
+    let numbers = numbers.map_or(&[][..], |n| n.0.as_slice());
+    let position = |n: &i16| table.columns.iter().position(|c| c.attribute == *n);
+    column_list(table, numbers.iter().filter_map(position))
+}
+
+/// FOREIGN KEY, or nothing if the table that it refers to is not there any more.
+fn reference(
+    env: &Environment,
+    row: &ConstraintRow,
+    table: &Relation,
+) -> Result<Option<String>, TypeError> {
     env.with_catalog(|catalog| {
         let Some(referenced) = catalog.relation(row.confrelid)? else {
-            return Ok(Datum::Null);
+            return Ok(None);
         };
         let mut name = quote_identifier(&referenced.name);
         if !is_visible(catalog, &referenced)? {
             name = format!("{}.{name}", quote_identifier(&referenced.schema_name));
         }
-        let text = foreign_key_definition(row, table, &referenced, &name);
-        Ok(Datum::text(&text))
+        Ok(Some(reference_definition(row, table, &referenced, &name)))
     })
+}
+
+fn reference_definition(
+    row: &ConstraintRow,
+    table: &Relation,
+    referenced: &Relation,
+    referenced_name: &str,
+) -> String {
+    let mut shown = format!(
+        "FOREIGN KEY ({}) REFERENCES {referenced_name}({})",
+        numbered_columns(table, row.conkey.as_ref()),
+        numbered_columns(referenced, row.confkey.as_ref())
+    );
+    if row.confmatchtype == b'f' {
+        shown.push_str(" MATCH FULL");
+    }
+    let word = |letter| ReferentialAction::from_letter(letter).and_then(ReferentialAction::word);
+    if let Some(word) = word(row.confupdtype) {
+        shown.push_str(&format!(" ON UPDATE {word}"));
+    }
+    if let Some(word) = word(row.confdeltype) {
+        shown.push_str(&format!(" ON DELETE {word}"));
+    }
+    if row.confdelsetcols.is_some() {
+        let set = numbered_columns(table, row.confdelsetcols.as_ref());
+        shown.push_str(&format!(" ({set})"));
+    }
+    shown
 }
 
 /// The sequence that belongs to a column. The table's name is read as SQL, the column's as it stands.

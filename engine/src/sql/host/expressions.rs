@@ -84,6 +84,7 @@ fn shown(
         bare: None,
         function: &functions,
         aggregates: Vec::new(),
+        windows: std::collections::BTreeMap::new(),
         params: std::collections::BTreeMap::new(),
         style,
         indent: Cell::new(0),

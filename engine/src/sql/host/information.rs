@@ -254,9 +254,8 @@ fn tablespace_location(space: Oid) -> Answer {
     match space {
         Oid::INVALID | DEFAULT_TABLESPACE | GLOBAL_TABLESPACE => Ok(Datum::text("")),
         other => {
-            let what = format!(
-                "could not read symbolic link \"pg_tblspc/{other}\": No such file or directory"
-            );
+            let what =
+                format!("could not stat file \"pg_tblspc/{other}\": No such file or directory");
             Err(TypeError::new("58P01", what))
         }
     }

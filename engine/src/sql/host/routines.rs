@@ -10,7 +10,7 @@ use crate::types::error::TypeError;
 use crate::types::function::{Function, Volatility};
 use crate::types::functions::{Argument, quote_identifier};
 use crate::types::registry::type_name;
-use crate::types::{aggregates, conversions, functions};
+use crate::types::{aggregates, conversions, functions, windows};
 
 type Answer = Result<Datum, TypeError>;
 
@@ -37,7 +37,14 @@ struct Routine {
     is_set: bool,
     strict: bool,
     volatility: Volatility,
-    is_aggregate: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Aggregate,
+    Window,
 }
 
 fn routine(asked: Oid) -> Option<Routine> {
@@ -50,7 +57,7 @@ fn routine(asked: Oid) -> Option<Routine> {
             is_set: f.returns_set(),
             strict: f.strict,
             volatility: f.volatility,
-            is_aggregate: false,
+            kind: Kind::Plain,
         });
     }
     if let Some(a) = aggregates::by_oid(asked) {
@@ -62,7 +69,19 @@ fn routine(asked: Oid) -> Option<Routine> {
             is_set: false,
             strict: false,
             volatility: Volatility::Immutable,
-            is_aggregate: true,
+            kind: Kind::Aggregate,
+        });
+    }
+    if let Some(w) = windows::by_oid(asked) {
+        return Some(Routine {
+            oid: w.oid,
+            name: w.name,
+            arguments: functions::plain_arguments(w.oid, w.args),
+            returns: w.returns,
+            is_set: false,
+            strict: w.strict,
+            volatility: Volatility::Immutable,
+            kind: Kind::Window,
         });
     }
     conversions::by_oid(asked).map(|c| Routine {
@@ -77,7 +96,7 @@ fn routine(asked: Oid) -> Option<Routine> {
             b'v' => Volatility::Volatile,
             _ => Volatility::Immutable,
         },
-        is_aggregate: false,
+        kind: Kind::Plain,
     })
 }
 
@@ -122,12 +141,33 @@ fn definition(asked: Oid) -> Answer {
     let Some(routine) = routine(asked) else {
         return Ok(Datum::Null);
     };
-    if routine.is_aggregate {
+    if routine.kind == Kind::Aggregate {
         let what = format!("\"{}\" is an aggregate function", routine.name);
         return Err(TypeError::new("42809", what));
     }
+    Ok(Datum::text(&format!(
+        "CREATE OR REPLACE FUNCTION pg_catalog.{}({})\n RETURNS {}\n LANGUAGE internal\n{}AS $function${}$function$\n",
+        quote_identifier(routine.name),
+        arguments(&routine, true),
+        result(&routine),
+        properties(&routine),
+        source(&routine),
+    )))
+}
+
+fn source(routine: &Routine) -> &'static str {
+    let window = windows::by_oid(routine.oid).map(|w| w.source);
+    let other = || functions::facts(routine.oid).source;
+    window.or_else(other).unwrap_or(routine.name)
+}
+
+/// A line of what is not as it is without a word, or nothing.
+fn properties(routine: &Routine) -> String {
     let facts = functions::facts(routine.oid);
     let mut words = String::new();
+    if routine.kind == Kind::Window {
+        words.push_str(" WINDOW");
+    }
     words.push_str(match routine.volatility {
         Volatility::Immutable => " IMMUTABLE",
         Volatility::Stable => " STABLE",
@@ -149,14 +189,11 @@ fn definition(asked: Oid) -> Answer {
     if facts.rows > 0.0 && facts.rows != 1000.0 {
         words.push_str(&format!(" ROWS {}", facts.rows));
     }
+    if let Some(support) = functions::support(routine.oid) {
+        words.push_str(&format!(" SUPPORT {support}"));
+    }
     if !words.is_empty() {
         words.push('\n');
     }
-    let source = facts.source.unwrap_or(routine.name);
-    Ok(Datum::text(&format!(
-        "CREATE OR REPLACE FUNCTION pg_catalog.{}({})\n RETURNS {}\n LANGUAGE internal\n{words}AS $function${source}$function$\n",
-        quote_identifier(routine.name),
-        arguments(&routine, true),
-        result(&routine),
-    )))
+    words
 }

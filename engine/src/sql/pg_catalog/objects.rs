@@ -1,9 +1,11 @@
 //! Views over the catalog's own tables: `pg_roles`, `pg_user`, `pg_tables`, `pg_indexes`, `pg_sequences`, `pg_stats`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::catalog::relation::{Index, IndexKey, Relation, RelationKind};
-use crate::catalog::rows::{AuthidRow, SequenceRow, StatisticRow};
+use crate::catalog::rows::{AuthidRow, ClassRow, SequenceRow, StatisticRow};
+use crate::ids::Oid;
 use crate::sql::error::SqlError;
 use crate::sql::pg_catalog::SystemTables;
 use crate::sql::pg_catalog::row::{RowBuilder, array};
@@ -62,6 +64,10 @@ impl SystemTables {
 
     pub(super) fn tables(&self, relation: &Relation) -> Rows {
         let names = self.role_names()?;
+        let classes = self.scan::<ClassRow>()?.into_iter();
+        // Those of foreign keys are all that there are. The mark outlives them.
+        let marked = classes.filter(|class| class.relhastriggers);
+        let marked: HashSet<Oid> = marked.map(|class| class.oid).collect();
         let mut row = RowBuilder::new(relation);
         let make = |table: Arc<Relation>| {
             row.set("schemaname", table.schema_name.as_str())
@@ -70,9 +76,8 @@ impl SystemTables {
             row.set("tablespace", table.is_shared().then_some("pg_global"));
             row.set("hasindexes", !table.indexes.is_empty())
                 .set("hasrules", false);
-            // Those of foreign keys are all that there are.
-            let referred = !table.foreign_keys.is_empty() || !table.referenced_by.is_empty();
-            row.set("hastriggers", referred).set("rowsecurity", false);
+            row.set("hastriggers", marked.contains(&table.oid))
+                .set("rowsecurity", false);
             row.take()
         };
         let tables = self

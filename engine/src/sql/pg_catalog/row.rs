@@ -81,14 +81,10 @@ pub fn oid_vector(items: &[Oid]) -> Datum {
 }
 
 fn vector(element: Oid, items: Vec<Datum>) -> Datum {
-    let dimensions = if items.is_empty() {
-        vec![]
-    } else {
-        vec![(items.len(), 0)]
-    };
     Datum::Array(Arc::new(Array {
         element,
-        dimensions,
+        // One dimension even if it is empty, unlike other arrays (`buildoidvector`).
+        dimensions: vec![(items.len(), 0)],
         items,
     }))
 }

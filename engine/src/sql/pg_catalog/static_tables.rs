@@ -10,7 +10,7 @@ use crate::types::datum::Datum;
 use crate::types::function::{CastContext, CastMethod, Function, Volatility};
 use crate::types::functions::{Argument, Execute};
 use crate::types::registry::Type;
-use crate::types::{aggregates, casts, conversions, functions, oids, operators, registry};
+use crate::types::{aggregates, casts, conversions, functions, oids, operators, registry, windows};
 
 /// `pg_language`'s row for functions that are code.
 const INTERNAL_LANGUAGE: Oid = Oid::new(12);
@@ -85,6 +85,21 @@ pub fn functions(relation: &Relation) -> Vec<Vec<Datum>> {
         row.set("prokind", b'a')
             .set("provolatile", b'i')
             .set("prosrc", "aggregate_dummy");
+        rows.push(row.take());
+    }
+    for window in windows::all() {
+        let arguments = functions::plain_arguments(window.oid, window.args);
+        common_function(
+            &mut row,
+            window.oid,
+            window.name,
+            &arguments,
+            window.returns,
+        );
+        row.set("prokind", b'w')
+            .set("proisstrict", window.strict)
+            .set("provolatile", b'i')
+            .set("prosrc", window.source);
         rows.push(row.take());
     }
     rows

@@ -30,6 +30,7 @@ fn goes_backward(node: &PlanNode) -> bool {
         | NodeKind::VirtualScan { .. }
         | NodeKind::FunctionScan(_)
         | NodeKind::ValuesScan { .. }
+        | NodeKind::CteScan(_)
         | NodeKind::Materialize { .. }
         | NodeKind::Sort(_) => true,
         NodeKind::Project { child, .. } | NodeKind::Filter { child, .. } => goes_backward(child),
@@ -40,6 +41,9 @@ fn goes_backward(node: &PlanNode) -> bool {
         | NodeKind::NestLoop(_)
         | NodeKind::HashJoin(_)
         | NodeKind::Aggregate(_)
+        | NodeKind::Window(_)
+        | NodeKind::WorkTableScan(_)
+        | NodeKind::RecursiveUnion(_)
         | NodeKind::Unique { .. }
         | NodeKind::HashDistinct { .. }
         | NodeKind::SetOp(_)

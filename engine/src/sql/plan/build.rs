@@ -218,6 +218,8 @@ fn whole(
     let place = match &mut made.kind {
         NodeKind::VirtualScan { filter, .. } | NodeKind::ValuesScan { filter, .. } => filter,
         NodeKind::FunctionScan(f) => &mut f.filter,
+        NodeKind::CteScan(scan) => &mut scan.filter,
+        NodeKind::WorkTableScan(scan) => &mut scan.filter,
         _ => return Ok(with_filter(made, filter.to_vec(), cost)),
     };
     // A subquery that is nothing but such a scan brings a condition of its own.

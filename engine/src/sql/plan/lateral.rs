@@ -64,7 +64,10 @@ pub fn collect_lateral(ranges: &[Range], level: Option<usize>, needed: &mut [Nee
                 let calls = calls.iter();
                 calls.for_each(|c| collect_needed(&c.call, level, needed));
             }
-            RangeSource::Table(_) | RangeSource::Virtual(_) | RangeSource::Values(_) => {}
+            RangeSource::Table(_)
+            | RangeSource::Virtual(_)
+            | RangeSource::Values(_)
+            | RangeSource::Cte { .. } => {}
         }
     }
 }

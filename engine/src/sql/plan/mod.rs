@@ -29,6 +29,8 @@ mod statistics;
 mod subquery;
 mod top;
 pub mod tree;
+mod window;
+mod with;
 
 pub use exprs::{over_row, walk};
 pub use settings::{PlanCx, PlannerSettings};

@@ -16,7 +16,6 @@ use crate::sql::plan::lateral::collect_lateral;
 use crate::sql::plan::planner::{Needed, Planner, RangeScope, Scope, Shared, collect_needed};
 use crate::sql::plan::query;
 use crate::sql::plan::select::{Wish, needed_of_item};
-use crate::sql::plan::statistics::Estimates;
 use crate::sql::plan::tree::{
     CheckTest, ConflictPlan, ConflictUpdate, Fetch, Level, Modify, ModifyAction, NodeKind, PlanNode,
 };
@@ -34,14 +33,6 @@ fn finish(
     planner.shared.settler.settle(&mut root, &needed);
     planner.slots.shrink_to_fit();
     planner.into_level(root, output).0
-}
-
-fn new_planner<'s, 'a>(shared: &'s mut Shared<'a>) -> Planner<'s, 'a> {
-    Planner {
-        shared,
-        slots: Vec::new(),
-        estimates: Estimates::default(),
-    }
 }
 
 fn all_columns(relation: &Relation) -> Needed {
@@ -144,8 +135,9 @@ fn returned_system(
     fetch
 }
 
-pub fn insert(shared: &mut Shared<'_>, insert: &Insert) -> Result<Level, SqlError> {
-    let mut planner = new_planner(shared);
+pub fn insert(shared: &mut Shared<'_>, insert: &Insert, counts: bool) -> Result<Level, SqlError> {
+    let mut planner = Planner::new(shared);
+    let names = planner.open_ctes(&insert.ctes)?;
     let relation = Arc::clone(&insert.target);
     let source = query::plan_query(&mut planner, &insert.source, None)?;
     let conflict_update = matches!(
@@ -193,7 +185,9 @@ pub fn insert(shared: &mut Shared<'_>, insert: &Insert) -> Result<Level, SqlErro
         row_slots,
         returning,
         system,
+        counts,
     };
+    planner.close_ctes(names);
     Ok(finish(planner, source.node, made, output))
 }
 
@@ -323,9 +317,10 @@ fn require_table(ranges: &[Range]) -> Result<(), SqlError> {
     }
 }
 
-pub fn update(shared: &mut Shared<'_>, update: &Update) -> Result<Level, SqlError> {
+pub fn update(shared: &mut Shared<'_>, update: &Update, counts: bool) -> Result<Level, SqlError> {
     require_table(&update.ranges)?;
-    let mut planner = new_planner(shared);
+    let mut planner = Planner::new(shared);
+    let names = planner.open_ctes(&update.ctes)?;
     let relation = Arc::clone(&update.target);
     let mut read: Vec<&Expr> = update.assignments.iter().map(|a| &a.value).collect();
     read.extend(
@@ -372,13 +367,16 @@ pub fn update(shared: &mut Shared<'_>, update: &Update) -> Result<Level, SqlErro
         row_slots,
         returning,
         system,
+        counts,
     };
+    planner.close_ctes(names);
     Ok(finish(planner, found.node, made, output))
 }
 
-pub fn delete(shared: &mut Shared<'_>, delete: &Delete) -> Result<Level, SqlError> {
+pub fn delete(shared: &mut Shared<'_>, delete: &Delete, counts: bool) -> Result<Level, SqlError> {
     require_table(&delete.ranges)?;
-    let mut planner = new_planner(shared);
+    let mut planner = Planner::new(shared);
+    let names = planner.open_ctes(&delete.ctes)?;
     let relation = Arc::clone(&delete.target);
     let read: Vec<&Expr> = delete
         .returning
@@ -412,6 +410,8 @@ pub fn delete(shared: &mut Shared<'_>, delete: &Delete) -> Result<Level, SqlErro
         row_slots: Vec::new(),
         returning,
         system: Fetch::default(),
+        counts,
     };
+    planner.close_ctes(names);
     Ok(finish(planner, found.node, made, output))
 }

@@ -18,6 +18,7 @@ use crate::sql::plan::settle::Settler;
 use crate::sql::plan::statistics::{ColumnFacts, Estimates};
 use crate::sql::plan::subquery::Around;
 use crate::sql::plan::tree::{Fetch, Level, PlanNode, SlotInfo, SubPlan};
+use crate::sql::plan::with::OpenCte;
 use crate::types::datum::SqlType;
 use crate::types::oids;
 
@@ -31,6 +32,12 @@ pub struct Shared<'a> {
     pub around: Vec<Around>,
     /// Numbers of outer values and of init plans' results so far.
     pub numbers: usize,
+    /// WITH queries whose names may be read where the planning is, and how they are read.
+    pub ctes: Vec<OpenCte>,
+    /// How many places so far have a WITH query as their subquery.
+    pub inlined: usize,
+    /// Working tables of recursive queries so far.
+    pub work_tables: usize,
     pub folding: Folding,
     pub settler: Settler,
 }
@@ -43,6 +50,9 @@ impl<'a> Shared<'a> {
             subplans: Vec::new(),
             around: Vec::new(),
             numbers: 0,
+            ctes: Vec::new(),
+            inlined: 0,
+            work_tables: 0,
             folding: Folding {
                 cx: EvalCx::bare(Arc::clone(cx.function)),
                 would_compute: false,
@@ -57,6 +67,8 @@ pub struct Planner<'s, 'a> {
     pub shared: &'s mut Shared<'a>,
     pub slots: Vec<SlotInfo>,
     pub estimates: Estimates,
+    /// WITH queries that run on their own, of the queries in this frame.
+    pub ctes: Vec<usize>,
 }
 
 /// What the names of one query level mean.
@@ -68,6 +80,8 @@ pub struct Scope {
     /// Slots of group expressions and of aggregates.
     pub groups: Vec<Slot>,
     pub aggregates: Vec<Slot>,
+    /// Slots of window functions, once they are planned.
+    pub windows: Vec<Option<Slot>>,
 }
 
 #[derive(Default, Clone)]
@@ -108,7 +122,17 @@ pub fn note_read(column: &Expr, needed: &mut [Needed]) {
     }
 }
 
-impl<'a> Planner<'_, 'a> {
+impl<'s, 'a> Planner<'s, 'a> {
+    /// For a frame of its own.
+    pub fn new(shared: &'s mut Shared<'a>) -> Planner<'s, 'a> {
+        Planner {
+            shared,
+            slots: Vec::new(),
+            estimates: Estimates::default(),
+            ctes: Vec::new(),
+        }
+    }
+
     pub fn catalog(&self) -> &'a dyn CatalogView {
         self.shared.catalog
     }
@@ -249,6 +273,11 @@ impl<'a> Planner<'_, 'a> {
                 *expr = slot_expr(*slot, *ty);
                 Ok(())
             }
+            Expr::Window(number, ty) => {
+                let slot = scope.windows.get(*number).copied().flatten();
+                *expr = slot_expr(slot.ok_or_else(|| unknown("window function"))?, *ty);
+                Ok(())
+            }
             Expr::Subquery(sub) => {
                 *expr = self.lower_subquery(sub, scope)?;
                 Ok(())
@@ -279,6 +308,7 @@ impl<'a> Planner<'_, 'a> {
             slots: self.slots,
             output,
             contiguous,
+            ctes: self.ctes,
         };
         (level, reads)
     }

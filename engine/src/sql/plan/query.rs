@@ -12,7 +12,6 @@ use crate::sql::plan::lateral::Recheck;
 use crate::sql::plan::path::OrderKey;
 use crate::sql::plan::planner::{Planner, Scope, Shared};
 use crate::sql::plan::select;
-use crate::sql::plan::statistics::Estimates;
 use crate::sql::plan::tree::{
     Cost, KeySlot, Level, Limit, NodeKind, PlanNode, SetOpNode, Sort, SortKey, TopRows,
 };
@@ -43,11 +42,7 @@ pub fn plan_level(
     query: &Query,
     one_row: bool,
 ) -> Result<PlannedLevel, SqlError> {
-    let mut planner = Planner {
-        shared,
-        slots: Vec::new(),
-        estimates: Estimates::default(),
-    };
+    let mut planner = Planner::new(shared);
     let mut planned = plan_hinted(&mut planner, query, None, one_row.then_some(1.0))?;
     let needed: SlotSet = planned.output.iter().copied().collect();
     planner.shared.settler.settle(&mut planned.node, &needed);
@@ -76,6 +71,18 @@ fn plan_hinted(
     wanted_rows: Option<f64>,
 ) -> Result<Planned, SqlError> {
     planner.shared.cx.function.host.check_interrupts()?;
+    let names = planner.open_ctes(&query.ctes)?;
+    let planned = plan_body(planner, query, dest, wanted_rows);
+    planner.close_ctes(names);
+    planned
+}
+
+fn plan_body(
+    planner: &mut Planner<'_, '_>,
+    query: &Query,
+    dest: Option<&[Slot]>,
+    wanted_rows: Option<f64>,
+) -> Result<Planned, SqlError> {
     match &query.body {
         Body::Select(body) => select::plan(planner, body, query, dest, wanted_rows),
         Body::Values(values) => {

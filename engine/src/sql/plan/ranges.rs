@@ -31,7 +31,7 @@ pub const COMPUTED_ROWS: f64 = 1000.0;
 /// Pages of a table that was never counted and whose file nobody asked for: as PostgreSQL guesses.
 const UNKNOWN_PAGES: f64 = 10.0;
 
-fn width_of(types: impl Iterator<Item = SqlType>) -> f64 {
+pub fn width_of(types: impl Iterator<Item = SqlType>) -> f64 {
     types
         .map(|ty| match registry::by_oid(ty.oid) {
             Some(t) if t.length > 0 => f64::from(t.length),
@@ -126,6 +126,7 @@ impl Planner<'_, '_> {
                 Ok((base, Some(node(made, Cost::default()))))
             }
             RangeSource::Values(values) => self.open_values(range, values),
+            RangeSource::Cte { id, name, .. } => self.open_cte(range, (*id, name), locks),
             RangeSource::Function {
                 calls,
                 with_ordinality,
@@ -142,7 +143,7 @@ impl Planner<'_, '_> {
         }
     }
 
-    fn open_planned(
+    pub(super) fn open_planned(
         &mut self,
         alias: &str,
         mut planned: Planned,

@@ -4,7 +4,7 @@ use crate::sql::bound::Expr;
 use crate::sql::exec::eval::{INIT_PLAN, OUTER_VALUE, Scalar, Test};
 use crate::sql::plan::exprs::{SlotSet, walk};
 use crate::sql::plan::tree::{
-    Again, IndexScan, KeyValue, Modify, ModifyAction, NodeKind, PlanNode, SubPlan,
+    Again, IndexScan, KeyValue, Modify, ModifyAction, NodeKind, PlanNode, SubPlan, WindowNode,
 };
 
 /// Notes in each node that keeps rows what these depend on. Gives the outer values that the node and those below it read,
@@ -20,6 +20,16 @@ pub fn settle(node: &mut PlanNode, subplans: &[SubPlan]) -> SlotSet {
         NodeKind::NestLoop(join) => {
             let passed: SlotSet = join.pass.iter().map(|(number, _)| *number).collect();
             reads = reads.without(&passed);
+        }
+        NodeKind::CteScan(scan) => {
+            for value in subplans[scan.number].reads.iter() {
+                reads.insert(*value);
+            }
+        }
+        NodeKind::WorkTableScan(scan) => reads.insert(scan.changes),
+        NodeKind::RecursiveUnion(union) => {
+            let own: SlotSet = std::iter::once(union.changes).collect();
+            reads = reads.without(&own);
         }
         NodeKind::LockRows { lateral, .. } => {
             let passed = lateral.iter().filter_map(|step| match step {
@@ -58,6 +68,8 @@ impl PlanNode {
                 filter.iter().for_each(|t| f(t.source()));
             }
             NodeKind::SeqScan(scan) => scan.filter.iter().for_each(|t| f(t.source())),
+            NodeKind::CteScan(scan) => scan.filter.iter().for_each(|t| f(t.source())),
+            NodeKind::WorkTableScan(scan) => scan.filter.iter().for_each(|t| f(t.source())),
             NodeKind::IndexScan(scan) => of_index_scan(scan, f),
             NodeKind::FunctionScan(scan) => {
                 let args = scan.calls.iter().flat_map(|call| &call.args);
@@ -101,6 +113,7 @@ impl PlanNode {
                     call.filter.iter().for_each(|t| f(t.source()));
                 }
             }
+            NodeKind::Window(window) => of_window(window, f),
             NodeKind::LockRows {
                 recheck,
                 outer,
@@ -122,9 +135,20 @@ impl PlanNode {
             | NodeKind::Unique { .. }
             | NodeKind::HashDistinct { .. }
             | NodeKind::Append { .. }
+            | NodeKind::RecursiveUnion(_)
             | NodeKind::SetOp(_) => {}
         }
     }
+}
+
+fn of_window<'p>(window: &'p WindowNode, f: &mut dyn FnMut(&'p Expr)) {
+    for call in &window.calls {
+        call.args.iter().for_each(|v| f(v.source()));
+        call.filter.iter().for_each(|t| f(t.source()));
+    }
+    let bounds = [&window.frame.start, &window.frame.end];
+    let offsets = bounds.into_iter().filter_map(|b| b.offset());
+    offsets.for_each(|v| f(v.source()));
 }
 
 fn of_index_scan<'p>(scan: &'p IndexScan, f: &mut dyn FnMut(&'p Expr)) {

@@ -3,12 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::sql::bind;
 use crate::sql::bound::{AggregateCall, Distinct, Expr, FromItem, Query, Select, SystemColumn};
 use crate::sql::error::SqlError;
-use crate::sql::exec::eval::{Scalar, Slot, Test, slot_of};
+use crate::sql::exec::eval::{Scalar, Slot, Test, slot_expr, slot_of};
 use crate::sql::plan::build::{self, Parts, key_slot, node, order_of, sort_key};
 use crate::sql::plan::cost;
-use crate::sql::plan::exprs::{SlotSet, cheap_first, conjuncts, has_subquery, is_volatile};
+use crate::sql::plan::exprs::{SlotSet, cheap_first, conjuncts, has_subquery, is_volatile, same};
 use crate::sql::plan::from::{FromPlanner, JoinItem, JoinList};
 use crate::sql::plan::lateral::{Recheck, collect_lateral};
 use crate::sql::plan::locks::{RowLocks, row_locks};
@@ -21,6 +22,7 @@ use crate::sql::plan::tree::{
     Again, AggregateNode, AggregateOrder, AggregateSpec, Cost, Grouping, KeySlot, NodeKind,
     PlanNode, SortKey,
 };
+use crate::sql::plan::window::{self, Windows};
 
 /// Rows of FROM and WHERE, in the order they come.
 pub struct Source {
@@ -129,6 +131,7 @@ fn needed_of(select: &Select, query: &Query) -> Vec<Needed> {
         call.order_by.iter().for_each(|(e, _, _)| add(e));
         call.filter.iter().for_each(&mut add);
     }
+    bind::of_windows(&select.windows, &mut add);
     for item in &select.from {
         needed_of_item(item, level, &mut needed);
     }
@@ -162,6 +165,8 @@ struct Level<'q> {
     wanted_rows: Option<f64>,
     /// It is a range that may read others of the query around it, and is computed anew where they have newer versions.
     again: bool,
+    /// Expressions that windows are ordered by or have their parts by, where they are computed.
+    window_keys: Vec<(Expr, Slot)>,
 }
 
 /// PostgreSQL would make such a query a part of the one around it (`is_simple_subquery`).
@@ -172,6 +177,8 @@ fn is_simple(select: &Select, query: &Query, list: &JoinList) -> bool {
     let is_cut = query.limit.is_some() || query.offset.is_some();
     let is_inner = |item: &JoinItem| matches!(item, JoinItem::Base(_));
     !is_grouped
+        && select.windows.is_empty()
+        && query.ctes.is_empty()
         && !is_cut
         && select.distinct == Distinct::No
         && query.order_by.is_empty()
@@ -211,6 +218,7 @@ pub fn plan(
         dest,
         wanted_rows,
         again,
+        window_keys: Vec::new(),
     };
     let locks = row_locks(&query.locking, &ranges, &list)?;
     let locks_below = ranges.locks;
@@ -222,10 +230,25 @@ pub fn plan(
     let grouped =
         !select.group_by.is_empty() || !select.aggregates.is_empty() || select.having.is_some();
     let source = if grouped {
-        group(planner, &mut level, ranges, list)?
-    } else {
+        let source = group(planner, &mut level, ranges, list)?;
+        match select.windows.is_empty() {
+            true => source,
+            false => {
+                let keys = window::keys(planner, select, query, &level.scope)?;
+                windowed(planner, &mut level, keys, source)?
+            }
+        }
+    } else if select.windows.is_empty() {
         let wish = ungrouped_wish(planner, &level)?;
         planner.plan_source(ranges, list, &wish)?
+    } else {
+        let keys = window::keys(planner, select, query, &level.scope)?;
+        let wish = Wish {
+            order: keys.wanted_order(),
+            rows: None,
+        };
+        let source = planner.plan_source(ranges, list, &wish)?;
+        windowed(planner, &mut level, keys, source)?
     };
     let mut planned = finish(planner, &level, source, locks)?;
     planned.locks |= locks_below;
@@ -235,6 +258,17 @@ pub fn plan(
         *own = recheck;
     }
     Ok(planned)
+}
+
+/// Window functions over FROM's rows, or over the groups.
+fn windowed(
+    planner: &mut Planner<'_, '_>,
+    level: &mut Level<'_>,
+    mut keys: Windows,
+    source: Source,
+) -> Result<Source, SqlError> {
+    level.window_keys = keys.take_keys();
+    window::plan(planner, level.select, &mut level.scope, keys, source)
 }
 
 /// The order that ORDER BY asks of FROM's rows, if its keys are columns.
@@ -530,7 +564,7 @@ fn aggregate(
     }
 }
 
-fn is_in_order(source: &Source, wanted: &[OrderKey]) -> bool {
+pub fn is_in_order(source: &Source, wanted: &[OrderKey]) -> bool {
     let mut own = source
         .order
         .iter()
@@ -576,7 +610,12 @@ fn values(planner: &mut Planner<'_, '_>, level: &Level<'_>) -> Result<Values, Sq
     let mut slots = Vec::new();
     let mut items = Vec::new();
     for (number, target) in select.targets.iter().enumerate() {
-        let lowered = planner.lower(&target.expr, &level.scope)?;
+        let mut lowered = planner.lower(&target.expr, &level.scope)?;
+        // What a window has computed of the row is the value, though another call may give another one.
+        let mut keys = level.window_keys.iter();
+        if let Some((_, slot)) = keys.find(|(key, _)| same(key, &lowered)) {
+            lowered = slot_expr(*slot, lowered.ty());
+        }
         let wanted = level.dest.filter(|_| number < visible).map(|d| d[number]);
         let slot = match (wanted, slot_of(&lowered)) {
             (None, Some(slot)) => {

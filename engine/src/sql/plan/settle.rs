@@ -9,7 +9,7 @@ use crate::sql::plan::exprs::{SlotSet, collect_slots};
 use crate::sql::plan::point;
 use crate::sql::plan::tree::{
     Again, AggregateNode, HashJoin, IndexScan, KeyValue, Limit, Modify, ModifyAction, NestLoop,
-    NodeKind, PlanNode, Sort,
+    NodeKind, PlanNode, Sort, WindowNode,
 };
 
 /// Hands out node ids.
@@ -89,6 +89,7 @@ impl Settler {
             NodeKind::Sort(sort) => self.sort(sort, needed),
             NodeKind::Limit(limit) => self.limit(limit, needed),
             NodeKind::Aggregate(aggregate) => self.aggregate(aggregate, needed),
+            NodeKind::Window(window) => self.window(window, needed),
             NodeKind::Unique { child, keys } => {
                 needed.add(&keys.iter().map(|k| k.slot).collect());
                 self.settle(unique(child), &needed);
@@ -107,35 +108,48 @@ impl Settler {
                 self.settle(unique(&mut set.left), &needed);
                 self.settle(unique(&mut set.right), &needed);
             }
-            NodeKind::LockRows {
-                child,
-                locks,
-                recheck,
-                outer,
-                lateral,
-                early,
-            } => {
-                for step in lateral {
-                    match step {
-                        Again::Pass(_, slot) => needed.insert(*slot),
-                        Again::Compute(_, value) => scalar(value, &mut needed),
-                    }
-                }
-                test(recheck, &mut needed);
-                for (on, _) in outer {
-                    test(on, &mut needed);
-                }
-                for (_, value) in early {
-                    scalar(value, &mut needed);
-                }
-                for lock in locks {
-                    lock.fetch.settle(&lock.relation);
-                    needed.insert(lock.ctid);
-                }
-                self.settle(unique(child), &needed);
+            NodeKind::CteScan(scan) => test(&mut scan.filter, &mut needed),
+            NodeKind::WorkTableScan(scan) => test(&mut scan.filter, &mut needed),
+            NodeKind::RecursiveUnion(union) => {
+                needed.add(&union.slots.iter().copied().collect());
+                self.settle(unique(&mut union.first), &needed);
+                self.settle(unique(&mut union.step), &needed);
             }
+            kind @ NodeKind::LockRows { .. } => self.lock_rows(kind, needed),
             NodeKind::Modify(modify) => self.modify(modify, needed),
         }
+    }
+
+    fn lock_rows(&mut self, kind: &mut NodeKind, mut needed: SlotSet) {
+        let NodeKind::LockRows {
+            child,
+            locks,
+            recheck,
+            outer,
+            lateral,
+            early,
+        } = kind
+        else {
+            return;
+        };
+        for step in lateral {
+            match step {
+                Again::Pass(_, slot) => needed.insert(*slot),
+                Again::Compute(_, value) => scalar(value, &mut needed),
+            }
+        }
+        test(recheck, &mut needed);
+        for (on, _) in outer {
+            test(on, &mut needed);
+        }
+        for (_, value) in early {
+            scalar(value, &mut needed);
+        }
+        for lock in locks {
+            lock.fetch.settle(&lock.relation);
+            needed.insert(lock.ctid);
+        }
+        self.settle(unique(child), &needed);
     }
 
     fn nest_loop(&mut self, join: &mut NestLoop, mut needed: SlotSet) {
@@ -200,6 +214,22 @@ impl Settler {
             test(&mut call.filter, &mut needed);
         }
         self.settle(unique(&mut aggregate.child), &needed);
+    }
+
+    fn window(&mut self, window: &mut WindowNode, mut needed: SlotSet) {
+        needed.add(&window.partition.iter().map(|k| k.slot).collect());
+        needed.add(&window.order.iter().map(|k| k.slot).collect());
+        for call in &mut window.calls {
+            call.args.iter_mut().for_each(|a| scalar(a, &mut needed));
+            test(&mut call.filter, &mut needed);
+        }
+        for bound in [&mut window.frame.start, &mut window.frame.end] {
+            if let Some(offset) = bound.offset_mut() {
+                offset.compile();
+            }
+        }
+        window.slots = common(&needed, &produced(&window.child));
+        self.settle(unique(&mut window.child), &needed);
     }
 
     fn modify(&mut self, modify: &mut Modify, mut needed: SlotSet) {
@@ -291,6 +321,10 @@ pub fn produced(node: &PlanNode) -> SlotSet {
                 .chain(a.calls.iter().map(|c| c.slot))
                 .collect();
         }
+        NodeKind::CteScan(scan) => scan.slots.iter().copied().collect(),
+        NodeKind::WorkTableScan(scan) => scan.slots.iter().copied().collect(),
+        NodeKind::RecursiveUnion(union) => return union.slots.iter().copied().collect(),
+        NodeKind::Window(w) => w.calls.iter().map(|c| c.slot).collect(),
         NodeKind::SetOp(set) => return set.keys.iter().map(|k| k.slot).collect(),
         _ => SlotSet::default(),
     };

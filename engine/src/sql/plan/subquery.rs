@@ -154,10 +154,7 @@ impl Planner<'_, '_> {
         let is_given = |number: &usize| args.iter().any(|(given, _)| given == number);
         let reads: Box<[usize]> = reads.iter().filter(|n| !is_given(n)).collect();
         if locks && (!args.is_empty() || !reads.is_empty()) {
-            return Err(SqlError::unsupported(
-                "row locks in a correlated subquery are not supported",
-            )
-            .hint("Lock the rows in the outer query, or in a query of their own."));
+            return Err(locks_in_correlated());
         }
         let number = self.shared.subplans.len();
         let returns = args.is_empty().then_some(self.shared.numbers);
@@ -168,6 +165,7 @@ impl Planner<'_, '_> {
             eager: locks,
             reads,
             returns,
+            name: String::new(),
         });
         Ok(match returns {
             Some(_) => Expr::Param(INIT_PLAN + number, ty),
@@ -205,6 +203,12 @@ impl Planner<'_, '_> {
     }
 }
 
+/// 0A000: what may wait is run ahead, when there is no row beside it yet.
+pub fn locks_in_correlated() -> SqlError {
+    SqlError::unsupported("row locks in a correlated subquery are not supported")
+        .hint("Lock the rows in the outer query, or in a query of their own.")
+}
+
 /// The query for whoever asks only if there is a row: what rows hold and their order are left out, so nothing in them
 /// fails either (`simplify_EXISTS_query`). `None` where the number of rows depends on them.
 fn without_values(query: &Query) -> Option<Query> {
@@ -212,6 +216,7 @@ fn without_values(query: &Query) -> Option<Query> {
         return None;
     };
     let counts = !select.aggregates.is_empty()
+        || !select.windows.is_empty()
         || select.having.is_some()
         || query.limit.is_some()
         || query.offset.is_some()

@@ -9,7 +9,7 @@ use crate::sql::bound::{Bound, BoundStatement};
 use crate::sql::error::SqlError;
 use crate::sql::plan::planner::Shared;
 use crate::sql::plan::settings::PlanCx;
-use crate::sql::plan::tree::{Command, Plan};
+use crate::sql::plan::tree::{Command, Plan, SubPlan};
 use crate::sql::plan::{modify, point, query};
 
 /// Plans a bound statement. The caller holds the locks of [`Bound::relations`].
@@ -20,12 +20,13 @@ pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result
             let planned = query::plan_level(&mut shared, q, false)?;
             (Command::Select, planned.level, planned.locks)
         }
-        BoundStatement::Insert(i) => (Command::Insert, modify::insert(&mut shared, i)?, true),
-        BoundStatement::Update(u) => (Command::Update, modify::update(&mut shared, u)?, true),
-        BoundStatement::Delete(d) => (Command::Delete, modify::delete(&mut shared, d)?, true),
+        BoundStatement::Insert(i) => (Command::Insert, modify::insert(&mut shared, i, true)?, true),
+        BoundStatement::Update(u) => (Command::Update, modify::update(&mut shared, u, true)?, true),
+        BoundStatement::Delete(d) => (Command::Delete, modify::delete(&mut shared, d, true)?, true),
     };
     let (_, output) = bind::describe(bound);
-    let locks = locks || shared.subplans.iter().any(|s| s.eager);
+    let changes_in_with = shared.subplans.iter().any(SubPlan::changes);
+    let locks = locks || changes_in_with || shared.subplans.iter().any(|s| s.eager);
     debug_assert!(
         !locks
             || bound
@@ -44,6 +45,8 @@ pub fn plan(bound: &Bound, catalog: &dyn CatalogView, cx: &PlanCx<'_>) -> Result
         computes_parameters: shared.folding.would_compute,
         largest_taken: shared.folding.largest_taken,
         writes: locks,
+        changes_in_with,
+        work_tables: shared.work_tables,
         main: level,
         nodes: shared.settler.nodes,
         function: Arc::clone(cx.function),

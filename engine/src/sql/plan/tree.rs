@@ -1,10 +1,10 @@
 //! The plan as data.
 //!
-//! Invariants: every level (the statement, each subquery of an expression) has one *frame*, a row of slots. A range's
-//! columns, a group's keys and aggregates, a projection's results each have slots of their own; a node writes its slots
-//! and reads those of the nodes below it. Nodes that keep rows (sort, hash table, materialisation) save and restore
-//! exactly the slots listed in them, which are those that something above still reads. Children are shared only
-//! once planning is over.
+//! Invariants: every level (the statement, each subquery of an expression, each WITH query that runs on its own) has one
+//! *frame*, a row of slots. A range's columns, a group's keys and aggregates, a projection's results each have slots of
+//! their own; a node writes its slots and reads those of the nodes below it. Nodes that keep rows (sort, hash table,
+//! materialisation, window) save and restore exactly the slots listed in them, which are those that something above still
+//! reads. Children are shared only once planning is over.
 //!
 //! A level reads no other level's frame. What a subquery reads of the rows around it are *outer values*, numbered through
 //! the statement: whoever runs it puts them into its execution first ([`SubPlanCall::args`]), and a level below that reads
@@ -18,6 +18,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub use super::window::{WindowBound, WindowFrame, WindowNode, WindowSpec};
+pub use super::with::{CteScan, RecursiveUnion, WorkTableScan};
 use crate::catalog::relation::{Index, LockMode, Relation};
 use crate::ids::Oid;
 use crate::sql::bound::{Disclosure, JoinKind, LockWait, OutputColumn, RowLockMode, SetOp};
@@ -75,6 +77,10 @@ pub struct Plan {
     pub(crate) subplans: Vec<SubPlan>,
     /// How many outer values there are.
     pub(crate) outer_values: usize,
+    /// WITH has statements that change rows.
+    pub changes_in_with: bool,
+    /// How many recursive queries have a working table.
+    pub(crate) work_tables: usize,
     /// How many nodes carry an id.
     pub(crate) nodes: usize,
     /// For showing constants.
@@ -84,34 +90,41 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The table that the statement changes, and whether it leaves old versions of rows behind.
+    pub fn changes(&self) -> Option<(&Relation, bool)> {
+        let NodeKind::Modify(modify) = &self.main.root.kind else {
+            return None;
+        };
+        Some((&modify.relation, modify.leaves_dead()))
+    }
+
+    /// The tables that the statement and those in its WITH change.
+    pub fn changed_tables(&self) -> impl Iterator<Item = &Relation> {
+        let in_with = self.subplans.iter().filter(|s| s.changes());
+        let levels = in_with.map(|s| &s.level).chain([&self.main]);
+        levels.filter_map(|level| match &level.root.kind {
+            NodeKind::Modify(modify) => Some(&*modify.relation),
+            _ => None,
+        })
+    }
+
     /// 25006 for what changes or locks rows in a transaction that only reads.
     pub fn check_writable(&self, read_only: bool) -> Result<(), SqlError> {
         if !self.writes || !read_only {
             return Ok(());
         }
         Err(SqlError::read_only(match self.command {
+            Command::Select if self.changes_in_with => "SELECT",
             Command::Select => "SELECT FOR UPDATE",
             Command::Insert => "INSERT",
             Command::Update => "UPDATE",
             Command::Delete => "DELETE",
         }))
     }
-}
 
-impl Plan {
-    /// The table that the statement changes, and whether it leaves old versions of rows behind.
-    pub fn changes(&self) -> Option<(&Relation, bool)> {
-        let NodeKind::Modify(modify) = &self.main.root.kind else {
-            return None;
-        };
-        let only_adds = matches!(
-            modify.action,
-            ModifyAction::Insert {
-                on_conflict: None,
-                ..
-            }
-        );
-        Some((&modify.relation, !only_adds))
+    /// It gives its rows when all is done, not as they are asked for: it changes something.
+    pub fn runs_at_once(&self) -> bool {
+        self.command != Command::Select || self.changes_in_with
     }
 }
 
@@ -141,6 +154,8 @@ pub struct Level {
     pub output: Vec<Slot>,
     /// The first slot, if they stand side by side: then a row goes out without being copied.
     pub contiguous: Option<Slot>,
+    /// The WITH queries that its own queries define and that are run on their own, by their places among the subplans.
+    pub ctes: Vec<usize>,
 }
 
 /// What a slot holds; for EXPLAIN and for estimates.
@@ -153,8 +168,9 @@ pub struct SlotInfo {
     pub computed: Option<crate::sql::bound::Expr>,
 }
 
-/// A subquery of an expression. One that reads nothing of the row beside it is an *init plan*: it is run when it is first
-/// asked for, and again only when one of the outer values that it reads has changed.
+/// A subquery of an expression, or a WITH query that is run on its own. One of an expression that reads nothing of the row
+/// beside it is an *init plan*: it is run when it is first asked for, and again only when one of the outer values that it
+/// reads has changed. A WITH query is run as far as it is read, and forgotten when one of those values has changed.
 #[derive(Debug)]
 pub struct SubPlan {
     pub level: Level,
@@ -165,6 +181,15 @@ pub struct SubPlan {
     pub reads: Box<[usize]>,
     /// Of an init plan: the number behind `$` by which EXPLAIN calls its result.
     pub returns: Option<usize>,
+    /// Of a WITH query.
+    pub name: String,
+}
+
+impl SubPlan {
+    /// A statement in WITH that changes rows.
+    pub fn changes(&self) -> bool {
+        matches!(self.kind, SubPlanKind::Cte { changes: true })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +202,11 @@ pub enum SubPlanKind {
     },
     /// All rows, as an array of records.
     Rows,
+    /// A WITH query, whose rows are kept for whoever scans them.
+    Cte {
+        /// It changes rows: run to its end whoever reads it.
+        changes: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -242,6 +272,7 @@ pub enum NodeKind {
     Sort(Sort),
     Limit(Limit),
     Aggregate(AggregateNode),
+    Window(Box<WindowNode>),
     /// First row of each run of equal keys; the input is ordered by them.
     Unique {
         child: Arc<PlanNode>,
@@ -256,6 +287,9 @@ pub enum NodeKind {
         children: Vec<Arc<PlanNode>>,
     },
     SetOp(SetOpNode),
+    CteScan(CteScan),
+    WorkTableScan(WorkTableScan),
+    RecursiveUnion(RecursiveUnion),
     LockRows {
         child: Arc<PlanNode>,
         locks: Vec<LockTarget>,
@@ -593,6 +627,21 @@ pub struct Modify {
     pub returning: Vec<(Slot, Scalar)>,
     /// System columns of the new row that RETURNING reads.
     pub system: Fetch,
+    /// It is the statement's own, whose rows the command tag counts, and none of WITH.
+    pub counts: bool,
+}
+
+impl Modify {
+    /// Old versions of rows stay behind.
+    pub fn leaves_dead(&self) -> bool {
+        !matches!(
+            self.action,
+            ModifyAction::Insert {
+                on_conflict: None,
+                ..
+            }
+        )
+    }
 }
 
 #[derive(Debug)]
@@ -666,6 +715,8 @@ impl PlanNode {
             | NodeKind::IndexScan(_)
             | NodeKind::VirtualScan { .. }
             | NodeKind::FunctionScan(_)
+            | NodeKind::CteScan(_)
+            | NodeKind::WorkTableScan(_)
             | NodeKind::ValuesScan { .. } => Vec::new(),
             NodeKind::Project { child, .. }
             | NodeKind::ProjectSet { child, .. }
@@ -679,8 +730,10 @@ impl PlanNode {
             NodeKind::Sort(s) => vec![&s.child],
             NodeKind::Limit(l) => vec![&l.child],
             NodeKind::Aggregate(a) => vec![&a.child],
+            NodeKind::Window(w) => vec![&w.child],
             NodeKind::Append { children } => children.iter().collect(),
             NodeKind::SetOp(s) => vec![&s.left, &s.right],
+            NodeKind::RecursiveUnion(r) => vec![&r.first, &r.step],
             NodeKind::Modify(m) => vec![&m.child],
         }
     }
@@ -693,6 +746,8 @@ impl PlanNode {
             | NodeKind::IndexScan(_)
             | NodeKind::VirtualScan { .. }
             | NodeKind::FunctionScan(_)
+            | NodeKind::CteScan(_)
+            | NodeKind::WorkTableScan(_)
             | NodeKind::ValuesScan { .. } => Vec::new(),
             NodeKind::Project { child, .. }
             | NodeKind::ProjectSet { child, .. }
@@ -706,8 +761,10 @@ impl PlanNode {
             NodeKind::Sort(s) => vec![&mut s.child],
             NodeKind::Limit(l) => vec![&mut l.child],
             NodeKind::Aggregate(a) => vec![&mut a.child],
+            NodeKind::Window(w) => vec![&mut w.child],
             NodeKind::Append { children } => children.iter_mut().collect(),
             NodeKind::SetOp(s) => vec![&mut s.left, &mut s.right],
+            NodeKind::RecursiveUnion(r) => vec![&mut r.first, &mut r.step],
             NodeKind::Modify(m) => vec![&mut m.child],
         };
         children

@@ -195,11 +195,8 @@ impl<'a> Enforcer<'a> {
         let mut count = 0_usize;
         let mut round = txn.row_events_mut().begin_round(due);
         while let Some(event) = txn.row_events_mut().next(&mut round) {
-            let known = self.known(txn, &event)?;
-            match event.change {
-                RowChange::Written { new } => self.check(txn, &known, new).await?,
-                RowChange::Removed { old } => self.act(txn, &known, old, None).await?,
-                RowChange::Rekeyed { old, new } => self.act(txn, &known, old, Some(new)).await?,
+            if let Some(known) = self.known(txn, &event)? {
+                self.deal_with_one(txn, &known, event.change).await?;
             }
             txn.interrupts().check()?;
             count += 1;
@@ -211,6 +208,19 @@ impl<'a> Enforcer<'a> {
         Ok(())
     }
 
+    async fn deal_with_one(
+        &mut self,
+        txn: &mut Transaction,
+        known: &Arc<Known>,
+        change: RowChange,
+    ) -> Result<(), SqlError> {
+        match change {
+            RowChange::Written { new } => self.check(txn, known, new).await,
+            RowChange::Removed { old } => self.act(txn, known, old, None).await,
+            RowChange::Rekeyed { old, new } => self.act(txn, known, old, Some(new)).await,
+        }
+    }
+
     fn table_cx(&self) -> TableCx<'_> {
         TableCx {
             store: self.around.store,
@@ -218,32 +228,49 @@ impl<'a> Enforcer<'a> {
         }
     }
 
-    fn known(&mut self, txn: &Transaction, event: &RowEvent) -> Result<Arc<Known>, SqlError> {
+    /// None if the transaction has dropped the constraint since: then nothing has to hold any more.
+    fn known(
+        &mut self,
+        txn: &Transaction,
+        event: &RowEvent,
+    ) -> Result<Option<Arc<Known>>, SqlError> {
         if let Some(known) = self.kept.known.get(&event.constraint) {
-            return Ok(Arc::clone(known));
+            return Ok(Some(Arc::clone(known)));
         }
-        let known = Arc::new(self.load(txn, event.relation, event.constraint)?);
+        let Some(known) = self.load(txn, event.relation, event.constraint)? else {
+            return Ok(None);
+        };
+        let known = Arc::new(known);
         let kept = &mut self.kept.known;
         kept.insert(event.constraint, Arc::clone(&known));
-        Ok(known)
+        Ok(Some(known))
     }
 
     /// The constraint as the catalog has it now. `relation`: one of its tables.
-    fn load(&self, txn: &Transaction, relation: Oid, constraint: Oid) -> Result<Known, SqlError> {
-        let lost = || SqlError::internal(format!("could not find trigger {constraint}"));
+    fn load(
+        &self,
+        txn: &Transaction,
+        relation: Oid,
+        constraint: Oid,
+    ) -> Result<Option<Known>, SqlError> {
         let view = self.around.views.view(txn, self.around.user);
-        let relation = view.relation(relation)?.ok_or_else(lost)?;
+        let Some(relation) = view.relation(relation)? else {
+            return Ok(None);
+        };
         let mut keys = relation.foreign_keys.iter().chain(&relation.referenced_by);
-        let key = keys.find(|key| key.oid == constraint).ok_or_else(lost)?;
+        let Some(key) = keys.find(|key| key.oid == constraint) else {
+            return Ok(None);
+        };
+        let lost = || SqlError::internal(format!("a table of foreign key {constraint} is lost"));
         let table = view.relation(key.table)?.ok_or_else(lost)?;
         let referenced = view.relation(key.referenced)?.ok_or_else(lost)?;
-        Ok(Known {
+        Ok(Some(Known {
             references: Reader::new(&table, &key.columns)?,
             keys: Reader::new(&referenced, &key.key)?,
             key: Arc::clone(key),
             table,
             referenced,
-        })
+        }))
     }
 
     /// What a row version refers to is there.
@@ -580,6 +607,8 @@ impl<'a> Enforcer<'a> {
     fn prepare(&self, txn: &Transaction, known: &Known, purpose: Purpose) -> Result<Run, SqlError> {
         // The table on the other side may have changed before it was locked.
         let now = self.load(txn, known.key.table, known.key.oid)?;
+        let now = now
+            .ok_or_else(|| SqlError::internal(format!("foreign key {} is lost", known.key.oid)))?;
         let text = now.both().text(purpose).ok_or_else(|| {
             SqlError::internal(format!(
                 "no equality operator for foreign key {}",

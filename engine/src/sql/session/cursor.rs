@@ -69,6 +69,16 @@ fn check_locking(d: &DeclareCursor) -> Result<(), SqlError> {
     Ok(())
 }
 
+/// Statements in WITH change rows.
+fn changes_rows(d: &DeclareCursor) -> bool {
+    let mut ctes = d.query.with.iter().flat_map(|with| &with.ctes);
+    ctes.any(|cte| !matches!(cte.statement, Statement::Query(_)))
+}
+
+fn must_not_change() -> SqlError {
+    SqlError::unsupported("DECLARE CURSOR must not contain data-modifying statements in WITH")
+}
+
 pub(super) fn no_cursor(name: &str) -> SqlError {
     SqlError::new(
         state::INVALID_CURSOR_NAME,
@@ -87,7 +97,11 @@ impl<S: Services> Session<S> {
         if d.hold {
             self.ensure_transaction()?;
         } else if !self.block.is_block() {
-            return Err(only_in_blocks("DECLARE CURSOR"));
+            // PostgreSQL has analyzed the query by then.
+            return Err(match changes_rows(d) {
+                true => must_not_change(),
+                false => only_in_blocks("DECLARE CURSOR"),
+            });
         }
         let name = d.name.name.as_str();
         if self.portals.contains_key(name) {
@@ -108,6 +122,9 @@ impl<S: Services> Session<S> {
             given.types.to_vec(),
         ));
         let ready = self.ready(&statement).await?;
+        if ready.plan.changes_in_with {
+            return Err(must_not_change());
+        }
         if ready.plan.locks_rows() {
             check_locking(d)?;
         }
@@ -300,6 +317,7 @@ fn row_of(values: Vec<crate::sql::bound::Expr>, types: &[SqlType], generation: u
         group_by: Vec::new(),
         having: None,
         aggregates: Vec::new(),
+        windows: crate::sql::bound::Windowing::default(),
         targets: values
             .into_iter()
             .map(|expr| Target {
@@ -315,6 +333,7 @@ fn row_of(values: Vec<crate::sql::bound::Expr>, types: &[SqlType], generation: u
             order_by: Vec::new(),
             limit: None,
             offset: None,
+            ctes: Vec::new(),
             with_ties: false,
             locking: Vec::new(),
             output,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::given::Given;
 use super::lifecycle::Session;
 use super::prepared::Prepared;
-use super::query::is_planned;
+use super::query::{count_changes, is_planned};
 use super::scroll::Skipped;
 use super::services::Services;
 use super::transaction::in_failed_block;
@@ -77,7 +77,9 @@ impl<S: Services> Session<S> {
             return Err(in_failed_block());
         };
         let _own = self.facts.own_catalog(self.services.txns(), &running.txn);
-        execution.run(&mut running.txn, &mut Skipped, None).await?;
+        let progress = execution.run(&mut running.txn, &mut Skipped, None).await?;
+        let changes = self.services.changes();
+        count_changes(changes, self.facts.database, &execution, progress.rows);
         running.txn.next_command()?;
         self.enforce_references(Due::Statement).await?;
         let times = Times {

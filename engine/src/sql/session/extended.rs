@@ -500,7 +500,7 @@ impl<S: Services> Session<S> {
                     }
                     let mut execution =
                         self.start_prepared(&portal.statement, &ready, &portal.parameters)?;
-                    let changes = ready.plan.command != Command::Select;
+                    let changes = ready.plan.runs_at_once();
                     if changes && limit.is_some() && ready.plan.gives_rows() {
                         let work = ready.settings.work_mem;
                         self.keep_change(portal, &mut execution, ready.function, work)

@@ -16,7 +16,6 @@ use super::transaction::in_failed_block;
 use super::utility::ends_failed_block;
 use crate::ids::Oid;
 use crate::sql::error::{Severity, SqlError, state};
-use crate::sql::plan::Command;
 use crate::types::codec;
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::FunctionCx;
@@ -133,16 +132,16 @@ impl<S: Services> Session<S> {
     ) -> Result<(), SqlError> {
         self.ensure_transaction()?;
         self.begins_to_look().await?;
-        let command = {
+        let runs_at_once = {
             let settings = self.settings();
             let function = self.function_cx(&settings, self.received);
             let cached = self.find_plan(statement, &settings, &function)?;
             portal.parameters = read_parameters(b, &cached.plan.parameters, &function)?;
             portal.columns = Arc::clone(&cached.plan.output);
             portal.types = Arc::clone(&cached.types);
-            cached.plan.command
+            cached.plan.runs_at_once()
         };
-        if command != Command::Select {
+        if runs_at_once {
             return Ok(());
         }
         let ready = self.ready(statement).await?;

@@ -25,6 +25,7 @@ use crate::sql::maintenance::key_of;
 use crate::sql::plan::{self, Plan, PlanCx};
 use crate::sql::references::changes;
 use crate::sql::rights;
+use crate::table::TableChanges;
 use crate::txn::{Due, Isolation, LockWait, Seen, Snapshot, Transaction, TxnManager};
 use crate::types::datum::Datum;
 use crate::types::function::FunctionCx;
@@ -427,13 +428,15 @@ impl<S: Services> Session<S> {
         sink.columns(&plan.output);
         for number in 0..rows.count() {
             if sink.row(rows.row(number)?)? == SinkState::Full {
+                self.facts.backend.interrupts.check()?;
                 sink.ready().await?;
             }
         }
         Ok(progress)
     }
 
-    async fn run_now(
+    /// The same with rows that go out as they come, or to where the client does not see them yet.
+    pub(super) async fn run_now(
         &mut self,
         execution: &mut Execution,
         sink: &mut dyn RowSink,
@@ -446,11 +449,8 @@ impl<S: Services> Session<S> {
         let before = self.facts.settings.lock().changes();
         let progress = execution.run(&mut running.txn, sink, limit).await?;
         if progress.complete {
-            if let Some((table, leaves_dead)) = execution.plan().changes() {
-                let (of, oid) = key_of(self.facts.database, table);
-                let changes = self.services.changes();
-                changes.add(of, oid, progress.rows, leaves_dead);
-            }
+            let changes = self.services.changes();
+            count_changes(changes, self.facts.database, execution, progress.rows);
             running.txn.next_command()?;
             if running.txn.row_events().any(Due::Statement) {
                 self.enforce_references(Due::Statement).await?;
@@ -465,10 +465,24 @@ impl<S: Services> Session<S> {
     }
 }
 
+/// What a statement and those in its WITH have changed, for the background vacuum. `rows`: of the statement itself.
+pub(super) fn count_changes(
+    changes: &TableChanges,
+    database: Oid,
+    execution: &Execution,
+    rows: u64,
+) {
+    if let Some((table, leaves_dead)) = execution.plan().changes() {
+        let (of, oid) = key_of(database, table);
+        changes.add(of, oid, rows, leaves_dead);
+    }
+    for (table, leaves_dead, rows) in execution.changes_in_with() {
+        let (of, oid) = key_of(database, table);
+        changes.add(of, oid, *rows, *leaves_dead);
+    }
+}
+
 /// A change that gives rows, of a table that foreign keys are about.
 fn holds_back_rows(plan: &Plan) -> bool {
-    plan.gives_rows()
-        && plan
-            .changes()
-            .is_some_and(|(table, _)| changes::concerns(table))
+    plan.gives_rows() && plan.changed_tables().any(changes::concerns)
 }

@@ -343,7 +343,7 @@ impl<S: Services> Session<S> {
         work: usize,
     ) -> Result<(), SqlError> {
         let mut kept = self.store(&portal.columns, work, 0);
-        self.run_for(execution, &mut Keeper(&mut kept.rows), None)
+        self.run_now(execution, &mut Keeper(&mut kept.rows), None)
             .await?;
         portal.cursor = Some(Cursor {
             may_go_back: false,

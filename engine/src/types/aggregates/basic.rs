@@ -22,6 +22,10 @@ impl Accumulator for Count {
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         Ok(Datum::Int8(self.0))
     }
+    fn remove(&mut self, _args: &[Datum]) -> bool {
+        self.0 -= 1;
+        true
+    }
 }
 
 /// `count(*)` sees every row; `count(x)` is strict, so it sees only values.
@@ -60,6 +64,9 @@ impl Accumulator for Extreme {
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         Ok(self.best.take().unwrap_or(Datum::Null))
     }
+    fn so_far(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        Ok(self.best.clone().unwrap_or(Datum::Null))
+    }
 }
 
 /// The same of arrays, whose elements may turn out to have no order.
@@ -87,6 +94,9 @@ impl Accumulator for ExtremeArray {
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         Ok(self.best.take().map_or(Datum::Null, Datum::Array))
+    }
+    fn so_far(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        Ok(self.best.clone().map_or(Datum::Null, Datum::Array))
     }
 }
 
@@ -129,6 +139,9 @@ impl Accumulator for Fold {
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         Ok(self.state.take().unwrap_or(Datum::Null))
+    }
+    fn so_far(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        Ok(self.state.clone().unwrap_or(Datum::Null))
     }
 }
 

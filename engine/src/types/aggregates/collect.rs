@@ -42,15 +42,17 @@ impl Accumulator for Strings {
         self.any = true;
         Ok(())
     }
-    fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+    fn finish(&mut self, cx: &FunctionCx) -> Result<Datum, TypeError> {
+        self.so_far(cx)
+    }
+    fn so_far(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         if !self.any {
             return Ok(Datum::Null);
         }
-        let bytes = std::mem::take(&mut self.bytes);
         if self.binary {
-            return Ok(Datum::Bytea(Arc::from(bytes)));
+            return Ok(Datum::Bytea(Arc::from(self.bytes.as_slice())));
         }
-        let text = String::from_utf8(bytes).expect("joined from texts");
+        let text = std::str::from_utf8(&self.bytes).expect("joined from texts");
         Ok(Datum::Text(Arc::from(text)))
     }
     fn memory(&self) -> usize {
@@ -87,6 +89,13 @@ impl Accumulator for Items {
         }
         let items = std::mem::take(&mut self.items);
         Ok(Datum::Array(Arc::new(Array::of(self.element, items))))
+    }
+    fn so_far(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        if self.items.is_empty() {
+            return Ok(Datum::Null);
+        }
+        let made = Array::of(self.element, self.items.clone());
+        Ok(Datum::Array(Arc::new(made)))
     }
     fn memory(&self) -> usize {
         self.bytes + self.items.capacity() * size_of::<Datum>()
@@ -145,6 +154,12 @@ impl Accumulator for Arrays {
             items,
         })))
     }
+    fn so_far(&mut self, cx: &FunctionCx) -> Result<Datum, TypeError> {
+        let kept = (self.inner.clone(), self.items.clone());
+        let made = self.finish(cx);
+        (self.inner, self.items) = kept;
+        made
+    }
     fn memory(&self) -> usize {
         self.bytes + self.items.capacity() * size_of::<Datum>()
     }
@@ -186,6 +201,12 @@ impl Accumulator for JsonItems {
         self.text.push(']');
         Ok(Datum::Text(Arc::from(std::mem::take(&mut self.text))))
     }
+    fn so_far(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        if self.text.is_empty() {
+            return Ok(Datum::Null);
+        }
+        Ok(Datum::text(&format!("{}]", self.text)))
+    }
     fn memory(&self) -> usize {
         self.text.capacity()
     }
@@ -220,6 +241,12 @@ impl Accumulator for JsonbItems {
         let made = Value::Array(std::mem::take(&mut self.items));
         size::check_json(&made)?;
         Ok(Datum::Jsonb(Arc::new(made)))
+    }
+    fn so_far(&mut self, cx: &FunctionCx) -> Result<Datum, TypeError> {
+        let kept = self.items.clone();
+        let made = self.finish(cx);
+        self.items = kept;
+        made
     }
     fn memory(&self) -> usize {
         self.bytes
@@ -263,6 +290,12 @@ impl Accumulator for JsonObject {
         self.text.push_str(" }");
         Ok(Datum::Text(Arc::from(std::mem::take(&mut self.text))))
     }
+    fn so_far(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        if self.text.is_empty() {
+            return Ok(Datum::Null);
+        }
+        Ok(Datum::text(&format!("{} }}", self.text)))
+    }
     fn memory(&self) -> usize {
         self.text.capacity()
     }
@@ -301,6 +334,12 @@ impl Accumulator for JsonbObject {
         let made = json::object(std::mem::take(&mut self.pairs));
         size::check_json(&made)?;
         Ok(Datum::Jsonb(Arc::new(made)))
+    }
+    fn so_far(&mut self, cx: &FunctionCx) -> Result<Datum, TypeError> {
+        let kept = self.pairs.clone();
+        let made = self.finish(cx);
+        self.pairs = kept;
+        made
     }
     fn memory(&self) -> usize {
         self.bytes

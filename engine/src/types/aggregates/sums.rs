@@ -1,5 +1,6 @@
 //! `sum` and `avg`.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::ids::Oid;
@@ -20,16 +21,25 @@ struct Integers {
     give: fn(&Integers) -> Result<Datum, TypeError>,
 }
 
+fn integer(value: &Datum) -> i128 {
+    match value {
+        Datum::Int2(v) => i128::from(*v),
+        Datum::Int4(v) => i128::from(*v),
+        Datum::Int8(v) => i128::from(*v),
+        other => wrong_kind("an integer", other),
+    }
+}
+
 impl Accumulator for Integers {
     fn update(&mut self, args: &[Datum], _cx: &FunctionCx) -> Result<(), TypeError> {
         self.count += 1;
-        self.sum += match &args[0] {
-            Datum::Int2(v) => i128::from(*v),
-            Datum::Int4(v) => i128::from(*v),
-            Datum::Int8(v) => i128::from(*v),
-            other => wrong_kind("an integer", other),
-        };
+        self.sum += integer(&args[0]);
         Ok(())
+    }
+    fn remove(&mut self, args: &[Datum]) -> bool {
+        self.count -= 1;
+        self.sum -= integer(&args[0]);
+        true
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         if self.count == 0 {
@@ -83,6 +93,8 @@ pub(super) fn avg_int8(_args: &[Oid]) -> Box<dyn Accumulator> {
 struct Numerics {
     count: i64,
     sum: Numeric,
+    /// How many inputs have the sum's scale: without them the sum would have a smaller one.
+    at_scale: i64,
     average: bool,
 }
 
@@ -92,8 +104,31 @@ impl Accumulator for Numerics {
             wrong_kind("Numeric", &args[0])
         };
         self.count += 1;
+        match n.scale().cmp(&self.sum.scale()) {
+            Ordering::Less => {}
+            Ordering::Equal => self.at_scale += 1,
+            Ordering::Greater => self.at_scale = 1,
+        }
         self.sum = self.sum.add(n)?;
         Ok(())
+    }
+    /// What is left has to have the largest scale still (`do_numeric_discard`).
+    fn remove(&mut self, args: &[Datum]) -> bool {
+        let Datum::Numeric(n) = &args[0] else {
+            wrong_kind("Numeric", &args[0])
+        };
+        if !n.is_finite() || !self.sum.is_finite() {
+            return false;
+        }
+        let left = self.at_scale - i64::from(n.scale() == self.sum.scale());
+        if left == 0 {
+            return false;
+        }
+        let Ok(sum) = self.sum.sub(n) else {
+            return false;
+        };
+        (self.count, self.sum, self.at_scale) = (self.count - 1, sum, left);
+        true
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         if self.count == 0 {
@@ -112,6 +147,7 @@ pub(super) fn sum_numeric(_args: &[Oid]) -> Box<dyn Accumulator> {
     Box::new(Numerics {
         count: 0,
         sum: Numeric::zero(),
+        at_scale: 0,
         average: false,
     })
 }
@@ -119,6 +155,7 @@ pub(super) fn avg_numeric(_args: &[Oid]) -> Box<dyn Accumulator> {
     Box::new(Numerics {
         count: 0,
         sum: Numeric::zero(),
+        at_scale: 0,
         average: true,
     })
 }
@@ -147,6 +184,9 @@ impl Accumulator for Floats {
     }
     fn finish(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
         Ok(self.sum.take().unwrap_or(Datum::Null))
+    }
+    fn so_far(&mut self, _cx: &FunctionCx) -> Result<Datum, TypeError> {
+        Ok(self.sum.clone().unwrap_or(Datum::Null))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::types::{array, float, interval, json, oids, registry};
 pub use binary::{decode_binary, encode_binary, text_of};
 pub use length::coerce_length;
 pub(crate) use length::{cut_name, round_time, round_timestamp};
-pub use names::{is_function, signature};
+pub use names::{function_named, functions_named, is_function, signature};
 pub use nested::check_text;
 pub(crate) use scalar::{hex_digits, parse_bytea, parse_int, write_bytea};
 

@@ -12,7 +12,7 @@ use crate::types::datum::Datum;
 use crate::types::error::TypeError;
 use crate::types::function::FunctionCx;
 use crate::types::functions::quote_identifier;
-use crate::types::{aggregates, conversions, functions, oids, operators, registry};
+use crate::types::{aggregates, conversions, functions, oids, operators, registry, windows};
 
 pub(crate) fn is_alias(ty: Oid) -> bool {
     matches!(
@@ -54,7 +54,7 @@ pub(crate) fn parse(ty: Oid, text: &str, cx: &FunctionCx) -> Result<Datum, TypeE
         oids::REGNAMESPACE => by_host("regnamespacein", Datum::text(text), cx),
         oids::REGROLE => by_host("regrolein", Datum::text(text), cx),
         oids::REGTYPE => registry::parse_type_name(text).map(|t| Datum::Oid(t.oid)),
-        oids::REGPROC => procedure(text).map(Datum::Oid),
+        oids::REGPROC => function_named(unqualified(text), text).map(Datum::Oid),
         oids::REGPROCEDURE => signature(text).map(Datum::Oid),
         oids::REGOPER => operator(text).map(Datum::Oid),
         oids::REGOPERATOR => operator_signature(text).map(Datum::Oid),
@@ -74,14 +74,28 @@ fn unqualified(text: &str) -> &str {
         .unwrap_or(text.trim())
 }
 
-fn procedure(text: &str) -> Result<Oid, TypeError> {
-    let called = all_named(unqualified(text));
-    match called.as_slice() {
-        [(only, _)] => Ok(*only),
+/// Names that PostgreSQL has more functions of, which are not here: a name alone says no more here than there.
+const AMBIGUOUS: &[&str] = &[
+    "cume_dist",
+    "dense_rank",
+    "get_bit",
+    "like_escape",
+    "lower",
+    "percent_rank",
+    "rank",
+    "set_bit",
+    "unnest",
+    "upper",
+];
+
+/// The one function of that name (`regprocin`). `text`: what the message calls it.
+pub fn function_named(name: &str, text: &str) -> Result<Oid, TypeError> {
+    match functions_named(name).as_slice() {
         [] => Err(TypeError::new(
             "42883",
             format!("function \"{text}\" does not exist"),
         )),
+        [(only, _)] if !AMBIGUOUS.contains(&name) => Ok(*only),
         _ => Err(TypeError::new(
             "42725",
             format!("more than one function named \"{text}\""),
@@ -121,7 +135,7 @@ fn split_signature<'a>(text: &'a str, what: &str) -> Result<(&'a str, Vec<Oid>),
 /// The function of that name and those argument types (`regprocedurein`).
 pub fn signature(text: &str) -> Result<Oid, TypeError> {
     let (name, args) = split_signature(text, "a function")?;
-    all_named(name)
+    functions_named(name)
         .into_iter()
         .find(|(_, own)| *own == args.as_slice())
         .map(|(oid, _)| oid)
@@ -156,11 +170,13 @@ fn operator_signature(text: &str) -> Result<Oid, TypeError> {
 }
 
 /// Everything in `pg_proc` of that name: oids and arguments.
-fn all_named(name: &str) -> Vec<(Oid, &'static [Oid])> {
+pub fn functions_named(name: &str) -> Vec<(Oid, &'static [Oid])> {
     let called = functions::named(name).iter().map(|f| (f.oid, f.args));
     let aggregates = aggregates::named(name).iter().map(|a| (a.oid, a.args));
     let conversion = conversions::named(name).map(|c| (c.oid, c.args));
-    called.chain(aggregates).chain(conversion).collect()
+    let windows = windows::named(name).iter().map(|w| (w.oid, w.args));
+    let called = called.chain(aggregates).chain(windows);
+    called.chain(conversion).collect()
 }
 
 /// Name and arguments.
@@ -168,7 +184,9 @@ fn function(oid: Oid) -> Option<(&'static str, &'static [Oid])> {
     let conversion = || conversions::by_oid(oid).map(|c| (c.name, c.args));
     let aggregate = || aggregates::by_oid(oid).map(|a| (a.name, a.args));
     let called = functions::by_oid(oid).map(|f| (f.name, f.args));
-    called.or_else(aggregate).or_else(conversion)
+    let window = || windows::by_oid(oid).map(|w| (w.name, w.args));
+    let called = called.or_else(aggregate).or_else(window);
+    called.or_else(conversion)
 }
 
 /// Whether `pg_proc` has it.
@@ -179,8 +197,8 @@ pub fn is_function(oid: Oid) -> bool {
 /// With its schema where others have the name too (`regprocout`).
 fn unique_name(name: &str) -> String {
     let shown = quote_identifier(name);
-    match all_named(name).len() {
-        1 => shown,
+    match functions_named(name).len() {
+        1 if !AMBIGUOUS.contains(&name) => shown,
         _ => format!("pg_catalog.{shown}"),
     }
 }

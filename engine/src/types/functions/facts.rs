@@ -74,7 +74,50 @@ fn line(text: &'static str) -> Option<(Oid, Facts)> {
     Some((Oid::new(oid), facts))
 }
 
-/// Of a function, an aggregate or a conversion.
+/// Functions about which PostgreSQL's planner asks another one (`prosupport`), which is only named here, where a function is
+/// shown.
+const SUPPORT: &[(u32, &str)] = &[
+    (79, "textregexeq_support"),
+    (669, "varchar_support"),
+    (850, "textlike_support"),
+    (858, "textlike_support"),
+    (1066, "generate_series_int4_support"),
+    (1067, "generate_series_int4_support"),
+    (1068, "generate_series_int8_support"),
+    (1069, "generate_series_int8_support"),
+    (1200, "interval_support"),
+    (1238, "texticregexeq_support"),
+    (1240, "texticregexeq_support"),
+    (1254, "textregexeq_support"),
+    (1569, "textlike_support"),
+    (1571, "textlike_support"),
+    (1631, "textlike_support"),
+    (1633, "texticlike_support"),
+    (1635, "texticlike_support"),
+    (1656, "texticregexeq_support"),
+    (1658, "textregexeq_support"),
+    (1660, "texticlike_support"),
+    (1703, "numeric_support"),
+    (1961, "timestamp_support"),
+    (1967, "timestamp_support"),
+    (1968, "time_support"),
+    (1969, "time_support"),
+    (2005, "textlike_support"),
+    (2007, "textlike_support"),
+    (2331, "array_unnest_support"),
+    (3100, "window_row_number_support"),
+    (3101, "window_rank_support"),
+    (3102, "window_dense_rank_support"),
+    (3696, "text_starts_with_support"),
+];
+
+/// The name of a function's planner support function.
+pub fn support(function: Oid) -> Option<&'static str> {
+    let at = SUPPORT.binary_search_by_key(&function.raw(), |(oid, _)| *oid);
+    at.ok().map(|at| SUPPORT[at].1)
+}
+
+/// Of a function, an aggregate, a window function or a conversion.
 pub fn facts(function: Oid) -> &'static Facts {
     BY_OID.get(&function).unwrap_or(&USUAL)
 }
@@ -127,17 +170,15 @@ pub fn arguments(function: &Function) -> Vec<Argument> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{aggregates, conversions, functions};
+    use crate::types::{codec, functions};
 
     #[test]
     fn every_line_is_of_a_function() {
-        let known = |oid: Oid| {
-            functions::by_oid(oid).is_some()
-                || aggregates::by_oid(oid).is_some()
-                || conversions::by_oid(oid).is_some()
-        };
-        let stray = BY_OID.keys().find(|oid| !known(**oid));
+        let stray = BY_OID.keys().find(|oid| !codec::is_function(**oid));
         assert_eq!(stray, None);
+        assert!(SUPPORT.is_sorted_by_key(|(oid, _)| *oid));
+        let of = |(oid, _): &&(u32, &str)| !codec::is_function(Oid::new(*oid));
+        assert_eq!(SUPPORT.iter().find(of), None);
     }
 
     #[test]

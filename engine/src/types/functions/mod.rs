@@ -42,7 +42,7 @@ use crate::ids::Oid;
 use crate::types::function::Function;
 
 pub use absent::is_absent;
-pub use facts::{Argument, Execute, Facts, arguments, facts, plain_arguments};
+pub use facts::{Argument, Execute, Facts, arguments, facts, plain_arguments, support};
 pub use strings::{is_encoding_name, quote_identifier, quote_literal_text};
 
 static BY_OID: LazyLock<HashMap<Oid, &'static Function>> =

@@ -351,7 +351,10 @@ pub(super) async fn drop_constraint(
         return Err(no_constraint(name, table));
     };
     if let Some(key) = table.foreign_keys.iter().find(|key| key.oid == row.oid) {
-        foreign_key::lock_for_drop(cx, key.referenced, "ALTER TABLE").await?;
+        cx.lock(key.referenced, LockMode::AccessExclusive).await?;
+        if let Some(referenced) = cx.view().relation(key.referenced)? {
+            cx.must_not_be_in_use(referenced.oid, &referenced.name, "ALTER TABLE")?;
+        }
         return foreign_key::remove(cx, key).await;
     }
     let index = table.indexes.iter().find(|i| i.oid == row.conindid);

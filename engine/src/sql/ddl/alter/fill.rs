@@ -57,6 +57,7 @@ pub(super) async fn fill(cx: &mut DdlCx<'_>, table: Oid, column: &str) -> Result
         })
         .collect();
     let update = Update {
+        ctes: Vec::new(),
         level: 0,
         target: Arc::clone(&table),
         disclosure: Disclosure::WholeRow,

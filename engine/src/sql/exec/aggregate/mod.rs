@@ -9,6 +9,8 @@ mod sorted;
 
 use std::sync::Arc;
 
+pub(super) use sorted::is_long;
+
 use crate::sql::exec::node::{BoxNode, Node};
 use crate::sql::plan::tree::{AggregateNode, Grouping, NodeKind, PlanNode};
 

@@ -33,7 +33,7 @@ const MEASURE_EVERY: u32 = 256;
 const LONG_INPUT: usize = 4096;
 
 /// Whether a few hundred of them may be a lot.
-fn is_long(value: &Datum) -> bool {
+pub fn is_long(value: &Datum) -> bool {
     match value {
         Datum::Text(s) => s.len() > LONG_INPUT,
         Datum::Bytea(b) => b.len() > LONG_INPUT,

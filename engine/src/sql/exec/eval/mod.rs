@@ -3,7 +3,7 @@
 //! Owns: the meaning of every [`Expr`] at run time. An expression given here is *lowered*: its columns are
 //! frame slots (`ColumnRef::range == FRAME`), its subqueries are init plans (`Expr::Param` from [`INIT_PLAN`]
 //! up) or runs of a plan (`Expr::SubPlan`), values of rows around it are `Expr::Param` from [`OUTER_VALUE`] up, it
-//! holds no `Group`, `Aggregate`, `Outer` or `SystemColumn`. A compiled closure is shared by every execution of
+//! holds no `Group`, `Aggregate`, `Window`, `Outer` or `SystemColumn`. A compiled closure is shared by every execution of
 //! a plan, so it keeps no state. It must not know a page or a node. A crash leaves nothing behind.
 
 mod arithmetic;
@@ -179,6 +179,7 @@ pub fn compile(expr: &Expr) -> EvalFn {
         Expr::Column(_) => not_lowered("column"),
         Expr::Group(..) => not_lowered("group expression"),
         Expr::Aggregate(..) => not_lowered("aggregate"),
+        Expr::Window(..) => not_lowered("window function"),
         Expr::Subquery(_) => not_lowered("subquery"),
         Expr::Outer(_) => not_lowered("value of a level around"),
         Expr::SubPlan(call) => subplan::value(call),

@@ -190,7 +190,10 @@ impl Node for ModifyNode {
                 Worked::Skipped => self.busy = None,
                 Worked::Changed(tid) => {
                     self.busy = None;
-                    cx.changed += 1;
+                    match modify.counts {
+                        true => cx.changed += 1,
+                        false => cx.note_change_in_with(&modify.relation, modify.leaves_dead()),
+                    }
                     if changes::concerns(&modify.relation)
                         && let Some(tid) = tid
                     {

@@ -222,6 +222,7 @@ pub fn select(ranges: Vec<Range>, from: Vec<FromItem>, targets: Vec<Expr>) -> Se
         group_by: Vec::new(),
         having: None,
         aggregates: Vec::new(),
+        windows: crate::sql::bound::Windowing::default(),
         targets: targets
             .into_iter()
             .map(|expr| Target {
@@ -253,6 +254,7 @@ pub fn of_body(body: Body, output: Vec<OutputColumn>) -> Query {
         order_by: Vec::new(),
         limit: None,
         offset: None,
+        ctes: Vec::new(),
         with_ties: false,
         locking: Vec::new(),
         output,
@@ -326,7 +328,7 @@ pub fn execute_within(
             Step::Done => break,
         }
     }
-    drop(root);
+    drop((root, cx));
     let left = std::fs::read_dir(folder.path().join("base/pgsql_tmp"));
     assert_eq!(
         left.map_or(0, Iterator::count),

@@ -10,3 +10,5 @@ mod row_values;
 mod shapes;
 mod statements;
 mod subqueries;
+mod windows;
+mod with;

@@ -1,6 +1,7 @@
 //! Scalar expressions.
 
 use super::query::{OrderItem, Query};
+use crate::sql::bound::{Exclusion, FrameMode};
 
 /// An identifier, folded, with the byte offset of its first character.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +149,9 @@ impl Expr {
                 }
                 if let Some(filter) = &call.filter {
                     f(filter);
+                }
+                if let Some(Over::Window(window)) = call.over.as_deref() {
+                    window.parts(f);
                 }
             }
             ExprKind::Case {
@@ -340,8 +344,58 @@ pub struct FunctionCall {
     /// `WITHIN GROUP (ORDER BY ...)`
     pub within_group: bool,
     pub filter: Option<Box<Expr>>,
-    /// It has an OVER clause.
-    pub over: bool,
+    pub over: Option<Box<Over>>,
+}
+
+/// What stands behind OVER.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Over {
+    /// A window of the WINDOW clause as it is.
+    Name(Ident),
+    Window(Window),
+}
+
+/// A window's definition, in brackets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Window {
+    /// The window that it begins with.
+    pub base: Option<Ident>,
+    pub partition_by: Vec<Expr>,
+    pub order_by: Vec<OrderItem>,
+    pub frame: Option<Frame>,
+    /// The bracket.
+    pub at: u32,
+}
+
+impl Window {
+    /// Calls `f` on each expression that stands in it.
+    pub fn parts<'e>(&'e self, f: &mut dyn FnMut(&'e Expr)) {
+        self.partition_by.iter().for_each(&mut *f);
+        self.order_by.iter().for_each(|item| f(&item.expr));
+        let Some(frame) = &self.frame else { return };
+        for bound in [&frame.start, &frame.end] {
+            if let FrameBound::Preceding(offset) | FrameBound::Following(offset) = bound {
+                f(offset);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frame {
+    pub mode: FrameMode,
+    pub start: FrameBound,
+    pub end: FrameBound,
+    pub exclude: Exclusion,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum FrameBound {
+    UnboundedPreceding,
+    Preceding(Expr),
+    CurrentRow,
+    Following(Expr),
+    UnboundedFollowing,
 }
 
 #[derive(Debug, Clone, PartialEq)]

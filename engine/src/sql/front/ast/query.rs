@@ -1,6 +1,6 @@
 //! SELECT, VALUES, set operations, FROM.
 
-use super::expr::{Expr, Ident, ObjectName, TypeName};
+use super::expr::{Expr, Ident, ObjectName, TypeName, Window};
 use crate::sql::bound::{LockWait, RowLockMode, SetOp};
 
 /// A whole query expression.
@@ -54,8 +54,8 @@ pub struct Select {
     pub group_by: Vec<GroupItem>,
     pub group_distinct: bool,
     pub having: Option<Expr>,
-    /// There is a WINDOW clause.
-    pub windows: Option<u32>,
+    /// The WINDOW clause.
+    pub windows: Vec<(Ident, Window)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -238,7 +238,7 @@ impl Parser<'_> {
         if self.is(Kw::Constraint) {
             self.bump();
             let name = self.col_id()?;
-            let timing = self.constraint_timing("ALTER CONSTRAINT statement")?;
+            let timing = self.constraint_timing()?;
             return Ok(AlterTableAction::AlterConstraint { name, timing });
         }
         self.eat(Kw::Column);

@@ -114,7 +114,7 @@ impl Parser<'_> {
         if self.is(Kw::Partition) {
             self.expect_all(&[Kw::Partition, Kw::By])?;
             self.col_id()?;
-            self.skip_window()?;
+            self.skip_brackets()?;
             table.unsupported = Some("CREATE TABLE PARTITION BY");
         }
         self.table_tail(&mut table)?;

@@ -111,7 +111,7 @@ impl Parser<'_> {
         }
         if self.is(Kw::Xmltable) {
             self.bump();
-            self.skip_window()?;
+            self.skip_brackets()?;
             self.table_alias()?;
             return Ok(TableRef::Unsupported {
                 what: "XMLTABLE",
@@ -134,7 +134,7 @@ impl Parser<'_> {
             *alias = name;
             if self.eat(Kw::Tablesample) {
                 self.col_id()?;
-                self.skip_window()?;
+                self.skip_brackets()?;
                 *sampled = true;
             }
         }

@@ -31,7 +31,7 @@ fn empty_call(name: ObjectName) -> FunctionCall {
         order_by: Vec::new(),
         within_group: false,
         filter: None,
-        over: false,
+        over: None,
     }
 }
 
@@ -102,17 +102,15 @@ impl Parser<'_> {
             self.expect_char(b')')?;
         }
         if self.eat(Kw::Over) {
-            call.over = true;
-            self.skip_window()?;
+            call.over = Some(Box::new(self.over()?));
         }
         Ok(())
     }
 
-    /// A window's name or definition: refused by the analyzer, so only its brackets count.
-    pub(super) fn skip_window(&mut self) -> Result<()> {
+    /// Everything up to the bracket that closes the one that comes next.
+    pub(super) fn skip_brackets(&mut self) -> Result<()> {
         if !self.is_char(b'(') {
-            self.col_id()?;
-            return Ok(());
+            return Err(self.unexpected());
         }
         let mut depth = 0usize;
         loop {
@@ -174,7 +172,7 @@ impl Parser<'_> {
 
     fn skip_call(&mut self, what: &'static str) -> Result<ExprKind> {
         self.bump();
-        self.skip_window()?;
+        self.skip_brackets()?;
         Ok(ExprKind::Unsupported(what))
     }
 

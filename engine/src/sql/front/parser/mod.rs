@@ -22,6 +22,7 @@ mod session;
 mod table;
 mod types;
 mod utility;
+mod window;
 
 pub(super) use cursor::Parser;
 

@@ -426,7 +426,7 @@ fn is_plain_call(c: &FunctionCall) -> bool {
     !c.star
         && !c.variadic
         && !c.distinct
-        && !c.over
+        && c.over.is_none()
         && !c.within_group
         && c.filter.is_none()
         && c.order_by.is_empty()

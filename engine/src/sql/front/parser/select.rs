@@ -32,71 +32,106 @@ impl Parser<'_> {
 
     /// WITH in front of any of the four.
     pub(super) fn with_statement(&mut self) -> Result<Statement> {
-        let mark = self.mark();
-        let with = self.with_clause()?;
-        match self.peek() {
-            TokenKind::Keyword(Kw::Insert) => self.insert(with),
-            TokenKind::Keyword(Kw::Update) => self.update(with),
-            TokenKind::Keyword(Kw::Delete) => self.delete(with),
-            _ => {
-                self.back_to(mark);
-                self.query_statement()
-            }
-        }
+        let (with, below) = self.with_clause()?;
+        let (statement, height) = self.measured(|p| match p.peek() {
+            TokenKind::Keyword(Kw::Insert) => p.insert(with),
+            TokenKind::Keyword(Kw::Update) => p.update(with),
+            TokenKind::Keyword(Kw::Delete) => p.delete(with),
+            _ => p.nested(|p| p.query_behind(with, 0)).map(select_into),
+        })?;
+        self.grows_to(below + height)?;
+        Ok(statement)
     }
 
-    pub(super) fn with_clause(&mut self) -> Result<Option<With>> {
+    /// The clause and its height: each of its queries may come to stand in the one behind it, and all in what follows.
+    fn with_clause(&mut self) -> Result<(Option<With>, u32)> {
         let at = self.at();
         if !self.eat(Kw::With) {
-            return Ok(None);
+            return Ok((None, 0));
         }
         let recursive = self.eat(Kw::Recursive);
+        let mut height = 0;
         let ctes = self.list(|p| {
-            let name = p.col_id()?;
-            let columns = p.optional_column_list()?;
-            p.expect(Kw::As)?;
-            let materialized = if p.eat(Kw::Materialized) {
-                Some(true)
-            } else if p.eat_all(&[Kw::Not, Kw::Materialized]) {
-                Some(false)
-            } else {
-                None
-            };
-            p.expect_char(b'(')?;
-            let statement = p.nested(Parser::statement)?;
-            p.expect_char(b')')?;
-            if p.is_any(&[Kw::Search, Kw::Cycle]) {
-                return Err(super::function::not_yet("SEARCH or CYCLE in WITH", p.at()));
-            }
-            Ok(Cte {
-                name,
-                columns,
-                materialized,
-                statement,
-            })
+            let (cte, own) = p.measured(Parser::with_query)?;
+            height += own;
+            p.grows_to(height)?;
+            Ok(cte)
         })?;
-        Ok(Some(With {
+        let with = With {
             recursive,
             ctes,
             at,
-        }))
+        };
+        Ok((Some(with), height))
+    }
+
+    fn with_query(&mut self) -> Result<Cte> {
+        let name = self.col_id()?;
+        let columns = self.optional_column_list()?;
+        self.expect(Kw::As)?;
+        let materialized = if self.eat(Kw::Materialized) {
+            Some(true)
+        } else if self.eat_all(&[Kw::Not, Kw::Materialized]) {
+            Some(false)
+        } else {
+            None
+        };
+        self.expect_char(b'(')?;
+        if !self.begins_preparable() {
+            return Err(self.unexpected());
+        }
+        let statement = self.nested(Parser::statement)?;
+        self.expect_char(b')')?;
+        if self.is_any(&[Kw::Search, Kw::Cycle]) {
+            return Err(
+                super::function::not_yet("SEARCH or CYCLE in WITH", self.at())
+                    .hint("Keep the path in an array column of the query."),
+            );
+        }
+        Ok(Cte {
+            name,
+            columns,
+            materialized,
+            statement,
+        })
+    }
+
+    /// Whether what comes may be a statement of WITH (gram.y's PreparableStmt).
+    fn begins_preparable(&self) -> bool {
+        let words = [
+            Kw::Select,
+            Kw::Values,
+            Kw::Table,
+            Kw::With,
+            Kw::Insert,
+            Kw::Update,
+            Kw::Delete,
+            Kw::Merge,
+        ];
+        self.is_char(b'(') || self.is_any(&words)
     }
 
     /// A query with everything that may stand around it.
     pub(super) fn query(&mut self) -> Result<Query> {
         self.nested(|p| {
-            let with = p.with_clause()?;
-            let mut query = p.set_expression(1)?;
-            if let Some(with) = with {
-                if query.with.is_some() {
-                    return Err(p.error("multiple WITH clauses not allowed", with.at));
-                }
-                query.at = with.at;
-                query.with = Some(with);
-            }
-            p.query_tail(&mut query)?;
-            Ok(query)
+            let (with, below) = p.with_clause()?;
+            p.query_behind(with, below)
         })
+    }
+
+    /// A query behind its WITH, which is `below` high.
+    fn query_behind(&mut self, with: Option<With>, below: u32) -> Result<Query> {
+        let (mut query, height) = self.measured(|p| p.set_expression(1))?;
+        self.grows_to(below + height)?;
+        if let Some(with) = with {
+            if query.with.is_some() {
+                return Err(self.error("multiple WITH clauses not allowed", with.at));
+            }
+            query.at = with.at;
+            query.with = Some(with);
+        }
+        self.query_tail(&mut query)?;
+        Ok(query)
     }
 
     /// UNION and EXCEPT are level 1, INTERSECT level 2.
@@ -240,19 +275,6 @@ impl Parser<'_> {
         }
     }
 
-    fn window_clause(&mut self) -> Result<Option<u32>> {
-        let at = self.at();
-        if !self.eat(Kw::Window) {
-            return Ok(None);
-        }
-        self.list(|p| {
-            p.col_id()?;
-            p.expect(Kw::As)?;
-            p.skip_window()
-        })?;
-        Ok(Some(at))
-    }
-
     fn group_item(&mut self) -> Result<GroupItem> {
         let at = self.at();
         let what = match self.peek() {
@@ -273,7 +295,7 @@ impl Parser<'_> {
             _ => return Ok(GroupItem::Expr(self.expr()?)),
         };
         self.bump();
-        self.skip_window()?;
+        self.skip_brackets()?;
         Ok(GroupItem::Set { what, at })
     }
 
@@ -532,7 +554,7 @@ fn select_all(table: TableRef, at: u32) -> Select {
         group_by: Vec::new(),
         group_distinct: false,
         having: None,
-        windows: None,
+        windows: Vec::new(),
     }
 }
 

@@ -250,6 +250,11 @@ impl Parser<'_> {
                 self.bump();
                 ColumnConstraintKind::References(Box::new(self.foreign_key()?))
             }
+            // Nothing else begins with it.
+            TokenKind::Keyword(Kw::Not) => {
+                self.bump();
+                return Err(self.unexpected());
+            }
             _ if named => return Err(self.unexpected()),
             _ => return Ok(None),
         };
@@ -461,7 +466,7 @@ impl Parser<'_> {
                 if self.eat(Kw::Using) {
                     self.col_id()?;
                 }
-                self.skip_window()?;
+                self.skip_brackets()?;
                 if self.eat(Kw::Include) {
                     self.column_list()?;
                 }
@@ -507,15 +512,16 @@ impl Parser<'_> {
         Ok((timing, not_valid))
     }
 
-    /// The same of what is no constraint that NOT VALID could be said of.
-    pub(super) fn constraint_timing(&mut self, what: &str) -> Result<ConstraintTiming> {
-        let at = self.at();
+    /// ALTER CONSTRAINT, which is of foreign keys alone.
+    pub(super) fn constraint_timing(&mut self) -> Result<ConstraintTiming> {
         let (timing, not_valid) = self.table_constraint_marks()?;
-        if not_valid {
-            let message = format!("{what} constraints cannot be marked NOT VALID");
-            return Err(SqlError::unsupported(message).at(at));
-        }
-        Ok(timing)
+        let mark = match not_valid {
+            true => "NOT VALID",
+            false if self.eat_all(&[Kw::No, Kw::Inherit]) => "NO INHERIT",
+            false => return Ok(timing),
+        };
+        let message = format!("FOREIGN KEY constraints cannot be marked {mark}");
+        Err(SqlError::unsupported(message))
     }
 
     fn table_key(&mut self, primary: bool) -> Result<TableConstraintKind> {
