@@ -332,3 +332,46 @@ pub fn short(replies: &[Reply]) -> String {
     let all: Vec<String> = replies.iter().map(Reply::short).collect();
     all.join(" ")
 }
+
+/// In short form, with the types of parameters in full.
+pub fn shown(replies: &[Reply]) -> String {
+    let one = |reply: &Reply| match reply.tag {
+        b't' => format!("t{:?}", reply.body),
+        _ => reply.short(),
+    };
+    replies.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// What a new session is answered with that sends all this and nothing more.
+pub fn answer(port: u16, messages: &[u8]) -> (String, End) {
+    let mut raw = Raw::session(port).expect("it answers");
+    raw.push(messages);
+    raw.finish_sending();
+    let (replies, end) = raw.rest(Duration::from_secs(30));
+    (shown(&replies), end)
+}
+
+/// Parse and Bind.
+pub fn prepared(sql: &str) -> Vec<u8> {
+    [parse("", sql, &[]), bind("", "", 0, &[])].concat()
+}
+
+/// What it is about, and its messages.
+pub type Case = (&'static str, Vec<Vec<u8>>);
+
+/// The cases that two servers answer differently, in words.
+pub fn differing(cases: Vec<Case>, theirs: u16, ours: u16) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, mut messages) in cases {
+        messages.push(sync());
+        messages.push(query("SELECT 1"));
+        let bytes = messages.concat();
+        let (theirs, own) = (answer(theirs, &bytes), answer(ours, &bytes));
+        if own != theirs {
+            wrong.push(format!(
+                "{name}:\n  PostgreSQL {theirs:?}\n  ours       {own:?}"
+            ));
+        }
+    }
+    wrong
+}
