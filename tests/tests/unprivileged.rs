@@ -71,7 +71,10 @@ fn system_tables_that_postgresql_keeps_from_everybody_are_kept() {
             .map(|mut r| r.remove(0).expect("a name"))
             .collect()
     };
-    let kept = names(&mut reference.client(), "NOT");
+    let mut kept = names(&mut reference.client(), "NOT");
+    // There it has one column that is kept, and everybody may count its rows, as `pg_dump` does. Here it never has any, and
+    // there are no rights on columns.
+    kept.retain(|name| name != "pg_subscription");
     assert!(kept.len() > 10, "{kept:?}");
     let mut plain = Client::connect_as(server.port, "plain", "postgres").expect("may log in");
     for name in &kept {

@@ -12,7 +12,7 @@ use crate::sql::bound::{
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, DistinctClause, ExprKind, GroupItem, Literal, QueryBody};
-use crate::sql::front::location;
+use crate::sql::front::{location, location_as_written};
 use crate::types::datum::{Datum, SqlType};
 use crate::types::function::CastContext;
 
@@ -247,7 +247,7 @@ impl Binder<'_> {
                 list.places.truncate(list.targets.len());
                 let place = list.places.get(target).copied().unwrap_or(e.at);
                 self.check_group_key(&key, place)?;
-                require_equality(key.ty(), location(e))?;
+                require_equality(key.ty(), location_as_written(e))?;
                 if !keys.iter().any(|k| super::walk::same(k, &key)) {
                     keys.push(key);
                 }
@@ -308,7 +308,7 @@ impl Binder<'_> {
                 for e in items {
                     let target = self.find_target(list, e, Context::DistinctOn)?;
                     self.settle_one(list, target)?;
-                    require_equality(list.targets[target].expr.ty(), location(e))?;
+                    require_equality(list.targets[target].expr.ty(), location_as_written(e))?;
                     if !on.contains(&target) {
                         on.push(target);
                     }

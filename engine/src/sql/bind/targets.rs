@@ -8,7 +8,7 @@ use crate::ids::Oid;
 use crate::sql::bound::{Expr, OutputColumn, RangeSource, SortItem, Target};
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, ExprKind, Ident, Literal, OrderItem, SelectItem, SessionValue};
-use crate::sql::front::location;
+use crate::sql::front::{location, location_as_written};
 use crate::types::datum::SqlType;
 use crate::types::{compare, oids};
 
@@ -316,7 +316,7 @@ impl Binder<'_> {
         for item in items {
             let target = self.find_target(list, &item.expr, Context::OrderBy)?;
             self.settle_one(list, target)?;
-            let at = location(&item.expr);
+            let at = location_as_written(&item.expr);
             require_order(list.targets[target].expr.ty(), at)?;
             let (descending, nulls_first) = direction(item)?;
             if out.iter().any(|s| s.target == target) {

@@ -19,7 +19,7 @@ use crate::sql::bound::{
 };
 use crate::sql::error::{SqlError, state};
 use crate::sql::front::ast::{self, ExprKind, FunctionCall, Ident, Over};
-use crate::sql::front::location;
+use crate::sql::front::location_as_written;
 use crate::types::datum::SqlType;
 use crate::types::function::{CastContext, Volatility};
 use crate::types::{in_range, oids, registry};
@@ -284,7 +284,7 @@ impl Binder<'_> {
         let mut out: Vec<WindowOrder> = Vec::with_capacity(items.len());
         for item in items {
             let expr = self.window_key(&item.expr, Context::WindowOrder)?;
-            require_order(expr.ty(), location(&item.expr))?;
+            require_order(expr.ty(), location_as_written(&item.expr))?;
             let (descending, nulls_first) = direction(item)?;
             if !out.iter().any(|o| walk::same(&o.expr, &expr)) {
                 out.push(WindowOrder {
@@ -310,7 +310,7 @@ impl Binder<'_> {
             };
             for e in parts {
                 let key = self.window_key(e, Context::WindowPartition)?;
-                require_equality(key.ty(), location(e))?;
+                require_equality(key.ty(), location_as_written(e))?;
                 if !out.iter().any(|k| walk::same(k, &key)) {
                     out.push(key);
                 }

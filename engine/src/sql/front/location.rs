@@ -12,8 +12,8 @@ pub fn location(expr: &Expr) -> u32 {
         | ExprKind::Between { arg, .. }
         | ExprKind::In { arg, .. }
         | ExprKind::Like { arg, .. }
-        | ExprKind::Collate { arg, .. } => location(arg).min(expr.at),
-        ExprKind::Cast { arg, ty } => location(arg).min(ty.at).min(expr.at),
+        | ExprKind::Collate { arg, .. }
+        | ExprKind::Cast { arg, .. } => location(arg).min(expr.at),
         ExprKind::And(items) | ExprKind::Or(items) => {
             items.first().map_or(expr.at, |i| location(i).min(expr.at))
         }
@@ -23,5 +23,13 @@ pub fn location(expr: &Expr) -> u32 {
             .map(|a| location(&a.value))
             .fold(expr.at, u32::min),
         _ => expr.at,
+    }
+}
+
+/// The same before it is analysed: then `json '1'` begins with its type, later with its text.
+pub fn location_as_written(expr: &Expr) -> u32 {
+    match &expr.kind {
+        ExprKind::Cast { ty, .. } => location(expr).min(ty.at),
+        _ => location(expr),
     }
 }

@@ -19,7 +19,7 @@ pub mod shape;
 mod tests;
 
 pub use ast::Statement;
-pub use location::location;
+pub use location::{location, location_as_written};
 
 use std::ops::Range;
 
