@@ -10,7 +10,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use understudy_tests::random_queries::{
-    Case, Comparison, Kind, Maker, Reply, Settings, Shrinker, Sides, Verdict, World, judge,
+    Case, Comparison, Kind, Maker, Reply, Settings, Shrinker, Sides, Statement, Verdict, World,
+    judge,
 };
 use understudy_tests::soak::{is_soak, rounds, seed};
 
@@ -27,6 +28,10 @@ struct Tally {
     agreed: u32,
     /// Those to which PostgreSQL gives a row at least: others tell less.
     with_rows: u32,
+    /// Those with a window, with WITH, and of these the ones that write.
+    windows: u32,
+    named: u32,
+    writing: u32,
     /// What both call an error, by SQLSTATE.
     errors: BTreeMap<String, u32>,
     /// What we say when we refuse.
@@ -51,6 +56,15 @@ impl Tally {
         }
     }
 
+    fn count_parts(&mut self, statement: &Statement) {
+        let sql = statement.sql();
+        let named = sql.contains("WITH w") || sql.contains("WITH RECURSIVE");
+        let writes = matches!(statement, Statement::Change { .. });
+        self.windows += u32::from(sql.contains(" OVER "));
+        self.named += u32::from(named);
+        self.writing += u32::from(named && writes);
+    }
+
     /// When enough is known.
     fn is_full(&self) -> bool {
         self.differences.len() >= if is_soak() { 20 } else { 5 }
@@ -67,6 +81,10 @@ impl Tally {
             self.too_slow,
             self.by_order,
             self.their_fault
+        );
+        println!(
+            "{} with windows, {} with WITH, {} of which change a table",
+            self.windows, self.named, self.writing
         );
         for (state, times) in &self.errors {
             println!("  {times} times both say {state}");
@@ -185,6 +203,7 @@ fn report(sides: &mut Sides, place: &str, case: &Case, asked: &Asked, kind: Kind
 fn try_statement(sides: &mut Sides, case: &mut Case, tally: &mut Tally) -> Asked {
     let mut asked = ask(sides, case);
     tally.asked += 1;
+    tally.count_parts(&case.statement);
     match first_error(&asked.theirs) {
         Some(state) if asked.verdict() == Verdict::Agree => {
             *tally.errors.entry(state).or_default() += 1;

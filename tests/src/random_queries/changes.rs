@@ -2,9 +2,13 @@
 //! of the table, nothing is taken from them, and no two rows are inserted or updated of which one has to be refused.
 
 use super::maker::{Leaf, Maker, Room, Scope};
+use super::references::REFERRING;
 use super::sources::{column, columns_of};
-use super::tree::{List, Node, Statement, Ty, commas, value, words};
+use super::tree::{List, Node, Ty, commas, value, words};
 use super::world::{Column, KEY_BOUND, Table, bound};
+
+/// What stands before the values that a change gives.
+pub(super) const RETURNING: &str = " RETURNING ";
 
 /// The table's columns by this name, with sizes as `of` says.
 fn leaves(table: &Table, alias: &str, of: fn(Ty, f64) -> f64) -> Vec<Leaf> {
@@ -19,7 +23,7 @@ fn stored(_: Ty, bound: f64) -> f64 {
 }
 
 /// What a statement has put there may be anything, and is not computed with.
-fn anything(ty: Ty, _: f64) -> f64 {
+pub(super) fn anything(ty: Ty, _: f64) -> f64 {
     if ty == Ty::Float {
         f64::INFINITY
     } else {
@@ -36,18 +40,15 @@ fn kept(node: Node) -> Node {
 }
 
 impl Maker {
-    pub(super) fn change(&mut self) -> Statement {
-        let table = self.random_table();
-        let node = match self.below(10) {
-            0..=2 => self.insert_of_keys(&table),
-            3 => self.insert_of_query(&table),
-            4..=6 => self.update(&table),
-            7 => self.update_by_groups(&table),
-            _ => self.delete(&table),
-        };
-        Statement::Change {
-            table: table.name,
-            node,
+    /// A change of the table, and of those that refer to it.
+    pub(super) fn change_of(&mut self, table: &Table) -> Node {
+        match self.below(22) {
+            0..=5 => self.insert_of_keys(table),
+            6..=8 => self.insert_of_query(table),
+            9..=13 => self.update(table),
+            14 | 15 => self.update_by_groups(table),
+            16 | 17 => self.update_of_keys(table),
+            _ => self.delete(table),
         }
     }
 
@@ -70,7 +71,7 @@ impl Maker {
             vec![kept(words(format!("{from}.id + {more}")))],
         );
         for column in self.written(table) {
-            items.push(self.written_value(&column, &scope));
+            items.push(self.written_value(table, &column, &scope));
             names.push(column.name);
         }
         let conflict = if meets {
@@ -103,7 +104,8 @@ impl Maker {
     /// Whatever a query gives, in some of the columns; a primary key would be NULL.
     fn insert_of_query(&mut self, table: &Table) -> Node {
         let target = self.name('x');
-        let columns = self.written(table);
+        let mut columns = self.written(table);
+        columns.retain(|column| column.name != REFERRING);
         if columns.is_empty() || table.keyed {
             return self.delete(table);
         }
@@ -125,7 +127,12 @@ impl Maker {
         columns
     }
 
-    fn written_value(&mut self, column: &Column, scope: &Scope) -> Node {
+    fn written_value(&mut self, table: &Table, column: &Column, scope: &Scope) -> Node {
+        if column.name == REFERRING
+            && let Some(key) = self.referred_key(table)
+        {
+            return key;
+        }
         let of = self.value(column.ty, 2, scope).node;
         if !column.not_null {
             return of;
@@ -135,6 +142,38 @@ impl Maker {
             column.ty,
             Node::Form("coalesce({0}, {1})", vec![of, kept(plainest)]),
         )
+    }
+
+    /// Mostly one that is there, or else most changes would be refused; now and then none, or anything.
+    fn referred_key(&mut self, table: &Table) -> Option<Node> {
+        let reference = table.reference.as_ref()?;
+        let mut tables = self.world.tables.iter();
+        let other = tables.find(|other| other.name == reference.table)?;
+        let rows = other.rows.len() as u32;
+        if rows == 0 || self.chance(0.1) {
+            return None;
+        }
+        let key = if self.chance(0.15) {
+            "NULL::int4".to_owned()
+        } else {
+            (1 + self.below(rows)).to_string()
+        };
+        Some(value(Ty::Int4, words(key)))
+    }
+
+    /// Keys beyond all others: rows that refer to them follow, or are in the way.
+    fn update_of_keys(&mut self, table: &Table) -> Node {
+        let target = self.name('x');
+        let own = leaves(table, &target, stored);
+        let alone = Scope::new(own, &[], table.rows.len() as f64, Room::outermost());
+        let set = kept(words(format!("id = {target}.id + 1000")));
+        let parts = vec![
+            words(format!("{} AS {target}", table.name)),
+            set,
+            self.filter(&alone, Vec::new()),
+            self.returning(&leaves(table, &target, anything)),
+        ];
+        Node::Form("UPDATE {0} SET {1}{2}{3}", parts)
     }
 
     fn update(&mut self, table: &Table) -> Node {
@@ -160,7 +199,7 @@ impl Maker {
             columns.push(table.columns[1].clone());
         }
         let set = |maker: &mut Maker, column: &Column| {
-            let to = maker.written_value(column, scope);
+            let to = maker.written_value(table, column, scope);
             Node::Form("{0} = {1}", vec![words(&column.name), to])
         };
         commas(columns.iter().map(|column| set(self, column)).collect())
@@ -286,7 +325,7 @@ impl Maker {
             .collect();
         items.push(self.pick(own).node.clone());
         Node::List(List {
-            before: " RETURNING ",
+            before: RETURNING,
             items,
             between: ", ",
             after: "",

@@ -1,4 +1,4 @@
-//! Queries: lists, grouping, set operations, WITH and orders.
+//! Queries: lists, grouping, set operations and orders.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -6,7 +6,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::sources::Named;
 use super::tree::{
-    Body, Cte, Distinct, Grouping, Item, Node, Order, Query, Select, Statement, Total, Ty, value,
+    Body, Distinct, Grouping, Item, Node, Order, Query, Select, Statement, Total, Ty, With, value,
     words,
 };
 use super::world::World;
@@ -128,7 +128,7 @@ impl Maker {
         loop {
             self.names = 0;
             self.ctes.clear();
-            let statement = if self.chance(0.12) {
+            let statement = if self.chance(0.15) {
                 self.change()
             } else {
                 Statement::Query(self.outermost_query())
@@ -161,7 +161,7 @@ impl Maker {
         (0..count).map(|_| *self.pick(&Ty::ALL)).collect()
     }
 
-    fn outermost_query(&mut self) -> Query {
+    pub(super) fn outermost_query(&mut self) -> Query {
         let types = self.some_types(4);
         let mut made = self.query(&types, &[], Room::outermost());
         if self.chance(0.06) {
@@ -185,6 +185,7 @@ impl Maker {
             && select.keys.is_empty()
             && select.having.is_none()
             && select.distinct == Distinct::No
+            && select.windows.is_empty()
             && !select.from.is_empty()
         {
             query.order = Order::Open;
@@ -219,7 +220,7 @@ impl Maker {
             .collect()
     }
 
-    fn direction(&mut self) -> &'static str {
+    pub(super) fn direction(&mut self) -> &'static str {
         self.pick::<&str>(&[
             "",
             "",
@@ -246,7 +247,7 @@ impl Maker {
     /// A query of columns of these types.
     pub(super) fn query(&mut self, types: &[Ty], outer: &[Leaf], room: Room) -> Made {
         let named = self.ctes.len();
-        let with = self.with(room);
+        let with = self.with(outer, room);
         let mut made = match self.below(100) {
             0..12 if room.nesting < 3 => self.set_operation(types, outer, room),
             12..16 => self.values_query(types, outer, room),
@@ -258,33 +259,6 @@ impl Maker {
             made.query.order = self.total(types.len());
         }
         made
-    }
-
-    fn with(&mut self, room: Room) -> Vec<Cte> {
-        let likely = if room.nesting == 0 { 0.15 } else { 0.03 };
-        let mut with = Vec::new();
-        if room.nesting < 2 && self.chance(likely) {
-            for _ in 0..=self.below(2) {
-                let types = self.some_types(3);
-                let inner = Room {
-                    nesting: room.nesting + 1,
-                    ..room
-                };
-                let made = self.query(&types, &[], inner);
-                let name = self.name('w');
-                self.ctes.push(Named {
-                    name: name.clone(),
-                    columns: made.columns,
-                    rows: made.rows,
-                });
-                with.push(Cte {
-                    name,
-                    words: self.pick::<&str>(&["", "", "MATERIALIZED ", "NOT MATERIALIZED "]),
-                    query: made.query,
-                });
-            }
-        }
-        with
     }
 
     fn set_operation(&mut self, types: &[Ty], outer: &[Leaf], room: Room) -> Made {
@@ -353,31 +327,18 @@ impl Maker {
         let filter = self
             .chance(0.65)
             .then(|| self.condition(depth, &ungrouped).node);
-        let mut select = Select {
-            distinct: Distinct::No,
-            items: Vec::new(),
-            from,
-            filter,
-            grouping: Grouping::Plain,
-            keys: Vec::new(),
-            having: None,
-        };
+        let mut select = Select::plain(Vec::new(), from, filter);
         let grouped = !ungrouped.own.is_empty() && self.chance(0.3);
         let scope = if grouped {
             self.group(&mut select, &ungrouped)
         } else {
             ungrouped
         };
-        let mut columns = Vec::new();
-        for ty in types {
-            let leaf = self.value(*ty, 2, &scope);
-            let alias = self.name('c');
-            columns.push((alias.clone(), *ty, leaf.bound));
-            select.items.push(Item {
-                value: leaf.node,
-                alias: Some(alias),
-            });
-        }
+        let columns = if self.wants_windows(&select, grouped, &scope) {
+            self.windowed_list(&mut select, types, &scope)
+        } else {
+            self.list(&mut select, types, &scope)
+        };
         if grouped && !is_grouped(&select, &scope) {
             select.having = Some(words("count(*) >= 0"));
         }
@@ -389,13 +350,32 @@ impl Maker {
         }
         Made {
             query: Query {
-                with: Vec::new(),
+                with: With::default(),
                 body: Body::Select(Box::new(select)),
                 order,
             },
             columns,
             rows: scope.rows,
         }
+    }
+
+    fn list(&mut self, select: &mut Select, types: &[Ty], scope: &Scope) -> Vec<(String, Ty, f64)> {
+        let mut columns = Vec::new();
+        for ty in types {
+            let leaf = self.value(*ty, 2, scope);
+            columns.push(self.item(select, leaf));
+        }
+        columns
+    }
+
+    /// One more in the list, with a name.
+    pub(super) fn item(&mut self, select: &mut Select, leaf: Leaf) -> (String, Ty, f64) {
+        let alias = self.name('c');
+        select.items.push(Item {
+            value: leaf.node,
+            alias: Some(alias.clone()),
+        });
+        (alias, leaf.ty, leaf.bound)
     }
 
     /// The rows of each are told apart by the order, which begins with what they are distinct on.

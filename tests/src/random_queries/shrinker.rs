@@ -36,10 +36,10 @@ impl Case {
     }
 
     fn names(&self, name: &str) -> bool {
-        self.statement
-            .sql()
-            .split(|c: char| !c.is_alphanumeric() && c != '_')
-            .any(|word| word == name)
+        self.statement.sent().iter().any(|(sql, _)| {
+            sql.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == name)
+        })
     }
 }
 
@@ -89,12 +89,12 @@ impl<F: FnMut(&Case) -> Option<Kind>> Shrinker<F> {
 
     /// Where in the list what was taken stood.
     fn shorten(&mut self, case: &mut Case, next: usize) -> Option<usize> {
-        let length = case.statement.sql().len();
+        let length = case.statement.length();
         let all = case.statement.smaller();
         for i in 0..all.len() {
             let place = (next + i) % all.len();
             // Only what is shorter, so that there is an end.
-            if all[place].sql().len() >= length {
+            if all[place].length() >= length {
                 continue;
             }
             let other = Case {
@@ -120,20 +120,34 @@ impl<F: FnMut(&Case) -> Option<Kind>> Shrinker<F> {
     }
 
     fn shrink_world(&mut self, case: &mut Case) {
-        let mut other = case.clone();
-        other.world.tables.retain(|table| case.names(&table.name));
-        if other != *case {
-            self.take(case, other);
-        }
+        self.shrink_tables(case);
         for i in 0..case.world.tables.len() {
             self.shrink_rows(case, i);
             self.each(case, |world| &mut world.tables[i].indexes);
             self.shrink_columns(case, i);
+            self.with_table(case, i, |table| table.reference = None);
             self.with_table(case, i, |table| table.keyed = false);
         }
         let mut other = case.clone();
         other.world.analyzed = false;
         if other != *case {
+            self.take(case, other);
+        }
+    }
+
+    /// Those that the statement does not name: all, or one after the other where some are referred to.
+    fn shrink_tables(&mut self, case: &mut Case) {
+        let mut other = case.clone();
+        other.world.retain(|table| case.names(&table.name));
+        if other == *case || self.take(case, other) {
+            return;
+        }
+        let tables = case.world.tables.iter();
+        let unnamed = tables.filter(|table| !case.names(&table.name));
+        let unnamed: Vec<String> = unnamed.map(|table| table.name.clone()).collect();
+        for name in &unnamed {
+            let mut other = case.clone();
+            other.world.retain(|table| table.name != *name);
             self.take(case, other);
         }
     }
@@ -179,12 +193,7 @@ impl<F: FnMut(&Case) -> Option<Kind>> Shrinker<F> {
         let mut i = case.world.tables[number].columns.len();
         while i > 1 {
             i -= 1;
-            self.with_table(case, number, |table| {
-                table.columns.remove(i);
-                for row in &mut table.rows {
-                    row.remove(i);
-                }
-            });
+            self.with_table(case, number, |table| table.drop_column(i));
             self.with_table(case, number, |table| {
                 if let Some(column) = table.columns.get_mut(i) {
                     column.not_null = false;

@@ -2,10 +2,7 @@
 //!
 //! What comes out need not be valid: PostgreSQL says so, and then it is no difference.
 
-use super::tree::{
-    Body, Cte, Distinct, Grouping, Item, Join, List, Node, Order, Query, Select, Statement, Total,
-    Ty, value, words,
-};
+use super::tree::{Body, Cte, Distinct, Node, Order, Query, Statement, Total, With};
 
 impl Statement {
     pub fn smaller(&self) -> Vec<Statement> {
@@ -15,23 +12,59 @@ impl Statement {
                 all.extend(query.smaller());
                 all.into_iter().map(Statement::Query).collect()
             }
-            Statement::Change { table, node } => {
-                let change = |node| Statement::Change {
-                    table: table.clone(),
-                    node,
-                };
-                node.smaller().into_iter().map(change).collect()
-            }
+            Statement::Change { tables, node } => smaller_changes(tables, node),
         }
     }
 }
 
+/// Queries in it, the changes of its WITH, less of it, and fewer tables to look at.
+fn smaller_changes(tables: &[String], node: &Node) -> Vec<Statement> {
+    let change = |node| Statement::Change {
+        tables: tables.to_vec(),
+        node,
+    };
+    let mut queries = Vec::new();
+    let with = match node {
+        // With what writes in it, it stays a change.
+        Node::Query(query) => {
+            queries = query.within();
+            let of = |part: &Cte| matches!(part.of, Node::Query(_));
+            if query.with.parts.iter().all(of) {
+                queries.push((**query).clone());
+            }
+            Some(&query.with)
+        }
+        Node::Under(with, inner) => {
+            let parts = with.parts.iter().map(|part| &part.of);
+            parts.for_each(|of| of.queries(&mut queries));
+            inner.queries(&mut queries);
+            Some(with)
+        }
+        other => {
+            other.queries(&mut queries);
+            None
+        }
+    };
+    let mut all: Vec<Statement> = queries.into_iter().map(Statement::Query).collect();
+    let parts = with.into_iter().flat_map(|with| &with.parts);
+    let changes = parts.filter(|part| !matches!(part.of, Node::Query(_)));
+    all.extend(changes.map(|part| change(part.of.clone())));
+    all.extend(node.smaller().into_iter().map(change));
+    for i in 0..tables.len() {
+        let mut tables = tables.to_vec();
+        tables.remove(i);
+        let node = node.clone();
+        all.push(Statement::Change { tables, node });
+    }
+    all
+}
+
 impl Query {
     /// The queries inside, each by itself.
-    fn within(&self) -> Vec<Query> {
+    pub(super) fn within(&self) -> Vec<Query> {
         let mut found = Vec::new();
-        for cte in &self.with {
-            found.push(cte.query.clone());
+        for cte in &self.with.parts {
+            cte.of.queries(&mut found);
         }
         match &self.body {
             Body::Select(select) => {
@@ -62,15 +95,13 @@ impl Query {
                 if alone.order == Order::Open {
                     alone.order = self.order.clone();
                 }
-                alone.with.extend(self.with.iter().cloned());
+                alone.with.recursive |= self.with.recursive;
+                alone.with.parts.extend(self.with.parts.iter().cloned());
                 all.push(alone);
             }
         }
-        for i in 0..self.with.len() {
-            all.push(self.changed(|query| {
-                query.with.remove(i);
-            }));
-        }
+        let with = self.with.shorter();
+        all.extend(with.map(|with| self.changed(|query| query.with = with)));
         for order in self.order.smaller() {
             all.push(self.changed(|query| query.reorder(order)));
         }
@@ -83,15 +114,8 @@ impl Query {
             ..self.clone()
         };
         all.extend(self.body.smaller().into_iter().map(body));
-        for (i, cte) in self.with.iter().enumerate() {
-            for query in cte.query.smaller() {
-                let cte = Cte {
-                    query,
-                    ..cte.clone()
-                };
-                all.push(self.changed(|query| query.with[i] = cte));
-            }
-        }
+        let with = self.with.simpler().into_iter();
+        all.extend(with.map(|with| self.changed(|query| query.with = with)));
         all
     }
 
@@ -113,7 +137,7 @@ impl Query {
         }
     }
 
-    fn drop_column(&mut self, column: usize) {
+    pub(super) fn drop_column(&mut self, column: usize) {
         match &mut self.body {
             Body::Select(select) => {
                 if column < select.items.len() {
@@ -151,6 +175,78 @@ impl Query {
             Order::Total(total) if total.first > column => total.first -= 1,
             Order::Total(_) => {}
         }
+    }
+}
+
+impl With {
+    fn changed(&self, change: impl FnOnce(&mut With)) -> With {
+        let mut with = self.clone();
+        change(&mut with);
+        with
+    }
+
+    /// Without one of its queries, or without RECURSIVE.
+    pub(super) fn shorter(&self) -> impl Iterator<Item = With> {
+        let parts = (0..self.parts.len()).map(|i| {
+            self.changed(|with| {
+                with.parts.remove(i);
+            })
+        });
+        let plain = self
+            .recursive
+            .then(|| self.changed(|w| w.recursive = false));
+        parts.chain(plain)
+    }
+
+    pub(super) fn simpler(&self) -> Vec<With> {
+        let mut all = Vec::new();
+        for (i, part) in self.parts.iter().enumerate() {
+            for part in part.smaller() {
+                all.push(self.changed(|with| with.parts[i] = part));
+            }
+        }
+        all
+    }
+}
+
+impl Cte {
+    fn smaller(&self) -> Vec<Cte> {
+        let mut all = Vec::new();
+        let unnamed = Cte {
+            columns: Vec::new(),
+            ..self.clone()
+        };
+        if !self.words.is_empty() {
+            all.push(Cte {
+                words: "",
+                ..self.clone()
+            });
+        }
+        if !self.columns.is_empty() {
+            all.push(unnamed);
+        }
+        // Where its columns have names, one goes with its name.
+        if let Node::Query(query) = &self.of
+            && self.columns.len() > 1
+        {
+            for column in 0..self.columns.len() {
+                let (mut query, mut columns) = (query.clone(), self.columns.clone());
+                query.drop_column(column);
+                columns.remove(column);
+                all.push(Cte {
+                    columns,
+                    of: Node::Query(query),
+                    ..self.clone()
+                });
+            }
+        }
+        all.extend(
+            self.of
+                .smaller()
+                .into_iter()
+                .map(|of| Cte { of, ..self.clone() }),
+        );
+        all
     }
 }
 
@@ -257,239 +353,4 @@ fn smaller_rows(rows: &[Vec<Node>]) -> Vec<Vec<Vec<Node>>> {
         }
     }
     all
-}
-
-impl Select {
-    fn nodes(&self) -> impl Iterator<Item = &Node> {
-        let items = self.items.iter().map(|item| &item.value);
-        let keys = self.keys.iter().map(|(_, key)| key);
-        items
-            .chain(&self.from)
-            .chain(&self.filter)
-            .chain(keys)
-            .chain(&self.having)
-    }
-
-    fn changed(&self, change: impl FnOnce(&mut Select)) -> Select {
-        let mut select = self.clone();
-        change(&mut select);
-        select
-    }
-
-    fn smaller(&self) -> Vec<Select> {
-        let mut all = Vec::new();
-        all.extend(
-            self.filter
-                .iter()
-                .map(|_| self.changed(|s| s.filter = None)),
-        );
-        all.extend(
-            self.having
-                .iter()
-                .map(|_| self.changed(|s| s.having = None)),
-        );
-        if self.distinct != Distinct::No {
-            all.push(self.changed(|s| s.distinct = Distinct::No));
-        }
-        for i in 0..self.from.len() {
-            all.push(self.changed(|s| {
-                s.from.remove(i);
-            }));
-        }
-        all.extend(
-            self.grouping
-                .smaller()
-                .into_iter()
-                .map(|grouping| self.changed(|s| s.grouping = grouping)),
-        );
-        for i in 0..self.keys.len() {
-            all.push(self.changed(|s| s.drop_key(i)));
-        }
-        for (i, source) in self.from.iter().enumerate() {
-            for node in source.smaller() {
-                all.push(self.changed(|s| s.from[i] = node));
-            }
-        }
-        for node in self.filter.iter().flat_map(Node::smaller) {
-            all.push(self.changed(|s| s.filter = Some(node)));
-        }
-        for node in self.having.iter().flat_map(Node::smaller) {
-            all.push(self.changed(|s| s.having = Some(node)));
-        }
-        for (i, (ty, key)) in self.keys.iter().enumerate() {
-            for node in key.smaller() {
-                all.push(self.changed(|s| s.keys[i] = (*ty, node)));
-            }
-        }
-        for (i, item) in self.items.iter().enumerate() {
-            for value in item.value.smaller() {
-                let alias = item.alias.clone();
-                all.push(self.changed(|s| s.items[i] = Item { value, alias }));
-            }
-        }
-        all
-    }
-
-    /// What named it says nothing then.
-    fn drop_key(&mut self, key: usize) {
-        self.keys.remove(key);
-        if let Grouping::Sets(sets) = &mut self.grouping {
-            for set in sets {
-                set.retain(|number| *number != key);
-                set.iter_mut()
-                    .filter(|number| **number > key)
-                    .for_each(|number| *number -= 1);
-            }
-        }
-        for item in &mut self.items {
-            item.value.drop_key(key);
-        }
-        if let Some(having) = &mut self.having {
-            having.drop_key(key);
-        }
-    }
-}
-
-impl Grouping {
-    fn smaller(&self) -> Vec<Grouping> {
-        let mut all = Vec::new();
-        if *self != Grouping::Plain {
-            all.push(Grouping::Plain);
-        }
-        if let Grouping::Sets(sets) = self {
-            for i in 0..sets.len() {
-                let mut less = sets.clone();
-                less.remove(i);
-                if !less.is_empty() {
-                    all.push(Grouping::Sets(less));
-                }
-            }
-        }
-        all
-    }
-}
-
-impl Node {
-    /// The parts that may be looked at, in order.
-    fn parts(&self) -> Vec<&Node> {
-        match self {
-            Node::Words(_) | Node::Key(..) | Node::Query(_) | Node::Kept(_) => Vec::new(),
-            Node::Form(_, parts) => parts.iter().collect(),
-            Node::Value(_, node) | Node::Optional(node) => vec![node],
-            Node::List(list) => list.items.iter().collect(),
-            Node::Join(join) => {
-                let sides = [&join.left, &join.right];
-                sides.into_iter().chain(&join.condition).collect()
-            }
-        }
-    }
-
-    /// The same with another node for one of its parts.
-    fn with_part(&self, number: usize, part: Node) -> Node {
-        let mut node = self.clone();
-        match &mut node {
-            Node::Words(_) | Node::Key(..) | Node::Query(_) | Node::Kept(_) => {}
-            Node::Form(_, parts) => parts[number] = part,
-            Node::Value(_, inner) | Node::Optional(inner) => **inner = part,
-            Node::List(list) => list.items[number] = part,
-            Node::Join(join) => match number {
-                0 => join.left = part,
-                1 => join.right = part,
-                _ => join.condition = Some(part),
-            },
-        }
-        node
-    }
-
-    /// The outermost queries in it, and those in them.
-    fn queries(&self, found: &mut Vec<Query>) {
-        if let Node::Query(query) = self {
-            found.push((**query).clone());
-            found.extend(query.within());
-        }
-        for part in self.parts() {
-            part.queries(found);
-        }
-    }
-
-    pub fn smaller(&self) -> Vec<Node> {
-        let mut all = Vec::new();
-        match self {
-            Node::Value(ty, inner) => smaller_values(*ty, inner, &mut all),
-            Node::Optional(_) => all.push(words("")),
-            Node::Query(query) => {
-                let boxed = |query| Node::Query(Box::new(query));
-                all.extend(query.smaller().into_iter().map(boxed));
-            }
-            Node::List(list) => list.shorter(&mut all),
-            Node::Join(join) => join.sides(&mut all),
-            // Parentheses belong to the join, and go with it.
-            Node::Form(_, parts) => {
-                if let Some(Node::Join(join)) = parts.first() {
-                    all.extend([join.left.clone(), join.right.clone()]);
-                }
-            }
-            Node::Words(_) | Node::Key(..) | Node::Kept(_) => {}
-        }
-        for (number, part) in self.parts().into_iter().enumerate() {
-            let smaller = part.smaller();
-            all.extend(smaller.into_iter().map(|part| self.with_part(number, part)));
-        }
-        all
-    }
-
-    /// Values of a type inside, though not in queries.
-    fn values(&self, ty: Ty, found: &mut Vec<Node>) {
-        if matches!(self, Node::Value(own, _) if *own == ty) {
-            found.push(self.clone());
-        }
-        for part in self.parts() {
-            part.values(ty, found);
-        }
-    }
-
-    fn drop_key(&mut self, key: usize) {
-        match self {
-            Node::Key(ty, number) if *number == key => *self = words(ty.plainest()),
-            Node::Key(_, number) if *number > key => *number -= 1,
-            Node::Key(..) | Node::Words(_) | Node::Query(_) => {}
-            Node::Form(_, parts) => parts.iter_mut().for_each(|part| part.drop_key(key)),
-            Node::Value(_, node) | Node::Optional(node) | Node::Kept(node) => node.drop_key(key),
-            Node::List(list) => list.items.iter_mut().for_each(|item| item.drop_key(key)),
-            Node::Join(_) => {}
-        }
-    }
-}
-
-/// Constants, and the values of the type in what it is made of.
-fn smaller_values(ty: Ty, inner: &Node, all: &mut Vec<Node>) {
-    all.push(value(ty, words(ty.plainest())));
-    all.push(value(ty, words(format!("NULL::{}", ty.sql()))));
-    inner.values(ty, all);
-}
-
-impl List {
-    fn shorter(&self, all: &mut Vec<Node>) {
-        if self.items.len() <= self.least {
-            return;
-        }
-        for i in 0..self.items.len() {
-            let mut less = self.clone();
-            less.items.remove(i);
-            all.push(Node::List(less));
-        }
-    }
-}
-
-impl Join {
-    fn sides(&self, all: &mut Vec<Node>) {
-        all.push(self.left.clone());
-        all.push(self.right.clone());
-        // Of what is joined, how is the last question.
-        if self.condition.is_some() && self.word != "JOIN" && !self.word.starts_with("NATURAL") {
-            let mut inner = self.clone();
-            inner.word = "JOIN";
-            all.push(Node::Join(Box::new(inner)));
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! What stands in FROM: tables, subqueries, VALUES, series, WITH queries, and joins of them.
 
 use super::maker::{Leaf, Made, Maker, Room, Scope};
-use super::tree::{Join, List, Node, Ty, commas, value, words};
+use super::references::REFERRING;
+use super::tree::{Join, List, Node, RowKey, Ty, commas, value, words};
 use super::world::{KEY_BOUND, Table, bound};
 
 /// A WITH query that may be named.
@@ -36,13 +37,44 @@ const NATURAL: &[&str] = &[
 ];
 
 impl Source {
-    /// `node` names what has these columns as `alias`.
+    /// `node` names what has these columns as `alias`. Only all of them together tell its rows apart.
     fn of(node: Node, alias: &str, columns: &[(String, Ty, f64)], rows: f64) -> Source {
+        let names = columns.iter().map(|c| format!("{alias}.{}", c.0)).collect();
         let leaves = columns
             .iter()
             .map(|(name, ty, bound)| column(alias, name, *ty, *bound))
             .collect();
-        Source { node, leaves, rows }
+        Source {
+            node: Node::Source(Box::new(node), RowKey::Columns(names)),
+            leaves,
+            rows,
+        }
+    }
+
+    fn told_apart_by(self, key: RowKey) -> Source {
+        let node = match self.node {
+            Node::Source(inner, _) => Node::Source(inner, key),
+            other => other,
+        };
+        Source { node, ..self }
+    }
+
+    pub(super) fn of_named(named: &Named, alias: &str) -> Source {
+        let node = words(format!("{} AS {alias}", named.name));
+        let key = RowKey::Named {
+            name: named.name.clone(),
+            alias: alias.to_owned(),
+        };
+        Source::of(node, alias, &named.columns, named.rows).told_apart_by(key)
+    }
+
+    fn of_table(table: &Table, node: Node, alias: &str, columns: &[(String, Ty, f64)]) -> Source {
+        let source = Source::of(node, alias, columns, table.rows.len() as f64);
+        if table.is_numbered() {
+            let key = RowKey::Columns(vec![format!("{alias}.{}", columns[0].0)]);
+            return source.told_apart_by(key);
+        }
+        source
     }
 }
 
@@ -56,7 +88,7 @@ pub(super) fn column(alias: &str, name: &str, ty: Ty, bound: f64) -> Leaf {
 
 pub(super) fn columns_of(table: &Table) -> Vec<(String, Ty, f64)> {
     let of = |c: &super::world::Column| {
-        let most = if c.name == "id" {
+        let most = if c.name == "id" || c.name == REFERRING {
             KEY_BOUND
         } else {
             bound(c.ty)
@@ -160,7 +192,7 @@ impl Maker {
         let made = self.query_of_source(&seen, repeated);
         let query = Node::Query(Box::new(made.query));
         let node = Node::Form("LATERAL ({0}) AS {1}", vec![query, words(&alias)]);
-        Source::of(node, &alias, &made.columns, made.rows)
+        Source::of(node, &alias, &made.columns, made.rows).told_apart_by(RowKey::Subquery(alias))
     }
 
     fn query_of_source(&mut self, seen: &[Leaf], room: Room) -> Made {
@@ -176,13 +208,16 @@ impl Maker {
     /// One item that is no join.
     fn source(&mut self, outer: &[Leaf], room: Room) -> Source {
         let alias = self.name('x');
-        let ctes = self.ctes.len();
+        if !self.ctes.is_empty() && self.chance(0.45) {
+            return Source::of_named(&self.random_cte(), &alias);
+        }
         match self.below(20) {
             0..=3 if room.nesting < 2 => {
                 let made = self.query_of_source(outer, room);
                 let query = Node::Query(Box::new(made.query));
                 let node = Node::Form("({0}) AS {1}", vec![query, words(&alias)]);
                 Source::of(node, &alias, &made.columns, made.rows)
+                    .told_apart_by(RowKey::Subquery(alias))
             }
             4 => self.listed(&alias, outer, room),
             5 => {
@@ -190,11 +225,6 @@ impl Maker {
                 let node = words(format!("generate_series(1, {end}) AS {alias} (g)"));
                 let column = ("g".to_owned(), Ty::Int4, f64::from(end));
                 Source::of(node, &alias, &[column], f64::from(end))
-            }
-            6..=11 if ctes > 0 => {
-                let named = self.random_cte();
-                let node = words(format!("{} AS {alias}", named.name));
-                Source::of(node, &alias, &named.columns, named.rows)
             }
             _ => self.table(&alias),
         }
@@ -210,10 +240,9 @@ impl Maker {
         self.world.tables[number].clone()
     }
 
-    fn table(&mut self, alias: &str) -> Source {
+    pub(super) fn table(&mut self, alias: &str) -> Source {
         let table = self.random_table();
         let mut columns = columns_of(&table);
-        let rows = table.rows.len() as f64;
         let text = if self.chance(0.1) {
             for (name, _, _) in columns.iter_mut().take(2) {
                 *name = self.name('p');
@@ -223,7 +252,7 @@ impl Maker {
         } else {
             format!("{} AS {alias}", table.name)
         };
-        Source::of(words(text), alias, &columns, rows)
+        Source::of_table(&table, words(text), alias, &columns)
     }
 
     /// VALUES with names of its own.
@@ -332,35 +361,41 @@ impl Maker {
         // Of which type a merged column is, where the two differ, is for the servers to know.
         let same = |c: &(String, Ty, f64)| theirs.iter().any(|r| r.0 == c.0 && r.1 == c.1);
         let merged: Vec<_> = common.iter().filter(|c| same(c)).cloned().collect();
-        let mut sides = Source::of(words(""), &a, &ours, rows).leaves;
-        sides.extend(Source::of(words(""), &b, &theirs, rows).leaves);
-        let (tail, form, leaves) = match self.below(3) {
+        let named = |table: &Table, alias: &str| words(format!("{} AS {alias}", table.name));
+        let left = Source::of_table(&left, named(&left, &a), &a, &ours);
+        let right = Source::of_table(&right, named(&right, &b), &b, &theirs);
+        let mut sides = left.leaves;
+        sides.extend(right.leaves);
+        let join = Node::Join(Box::new(Join {
+            left: left.node,
+            word,
+            right: right.node,
+            condition: (!natural).then(|| words(condition)),
+        }));
+        match self.below(3) {
             0 => {
                 let alias = self.name('j');
                 let alone = |c: &&(String, Ty, f64)| all_common.iter().all(|x| x.0 != c.0);
                 let mut columns = merged;
                 columns.extend(ours.iter().filter(alone).cloned());
                 columns.extend(theirs.iter().filter(alone).cloned());
-                let leaves = Source::of(words(""), &alias, &columns, rows).leaves;
-                (alias, "({0}) AS {1}", leaves)
+                let node = Node::Form("({0}) AS {1}", vec![join, words(&alias)]);
+                Source::of(node, &alias, &columns, rows)
             }
             1 if !natural => {
                 let alias = self.name('u');
                 sides.extend(Source::of(words(""), &alias, &merged, rows).leaves);
-                (alias, "({0} AS {1})", sides)
+                Source {
+                    node: Node::Form("({0} AS {1})", vec![join, words(alias)]),
+                    leaves: sides,
+                    rows,
+                }
             }
-            _ => (String::new(), "({0})", sides),
-        };
-        let join = Node::Join(Box::new(Join {
-            left: words(format!("{} AS {a}", left.name)),
-            word,
-            right: words(format!("{} AS {b}", right.name)),
-            condition: (!natural).then(|| words(condition)),
-        }));
-        Source {
-            node: Node::Form(form, vec![join, words(tail)]),
-            leaves,
-            rows,
+            _ => Source {
+                node: Node::Form("({0})", vec![join]),
+                leaves: sides,
+                rows,
+            },
         }
     }
 }

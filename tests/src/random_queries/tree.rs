@@ -1,10 +1,10 @@
 //! Statements as trees that know which of their parts may be left out.
 //!
 //! Queries have a shape of their own, since their clauses depend on one another: an order that is total names every
-//! column of the list, whatever has been dropped from it, and a group key is written down once and referred to.
-//! Everything else is words with holes.
+//! column of the list, whatever has been dropped from it, and a group key is written down once and referred to. So is
+//! what tells the rows of a FROM apart, for windows. Everything else is words with holes.
 
-use std::fmt::Write as _;
+use super::window::{Over, Window};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ty {
@@ -90,8 +90,28 @@ pub enum Node {
     /// A group key of the select whose list or HAVING this is.
     Key(Ty, usize),
     Query(Box<Query>),
-    /// What the answer's being determined rests on: nothing is taken out of it.
+    /// What the answer's being determined rests on: nothing is taken out of it, and it stays in its list.
     Kept(Box<Node>),
+    /// An item of FROM that is no join.
+    Source(Box<Node>, RowKey),
+    /// A function over a window.
+    Over(Box<Over>),
+    /// INSERT, UPDATE or DELETE behind a WITH.
+    Under(With, Box<Node>),
+}
+
+/// The columns of an item of FROM that tell its rows apart, as far as anything does: rows that are alike in all columns
+/// may change places.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowKey {
+    Columns(Vec<String>),
+    /// All that the subquery has, by this name.
+    Subquery(String),
+    /// All that the WITH query has.
+    Named {
+        name: String,
+        alias: String,
+    },
 }
 
 /// Without items it says nothing, not even what stands before them.
@@ -115,17 +135,26 @@ pub struct Join {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    pub with: Vec<Cte>,
+    pub with: With,
     pub body: Body,
     pub order: Order,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct With {
+    pub recursive: bool,
+    pub parts: Vec<Cte>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cte {
     pub name: String,
+    /// Names of its columns; without them they are those of the query.
+    pub columns: Vec<String>,
     /// `MATERIALIZED `, say.
     pub words: &'static str,
-    pub query: Query,
+    /// A query, or what writes.
+    pub of: Node,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -144,6 +173,10 @@ pub struct Select {
     pub grouping: Grouping,
     pub keys: Vec<(Ty, Node)>,
     pub having: Option<Node>,
+    /// WINDOW, by name.
+    pub windows: Vec<(String, Window)>,
+    /// What a total order begins with and the list does not have.
+    pub ordered_by: Option<Node>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -205,35 +238,41 @@ pub enum Comparison {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
     Query(Query),
-    /// INSERT, UPDATE or DELETE of this table.
+    /// INSERT, UPDATE or DELETE, or a query with such in its WITH; and the tables that are looked at afterwards.
     Change {
-        table: String,
+        tables: Vec<String>,
         node: Node,
     },
 }
 
 impl Statement {
-    pub fn sql(&self) -> String {
-        match self {
-            Statement::Query(query) => query.sql(),
-            Statement::Change { node, .. } => node.sql(&[]),
-        }
-    }
-
     /// What is sent to see all that it does, one statement after the other, and how each answer is compared.
     pub fn sent(&self) -> Vec<(String, Comparison)> {
         let sql = self.sql();
-        match self {
-            Statement::Query(query) => vec![(sql, query.comparison())],
-            Statement::Change { table, .. } => [
-                "BEGIN".to_owned(),
-                sql,
-                format!("SELECT * FROM {table}"),
-                "ROLLBACK".to_owned(),
-            ]
-            .map(|sql| (sql, Comparison::Bag))
-            .into(),
-        }
+        let (tables, node) = match self {
+            Statement::Query(query) => return vec![(sql, query.comparison())],
+            Statement::Change { tables, node } => (tables, node),
+        };
+        let comparison = match node {
+            Node::Query(query) => query.comparison(),
+            _ => Comparison::Bag,
+        };
+        let bag = |sql: String| (sql, Comparison::Bag);
+        let mut sent = vec![bag("BEGIN".to_owned()), (sql, comparison)];
+        sent.extend(
+            tables
+                .iter()
+                .map(|table| bag(format!("SELECT * FROM {table}"))),
+        );
+        // What is deferred would be looked at by COMMIT.
+        sent.push(bag("SET CONSTRAINTS ALL IMMEDIATE".to_owned()));
+        sent.push(bag("ROLLBACK".to_owned()));
+        sent
+    }
+
+    /// Of all that is sent.
+    pub fn length(&self) -> usize {
+        self.sent().iter().map(|(sql, _)| sql.len()).sum()
     }
 }
 
@@ -256,76 +295,10 @@ pub fn commas(items: Vec<Node>) -> Node {
     })
 }
 
-impl Node {
-    pub fn sql(&self, keys: &[String]) -> String {
-        let mut out = String::new();
-        self.write(&mut out, keys);
-        out
-    }
-
-    fn write(&self, out: &mut String, keys: &[String]) {
-        match self {
-            Node::Words(words) => out.push_str(words),
-            Node::Form(form, parts) => write_form(out, form, parts, keys),
-            Node::Value(_, node) | Node::Optional(node) | Node::Kept(node) => node.write(out, keys),
-            Node::List(list) => list.write(out, keys),
-            Node::Join(join) => join.write(out, keys),
-            // A key that was dropped: the servers say that there is no such place.
-            Node::Key(_, number) => match keys.get(*number) {
-                Some(key) => out.push_str(key),
-                None => out.push_str("no_such_key"),
-            },
-            Node::Query(query) => out.push_str(&query.sql()),
-        }
-    }
-}
-
-fn write_form(out: &mut String, form: &str, parts: &[Node], keys: &[String]) {
-    let mut pieces = form.split('{');
-    out.push_str(pieces.next().unwrap_or_default());
-    for piece in pieces {
-        let (number, rest) = piece.split_once('}').expect("a hole is closed");
-        let number: usize = number.parse().expect("a hole has a number");
-        parts[number].write(out, keys);
-        out.push_str(rest);
-    }
-}
-
-impl List {
-    fn write(&self, out: &mut String, keys: &[String]) {
-        if self.items.is_empty() {
-            return;
-        }
-        out.push_str(self.before);
-        for (i, item) in self.items.iter().enumerate() {
-            if i > 0 {
-                out.push_str(self.between);
-            }
-            item.write(out, keys);
-        }
-        out.push_str(self.after);
-    }
-}
-
-impl Join {
-    fn write(&self, out: &mut String, keys: &[String]) {
-        self.left.write(out, keys);
-        let _ = write!(out, " {} ", self.word);
-        let nested = matches!(self.right, Node::Join(_));
-        out.push_str(if nested { "(" } else { "" });
-        self.right.write(out, keys);
-        out.push_str(if nested { ")" } else { "" });
-        if let Some(condition) = &self.condition {
-            out.push(' ');
-            condition.write(out, keys);
-        }
-    }
-}
-
 impl Query {
     pub fn plain(body: Body) -> Query {
         Query {
-            with: Vec::new(),
+            with: With::default(),
             body,
             order: Order::Open,
         }
@@ -349,149 +322,92 @@ impl Query {
         }
     }
 
-    pub fn sql(&self) -> String {
-        let mut out = String::new();
-        for (i, cte) in self.with.iter().enumerate() {
-            out.push_str(if i == 0 { "WITH " } else { ", " });
-            let _ = write!(out, "{} AS {}({})", cte.name, cte.words, cte.query.sql());
-        }
-        out.push_str(if self.with.is_empty() { "" } else { " " });
-        match &self.body {
-            Body::Select(select) => select.write(&mut out),
-            Body::Set(word, sides) => {
-                let _ = write!(out, "{} {word} {}", sides.0.branch(), sides.1.branch());
-            }
-            Body::Values(rows) => write_values(&mut out, rows),
-        }
-        self.write_order(&mut out);
-        out
-    }
-
-    /// As an operand of UNION and the like.
-    fn branch(&self) -> String {
-        let bare = self.with.is_empty()
-            && self.order == Order::Open
-            && matches!(self.body, Body::Select(_) | Body::Values(_));
-        if bare {
-            self.sql()
-        } else {
-            format!("({})", self.sql())
-        }
-    }
-
-    fn write_order(&self, out: &mut String) {
-        match &self.order {
-            Order::Open => {}
-            Order::Partial { by, ties } => {
-                for (i, (column, words)) in by.iter().enumerate() {
-                    let before = if i == 0 { " ORDER BY " } else { ", " };
-                    let _ = write!(out, "{before}{}{words}", column + 1);
-                }
-                if let Some(rows) = ties {
-                    let _ = write!(out, " FETCH FIRST {rows} ROWS WITH TIES");
-                }
-            }
-            Order::Total(total) => self.write_total(out, total),
-        }
-    }
-
-    fn write_total(&self, out: &mut String, total: &Total) {
-        let width = self.width();
-        for i in 0..width {
-            let column = (total.first + i) % width;
-            out.push_str(if i == 0 { " ORDER BY " } else { ", " });
-            match self.name_of(column).filter(|_| total.by_name) {
-                Some(name) => out.push_str(name),
-                None => {
-                    let _ = write!(out, "{}", column + 1);
-                }
-            }
-            out.push_str(total.words.get(i % total.words.len().max(1)).unwrap_or(&""));
-        }
-        if let Some(limit) = total.limit {
-            let _ = write!(out, " LIMIT {limit}");
-        }
-        if let Some(offset) = total.offset {
-            let _ = write!(out, " OFFSET {offset}");
-        }
-    }
-
-    fn name_of(&self, column: usize) -> Option<&str> {
+    pub fn name_of(&self, column: usize) -> Option<&str> {
         match &self.body {
             Body::Select(select) => select.items.get(column)?.alias.as_deref(),
             Body::Set(_, sides) => sides.0.name_of(column),
             Body::Values(_) => None,
         }
     }
-}
 
-fn write_values(out: &mut String, rows: &[Vec<Node>]) {
-    for (i, row) in rows.iter().enumerate() {
-        out.push_str(if i == 0 { "VALUES (" } else { ", (" });
-        for (j, node) in row.iter().enumerate() {
-            out.push_str(if j == 0 { "" } else { ", " });
-            node.write(out, &[]);
-        }
-        out.push(')');
+    /// Of its columns, as others see them.
+    pub fn names(&self) -> Vec<String> {
+        let name = |column| match self.name_of(column) {
+            Some(name) => name.to_owned(),
+            None => format!("column{}", column + 1),
+        };
+        (0..self.width()).map(name).collect()
     }
 }
 
 impl Select {
-    fn write(&self, out: &mut String) {
-        let keys: Vec<String> = self.keys.iter().map(|(_, key)| key.sql(&[])).collect();
-        out.push_str("SELECT ");
-        match self.distinct {
-            Distinct::No => {}
-            Distinct::Rows => out.push_str("DISTINCT "),
-            Distinct::On(columns) => {
-                let places: Vec<String> = (1..=columns).map(|c| c.to_string()).collect();
-                let _ = write!(out, "DISTINCT ON ({}) ", places.join(", "));
-            }
-        }
-        for (i, item) in self.items.iter().enumerate() {
-            out.push_str(if i == 0 { "" } else { ", " });
-            item.value.write(out, &keys);
-            if let Some(alias) = &item.alias {
-                let _ = write!(out, " AS {alias}");
-            }
-        }
-        for (i, source) in self.from.iter().enumerate() {
-            out.push_str(if i == 0 { " FROM " } else { ", " });
-            source.write(out, &[]);
-        }
-        if let Some(filter) = &self.filter {
-            out.push_str(" WHERE ");
-            filter.write(out, &[]);
-        }
-        if !keys.is_empty() {
-            out.push_str(" GROUP BY ");
-            out.push_str(&self.grouping.sql(&keys));
-        }
-        if let Some(having) = &self.having {
-            out.push_str(" HAVING ");
-            having.write(out, &keys);
+    pub fn plain(items: Vec<Item>, from: Vec<Node>, filter: Option<Node>) -> Select {
+        Select {
+            distinct: Distinct::No,
+            items,
+            from,
+            filter,
+            grouping: Grouping::Plain,
+            keys: Vec::new(),
+            having: None,
+            windows: Vec::new(),
+            ordered_by: None,
         }
     }
 }
 
-impl Grouping {
-    fn sql(&self, keys: &[String]) -> String {
+impl Cte {
+    pub fn names(&self) -> Vec<String> {
+        if self.columns.is_empty() {
+            self.of.names()
+        } else {
+            self.columns.clone()
+        }
+    }
+}
+
+impl Node {
+    /// Of the columns of a query, or of what RETURNING gives.
+    fn names(&self) -> Vec<String> {
         match self {
-            Grouping::Plain => keys.join(", "),
-            Grouping::Rollup => format!("ROLLUP ({})", keys.join(", ")),
-            Grouping::Cube => format!("CUBE ({})", keys.join(", ")),
-            Grouping::Mixed if keys.len() > 1 => {
-                format!("{}, ROLLUP ({})", keys[0], keys[1..].join(", "))
-            }
-            Grouping::Mixed => keys.join(", "),
-            Grouping::Sets(sets) => {
-                let set = |set: &Vec<usize>| {
-                    let named: Vec<&str> = set.iter().map(|key| keys[*key].as_str()).collect();
-                    format!("({})", named.join(", "))
-                };
-                let sets: Vec<String> = sets.iter().map(set).collect();
-                format!("GROUPING SETS ({})", sets.join(", "))
-            }
+            Node::Query(query) => query.names(),
+            Node::Under(_, node) => node.names(),
+            Node::Form(_, parts) => parts.iter().flat_map(Node::returned).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn returned(&self) -> Vec<String> {
+        let Node::List(list) = self else {
+            return Vec::new();
+        };
+        let alias = |item: &Node| match item {
+            Node::Form(_, parts) => match parts.last() {
+                Some(Node::Words(alias)) => Some(alias.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let is_returning = list.before == super::changes::RETURNING;
+        let items = list.items.iter().filter(|_| is_returning);
+        items.filter_map(alias).collect()
+    }
+
+    /// The query that it is or that stands in it as an item of FROM.
+    pub fn subquery(&self) -> Option<&Query> {
+        match self {
+            Node::Query(query) => Some(query),
+            Node::Form(_, parts) => parts.first()?.subquery(),
+            _ => None,
+        }
+    }
+
+    /// Whether it may not be left out.
+    pub fn is_kept(&self) -> bool {
+        match self {
+            Node::Kept(_) => true,
+            Node::List(list) => list.items.iter().any(Node::is_kept),
+            _ => false,
         }
     }
 }

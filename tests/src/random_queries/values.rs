@@ -2,9 +2,7 @@
 //! may be zero, no text is cast to what it may not be.
 
 use super::maker::{Leaf, Maker, Room, Scope};
-use super::tree::{
-    Body, Distinct, Grouping, Item, Node, Order, Query, Select, Total, Ty, value, words,
-};
+use super::tree::{Body, Item, Node, Order, Query, Select, Total, Ty, value, words};
 use super::world::{self, bound};
 
 /// What `{0}` of the one is computed from for the other, with the size that adds.
@@ -289,18 +287,11 @@ impl Maker {
                 self.aggregate_of(of, &scope.alone())
             })
             .find(|leaf| leaf.ty == ty)?;
-        let select = Select {
-            distinct: Distinct::No,
-            items: vec![Item {
-                value: aggregate.node,
-                alias: None,
-            }],
-            from,
-            filter,
-            grouping: Grouping::Plain,
-            keys: Vec::new(),
-            having: None,
+        let item = Item {
+            value: aggregate.node,
+            alias: None,
         };
+        let select = Select::plain(vec![item], from, filter);
         let query = Query::plain(Body::Select(Box::new(select)));
         Some((query, aggregate.bound))
     }

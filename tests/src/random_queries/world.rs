@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
+use super::references::{Reference, refer};
 use super::tree::Ty;
 
 /// The most rows of a table.
@@ -25,6 +26,8 @@ pub struct Table {
     /// Constants as they stand in VALUES.
     pub rows: Vec<Vec<String>>,
     pub indexes: Vec<Index>,
+    /// To a key of another table or of its own.
+    pub reference: Option<Reference>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -103,20 +106,23 @@ impl World {
         let mut random = StdRng::seed_from_u64(seed);
         // One is empty, one has many rows, whatever the seed.
         let rows = [0, MOST_ROWS, 8, 5, random.random_range(1..=12)];
-        let tables = rows
+        let mut tables: Vec<Table> = rows
             .iter()
             .enumerate()
             .map(|(i, rows)| Table::new(i, *rows, &mut random))
             .collect();
+        refer(&mut tables, &mut random);
         World {
             tables,
             analyzed: random.random_bool(0.7),
         }
     }
 
-    /// Tables with their rows.
+    /// Tables with their rows, and what refers to what.
     pub fn tables(&self) -> Vec<String> {
-        self.tables.iter().flat_map(Table::sql).collect()
+        let mut all: Vec<String> = self.tables.iter().flat_map(Table::sql).collect();
+        all.extend(self.tables.iter().filter_map(Table::constraint));
+        all
     }
 
     /// What changes no answer.
@@ -133,7 +139,8 @@ impl World {
 
 impl Table {
     fn new(number: usize, rows: usize, random: &mut StdRng) -> Table {
-        let keyed = random.random_bool(0.6);
+        // One is always keyed, so that there is something to refer to.
+        let keyed = random.random_bool(0.6) || number == 2;
         // Without key, but without duplicates.
         let unique = random.random_bool(0.3);
         let columns = columns(keyed, random);
@@ -147,6 +154,7 @@ impl Table {
             keyed,
             rows,
             indexes: Vec::new(),
+            reference: None,
         };
         if unique && !keyed {
             table.indexes.push(Index {

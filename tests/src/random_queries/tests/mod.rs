@@ -1,7 +1,10 @@
+mod windows;
+mod with;
+
 use std::time::Duration;
 
 use super::tree::{
-    Body, Distinct, Grouping, Item, Node, Order, Query, Select, Total, Ty, commas, value, words,
+    Body, Grouping, Item, Node, Order, Query, Select, Total, Ty, commas, value, words,
 };
 use super::*;
 use crate::wire::{Answer, Column, Report};
@@ -130,6 +133,7 @@ fn every_clause_is_made() {
         "DELETE FROM",
         "RETURNING",
         "SELECT *",
+        "SET id = ",
     ] {
         assert!(all.iter().any(|sql| sql.contains(clause)), "no {clause}");
     }
@@ -163,15 +167,8 @@ fn a_limit_stands_behind_an_order_by_all_columns() {
 }
 
 fn select(items: Vec<Item>) -> Query {
-    Query::plain(Body::Select(Box::new(Select {
-        distinct: Distinct::No,
-        items,
-        from: Vec::new(),
-        filter: None,
-        grouping: Grouping::Plain,
-        keys: Vec::new(),
-        having: None,
-    })))
+    let select = Select::plain(items, Vec::new(), None);
+    Query::plain(Body::Select(Box::new(select)))
 }
 
 #[test]
