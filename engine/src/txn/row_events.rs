@@ -143,9 +143,10 @@ impl RowEvents {
     /// All events of the round are dealt with: no savepoint of before brings back those that came after it.
     pub fn end_round(&mut self) {
         let kept = self.marks.last().map_or(0, |mark| mark.len);
-        let mut to = kept.max(self.begun).min(self.queue.len());
+        let begin = kept.max(self.begun).min(self.queue.len());
+        let mut to = begin;
         // In place: a load of millions of rows has as many events.
-        for from in to..self.queue.len() {
+        for from in begin..self.queue.len() {
             if self.queue[from].done == 0 {
                 self.queue.swap(from, to);
                 to += 1;

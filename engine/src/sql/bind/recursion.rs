@@ -204,23 +204,23 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
                 if let Some(conflict) = &i.on_conflict
                     && let ConflictDo::Update { set, filter } = &conflict.action
                 {
-                    n.assignments(set, place)?;
-                    n.exprs(filter, place)?;
+                    n.assignments(set)?;
+                    n.exprs(filter)?;
                 }
-                n.items(&i.returning, place)
+                n.items(&i.returning)
             }),
             Statement::Update(u) => self.within(u.with.as_ref(), place, |n| {
                 n.name(&u.table, place)?;
-                n.assignments(&u.set, place)?;
+                n.assignments(&u.set)?;
                 n.from(&u.from, place)?;
-                n.exprs(&u.filter, place)?;
-                n.items(&u.returning, place)
+                n.exprs(&u.filter)?;
+                n.items(&u.returning)
             }),
             Statement::Delete(d) => self.within(d.with.as_ref(), place, |n| {
                 n.name(&d.table, place)?;
                 n.from(&d.using, place)?;
-                n.exprs(&d.filter, place)?;
-                n.items(&d.returning, place)
+                n.exprs(&d.filter)?;
+                n.items(&d.returning)
             }),
             _ => Ok(()),
         }
@@ -258,7 +258,7 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
     fn bare_query(&mut self, query: &Query, place: Place) -> Result<()> {
         match &query.body {
             QueryBody::Select(select) => self.select(select, place)?,
-            QueryBody::Values(rows) => self.exprs(rows.iter().flatten(), place)?,
+            QueryBody::Values(rows) => self.exprs(rows.iter().flatten())?,
             QueryBody::SetOperation {
                 op,
                 all,
@@ -277,46 +277,46 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
                 self.query(right, right_place)?;
             }
         }
-        self.exprs(query.order_by.iter().map(|o| &o.expr), place)?;
-        self.exprs(&query.offset, place)?;
-        self.exprs(query.limit.iter().filter_map(|l| l.count.as_ref()), place)
+        self.exprs(query.order_by.iter().map(|o| &o.expr))?;
+        self.exprs(&query.offset)?;
+        self.exprs(query.limit.iter().filter_map(|l| l.count.as_ref()))
     }
 
     fn select(&mut self, select: &Select, place: Place) -> Result<()> {
         if let DistinctClause::On(keys) = &select.distinct {
-            self.exprs(keys, place)?;
+            self.exprs(keys)?;
         }
-        self.items(&select.targets, place)?;
+        self.items(&select.targets)?;
         self.from(&select.from, place)?;
-        self.exprs(&select.filter, place)?;
+        self.exprs(&select.filter)?;
         for item in &select.group_by {
             if let GroupItem::Expr(e) = item {
-                self.expr(e, place)?;
+                self.expr(e)?;
             }
         }
-        self.exprs(&select.having, place)?;
+        self.exprs(&select.having)?;
         for (_, window) in &select.windows {
-            self.window(window, place)?;
+            self.window(window)?;
         }
         Ok(())
     }
 
-    fn window(&mut self, window: &ast::Window, place: Place) -> Result<()> {
+    fn window(&mut self, window: &ast::Window) -> Result<()> {
         let mut done = Ok(());
         window.parts(&mut |part| {
             if done.is_ok() {
-                done = self.expr(part, place);
+                done = self.expr(part);
             }
         });
         done
     }
 
-    fn items(&mut self, items: &[SelectItem], place: Place) -> Result<()> {
-        self.exprs(items.iter().map(|i| &i.expr), place)
+    fn items(&mut self, items: &[SelectItem]) -> Result<()> {
+        self.exprs(items.iter().map(|i| &i.expr))
     }
 
-    fn assignments(&mut self, set: &[SetClause], place: Place) -> Result<()> {
-        self.exprs(set.iter().map(|s| &s.value), place)
+    fn assignments(&mut self, set: &[SetClause]) -> Result<()> {
+        self.exprs(set.iter().map(|s| &s.value))
     }
 
     fn from(&mut self, from: &[TableRef], place: Place) -> Result<()> {
@@ -336,9 +336,7 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
         match r {
             TableRef::Table { name, .. } => self.name(name, place),
             TableRef::Subquery { query, .. } => self.query(query, place),
-            TableRef::Functions(functions) => {
-                self.exprs(functions.calls.iter().map(|c| &c.call), place)
-            }
+            TableRef::Functions(functions) => self.exprs(functions.calls.iter().map(|c| &c.call)),
             TableRef::Join(join) => {
                 let nullable = place.or(Place::OuterJoin);
                 let (left, right) = match join.kind {
@@ -350,7 +348,7 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
                 self.table(&join.left, left)?;
                 self.table(&join.right, right)?;
                 match &join.condition {
-                    JoinCondition::On(on) => self.expr(on, place),
+                    JoinCondition::On(on) => self.expr(on),
                     _ => Ok(()),
                 }
             }
@@ -358,15 +356,11 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
         }
     }
 
-    fn exprs<'e>(
-        &mut self,
-        exprs: impl IntoIterator<Item = &'e ast::Expr>,
-        place: Place,
-    ) -> Result<()> {
-        exprs.into_iter().try_for_each(|e| self.expr(e, place))
+    fn exprs<'e>(&mut self, exprs: impl IntoIterator<Item = &'e ast::Expr>) -> Result<()> {
+        exprs.into_iter().try_for_each(|e| self.expr(e))
     }
 
-    fn expr(&mut self, e: &ast::Expr, place: Place) -> Result<()> {
+    fn expr(&mut self, e: &ast::Expr) -> Result<()> {
         let query = match &e.kind {
             ExprKind::Subquery(q) | ExprKind::Exists(q) | ExprKind::ArraySubquery(q) => Some(q),
             ExprKind::In {
@@ -385,7 +379,7 @@ impl<F: FnMut(&Ident, Place) -> Result<()>> Names<F> {
         let mut done = Ok(());
         e.parts(&mut |part| {
             if done.is_ok() {
-                done = self.expr(part, place);
+                done = self.expr(part);
             }
         });
         done

@@ -167,7 +167,7 @@ impl Binder<'_> {
                 let found = known.position(|w| w.name.as_ref() == Some(&name.name));
                 return found.ok_or_else(|| no_window(&name.name, name.at));
             }
-            Over::Window(window) => Arc::new(window.clone()),
+            Over::Window(window) => Arc::new((**window).clone()),
         };
         let windows = &mut self.scope().windows;
         let number = windows.len();

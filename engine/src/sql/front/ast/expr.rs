@@ -352,7 +352,7 @@ pub struct FunctionCall {
 pub enum Over {
     /// A window of the WINDOW clause as it is.
     Name(Ident),
-    Window(Window),
+    Window(Box<Window>),
 }
 
 /// A window's definition, in brackets.

@@ -15,7 +15,7 @@ impl Parser<'_> {
     /// What follows OVER.
     pub(super) fn over(&mut self) -> Result<Over> {
         if self.is_char(b'(') {
-            return Ok(Over::Window(self.window()?));
+            return Ok(Over::Window(Box::new(self.window()?)));
         }
         self.col_id().map(Over::Name)
     }
