@@ -535,20 +535,21 @@ pub async fn release(
             .detail(lines.collect::<Vec<_>>().join("\n"))
             .hint(CASCADE_HINT));
     }
-    let notice = match shown.as_slice() {
-        [one] => SqlError::notice(format!("drop cascades to {one}")),
-        many => SqlError::notice(format!("drop cascades to {} other objects", many.len())).detail(
-            many.iter()
-                .map(|s| format!("drop cascades to {s}"))
-                .collect::<Vec<_>>()
-                .join("\n"),
-        ),
-    };
-    cx.notices.push(notice);
+    cx.notices.push(cascades_to(&shown));
     for (key, _) in &dependents {
         drop_from_outside(cx, key).await?;
     }
     Ok(())
+}
+
+/// What goes with what CASCADE drops; `shown`: one at least.
+pub fn cascades_to(shown: &[String]) -> SqlError {
+    let line = |one: &String| format!("drop cascades to {one}");
+    match shown {
+        [one] => SqlError::notice(line(one)),
+        many => SqlError::notice(format!("drop cascades to {} other objects", many.len()))
+            .detail(many.iter().map(line).collect::<Vec<_>>().join("\n")),
+    }
 }
 
 /// A foreign key goes because of something else than its own table.

@@ -131,16 +131,7 @@ pub async fn empty(cx: &mut DdlCx<'_>, schema: Oid, name: &str, cascade: bool) -
         .detail(lines.join("\n"))
         .hint("Use DROP ... CASCADE to drop the dependent objects too."));
     }
-    let notice = match shown.as_slice() {
-        [one] => SqlError::notice(format!("drop cascades to {one}")),
-        many => SqlError::notice(format!("drop cascades to {} other objects", many.len())).detail(
-            many.iter()
-                .map(|s| format!("drop cascades to {s}"))
-                .collect::<Vec<_>>()
-                .join("\n"),
-        ),
-    };
-    cx.notices.push(notice);
+    cx.notices.push(foreign_key::cascades_to(&shown));
     for (key, _) in &references {
         foreign_key::drop_from_outside(cx, key).await?;
     }

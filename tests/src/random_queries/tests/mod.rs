@@ -1,3 +1,5 @@
+//! Statements are what was asked for, and come apart into smaller ones that still are.
+
 mod windows;
 mod with;
 

@@ -1,3 +1,5 @@
+//! Windows: how they are written, that orders tell rows apart where they have to, and what is left of them when small.
+
 use super::super::tree::RowKey;
 use super::super::window::{Frame, Over, Place, Window};
 use super::*;

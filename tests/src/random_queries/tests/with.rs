@@ -1,3 +1,5 @@
+//! WITH: how it is written, and what is left of it when small.
+
 use super::super::tree::{Cte, With};
 use super::*;
 
