@@ -261,8 +261,9 @@ fn a_candidate_that_dies_while_it_is_promoted_is_followed_in_another_term() {
     candidate.kill().expect("it ran");
     let event = database.wait_told("FailoverRestarted", &standby.name, begin_ms);
     println!("{}: {}", event.reason, event.note);
+    // Whichever is there first: the candidate again, or the old primary, whose frozen pod has been made anew. Nobody has
+    // written in the term between them.
     await_failover(&database, term + 1);
-    assert_eq!(database.primary(), standby.name);
     writers.wait_for(20);
     drop(session);
     frozen.mend();
