@@ -33,6 +33,7 @@
 //!   `tests/interleavings/foreign-*`.
 //! - No transaction commits with an event in its queue. An error in one ends the statement, or at COMMIT the transaction.
 //! - While events of a table wait it is not altered, emptied or dropped by their own transaction (55006).
+//!   Their constraint may go with the table on its other side: then they are passed over, as in PostgreSQL 15.18.
 //! - Nothing is logged but catalog rows and what the statements write: a crash at any moment ends the transaction, and
 //!   its queue with it. A standby replays row versions and knows of no event.
 
