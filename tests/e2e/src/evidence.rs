@@ -70,12 +70,11 @@ impl LogKeeper {
         }
     }
 
-    /// Copies everything that was kept.
+    /// Copies everything that was kept so far.
     ///
     /// # Errors
     /// If the folder can't be written.
-    pub fn copy_to(&mut self, to: &Path) -> Result<()> {
-        self.end();
+    pub fn copy_to(&self, to: &Path) -> Result<()> {
         copy(&self.folder, to)
     }
 }

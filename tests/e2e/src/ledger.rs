@@ -175,11 +175,17 @@ pub fn first_in(rows: &[Acknowledged], term: u64, is: impl Fn(&Way) -> bool) -> 
 }
 
 /// The longest time without an acknowledgement by a way that is so, between two moments, milliseconds.
-pub fn longest_pause(
+pub fn longest_pause(rows: &[Acknowledged], within: (u64, u64), is: impl Fn(&Way) -> bool) -> u64 {
+    let (from_ms, to_ms) = when_longest(rows, within, is);
+    to_ms - from_ms
+}
+
+/// From when to when that was, for whoever looks for its cause in logs.
+pub fn when_longest(
     rows: &[Acknowledged],
     (from_ms, to_ms): (u64, u64),
     is: impl Fn(&Way) -> bool,
-) -> u64 {
+) -> (u64, u64) {
     let mut times: Vec<u64> = rows
         .iter()
         .filter(|row| is(&row.way) && (from_ms..=to_ms).contains(&row.at_ms))
@@ -187,8 +193,9 @@ pub fn longest_pause(
         .collect();
     times.extend([from_ms, to_ms]);
     times.sort_unstable();
-    let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
-    gaps.max().unwrap_or_default()
+    let gaps = times.windows(2).map(|pair| (pair[0], pair[1]));
+    let longest = gaps.max_by_key(|(from, to)| to - from);
+    longest.unwrap_or((from_ms, from_ms))
 }
 
 #[cfg(test)]
@@ -253,6 +260,8 @@ mod tests {
         assert_eq!(longest_pause(&rows, (90, 1_000), kept), 850);
         assert_eq!(longest_pause(&rows, (90, 1_000), Way::is_service), 800);
         assert_eq!(longest_pause(&[], (90, 1_000), kept), 910);
+        let when = when_longest(&rows, (90, 1_000), Way::is_service);
+        assert_eq!(when, (100, 900));
     }
 
     #[test]

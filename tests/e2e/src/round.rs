@@ -15,7 +15,7 @@ use crate::agreement::{Agreement, Stalls};
 use crate::controller;
 use crate::database::{Database, Event, Instance, spec};
 use crate::faults::{Fault, Made, Victim, provide_disks};
-use crate::ledger::{Ledger, Way, first_above, first_in, longest_pause};
+use crate::ledger::{Ledger, Way, first_above, first_in, when_longest};
 use crate::results::Line;
 use crate::settings::{LIMIT, Settings};
 use crate::space::Space;
@@ -248,7 +248,8 @@ pub fn settle(
     let end_ms = now_ms();
     writers.finish();
     let rows = judge(database, ledger);
-    let pause = longest_pause(&ledger.rows(), (begin_ms, end_ms), Way::is_service) as f64 / 1000.0;
+    let (from_ms, to_ms) = when_longest(&ledger.rows(), (begin_ms, end_ms), Way::is_service);
+    let pause = (to_ms - from_ms) as f64 / 1000.0;
     let space = database.space;
     let line = Line::new(&space.settings, &space.test, variant, round)
         .seconds("took", (end_ms - begin_ms) as f64 / 1000.0)
@@ -258,8 +259,16 @@ pub fn settle(
         .count("goal missed", usize::from(pause >= PAUSE_GOAL));
     space.keep(&line);
     if pause >= PAUSE_GOAL {
-        println!("GOAL MISSED: writes paused for {pause:.3} s, the goal is {PAUSE_GOAL} s");
+        space.keep_miss(&missed((from_ms, to_ms), PAUSE_GOAL));
     }
+}
+
+/// What is said of a pause that is longer than its goal.
+fn missed((from_ms, to_ms): (u64, u64), goal: f64) -> String {
+    let pause = (to_ms - from_ms) as f64 / 1000.0;
+    format!(
+        "writes paused for {pause:.3} s, from {from_ms} to {to_ms} ms since 1970; the goal is {goal} s"
+    )
 }
 
 /// The metric of changes of roles of one kind, by the operator's pod: how many, and how long they took together.
@@ -438,9 +447,8 @@ impl Scene<'_> {
         let mut line = Line::new(settings, self.fault.name(), variant(leader_there), round);
         let pod = first_above(&rows, times.term, |way| !way.is_service());
         let service = first_above(&rows, times.term, |way| way.is_service());
-        let pause = longest_pause(&rows, (times.fault_ms, times.whole_ms), |way| {
-            way.is_service()
-        });
+        let within = (times.fault_ms, times.whole_ms);
+        let (from_ms, to_ms) = when_longest(&rows, within, Way::is_service);
         for (name, at) in [
             ("1 detected", said["detectedAt"].as_u64()),
             ("2 promoted", said["promotedAt"].as_u64()),
@@ -452,7 +460,7 @@ impl Scene<'_> {
                 line = line.seconds(name, since(at));
             }
         }
-        let pause = pause as f64 / 1000.0;
+        let pause = (to_ms - from_ms) as f64 / 1000.0;
         line = line.seconds("6 longest pause of writes", pause);
         line = line.seconds("7 full strength", since(times.whole_ms));
         let terms = usize::try_from(times.terms).unwrap_or(usize::MAX);
@@ -464,7 +472,7 @@ impl Scene<'_> {
         line = line.count("goal missed", usize::from(pause >= goal));
         self.space.keep(&line);
         if pause >= goal {
-            println!("GOAL MISSED: writes paused for {pause:.3} s, the goal is {goal} s");
+            self.space.keep_miss(&missed((from_ms, to_ms), goal));
         }
     }
 

@@ -76,7 +76,7 @@ pub struct Space {
     pub test: String,
     /// The namespace.
     pub name: String,
-    logs: Option<LogKeeper>,
+    logs: LogKeeper,
     notes: Mutex<Vec<(String, Note)>>,
 }
 
@@ -109,7 +109,7 @@ impl Space {
         println!("\n== {test}, commit {}", settings.commit);
         join_cluster().unwrap_or_else(|error| panic!("{error:#}"));
         let space = Space {
-            logs: Some(LogKeeper::start(&cluster, test).expect("a folder for logs")),
+            logs: LogKeeper::start(&cluster, test).expect("a folder for logs"),
             cluster,
             settings,
             test: test.to_owned(),
@@ -208,8 +208,7 @@ impl Space {
 
     /// A folder whose files are kept if the test fails.
     pub fn log_folder(&self) -> PathBuf {
-        let logs = self.logs.as_ref().expect("kept to the end of the space");
-        logs.folder().to_owned()
+        self.logs.folder().to_owned()
     }
 
     /// Prints a result and puts it into the results file.
@@ -218,14 +217,24 @@ impl Space {
         line.keep(&self.settings).expect("the results file");
     }
 
-    fn keep_evidence(&mut self) -> Result<PathBuf> {
+    /// Says which goal was missed, and keeps what a test that failed keeps: the cause is in the logs, and the next time
+    /// may be long in coming.
+    pub fn keep_miss(&self, what: &str) {
+        println!("GOAL MISSED: {what}");
+        match self.keep_evidence() {
+            Ok(folder) => println!("logs and objects are kept in {}", folder.display()),
+            Err(error) => println!("not all logs could be kept: {error:#}"),
+        }
+    }
+
+    fn keep_evidence(&self) -> Result<PathBuf> {
         let seconds = understudy_tests::local::now_ms() / 1000;
         let folder = self
             .settings
             .evidence
             .join(format!("{}-{seconds}", self.test));
         let folder = self.cluster.keep_evidence(&folder)?;
-        for (name, note) in self.notes.get_mut().iter() {
+        for (name, note) in self.notes.lock().iter() {
             write(&folder.join(name), &note())?;
         }
         for (file, question) in QUESTIONS {
@@ -239,9 +248,7 @@ impl Space {
         let processes = run(&mut ps).unwrap_or_else(|error| format!("not to be had: {error:#}\n"));
         write(&folder.join("processes.txt"), &processes)?;
         write(&folder.join("instances.txt"), &self.own_words())?;
-        if let Some(mut logs) = self.logs.take() {
-            logs.copy_to(&folder.join("pods-since-the-start"))?;
-        }
+        self.logs.copy_to(&folder.join("pods-since-the-start"))?;
         Ok(folder)
     }
 
