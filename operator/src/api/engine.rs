@@ -38,6 +38,11 @@ pub struct Receiver {
 const REMOVED: &str = "has already been removed";
 
 impl Receiver {
+    /// Log of the primary of `term` comes in.
+    pub fn streams_from(&self, term: Term) -> bool {
+        self.state == "streaming" && self.upstream_term == Some(term)
+    }
+
     /// It was asked for log that the upstream has no longer: asking again does not help.
     pub fn lacks_log(&self) -> bool {
         let error = self.last_error.as_ref();

@@ -120,6 +120,12 @@ impl Instance {
             .as_ref()
             .and_then(|status| status.instance_id.as_ref())
     }
+    /// Its engine itself says that it streams from the primary of `term`. The primary lists a stream until it has seen its
+    /// end, and was heard at another moment: of an engine that was restarted meanwhile it may still tell.
+    pub fn receives(&self, term: Term) -> bool {
+        let receiver = self.engine().and_then(|e| e.receiver.as_ref());
+        receiver.is_some_and(|r| r.streams_from(term))
+    }
     /// Follows whoever is primary in `term`, as far as its promise goes.
     pub fn follows(&self, term: Term) -> bool {
         self.heard()

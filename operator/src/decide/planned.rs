@@ -37,12 +37,13 @@ impl Serving<'_> {
         self.observed.instances.get(name)
     }
 
-    /// The in-sync standbys that could take over without a wait, the nearest first; not those that have to go as well.
+    /// The in-sync standbys that could take over without a wait, the nearest first; not those that have to go as well, nor
+    /// those that are only just coming back.
     fn targets(&self) -> Vec<String> {
         let goes = |i: &Instance| has_to_go(i) || i.upkeep.forced;
-        let stays = |name: &String| self.instance(name).is_some_and(|i| !goes(i));
+        let stays = |i: &Instance| !goes(i) && i.receives(self.record.term);
         let mut all = standbys::switchover_targets(self.observed, self.record, self.engine);
-        all.retain(stays);
+        all.retain(|name| self.instance(name).is_some_and(stays));
         all
     }
 
@@ -163,7 +164,7 @@ fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
     waiting.reverse();
     let broken = waiting
         .iter()
-        .find(|(name, i, _)| is_standby(name) && !sound(serving, i));
+        .find(|(name, i, _)| is_standby(name) && !works(serving, i));
     let whole = serving.observed.instances.len() == serving.cluster.replicas as usize + 1
         && serving
             .observed
@@ -325,8 +326,15 @@ fn has_not_read_all<'a>(serving: &Serving<'a>, how: &Renewal) -> Option<&'a str>
     Some(behind.0)
 }
 
-/// Follows, streams, is in the newest set, and stays: the next one must not go while this one is about to.
+/// Works and says so itself: while it is away its primary may not have seen that yet, and the next one must not go before
+/// it is back.
 fn sound(serving: &Serving<'_>, instance: &Instance) -> bool {
+    works(serving, instance) && instance.receives(serving.record.term)
+}
+
+/// Follows, streams as its primary has it, is in the newest set, and stays: the next one must not go while this one is about
+/// to.
+fn works(serving: &Serving<'_>, instance: &Instance) -> bool {
     let (record, engine) = (serving.record, serving.engine);
     instance.id().is_some_and(|id| {
         instance.follows(record.term)

@@ -46,7 +46,7 @@ fn limit_ms(times: FailoverTimes) -> u64 {
 fn hears(instance: &Instance, term: Term, limit_ms: u64) -> bool {
     let receiver = instance.engine().and_then(|e| e.receiver.as_ref());
     let heard_ms = receiver
-        .filter(|r| r.state == "streaming" && r.upstream_term == Some(term))
+        .filter(|r| r.streams_from(term))
         .and_then(|r| r.heard_ms);
     instance.follows(term)
         && heard_ms.is_some_and(|ms| ms.saturating_add(instance.silent_ms) < limit_ms)

@@ -17,7 +17,8 @@ use super::{
     Observed, Past, Plan, RequestKind, SILENT_MS, Seed, Step, decide,
 };
 use crate::api::{
-    EngineRole, EngineSet, EngineStatus, Fork, StandbyStream, SupervisorState, SupervisorStatus,
+    EngineRole, EngineSet, EngineStatus, Fork, Receiver, StandbyStream, SupervisorState,
+    SupervisorStatus,
 };
 use crate::crd::{
     ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange, TimelineFork,
@@ -128,6 +129,14 @@ fn instance(number: u32, engine: EngineStatus) -> Instance {
     }
 }
 
+fn streaming(term: Term) -> Receiver {
+    Receiver {
+        state: "streaming".to_owned(),
+        upstream_term: Some(term),
+        ..Receiver::default()
+    }
+}
+
 /// A whole cluster: m-1 is the primary, the others stream from it.
 fn running(standbys: u32) -> Observed {
     let members: Vec<u32> = (2..=standbys + 1).collect();
@@ -150,10 +159,9 @@ fn running(standbys: u32) -> Observed {
         .collect();
     let mut instances = BTreeMap::from([("m-1".to_owned(), instance(1, primary))]);
     for n in members {
-        instances.insert(
-            member(n).name,
-            instance(n, engine(n, EngineRole::Standby, 500)),
-        );
+        let mut standby = engine(n, EngineRole::Standby, 500);
+        standby.receiver = Some(streaming(T3));
+        instances.insert(member(n).name, instance(n, standby));
     }
     Observed {
         record: Some(Record {

@@ -171,6 +171,83 @@ fn no_standby_is_restarted_before_all_have_read_the_settings() {
     assert_eq!(renewed(&plan_of(2, &observed)), [("m-3", &restart)]);
 }
 
+/// m-`number` has just been restarted, and says nothing of a stream yet. Its primary was heard before that, and lists it.
+fn is_just_back(observed: &mut Observed, number: u32) {
+    let engine = status(observed, number).engine.as_mut();
+    engine.expect("it runs").receiver = Some(Receiver {
+        state: "connecting".to_owned(),
+        ..Receiver::default()
+    });
+}
+
+/// Else nobody acknowledges for as long as both are away, and the role goes to one that does not answer yet.
+#[test]
+fn a_standby_that_was_restarted_is_waited_for_whatever_its_primary_lists_yet() {
+    let generation = cluster(2, Durability::Quorum).generation;
+    let mut observed = running(2);
+    for number in 1..=3 {
+        let status = status(&mut observed, number);
+        (status.pending_restart, status.generation) = (true, generation);
+    }
+    let restarts = |observed: &Observed| {
+        let plan = plan_of(2, observed);
+        let names: Vec<String> = (renewed(&plan).iter())
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
+        (names, hands_over_to(&plan))
+    };
+    let nobody = (Vec::<String>::new(), None);
+    assert_eq!(restarts(&observed), (vec!["m-3".to_owned()], None));
+    status(&mut observed, 3).pending_restart = false;
+    is_just_back(&mut observed, 3);
+    assert_eq!(restarts(&observed), nobody);
+    let back = |observed: &mut Observed, number| {
+        let engine = status(observed, number).engine.as_mut();
+        engine.expect("it runs").receiver = Some(streaming(T3));
+    };
+    back(&mut observed, 3);
+    assert_eq!(restarts(&observed), (vec!["m-2".to_owned()], None));
+    status(&mut observed, 2).pending_restart = false;
+    is_just_back(&mut observed, 2);
+    assert_eq!(restarts(&observed), nobody);
+    // Its engine has not even answered yet.
+    status(&mut observed, 2).engine = None;
+    assert_eq!(restarts(&observed), nobody);
+    let mut engine = engine(2, EngineRole::Standby, 500);
+    // What was said of an earlier primary does not count.
+    engine.receiver = Some(streaming(Term::new(2)));
+    status(&mut observed, 2).engine = Some(engine);
+    assert_eq!(restarts(&observed), nobody);
+    back(&mut observed, 2);
+    let (restarted, heir) = restarts(&observed);
+    assert!(restarted.is_empty() && heir.is_some());
+}
+
+/// The primary's own word is what tells that a standby does not work: one that waits to be renewed does so no earlier for
+/// what it says of a stream.
+#[test]
+fn a_standby_that_is_just_back_does_not_jump_the_queue() {
+    let mut observed = running(2);
+    for number in 1..=3 {
+        upkeep(&mut observed, number).outdated = true;
+    }
+    is_just_back(&mut observed, 2);
+    assert!(renewed(&plan_of(2, &observed)).is_empty());
+}
+
+#[test]
+fn a_primary_that_has_to_go_hands_over_to_a_standby_that_streams_by_its_own_word() {
+    let mut observed = running(2);
+    upkeep(&mut observed, 1).going = true;
+    is_just_back(&mut observed, 2);
+    assert_eq!(
+        hands_over_to(&plan_of(2, &observed)).as_deref(),
+        Some("m-3")
+    );
+    is_just_back(&mut observed, 3);
+    assert_eq!(hands_over_to(&plan_of(2, &observed)), None);
+}
+
 fn replacing(name: &str, observed: &Observed) -> Plan {
     let mut asked = cluster(2, Durability::Quorum);
     asked.requests.replace_instance = Some(name.to_owned());

@@ -1,7 +1,6 @@
 //! A primary that the operator does not hear, while its standbys may.
 
 use super::*;
-use crate::api::Receiver;
 use crate::crd::ConditionStatus;
 
 /// Two standbys that have heard from the primary so long ago, and a primary that the operator does not hear.
@@ -9,10 +8,8 @@ fn unheard(heard_ms: [Option<u64>; 2]) -> Observed {
     let mut observed = running(2);
     for (number, heard_ms) in (2..).zip(heard_ms) {
         *receiver(&mut observed, number) = Some(Receiver {
-            state: "streaming".to_owned(),
-            upstream_term: Some(T3),
             heard_ms,
-            last_error: None,
+            ..streaming(T3)
         });
     }
     named(&mut observed, 1).silent_ms = SILENT_MS;
