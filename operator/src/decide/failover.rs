@@ -273,8 +273,12 @@ fn wait_for_more(
             .heard()
             .is_some_and(|s| s.system_id.is_some() && s.seeding.is_none());
         let waiting_for_target = in_time && change.target.as_ref() == Some(name);
+        // Clients wait, and one that is only starting comes when it has replayed its log.
+        let is_up = instance.engine().is_some_and(|e| e.consistent);
+        let comes_soon = !in_time || waiting_for_target || is_up;
         !answered
             && can
+            && comes_soon
             && (record
                 .in_sync
                 .iter()

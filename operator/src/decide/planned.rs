@@ -37,13 +37,15 @@ impl Serving<'_> {
         self.observed.instances.get(name)
     }
 
-    /// The in-sync standbys that could take over without a wait, the nearest first; not those that have to go as well, nor
-    /// those that are only just coming back.
+    /// The in-sync standbys that could take over without a wait, the nearest first, before those that are to be renewed
+    /// themselves; not those that have to go as well, nor those that are only just coming back.
     fn targets(&self) -> Vec<String> {
         let goes = |i: &Instance| has_to_go(i) || i.upkeep.forced;
         let stays = |i: &Instance| !goes(i) && i.receives(self.record.term);
+        let is_due = |i: &Instance| i.upkeep.is_being_renewed() || needs(i, self.record).is_some();
         let mut all = standbys::switchover_targets(self.observed, self.record, self.engine);
         all.retain(|name| self.instance(name).is_some_and(stays));
+        all.sort_by_key(|name| self.instance(name).is_some_and(is_due));
         all
     }
 
@@ -119,6 +121,13 @@ fn asked_switchover(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
     let Some(target) = target else {
         return answer("SwitchoverRefused", true, why_not);
     };
+    // Its engine is only starting, and its primary has not seen the end of the old stream yet.
+    if serving
+        .instance(&target)
+        .is_none_or(|i| i.engine().is_none())
+    {
+        return;
+    }
     let message = format!("handing over from {} to {target}", serving.primary.name);
     answer("SwitchoverStarted", false, message);
     let cause = "switchover was asked for".to_owned();
@@ -164,7 +173,7 @@ fn renew(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
     waiting.reverse();
     let broken = waiting
         .iter()
-        .find(|(name, i, _)| is_standby(name) && !works(serving, i));
+        .find(|(name, i, _)| is_standby(name) && is_broken(serving, name, i));
     let whole = serving.observed.instances.len() == serving.cluster.replicas as usize + 1
         && serving
             .observed
@@ -343,6 +352,21 @@ fn works(serving: &Serving<'_>, instance: &Instance) -> bool {
             && engine.stream_of(id, record.term).is_some()
             && record.newest_set().is_some_and(|set| set.contains(id))
     })
+}
+
+/// It does not work, and is not only on its way: nobody would miss it while it is renewed. One that its primary does not
+/// list at this moment may be the very one that the next commit waits for; after a change of roles nobody is listed yet.
+fn is_broken(serving: &Serving<'_>, name: &str, instance: &Instance) -> bool {
+    let goes = instance.life == Life::Ended || instance.ending().is_some();
+    let set = serving.record.newest_set();
+    let listed = set.and_then(|set| set.members.iter().find(|member| member.name == name));
+    let is_away = match instance.id().or(listed.map(|member| &member.id)) {
+        Some(id) => {
+            serving.observed.unstreamed(id) >= serving.cluster.failover.member_lost_after_ms
+        }
+        None => instance.is_silent(),
+    };
+    !works(serving, instance) && (goes || is_away || instance.cannot_run())
 }
 
 /// The instance that is to be given up, as long as it is there; it first leaves the in-sync set, as one that is

@@ -167,8 +167,134 @@ fn no_standby_is_restarted_before_all_have_read_the_settings() {
     assert_eq!(renewed(&plan_of(2, &observed)), [("m-3", &restart)]);
     // One that does not work waits for nobody.
     status(&mut observed, 2).generation = generation - 1;
-    upkeep(&mut observed, 3).renewing = true;
+    streams_no_more(&mut observed, 3);
+    assert!(renewed(&plan_of(2, &observed)).is_empty());
+    has_left(&mut observed, 3);
     assert_eq!(renewed(&plan_of(2, &observed)), [("m-3", &restart)]);
+}
+
+/// It was away for so long that nobody counts on it any more.
+fn has_left(observed: &mut Observed, number: u32) {
+    observed.unstreamed_ms = BTreeMap::from([(member(number).id, MEMBER_LOST_MS)]);
+    let set = &mut record(observed).in_sync[0];
+    set.members.retain(|m| *m != member(number));
+    set.required = crate::decide::in_sync::quorum_of(set.members.len());
+}
+
+/// Nobody is listed when a new primary begins, and the next commit waits for just those: whatever they are to be renewed
+/// for has time.
+#[test]
+fn a_failover_goes_before_what_was_being_rolled_out() {
+    let mut observed = running(2);
+    for number in 1..=3 {
+        upkeep(&mut observed, number).outdated = true;
+    }
+    let change = RoleChange {
+        kind: ChangeKind::Failover,
+        cause: "m-3 has ended".to_owned(),
+        old: Some(member(3)),
+        target: None,
+        detected_at: Millis::new(NOW.raw() - 6_000),
+        deadline: None,
+        lost_bytes: None,
+        forced: false,
+    };
+    record(&mut observed).change = Some(change);
+    let engine = status(&mut observed, 1).engine.as_mut();
+    let engine = engine.expect("it runs");
+    (engine.writable, engine.set_caught_up) = (false, false);
+    for number in [2, 3] {
+        streams_no_more(&mut observed, number);
+    }
+    assert!(renewed(&plan_of(2, &observed)).is_empty());
+    // One that has ended is not what anybody waits for.
+    observed.instances.get_mut("m-3").expect("it exists").life = Life::Ended;
+    assert_eq!(renewed(&plan_of(2, &observed)), [("m-3", &Renewal::Pod)]);
+}
+
+/// An operator that has only just begun has heard the primary and nobody else.
+#[test]
+fn a_standby_that_is_not_heard_yet_is_not_renewed_for_that() {
+    let mut observed = running(2);
+    upkeep(&mut observed, 2).outdated = true;
+    observed.instances.get_mut("m-2").expect("it exists").status = None;
+    is_gone(&mut observed, 3);
+    assert!(renewed(&plan_of(2, &observed)).is_empty());
+    has_left(&mut observed, 2);
+    assert!(renewed(&plan_of(2, &observed)).is_empty());
+    let unheard = observed.instances.get_mut("m-2").expect("it exists");
+    unheard.silent_ms = unheard.lost_after_ms;
+    assert_eq!(renewed(&plan_of(2, &observed)), [("m-2", &Renewal::Pod)]);
+}
+
+/// Else it would have to hand the role on soon.
+#[test]
+fn who_was_renewed_already_is_the_first_heir() {
+    let mut observed = running(2);
+    upkeep(&mut observed, 1).going = true;
+    assert_eq!(
+        hands_over_to(&plan_of(2, &observed)).as_deref(),
+        Some("m-2")
+    );
+    upkeep(&mut observed, 2).outdated = true;
+    assert_eq!(
+        hands_over_to(&plan_of(2, &observed)).as_deref(),
+        Some("m-3")
+    );
+    upkeep(&mut observed, 3).renewing = true;
+    assert_eq!(
+        hands_over_to(&plan_of(2, &observed)).as_deref(),
+        Some("m-2"),
+        "all of them are, and it has to go"
+    );
+}
+
+/// Clients would wait until it has come up.
+#[test]
+fn an_asked_switchover_waits_for_a_target_that_is_only_starting() {
+    let mut observed = running(2);
+    let asked = |observed: &Observed, whom: &str| {
+        let mut cluster = cluster(2, Durability::Quorum);
+        cluster.requests.switchover_to = Some(whom.to_owned());
+        let plan = decide(&cluster, observed, NOW);
+        let target = plan.swap.and_then(|swap| swap.record.change);
+        (target.and_then(|c| c.target), plan.outcomes.len())
+    };
+    status(&mut observed, 3).engine = None;
+    assert_eq!(asked(&observed, "m-3"), (None, 0));
+    assert_eq!(asked(&observed, "any"), (Some("m-2".to_owned()), 1));
+    status(&mut observed, 2).engine = None;
+    assert_eq!(asked(&observed, "any"), (None, 0));
+    // It does not come back.
+    streams_no_more(&mut observed, 3);
+    assert_eq!(asked(&observed, "m-3"), (None, 1));
+}
+
+/// The role is on its way to m-2, which has answered, as the old primary has.
+#[test]
+fn a_handover_waits_for_no_standby_that_is_only_starting() {
+    let mut observed = failing(2, 100);
+    observed.instances.get_mut("m-1").expect("it exists").life = Life::Alive;
+    let record = record(&mut observed);
+    record.phase = Phase::SwitchingOver;
+    let change = record.change.as_mut().expect("it is under way");
+    change.kind = ChangeKind::Switchover;
+    change.target = Some(member(2).name);
+    change.deadline = Some(NOW.plus(5_000));
+    for number in [1, 2] {
+        answered(&mut observed, number, T3, 500);
+    }
+    assert_eq!(candidate(&plan_of(2, &observed)), None, "m-3 answers soon");
+    let third = status(&mut observed, 3).engine.as_mut();
+    third.expect("it runs").consistent = false;
+    let chosen = candidate(&plan_of(2, &observed));
+    assert_eq!(chosen.as_deref(), Some("m-2"));
+    status(&mut observed, 3).engine = None;
+    let chosen = candidate(&plan_of(2, &observed));
+    assert_eq!(chosen.as_deref(), Some("m-2"));
+    // Whom the role is for is waited for.
+    status(&mut observed, 2).engine = None;
+    assert_eq!(candidate(&plan_of(2, &observed)), None);
 }
 
 /// m-`number` has just been restarted, and says nothing of a stream yet. Its primary was heard before that, and lists it.
