@@ -121,11 +121,9 @@ fn asked_switchover(serving: &Serving<'_>, now: Millis, plan: &mut Plan) {
     let Some(target) = target else {
         return answer("SwitchoverRefused", true, why_not);
     };
-    // Its engine is only starting, and its primary has not seen the end of the old stream yet.
-    if serving
-        .instance(&target)
-        .is_none_or(|i| i.engine().is_none())
-    {
+    // It may be only starting, and its primary not have seen the end of the old stream yet.
+    let engine = serving.instance(&target).and_then(Instance::engine);
+    if engine.is_none_or(|e| !e.consistent) {
         return;
     }
     let message = format!("handing over from {} to {target}", serving.primary.name);
@@ -354,19 +352,16 @@ fn works(serving: &Serving<'_>, instance: &Instance) -> bool {
     })
 }
 
-/// It does not work, and is not only on its way: nobody would miss it while it is renewed. One that its primary does not
-/// list at this moment may be the very one that the next commit waits for; after a change of roles nobody is listed yet.
+/// It does not work, and nobody would miss it while it is renewed. A member that its primary does not list at this moment
+/// may be the very one that the next commit waits for: after a change of roles nobody is listed yet.
 fn is_broken(serving: &Serving<'_>, name: &str, instance: &Instance) -> bool {
     let goes = instance.life == Life::Ended || instance.ending().is_some();
-    let set = serving.record.newest_set();
-    let listed = set.and_then(|set| set.members.iter().find(|member| member.name == name));
-    let is_away = match instance.id().or(listed.map(|member| &member.id)) {
-        Some(id) => {
-            serving.observed.unstreamed(id) >= serving.cluster.failover.member_lost_after_ms
-        }
-        None => instance.is_silent(),
-    };
-    !works(serving, instance) && (goes || is_away || instance.cannot_run())
+    let mut members = (serving.record.in_sync.iter()).flat_map(|set| &set.members);
+    let is_it = |m: &Member| m.name == name && instance.id().is_none_or(|id| *id == m.id);
+    let member = members.find(|member| is_it(member));
+    let lost_after_ms = serving.cluster.failover.member_lost_after_ms;
+    let is_missed = member.is_some_and(|m| serving.observed.unstreamed(&m.id) < lost_after_ms);
+    !works(serving, instance) && (goes || !is_missed || instance.cannot_run())
 }
 
 /// The instance that is to be given up, as long as it is there; it first leaves the in-sync set, as one that is

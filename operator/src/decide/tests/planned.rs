@@ -221,9 +221,30 @@ fn a_standby_that_is_not_heard_yet_is_not_renewed_for_that() {
     is_gone(&mut observed, 3);
     assert!(renewed(&plan_of(2, &observed)).is_empty());
     has_left(&mut observed, 2);
-    assert!(renewed(&plan_of(2, &observed)).is_empty());
-    let unheard = observed.instances.get_mut("m-2").expect("it exists");
-    unheard.silent_ms = unheard.lost_after_ms;
+    assert_eq!(renewed(&plan_of(2, &observed)), [("m-2", &Renewal::Pod)]);
+}
+
+/// It may be what the change is to mend: a limit under which it can't keep up.
+#[test]
+fn a_standby_that_streams_and_never_gets_near_is_renewed_first() {
+    let mut observed = running(2);
+    for number in 1..=3 {
+        upkeep(&mut observed, number).outdated = true;
+    }
+    has_left(&mut observed, 2);
+    observed.unstreamed_ms.clear();
+    let engine = status(&mut observed, 1).engine.as_mut();
+    let engine = engine.expect("it runs");
+    engine.flush_lsn = Some(Lsn::new(1 << 30));
+    let set = EngineSet {
+        members: vec![member(3).id],
+        ..engine.set.clone().expect("it has one")
+    };
+    engine.set = Some(set);
+    for stream in &mut engine.standbys {
+        let is_near = stream.instance_id == Some(member(3).id);
+        stream.flush_lsn = Some(Lsn::new(if is_near { 1 << 30 } else { 500 }));
+    }
     assert_eq!(renewed(&plan_of(2, &observed)), [("m-2", &Renewal::Pod)]);
 }
 
@@ -263,7 +284,9 @@ fn an_asked_switchover_waits_for_a_target_that_is_only_starting() {
     status(&mut observed, 3).engine = None;
     assert_eq!(asked(&observed, "m-3"), (None, 0));
     assert_eq!(asked(&observed, "any"), (Some("m-2".to_owned()), 1));
-    status(&mut observed, 2).engine = None;
+    let starts = status(&mut observed, 2).engine.as_mut();
+    let starts = starts.expect("it runs");
+    (starts.consistent, starts.receiver) = (false, None);
     assert_eq!(asked(&observed, "any"), (None, 0));
     // It does not come back.
     streams_no_more(&mut observed, 3);
