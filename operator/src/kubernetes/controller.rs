@@ -1,9 +1,10 @@
 //! The controller's process: leads or waits, and watches in both cases.
 //!
-//! Two of them may run at once without harm; the lease only saves them the work. On SIGTERM the lease is released, so
-//! that the other one goes on at once; clusters go on serving in between.
+//! Two of them may run at once without harm; the lease only saves them the work. On SIGTERM a role that is on its way gets
+//! where it is going, because clients wait for that: a drain ends the leader and a primary at one moment, and whoever
+//! leads next asks for the lease twice a second. Then the lease is released, so that the other one goes on at once;
+//! clusters go on serving in between.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +14,7 @@ use anyhow::Context as _;
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::leader::Leadership;
 use super::server::{Health, serve};
@@ -30,6 +32,11 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const CALL_SILENCE: Duration = Duration::from_secs(10);
 /// The same for watches, which are silent while nothing happens. Each is opened anew more often than that.
 const WATCH_SILENCE: Duration = Duration::from_secs(90);
+
+/// What a role that is on its way gets when this process is told to end: less than somebody else needs who waits until the
+/// lease has run out, and well within the pod's time to end.
+const FINISH_LIMIT: Duration = Duration::from_secs(3);
+const FINISH_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Debug)]
 pub struct ControllerOptions {
@@ -67,13 +74,22 @@ pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
         &options.lease_name,
         me,
     );
+    let (tell, end) = watch::channel(false);
+    let told = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tell.send_replace(true);
+        // The work comes to its end, and with it everything here.
+        std::future::pending::<()>().await;
+    };
     let served = serve(options.http_address, Arc::clone(&health));
-    let work = work(&client, &watching, &options, &health, &mut leadership);
+    let work = work(&client, &watching, &options, &health, &mut leadership, end);
     tokio::select! {
         result = served => result.context(format!("listen on {}", options.http_address))?,
-        Err(error) = work => return Err(error),
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        result = work => result?,
+        () = told => {}
     }
     // Whatever the tasks were at has been dropped: nobody acts any more in this process.
     leadership.release().await;
@@ -90,6 +106,7 @@ fn client_of(mut config: Config, silence: Duration) -> anyhow::Result<Client> {
 }
 
 /// Waits for the lease, acts, and waits again when it is lost. Whoever waits listens and counts, and does nothing else.
+/// Returns when it is told to end and nothing is under way.
 ///
 /// # Errors
 /// When the API server is too old.
@@ -99,12 +116,12 @@ async fn work(
     options: &ControllerOptions,
     health: &Arc<Health>,
     leadership: &mut Leadership,
-) -> anyhow::Result<Infallible> {
-    let version = answered_version(client).await;
-    check_kubernetes(&version.major, &version.minor)?;
-    // Watched by those that wait as well: who takes over knows everything already.
-    let stores = Arc::new(Stores::watch(watching, &options.namespaces));
-    stores.listed().await;
+    mut end: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let stores = tokio::select! {
+        stores = listed(client, watching, options) => stores?,
+        () = is_told(&mut end) => return Ok(()),
+    };
     health.ready.store(true, Ordering::Relaxed);
     let mut tasks = Tasks::new(
         client.clone(),
@@ -116,17 +133,59 @@ async fn work(
         tokio::select! {
             () = leadership.acquire(|| stores.begin_silences()) => {}
             () = tasks.keep() => {}
+            () = is_told(&mut end) => return Ok(()),
         }
         health.metrics.leads(true);
         tracing::info!(lease = %options.lease_name, "this operator leads");
         tasks.turn(true).await;
-        tokio::select! {
-            () = leadership.hold() => {}
-            () = tasks.keep() => {}
+        let is_told = tokio::select! {
+            () = leadership.hold() => false,
+            () = tasks.keep() => false,
+            () = is_told(&mut end) => true,
+        };
+        if is_told {
+            finish(&tasks, leadership).await;
+            return Ok(());
         }
         tasks.turn(false).await;
         health.metrics.leads(false);
         tracing::warn!("this operator leads no longer");
+    }
+}
+
+/// What the API server has, all of it. Watched by those that wait for the lease as well: who takes over knows everything
+/// already.
+async fn listed(
+    client: &Client,
+    watching: &Client,
+    options: &ControllerOptions,
+) -> anyhow::Result<Arc<Stores>> {
+    let version = answered_version(client).await;
+    check_kubernetes(&version.major, &version.minor)?;
+    let stores = Arc::new(Stores::watch(watching, &options.namespaces));
+    stores.listed().await;
+    Ok(stores)
+}
+
+/// Where nobody is left to say so, it is.
+async fn is_told(end: &mut watch::Receiver<bool>) {
+    let _ = end.wait_for(|told| *told).await;
+}
+
+/// Leads on until every role has got where it was going, if that does not take long.
+async fn finish(tasks: &Tasks, leadership: &mut Leadership) {
+    let arrived = async {
+        while tasks.moves_a_role() {
+            tokio::time::sleep(FINISH_PAUSE).await;
+        }
+    };
+    if tasks.moves_a_role() {
+        tracing::info!("told to end; a role is on its way, and gets there first");
+    }
+    tokio::select! {
+        () = arrived => {}
+        () = leadership.hold() => {}
+        () = tokio::time::sleep(FINISH_LIMIT) => {}
     }
 }
 

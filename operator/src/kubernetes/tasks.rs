@@ -17,6 +17,7 @@ use super::server::Health;
 use super::stores::{ClusterKey, Stores};
 use super::unreadable::{Complaints, Found};
 use crate::act::KubernetesActor;
+use crate::crd::{Phase, Record};
 use crate::observe::{KubernetesObserver, Listener};
 use crate::reconcile::reconcile;
 
@@ -88,6 +89,13 @@ impl Tasks {
         if !leads {
             self.complaints.follow(&BTreeMap::new());
         }
+    }
+
+    /// Whether a cluster has a change of its primary under way, and clients that wait for its end.
+    pub fn moves_a_role(&self) -> bool {
+        let all = self.running.values();
+        let mut records = all.filter_map(|running| running.listener.cluster().record());
+        records.any(|record| is_moving(&record))
     }
 
     fn follow(&mut self) {
@@ -202,6 +210,15 @@ impl Tasks {
     }
 }
 
+/// From when the term is raised until the new primary accepts writes. A cluster that is being made has no clients yet.
+fn is_moving(record: &Record) -> bool {
+    match record.phase {
+        Phase::Creating => false,
+        Phase::Running => record.change.is_some(),
+        Phase::FailingOver | Phase::SwitchingOver | Phase::Promoting => true,
+    }
+}
+
 impl Drop for Tasks {
     fn drop(&mut self) {
         for (key, running) in &self.running {
@@ -218,6 +235,8 @@ mod tests {
     use kube::Config;
 
     use super::*;
+    use crate::crd::{ChangeKind, RoleChange};
+    use crate::ids::{Millis, Term};
 
     /// Of a process that never reaches an API server.
     fn tasks() -> Tasks {
@@ -234,6 +253,42 @@ mod tests {
             identity: "operator-1".to_owned(),
         };
         Tasks::new(client, stores, options, Arc::default())
+    }
+
+    #[test]
+    fn a_role_is_on_its_way_until_writes_are_accepted() {
+        let mut record = Record {
+            record_version: 1,
+            term: Term::FIRST,
+            phase: Phase::Creating,
+            primary: None,
+            candidate: None,
+            in_sync: Vec::new(),
+            system_id: None,
+            forks: Vec::new(),
+            change: None,
+        };
+        assert!(!is_moving(&record));
+        for phase in [
+            Phase::FailingOver,
+            Phase::SwitchingOver,
+            Phase::Promoting,
+            Phase::Running,
+        ] {
+            record.phase = phase;
+            assert_eq!(is_moving(&record), phase != Phase::Running);
+        }
+        record.change = Some(RoleChange {
+            kind: ChangeKind::Switchover,
+            cause: "asked for".to_owned(),
+            old: None,
+            target: None,
+            detected_at: Millis::default(),
+            deadline: None,
+            forced: false,
+            lost_bytes: None,
+        });
+        assert!(is_moving(&record), "it waits for its standbys yet");
     }
 
     #[tokio::test]
