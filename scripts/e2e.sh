@@ -5,7 +5,7 @@
 #   FAULT=node-cut-off   of the faults only this one (the names are in tests/e2e/src/faults.rs)
 #   ROUNDS=5             so many rounds of whatever has rounds
 #   TESTS="faults safety::two_failovers"   only these files of tests/e2e/tests, or those of their tests that are named so
-#   RESULTS=FILE         where a line for each measurement is appended      EVIDENCE=FOLDER  where logs of failures go
+#   RESULTS=FILE         where a line for each measurement is appended      EVIDENCE=FOLDER  where logs of failures and missed goals go
 #   KEEP=1               leaves the cluster up; the next run takes it as it is, but for what was left half done, and for the
 #                        databases of tests: they may be another build's
 #   TWICE=1              a test that failed is run once more, unless data was lost; whoever fails again has failed

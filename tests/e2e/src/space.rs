@@ -201,12 +201,12 @@ impl Space {
         self.kubectl(&[&arguments[..], more].concat());
     }
 
-    /// What is to be written down, as it is then, if the test fails.
+    /// What is to be written down, as it is then, if the test fails or misses a goal.
     pub fn note(&self, name: &str, text: impl Fn() -> String + Send + 'static) {
         self.notes.lock().push((name.to_owned(), Box::new(text)));
     }
 
-    /// A folder whose files are kept if the test fails.
+    /// A folder whose files are kept if the test fails or misses a goal.
     pub fn log_folder(&self) -> PathBuf {
         self.logs.folder().to_owned()
     }
