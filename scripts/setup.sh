@@ -16,7 +16,11 @@ need openssl openssl
 need psql postgresql-client-15
 [ -x /usr/lib/postgresql/15/bin/pgbench ] || missing+=(postgresql-15)
 if [ "$want" = referee ]; then
-    [ -x /usr/lib/postgresql/15/bin/postgres ] || missing+=(postgresql-15)
+    # Minor releases change answers: those of one before this are not ours.
+    least=15.20
+    has=$(/usr/lib/postgresql/15/bin/postgres --version 2>/dev/null | sed -E 's/.*\) ([0-9.]+).*/\1/') || has=0
+    [ "$(printf '%s\n' "$least" "${has:-0}" | sort -V | head -n 1)" = "$least" ] ||
+        missing+=(postgresql-15 postgresql-client-15)
     need openssl openssl
 fi
 if [ ${#missing[@]} -gt 0 ]; then

@@ -11,8 +11,8 @@ use super::value::{Value, parse_bool};
 const TABLE: &str = include_str!("settings.table");
 
 /// PostgreSQL's version that this server reports itself as.
-pub const SERVER_VERSION: &str = "15.18 (Understudy 0.1.0)";
-pub const SERVER_VERSION_NUM: i32 = 150_018;
+pub const SERVER_VERSION: &str = "15.20 (Understudy 0.1.0)";
+pub const SERVER_VERSION_NUM: i32 = 150_020;
 
 pub struct Registry {
     definitions: Vec<Definition>,

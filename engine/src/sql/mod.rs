@@ -31,4 +31,4 @@ pub mod host;
 pub mod pg_catalog;
 
 /// What `version()` and the parameter `server_version` say.
-pub const SERVER_VERSION: &str = "15.18 (Understudy 0.1.0)";
+pub const SERVER_VERSION: &str = "15.20 (Understudy 0.1.0)";

@@ -28,7 +28,7 @@ pub use initdb::NewCluster;
 pub use postgres::ServerStart;
 pub use walstats::{KindCount, Request as WalStatsRequest};
 
-pub const VERSION: &str = "15.18 (Understudy 0.1.0)";
+pub const VERSION: &str = "15.20 (Understudy 0.1.0)";
 
 /// What is wired above: `node/`.
 pub trait Programs {

@@ -382,17 +382,23 @@ fn from_integer(v: i64, wide: bool, template: &str) -> Result<String, TypeError>
             float_scientific(&p, v as f64)
         });
     }
-    let shift = u32::try_from(p.shift).ok();
-    let value = shift
-        .and_then(|shift| 10_i64.checked_pow(shift))
-        .and_then(|times| v.checked_mul(times))
-        .ok_or_else(|| out_of_range(name))?;
+    let value = shifted(v, wide, p.shift).ok_or_else(|| out_of_range(name))?;
     let mut digits = value.to_string();
     if p.after > 0 {
         digits.push('.');
         digits.push_str(&"0".repeat(p.after));
     }
     plain(&p, &digits)
+}
+
+/// `v` with as many zeros behind it as `V` has places: none where it or its factor is no `int4` (`wide`: `int8`).
+fn shifted(v: i64, wide: bool, places: usize) -> Option<i64> {
+    let times = 10_i64.checked_pow(u32::try_from(places).ok()?)?;
+    if wide {
+        return v.checked_mul(times);
+    }
+    let (v, times) = (i32::try_from(v).ok()?, i32::try_from(times).ok()?);
+    v.checked_mul(times).map(i64::from)
 }
 
 /// As C's `%.*f`, with PostgreSQL's names of what is no number.

@@ -215,11 +215,8 @@ fn leftmost(text: &str, n: i32) -> &str {
     &text[..char_offset(text, keep as usize)]
 }
 fn rightmost(text: &str, n: i32) -> &str {
-    let skip = if n == i32::MIN {
-        // In PostgreSQL its negation stays negative, and no character is left out.
-        0
-    } else if n < 0 {
-        n.unsigned_abs() as i64
+    let skip = if n < 0 {
+        i64::from(n.unsigned_abs())
     } else {
         (i64::from(char_count(text)) - i64::from(n)).max(0)
     };
