@@ -17,7 +17,11 @@ const SAY: &[&str] = &[
     "Some((",
     "=> (",
     "reason:",
+    "&str =",
 ];
+
+/// Words of constants that look like reasons and are none.
+const NO_REASONS: &[&str] = &["Opaque", "Ready"];
 
 fn read(path: &str) -> String {
     let path = Path::new("..").join(path);
@@ -70,7 +74,7 @@ fn every_reason_is_explained_and_none_that_nobody_gives() {
     let mut source = String::new();
     read_rooms(Path::new("../operator/src"), &mut source);
     let mut said = behind(&source, SAY);
-    said.retain(|word| is_reason(word));
+    said.retain(|word| is_reason(word) && !NO_REASONS.contains(word));
     assert!(said.len() > 40, "the reasons were not found: {said:?}");
     let unexplained: Vec<_> = said.difference(&listed).collect();
     assert!(

@@ -60,6 +60,9 @@ enum StepError {
     Kube(#[from] kube::Error),
     #[error(transparent)]
     Objects(#[from] ObjectsError),
+    /// A claim of the name that an instance needs and that does not say whose it is.
+    #[error("{0}")]
+    ForeignClaim(String),
     #[error("{0}")]
     Other(String),
 }
@@ -72,7 +75,7 @@ impl StepError {
             StepError::Call(_) => false,
             StepError::Kube(error) => !is_conflict(error),
             StepError::Objects(error) => !error.is_passing(),
-            StepError::Other(_) => true,
+            StepError::ForeignClaim(_) | StepError::Other(_) => true,
         }
     }
 
@@ -81,6 +84,7 @@ impl StepError {
         match self {
             StepError::Kube(error) => verdict(error),
             StepError::Objects(error) => error.verdict(),
+            StepError::ForeignClaim(_) => Some(Verdict::Refused),
             StepError::Call(_) | StepError::Other(_) => None,
         }
     }
@@ -90,6 +94,7 @@ impl StepError {
         match self {
             StepError::Kube(error) => !is_conflict(error),
             StepError::Objects(error) => !error.is_passing(),
+            StepError::ForeignClaim(_) => true,
             StepError::Call(_) | StepError::Other(_) => false,
         }
     }
@@ -478,8 +483,14 @@ impl Inner {
             Step::Start { instance } => return self.start(instance, sight).await,
             Step::Create { instance, seed, .. } => self.create(instance, *seed, sight).await,
             Step::Fence { instance, pid, .. } => self.fence(instance, *pid).await,
-            Step::Remove { instance } => self.remove(instance, &sight.of(instance)).await,
-            Step::Replace { instance } => self.replace(instance, &sight.of(instance)).await,
+            Step::Remove { instance } => {
+                self.confirm(sight).await?;
+                self.remove(instance, &sight.of(instance)).await
+            }
+            Step::Replace { instance } => {
+                self.confirm(sight).await?;
+                self.replace(instance, &sight.of(instance)).await
+            }
             Step::Renew {
                 instance,
                 how: Renewal::Pod,
@@ -529,6 +540,15 @@ impl Inner {
         Ok(())
     }
 
+    /// Whether the server still has what the step was decided on. An instance's objects stay the same when it is kept after
+    /// all, and when it becomes primary: whoever wakes up with an old plan must not delete them.
+    async fn confirm(&self, sight: &Sight) -> Result<(), StepError> {
+        let spec = self.spec_or_name();
+        let image = &self.default_image;
+        let look = Look::at(&self.cluster, &spec, image, &[], sight.clone());
+        Ok(look.confirm().await?)
+    }
+
     async fn create(
         self: &Arc<Inner>,
         instance: &str,
@@ -536,15 +556,7 @@ impl Inner {
         sight: &Sight,
     ) -> Result<(), StepError> {
         if let Some(claim) = sight.of(instance).claim {
-            let spec = self.spec_or_name();
-            let look = Look::at(
-                &self.cluster,
-                &spec,
-                &self.default_image,
-                &[],
-                sight.clone(),
-            );
-            look.confirm().await?;
+            self.confirm(sight).await?;
             self.mark_claim(instance, &claim, None).await?;
         }
         if !self.make(instance, sight).await? {

@@ -269,7 +269,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::crd::{InstanceReport, InstanceRole, LagClass};
     use crate::decide::Event;
+    use crate::ids::{InstanceId, Lsn, Term};
 
     fn object(annotations: Value, status: Value) -> ReplicatedCluster {
         serde_json::from_value(json!({
@@ -444,5 +446,116 @@ mod tests {
         seen.cluster.spec.parameters.clear();
         let healed = reports(&before, &plan, &seen).conditions;
         assert_eq!(healed[0].reason, "AllReady");
+    }
+
+    /// Of an instance's report: what moves with every commit.
+    const MOVES: [&str; 3] = ["flushLsn", "lagBytes", "replayLsn"];
+
+    /// A status with an instance of which everything is known.
+    fn whole() -> Value {
+        let instance = InstanceReport {
+            name: "orders-2".to_owned(),
+            id: Some(InstanceId::new("b")),
+            role: InstanceRole::Standby,
+            ready: true,
+            in_sync: true,
+            node: Some("node2".to_owned()),
+            lag: Some(LagClass::Near),
+            timeline: Some(Term::new(3)),
+            flush_lsn: Some(Lsn::new(7)),
+            replay_lsn: Some(Lsn::new(6)),
+            lag_bytes: Some(1),
+            supervisor_pid: Some(2),
+            engine_pid: Some(3),
+            port: Some(5432),
+            message: Some("it streams".to_owned()),
+        };
+        let condition = json!({"type": "Ready", "status": "True", "reason": "AllReady", "message": "m",
+                               "observedGeneration": 1, "lastTransitionTime": "t"});
+        json!({
+            "recordVersion": 1, "term": 3, "phase": "Running", "inSync": [], "conditions": [condition],
+            "observedGeneration": 1, "currentPrimary": "orders-1-0", "instancesReady": "2/2", "timeline": 3,
+            "instances": [instance], "readyInstances": 2, "replicas": 1, "selector": "a=b",
+        })
+    }
+
+    /// The whole status, with something else at this place.
+    fn with(place: &str, value: &Value) -> ReplicatedClusterStatus {
+        let mut status = whole();
+        *status.pointer_mut(place).expect(place) = value.clone();
+        serde_json::from_value(status).expect(place)
+    }
+
+    /// A busy database's status would be written with each look at it otherwise, and sent to everybody who watches.
+    #[test]
+    fn positions_that_move_are_no_reason_to_write() {
+        let before: ReplicatedClusterStatus = serde_json::from_value(whole()).expect("a status");
+        for (name, value) in MOVES.iter().zip([json!("0/8"), json!(2), json!("0/7")]) {
+            for value in [value, Value::Null] {
+                let after = with(&format!("/instances/0/{name}"), &value);
+                assert_ne!(before, after, "{name}");
+                assert_eq!(quiet(&before), quiet(&after), "{name}: {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn everything_else_that_changes_of_an_instance_is_written() {
+        let before: ReplicatedClusterStatus = serde_json::from_value(whole()).expect("a status");
+        let changes = [
+            ("name", json!("orders-3")),
+            ("id", json!("c")),
+            ("role", json!("Sealed")),
+            ("ready", json!(false)),
+            ("inSync", json!(false)),
+            ("node", json!("node3")),
+            ("lag", json!("Behind")),
+            ("timeline", json!(4)),
+            ("supervisorPid", json!(8)),
+            ("enginePid", json!(9)),
+            ("port", json!(5433)),
+            ("message", Value::Null),
+        ];
+        for (name, value) in &changes {
+            let after = with(&format!("/instances/0/{name}"), value);
+            assert_ne!(quiet(&before), quiet(&after), "{name}");
+        }
+        // A field that comes with a newer version needs a line above.
+        let status = whole();
+        let report = status["instances"][0].as_object().expect("a report");
+        for name in report.keys() {
+            let is_known =
+                MOVES.contains(&name.as_str()) || changes.iter().any(|(of, _)| of == name);
+            assert!(is_known, "{name}: is it a reason to write?");
+        }
+        let gone = with("/instances", &json!([]));
+        assert_ne!(quiet(&before), quiet(&gone));
+    }
+
+    #[test]
+    fn everything_else_that_changes_of_the_cluster_is_written() {
+        let before: ReplicatedClusterStatus = serde_json::from_value(whole()).expect("a status");
+        for (place, value) in [
+            ("/recordVersion", json!(2)),
+            ("/term", json!(4)),
+            ("/phase", json!("FailingOver")),
+            ("/conditions", json!([])),
+            ("/conditions/0/type", json!("Degraded")),
+            ("/conditions/0/status", json!("Unknown")),
+            ("/conditions/0/reason", json!("VolumeFull")),
+            ("/conditions/0/message", json!("n")),
+            ("/conditions/0/observedGeneration", json!(2)),
+            ("/conditions/0/lastTransitionTime", json!("u")),
+            ("/observedGeneration", json!(2)),
+            ("/currentPrimary", Value::Null),
+            ("/instancesReady", json!("1/2")),
+            ("/timeline", json!(4)),
+            ("/readyInstances", json!(1)),
+            ("/replicas", json!(2)),
+            ("/selector", json!("a=c")),
+        ] {
+            let after = with(place, &value);
+            assert_ne!(quiet(&before), quiet(&after), "{place}");
+        }
     }
 }

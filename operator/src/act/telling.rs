@@ -205,6 +205,12 @@ pub(super) fn tell_changes(
         let old = before.instances.iter().find(|i| i.name == instance.name);
         let was_ready = old.is_some_and(|o| o.ready);
         let role = format!("{:?}", instance.role).to_lowercase();
+        let has_copied =
+            old.is_some_and(|o| o.role == InstanceRole::Seeding && o.id == instance.id);
+        if has_copied && !matches!(instance.role, InstanceRole::Seeding | InstanceRole::Lost) {
+            let message = format!("{} has its copy of the data", instance.name);
+            to.tell("Seeded", false, &message);
+        }
         if instance.ready && !was_ready {
             let message = format!("{} is ready as {role}", instance.name);
             to.tell("InstanceReady", false, &message);

@@ -10,7 +10,7 @@ mod supervisor;
 pub use engine::{Confirmation, EngineRole, EngineStatus, Fork, Receiver, StandbyStream};
 pub use promise::{EngineSet, Promise};
 pub use supervisor::{
-    DemoteRequest, FollowRequest, PromoteRequest, Refusal, ReseedRequest, RestartRequest,
-    SealRequest, SeedSource, SeedingReport, SetRequest, SupervisorState, SupervisorStatus,
-    Upstream,
+    BootstrapState, DemoteRequest, FollowRequest, PromoteRequest, Refusal, ReseedRequest,
+    RestartRequest, SealRequest, SeedSource, SeedingReport, SetRequest, SupervisorState,
+    SupervisorStatus, Upstream,
 };

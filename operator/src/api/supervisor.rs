@@ -77,6 +77,10 @@ pub struct SupervisorStatus {
     /// Its volume is so full that transactions may only read: how full, and what to do.
     #[serde(default)]
     pub volume_full: Option<String>,
+    /// Whether a primary that takes writes has what `spec.bootstrap` asks for. None from everybody else, and from supervisors
+    /// that do not say it yet.
+    #[serde(default)]
+    pub bootstrap: Option<BootstrapState>,
     /// It was told to end, serves as primary, and waits a while for somebody to take the role over.
     #[serde(default)]
     pub leaving: bool,
@@ -84,6 +88,19 @@ pub struct SupervisorStatus {
     /// a standby finds one there.
     #[serde(default)]
     pub gave_way: bool,
+}
+
+/// Where the roles, passwords, database and SQL of `spec.bootstrap` stand.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootstrapState {
+    /// They are being made, or looked at for the first time since this instance is primary.
+    Pending,
+    /// The last attempt failed, in the server's words; it is tried again.
+    Failed {
+        error: String,
+    },
+    Done,
 }
 
 impl SupervisorStatus {

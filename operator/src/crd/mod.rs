@@ -19,7 +19,8 @@ pub use definition::definition;
 pub use fields::fields_markdown;
 pub use kubernetes::{LEAST_KUBERNETES, TooOld, check_kubernetes};
 pub use record::{
-    ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange, SetVersion, TimelineFork,
+    ChangeKind, Durability, InSyncSet, LsnGap, Member, Phase, Record, RoleChange, SetVersion,
+    TimelineFork,
 };
 pub use reports::{
     Condition, ConditionStatus, HandledRequest, InstanceReport, InstanceRole, LagClass,
@@ -33,6 +34,8 @@ pub use spec::{
 };
 pub use yaml::{MOST_BYTES, crd_yaml, to_yaml};
 
+/// The reason of the conditions while roles, databases or `spec.bootstrap.sql` can't be made. The SQL may be corrected then.
+pub const BOOTSTRAP_FAILED: &str = "BootstrapFailed";
 /// Asks for a switchover: an instance's name, or `any`.
 pub const SWITCHOVER_TO: &str = "understudy.dev/switchover-to";
 /// Accepts the loss that a blocked failover would mean: `NAME@TERM`.

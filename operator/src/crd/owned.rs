@@ -88,6 +88,14 @@ pub const SETTINGS: &[(&str, &str)] = &[
         "unix_socket_directories",
         "the supervisor lays out the volume",
     ),
+    (
+        "unix_socket_group",
+        "the supervisor comes in through the socket",
+    ),
+    (
+        "unix_socket_permissions",
+        "the supervisor comes in through the socket",
+    ),
     ("wal_level", "replication needs its own level"),
 ];
 

@@ -57,6 +57,7 @@ pub enum Phase {
     Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
 )]
 pub struct Member {
+    /// The instance.
     #[schemars(length(max = 63))]
     pub name: String,
     pub id: InstanceId,
@@ -75,7 +76,9 @@ pub struct SetVersion {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InSyncSet {
+    /// The term in which the set was made.
     pub term: Term,
+    /// Numbers the sets of one term.
     pub counter: u64,
     /// The primary that may act under it; absent in a record that was rebuilt from the volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +100,13 @@ impl InSyncSet {
     }
     pub fn contains(&self, id: &InstanceId) -> bool {
         self.members.iter().any(|m| m.id == *id)
+    }
+    /// Whether the same answers satisfy it as `other`: of two such sets a failover needs one.
+    pub fn asks_as(&self, other: &InSyncSet) -> bool {
+        self.owner == other.owner
+            && self.members == other.members
+            && self.required == other.required
+            && self.durability == other.durability
     }
 
     /// How many members must answer so that every group of `required` members meets them: n - W + 1.
@@ -122,15 +132,18 @@ pub enum ChangeKind {
 #[serde(rename_all = "camelCase")]
 pub struct RoleChange {
     pub kind: ChangeKind,
+    /// Why, in words.
     #[schemars(length(max = 256))]
     pub cause: String,
+    /// Who was primary before; absent where nobody was known to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old: Option<Member>,
     /// The instance that a switchover asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// When it began, milliseconds since 1970.
     pub detected_at: Millis,
-    /// When a switchover stops waiting for its target.
+    /// When a switchover stops waiting for its target, milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Millis>,
     /// An administrator accepted the loss.
@@ -140,12 +153,39 @@ pub struct RoleChange {
     /// complete: it is written here first, because afterwards nobody can tell any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_bytes: Option<u64>,
+    /// What was known of the loss that an administrator accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<LsnGap>,
+    /// How many candidates were lost before they were primary.
+    #[serde(default)]
+    pub lost_candidates: u32,
+    /// When the last of them was, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_candidate_at: Option<Millis>,
+}
+
+/// What was known when a copy was promoted by force: where its log ends, and how far any other copy was last seen. The
+/// others may have had more.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LsnGap {
+    /// The end of the promoted copy's log.
+    pub promoted_lsn: Lsn,
+    /// The farthest that another copy's log was seen to be durable; its distance is the least that was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_lsn: Option<Lsn>,
+    /// The instance that had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub last_seen_of: Option<String>,
 }
 
 /// Where a timeline left its parent. Together they are the history of the primary's timeline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TimelineFork {
+    /// The newer timeline, which is numbered as the term that began it.
     pub timeline: Term,
+    /// The one that it left.
     pub parent: Term,
     /// The first position that is not the parent's.
     pub lsn: Lsn,

@@ -100,7 +100,7 @@ pub struct ReplicatedClusterSpec {
     pub parameters: BTreeMap<String, String>,
 
     /// Records of `pg_hba.conf`, one each, in order. They stand behind the operator's own records and before its last
-    /// one, which lets every role in with a password over TLS.
+    /// one, which lets every role in with a password over TLS. `local` is refused: only the pod itself reaches its socket.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     pub pg_hba: Vec<String>,

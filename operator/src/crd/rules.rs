@@ -11,7 +11,7 @@
 //! that it stands at (`definition.rs` gives a bound to every string, list and map). Messages are plain text: of one that is
 //! put together from keys the API server can't tell the cost. So what is owned has a rule for each name.
 
-use super::{owned, patterns, scheduling};
+use super::{BOOTSTRAP_FAILED, owned, patterns, scheduling};
 use crate::names::{self, MAX_NAME};
 
 /// A rule at one field.
@@ -151,8 +151,11 @@ fn requests_within_limits(name: &str) -> Rule {
 }
 
 const HBA_MESSAGE: &str = "an entry is not one record of pg_hba.conf that the engine takes; write TYPE DATABASE USER ADDRESS METHOD, with TYPE \
-                           host, hostssl or hostnossl (local has no ADDRESS), ADDRESS all, samenet, samehost or 10.0.0.0/8, \
-                           METHOD scram-sha-256, md5, reject or trust (cert behind hostssl, peer behind local), and no @FILE";
+                           host, hostssl or hostnossl, ADDRESS all, samenet, samehost or 10.0.0.0/8, METHOD scram-sha-256, \
+                           md5, reject or trust (cert behind hostssl), and no @FILE";
+
+const LOCAL_MESSAGE: &str = "an entry is for the socket, where only the pod itself is and everybody is let in; remove it, and write \
+                             host or hostssl for clients";
 
 fn database_rules() -> Vec<Rule> {
     let mut all = vec![
@@ -190,6 +193,11 @@ fn database_rules() -> Vec<Rule> {
             HBA_MESSAGE,
         ),
         rule(
+            "spec.pgHba",
+            "!self.exists(line, line.startsWith('local'))",
+            LOCAL_MESSAGE,
+        ),
+        rule(
             "spec.parameters",
             format!(
                 "!self.exists(k, k.lowerAscii().startsWith('{}'))",
@@ -210,6 +218,40 @@ fn database_rules() -> Vec<Rule> {
         )
     }));
     all
+}
+
+/// That none of these has come, gone or changed.
+fn same_fields(fields: &[&str]) -> String {
+    let same = |field: &&str| {
+        format!(
+            "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+        )
+    };
+    fields.iter().map(same).collect::<Vec<_>>().join(" && ")
+}
+
+/// It runs once. One that fails has not run, and the conditions say so: only the object as a whole has them. Status writes
+/// change nothing here, so this keeps none from being made.
+fn bootstrap_sql() -> Rule {
+    let sql = |of: &str| {
+        format!(
+            "(has({of}.spec.bootstrap) && has({of}.spec.bootstrap.sql) ? {of}.spec.bootstrap.sql : [])"
+        )
+    };
+    Rule {
+        field_path: Some(".spec.bootstrap.sql"),
+        ..rule(
+            "",
+            format!(
+                "{} == {} || has(oldSelf.status) && has(oldSelf.status.conditions) && \
+                 oldSelf.status.conditions.exists(c, c.reason == '{BOOTSTRAP_FAILED}')",
+                sql("self"),
+                sql("oldSelf")
+            ),
+            "it runs once and can change only while the condition BootstrapFailed says that it has not; leave it as it was, \
+             and use SQL",
+        )
+    }
 }
 
 fn bootstrap_rules() -> Vec<Rule> {
@@ -242,9 +284,10 @@ fn bootstrap_rules() -> Vec<Rule> {
     vec![
         rule(
             "spec.bootstrap",
-            "self == oldSelf",
+            same_fields(&["database", "owner", "ownerSecret", "superuserSecret"]),
             "it was read when the cluster was created and can't change; leave it as it was, and use SQL",
         ),
+        bootstrap_sql(),
         rule(
             "spec.bootstrap.database",
             format!(

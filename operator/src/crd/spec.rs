@@ -154,10 +154,13 @@ pub struct ServiceTemplate {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodMetadata {
+    /// Labels, for whoever selects or counts pods. Those by which Kubernetes or the operator does are refused. A change
+    /// restarts the instances, one at a time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub labels: BTreeMap<String, String>,
 
+    /// Annotations, for programs that look at pods. A change restarts the instances, one at a time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, String>,

@@ -126,15 +126,15 @@ pub(super) fn missing(record: &Record, answers: &[Answer]) -> Vec<Member> {
 /// Who wins among equals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Preference<'a> {
-    /// A standby before the old primary.
-    AnyBut(Option<&'a Member>),
+    /// Any before these: the old primary, and candidates that were lost before.
+    AnyBut(&'a [&'a InstanceId]),
     Name(Option<&'a str>),
 }
 
 /// The newest timeline, then the longest log, then the furthest replay, then preference, then the name.
 pub(super) fn best<'a>(answers: &'a [Answer], preference: Preference<'_>) -> Option<&'a Answer> {
     let preferred = |a: &Answer| match preference {
-        Preference::AnyBut(old) => old.is_none_or(|old| old.id != a.member.id),
+        Preference::AnyBut(tired) => !tired.contains(&&a.member.id),
         Preference::Name(name) => name.is_none_or(|name| name == a.member.name),
     };
     // A switchover's target may be behind in replay, which costs time only; never in what is durable.

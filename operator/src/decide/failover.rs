@@ -7,15 +7,21 @@ use super::answers::{self, Answer, Preference};
 use super::running::health;
 use super::{
     CLOSE_SERVICE_MS, FIRST_WORD_MS, FORCED_HANDOVER_MS, Instance, LATE_ANSWER_MS,
-    LONG_PROMOTION_MS, Life, OLD_PRIMARY_START_MS, Observed, Outcome, Plan, RequestKind, Routes,
-    Step, in_sync, standbys,
+    LONG_PROMOTION_MS, Life, OLD_PRIMARY_START_MS, Observed, Plan, Routes, Step, force, in_sync,
+    standbys,
 };
 use crate::api::EngineSet;
 use crate::crd::{ChangeKind, Durability, Member, Phase, Record, RoleChange, TimelineFork};
-use crate::ids::Millis;
+use crate::ids::{InstanceId, Millis};
 use crate::validate::{FailoverTimes, ValidatedCluster};
 
 use super::running::Health;
+
+/// Candidates that were lost one after the other and need somebody to look.
+const MANY_LOST: u32 = 2;
+const LONGEST_PAUSE_MS: u64 = 30_000;
+/// Whoever is heard and was sealed answers by then, or something keeps it.
+const EXPECTED_WITHIN_MS: u64 = 10_000;
 
 /// The first swap: the next term, above everything that anyone has promised.
 pub(super) fn raise_term(
@@ -52,6 +58,9 @@ pub(super) fn gather(
     plan: &mut Plan,
 ) {
     let change = record.change.clone().unwrap_or(RoleChange {
+        gap: None,
+        lost_candidates: 0,
+        lost_candidate_at: None,
         kind: ChangeKind::Failover,
         cause: "unknown".to_owned(),
         old: record.primary.clone(),
@@ -82,18 +91,23 @@ pub(super) fn gather(
         blocked && elapsed >= OLD_PRIMARY_START_MS,
         plan,
     );
-    if forced(cluster, observed, record, &change, &answers, plan) {
+    if force::choose(cluster, observed, record, &change, &answers, plan) {
         return;
     }
     let times = cluster.failover;
     let lasts = if blocked {
-        tell_blocked(observed, record, &answers, plan)
+        tell_blocked(observed, record, &answers, elapsed, plan)
+    } else if let Some(left_ms) = pause_left(&change, now) {
+        let why = format!("it begins again in {} s", left_ms.div_ceil(1_000));
+        tell_lost_candidates(record, &change, &why, plan);
+        true
     } else if wait_for_more(times, observed, record, &answers, elapsed, in_time, &change) {
         let why = "waiting for the answers of instances that are alive";
         plan.obstacle("FailingOver", why);
         false
     } else {
-        let preference = preference(&change, in_time);
+        let tired = tired(record, &change);
+        let preference = preference(&change, in_time, &tired);
         return choose(cluster, record, &answers, preference, plan);
     };
     // Not before: the next change of where the Service leads, to the new primary, would come into force a second later.
@@ -102,14 +116,51 @@ pub(super) fn gather(
     }
 }
 
+/// How much longer candidates that were lost one after the other are given rest. The first time the next one is chosen at
+/// once: nodes die together.
+fn pause_left(change: &RoleChange, now: Millis) -> Option<u64> {
+    let lost_at = change.lost_candidate_at?;
+    let doubled = change.lost_candidates.checked_sub(2)?.min(5);
+    let pause = (1_000_u64 << doubled).min(LONGEST_PAUSE_MS);
+    pause
+        .checked_sub(now.since(lost_at))
+        .filter(|left| *left > 0)
+}
+
+/// What keeps each of them from becoming primary is not seen from here, and somebody has to look.
+fn tell_lost_candidates(record: &Record, change: &RoleChange, next: &str, plan: &mut Plan) {
+    plan.obstacle(
+        "FailoverBlocked",
+        format!(
+            "term {term}: {} candidates were lost one after the other before they took writes, the last time because {}. {next}. \
+             Mend what ends them (the logs of their pods, their volumes); or, accepting that commits may be lost, \
+             force-promote another one: NAME@{term}",
+            change.lost_candidates,
+            change.cause,
+            term = record.term
+        ),
+    );
+}
+
+/// Who served under a listed set or was to: the old primary and every candidate that was lost.
+fn tired<'a>(record: &'a Record, change: &'a RoleChange) -> Vec<&'a InstanceId> {
+    let owners = record.in_sync.iter().filter_map(|set| set.owner.as_ref());
+    let all = owners.chain(&change.old);
+    all.map(|owner| &owner.id).collect()
+}
+
 /// Who is to win among equals.
-fn preference(change: &RoleChange, in_time: bool) -> Preference<'_> {
+fn preference<'a>(
+    change: &'a RoleChange,
+    in_time: bool,
+    tired: &'a [&InstanceId],
+) -> Preference<'a> {
     let target = change.target.as_deref().filter(|_| in_time);
     match change.kind {
         ChangeKind::Switchover if target.is_some() => Preference::Name(target),
         // A switchover that did not work out: the old primary reopens if it is as good as any.
         ChangeKind::Switchover => Preference::Name(change.old.as_ref().map(|o| o.name.as_str())),
-        _ => Preference::AnyBut(change.old.as_ref()),
+        _ => Preference::AnyBut(tired),
     }
 }
 
@@ -212,11 +263,19 @@ fn is_sealed(instance: &Instance, record: &Record) -> bool {
 }
 
 /// Says who is missing. True if that will not end by itself.
-fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: &mut Plan) -> bool {
+fn tell_blocked(
+    observed: &Observed,
+    record: &Record,
+    answers: &[Answer],
+    elapsed: u64,
+    plan: &mut Plan,
+) -> bool {
     let missing = answers::missing(record, answers);
+    // One that is heard and can't answer would be waited for without an end, and nobody told.
+    let is_late = elapsed >= EXPECTED_WITHIN_MS;
     let expected: Vec<&Member> = missing
         .iter()
-        .filter(|m| is_expected(observed, record, m))
+        .filter(|m| !is_late && is_expected(observed, record, m))
         .collect();
     let names = |of: &[&Member]| {
         let mut all: Vec<&str> = of.iter().map(|m| m.name.as_str()).collect();
@@ -232,17 +291,34 @@ fn tell_blocked(observed: &Observed, record: &Record, answers: &[Answer], plan: 
         return false;
     }
     let silent: Vec<&Member> = missing.iter().filter(|m| !expected.contains(m)).collect();
-    let best = answers::best(answers, Preference::AnyBut(None)).map_or("NAME", |a| &a.member.name);
+    let said = silent.iter().filter_map(|m| what_it_says(observed, m));
+    let said = said.reduce(|all, more| format!("{all}; {more}"));
+    let said = said.map_or_else(String::new, |said| format!(" ({said})"));
+    let best = answers::best(answers, Preference::AnyBut(&[])).map_or("NAME", |a| &a.member.name);
     plan.obstacle(
         "FailoverBlocked",
         format!(
-            "term {term}: {} may hold acknowledged commits and does not answer. Bring it back; or, accepting that \
+            "term {term}: {} may hold acknowledged commits and does not answer{said}. Bring it back; or, accepting that \
              commits may be lost, force-promote {best}@{term}",
             names(&silent),
             term = record.term
         ),
     );
     true
+}
+
+/// Of one that is heard, though it does not answer.
+fn what_it_says(observed: &Observed, member: &Member) -> Option<String> {
+    let status = observed.instances.get(&member.name)?.heard()?;
+    let seeding = || {
+        status
+            .seeding
+            .as_ref()
+            .and_then(|seeding| seeding.error.clone())
+    };
+    let said = status.message.clone().or_else(seeding);
+    let said = said.unwrap_or_else(|| "it is starting".to_owned());
+    Some(format!("{} is heard: {said}", member.name))
 }
 
 /// Alive, with the very copy that is asked for: its answer is only a matter of time. So it may be for one that an
@@ -311,7 +387,18 @@ fn choose(
     let mut next = record.clone();
     next.phase = Phase::Promoting;
     next.candidate = Some(best.member.clone());
+    // One that is chosen again after it was lost would make the list longer each time.
+    next.in_sync.retain(|listed| !listed.asks_as(&set));
     next.in_sync.push(set);
+    if next.in_sync.len() > in_sync::MOST_LISTED {
+        let text = format!(
+            "term {term}: the record has no room for another set. Bring back all instances, so that older ones are done with; \
+             or, accepting that commits may be lost, force-promote {}@{term}",
+            best.member.name,
+            term = record.term
+        );
+        return plan.obstacle("FailoverBlocked", text);
+    }
     // What was asked by force was not needed in the end.
     if let Some(change) = &mut next.change
         && change.kind == ChangeKind::Failover
@@ -331,7 +418,7 @@ fn choose(
 }
 
 /// A promotion that was overtaken before it was recorded left its fork in its own log only.
-fn know_fork(record: &mut Record, answer: &Answer) {
+pub(super) fn know_fork(record: &mut Record, answer: &Answer) {
     if let Some(fork) = answer.fork {
         let Answer { timeline, .. } = *answer;
         record.add_fork(TimelineFork {
@@ -340,100 +427,6 @@ fn know_fork(record: &mut Record, answer: &Answer) {
             lsn: fork.lsn,
         });
     }
-}
-
-/// An administrator's word that the loss is accepted: `NAME@TERM`, for this very term. What it names, unless it was
-/// refused.
-pub(super) fn force_asked<'a>(
-    cluster: &'a ValidatedCluster,
-    observed: &Observed,
-    record: &Record,
-    plan: &mut Plan,
-) -> Option<(&'a str, &'a str)> {
-    let text = cluster.requests.force_promote.as_deref()?;
-    let wanted = text.rsplit_once('@');
-    let Some((name, term)) = wanted.and_then(|(n, t)| Some((n, t.parse::<u32>().ok()?))) else {
-        let message = format!("\"{text}\" is not of the form NAME@TERM");
-        refuse_force(plan, text, message);
-        return None;
-    };
-    if term != record.term.number() {
-        let message = format!(
-            "{text}: the term is {} now; look at the condition again",
-            record.term
-        );
-        refuse_force(plan, text, message);
-        return None;
-    }
-    if !observed.instances.contains_key(name) {
-        let message = format!("{text}: there is no instance {name}");
-        refuse_force(plan, text, message);
-        return None;
-    }
-    Some((text, name))
-}
-
-/// Does what was asked by force once the named instance has answered: in this term, or when the term before was
-/// still the primary's, which then is in the record. That one ends where enough have answered after all.
-fn forced(
-    cluster: &ValidatedCluster,
-    observed: &Observed,
-    record: &Record,
-    change: &RoleChange,
-    answers: &[Answer],
-    plan: &mut Plan,
-) -> bool {
-    let asked = force_asked(cluster, observed, record, plan);
-    let kept = change
-        .target
-        .as_deref()
-        .filter(|_| change.forced && !answers::enough(record, answers));
-    let Some(name) = asked.map(|(_, name)| name).or(kept) else {
-        return false;
-    };
-    let Some(chosen) = answers.iter().find(|a| a.member.name == name) else {
-        return false; // It may still answer; the request stands.
-    };
-    let mut next = record.clone();
-    next.phase = Phase::Promoting;
-    next.candidate = Some(chosen.member.clone());
-    next.in_sync = vec![in_sync::of_candidate(cluster, record, chosen, answers)];
-    next.change = Some(RoleChange {
-        forced: true,
-        target: None,
-        ..change.clone()
-    });
-    know_fork(&mut next, chosen);
-    let message = format!(
-        "term {}: {name} is promoted by force; commits may be lost",
-        record.term
-    );
-    match asked {
-        Some((text, _)) => plan.outcomes.push(Outcome {
-            request: RequestKind::ForcePromote,
-            text: text.to_owned(),
-            event: super::Event {
-                reason: "ForcePromoted",
-                warning: true,
-                message,
-            },
-        }),
-        None => plan.warn("ForcePromoted", message),
-    }
-    plan.swap(Some(record), next);
-    true
-}
-
-pub(super) fn refuse_force(plan: &mut Plan, text: &str, message: String) {
-    plan.outcomes.push(Outcome {
-        request: RequestKind::ForcePromote,
-        text: text.to_owned(),
-        event: super::Event {
-            reason: "ForcePromoteRefused",
-            warning: true,
-            message,
-        },
-    });
 }
 
 /// Promoting: the candidate is made primary, the Service moves, the others follow.
@@ -495,10 +488,14 @@ pub(super) fn promote(
             if begun.is_some_and(|begun| now.since(begun) >= LONG_PROMOTION_MS) {
                 close_write_service(observed, record, plan);
             }
-            plan.obstacle(
-                "FailingOver",
-                format!("{} is being promoted", candidate.name),
-            );
+            let change = record.change.as_ref();
+            let text = format!("{} is being promoted", candidate.name);
+            match change.filter(|change| change.lost_candidates >= MANY_LOST) {
+                Some(change) => {
+                    tell_lost_candidates(record, change, &format!("Now {text}"), plan);
+                }
+                None => plan.obstacle("FailingOver", text),
+            }
         }
     }
 }
@@ -507,6 +504,9 @@ pub(super) fn promote(
 fn begin_again(observed: &Observed, record: &Record, cause: String, now: Millis, plan: &mut Plan) {
     let open = record.change.as_ref();
     let change = RoleChange {
+        gap: open.and_then(|c| c.gap.clone()),
+        lost_candidates: open.map_or(0, |c| c.lost_candidates).saturating_add(1),
+        lost_candidate_at: Some(now),
         kind: ChangeKind::Failover,
         cause,
         old: open.and_then(|c| c.old.clone()),

@@ -10,8 +10,10 @@ use crate::crd::{Durability, InSyncSet, Member, Record, SetVersion};
 use crate::ids::Term;
 use crate::validate::ValidatedCluster;
 
-/// Sets that may be listed at once; a change waits beyond that.
+/// Sets that may be listed at once; a change waits beyond that, unless nothing can be acknowledged without it.
 const MAX_LISTED: usize = 16;
+/// What a record has room for.
+pub(super) const MOST_LISTED: usize = 32;
 
 /// Half of the members, rounded up: with the primary's own a majority of the copies.
 pub(super) fn quorum_of(members: usize) -> u32 {
@@ -111,8 +113,14 @@ pub(super) fn wanted(
         .members
         .iter()
         .filter(|m| engine.stream_of(&m.id, record.term).is_some());
-    let settled = record.in_sync.len() == 1 || live.count() < newest.required as usize;
-    if unchanged || !(settled || shrinks) || record.in_sync.len() >= MAX_LISTED {
+    let stands_still = live.count() < newest.required as usize;
+    let settled = record.in_sync.len() == 1 || stands_still;
+    let most = if stands_still {
+        MOST_LISTED
+    } else {
+        MAX_LISTED
+    };
+    if unchanged || !(settled || shrinks) || record.in_sync.len() >= most {
         return None;
     }
     Some(InSyncSet {

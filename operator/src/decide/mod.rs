@@ -12,6 +12,7 @@
 
 mod answers;
 mod failover;
+mod force;
 mod in_sync;
 mod observed;
 mod plan;
@@ -75,6 +76,7 @@ pub fn decide(cluster: &ValidatedCluster, observed: &Observed, now: Millis) -> P
     }
     planned::mend(observed, &mut plan);
     planned::end_hung(observed, &mut plan);
+    planned::refuse_where_nobody_serves(cluster, &mut plan);
     report::fill(cluster, observed, now, &mut plan);
     plan
 }

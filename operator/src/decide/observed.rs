@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Routes, TROUBLE_MS};
 use crate::api::{EngineStatus, SupervisorStatus};
-use crate::crd::{Condition, LastRoleChange, Record};
+use crate::crd::{Condition, InstanceReport, LastRoleChange, Record};
 use crate::ids::{InstanceId, Term};
 
 /// Whether an instance's supervisor exists.
@@ -146,12 +146,16 @@ pub struct Past {
     pub conditions: Vec<Condition>,
     pub last_failover: Option<LastRoleChange>,
     pub last_switchover: Option<LastRoleChange>,
+    /// Those that there were.
+    pub instances: Vec<InstanceReport>,
 }
 
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Observed {
     pub record: Option<Record>,
     pub past: Past,
+    /// Removed ones whose volumes are kept.
+    pub retired: Vec<String>,
     /// Those that have a volume, by name.
     pub instances: BTreeMap<String, Instance>,
     /// Since each copy was last seen streaming from the recorded primary, milliseconds.

@@ -6,11 +6,12 @@
 //! instance that can't run as it is made waits for nothing: a cluster that is down may be down for that very reason.
 
 use super::{
-    Instance, Life, Observed, Outcome, Plan, Renewal, RequestKind, Step, failover, standbys,
+    Instance, Life, Observed, Outcome, Plan, Renewal, RequestKind, Step, failover, report, standbys,
 };
 use crate::api::EngineStatus;
 use crate::crd::{ChangeKind, Member, Phase, Record, RoleChange};
 use crate::ids::Millis;
+use crate::names;
 use crate::validate::{SwitchoverTarget, ValidatedCluster};
 
 /// A cluster whose primary serves, with nothing under way.
@@ -51,6 +52,9 @@ impl Serving<'_> {
 
     fn begin(&self, target: &str, cause: String, now: Millis, plan: &mut Plan) {
         let change = RoleChange {
+            gap: None,
+            lost_candidates: 0,
+            lost_candidate_at: None,
             kind: ChangeKind::Switchover,
             cause,
             old: Some(self.primary.clone()),
@@ -398,8 +402,16 @@ pub(super) fn replaced(
         return None;
     }
     let Some(instance) = observed.instances.get(&name) else {
-        let message = format!("{name} is gone and is made anew where the manifest asks for it");
-        answer("ReplaceCompleted", false, message);
+        let number = names::instance_number(&cluster.name, &name).unwrap_or(u32::MAX);
+        let was_there = observed.past.instances.iter().any(|i| i.name == name);
+        if was_there || number <= cluster.replicas + 1 {
+            let message = format!("{name} is gone and is made anew where the manifest asks for it");
+            answer("ReplaceCompleted", false, message);
+        } else {
+            let there: Vec<&str> = observed.instances.keys().map(String::as_str).collect();
+            let message = format!("there is no {name}; instances are {}", there.join(", "));
+            answer("ReplaceRefused", true, message);
+        }
         return None;
     };
     let counted = instance.id().is_some_and(|id| record.counts_on(id));
@@ -413,4 +425,47 @@ pub(super) fn replaced(
         });
     }
     Some(name)
+}
+
+/// A request that would be carried out whenever this cluster serves again, long after whoever made it has forgotten it, is
+/// refused. What ends by waiting is waited for; what is forced where a failover is blocked has its own judge.
+pub(super) fn refuse_where_nobody_serves(cluster: &ValidatedCluster, plan: &mut Plan) {
+    let Some((blocked, _)) = plan.obstacle else {
+        return;
+    };
+    if !report::BLOCKED.contains(&blocked) {
+        return;
+    }
+    let requests = &cluster.requests;
+    let is_forced = ["FailoverBlocked", "PrimaryLost"].contains(&blocked);
+    let force = requests.force_promote.as_ref().filter(|_| !is_forced);
+    for (request, text, reason) in [
+        (
+            RequestKind::SwitchoverTo,
+            requests.switchover_to.as_ref(),
+            "SwitchoverRefused",
+        ),
+        (
+            RequestKind::ReplaceInstance,
+            requests.replace_instance.as_ref(),
+            "ReplaceRefused",
+        ),
+        (RequestKind::ForcePromote, force, "ForcePromoteRefused"),
+    ] {
+        let is_answered = plan.outcomes.iter().any(|o| o.request == request);
+        let Some(text) = text.filter(|_| !is_answered) else {
+            continue;
+        };
+        plan.outcomes.push(Outcome {
+            request,
+            text: text.clone(),
+            event: super::Event {
+                reason,
+                warning: true,
+                message: format!(
+                    "{text}: not while {blocked} stands in the way (see the conditions); ask again when that is over"
+                ),
+            },
+        });
+    }
 }

@@ -1,7 +1,7 @@
 //! The beginning of a record: the first instance of a new cluster, or volumes whose record is gone.
 
 use super::{Instance, Life, Observed, Plan, Renewal, Seed, Step, in_sync};
-use crate::api::EngineRole;
+use crate::api::{EngineRole, SupervisorState};
 use crate::crd::{ChangeKind, Durability, InSyncSet, Member, Phase, Record, RoleChange};
 use crate::ids::{Millis, Term};
 use crate::names;
@@ -9,6 +9,19 @@ use crate::validate::ValidatedCluster;
 
 /// No record: a new cluster if there is no volume, else the record is rebuilt from all of them.
 pub(super) fn begin(cluster: &ValidatedCluster, observed: &Observed, now: Millis, plan: &mut Plan) {
+    if observed.instances.is_empty() && !observed.retired.is_empty() {
+        // There was a database, and an empty one must not take its place without a word.
+        plan.obstacle(
+            "VolumeMissing",
+            format!(
+                "there is no volume of this cluster but those of removed instances: {}. Bring back those that it had last. To \
+                 go on with what a removed one held, take the annotation understudy.dev/retired off its claim; to begin with \
+                 an empty database, delete these claims",
+                observed.retired.join(", ")
+            ),
+        );
+        return;
+    }
     if observed.instances.is_empty() {
         let record = Record {
             record_version: 0,
@@ -34,11 +47,17 @@ pub(super) fn begin(cluster: &ValidatedCluster, observed: &Observed, now: Millis
     let missing = missing(cluster, observed);
     if !missing.is_empty() {
         let found: Vec<&str> = observed.instances.keys().map(String::as_str).collect();
+        let kept = if observed.retired.is_empty() {
+            String::new()
+        } else {
+            let retired = observed.retired.join(", ");
+            format!(" (volumes of removed instances are kept and not counted: {retired})")
+        };
         plan.obstacle(
             "VolumeMissing",
             format!(
                 "the record is gone and must be rebuilt from all {} volumes; found: {}; missing: {}, or others in their \
-                 place. Bring them back, or lower spec.replicas if they never existed",
+                 place{kept}. Bring them back, or lower spec.replicas if they never existed",
                 cluster.replicas + 1,
                 found.join(", "),
                 missing.join(", ")
@@ -76,6 +95,10 @@ fn rebuild(observed: &Observed, now: Millis, plan: &mut Plan) {
             .heard()
             .and_then(|s| Some((s, s.instance_id.clone()?, s.system_id.clone())));
         match known {
+            // What is being copied is no copy yet, though it has a name: it could never answer.
+            Some((status, _, Some(_))) if status.state == SupervisorState::Seeding => {
+                newest = newest.max(status.promised_term);
+            }
             Some((status, id, Some(system_id))) => {
                 newest = newest.max(status.promised_term);
                 let timeline = status
@@ -99,6 +122,14 @@ fn rebuild(observed: &Observed, now: Millis, plan: &mut Plan) {
         plan.obstacle(
             "RebuildingRecord",
             format!("waiting for {}", unheard.join(", ")),
+        );
+        return;
+    }
+    if members.is_empty() {
+        plan.obstacle(
+            "VolumeMissing",
+            "no volume of this cluster holds a database. Bring back those that do; or, to begin with an empty one, delete \
+             the cluster and its claims and apply it again",
         );
         return;
     }
@@ -136,6 +167,9 @@ fn rebuild(observed: &Observed, now: Millis, plan: &mut Plan) {
             system_id: Some(system_id.clone()),
             forks: Vec::new(),
             change: Some(RoleChange {
+                gap: None,
+                lost_candidates: 0,
+                lost_candidate_at: None,
                 kind: ChangeKind::Rebuild,
                 cause: "the record was gone".to_owned(),
                 old: None,

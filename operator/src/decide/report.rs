@@ -2,9 +2,10 @@
 
 use super::rollout::{self, Rollout};
 use super::{Instance, Life, Observed, Plan, running};
-use crate::api::{EngineRole, EngineStatus, SupervisorState};
+use crate::api::{BootstrapState, EngineRole, EngineStatus, SupervisorState};
 use crate::crd::{
-    Condition, ConditionStatus, InstanceReport, InstanceRole, LagClass, Phase, Record,
+    BOOTSTRAP_FAILED, Condition, ConditionStatus, Durability, InstanceReport, InstanceRole,
+    LagClass, Member, Phase, Record,
 };
 use crate::ids::{Millis, Term};
 use crate::validate::ValidatedCluster;
@@ -18,7 +19,12 @@ pub(super) fn fill(cluster: &ValidatedCluster, observed: &Observed, now: Millis,
     plan.instances = observed
         .instances
         .iter()
-        .map(|(name, instance)| report(name, instance, record, primary))
+        .map(|(name, instance)| {
+            let past = observed.past.instances.iter();
+            let mut past = past.filter(|old| old.name == *name && old.id.as_ref() == instance.id());
+            let lag = past.next().and_then(|old| old.lag);
+            report(name, instance, record, primary, lag)
+        })
         .collect();
     plan.serves = record.is_some_and(|r| r.phase == Phase::Running)
         && primary.is_some_and(|e| e.role == EngineRole::Primary && e.writable);
@@ -31,7 +37,7 @@ pub(super) fn fill(cluster: &ValidatedCluster, observed: &Observed, now: Millis,
     let rollout = rollout::look(cluster, observed, &plan.instances, now);
     let old_primary = rollout::hands_over(observed).map(str::to_owned);
     plan.on_purpose = rollout.away.iter().cloned().chain(old_primary).collect();
-    plan.conditions = conditions(cluster, record, primary, plan, &rollout);
+    plan.conditions = conditions(cluster, observed, primary, plan, &rollout);
     tell_refused(&mut plan.conditions, refused);
     tell_full(&mut plan.conditions, observed);
 }
@@ -111,6 +117,7 @@ fn report(
     instance: &Instance,
     record: Option<&Record>,
     primary: Option<&EngineStatus>,
+    lag_before: Option<LagClass>,
 ) -> InstanceReport {
     let status = instance.status.as_ref();
     let engine = instance.engine();
@@ -138,7 +145,7 @@ fn report(
         timeline: engine.map(|e| e.timeline),
         flush_lsn: flush,
         replay_lsn: engine.and_then(|e| e.replay_lsn),
-        lag: lag_bytes.map(LagClass::of),
+        lag: lag_bytes.map(|bytes| LagClass::after(lag_before, bytes)),
         lag_bytes,
         // Where instances are pods, whoever writes the report knows where they run.
         node: None,
@@ -208,11 +215,12 @@ fn serves(
 
 fn conditions(
     cluster: &ValidatedCluster,
-    record: Option<&Record>,
+    observed: &Observed,
     primary: Option<&EngineStatus>,
     plan: &Plan,
     rollout: &Rollout,
 ) -> Vec<Condition> {
+    let record = observed.record.as_ref();
     let wanted = cluster.replicas as usize + 1;
     let ready = plan.instances.iter().filter(|i| i.ready).count();
     let serving = plan.serves;
@@ -228,21 +236,30 @@ fn conditions(
         observed_generation: cluster.generation,
         last_transition_time: String::new(),
     };
-    let all = serving && ready == wanted && plan.instances.len() == wanted;
+    let complete = serving && ready == wanted && plan.instances.len() == wanted;
+    let unprepared = record.and_then(|record| unprepared(observed, record));
+    let waits = record.filter(|_| serving && !complete);
+    let waits = waits
+        .zip(primary)
+        .and_then(|(record, primary)| commits_wait(cluster, observed, record, primary));
+    let all = complete && unprepared.is_none();
     let tally = tally(plan, ready, wanted);
-    let (reason, message) = match (plan.obstacle.clone(), &rollout.away) {
+    let (reason, message) = match (plan.obstacle.clone(), &rollout.away, unprepared) {
         // The only one there is: while it is renewed nobody else could serve.
-        (Some((PRIMARY_LOST, _)) | None, Some(_)) if !all => (ROLLING_OUT, tally.clone()),
-        (Some(obstacle), _) => obstacle,
-        (None, _) => (if all { "AllReady" } else { NOT_READY }, tally.clone()),
+        (Some((PRIMARY_LOST, _)) | None, Some(_), _) if !complete => (ROLLING_OUT, tally.clone()),
+        (Some(obstacle), ..) => obstacle,
+        (None, ..) if let Some(why) = waits => (COMMITS_WAIT, format!("{why}; {tally}")),
+        (None, _, Some((BOOTSTRAP_FAILED, why))) => (BOOTSTRAP_FAILED, why),
+        (None, _, Some(unprepared)) if complete => unprepared,
+        (None, ..) => (if complete { "AllReady" } else { NOT_READY }, tally.clone()),
     };
     let rolls = reason == ROLLING_OUT;
     let blocked = BLOCKED.contains(&reason);
-    let moving = rolls || is_moving(record, plan, wanted);
+    let moving = rolls || reason == BOOTSTRAPPING || is_moving(record, plan, wanted);
     let degraded = blocked || (serving && ready < wanted && rollout.away.is_none());
     // What a rollout brings with it in passing is no word against it.
     let by_the_way = degraded && rolls && !rollout.fails;
-    let why_degraded = match (blocked, all) {
+    let why_degraded = match (blocked, complete) {
         (false, true) => "Healthy",
         (false, false) if by_the_way => NOT_READY,
         _ => reason,
@@ -269,6 +286,61 @@ fn conditions(
     ]
 }
 
+/// Why the primary has not what `spec.bootstrap` and the Secrets promise to applications.
+fn unprepared(observed: &Observed, record: &Record) -> Option<(&'static str, String)> {
+    let primary = record.primary.as_ref()?;
+    let (name, instance) = observed.by_id(&primary.id)?;
+    match instance.heard()?.bootstrap.as_ref()? {
+        BootstrapState::Done => None,
+        BootstrapState::Pending => Some((
+            BOOTSTRAPPING,
+            format!("{name} makes the roles, the database and what spec.bootstrap.sql asks for"),
+        )),
+        BootstrapState::Failed { error } => Some((
+            BOOTSTRAP_FAILED,
+            format!(
+                "{name}: roles and databases could not be made, and are tried again: {error}. Correct the Secret that is \
+                 named, or spec.bootstrap.sql, which may change until it was run"
+            ),
+        )),
+    }
+}
+
+/// `strict` asks for more standbys than stream, and not only for the moment that a member gets: writes stand still, though
+/// the primary serves, and nobody else would say so.
+fn commits_wait(
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    record: &Record,
+    primary: &EngineStatus,
+) -> Option<String> {
+    let set = record.newest_set()?;
+    let is_away = |m: &&Member| primary.stream_of(&m.id, record.term).is_none();
+    let away: Vec<&Member> = set.members.iter().filter(is_away).collect();
+    let there = set.members.len() - away.len();
+    let lost_after_ms = cluster.failover.member_lost_after_ms;
+    let lasts = |m: &&&Member| observed.unstreamed(&m.id) >= lost_after_ms;
+    let has_gone = set.members.len() < set.required as usize || away.iter().any(|m| lasts(&m));
+    if set.durability != Durability::Strict || there >= set.required as usize || !has_gone {
+        return None;
+    }
+    let names: Vec<&str> = away.iter().map(|m| m.name.as_str()).collect();
+    let names = if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (missing: {})", names.join(", "))
+    };
+    Some(format!(
+        "commits wait: with strict they need {} standbys, and {there} stream{names}; bring the others back, or set \
+         spec.durability to quorum",
+        set.required
+    ))
+}
+
+/// `strict`, and a standby is missing.
+const COMMITS_WAIT: &str = "CommitsWait";
+/// What applications need is being made.
+const BOOTSTRAPPING: &str = "Bootstrapping";
 const ROLLING_OUT: &str = "RollingOut";
 const PRIMARY_LOST: &str = "PrimaryLost";
 /// Some wait for others, or come back by themselves.
@@ -297,8 +369,10 @@ fn tally(plan: &Plan, ready: usize, wanted: usize) -> String {
 }
 
 /// Obstacles that do not go away by waiting.
-const BLOCKED: &[&str] = &[
+pub(super) const BLOCKED: &[&str] = &[
     "FailoverBlocked",
+    BOOTSTRAP_FAILED,
+    COMMITS_WAIT,
     PRIMARY_LOST,
     "VolumeMissing",
     "ForeignData",

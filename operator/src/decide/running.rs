@@ -3,8 +3,8 @@
 
 use super::planned::Serving;
 use super::{
-    FIRST_WORD_MS, Instance, Life, Observed, Outcome, Plan, RequestKind, Step, answers, failover,
-    in_sync, planned, standbys, streams,
+    FIRST_WORD_MS, Instance, Life, Observed, Plan, Step, answers, failover, force, in_sync,
+    planned, standbys, streams,
 };
 use crate::api::{EngineRole, EngineSet, EngineStatus, SupervisorState, SupervisorStatus};
 use crate::crd::{
@@ -131,7 +131,7 @@ pub(super) fn tend(
     let health = health(cluster.failover, observed, record, primary);
     let held_out = matches!(health, Health::Lost(_)) && !may_fail_over(observed, record, primary);
     if !held_out {
-        refuse_force(cluster, record, primary, &health, plan);
+        force::refuse_needless(cluster, record, primary, &health, plan);
     }
     if let Some(term) = newer_promise(observed, record) {
         let cause = format!("an instance has promised term {term}, which the record does not know");
@@ -139,18 +139,16 @@ pub(super) fn tend(
         return;
     }
     match health {
-        Health::Lost(cause) if held_out => {
-            match failover::force_asked(cluster, observed, record, plan) {
-                Some(asked) if asked.1 != primary.name => {
-                    force_failover(observed, record, primary, asked, cause, now, plan);
-                }
-                Some((text, _)) => {
-                    let why = format!("{text}: that is the primary itself; bring it back");
-                    failover::refuse_force(plan, text, why);
-                }
-                None => hold_out(observed, record, primary, &cause, plan),
+        Health::Lost(cause) if held_out => match force::asked(cluster, observed, record, plan) {
+            Some(asked) if asked.1 != primary.name => {
+                force::begin(observed, record, primary, asked, cause, now, plan);
             }
-        }
+            Some((text, _)) => {
+                let why = format!("{text}: that is the primary itself; bring it back");
+                force::refuse(plan, text, why);
+            }
+            None => hold_out(observed, record, primary, &cause, plan),
+        },
         Health::Lost(cause) => start_failover(observed, record, primary, cause, now, plan),
         Health::Grace(reason, text) => {
             plan.obstacle(reason, text);
@@ -163,6 +161,14 @@ pub(super) fn tend(
                 .get(&primary.name)
                 .and_then(Instance::engine);
             match engine.filter(|e| e.is_primary_of(record.term)) {
+                // Nobody can stream from it yet, which is no standby's fault.
+                Some(engine) if engine.in_recovery => {
+                    let text = format!("{} replays its log before it takes writes", primary.name);
+                    plan.obstacle("PrimaryStarting", text);
+                }
+                Some(_) if counts_by_newer_set(observed, record, primary) => {
+                    plan.obstacle("RecordDamaged", put_back(primary, record.term));
+                }
                 Some(engine) => serve(cluster, observed, record, primary, engine, now, plan),
                 None => plan.obstacle("PrimaryStarting", format!("{} is starting", primary.name)),
             }
@@ -282,10 +288,10 @@ fn keep_set(observed: &Observed, record: &Record, primary: &Member, plan: &mut P
         return;
     };
     let told = status.set.as_ref().map(EngineSet::version) == Some(newest.version());
-    let in_effect = status
-        .engine
-        .as_ref()
-        .is_none_or(|e| e.set.as_ref().map(EngineSet::version) == Some(newest.version()));
+    // An engine that replays its log counts by none yet, and takes the promise's when it writes.
+    let in_effect = status.engine.as_ref().is_none_or(|e| {
+        e.in_recovery || e.set.as_ref().map(EngineSet::version) == Some(newest.version())
+    });
     if !told || !in_effect || status.state == SupervisorState::Waiting {
         plan.step(Step::Set {
             instance: primary.name.clone(),
@@ -294,6 +300,26 @@ fn keep_set(observed: &Observed, record: &Record, primary: &Member, plan: &mut P
             set: EngineSet::from(newest),
         });
     }
+}
+
+/// A set is written into the record before its primary hears of it: whoever counts by a newer one had it of a record that
+/// is no more. What was acknowledged under it the record's sets may not lead to.
+fn counts_by_newer_set(observed: &Observed, record: &Record, primary: &Member) -> bool {
+    let instance = observed.instances.get(&primary.name);
+    let set = instance
+        .and_then(Instance::heard)
+        .and_then(|s| s.set.as_ref());
+    let newest = record.newest_set().map(InSyncSet::version);
+    set.is_some_and(|set| set.term == record.term && Some(set.version()) > newest)
+}
+
+fn put_back(primary: &Member, term: crate::ids::Term) -> String {
+    format!(
+        "{} counts by an in-sync set of term {term} that is newer than the record's: the status was put back to an older one, \
+         as a restored etcd does. It goes on serving, and nothing is changed. Where all volumes are there, take the record \
+         out of the status (kubectl edit --subresource=status): it is rebuilt from them",
+        primary.name
+    )
 }
 
 fn newer_promise(observed: &Observed, record: &Record) -> Option<crate::ids::Term> {
@@ -364,7 +390,7 @@ fn hold_out(observed: &Observed, record: &Record, primary: &Member, cause: &str,
             });
         }
     }
-    let remedy = forcible(observed, primary).map_or_else(String::new, |name| {
+    let remedy = force::candidate(observed, primary).map_or_else(String::new, |name| {
         let term = record.term;
         format!("; or, accepting that commits are lost, force-promote {name}@{term}")
     });
@@ -376,47 +402,7 @@ fn hold_out(observed: &Observed, record: &Record, primary: &Member, cause: &str,
     );
 }
 
-/// A copy that could become primary by force.
-fn forcible<'a>(observed: &'a Observed, primary: &Member) -> Option<&'a str> {
-    observed
-        .instances
-        .iter()
-        .find(|(name, i)| **name != primary.name && i.engine().is_some_and(|e| e.consistent))
-        .map(|(name, _)| name.as_str())
-}
-
-/// The primary may never come back, and an administrator has named the copy to go on with: the term is raised, which
-/// seals everybody, and the record says what was asked.
-fn force_failover(
-    observed: &Observed,
-    record: &Record,
-    primary: &Member,
-    (text, name): (&str, &str),
-    cause: String,
-    now: Millis,
-    plan: &mut Plan,
-) {
-    start_failover(observed, record, primary, cause, now, plan);
-    if let Some(change) = plan
-        .swap
-        .as_mut()
-        .and_then(|swap| swap.record.change.as_mut())
-    {
-        change.target = Some(name.to_owned());
-        change.forced = true;
-    }
-    plan.outcomes.push(Outcome {
-        request: RequestKind::ForcePromote,
-        text: text.to_owned(),
-        event: super::Event {
-            reason: "ForcePromoteAccepted",
-            warning: true,
-            message: format!("{text}: {name} is promoted as soon as it has answered"),
-        },
-    });
-}
-
-fn start_failover(
+pub(super) fn start_failover(
     observed: &Observed,
     record: &Record,
     primary: &Member,
@@ -427,6 +413,9 @@ fn start_failover(
     // A change that is not finished goes on under its first detection: that is how long clients waited.
     let open = record.change.as_ref();
     let change = RoleChange {
+        gap: None,
+        lost_candidates: open.map_or(0, |c| c.lost_candidates.saturating_add(1)),
+        lost_candidate_at: open.map(|_| now),
         kind: ChangeKind::Failover,
         old: Some(primary.clone()),
         target: None,
@@ -466,6 +455,7 @@ fn finish_change(
         seconds: seconds(writable_at.since(change.detected_at)),
         lost_bytes: change.lost_bytes,
         forced: change.forced,
+        gap: change.gap.clone(),
     };
     let took = report.seconds;
     let (reason, what) = match change.kind {
@@ -512,35 +502,4 @@ pub(super) fn lost_bytes(
     }
     let answer = answers::answer(name, instance, record.term, record.system_id.as_deref())?;
     lines.lost(&answer, report.term)
-}
-
-/// Nothing is forced where nothing stands in the way; said is what helps instead.
-fn refuse_force(
-    cluster: &ValidatedCluster,
-    record: &Record,
-    primary: &Member,
-    health: &Health,
-    plan: &mut Plan,
-) {
-    let Some(text) = &cluster.requests.force_promote else {
-        return;
-    };
-    let (name, term) = (&primary.name, record.term);
-    let why = match health {
-        Health::Good => {
-            format!("no failover is blocked, term {term} has its primary; use a switchover")
-        }
-        // A switchover would have to be told to the very one that does not hear it.
-        Health::Grace("PrimaryUnheard", _) => format!(
-            "no failover is blocked: {name} serves in term {term}, though the operator does not hear it. End {name} (delete \
-             its pod, by force if its node does not answer), and a standby takes over without loss"
-        ),
-        Health::Grace(..) => format!(
-            "no failover is blocked: {name} is given a moment to come back in term {term}; look at the condition again"
-        ),
-        Health::Lost(_) => "a failover begins by itself; should it be blocked, its condition says \
-                            how to go on"
-            .to_owned(),
-    };
-    failover::refuse_force(plan, text, format!("{text}: {why}"));
 }

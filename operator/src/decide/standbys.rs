@@ -127,7 +127,7 @@ pub(super) fn follow(name: &str, instance: &Instance, record: &Record, plan: &mu
     }
 }
 
-/// Instances to be removed: those outside the newest set first, then broken ones, then the highest number.
+/// Instances to be removed: broken ones first, then those outside the newest set, then the highest number.
 pub(super) fn leaving(
     cluster: &ValidatedCluster,
     observed: &Observed,
@@ -148,7 +148,7 @@ pub(super) fn leaving(
             .id()
             .is_none_or(|id| observed.unstreamed(id) >= cluster.failover.member_lost_after_ms);
         let number = names::instance_number(&cluster.name, name).unwrap_or(0);
-        (member, !broken, std::cmp::Reverse(number))
+        (!broken, member, std::cmp::Reverse(number))
     });
     standbys
         .into_iter()

@@ -134,6 +134,11 @@ impl Supervisor {
         if self.promise.promised_term == term && self.promise.is_for_primary() {
             return refuse(format!("it was made the primary of term {term}"));
         }
+        // Answers of this term were gathered before it was told whom to follow. Whoever still seals is late, and what follows
+        // and is in the set would be taken for a copy that went its own way.
+        if self.promise.promised_term == term && !self.promise.sealed {
+            return refuse(format!("it follows in term {term} already"));
+        }
         self.demotion = None;
         self.keep_promise(|promise| {
             promise.promised_term = term;

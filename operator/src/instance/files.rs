@@ -81,6 +81,8 @@ fn settings(volume: &Volume, content: &Content<'_>) -> String {
     }
     for (name, value) in [
         ("wal_keep_size", keep.as_str()),
+        // A client that stands still must not fill the volume.
+        ("max_slot_wal_keep_size", keep.as_str()),
         ("max_wal_senders", senders.as_str()),
         ("wal_retrieve_retry_interval", "200ms"),
     ] {
@@ -149,6 +151,45 @@ fn put_over(path: &Path, old: &str, new: &str) -> io::Result<bool> {
 mod tests {
     use super::*;
 
+    /// What the supervisor sets only where the manifest does not: it takes no instance from its operator.
+    const LEFT_TO_THE_USER: [&str; 4] = [
+        "wal_keep_size",
+        "max_slot_wal_keep_size",
+        "max_wal_senders",
+        "wal_retrieve_retry_interval",
+    ];
+
+    fn promise() -> Promise {
+        Promise {
+            cluster_id: "c".to_owned(),
+            instance_id: crate::ids::InstanceId::new("i"),
+            system_id: None,
+            promised_term: crate::ids::Term::FIRST,
+            sealed: false,
+            set: None,
+        }
+    }
+
+    /// Of an instance of local mode whose manifest has no settings.
+    fn setup(dir: &Path) -> Setup {
+        let config = super::super::InstanceConfig {
+            cluster: "orders".to_owned(),
+            cluster_id: "c".to_owned(),
+            name: "orders-1".to_owned(),
+            control_port: 1,
+            port: 2,
+            http_port: 3,
+            service_port: 4,
+            token_file: dir.join("token"),
+            engine: dir.join("understudy"),
+            seed: crate::decide::Seed::Initdb,
+            term: crate::ids::Term::FIRST,
+            storage_bytes: 1 << 30,
+            parameters: std::collections::BTreeMap::new(),
+        };
+        super::super::setup::local(config, dir)
+    }
+
     #[test]
     fn the_include_is_the_last_line_however_often_it_is_written() {
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -202,30 +243,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let volume = Volume::new(dir.path());
         std::fs::create_dir(volume.data()).expect("created");
-        let promise = Promise {
-            cluster_id: "c".to_owned(),
-            instance_id: crate::ids::InstanceId::new("i"),
-            system_id: None,
-            promised_term: crate::ids::Term::FIRST,
-            sealed: false,
-            set: None,
-        };
-        let config = super::super::InstanceConfig {
-            cluster: "orders".to_owned(),
-            cluster_id: "c".to_owned(),
-            name: "orders-1".to_owned(),
-            control_port: 1,
-            port: 2,
-            http_port: 3,
-            service_port: 4,
-            token_file: dir.path().join("token"),
-            engine: dir.path().join("understudy"),
-            seed: crate::decide::Seed::Initdb,
-            term: crate::ids::Term::FIRST,
-            storage_bytes: 1 << 30,
-            parameters: [("work_mem".to_owned(), "8MB".to_owned())].into(),
-        };
-        let mut setup = super::super::setup::local(config, dir.path());
+        let promise = promise();
+        let mut setup = setup(dir.path());
+        let work_mem = ("work_mem".to_owned(), "8MB".to_owned());
+        setup.parameters = [work_mem].into();
         let written_with = |setup: &Setup, only_reads: bool| {
             let content = Content {
                 setup,
@@ -245,5 +266,41 @@ mod tests {
         let guard = "understudy.disk_full = 'on'";
         assert!(written_with(&setup, true) && text().expect("read").contains(guard));
         assert!(written(&setup) && !text().expect("read").contains("disk_full"));
+    }
+
+    /// What `understudy.conf` says, line by line.
+    fn said(setup: &Setup) -> Vec<(String, String)> {
+        let volume = Volume::new(Path::new("/nowhere"));
+        let content = Content {
+            setup,
+            promise: &promise(),
+            conninfo: "host=here",
+            only_reads: true,
+        };
+        let text = settings(&volume, &content);
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let pairs = lines.map(|line| line.split_once(" = ").expect("a setting"));
+        pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    /// A manifest could undo it otherwise, and so could `ALTER SYSTEM`, whose file is read last and loses what is owned.
+    #[test]
+    fn what_the_supervisor_sets_is_owned_or_left_to_the_user_on_purpose() {
+        let mut setup = setup(Path::new("/v"));
+        let written = said(&setup);
+        assert!(written.len() > 10, "{written:?}");
+        for (name, _) in &written {
+            let is_left = LEFT_TO_THE_USER.contains(&name.as_str());
+            assert_ne!(validate::owned(name).is_some(), is_left, "{name}");
+        }
+        for name in LEFT_TO_THE_USER {
+            setup.parameters.insert(name.to_owned(), "7".to_owned());
+            let written = said(&setup);
+            let mut values = written.iter().filter(|(of, _)| of == name);
+            let value = values.next().map(|(_, value)| value.as_str());
+            assert_eq!((value, values.next()), (Some("'7'"), None), "{name}");
+        }
     }
 }

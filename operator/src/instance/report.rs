@@ -66,6 +66,7 @@ impl Supervisor {
             pending_restart: duty.pending_restart,
             refused_settings: duty.refused_settings,
             volume_full: duty.volume_full,
+            bootstrap: duty.bootstrap,
             leaving: duty.is_leaving,
             gave_way: self.gave_way(),
         };
@@ -119,6 +120,7 @@ pub fn empty_status() -> SupervisorStatus {
         pending_restart: false,
         refused_settings: None,
         volume_full: None,
+        bootstrap: None,
         leaving: false,
         gave_way: false,
     }

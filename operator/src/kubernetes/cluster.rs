@@ -1,6 +1,6 @@
 //! One cluster as this operator has it before its eyes: what observing and acting share.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -91,11 +91,48 @@ impl Sight {
     }
 }
 
-/// Numbers for the lives of supervisors, so that what was seen of one is never taken for another's.
+/// Numbers for the lives of supervisors, so that what was seen of one is never taken for another's. Those that were asked
+/// for last are kept: a container that crashes for days has many lives, and nobody asks for the old ones.
 #[derive(Default)]
 struct Lives {
-    numbers: HashMap<(String, Millis), u32>,
-    pods: HashMap<u32, String>,
+    last: u32,
+    /// The one that was asked for longest ago comes first.
+    known: VecDeque<Life>,
+}
+
+struct Life {
+    number: u32,
+    pod_uid: String,
+    began_at: Millis,
+}
+
+const MOST_LIVES: usize = 256;
+
+impl Lives {
+    fn number(&mut self, pod_uid: &str, began_at: Millis) -> u32 {
+        let is_it = |life: &Life| life.began_at == began_at && life.pod_uid == pod_uid;
+        let known = self.known.iter().position(is_it);
+        let life = known.and_then(|at| self.known.remove(at));
+        let life = life.unwrap_or_else(|| {
+            self.last = self.last.wrapping_add(1);
+            Life {
+                number: self.last,
+                pod_uid: pod_uid.to_owned(),
+                began_at,
+            }
+        });
+        let number = life.number;
+        self.known.push_back(life);
+        if self.known.len() > MOST_LIVES {
+            self.known.pop_front();
+        }
+        number
+    }
+
+    fn pod(&self, number: u32) -> Option<&str> {
+        let life = self.known.iter().find(|life| life.number == number);
+        life.map(|life| life.pod_uid.as_str())
+    }
 }
 
 impl Cluster {
@@ -206,6 +243,15 @@ impl Cluster {
         sets.chain(claims)
             .filter(|name| names::instance_number(&self.key.name, name).is_some())
             .collect()
+    }
+
+    /// The removed instances whose claims are kept, in order.
+    pub fn retired(&self) -> Vec<String> {
+        let claims = self.stores.claims.of_cluster(&self.key).into_iter();
+        let kept = claims.filter(|claim| claim.annotations().contains_key(RETIRED));
+        let names = kept.filter_map(|claim| claim.labels().get(INSTANCE).cloned());
+        let sorted: BTreeSet<String> = names.collect();
+        sorted.into_iter().collect()
     }
 
     /// The instances' StatefulSets, as far as they are this cluster's.
@@ -380,19 +426,12 @@ impl Cluster {
 
     /// A number for this life of the supervisor in this pod.
     pub fn life(&self, pod_uid: &str, began_at: Millis) -> u32 {
-        let mut lives = self.lives.lock();
-        let next = u32::try_from(lives.numbers.len() + 1).unwrap_or(u32::MAX);
-        let number = *lives
-            .numbers
-            .entry((pod_uid.to_owned(), began_at))
-            .or_insert(next);
-        lives.pods.insert(number, pod_uid.to_owned());
-        number
+        self.lives.lock().number(pod_uid, began_at)
     }
 
     /// The pod in which that life was seen.
     pub fn pod_of_life(&self, number: u32) -> Option<String> {
-        self.lives.lock().pods.get(&number).cloned()
+        self.lives.lock().pod(number).map(str::to_owned)
     }
 
     /// What the write Service leads by: the operator's own slices. Each family of addresses has one of its own, so there
@@ -476,4 +515,28 @@ fn holds_an_instance(claim: &PersistentVolumeClaim) -> bool {
 fn version(object: &ReplicatedCluster) -> u64 {
     let version = object.metadata.resource_version.as_deref();
     version.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_keeps_its_number_while_it_is_asked_for_and_old_ones_go() {
+        let mut lives = Lives::default();
+        let at = Millis::new;
+        let first = lives.number("pod", at(1));
+        let gone = lives.number("pod", at(2));
+        for began in 3..2_000 {
+            assert_ne!(lives.number("other", at(began)), first);
+            assert_eq!(lives.number("pod", at(1)), first);
+        }
+        assert_eq!(lives.pod(first), Some("pod"));
+        assert_eq!(lives.pod(gone), None);
+        assert!(lives.known.len() <= MOST_LIVES);
+        assert!(
+            lives.number("pod", at(2)) > gone,
+            "no number is given twice"
+        );
+    }
 }

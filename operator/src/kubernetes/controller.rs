@@ -202,3 +202,80 @@ async fn answered_version(client: &Client) -> Info {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use hyper::StatusCode;
+    use serde_json::json;
+    use tokio::net::TcpListener;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::crd::LEAST_KUBERNETES;
+    use crate::transport;
+
+    /// The port of an API server of this version, which has nothing and calls when anything but its version is asked for.
+    async fn server(major: u32, minor: u32, asked: &Arc<Notify>) -> u16 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("bound");
+        let port = listener.local_addr().expect("an address").port();
+        let asked = Arc::clone(asked);
+        let version = json!({"major": major.to_string(), "minor": format!("{minor}+")});
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (asked, version) = (Arc::clone(&asked), version.clone());
+                let answer = move |request: hyper::Request<hyper::body::Incoming>| {
+                    let answer = if request.uri().path() == "/version" {
+                        transport::json(StatusCode::OK, &version)
+                    } else {
+                        asked.notify_one();
+                        transport::text(StatusCode::NOT_FOUND, "there is nothing here\n")
+                    };
+                    std::future::ready(answer)
+                };
+                tokio::spawn(transport::serve(stream, answer));
+            }
+        });
+        port
+    }
+
+    /// Why nothing is read of an API server of this version; none if it is.
+    async fn refusal(major: u32, minor: u32) -> Option<String> {
+        let asked = Arc::new(Notify::new());
+        let port = server(major, minor, &asked).await;
+        let address = format!("http://127.0.0.1:{port}");
+        let mut config = Config::new(address.parse().expect("an address"));
+        config.root_cert = Some(Vec::new());
+        let client = client_of(config, CALL_SILENCE).expect("a client");
+        let options = ControllerOptions {
+            namespaces: Vec::new(),
+            default_image: "understudy".to_owned(),
+            http_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            lease_name: "understudy".to_owned(),
+            lease_namespace: "understudy".to_owned(),
+            identity: "operator-1".to_owned(),
+        };
+        tokio::select! {
+            result = listed(&client, &client, &options) => {
+                let error = result.err().expect("there is nothing to be listed");
+                Some(error.to_string())
+            }
+            () = asked.notified() => None,
+        }
+    }
+
+    /// It would write objects whose rules the API server does not know or keep.
+    #[tokio::test]
+    async fn nothing_is_read_of_an_api_server_that_is_too_old() {
+        let (major, minor) = LEAST_KUBERNETES;
+        let said = refusal(major, minor - 1).await;
+        let needed = format!("{major}.{minor} is needed");
+        assert!(
+            said.as_ref().is_some_and(|said| said.contains(&needed)),
+            "{said:?}"
+        );
+        assert_eq!(refusal(major, minor).await, None);
+    }
+}

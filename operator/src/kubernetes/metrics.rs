@@ -426,6 +426,7 @@ mod tests {
         let before = ReplicatedClusterStatus::default();
         let mut after = before.clone();
         let change = LastRoleChange {
+            gap: None,
             cause: "x".to_owned(),
             old: None,
             old_id: None,

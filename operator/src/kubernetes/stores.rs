@@ -324,7 +324,11 @@ impl Watcher<'_> {
             let mut cordoned: HashMap<String, bool> = HashMap::new();
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(Event::Apply(node) | Event::Delete(node)) => {
+                    Ok(Event::Delete(node)) => {
+                        cordoned.remove(&node.name_any());
+                        callers.call_all();
+                    }
+                    Ok(Event::Apply(node)) => {
                         let now = is_cordoned(&node);
                         // Kubelets write their nodes' status all the time.
                         if cordoned.insert(node.name_any(), now) != Some(now) {

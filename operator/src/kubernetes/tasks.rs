@@ -279,6 +279,9 @@ mod tests {
             assert_eq!(is_moving(&record), phase != Phase::Running);
         }
         record.change = Some(RoleChange {
+            gap: None,
+            lost_candidates: 0,
+            lost_candidate_at: None,
             kind: ChangeKind::Switchover,
             cause: "asked for".to_owned(),
             old: None,

@@ -73,11 +73,13 @@ impl Observe for KubernetesObserver {
                 conditions: status.conditions,
                 last_failover: status.last_failover,
                 last_switchover: status.last_switchover,
+                instances: status.instances,
             },
             instances,
             unstreamed_ms: ages.unstreamed_ms,
             stuck_ms: ages.stuck_ms,
             routes: self.cluster.routes(),
+            retired: self.cluster.retired(),
             fencing: true,
         };
         Ok(Seen { cluster, observed })

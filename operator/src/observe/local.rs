@@ -152,11 +152,13 @@ impl Observe for LocalObserver {
                 conditions: status.conditions,
                 last_failover: status.last_failover,
                 last_switchover: status.last_switchover,
+                instances: status.instances,
             },
             instances,
             unstreamed_ms: ages.unstreamed_ms,
             stuck_ms: ages.stuck_ms,
             routes: self.watches.routes(),
+            retired: Vec::new(),
             fencing: self.fencing,
         };
         Ok(Seen { cluster, observed })

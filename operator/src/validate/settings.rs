@@ -142,9 +142,16 @@ pub(super) fn check_hba(records: &[String], wrong: &mut Vec<Invalid>) {
                 format!(
                     "\"{record}\": an entry is not one record of pg_hba.conf that the engine takes"
                 ),
-                "write TYPE DATABASE USER ADDRESS METHOD, with TYPE host, hostssl or hostnossl (local has no ADDRESS), \
-                 ADDRESS all, samenet, samehost or 10.0.0.0/8, METHOD scram-sha-256, md5, reject or trust (cert behind \
-                 hostssl, peer behind local), and no @FILE",
+                "write TYPE DATABASE USER ADDRESS METHOD, with TYPE host, hostssl or hostnossl, ADDRESS all, samenet, \
+                 samehost or 10.0.0.0/8, METHOD scram-sha-256, md5, reject or trust (cert behind hostssl), and no @FILE",
+            ));
+        } else if record.starts_with("local") {
+            wrong.push(Invalid::new(
+                format!("spec.pgHba[{index}]"),
+                format!(
+                    "\"{record}\": an entry is for the socket, where only the pod itself is and everybody is let in"
+                ),
+                "remove it, and write host or hostssl for clients",
             ));
         }
     }

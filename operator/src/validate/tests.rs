@@ -214,3 +214,31 @@ proptest::proptest! {
         proptest::prop_assert!(validate(&cluster).is_err());
     }
 }
+
+/// What has not run may be corrected, and nothing else of `bootstrap`.
+#[test]
+fn sql_that_fails_may_be_corrected() {
+    let with = |text: &str, reason: &str| {
+        let mut cluster = spec(&format!("  bootstrap: {{sql: [{text}]}}\n"));
+        let status = serde_json::json!({"conditions": [{
+            "type": "Ready", "status": "False", "reason": reason, "message": "", "observedGeneration": 1,
+            "lastTransitionTime": "",
+        }]});
+        cluster.status = Some(serde_json::from_value(status).expect("reads"));
+        cluster
+    };
+    let failed = with("SELEKT 1", "BootstrapFailed");
+    assert!(validate_change(&failed, &spec("  bootstrap: {sql: [SELECT 1]}\n")).is_empty());
+    let another = spec("  bootstrap: {sql: [SELECT 1], owner: me}\n");
+    let findings = validate_change(&failed, &another);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].path, "spec.bootstrap");
+    for stored in [
+        with("SELECT 1", "AllReady"),
+        spec("  bootstrap: {sql: [SELECT 1]}\n"),
+    ] {
+        let findings = validate_change(&stored, &spec("  bootstrap: {sql: [SELECT 2]}\n"));
+        assert_eq!(findings[0].path, "spec.bootstrap.sql");
+        assert!(validate_change(&stored, &spec("  bootstrap: {sql: [SELECT 1]}\n")).is_empty());
+    }
+}

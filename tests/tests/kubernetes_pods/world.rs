@@ -15,12 +15,17 @@ spec:
   replicas: 1
   storage: {size: 1Gi}
   failover: {switchoverWithinMilliseconds: 60000}
+  parameters:
+    default_transaction_read_only: 'on'
+    statement_timeout: 1s
+    lock_timeout: 1ms
+    idle_in_transaction_session_timeout: 1ms
   bootstrap:
     database: shop
     owner: keeper
     sql:
     - CREATE TABLE item (id integer PRIMARY KEY); INSERT INTO item VALUES (1);
-    - INSERT INTO item VALUES (2)
+    - INSERT INTO nowhere VALUES (2)
 ";
 
 /// The cluster as the operator would know it.

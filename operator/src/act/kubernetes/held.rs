@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::{Api, ResourceExt as _};
+
 use super::super::objects::{Look, ObjectsError};
 use super::super::steps::name;
 use super::{Inner, StepError};
 use crate::decide::{Plan, Step};
 use crate::kubernetes::Sight;
+use crate::names;
 use crate::reconcile::Seen;
-use crate::render::{Kind, ObjectKey};
+use crate::render::{CLUSTER, INSTANCE, Kind, ObjectKey};
 use crate::validate::ValidatedCluster;
 
 /// Begins the [`name`] of a step that makes an instance.
@@ -37,6 +41,7 @@ impl Inner {
         instance: &str,
         sight: &Sight,
     ) -> Result<bool, StepError> {
+        self.claim_is_ours(instance, sight).await?;
         let spec = self.spec.lock().clone();
         let Some(spec) = spec else {
             return self.make_like_others(instance, sight).await;
@@ -45,11 +50,39 @@ impl Inner {
         Ok(is_made(instance, &made, rest)?)
     }
 
+    /// Kubernetes gives a pod the claim of the name that it needs, whosever it is. One without the cluster's label is
+    /// somebody else's, or was brought back by hand, and then its instance exists only once it is labelled.
+    async fn claim_is_ours(&self, instance: &str, sight: &Sight) -> Result<(), StepError> {
+        if sight.of(instance).claim.is_some() {
+            return Ok(());
+        }
+        let claims: Api<PersistentVolumeClaim> = self.api();
+        let claim = claims.get_opt(&names::claim(instance)).await?;
+        let cluster = &self.cluster.key.name;
+        match claim.and_then(|claim| foreign_claim(&claim, cluster, instance)) {
+            Some(why) => Err(StepError::ForeignClaim(why)),
+            None => Ok(()),
+        }
+    }
+
     async fn make_like_others(&self, instance: &str, sight: &Sight) -> Result<bool, StepError> {
         let (spec, image) = (self.spec_or_name(), &self.default_image);
         let look = Look::at(&self.cluster, &spec, image, &[], sight.clone());
         Ok(look.make_like_others(instance).await?)
     }
+}
+
+fn foreign_claim(claim: &PersistentVolumeClaim, cluster: &str, instance: &str) -> Option<String> {
+    let is = |label: &str, value: &str| claim.labels().get(label).is_some_and(|v| v == value);
+    if is(CLUSTER, cluster) && is(INSTANCE, instance) {
+        return None;
+    }
+    let name = claim.name_any();
+    Some(format!(
+        "PersistentVolumeClaim {name} is there and does not say that it is this cluster's. If it is somebody else's, delete or \
+         rename it, or give the cluster another name; if it is a volume of {instance} that was brought back, say so: kubectl \
+         label pvc {name} {CLUSTER}={cluster} {INSTANCE}={instance}"
+    ))
 }
 
 /// Whether what was attempted under this [`name`] still is to be done, so far as that can be told. An instance that nobody
@@ -100,6 +133,28 @@ mod tests {
         assert_eq!(told("orders-2", Err(ObjectsError::Overtaken)), Some(true));
         assert_eq!(told("orders-3", Ok(())), Some(false));
         assert_eq!(told("orders-3", Err(ObjectsError::Overtaken)), None);
+    }
+
+    #[test]
+    fn a_claim_that_does_not_say_whose_it_is_is_not_taken() {
+        let claim = |labels: serde_json::Value| -> PersistentVolumeClaim {
+            let metadata = serde_json::json!({"name": "data-orders-2-0", "labels": labels});
+            serde_json::from_value(serde_json::json!({ "metadata": metadata })).expect("a claim")
+        };
+        let of = |cluster: &str, instance: &str| serde_json::json!({CLUSTER: cluster, INSTANCE: instance});
+        let why = |labels| foreign_claim(&claim(labels), "orders", "orders-2");
+        assert_eq!(why(of("orders", "orders-2")), None);
+        for labels in [
+            serde_json::Value::Null,
+            of("sales", "orders-2"),
+            of("orders", "orders-3"),
+        ] {
+            let why = why(labels).expect("it is refused");
+            assert!(
+                why.contains("data-orders-2-0") && why.contains("kubectl label"),
+                "{why}"
+            );
+        }
     }
 
     #[test]

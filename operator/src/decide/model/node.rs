@@ -105,6 +105,7 @@ impl Node {
             pending_restart: false,
             refused_settings: None,
             volume_full: None,
+            bootstrap: None,
             leaving: false,
             gave_way: false,
         }
@@ -198,10 +199,8 @@ impl Node {
 }
 
 pub(super) fn seal(node: &mut Node, term: Term) {
-    let primary_of_it = !node.sealed
-        && node.set.as_ref().is_some_and(|s| s.term == node.promised)
-        && node.promised == term;
-    if term < node.promised || primary_of_it {
+    let obeys_already = !node.sealed && node.promised == term;
+    if term < node.promised || obeys_already {
         return;
     }
     node.promised = term;

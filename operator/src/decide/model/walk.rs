@@ -179,13 +179,14 @@ impl Model {
             unstreamed_ms,
             stuck_ms: BTreeMap::new(),
             routes: None,
+            retired: Vec::new(),
             fencing: false,
         };
         let detected = self
             .record
             .as_ref()
             .and_then(|r| r.change.as_ref())
-            .map(|c| c.detected_at);
+            .map(|c| c.lost_candidate_at.unwrap_or(c.detected_at));
         let now = detected
             .unwrap_or(Millis::new(1))
             .plus(if patient { 1 } else { 30_000 });

@@ -159,7 +159,57 @@ fn who_waits_for_the_record_to_be_rebuilt_is_told_what_keeps_the_others() {
     assert!(plan.steps.contains(&renew("m-2")));
 }
 
-/// A scale-down removes a broken instance first, whatever its number.
+/// A scale-down removes a broken instance first, whatever its number, and never the primary.
+#[test]
+fn who_is_broken_goes_first_then_whoever_does_not_count_then_the_highest_number() {
+    let leave = |change: &dyn Fn(&mut Observed)| {
+        let mut observed = running(3);
+        change(&mut observed);
+        let plan = plan_of(2, &observed);
+        let kept = plan.swap.and_then(|swap| swap.record.newest_set().cloned());
+        let kept = kept
+            .expect("who leaves is taken out of the set first")
+            .members;
+        let all = [2, 3, 4].map(member);
+        let gone = all.into_iter().filter(|m| !kept.contains(m));
+        gone.map(|m| m.name).collect::<Vec<_>>()
+    };
+    assert_eq!(leave(&|_| ()), ["m-4"]);
+    let breaks = |o: &mut Observed| {
+        o.unstreamed_ms = BTreeMap::from([(member(2).id, MEMBER_LOST_MS)]);
+        let engine = status(o, 1).engine.as_mut().expect("it runs");
+        engine
+            .standbys
+            .retain(|s| s.instance_id != Some(member(2).id));
+    };
+    assert_eq!(leave(&breaks), ["m-2"]);
+    // m-4 works and does not count yet: it stays where another one is broken.
+    let joins = |o: &mut Observed| {
+        breaks(o);
+        record(o).in_sync = vec![set(1, &[2, 3], 1)];
+    };
+    let mut observed = running(3);
+    joins(&mut observed);
+    let leaving = crate::decide::standbys::leaving(
+        &cluster(2, Durability::Quorum),
+        &observed,
+        observed.record.as_ref().expect("a record"),
+    );
+    assert_eq!(leaving, ["m-2"]);
+    record(&mut observed).primary = Some(member(4));
+    observed.unstreamed_ms.clear();
+    let leaving = crate::decide::standbys::leaving(
+        &cluster(2, Durability::Quorum),
+        &observed,
+        observed.record.as_ref().expect("a record"),
+    );
+    assert_eq!(
+        leaving,
+        ["m-1"],
+        "the highest number is the primary's, and m-1 is not in the set"
+    );
+}
+
 #[test]
 fn a_record_is_rebuilt_from_instances_that_are_not_numbered_in_turn() {
     let without = |numbers: &[u32], standbys: u32, replicas: u32| {

@@ -18,6 +18,7 @@ fn returned_late(flush: u64) -> Observed {
     let is_other = |s: &StandbyStream| s.instance_id != Some(member(3).id);
     primary.standbys.retain(is_other);
     observed.past.last_failover = Some(LastRoleChange {
+        gap: None,
         cause: "m-3 has ended".to_owned(),
         old: Some(member(3).name),
         old_id: Some(member(3).id),

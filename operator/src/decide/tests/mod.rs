@@ -1,12 +1,15 @@
 //! What is decided in the situations that people ask about, one by one.
 
 mod broken;
+mod durability;
 mod forced;
 mod lost;
 mod planned;
+mod prepared;
 mod reads;
 mod seeds;
 mod service;
+mod standstill;
 mod times;
 mod unheard;
 
@@ -116,6 +119,7 @@ fn instance(number: u32, engine: EngineStatus) -> Instance {
         pending_restart: false,
         refused_settings: None,
         volume_full: None,
+        bootstrap: None,
         leaving: false,
         gave_way: false,
     };
@@ -180,6 +184,7 @@ fn running(standbys: u32) -> Observed {
         unstreamed_ms: BTreeMap::new(),
         stuck_ms: BTreeMap::new(),
         routes: None,
+        retired: Vec::new(),
         fencing: true,
     }
 }
@@ -217,6 +222,9 @@ fn failing(standbys: u32, elapsed: u64) -> Observed {
     record.term = Term::new(4);
     record.phase = Phase::FailingOver;
     record.change = Some(RoleChange {
+        gap: None,
+        lost_candidates: 0,
+        lost_candidate_at: None,
         kind: ChangeKind::Failover,
         cause: "m-1 has ended".to_owned(),
         old: Some(member(1)),
@@ -577,6 +585,9 @@ fn what_the_old_primary_had_more_is_written_down_before_its_copy_goes() {
         lsn: Lsn::new(100),
     });
     record(&mut observed).change = Some(RoleChange {
+        gap: None,
+        lost_candidates: 0,
+        lost_candidate_at: None,
         kind: ChangeKind::Failover,
         cause: "m-3 has ended".to_owned(),
         old: Some(member(3)),

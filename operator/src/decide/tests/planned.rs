@@ -190,6 +190,9 @@ fn a_failover_goes_before_what_was_being_rolled_out() {
         upkeep(&mut observed, number).outdated = true;
     }
     let change = RoleChange {
+        gap: None,
+        lost_candidates: 0,
+        lost_candidate_at: None,
         kind: ChangeKind::Failover,
         cause: "m-3 has ended".to_owned(),
         old: Some(member(3)),
@@ -432,6 +435,61 @@ fn the_primary_and_strangers_are_not_given_up() {
         assert_eq!(plan.outcomes[0].event.reason, "ReplaceRefused", "{name}");
         assert!(!plan.steps.iter().any(|s| matches!(s, Step::Replace { .. })));
     }
+}
+
+/// What nobody remembers must not be done when the cluster serves again.
+#[test]
+fn what_is_asked_while_nobody_can_serve_is_refused() {
+    let mut asked = cluster(2, Durability::Quorum);
+    asked.requests.switchover_to = Some("any".to_owned());
+    asked.requests.replace_instance = Some("m-3".to_owned());
+    let mut observed = failing(2, 1_000);
+    let plan = decide(&asked, &observed, NOW);
+    let waits = || "it ends by waiting";
+    assert_eq!(
+        (reason(&plan), plan.outcomes.len()),
+        ("FailingOver", 0),
+        "{}",
+        waits()
+    );
+    for gone in ["m-2", "m-3"] {
+        observed.instances.get_mut(gone).expect("it exists").life = Life::Ended;
+    }
+    let plan = decide(&asked, &observed, NOW);
+    assert_eq!(reason(&plan), "FailoverBlocked");
+    let answers: Vec<&str> = plan.outcomes.iter().map(|o| o.event.reason).collect();
+    assert_eq!(answers, ["SwitchoverRefused", "ReplaceRefused"]);
+    for outcome in &plan.outcomes {
+        let said = &outcome.event.message;
+        assert!(
+            said.contains("FailoverBlocked") && said.contains("ask again"),
+            "{said}"
+        );
+    }
+    // What a blocked failover waits for is not refused, though the named copy has not answered.
+    asked.requests = crate::validate::Requests::default();
+    asked.requests.force_promote = Some("m-2@4".to_owned());
+    assert!(decide(&asked, &observed, NOW).outcomes.is_empty());
+}
+
+#[test]
+fn an_instance_that_never_was_is_not_told_to_be_made_anew() {
+    let mut observed = running(2);
+    let plan = replacing("m-99", &observed);
+    let answer = &plan.outcomes[0].event;
+    assert_eq!(answer.reason, "ReplaceRefused");
+    assert!(
+        answer
+            .message
+            .contains("there is no m-99; instances are m-1, m-2, m-3")
+    );
+    // One with a high number that was given up: the status still has it.
+    observed.past.instances = plan.instances;
+    observed.past.instances[2].name = "m-99".to_owned();
+    assert_eq!(
+        replacing("m-99", &observed).outcomes[0].event.reason,
+        "ReplaceCompleted"
+    );
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn led_to(change: &dyn Fn(&mut Observed)) -> Vec<String> {
 /// The role was handed from m-`number` to m-1.
 fn had_role(observed: &mut Observed, number: u32) {
     observed.past.last_switchover = Some(LastRoleChange {
+        gap: None,
         cause: "its node is being drained".to_owned(),
         old: Some(member(number).name),
         old_id: Some(member(number).id),

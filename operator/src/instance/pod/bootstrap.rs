@@ -22,7 +22,7 @@ pub async fn run(client: &mut Client, sql: &[String]) -> Result<(), String> {
     let failed = |e: tokio_postgres::Error| format!("spec.bootstrap.sql: {}", told(&e));
     let marked = client
         .query_opt(
-            "SELECT 1 FROM pg_tables WHERE schemaname = 'understudy' AND tablename = 'bootstrap'",
+            "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'understudy' AND tablename = 'bootstrap'",
             &[],
         )
         .await

@@ -16,7 +16,7 @@ use super::orphans::Orphans;
 use super::roles::{Occasion, Roles, connect};
 use super::taken::{Keeper, Known};
 use super::{News, Place};
-use crate::api::EngineRole;
+use crate::api::{BootstrapState, EngineRole};
 use crate::crd::ReplicatedCluster;
 use crate::instance::engine::Engine;
 use crate::instance::setup::Setup;
@@ -79,6 +79,7 @@ pub struct Report {
     pub stalled: Duration,
     pub refused_settings: Option<String>,
     pub volume_full: Option<String>,
+    pub bootstrap: Option<BootstrapState>,
     pub complaints: Vec<String>,
 }
 
@@ -122,7 +123,7 @@ impl NeedsRestart {
             let folder = place.run.clone();
             let answer = async move {
                 let client = connect(&folder, port, "postgres").await?;
-                let query = "SELECT name FROM pg_settings WHERE context = 'postmaster'";
+                let query = "SELECT name FROM pg_catalog.pg_settings WHERE context = 'postmaster'";
                 let rows = client.query(query, &[]).await.map_err(|e| e.to_string())?;
                 let names: Result<BTreeSet<String>, _> =
                     rows.iter().map(|row| row.try_get::<_, String>(0)).collect();
@@ -509,6 +510,11 @@ impl Supervisor {
             stalled,
             refused_settings,
             volume_full: full.filter(|_| duty.only_reads),
+            bootstrap: duty
+                .roles
+                .state()
+                .filter(|_| self.engine.is_some())
+                .cloned(),
             complaints: complaints.into_iter().flatten().collect(),
         }
     }

@@ -240,4 +240,16 @@ mod tests {
         }
         assert_eq!((setup.generation, setup.port), (7, 5432));
     }
+
+    /// A manifest could undo it otherwise: let a pod listen where nobody finds it, or without TLS.
+    #[test]
+    fn what_a_pod_sets_is_owned() {
+        let place = place(&[]).expect("read").expect("a pod");
+        let setup = place.setup(&ValidatedCluster::default(), "u", Term::FIRST);
+        let settings = setup.expect("made").settings;
+        assert!(settings.len() > 5, "{settings:?}");
+        for (name, _) in &settings {
+            assert!(crate::validate::owned(name).is_some(), "{name}");
+        }
+    }
 }

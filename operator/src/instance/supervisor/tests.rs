@@ -373,6 +373,26 @@ async fn calls_that_are_over_are_not_obeyed() {
     }
 }
 
+/// Its answer was gathered before it was told whom to follow: a seal that comes now is an old one, and would make a copy that
+/// follows look like one that went its own way.
+#[tokio::test]
+async fn who_follows_in_a_term_is_not_sealed_in_it_any_more() {
+    use super::super::commands::{Call, Command};
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut supervisor = supervisor(dir.path());
+    let follows = |p: &mut Promise| (p.promised_term, p.sealed) = (Term::new(9), false);
+    supervisor.keep_promise(follows).expect("written");
+    for (term, is_obeyed) in [(9, false), (10, true), (10, true)] {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let term = Term::new(term);
+        let call = Call::Seal(crate::api::SealRequest { term });
+        supervisor.obey(Command { call, reply }).await;
+        let answer = answer.await.expect("answered");
+        assert_eq!(answer.is_ok(), is_obeyed, "term {term}");
+        assert_eq!(supervisor.promise.sealed, is_obeyed, "term {term}");
+    }
+}
+
 /// The crash came between the seed's adoption and the note of what database it is.
 #[test]
 fn a_seed_that_was_adopted_before_a_crash_is_known_after_it() {

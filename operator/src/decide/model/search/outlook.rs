@@ -203,6 +203,7 @@ pub(super) fn observe(mutant: Mutant, record: &Record, views: &[&View]) -> Obser
         unstreamed_ms: BTreeMap::new(),
         stuck_ms: BTreeMap::new(),
         routes: None,
+        retired: Vec::new(),
         fencing: false,
     }
 }
