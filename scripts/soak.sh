@@ -5,7 +5,8 @@
 #   FAULT=instance-killed   instead of all that: only the tests of this fault (the names are below)
 #   ROUNDS=50               so many rounds of each of them
 #   RESULTS=FILE            where a line for the run is appended
-#   MODEL=whole             the model's longest search as well: 37 minutes of one processor and more than 4 GB of memory
+#   MODEL=short             leaves out the model's longest search, which takes 37 to 82 minutes of a processor that others want
+#                           as well, and 4.9 GB of memory
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -62,11 +63,14 @@ fi
     echo "soak: ROUNDS is of one fault: say FAULT as well" >&2
     exit 2
 }
-case ${MODEL:-} in
-'') left_out=(--skip a_change_of_the_set_and_a_new_seed) ;;
+case ${MODEL:-whole} in
 whole) left_out=() ;;
+short)
+    left_out=(--skip a_change_of_the_set_and_a_new_seed)
+    echo "soak: LEFT OUT (MODEL=short): the model's longest search" >&2
+    ;;
 *)
-    echo "soak: MODEL=$MODEL is not known; whole adds the model's longest search" >&2
+    echo "soak: MODEL=$MODEL is not known; short leaves out the model's longest search" >&2
     exit 2
     ;;
 esac
@@ -99,8 +103,7 @@ begin() {
 failed=()
 begin units 10 cargo test --workspace --lib --bin ledger --profile soak --no-fail-fast
 # Every state of the model of a failover, and each safeguard taken away: searches that are too long for the units, one
-# after the other. operator/src/decide/model/search/tests.rs says how long each takes and how much memory. One takes
-# more than half an hour by itself: MODEL=whole asks for it.
+# after the other. operator/src/decide/model/search/tests.rs says how long each takes and how much memory.
 begin models 15 cargo test --workspace --lib --profile soak --no-fail-fast -- \
     --ignored --nocapture --test-threads=1 decide::model::search::tests:: \
     "${left_out[@]}"
@@ -117,4 +120,4 @@ if [ ${#failed[@]} -gt 0 ]; then
     echo "soak: failed: ${failed[*]}" >&2
     exit 1
 fi
-echo "soak: everything passed"
+echo "soak: everything passed${left_out:+ but what was left out (MODEL=short)}"

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -214,10 +214,37 @@ impl Cluster {
         cgroups::freeze(&cgroups::freezer(&node.cgroup())?)
     }
 
+    /// Of a node that stands still ([`Cluster::freeze_node`]) the pods go on, and its own programs don't: kubelet and
+    /// containerd can't end, start or restart anything there.
+    ///
+    /// # Errors
+    /// If these have ended, or have no control group of their own.
+    pub fn wake_pods(&self, node: Node) -> Result<()> {
+        let all = cgroups::freezer(&node.cgroup())?;
+        let group_of = |name: &str| cgroups::freezer_of(self.program(Some(node), name)?.pid);
+        let own = group_of("kubelet")?;
+        ensure!(
+            own != all && own.starts_with(&all) && own == group_of("containerd")?,
+            "kubelet and containerd of {node} are in no group of their own, but in {}",
+            own.display()
+        );
+        // First: what stands still by its own group does so when the node's does no more.
+        cgroups::freeze(&own)?;
+        cgroups::thaw(&all)
+    }
+
+    /// Ends [`Cluster::freeze_node`], whether its pods were woken before or not.
+    ///
     /// # Errors
     /// If the node was taken down.
     pub fn thaw_node(&self, node: Node) -> Result<()> {
-        cgroups::thaw(&cgroups::freezer(&node.cgroup())?)
+        let all = cgroups::freezer(&node.cgroup())?;
+        let entries = fs::read_dir(&all).with_context(|| format!("read {}", all.display()))?;
+        let groups = entries.flatten().map(|entry| entry.path());
+        for group in groups.filter(|path| path.is_dir()) {
+            cgroups::thaw(&group)?;
+        }
+        cgroups::thaw(&all)
     }
 
     /// A program of the cluster's own: `kube-apiserver`, or a node's `kubelet`.

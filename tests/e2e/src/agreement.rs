@@ -1,7 +1,13 @@
 //! What the operator says of a change of roles, held against what the clients saw of it.
 //!
-//! The two may differ by a little. Beyond that only a machine that kept programs waiting is an excuse, and only for as long
-//! as it did so between the two moments, by the kernel's own account.
+//! - Two words on one thing agree if they are within 0.3 s of each other.
+//! - Beyond that only a machine that kept programs waiting is an excuse: for as long as it did so between the two moments,
+//!   by the kernel's own account, and for 0.7 s at most. So nothing is ever further apart than a second. Where the kernel
+//!   keeps no account the whole second may be used.
+//! - Each kind of comparison is judged by itself: at most one in four of its rounds may need the excuse, and one where there
+//!   were fewer than four. What agrees by its nature, as two words of the operator's own do, makes up for nothing.
+//! - The cause of a change is seen after it was there, and before anybody has written to the successor. Nothing excuses
+//!   another order: all of it is told by one machine's clock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,8 +21,11 @@ use understudy_tests::stalls::stalled;
 
 /// What the operator says and what a client saw may differ by so much; milliseconds.
 const AGREEMENT_MS: f64 = 300.0;
-/// So many comparisons of one kind tell whether that kind agrees.
-const ENOUGH: usize = 4;
+/// And by so much more where the machine kept programs waiting: without a bound a machine that always does would excuse
+/// whatever is said on it.
+const MOST_EXCUSED_MS: f64 = 700.0;
+/// Of so many comparisons of one kind one may need that.
+const ONE_OF: usize = 4;
 /// Between two looks at the kernel's account.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -124,13 +133,14 @@ impl Agreement {
         let difference = (one - other).abs();
         let all = self.differences_ms.entry(what).or_default();
         all.push(difference);
-        if difference > AGREEMENT_MS {
+        if !agrees(difference) {
             let late = late_ms(one.min(other), one.max(other));
+            let excused = late.unwrap_or(MOST_EXCUSED_MS).min(MOST_EXCUSED_MS);
             println!("{what}: apart by {difference} ms, programs waited for {late:?} ms of them");
-            // Without an account there is no bound: it has to be in time in most rounds.
             assert!(
-                late.is_none_or(|late| difference <= AGREEMENT_MS + late),
-                "{what}: {one} and {other} are apart by {difference} ms, programs waited for {late:?} ms of them"
+                difference <= AGREEMENT_MS + excused,
+                "{what}: {one} and {other} are apart by {difference} ms, programs waited for {late:?} ms of them, and \
+                 {MOST_EXCUSED_MS} ms is the most that excuses"
             );
         }
     }
@@ -140,36 +150,59 @@ impl Agreement {
         self.differences_ms.contains_key(what)
     }
 
-    /// Three of four have to agree whatever the machine did: who was late once is in time in most rounds. And half of each
-    /// kind, where there are enough of them: what is never right is not made up for by the others.
+    /// Of each kind: how many comparisons there were, and how many of them needed an excuse.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, usize, usize)> {
+        self.differences_ms.iter().map(|(what, differences)| {
+            let apart = differences.iter().filter(|d| !agrees(**d));
+            (*what, differences.len(), apart.count())
+        })
+    }
+
+    /// Who was late once, for the machine's sake, is in time in most rounds: each kind by itself.
     ///
     /// # Panics
-    /// If they do not.
+    /// If one is not.
     #[track_caller]
     pub fn judge(&self) {
-        let all = self.differences_ms.values().flatten();
-        let (count, agreed) = (
-            all.clone().count(),
-            all.filter(|d| **d <= AGREEMENT_MS).count(),
-        );
-        for (what, differences) in &self.differences_ms {
-            println!("{what}: apart by {differences:?} ms");
-        }
-        println!("{agreed} of {count} comparisons agree within {AGREEMENT_MS} ms");
-        for (what, differences) in &self.differences_ms {
-            let close = differences.iter().filter(|d| **d <= AGREEMENT_MS);
-            let (few, half) = (differences.len() < ENOUGH, differences.len().div_ceil(2));
-            assert!(
-                few || close.count() >= half,
-                "{what} is hardly ever right: {differences:?} ms apart"
+        for (what, count, apart) in self.counts() {
+            let differences = &self.differences_ms[what];
+            println!(
+                "{what}: {apart} of {count} are further apart than {AGREEMENT_MS} ms: {differences:?}"
             );
         }
-        assert!(
-            agreed * 4 >= count * 3,
-            "the operator's figures are not the clients': {:#?}",
-            self.differences_ms
-        );
+        for (what, count, apart) in self.counts() {
+            let most = (count / ONE_OF).max(1);
+            assert!(
+                apart <= most,
+                "{what}: {apart} of {count} are further apart than {AGREEMENT_MS} ms, and {most} may be: {:?}",
+                self.differences_ms[what]
+            );
+        }
     }
+}
+
+fn agrees(difference_ms: f64) -> bool {
+    difference_ms <= AGREEMENT_MS
+}
+
+/// The cause of a change as it is reported, beside the fault that it was (`made_ms`) and the first row that the successor
+/// acknowledged; milliseconds since 1970.
+///
+/// # Panics
+/// If it was seen before there was one, or after its end.
+#[track_caller]
+pub fn seen_in_order(made_ms: u64, detected_ms: f64, first_ms: f64) {
+    let made = made_ms as f64;
+    assert!(
+        made <= detected_ms,
+        "detectedAt is {} ms before the fault was made, at {made_ms}",
+        made - detected_ms
+    );
+    assert!(
+        detected_ms <= first_ms,
+        "detectedAt is {} ms after the successor's first row was acknowledged, at {first_ms}",
+        detected_ms - first_ms
+    );
 }
 
 #[cfg(test)]
@@ -184,9 +217,9 @@ mod tests {
 
     #[test]
     fn the_machine_is_blamed_for_what_it_did_and_no_more() {
-        let both = (Some(1_000.0), Some(2_000.0));
-        assert!(is_refused(|a| a.add("a", both, |_, _| Some(600.0))));
-        assert!(!is_refused(|a| a.add("a", both, |_, _| Some(700.0))));
+        let both = (Some(1_000.0), Some(1_900.0));
+        assert!(is_refused(|a| a.add("a", both, |_, _| Some(599.0))));
+        assert!(!is_refused(|a| a.add("a", both, |_, _| Some(600.0))));
         assert!(!is_refused(|a| a.add("a", both, |_, _| None)), "no account");
         assert!(is_refused(|a| a.numbers("a", both)));
         assert!(
@@ -197,31 +230,66 @@ mod tests {
     }
 
     #[test]
-    fn three_of_four_have_to_agree() {
-        let mut agreement = Agreement::default();
-        agreement.judge();
-        for other in [1_250.0, 1_000.0, 900.0, 2_000.0] {
-            agreement.add("a", (Some(1_000.0), Some(other)), |_, _| None);
+    fn nothing_excuses_more_than_a_second() {
+        for account in [None, Some(600_000.0)] {
+            let at_the_bound = (Some(2_000.0), Some(1_000.0));
+            assert!(!is_refused(|a| a.add("a", at_the_bound, |_, _| account)));
+            let beyond = (Some(2_001.0), Some(1_000.0));
+            assert!(is_refused(|a| a.add("a", beyond, |_, _| account)));
         }
-        agreement.judge();
-        assert!(agreement.has("a") && !agreement.has("b"));
-        agreement.add("b", (Some(1_000.0), Some(2_000.0)), |_, _| None);
-        let judged = std::panic::catch_unwind(|| agreement.judge());
-        assert!(judged.is_err(), "three of five");
+    }
+
+    /// So many comparisons, the first of which need an excuse.
+    fn compare(agreement: &mut Agreement, what: &'static str, count: usize, apart: usize) {
+        for round in 0..count {
+            let other = if round < apart { 1_301.0 } else { 1_300.0 };
+            agreement.add(what, (Some(1_000.0), Some(other)), |_, _| None);
+        }
     }
 
     #[test]
-    fn what_is_never_right_is_not_made_up_for() {
-        let mut agreement = Agreement::default();
-        let late = (Some(1_000.0), Some(2_000.0));
-        for round in 0..4 {
-            for what in ["a", "b", "c", "d", "e"] {
-                agreement.add(what, (Some(1_000.0), Some(1_000.0)), |_, _| None);
+    fn one_in_four_of_a_kind_may_need_an_excuse_and_one_where_there_are_fewer() {
+        for (count, most) in [(0, 0), (1, 1), (3, 1), (4, 1), (7, 1), (8, 2), (20, 5)] {
+            for apart in 0..=count {
+                let mut agreement = Agreement::default();
+                compare(&mut agreement, "a", count, apart);
+                let is_fine = std::panic::catch_unwind(|| agreement.judge()).is_ok();
+                assert_eq!(is_fine, apart <= most, "{apart} of {count}");
             }
-            agreement.add("late", late, |_, _| None);
-            let is_fine = std::panic::catch_unwind(|| agreement.judge()).is_ok();
-            assert_eq!(is_fine, round < 3, "after {} rounds", round + 1);
         }
+    }
+
+    #[test]
+    fn what_agrees_by_its_nature_makes_up_for_nothing() {
+        let mut agreement = Agreement::default();
+        for what in ["metric", "event Started"] {
+            compare(&mut agreement, what, 40, 0);
+        }
+        compare(&mut agreement, "status.writableAt", 4, 1);
+        agreement.judge();
+        assert!(agreement.has("metric") && !agreement.has("other"));
+        compare(&mut agreement, "status.writableAt", 1, 1);
+        let judged = std::panic::catch_unwind(|| agreement.judge());
+        assert!(judged.is_err(), "two of five");
+        let counts: Vec<_> = agreement.counts().collect();
+        assert_eq!(
+            counts,
+            [
+                ("event Started", 40, 0),
+                ("metric", 40, 0),
+                ("status.writableAt", 5, 2)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cause_that_is_seen_before_the_fault_or_after_its_end_is_refused() {
+        let is_refused = |detected: f64| {
+            std::panic::catch_unwind(|| seen_in_order(1_000, detected, 5_000.0)).is_err()
+        };
+        assert!(!is_refused(1_000.0) && !is_refused(5_000.0));
+        assert!(is_refused(999.0), "what was there before is not this fault");
+        assert!(is_refused(5_001.0));
     }
 
     #[test]

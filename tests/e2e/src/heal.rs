@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use understudy_cluster::command::wait_for;
 use understudy_cluster::layout::{CGROUP, Layout};
-use understudy_cluster::process::{run_state, send};
+use understudy_cluster::process::{run_state, send, started};
 use understudy_cluster::state::StateFile;
 use understudy_cluster::{Cluster, Container, cgroups, continue_process};
 
@@ -59,7 +59,7 @@ pub fn heal(cluster: &Cluster) -> Result<()> {
     heal_api_server(cluster)?;
     for node in cluster.nodes() {
         match cluster.containers(*node) {
-            Ok(containers) => containers.iter().for_each(wake),
+            Ok(containers) => containers.iter().try_for_each(wake)?,
             Err(_) => cluster
                 .revive_node(*node)
                 .with_context(|| format!("{node} was dead"))?,
@@ -94,13 +94,30 @@ fn untaint(cluster: &Cluster) -> Result<()> {
 }
 
 /// A container that is frozen, or has stopped processes, goes on. It may end at any moment.
-fn wake(container: &Container) {
-    let _ = container.thaw();
-    for pid in container.processes().unwrap_or_default() {
-        if run_state(pid) == Some('T') {
-            let _ = continue_process(pid);
+fn wake(container: &Container) -> Result<()> {
+    let woken = container.thaw().and_then(|()| container.processes());
+    let pids = match woken {
+        Ok(pids) => pids,
+        Err(_) if !runs(container)? => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let is_stopped = |pid: i32| run_state(pid) == Some('T');
+    for pid in pids.into_iter().filter(|pid| is_stopped(*pid)) {
+        if let Err(error) = continue_process(pid)
+            && is_stopped(pid)
+        {
+            return Err(error);
         }
     }
+    Ok(())
+}
+
+/// Whether its first process is there yet, and not another one of the machine's that has got its number.
+fn runs(container: &Container) -> Result<bool> {
+    let of_node = cgroups::freezer(&container.node.cgroup())?;
+    let group = cgroups::freezer_of(container.pid);
+    let is_there = started(container.pid).is_some();
+    Ok(is_there && group.is_ok_and(|group| group.starts_with(of_node)))
 }
 
 fn heal_api_server(cluster: &Cluster) -> Result<()> {

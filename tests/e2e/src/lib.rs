@@ -39,6 +39,8 @@ pub mod faults;
 
 pub mod agreement;
 
+pub mod goals;
+
 pub mod round;
 
 pub mod client_pod;

@@ -1,19 +1,23 @@
 //! The results file: a line of JSON for each thing that was measured, so that several runs add up.
 //!
 //! A line names the commit that was measured; [`summary`] puts those of one commit together and says of how many rounds
-//! each figure is.
+//! each figure is. A round that fails leaves a line as well ([`Entry`]), with whatever was measured by then: of a file that
+//! holds successes only nobody could say how many there were of how many.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use understudy_tests::local::now_ms;
 
 use crate::settings::Settings;
+
+/// Among a line's counts: 1 if its round has failed.
+const FAILED: &str = "failed";
 
 /// One round of one test.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -83,8 +87,11 @@ impl Line {
     /// # Errors
     /// If the file can't be written.
     pub fn keep(&self, settings: &Settings) -> Result<()> {
+        self.append(&settings.results)
+    }
+
+    fn append(&self, path: &Path) -> Result<()> {
         println!("{}", self.shown());
-        let path = &settings.results;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("make {}", folder.display()))?;
@@ -96,6 +103,46 @@ impl Line {
         // One write: several runs may append to one file.
         file.write_all(text.as_bytes())
             .with_context(|| format!("write {}", path.display()))
+    }
+}
+
+/// The line of a round that is not over. It is put into the file when this goes, before a test that fails has ended: the
+/// line then says that its round has failed.
+pub struct Entry {
+    results: PathBuf,
+    line: Line,
+}
+
+impl Entry {
+    /// To be begun before anything of the round can fail.
+    pub fn begin(settings: &Settings, test: &str, variant: &str, round: u32) -> Entry {
+        let line = Line::new(settings, test, variant, round);
+        Entry::of(settings.results.clone(), line)
+    }
+
+    pub(crate) fn of(results: PathBuf, line: Line) -> Entry {
+        Entry { results, line }
+    }
+
+    pub fn seconds(&mut self, name: &str, value: f64) {
+        self.line = std::mem::take(&mut self.line).seconds(name, value);
+    }
+
+    pub fn count(&mut self, name: &str, value: usize) {
+        self.line = std::mem::take(&mut self.line).count(name, value);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        self.count(FAILED, usize::from(failed));
+        self.line.at_ms = now_ms();
+        if let Err(error) = self.line.append(&self.results) {
+            let text = format!("the results file: {error:#}");
+            eprintln!("{text}");
+            assert!(failed, "{text}");
+        }
     }
 }
 
@@ -114,11 +161,22 @@ fn quantile(sorted: &[f64], of: usize, parts: usize) -> f64 {
     sorted.get(last * of / parts).copied().unwrap_or_default()
 }
 
+/// How many lines there are, and how many of them say that their round has failed.
+fn rounds<'a>(lines: impl Iterator<Item = &'a Line>) -> String {
+    let (mut all, mut failed) = (0, 0);
+    for line in lines {
+        all += 1;
+        failed += u32::from(line.counts.get(FAILED).is_some_and(|n| *n > 0));
+    }
+    format!("{all} rounds, {failed} of them failed")
+}
+
 /// A table of the lines of one commit: median and worst of each time, sum of each count, number of rounds.
 pub fn summary(lines: &[Line], commit: &str) -> String {
+    let of_commit = || lines.iter().filter(|line| line.commit == commit);
     let mut times: BTreeMap<(&str, &str, &str), Vec<f64>> = BTreeMap::new();
     let mut sums: BTreeMap<(&str, &str, &str), (u64, u64)> = BTreeMap::new();
-    for line in lines.iter().filter(|line| line.commit == commit) {
+    for line in of_commit() {
         for (name, value) in &line.seconds {
             let key = (line.test.as_str(), line.variant.as_str(), name.as_str());
             times.entry(key).or_default().push(*value);
@@ -131,8 +189,9 @@ pub fn summary(lines: &[Line], commit: &str) -> String {
         }
     }
     let mut text = format!(
-        "Results of {commit}\n\n| test | variant | figure | rounds | median | worst |\n\
-         | --- | --- | --- | --- | --- | --- |\n"
+        "Results of {commit}: {}\n\n| test | variant | figure | rounds | median | worst |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
+        rounds(of_commit())
     );
     for ((test, variant, name), mut values) in times {
         values.sort_by(f64::total_cmp);
@@ -194,5 +253,36 @@ mod tests {
         let back: Line = serde_json::from_str(&text).expect("a line");
         assert_eq!(back, line);
         assert!(line.shown().contains("missing 3"), "{}", line.shown());
+    }
+
+    #[test]
+    fn a_round_that_fails_leaves_a_line_that_says_so_with_what_was_measured() {
+        let dir = tempfile::tempdir().expect("a folder");
+        // The folder is made with the first line.
+        let path = dir.path().join("below/results.jsonl");
+        let begin = |missing: u64| Entry::of(path.clone(), line("a", 0.5, missing));
+        let ended = std::panic::catch_unwind(|| {
+            let mut entry = begin(2);
+            entry.seconds("longest pause of writes", 7.0);
+            panic!("a promise was broken");
+        });
+        assert!(ended.is_err());
+        let mut entry = begin(0);
+        entry.count("acknowledged", 9);
+        drop(entry);
+        let lines = read(&path).expect("two lines");
+        let counts: Vec<_> = lines
+            .iter()
+            .map(|line| (line.counts["failed"], line.counts["missing"]))
+            .collect();
+        assert_eq!(counts, [(1, 2), (0, 0)]);
+        assert_eq!(lines[0].seconds["longest pause of writes"], 7.0);
+        assert_eq!(lines[1].counts["acknowledged"], 9);
+        let text = summary(&lines, "a");
+        assert!(
+            text.starts_with("Results of a: 2 rounds, 1 of them failed\n"),
+            "{text}"
+        );
+        assert!(text.contains("| missing | 2 | 2 |"), "{text}");
     }
 }

@@ -5,6 +5,7 @@
 //! node, by the pod's address: a thread in the node's network, so that what cuts the node off does not cut it off from
 //! its instance. What these are told is the instance's own word.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use understudy_tests::local::now_ms;
 
 use crate::database::{Database, Instance, POSTGRES_PORT};
 use crate::ledger::{Acknowledged, Ledger, Way, missing, overtaken};
+use crate::results::Entry;
 use crate::session::{Access, CONNECT_LIMIT, Session};
 
 pub const TABLE: &str = "ledger";
@@ -224,49 +226,107 @@ impl Drop for Writers {
     }
 }
 
-/// Both promises, over everything that was ever acknowledged by this database. Gives the number of rows.
+/// What became of everything that was ever acknowledged by a database.
+#[derive(Debug)]
+struct Tally {
+    acknowledged: usize,
+    missing: Vec<Acknowledged>,
+    /// In an older term after a newer one's first.
+    late: Vec<Acknowledged>,
+}
+
+impl Tally {
+    fn of(rows: &[Acknowledged], there: &HashSet<i64>) -> Tally {
+        let owned = |found: Vec<&Acknowledged>| found.into_iter().cloned().collect();
+        Tally {
+            acknowledged: rows.len(),
+            missing: owned(missing(rows, there)),
+            late: owned(overtaken(rows)),
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        !self.missing.is_empty() || !self.late.is_empty()
+    }
+
+    fn put_into(&self, entry: &mut Entry) {
+        entry.count("acknowledged", self.acknowledged);
+        entry.count("missing", self.missing.len());
+        entry.count("in an older term", self.late.len());
+    }
+
+    #[track_caller]
+    fn judge(&self, history: impl Fn() -> String) {
+        let Tally { missing, late, .. } = self;
+        let shown = |rows: &[Acknowledged]| format!("{:#?}", &rows[..rows.len().min(20)]);
+        assert!(
+            missing.is_empty(),
+            "{} acknowledged rows are missing, the first: {}\n{}",
+            missing.len(),
+            shown(missing),
+            history()
+        );
+        assert!(
+            late.is_empty(),
+            "{} rows were acknowledged in an older term after a newer one's first: {}\n{}",
+            late.len(),
+            shown(late),
+            history()
+        );
+    }
+}
+
+#[track_caller]
+fn tally(database: &Database<'_>, ledger: &Ledger) -> Tally {
+    let tally = Tally::of(&ledger.rows(), &database.ids(TABLE));
+    println!(
+        "{}: {} rows acknowledged, {} missing, {} in an older term after a newer one's first",
+        database.name,
+        tally.acknowledged,
+        tally.missing.len(),
+        tally.late.len()
+    );
+    tally
+}
+
+/// Both promises, over everything that was ever acknowledged by this database, for the line of results of a round: what was
+/// counted is in it before anything fails. Gives the number of rows.
 ///
 /// # Panics
 /// If one of them was broken.
 #[track_caller]
-pub fn judge(database: &Database<'_>, ledger: &Ledger) -> usize {
-    let rows = ledger.rows();
-    let there = database.ids(TABLE);
-    let missing = missing(&rows, &there);
-    let late = overtaken(&rows);
-    println!(
-        "{}: {} rows acknowledged, {} missing, {} in an older term after a newer one's first",
-        database.name,
-        rows.len(),
-        missing.len(),
-        late.len()
-    );
-    let shown = |rows: &[&Acknowledged]| format!("{:#?}", &rows[..rows.len().min(20)]);
-    assert!(
-        missing.is_empty(),
-        "{} acknowledged rows are missing, the first: {}\n{}",
-        missing.len(),
-        shown(&missing),
-        database.history.shown()
-    );
-    assert!(
-        late.is_empty(),
-        "{} rows were acknowledged in an older term after a newer one's first: {}\n{}",
-        late.len(),
-        shown(&late),
-        database.history.shown()
-    );
-    rows.len()
+pub fn judge_into(database: &Database<'_>, ledger: &Ledger, entry: &mut Entry) -> usize {
+    let tally = tally(database, ledger);
+    tally.put_into(entry);
+    tally.judge(|| database.history.shown());
+    tally.acknowledged
 }
 
-/// Whoever keeps a session through the write Service was told of every row since that moment that it is written.
+/// The same where nothing is measured: there is a line of results only where a promise was broken.
+///
+/// # Panics
+/// As [`judge_into`].
+#[track_caller]
+pub fn judge(database: &Database<'_>, ledger: &Ledger) -> usize {
+    let tally = tally(database, ledger);
+    if tally.is_broken() {
+        let space = database.space;
+        let mut entry = Entry::begin(&space.settings, &space.test, "", 1);
+        tally.put_into(&mut entry);
+        tally.judge(|| database.history.shown());
+    }
+    tally.acknowledged
+}
+
+/// Whoever writes through the write Service, by a session that is kept or by a new one for each row, was told of every row
+/// since that moment that it is written.
 ///
 /// # Panics
 /// If one was refused, or not answered in time.
 #[track_caller]
 pub fn no_write_failed(ledger: &Ledger, since_ms: u64) {
     let mut failed = ledger.failures(since_ms);
-    failed.retain(|failed| failed.way == Way::Service);
+    failed.retain(|failed| failed.way.is_service());
     assert!(failed.is_empty(), "writes failed: {failed:#?}");
 }
 
@@ -361,5 +421,65 @@ impl Client {
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::results::{Line, read};
+
+    fn row(id: i64, term: u32, at_ms: u64) -> Acknowledged {
+        Acknowledged {
+            id,
+            term,
+            sent_ms: at_ms,
+            at_ms,
+            way: Way::Service,
+        }
+    }
+
+    #[test]
+    fn a_loss_and_a_split_are_in_the_results_file_and_fail() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("results.jsonl");
+        let rows = [row(1, 1, 10), row(2, 2, 20), row(3, 1, 30), row(4, 2, 40)];
+        let judged = |there: &[i64], rows: &[Acknowledged]| {
+            let tally = Tally::of(rows, &there.iter().copied().collect());
+            let failed = catch_unwind(AssertUnwindSafe(|| {
+                let mut entry = Entry::of(path.clone(), Line::default());
+                tally.put_into(&mut entry);
+                tally.judge(String::new);
+            }))
+            .is_err();
+            assert_eq!(failed, tally.is_broken());
+        };
+        judged(&[1, 2, 3, 4], &rows[..2]);
+        judged(&[2, 4], &rows[..2]);
+        judged(&[1, 2, 3, 4], &rows);
+        let lines = read(&path).expect("a line of each");
+        let of = |line: &Line| {
+            let names = ["acknowledged", "missing", "in an older term", "failed"];
+            names.map(|name| line.counts[name])
+        };
+        let found: Vec<_> = lines.iter().map(of).collect();
+        assert_eq!(found, [[2, 0, 0, 0], [2, 1, 0, 1], [4, 0, 1, 1]]);
+    }
+
+    #[test]
+    fn a_write_that_fails_is_told_of_whichever_client_of_the_service_it_was() {
+        let failed_by = |way: &Way| {
+            let ledger = Ledger::default();
+            ledger.fail(way, "connect: refused".to_owned());
+            catch_unwind(AssertUnwindSafe(|| no_write_failed(&ledger, 0))).is_err()
+        };
+        assert!(failed_by(&Way::Service) && failed_by(&Way::Fresh));
+        // A standby refuses every write that its own client sends.
+        assert!(!failed_by(&Way::Own("a-1".into())));
+        let ledger = Ledger::default();
+        ledger.fail(&Way::Fresh, "before".to_owned());
+        no_write_failed(&ledger, now_ms() + 1_000);
     }
 }

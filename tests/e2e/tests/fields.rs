@@ -668,10 +668,33 @@ fn changes_of_the_manifest_are_told(database: &Database<'_>) {
     database.full_strength();
 }
 
+/// After a switchover: who had the role and who has it, everybody on the new timeline, and the old primary's pod among those
+/// that the scale sub-resource selects.
+fn the_status_is_of_the_new_primary(database: &Database<'_>, old: &str, new: &str) {
+    let status = database.wait("everybody on the new timeline", LIMIT, |status| {
+        let mut all = status["instances"].as_array().into_iter().flatten();
+        status["timeline"] == status["term"]
+            && status["lastSwitchover"]["term"] == status["term"]
+            && all.all(|instance| instance["timeline"] == status["timeline"])
+    });
+    let last = &status["lastSwitchover"];
+    assert_eq!(last["old"], old, "{last:#}");
+    assert_eq!(last["new"], new, "{last:#}");
+    let selector = status["selector"].as_str().expect("a selector");
+    let wanted = format!("pod/{old}-0");
+    wait_for("the selector to find the old primary alone", LIMIT, || {
+        let of_standbys = ["get", "pods", "-l", selector, "-o", "name"];
+        let selected = database.space.try_kubectl(&of_standbys)?;
+        Ok((selected.trim() == wanted).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}"));
+}
+
 fn changes_of_the_role_are_told(database: &Database<'_>) {
     let asked_ms = now_ms();
     let (old, new) = (database.primary(), database.standbys()[0].clone());
     database.switch_to(&new);
+    the_status_is_of_the_new_primary(database, &old, &new);
     let handed_over = ["SwitchoverStarted", "SwitchoverCompleted"];
     told(database, asked_ms, &handed_over, &new);
     told(database, asked_ms, &["Rejoined"], &old);

@@ -1,12 +1,16 @@
 //! A user's first minutes: the chart, one manifest, and clients that have nothing but the Secret `orders-app`.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Instant;
 
+use serde_json::Value;
 use understudy_cluster::command::wait_for;
 use understudy_e2e::client_pod::{self, shell};
 use understudy_e2e::controller;
 use understudy_e2e::database::Database;
 use understudy_e2e::results::Line;
+use understudy_e2e::session::secret_text;
 use understudy_e2e::settings::LIMIT;
 use understudy_e2e::space::Space;
 
@@ -46,12 +50,6 @@ fn clients_connect_with_the_secret_alone(space: &Space) {
     assert_eq!(said.trim(), "app");
     let conninfo = ok(space, r#"psql "$URI" -X -c '\conninfo'"#);
     assert!(conninfo.contains("SSL connection"), "{conninfo}");
-    // The authority and the name are checked, and nobody gets in without encryption.
-    let other = refused(
-        space,
-        r#"PGSSLROOTCERT=/app/password psql "$URI" -X -c 'SELECT 1'"#,
-    );
-    assert!(other.contains("certificate"), "{other}");
     let plain = refused(space, r#"psql "$URI&sslmode=disable" -X -c 'SELECT 1'"#);
     assert!(plain.contains("pg_hba.conf"), "{plain}");
 
@@ -66,6 +64,34 @@ fn clients_connect_with_the_secret_alone(space: &Space) {
         r#"psql "$URI" -X -At -c 'SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)'"#,
     );
     assert_eq!(sums.trim(), "t");
+}
+
+/// The client checks the server's name and authority. Each try has one thing wrong with it, and the same way leads in where
+/// nothing is.
+fn nobody_can_stand_in_the_server_s_place(space: &Space, address: IpAddr) {
+    let by_name =
+        |host: &str| format!(r#"psql "$URI&host={host}&hostaddr={address}" -X -At -c 'SELECT 1'"#);
+    let right = format!("orders-primary.{}.svc", space.name);
+    assert_eq!(ok(space, &by_name(&right)).trim(), "1");
+    let wrong = "orders-primary.elsewhere.svc";
+    let said = refused(space, &by_name(wrong));
+    let words = format!("does not match host name \"{wrong}\"");
+    assert!(said.contains(&words), "{said}");
+
+    // The pod has no file that could be written.
+    let under = |authority: &str| {
+        format!(
+            r#"printf '%s\n' '{authority}' | PGSSLROOTCERT=/dev/stdin psql "$URI" -X -At -c 'SELECT 1'"#
+        )
+    };
+    let own = secret_text(&space.get(&["secret", "orders-app"]), "ca.crt");
+    let own = own.expect("the authority's certificate");
+    assert_eq!(ok(space, &under(&own)).trim(), "1");
+    // Kubernetes' own, which every namespace has.
+    let foreign = space.get(&["configmap", "kube-root-ca.crt"])["data"]["ca.crt"].clone();
+    let foreign = foreign.as_str().expect("an authority's certificate");
+    let said = refused(space, &under(foreign));
+    assert!(said.contains("certificate verify failed"), "{said}");
 }
 
 /// By the Service `-standby`: rows are there, and writes are refused.
@@ -118,6 +144,56 @@ fn kubectl_shows_it_at_a_glance(space: &Space) {
     }
 }
 
+/// What the status says of each instance, beside what pods and the primary itself say.
+fn the_status_says_where_everything_is(database: &Database<'_>) {
+    let space = database.space;
+    let (primary, standbys) = (database.primary(), database.standbys());
+    let each = |status: &Value| status["instances"].as_array().cloned().unwrap_or_default();
+    let is_near = |instance: &Value| instance["name"] == *primary || instance["lag"] == "Near";
+    let status = database.wait("no standby is behind", LIMIT, |status| {
+        each(status).iter().all(is_near)
+    });
+    assert_eq!(status["timeline"], status["term"], "{status:#}");
+    let instances = each(&status);
+    assert_eq!(instances.len(), 1 + standbys.len(), "{status:#}");
+    for instance in &instances {
+        let name = instance["name"].as_str().expect("a name");
+        let pod = database.instance(name);
+        assert_eq!(instance["node"], pod.node.name(), "{instance:#}");
+        assert_eq!(instance["timeline"], status["timeline"], "{instance:#}");
+        let is_standby = name != primary;
+        assert_eq!(instance["lag"].is_null(), !is_standby, "{instance:#}");
+        let mut positions = vec!["flushLsn"];
+        positions.extend(is_standby.then_some("replayLsn"));
+        for position in positions {
+            // Where it was a moment ago: the primary has it by now.
+            let at = instance[position].as_str().expect(position);
+            let sql = format!(
+                "SELECT '0/0' < '{at}'::pg_lsn AND '{at}'::pg_lsn <= pg_current_wal_flush_lsn()"
+            );
+            assert_eq!(database.value(&sql), "t", "{position}: {instance:#}");
+        }
+    }
+    // An autoscaler measures the pods that the scale sub-resource selects.
+    let scale = space.get(&["rcl", "orders", "--subresource=scale"]);
+    assert_eq!(scale["status"]["selector"], status["selector"]);
+    let selector = scale["status"]["selector"].as_str().expect("a selector");
+    let wanted: BTreeSet<String> = standbys
+        .iter()
+        .map(|name| format!("pod/{name}-0"))
+        .collect();
+    wait_for(
+        "the selector to find the standbys and no other pod",
+        LIMIT,
+        || {
+            let selected = space.try_kubectl(&["get", "pods", "-l", selector, "-o", "name"])?;
+            let selected: BTreeSet<String> = selected.lines().map(str::to_owned).collect();
+            Ok((selected == wanted).then_some(()))
+        },
+    )
+    .unwrap_or_else(|error| panic!("{error:#}"));
+}
+
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn a_user_installs_the_chart_applies_a_manifest_and_connects() {
@@ -148,6 +224,8 @@ fn a_user_installs_the_chart_applies_a_manifest_and_connects() {
     database.full_strength();
     client_pod::start(&space, CLIENT, "orders-app").expect("a client");
     clients_connect_with_the_secret_alone(&space);
+    nobody_can_stand_in_the_server_s_place(&space, database.service("primary").ip());
     standbys_are_read(&space);
     kubectl_shows_it_at_a_glance(&space);
+    the_status_says_where_everything_is(&database);
 }

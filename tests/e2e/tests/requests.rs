@@ -251,6 +251,62 @@ fn parameters_that_the_engine_does_not_take_are_told_of_and_change_nothing() {
     assert_eq!(database.term(), term, "the role has moved");
 }
 
+/// Nobody is told that a database is ready which has not what its Secret promises; what is corrected runs, and once.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn sql_that_fails_is_told_of_and_runs_when_it_is_corrected() {
+    let space = Space::enter("bootstrap-failed");
+    let table = "CREATE TABLE begun (n integer); INSERT INTO begun VALUES (7); GRANT SELECT ON begun TO app";
+    let bootstrap = |sql: [&str; 2]| json!({"bootstrap": {"sql": sql}});
+    let wrong = bootstrap([table, "INSERT INTO nowhere VALUES (1)"]);
+    let asked_ms = now_ms();
+    let database = Database::apply(
+        &space,
+        "orders",
+        &with(1, "bootstrap", wrong["bootstrap"].clone()),
+    );
+    refused_for_now(&database, &["BootstrapFailed"]);
+    let event = database.wait_told("BootstrapFailed", "sql[1]", asked_ms);
+    println!("{}: {}", event.reason, event.note);
+    assert!(event.note.contains("nowhere"), "{}", event.note);
+    database.patch_spec(&bootstrap([table, "INSERT INTO begun VALUES (8)"]));
+    database.full_strength();
+    assert_eq!(database.value("SELECT sum(n) FROM begun"), "15");
+    let patch = json!({"spec": bootstrap([table, "SELECT 1"])}).to_string();
+    let what = [
+        "patch",
+        "rcl",
+        "orders",
+        "--type=merge",
+        "-p",
+        patch.as_str(),
+    ];
+    let refused = space.try_kubectl(&what).expect_err("it was run");
+    assert!(
+        format!("{refused:#}").contains("it runs once"),
+        "{refused:#}"
+    );
+}
+
+/// Kubernetes would give the pod the claim of that name, whosever it is.
+#[test]
+#[ignore = "needs the cluster that `make e2e` brings up"]
+fn a_claim_of_somebody_else_s_is_told_of_and_not_taken() {
+    let space = Space::enter("claim-taken");
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data-orders-2-0"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    });
+    let applied = space.apply(&claim.to_string());
+    applied.unwrap_or_else(|error| panic!("{error:#}"));
+    let database = Database::apply(&space, "orders", &spec(1));
+    refused_for_now(&database, &["data-orders-2-0"]);
+    let set = space.try_get(&["statefulset", "orders-2"]);
+    assert!(set.is_err(), "it would take the claim: {set:?}");
+    space.kubectl(&["delete", "pvc", "data-orders-2-0"]);
+    database.full_strength();
+}
+
 /// In the definition: what the API server asks of settings.
 const RULES: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/parameters/x-kubernetes-validations";
 

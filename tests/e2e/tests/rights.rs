@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use understudy_cluster::Cluster;
 use understudy_cluster::image::TOOLBOX;
 use understudy_e2e::calls::{self, Answer, Caller};
 use understudy_e2e::database::{CONTROL_PORT, Database, HTTP_PORT, Instance, spec};
@@ -101,19 +102,32 @@ fn an_instances_token_reads_its_own_cluster_and_nothing_else() {
     space.kubectl(&["delete", "rcl", "sales", "--timeout=120s"]);
 }
 
-/// What a call that must not be obeyed came to: refused by the server, or by the handshake.
-fn refusal(answer: anyhow::Result<Answer>) -> String {
-    match answer {
-        Ok(Answer { status, body }) => {
-            assert!((400..500).contains(&status), "{status}: {body}");
-            format!("{status}")
-        }
-        Err(error) => format!("{error:#}"),
-    }
+/// A certificate and its key, PEM.
+type Pair = (String, String);
+/// What a refusal of a call has to be, by who calls for what.
+type Refused = fn(&str, anyhow::Result<Answer>);
+
+/// Heard, and refused for what the caller is: not one who gives orders.
+#[track_caller]
+fn is_unauthorized(what: &str, answer: anyhow::Result<Answer>) {
+    let Answer { status, body } = answer.unwrap_or_else(|error| panic!("{what}: {error:#}"));
+    assert_eq!(status, 401, "{what}: {body}");
+    assert!(body.contains("the operator's client certificate"), "{body}");
 }
 
-/// Another namespace's pod, which reaches the engine as every pod of the cluster does, asks it for a promotion.
-fn neighbours_are_refused(space: &Space, instance: &Instance) {
+/// Not even heard: the handshake ends with the server's word that it does not know who vouches for the caller.
+#[track_caller]
+fn is_shut_out(what: &str, answer: anyhow::Result<Answer>) {
+    let error = answer.expect_err(what);
+    let said = format!("{error:#}");
+    assert!(
+        said.contains("received fatal alert: UnknownCA"),
+        "{what}: {said}"
+    );
+}
+
+/// A pod in another namespace, which has nothing to do with the database.
+fn start_neighbour(cluster: &Cluster) {
     let mut neighbours = space::namespace(NEIGHBOURS);
     // So that the next test takes it away where this one does not come so far.
     neighbours["metadata"]["labels"][space::LABEL] = json!("test");
@@ -131,25 +145,46 @@ fn neighbours_are_refused(space: &Space, instance: &Instance) {
             }],
         },
     });
-    let cluster = &space.cluster;
     for object in [neighbours, pod] {
         let applied = cluster.apply(&object.to_string());
         applied.unwrap_or_else(|error| panic!("{error:#}"));
     }
-    let of = ["-n", NEIGHBOURS];
-    let ready = ["wait", "--for=condition=Ready", "pod/client"];
-    let waited = cluster.kubectl(&[&of[..], &ready, &["--timeout=120s"]].concat());
+    let ready = ["wait", "-n", NEIGHBOURS, "--for=condition=Ready"];
+    let waited = cluster.kubectl(&[&ready[..], &["pod/client", "--timeout=120s"]].concat());
     waited.unwrap_or_else(|error| panic!("{error:#}"));
-    // Its end stays open until there is an answer: a server need not answer who has hung up.
-    let line = format!(
+}
+
+/// It reaches every port of an instance, because nothing here enforces the instances' NetworkPolicy, and has a client for TLS
+/// that shows no certificate.
+fn neighbours_are_refused(cluster: &Cluster, instance: &Instance) {
+    start_neighbour(cluster);
+    let said = |line: &str| {
+        let exec = ["exec", "-n", NEIGHBOURS, "client", "--", "sh", "-c", line];
+        let said = cluster.kubectl(&exec);
+        said.unwrap_or_else(|error| panic!("{line}: {error:#}"))
+    };
+    let address = SocketAddr::new(instance.address, CONTROL_PORT);
+    let wget = "timeout 20 wget -q -O - --no-check-certificate";
+    // So it does get through to the door, which is open for a probe alone.
+    let alive = said(&format!("{wget} https://{address}/livez"));
+    assert_eq!(alive.trim(), "ok");
+    for (path, sends) in [
+        ("/status", ""),
+        ("/promote", "--post-data '{}'"),
+        ("/seal", "--post-data '{}'"),
+    ] {
+        let line = format!("{wget} {sends} https://{address}{path} 2>&1 || true");
+        let said = said(&line);
+        assert!(said.contains("HTTP/1.1 401 Unauthorized"), "{path}: {said}");
+    }
+    // On the engine's own port, which is open to everybody, there is no such door at all. This end stays open until there is
+    // an answer: a server need not answer who has hung up.
+    let said = said(&format!(
         "{{ printf 'POST /promote HTTP/1.1\\r\\nhost: x\\r\\nconnection: close\\r\\ncontent-length: 2\\r\\n\\r\\n{{}}'; \
          sleep 2; }} | timeout 20 nc {} {HTTP_PORT}",
         instance.address
-    );
-    let exec = ["exec", "client", "--", "sh", "-c", line.as_str()];
-    let said = cluster.kubectl(&[&of[..], &exec].concat());
-    let said = said.unwrap_or_else(|error| panic!("{error:#}"));
-    assert!(said.starts_with("HTTP/1.1 4"), "it was not refused: {said}");
+    ));
+    assert!(said.starts_with("HTTP/1.1 404"), "{said}");
     remove_namespace(cluster, NEIGHBOURS).unwrap_or_else(|error| panic!("{error:#}"));
 }
 
@@ -179,35 +214,34 @@ fn nobody_but_the_operator_gives_an_instance_orders() {
         "set": {"term": term + 1, "counter": 0, "members": [], "required": 0},
     });
     let seal = json!({ "term": term + 1 });
-    let callers = [
-        ("nobody", None),
-        ("a stranger's operator", Some(&of_foreign)),
-        ("an instance", Some(&of_instances)),
+    let callers: [(&str, Option<&Pair>, Refused); 3] = [
+        ("nobody", None, is_unauthorized),
+        ("a stranger's operator", Some(&of_foreign), is_shut_out),
+        ("an instance", Some(&of_instances), is_unauthorized),
     ];
-    for (who, certificate) in callers {
+    for (who, certificate, is_refused) in callers {
         let caller = Caller {
             authority: &authority,
             own: certificate.map(|(certificate, key)| (certificate.as_str(), key.as_str())),
         };
-        for (path, body) in [
-            ("/promote", &promote),
-            ("/seal", &seal),
-            ("/reload", &json!({})),
+        for (method, path, body) in [
+            ("POST", "/promote", promote.to_string()),
+            ("POST", "/seal", seal.to_string()),
+            ("POST", "/reload", json!({}).to_string()),
+            ("GET", "/status", String::new()),
         ] {
-            let answer = calls::secure(control, host, caller, ("POST", path), &body.to_string());
-            println!("{who} asks for {path}: {}", refusal(answer));
+            let answer = calls::secure(control, host, caller, (method, path), &body);
+            is_refused(&format!("{who} asks for {path}"), answer);
         }
-        let status = calls::secure(control, host, caller, ("GET", "/status"), "");
-        println!("{who} asks for /status: {}", refusal(status));
     }
-    // Nor does the engine take orders, on the port that is open to everybody.
+    // The engine has no such orders to take on the port that is open to everybody.
     let open = SocketAddr::new(standby.address, HTTP_PORT);
     for path in ["/promote", "/seal", "/set", "/obey"] {
         let answer = calls::plain(open, "POST", path, &promote.to_string());
-        println!("anybody asks the engine for {path}: {}", refusal(answer));
+        assert_eq!(answer.expect("HTTP").status, 404, "{path}");
     }
     assert_eq!(calls::get(open, "/readyz").expect("HTTP").status, 200);
-    neighbours_are_refused(&space, &standby);
+    neighbours_are_refused(&space.cluster, &standby);
     // The operator's own certificate is what was missing.
     let operator = Caller {
         authority: &authority,

@@ -1,5 +1,5 @@
 //! `kubectl scale` under load: rows are kept, no write fails, the primary stays where it is and gives no base backup; and
-//! the primary is killed at each step of each change of the in-sync set.
+//! the primary is killed at each step of each change of the in-sync set, as long as the change stands there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -7,21 +7,26 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use understudy_cluster::Container;
 use understudy_cluster::command::wait_for;
 use understudy_e2e::calls;
 use understudy_e2e::database::{Database, HTTP_PORT, Instance, is_true, is_whole, spec};
 use understudy_e2e::history::sets;
 use understudy_e2e::ledger::{Ledger, Way, longest_pause};
-use understudy_e2e::results::Line;
+use understudy_e2e::results::{Entry, Line};
 use understudy_e2e::round::noted_ledger;
 use understudy_e2e::settings::LIMIT;
 use understudy_e2e::space::Space;
-use understudy_e2e::writers::{Who, Writers, judge, no_write_failed};
+use understudy_e2e::writers::{Who, Writers, judge, judge_into, no_write_failed};
 use understudy_tests::local::now_ms;
 
 /// Between two questions to each instance: the copy of a small database takes some tenths of a second.
 const LOOK: Duration = Duration::from_millis(50);
+/// Between two looks at what the watch has brought: some steps are over within milliseconds.
+const GLANCE: Duration = Duration::from_millis(1);
+/// So often a step is tried to be hit before the change has left it.
+const TRIES: u32 = 3;
 
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
@@ -47,8 +52,12 @@ fn standbys_come_and_go_under_load_without_a_failed_write() {
         database.full_strength();
         writers.wait_for(50);
         no_write_failed(&ledger, begin_ms);
-        assert_eq!(database.primary(), primary, "the primary has moved");
-        assert_eq!(database.term(), term, "the role has moved");
+        let now = (database.primary(), database.term());
+        assert_eq!(
+            now,
+            (primary.clone(), term),
+            "BROKEN PROMISE: the role has moved"
+        );
         let pause = longest_pause(&ledger.rows(), (begin_ms, now_ms()), Way::is_service);
         let variant = format!("to {replicas}");
         let mut line = Line::new(&space.settings, "scaling", &variant, round)
@@ -65,7 +74,10 @@ fn standbys_come_and_go_under_load_without_a_failed_write() {
     judge(&database, &ledger);
     // Tests that share the database may have had some more.
     let kept = claims(&space);
-    assert!(kept.len() >= 5, "claims of five instances: {kept:?}");
+    assert!(
+        kept.len() >= 5,
+        "BROKEN PROMISE: claims of five instances: {kept:?}"
+    );
 }
 
 /// A claim outlives its instance, marked.
@@ -180,7 +192,7 @@ impl Given {
 }
 
 /// A step of a change of the in-sync set, by what the status shows of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum At {
     /// The manifest has changed, and nothing else yet.
     Asked,
@@ -198,21 +210,30 @@ const GROWING: [At; 5] = [At::Asked, At::Counted, At::Seeding, At::TwoSets, At::
 const SHRINKING: [At; 3] = [At::Asked, At::TwoSets, At::NewSet];
 
 impl At {
-    fn is_reached(self, before: &Value, now: &Value) -> bool {
+    /// Whether the change to so many replicas stands at this step: it has come so far, and no further. With the primary
+    /// that it began with, whose death has not been seen yet.
+    fn is_now(self, before: &Value, object: &Value, replicas: u32) -> bool {
+        let now = &object["status"];
         let instances = |status: &Value| status["instances"].as_array().map_or(0, Vec::len);
         let members = |status: &Value| {
             let newest = sets(status).last();
             newest.and_then(|set| set["members"].as_array().map(Vec::len))
         };
+        let is_asked = object["spec"]["replicas"].as_u64() == Some(u64::from(replicas));
+        if !is_asked || now["phase"] != "Running" || now["term"] != before["term"] {
+            return false;
+        }
+        let is_one = sets(now).count() == 1;
+        let is_old = is_one && members(now) == members(before);
         match self {
-            At::Asked => true,
-            At::Counted => instances(now) != instances(before),
+            At::Asked => is_old && instances(now) == instances(before),
+            At::Counted => is_old && instances(now) != instances(before),
             At::Seeding => {
                 let mut all = now["instances"].as_array().into_iter().flatten();
-                all.any(|i| i["role"] == "Seeding")
+                is_old && all.any(|i| i["role"] == "Seeding")
             }
             At::TwoSets => sets(now).count() > 1,
-            At::NewSet => sets(now).count() == 1 && members(now) != members(before),
+            At::NewSet => is_one && !is_old,
         }
     }
 }
@@ -228,51 +249,113 @@ fn forget_claims(space: &Space, status: &Value) {
     }
 }
 
-/// Kills the primary's container when the change has come so far, or, where seeding is over too quickly to be seen, when
-/// the change is complete. Gives whether it was seen.
-fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At) -> bool {
+/// A change from so many replicas to so many, and the step of it at which the primary is to die.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    from: u32,
+    to: u32,
+    at: At,
+}
+
+/// How a death met its step, by the watch, which is some milliseconds late: the results have how far off the step's ends were.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Met {
+    /// The change stood there just before the death, and just after it as well.
+    AtTheStep,
+    /// It had gone on.
+    Late,
+    /// It was over too quickly for the step to be seen.
+    Unseen,
+}
+
+/// Asks for the change, and kills this container at its step: as soon as the watch shows that, or, where it shows only that
+/// the step is over, at once. Gives when that was.
+fn kill_at(
+    database: &Database<'_>,
+    victim: &Container,
+    before: &Value,
+    change: Change,
+) -> (Met, u64) {
+    let Change { to, at, .. } = change;
+    let asked_ms = now_ms();
+    let is_now = |object: &Value| at.is_now(before, object, to);
+    let was_seen = || {
+        let seen = database.history.since(asked_ms);
+        seen.iter().any(|state| is_now(&state.object))
+    };
+    let is_over = |object: &Value| {
+        object["spec"]["replicas"].as_u64() == Some(u64::from(to)) && is_whole(object)
+    };
+    std::thread::scope(|scope| {
+        // kubectl ends some time after the API server has obeyed it: that is not waited for.
+        scope.spawn(|| database.scale(to));
+        let begin = Instant::now();
+        loop {
+            // Before the states are looked at: what comes in between is looked at the next time.
+            let object = database.object();
+            let is_late = is_over(&object) || begin.elapsed() > LIMIT;
+            if is_now(&object) || was_seen() || is_late {
+                break;
+            }
+            std::thread::sleep(GLANCE);
+        }
+        let stood = is_now(&database.object());
+        victim.kill().expect("the primary ran");
+        let killed_ms = now_ms();
+        let stands = is_now(&database.object());
+        let met = match (stood && stands, was_seen()) {
+            (true, _) => Met::AtTheStep,
+            (false, true) => Met::Late,
+            (false, false) => Met::Unseen,
+        };
+        println!("to {to}, {at:?}: {met:?}");
+        (met, killed_ms)
+    })
+}
+
+/// How long the change had stood at the step when the primary was killed, and how long it stood there yet; milliseconds, by
+/// when the watch brought it.
+fn distances(
+    database: &Database<'_>,
+    is_now: impl Fn(&Value) -> bool,
+    killed_ms: u64,
+) -> (u64, u64) {
+    let states = database.history.since(0);
+    let (until, after): (Vec<_>, Vec<_>) = states.iter().partition(|s| s.at_ms <= killed_ms);
+    let stood = until.iter().rev().take_while(|s| is_now(&s.object));
+    let left = after.iter().find(|s| !is_now(&s.object));
+    let since_ms = stood.last().map_or(killed_ms, |s| s.at_ms);
+    let left_ms = left.map_or_else(now_ms, |s| s.at_ms);
+    (killed_ms - since_ms, left_ms - killed_ms)
+}
+
+/// A change with a death, to full strength again, with nothing lost.
+fn dies_at(database: &Database<'_>, ledger: &Arc<Ledger>, change: Change, round: u32) -> Met {
+    let Change { to, at, .. } = change;
+    let space = database.space;
+    let variant = format!("to {to}, killed at {at:?}");
+    let mut entry = Entry::begin(&space.settings, "scaling-with-a-death", &variant, round);
     let before = database.full_strength();
-    if matches!(at, At::Seeding) {
-        forget_claims(database.space, &before);
+    if at == At::Seeding {
+        forget_claims(space, &before);
     }
     let victim = database.container(&database.primary());
     let writers = Writers::start(database, ledger, Who::Everybody);
-    let asked_ms = now_ms();
-    database.scale(replicas);
-    let begin = Instant::now();
-    let is_over = |object: &Value| {
-        object["spec"]["replicas"].as_u64() == Some(u64::from(replicas)) && is_whole(object)
-    };
-    let seen = loop {
-        // Before the states are looked at: what comes in between is looked at the next time.
-        let is_late = is_over(&database.object()) || begin.elapsed() > LIMIT;
-        let states = database.history.since(asked_ms);
-        if let Some(state) = states
-            .iter()
-            .find(|state| at.is_reached(&before, &state.object["status"]))
-        {
-            break Some(now_ms().saturating_sub(state.at_ms));
-        }
-        if is_late {
-            break None;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    victim.kill().expect("the primary ran");
-    match seen {
-        Some(ms) => println!("to {replicas}, {at:?}: killed {ms} ms after it was seen"),
-        None => println!("to {replicas}, {at:?}: was not seen; killed at the end"),
-    }
+    let (met, killed_ms) = kill_at(database, &victim, &before, change);
     // Everything else is a change of the record or of what it reports, and every one of those is seen.
     assert!(
-        seen.is_some() || matches!(at, At::Seeding),
-        "to {replicas}, {at:?}: was never seen\n{}",
+        met != Met::Unseen || at == At::Seeding,
+        "to {to}, {at:?}: was never seen\n{}",
         database.history.shown()
     );
-    let killed_ms = now_ms();
+    entry.count(
+        "killed at this very step",
+        usize::from(met == Met::AtTheStep),
+    );
+    entry.count("killed later", usize::from(met != Met::AtTheStep));
     writers.wait_for(50);
     database.wait("scaled", LIMIT, |status| {
-        status["replicas"].as_u64() == Some(u64::from(replicas))
+        status["replicas"].as_u64() == Some(u64::from(to))
     });
     // What was reported before the death must not be taken for the state after it.
     std::thread::sleep(Duration::from_secs(3));
@@ -280,18 +363,44 @@ fn kill_at(database: &Database<'_>, ledger: &Arc<Ledger>, replicas: u32, at: At)
     let whole_ms = now_ms();
     database.full_strength();
     writers.finish();
-    let rows = judge(database, ledger);
-    let space = database.space;
-    let variant = format!("to {replicas}, killed at {at:?}");
+    if met == Met::AtTheStep {
+        let (stood, left) = distances(database, |o| at.is_now(&before, o, to), killed_ms);
+        println!(
+            "to {to}, {at:?}: killed {stood} ms after it was seen, {left} ms before it was left"
+        );
+        entry.seconds("at the step before the death", stood as f64 / 1000.0);
+        entry.seconds("at the step after the death", left as f64 / 1000.0);
+    }
     let pause = longest_pause(&ledger.rows(), (killed_ms, whole_ms), Way::is_service);
-    let line = Line::new(&space.settings, "scaling-with-a-death", &variant, 1)
-        .seconds("longest pause of writes", pause as f64 / 1000.0)
-        .seconds("full strength", (whole_ms - killed_ms) as f64 / 1000.0)
-        .count("killed at this very step", usize::from(seen.is_some()))
-        .count("acknowledged", rows)
-        .count("missing", 0);
-    space.keep(&line);
-    seen.is_some()
+    entry.seconds("longest pause of writes", pause as f64 / 1000.0);
+    entry.seconds("full strength", (whole_ms - killed_ms) as f64 / 1000.0);
+    judge_into(database, ledger, &mut entry);
+    met
+}
+
+/// The same until the death has met its step, or that was tried often enough; from the beginning of the change each time.
+fn dies_at_the_very_step(
+    database: &Database<'_>,
+    ledger: &Arc<Ledger>,
+    change: Change,
+    deaths: &mut BTreeMap<(bool, At), (u32, u32)>,
+) {
+    let Change { from, to, at } = change;
+    for round in 1..=TRIES {
+        if round > 1 {
+            database.scale(from);
+            database.wait("back at the beginning", LIMIT, |status| {
+                status["replicas"].as_u64() == Some(u64::from(from))
+            });
+        }
+        let is_met = dies_at(database, ledger, change, round) == Met::AtTheStep;
+        let (met, all) = deaths.entry((to > from, at)).or_default();
+        *met += u32::from(is_met);
+        *all += 1;
+        if is_met {
+            return;
+        }
+    }
 }
 
 #[test]
@@ -300,13 +409,14 @@ fn a_primary_that_dies_at_any_step_of_a_change_of_the_set_loses_nothing() {
     let space = Space::share("scaling-with-deaths");
     let database = Database::create(&space, "orders", &spec(2));
     let ledger = noted_ledger(&space);
+    let change = |from: u32, to: u32, at: At| Change { from, to, at };
     if !space.settings.is_long {
         // One death on the way up and one on the way down.
-        kill_at(&database, &ledger, 3, At::TwoSets);
-        kill_at(&database, &ledger, 2, At::TwoSets);
+        dies_at(&database, &ledger, change(2, 3, At::TwoSets), 1);
+        dies_at(&database, &ledger, change(3, 2, At::TwoSets), 1);
         return;
     }
-    let mut seedings = 0;
+    let mut deaths = BTreeMap::new();
     for _ in 0..space.settings.rounds(1, 2) {
         for step in 0..GROWING.len().max(SHRINKING.len()) {
             let (up, down) = (
@@ -314,13 +424,17 @@ fn a_primary_that_dies_at_any_step_of_a_change_of_the_set_loses_nothing() {
                 SHRINKING[step % SHRINKING.len()],
             );
             // From 2 standbys to 3, to 1, and back, so that each set changes from and to an even and an odd size.
-            for (replicas, at) in [(3, up), (2, down), (1, down), (2, up)] {
-                let seen = kill_at(&database, &ledger, replicas, at);
-                seedings += u32::from(seen && matches!(at, At::Seeding));
+            for (from, to, at) in [(2, 3, up), (3, 2, down), (2, 1, down), (1, 2, up)] {
+                dies_at_the_very_step(&database, &ledger, change(from, to, at), &mut deaths);
             }
         }
     }
-    assert!(seedings > 0, "nobody was seen to be seeded");
+    for ((grows, at), (met, all)) in &deaths {
+        let way = if *grows { "growing" } else { "shrinking" };
+        println!("{way}, {at:?}: {met} of {all} deaths met the change at this very step");
+    }
+    let never: Vec<_> = deaths.iter().filter(|(_, (met, _))| *met == 0).collect();
+    assert!(never.is_empty(), "steps that could never be hit: {never:?}");
 }
 
 #[test]
@@ -338,7 +452,11 @@ fn the_last_standby_goes_and_one_comes_back() {
         });
         database.full_strength();
         writers.wait_for(50);
-        assert_eq!(database.primary(), primary, "the primary has moved");
+        assert_eq!(
+            database.primary(),
+            primary,
+            "BROKEN PROMISE: the role has moved"
+        );
         // The primary's word that its set is in effect may come a moment later.
         database.wait(&format!("protected with {replicas}"), LIMIT, |status| {
             is_true(status, "Protected") == (replicas == 1)
@@ -346,4 +464,43 @@ fn the_last_standby_goes_and_one_comes_back() {
     }
     writers.finish();
     judge(&database, &ledger);
+}
+
+/// What the status shows of one step is nobody else's: a death that comes when the change has gone on counts for nothing.
+#[test]
+fn a_change_stands_at_one_step_at_a_time() {
+    let object = |replicas: u32, roles: &[&str], sizes: &[usize]| {
+        let set = |size: &usize| json!({"members": vec![json!({}); *size]});
+        let instances = roles.iter().map(|role| json!({"role": role}));
+        json!({"spec": {"replicas": replicas}, "status": {
+            "phase": "Running", "term": 4,
+            "instances": instances.collect::<Vec<_>>(),
+            "inSync": sizes.iter().map(set).collect::<Vec<_>>(),
+        }})
+    };
+    let two = ["Primary", "Standby", "Standby"];
+    let three = |newest| [&two[..], &[newest]].concat();
+    let before = object(2, &two, &[2])["status"].clone();
+    let all = [At::Asked, At::Counted, At::Seeding, At::TwoSets, At::NewSet];
+    let steps = |object: &Value| -> Vec<At> {
+        let mut now = all.to_vec();
+        now.retain(|at| at.is_now(&before, object, 3));
+        now
+    };
+    assert_eq!(steps(&object(2, &two, &[2])), [], "not asked for yet");
+    assert_eq!(steps(&object(3, &two, &[2])), [At::Asked]);
+    let counted = object(3, &three("Starting"), &[2]);
+    assert_eq!(steps(&counted), [At::Counted]);
+    // Whoever is seeded is counted as well.
+    let seeding = object(3, &three("Seeding"), &[2]);
+    assert_eq!(steps(&seeding), [At::Counted, At::Seeding]);
+    let listed = object(3, &three("Standby"), &[2, 3]);
+    assert_eq!(steps(&listed), [At::TwoSets]);
+    let grown = object(3, &three("Standby"), &[3]);
+    assert_eq!(steps(&grown), [At::NewSet]);
+    for (key, value) in [("phase", json!("FailingOver")), ("term", json!(5))] {
+        let mut over = grown.clone();
+        over["status"][key] = value;
+        assert_eq!(steps(&over), [], "the death was seen: {key}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Changes on purpose, under load: nodes drained one after the other, parameters, resources and images rolled out. Writes
-//! pause for a moment at each switchover, and nothing is lost.
+//! pause for a moment at each switchover, and nothing is lost. The role is handed over each time, never taken over; what is
+//! rolled out goes to the standbys first, and to one instance at a time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use understudy_tests::local::now_ms;
 
 /// Between two questions that cost the machine something while a pause is measured.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A pod's time of creation is told by the second.
+const SECOND_MS: u64 = 1_000;
 
 #[track_caller]
 fn eventually(what: &str, mut done: impl FnMut() -> bool) {
@@ -50,6 +53,53 @@ fn uncordon(space: &Space, node: Node) {
     std::thread::sleep(Duration::from_secs(3));
 }
 
+/// Since that moment the role has gone from one instance to another because it was handed over, and nobody has taken it over.
+#[track_caller]
+fn handed_over(database: &Database<'_>, since_ms: u64) {
+    database.wait_event("SwitchoverCompleted", since_ms);
+    let events = database.events(since_ms);
+    let mut events = events.unwrap_or_else(|error| panic!("{error:#}"));
+    events.retain(|event| event.reason == "FailoverStarted");
+    assert!(
+        events.is_empty(),
+        "BROKEN PROMISE: the role was taken over: {events:#?}"
+    );
+    let last = database.status()["lastFailover"].clone();
+    assert!(
+        last["detectedAt"].as_u64() < Some(since_ms),
+        "BROKEN PROMISE: the role was taken over: {last:#}"
+    );
+}
+
+/// The first state, of those that a rollout went through, in which two instances are away at once. While the role moves
+/// nobody is primary, and whoever waits for that is not ready: until no more than one is missing again it only counts who
+/// is gone.
+fn first_of_two_away(states: impl IntoIterator<Item = Value>, all: u64) -> Option<Value> {
+    let mut is_moving = false;
+    states.into_iter().find(|status| {
+        let mut instances = status["instances"].as_array().into_iter().flatten();
+        let is_gone = instances.any(|i| i["role"] == "Lost");
+        let ready = status["readyInstances"].as_u64().unwrap_or_default();
+        let two = ready + 1 < all;
+        is_moving = status["phase"] != "Running" || (is_moving && two);
+        two && (is_gone || !is_moving)
+    })
+}
+
+/// Since that moment never more than one instance was away, by every state that the record went through.
+#[track_caller]
+fn one_at_a_time(database: &Database<'_>, since_ms: u64) {
+    let seen = database.history.since(since_ms).into_iter();
+    let states = seen.map(|state| state.object["status"].clone());
+    let two = first_of_two_away(states, 3);
+    assert_eq!(
+        two,
+        None,
+        "BROKEN PROMISE: two instances were away at once\n{}",
+        database.history.shown()
+    );
+}
+
 #[test]
 #[ignore = "needs the cluster that `make e2e` brings up"]
 fn each_node_is_drained_in_turn_under_load() {
@@ -60,7 +110,13 @@ fn each_node_is_drained_in_turn_under_load() {
     let nodes = space.cluster.nodes().to_vec();
     for (round, node) in (1..).zip(nodes) {
         let had_primary = database.instance(&database.primary()).node == node;
-        let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+        // An old primary that acknowledges late does so to those who talk to it itself.
+        let who = if had_primary {
+            Who::Everybody
+        } else {
+            Who::ServiceOnly
+        };
+        let writers = Writers::start(&database, &ledger, who);
         let begin_ms = now_ms();
         drain(&space, node);
         writers.wait_for(20);
@@ -71,6 +127,9 @@ fn each_node_is_drained_in_turn_under_load() {
             "with a standby"
         };
         settle(&database, &ledger, writers, (variant, round), begin_ms);
+        if had_primary {
+            handed_over(&database, begin_ms);
+        }
         assert_ne!(
             had_primary.then(|| database.instance(&database.primary()).node),
             Some(node),
@@ -98,6 +157,7 @@ fn the_node_of_the_primary_and_of_the_operators_leader_is_drained() {
         assert!(!leader_is_on(&database, node), "its pod is there yet");
         uncordon(&space, node);
         settle(&database, &ledger, writers, ("", round), begin_ms);
+        handed_over(&database, begin_ms);
         assert_ne!(database.instance(&database.primary()).node, node);
     }
 }
@@ -119,6 +179,7 @@ fn a_primary_that_is_deleted_on_a_cordoned_node_hands_its_role_over() {
         writers.wait_for(20);
         uncordon(&space, primary.node);
         settle(&database, &ledger, writers, ("", round), begin_ms);
+        handed_over(&database, begin_ms);
         assert_ne!(
             database.primary(),
             primary.name,
@@ -173,6 +234,7 @@ fn a_drain_that_begins_while_the_role_is_moving_ends_with_the_role_elsewhere() {
             writers.wait_for(20);
             uncordon(&space, node);
             settle(&database, &ledger, writers, (variant, round), begin_ms);
+            handed_over(&database, begin_ms);
             let now = database.instance(&database.primary());
             assert_ne!(now.node, node, "the role is on the node that was drained");
         }
@@ -227,8 +289,39 @@ fn a_setting_that_needs_no_restart_is_reloaded() {
         .iter()
         .map(|instance| database.engine(&instance.name))
         .collect();
-    assert_eq!(engines, after, "an engine was restarted");
-    assert_eq!((database.term(), uids(&space)), (term, pods));
+    assert_eq!(engines, after, "BROKEN PROMISE: an engine was restarted");
+    assert_eq!(
+        (database.term(), uids(&space)),
+        (term, pods),
+        "BROKEN PROMISE: the role has moved, or a pod"
+    );
+}
+
+/// Waits until every instance shows this value, the former primary none before the others do. That one is asked first: what
+/// it has by then the others had before.
+#[track_caller]
+fn comes_to_the_primary_last(
+    database: &Database<'_>,
+    primary: &str,
+    (setting, value): (&str, &str),
+) {
+    eventually("every instance has it", || {
+        let of = |name: &str| {
+            let said = database.sql_in(name, &format!("SHOW {setting}"));
+            said.unwrap_or_default().trim().to_owned()
+        };
+        let has_it = of(primary) == value;
+        let all = database.try_instances().unwrap_or_default();
+        let others = all.iter().filter(|instance| instance.name != primary);
+        let said: Vec<String> = others.map(|instance| of(&instance.name)).collect();
+        // One that does not answer now may have had it.
+        let is_old = |said: &String| !said.is_empty() && said != value;
+        assert!(
+            !(has_it && said.iter().any(is_old)),
+            "BROKEN PROMISE: {primary}, the primary, has it before the others: {said:?}"
+        );
+        has_it && said.len() == 2 && said.iter().all(|said| said == value)
+    });
 }
 
 #[test]
@@ -242,37 +335,48 @@ fn a_setting_that_needs_a_restart_is_rolled_out_standbys_first() {
     let values = values.into_iter().filter(|value| *value != current);
     for (round, value) in (1..=space.settings.rounds(1, 3)).zip(values) {
         let (primary, pods) = (database.primary(), uids(&space));
-        let writers = Writers::start(&database, &ledger, Who::ServiceOnly);
+        let writers = Writers::start(&database, &ledger, Who::Everybody);
         let begin_ms = now_ms();
         database.patch_spec(&json!({"parameters": {"max_connections": value}}));
-        eventually("every instance has it", || {
-            let said = shown(&database, "max_connections");
-            said.len() == 3 && said.iter().all(|shown| shown == value)
-        });
+        comes_to_the_primary_last(&database, &primary, ("max_connections", value));
         settle(&database, &ledger, writers, ("", round), begin_ms);
+        handed_over(&database, begin_ms);
+        one_at_a_time(&database, begin_ms);
         assert_ne!(database.primary(), primary, "the former primary came last");
-        assert_eq!(uids(&space), pods, "in place: no pod was made anew");
+        assert_eq!(
+            uids(&space),
+            pods,
+            "BROKEN PROMISE: a pod was made anew for what is done in place"
+        );
     }
 }
 
-/// The former primary's pod is none older than any other.
+/// The former primary's pod was made anew when its role had been handed over, and all others before that began.
 #[track_caller]
-fn came_last(space: &Space, primary: &str) {
-    let list = space.get(&["pods", "-l", "understudy.dev/cluster=orders"]);
+fn came_last(database: &Database<'_>, primary: &str, since_ms: u64) {
+    let list = database
+        .space
+        .get(&["pods", "-l", "understudy.dev/cluster=orders"]);
     let items = list["items"].as_array().into_iter().flatten();
-    // By the second, as text that sorts like the time itself.
-    let made: BTreeMap<&str, &str> = items
-        .filter_map(|pod| {
-            let metadata = &pod["metadata"];
-            let name = metadata["name"].as_str()?;
-            Some((name, metadata["creationTimestamp"].as_str()?))
-        })
-        .collect();
-    let pod = format!("{primary}-0");
-    let at = made.get(pod.as_str());
+    let made = items.filter_map(|pod| {
+        let metadata = &pod["metadata"];
+        let at: jiff::Timestamp = metadata["creationTimestamp"].as_str()?.parse().ok()?;
+        let at_ms = u64::try_from(at.as_millisecond()).ok()?;
+        Some((metadata["name"].as_str()?.to_owned(), at_ms))
+    });
+    let mut made: BTreeMap<String, u64> = made.collect();
+    let started = database.wait_event("SwitchoverStarted", since_ms).at_ms;
+    let completed = database.wait_event("SwitchoverCompleted", since_ms).at_ms;
+    println!("pods by when they were made: {made:?}; the role moved from {started} to {completed}");
+    let last = made.remove(&format!("{primary}-0"));
+    // The second in which it was made may have begun before.
     assert!(
-        at.is_some() && made.values().all(|other| Some(other) <= at),
-        "{pod} was not the last: {made:#?}"
+        last.is_some_and(|at| at + SECOND_MS > completed),
+        "BROKEN PROMISE: {primary} was made anew at {last:?}, with the role at {completed} yet"
+    );
+    assert!(
+        made.len() == 2 && made.values().all(|at| *at <= started),
+        "BROKEN PROMISE: the role moved at {started}, before standbys were made anew: {made:?}"
     );
 }
 
@@ -299,8 +403,10 @@ fn resources_are_rolled_out_standbys_first() {
     let cpu = if current == "20m" { "30m" } else { "20m" };
     database.patch_spec(&json!({"resources": {"requests": {"cpu": cpu, "memory": "64Mi"}}}));
     rolled(&space, &database, &before);
-    came_last(&space, &primary);
+    came_last(&database, &primary, begin_ms);
     settle(&database, &ledger, writers, ("", 1), begin_ms);
+    handed_over(&database, begin_ms);
+    one_at_a_time(&database, begin_ms);
     assert_ne!(database.primary(), primary, "the role was not handed over");
 }
 
@@ -322,7 +428,7 @@ fn an_image_is_rolled_out_and_back_under_load() {
         let begin_ms = now_ms();
         database.patch_spec(&json!({"image": image}));
         rolled(&space, &database, &before);
-        came_last(&space, &primary);
+        came_last(&database, &primary, begin_ms);
         let list = space.get(&["pods", "-l", "understudy.dev/cluster=orders"]);
         let items = list["items"].as_array().expect("a list");
         assert!(
@@ -332,5 +438,30 @@ fn an_image_is_rolled_out_and_back_under_load() {
             "not all pods run {image}"
         );
         settle(&database, &ledger, writers, (&image, round), begin_ms);
+        handed_over(&database, begin_ms);
+        one_at_a_time(&database, begin_ms);
     }
+}
+
+#[test]
+fn two_instances_that_are_away_at_once_are_found_but_for_the_moment_of_the_switchover() {
+    let state = |phase: &str, ready: u64, roles: &[&str]| {
+        let instances = roles.iter().map(|role| json!({"role": role}));
+        let instances = instances.collect::<Vec<_>>();
+        json!({"phase": phase, "readyInstances": ready, "instances": instances})
+    };
+    let calm = state("Running", 3, &["Primary", "Standby", "Standby"]);
+    let one = state("Running", 2, &["Primary", "Standby", "Lost"]);
+    let moving = state("SwitchingOver", 0, &["Starting", "Sealed", "Sealed"]);
+    let moved = state("Running", 1, &["Starting", "Primary", "Standby"]);
+    let rollout = [&calm, &one, &calm, &moving, &moved, &one, &calm];
+    let found = |states: &[&Value]| first_of_two_away(states.iter().map(|s| (*s).clone()), 3);
+    assert_eq!(found(&rollout), None);
+    // The next one goes before the one before it is back.
+    let two = state("Running", 1, &["Primary", "Starting", "Standby"]);
+    assert_eq!(found(&[&calm, &one, &two, &calm]), Some(two.clone()));
+    assert_eq!(found(&[&moving, &moved, &one, &two]), Some(two));
+    // The former primary's pod is gone before anybody follows the new one.
+    let gone = state("Running", 1, &["Lost", "Primary", "Standby"]);
+    assert_eq!(found(&[&moving, &moved, &gone]), Some(gone));
 }
