@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 
 use super::super::objects::{Look, ObjectsError};
@@ -57,9 +58,12 @@ impl Inner {
             return Ok(());
         }
         let claims: Api<PersistentVolumeClaim> = self.api();
-        let claim = claims.get_opt(&names::claim(instance)).await?;
+        // Listed, which the operator may do anyway.
+        let named = format!("metadata.name={}", names::claim(instance));
+        let found = claims.list(&ListParams::default().fields(&named)).await?;
         let cluster = &self.cluster.key.name;
-        match claim.and_then(|claim| foreign_claim(&claim, cluster, instance)) {
+        let foreign = |claim: &PersistentVolumeClaim| foreign_claim(claim, cluster, instance);
+        match found.items.first().and_then(foreign) {
             Some(why) => Err(StepError::ForeignClaim(why)),
             None => Ok(()),
         }
