@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use understudy_cluster::Cluster;
+use understudy_cluster::command::in_network;
 use understudy_cluster::image::TOOLBOX;
 use understudy_e2e::calls::{self, Answer, Caller};
 use understudy_e2e::database::{CONTROL_PORT, Database, HTTP_PORT, Instance, spec};
@@ -154,8 +155,8 @@ fn start_neighbour(cluster: &Cluster) {
     waited.unwrap_or_else(|error| panic!("{error:#}"));
 }
 
-/// It reaches every port of an instance, because nothing here enforces the instances' NetworkPolicy, and has a client for TLS
-/// that shows no certificate.
+/// It reaches every port of an instance, because nothing here enforces the instances' NetworkPolicy. The client is the
+/// machine's own, in the pod's network: the pod's speaks no TLS that the instance takes.
 fn neighbours_are_refused(cluster: &Cluster, instance: &Instance) {
     start_neighbour(cluster);
     let said = |line: &str| {
@@ -164,17 +165,24 @@ fn neighbours_are_refused(cluster: &Cluster, instance: &Instance) {
         said.unwrap_or_else(|error| panic!("{line}: {error:#}"))
     };
     let address = SocketAddr::new(instance.address, CONTROL_PORT);
-    let wget = "timeout 20 wget -q -O - --no-check-certificate";
+    let client = cluster.container(NEIGHBOURS, "client", None);
+    let client = client.unwrap_or_else(|error| panic!("{error:#}"));
+    let network = PathBuf::from(format!("/proc/{}/ns/net", client.pid));
+    let ask = |path: &str, sends: &[&str]| {
+        let mut wget = in_network(&network, "busybox");
+        wget.args(["timeout", "20", "wget", "-q", "-O", "-"]);
+        wget.arg("--no-check-certificate").args(sends);
+        let output = wget.arg(format!("https://{address}{path}")).output();
+        let output = output.expect("busybox runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        text(&output.stdout) + &text(&output.stderr)
+    };
     // So it does get through to the door, which is open for a probe alone.
-    let alive = said(&format!("{wget} https://{address}/livez"));
+    let alive = ask("/livez", &[]);
     assert_eq!(alive.trim(), "ok");
-    for (path, sends) in [
-        ("/status", ""),
-        ("/promote", "--post-data '{}'"),
-        ("/seal", "--post-data '{}'"),
-    ] {
-        let line = format!("{wget} {sends} https://{address}{path} 2>&1 || true");
-        let said = said(&line);
+    let posts: &[&str] = &["--post-data", "{}"];
+    for (path, sends) in [("/status", &[][..]), ("/promote", posts), ("/seal", posts)] {
+        let said = ask(path, sends);
         assert!(said.contains("HTTP/1.1 401 Unauthorized"), "{path}: {said}");
     }
     // On the engine's own port, which is open to everybody, there is no such door at all. This end stays open until there is
