@@ -16,6 +16,7 @@ use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::events::Unwritten;
 use super::leader::Leadership;
 use super::server::{Health, serve};
 use super::stores::Stores;
@@ -144,7 +145,7 @@ async fn work(
             () = is_told(&mut end) => true,
         };
         if is_told {
-            finish(&tasks, leadership).await;
+            finish(&tasks, &health.unwritten, leadership).await;
             return Ok(());
         }
         tasks.turn(false).await;
@@ -172,11 +173,19 @@ async fn is_told(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|told| *told).await;
 }
 
-/// Leads on until every role has got where it was going, if that does not take long.
-async fn finish(tasks: &Tasks, leadership: &mut Leadership) {
+/// Leads on until every role has got where it was going and that is told, if it does not take long: nobody else tells of the
+/// end of what this process has ended.
+async fn finish(tasks: &Tasks, unwritten: &Unwritten, leadership: &mut Leadership) {
     let arrived = async {
         while tasks.moves_a_role() {
             tokio::time::sleep(FINISH_PAUSE).await;
+        }
+        // What is told of the last change is told right after it was written.
+        loop {
+            tokio::time::sleep(FINISH_PAUSE).await;
+            if unwritten.is_none() {
+                break;
+            }
         }
     };
     if tasks.moves_a_role() {

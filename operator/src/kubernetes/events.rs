@@ -5,6 +5,8 @@
 //! of one reason into the first one's text.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -36,10 +38,27 @@ const SERIES_PAUSE: Duration = Duration::from_secs(10);
 /// Events of one reason that are written within [`SERIES`]; more of them are a flood, and are in the log only.
 const MOST_OF_A_REASON: u32 = 60;
 
+/// How many events were told and are not written yet: a process that ends takes them with it.
+#[derive(Clone, Debug, Default)]
+pub struct Unwritten(Arc<AtomicUsize>);
+
+impl Unwritten {
+    pub fn is_none(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+    fn done(&self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct EventWriter {
     queue: mpsc::Sender<Line>,
     cluster: String,
+    unwritten: Unwritten,
 }
 
 #[derive(Debug)]
@@ -53,13 +72,23 @@ struct Line {
 
 impl EventWriter {
     /// For the object `regarding`, in the name of the process `me`.
-    pub fn new(client: &Client, regarding: ObjectReference, me: &str) -> EventWriter {
+    pub fn new(
+        client: &Client,
+        regarding: ObjectReference,
+        me: &str,
+        unwritten: Unwritten,
+    ) -> EventWriter {
         let (queue, lines) = mpsc::channel(WAITING);
         let namespace = regarding.namespace.clone().unwrap_or_default();
         let cluster = regarding.name.clone().unwrap_or_default();
         let api = Api::namespaced(client.clone(), &namespace);
-        tokio::spawn(write(api, regarding, me.to_owned(), lines));
-        EventWriter { queue, cluster }
+        let writing = write(api, regarding, me.to_owned(), lines, unwritten.clone());
+        tokio::spawn(writing);
+        EventWriter {
+            queue,
+            cluster,
+            unwritten,
+        }
     }
 }
 
@@ -77,7 +106,9 @@ impl Tell for EventWriter {
             warning,
             note: shortened(message),
         };
+        self.unwritten.add();
         if self.queue.try_send(line).is_err() {
+            self.unwritten.done();
             tracing::warn!(cluster = %self.cluster, reason, "too many events wait to be written; this one is in the log only");
         }
     }
@@ -99,6 +130,7 @@ async fn write(
     regarding: ObjectReference,
     me: String,
     mut lines: mpsc::Receiver<Line>,
+    unwritten: Unwritten,
 ) {
     let names = Names::new(regarding.name.as_deref().unwrap_or_default());
     let mut told = Told::default();
@@ -123,6 +155,7 @@ async fn write(
             How::Again(again) => say_again(&api, &mut told, again).await,
             How::NotAtAll => {}
         }
+        unwritten.done();
     }
 }
 

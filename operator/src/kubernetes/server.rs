@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use tokio::net::TcpListener;
 
+use super::events::Unwritten;
 use super::metrics::Metrics;
 use crate::transport;
 
@@ -17,6 +18,7 @@ pub struct Health {
     /// The API server has answered and everything has been listed.
     pub ready: AtomicBool,
     pub metrics: Metrics,
+    pub unwritten: Unwritten,
 }
 
 /// Serves until the process ends.

@@ -196,7 +196,8 @@ impl Tasks {
 
     fn reconcile(&self, key: &ClusterKey, listener: &Arc<Listener>) -> JoinHandle<()> {
         let cluster = Arc::clone(listener.cluster());
-        let events = EventWriter::new(&self.client, cluster.reference(), &self.options.identity);
+        let (me, unwritten) = (&self.options.identity, self.health.unwritten.clone());
+        let events = EventWriter::new(&self.client, cluster.reference(), me, unwritten);
         let actor = KubernetesActor::new(
             cluster,
             events,

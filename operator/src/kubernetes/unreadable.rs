@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::apply::{brief, is_conflict};
 use super::cluster::reference;
-use super::events::{EventWriter, is_refusal};
+use super::events::{EventWriter, Unwritten, is_refusal};
 use super::guarded::Guarded;
 use super::stores::ClusterKey;
 use crate::act::Tell as _;
@@ -92,7 +92,8 @@ impl Complaints {
             let message = found.message();
             let is_told = before.is_some_and(|before| before.is_for_the_same(found));
             if !is_told {
-                let events = EventWriter::new(&self.client, reference(key, &found.uid), &self.me);
+                let of = reference(key, &found.uid);
+                let events = EventWriter::new(&self.client, of, &self.me, Unwritten::default());
                 events.tell(UNREADABLE, true, &message);
             }
             let written = write(self.client.clone(), key.clone(), found.uid.clone(), message);
