@@ -303,7 +303,8 @@ fn a_claim_of_somebody_else_s_is_told_of_and_not_taken() {
     refused_for_now(&database, &["data-orders-2-0"]);
     let set = space.try_get(&["statefulset", "orders-2"]);
     assert!(set.is_err(), "it would take the claim: {set:?}");
-    space.kubectl(&["delete", "pvc", "data-orders-2-0"]);
+    // Another one has its name at once, and kubectl would wait for that to go.
+    space.kubectl(&["delete", "pvc", "data-orders-2-0", "--wait=false"]);
     database.full_strength();
 }
 
