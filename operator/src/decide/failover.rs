@@ -97,8 +97,8 @@ pub(super) fn gather(
     let times = cluster.failover;
     let lasts = if blocked {
         tell_blocked(observed, record, &answers, elapsed, plan)
-    } else if let Some(left_ms) = pause_left(&change, now) {
-        let why = format!("it begins again in {} s", left_ms.div_ceil(1_000));
+    } else if let Some(pause_ms) = rest(&change, now) {
+        let why = format!("It begins again within {} s", pause_ms.div_ceil(1_000));
         tell_lost_candidates(record, &change, &why, plan);
         true
     } else if wait_for_more(times, observed, record, &answers, elapsed, in_time, &change) {
@@ -116,15 +116,13 @@ pub(super) fn gather(
     }
 }
 
-/// How much longer candidates that were lost one after the other are given rest. The first time the next one is chosen at
-/// once: nodes die together.
-fn pause_left(change: &RoleChange, now: Millis) -> Option<u64> {
+/// How long candidates that were lost one after the other are given rest, while they are: not what is left of it, because a
+/// condition says so. The first time the next one is chosen at once: nodes die together.
+fn rest(change: &RoleChange, now: Millis) -> Option<u64> {
     let lost_at = change.lost_candidate_at?;
     let doubled = change.lost_candidates.checked_sub(2)?.min(5);
     let pause = (1_000_u64 << doubled).min(LONGEST_PAUSE_MS);
-    pause
-        .checked_sub(now.since(lost_at))
-        .filter(|left| *left > 0)
+    (now.since(lost_at) < pause).then_some(pause)
 }
 
 /// What keeps each of them from becoming primary is not seen from here, and somebody has to look.

@@ -84,9 +84,9 @@ pub(super) fn begin(
     });
 }
 
-/// Does what was asked by force once the named instance has answered: in this term, or when the term before was
-/// still the primary's, which then is in the record. Either ends where enough have answered after
-/// all, unless the best of them can't become primary.
+/// Does what was asked by force once the named instance has answered: in this term, or when the term before was still the
+/// primary's, which then is in the record. Either ends where enough have answered after all; only a word of this very term
+/// holds where the best of them was to become primary and could not.
 pub(super) fn choose(
     cluster: &ValidatedCluster,
     observed: &Observed,
@@ -96,14 +96,18 @@ pub(super) fn choose(
     plan: &mut Plan,
 ) -> bool {
     let asked = asked(cluster, observed, record, plan);
-    if answers::enough(record, answers) && change.lost_candidates == 0 {
+    let enough = answers::enough(record, answers);
+    if enough && change.lost_candidates == 0 {
         if let Some((text, _)) = asked {
             let why = format!("{text}: enough copies answer; the failover goes on without loss");
             refuse(plan, text, why);
         }
         return false;
     }
-    let kept = change.target.as_deref().filter(|_| change.forced);
+    let kept = change
+        .target
+        .as_deref()
+        .filter(|_| change.forced && !enough);
     let Some(name) = asked.map(|(_, name)| name).or(kept) else {
         return false;
     };

@@ -145,22 +145,11 @@ fn stays_as_it_is(world: &World) {
             "it was read when the cluster was created",
         ),
     ] {
-        let patch = json!({"spec": {"bootstrap": change}}).to_string();
-        let what = [
-            "patch",
-            "rcl",
-            "orders",
-            "-n",
-            "shop",
-            "--type=merge",
-            "-p",
-            &patch,
-        ];
-        let output = world.server.kubectl(&what);
+        let output = world.try_change_spec(&json!({ "bootstrap": change }));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
             !output.status.success() && said.contains(says),
-            "{patch}: {said}"
+            "{change}: {said}"
         );
     }
 }

@@ -1,5 +1,7 @@
 //! The cluster as the operator would know it: its object in a real API server, its Secrets, its certificates.
 
+use std::process::Output;
+
 use operator::crd::ReplicatedCluster;
 use operator::ids::Millis;
 use operator::render::{Credentials, Secrets};
@@ -79,6 +81,13 @@ impl World {
     }
 
     pub(crate) fn change_spec(&self, spec: &Value) -> i64 {
+        let output = self.try_change_spec(spec);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{spec}: {errors}");
+        self.generation()
+    }
+
+    pub(crate) fn try_change_spec(&self, spec: &Value) -> Output {
         let patch = json!({ "spec": spec }).to_string();
         let what = [
             "patch",
@@ -90,8 +99,7 @@ impl World {
             "-p",
             &patch,
         ];
-        self.server.ok(&what);
-        self.generation()
+        self.server.kubectl(&what)
     }
 
     pub(crate) fn generation(&self) -> i64 {

@@ -82,6 +82,9 @@ fn force_is_not_needed_when_the_primary_comes_back_with_all_it_had() {
     );
     answered(&mut observed, 1, T3, 500);
     answered(&mut observed, 2, T3, 400);
+    // Also where that primary was lost in the middle of a change: it was no candidate that could not become one.
+    let change = record(&mut observed).change.as_mut().expect("it is open");
+    (change.lost_candidates, change.lost_candidate_at) = (1, Some(NOW));
     let plan = decide(&cluster(1, Durability::Quorum), &observed, NOW);
     assert_eq!(
         candidate(&plan).as_deref(),

@@ -68,7 +68,7 @@ fn after_the_second_one_it_rests_and_says_so() {
     for part in [
         "2 candidates",
         "m-2 was lost",
-        "begins again in 1 s",
+        "begins again within 1 s",
         "force-promote",
     ] {
         assert!(message.contains(part), "{part}: {message}");
